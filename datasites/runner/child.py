@@ -1,0 +1,214 @@
+"""One job in one forked process: read it, confine, report, receive the rows, compute, answer, end.
+
+The order is the point. The job's public part arrives first; then the process gives up what it can and says what
+holds; only then does the datasite mark the run as started in its ledger and hand over the private rows. From there the
+answer is either a release of the plan's public shape or the one word `failed`, with a traceback for the owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import mmap
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from policies.releases import from_bytes, to_bytes
+from policies.schemas import Schema
+
+from datasites.runner.isolation import Limits, close_descriptors, confine
+from datasites.runner.messages import receive_frame, send_frame
+from policies.plans import Plan, plan_from
+
+LARGEST_WEIGHTS = 256 * 1024 * 1024
+LARGEST_OUTPUT = 64 * 1024
+WARM_MODEL = """
+import torch
+from torch import nn
+
+class Warm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.norm, self.out = nn.LSTM(2, 3, batch_first=True), nn.GroupNorm(1, 3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        return torch.sigmoid(self.out(self.norm(self.lstm(x)[0][:, -1])))
+"""
+
+Records = npt.NDArray[np.float64]
+Answer = tuple[dict[str, Any], bytes]
+
+
+class _Bounded(io.StringIO):
+    """Standard output of a job, for the owner: keeps the first `LARGEST_OUTPUT` characters."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: max(0, LARGEST_OUTPUT - self.tell())])
+        return len(text)
+
+
+def run(connection: socket.socket, kind: str) -> None:
+    """Do one job and end the process; never returns."""
+    code = 1
+    try:
+        close_descriptors({connection.fileno()})
+        os.chdir("/")
+        job, payload, _ = receive_frame(connection, largest_payload=LARGEST_WEIGHTS)
+        holds = confine(Limits(memory=int(job["memory"]), cpu_seconds=int(job["cpu_seconds"])))
+        send_frame(connection, {"event": "ready", "protections": holds})
+        work, wants_rows = JOBS[kind][job["job"]]
+        rows = _receive_rows(connection) if wants_rows else None
+        _answer(connection, work, job, payload, rows)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _answer(
+    connection: socket.socket, work: Callable[..., Answer], job: dict[str, Any], payload: bytes, rows: Records | None
+) -> None:
+    output = _Bounded()
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            message, result = work(job, payload) if rows is None else work(job, payload, rows)
+        message["event"] = "done"
+    except BaseException as error:
+        message, result = {"event": "failed", "public": getattr(error, "public_message", "")}, b""
+        traceback.print_exc(file=output)
+    message["output"] = output.getvalue()
+    send_frame(connection, message, result)
+
+
+def _receive_rows(connection: socket.socket) -> Records:
+    message, _, descriptor = receive_frame(connection, largest_payload=0, with_descriptor=True)
+    assert descriptor is not None
+    rows, columns = (int(each) for each in message["shape"])
+    if rows == 0:
+        return np.zeros((0, columns))
+    memory = mmap.mmap(descriptor, rows * columns * 8, prot=mmap.PROT_READ)
+    return np.frombuffer(memory, dtype=np.float64).reshape(rows, columns)
+
+
+def _plan_and_schema(job: dict[str, Any]) -> tuple[Plan, Schema]:
+    return plan_from(job["plan"]), Schema.from_dict(job["schema"])
+
+
+def _tensors(payload: bytes) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(array.copy()) for name, array in from_bytes(payload).items()}
+
+
+def _release(tensors: dict[str, Any]) -> bytes:
+    return to_bytes({name: np.ascontiguousarray(np.asarray(tensor)) for name, tensor in tensors.items()})
+
+
+def train(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
+    """One round of DP-SGD on private rows; the payload is the incoming weights."""
+    from datasites.noise import NoiseSource
+    from datasites.training import train_round
+
+    plan, schema = _plan_and_schema(job)
+    weights = train_round(
+        plan.graph, plan.mechanism, schema, job["training_patients"], rows, _tensors(payload), NoiseSource.from_os()
+    )
+    return {}, _release(weights)
+
+
+def evaluate(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
+    """One noisy histogram of scores on the hold-out; the payload is the weights to score."""
+    from datasites.evaluation import score_histogram
+    from datasites.noise import NoiseSource
+
+    plan, schema = _plan_and_schema(job)
+    scores = score_histogram(plan.graph, plan.mechanism, schema, rows, _tensors(payload), NoiseSource.from_os())
+    return {}, _release(scores)
+
+
+def statistics(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
+    """Noisy statistics over all rows."""
+    from datasites.noise import NoiseSource
+    from datasites.statistics import answer
+    from policies.mechanisms import Statistics, mechanism_from
+
+    mechanism = mechanism_from(job["mechanism"])
+    assert isinstance(mechanism, Statistics)
+    return {}, _release(answer(mechanism, Schema.from_dict(job["schema"]), rows, NoiseSource.from_os()))
+
+
+def export(job: dict[str, Any], payload: bytes) -> Answer:
+    """The researcher's model as a graph; this is where the researcher's Python runs, on mock rows at most."""
+    from policies.exporter import export_source
+
+    graph, _ = export_source(job["source"], job["model"], tuple(job["input_shape"]))
+    return {"graph": graph.as_dict()}, b""
+
+
+def probe(job: dict[str, Any], payload: bytes) -> Answer:
+    """Nothing: the report of protections that comes before it is what was asked for."""
+    return {}, b""
+
+
+def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
+    """Seconds per step of a plan on synthetic rows at the public size, from which a deadline is taken."""
+    from dataclasses import replace
+
+    from datasites.mocks import draw_mock
+    from datasites.noise import NoiseSource
+    from datasites.training import train_round
+
+    plan, schema = _plan_and_schema(job)
+    mock = draw_mock(schema, rows=min(int(job["training_patients"]), 20_000))
+    mock[:, 0], mock[:, 1] = np.arange(len(mock)), 0
+    steps = min(2, plan.mechanism.steps)  # type: ignore[union-attr]
+    short = replace(plan.mechanism, steps=steps)  # type: ignore[type-var]
+    begin = time.monotonic()
+    train_round(plan.graph, short, schema, job["training_patients"], mock, _tensors(payload), NoiseSource.from_os())
+    return {"seconds_per_step": (time.monotonic() - begin) / steps}, b""
+
+
+JOBS: dict[str, dict[str, tuple[Callable[..., Answer], bool]]] = {
+    "exporter": {"export": (export, False), "probe": (probe, False)},
+    "runner": {
+        "train": (train, True),
+        "evaluate": (evaluate, True),
+        "statistics": (statistics, True),
+        "rehearse": (rehearse, False),
+        "probe": (probe, False),
+    },
+}
+
+
+def warm_up(kind: str) -> None:
+    """Import and run once, on zeros, all that jobs of `kind` need, so that a child opens no file and starts at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(1)
+    if kind == "exporter":
+        _warm_exporter()
+    else:
+        _warm_runner()
+
+
+def _warm_exporter() -> None:
+    from policies.exporter import export_source
+
+    export_source(WARM_MODEL, "Warm", (4, 2))
+
+
+def _warm_runner() -> None:
+    import safetensors.numpy  # noqa: F401
+
+    import datasites.evaluation
+    import datasites.mocks
+    import datasites.noise
+    import datasites.statistics
+    import datasites.training  # noqa: F401

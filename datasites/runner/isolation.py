@@ -1,0 +1,193 @@
+"""What a job's process gives up before it works, and a report of what then holds.
+
+Each protection is a *property*, reached by any means that this host offers and then probed by trying what it forbids.
+Two independent layers usually stand behind each: namespaces or another user, and a list of allowed system calls.
+
+    no_network        a new network namespace, and `socket` is not an allowed call
+    no_files          Landlock without a rule, and `open` is not an allowed call
+    no_new_processes  `fork` and `exec` are not allowed calls, RLIMIT_NPROC
+    no_signals        `kill`, `ptrace` and relatives are not allowed calls
+    no_new_privileges PR_SET_NO_NEW_PRIVS
+    no_capabilities   bounding set emptied, effective and permitted sets empty
+    own_user          another user than root, where the datasite runs as root
+    limits            memory, CPU time, open files, file size, core dumps
+    system_calls      the filter itself is loaded
+
+References: seccomp(2), landlock(7), capabilities(7). Nothing here depends on private rows: it is over before they come.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+NOBODY = 65534
+PROTECTIONS = (
+    "no_network",
+    "no_files",
+    "no_new_processes",
+    "no_signals",
+    "no_new_privileges",
+    "no_capabilities",
+    "own_user",
+    "limits",
+    "system_calls",
+)
+
+# Calls that computing on memory that is already there needs, and the two ends of one socket.
+ALLOWED_CALLS = """
+    read write readv writev recvmsg sendmsg recvfrom sendto close lseek fstat poll ppoll select pselect6 dup
+    fcntl mmap munmap mprotect mremap madvise brk mincore membarrier futex futex_waitv set_robust_list rseq
+    sched_yield sched_getaffinity sched_getparam sched_getscheduler clock_gettime clock_getres clock_nanosleep
+    nanosleep gettimeofday time times getrusage rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack
+    restart_syscall getpid getppid gettid getuid geteuid getgid getegid getrandom uname sysinfo getcpu
+    prlimit64 getrlimit exit exit_group
+    """.split()
+
+PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_DUMPABLE = 38, 39, 24, 4
+NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x40000000
+LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
+LANDLOCK_RIGHTS_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one job: memory in bytes beyond what the warm parent holds, CPU seconds."""
+
+    memory: int
+    cpu_seconds: int
+
+
+def confine(limits: Limits) -> dict[str, bool]:
+    """Give up all that this process can give up, and say for each of `PROTECTIONS` whether it holds."""
+    was_root = os.geteuid() == 0
+    _set_limits(limits)
+    _leave_namespaces(was_root)
+    if was_root:
+        _drop_capability_bounds()
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    holds = {
+        "no_new_privileges": _libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
+        "no_capabilities": _capabilities_are_empty(),
+        "own_user": os.geteuid() != 0 and os.getuid() != 0,
+        "limits": resource.getrlimit(resource.RLIMIT_CORE)[1] == 0
+        and resource.getrlimit(resource.RLIMIT_CPU)[0] <= limits.cpu_seconds,
+    }
+    _close_file_system()
+    holds["system_calls"] = _allow_calls()
+    holds.update(
+        no_network=_refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)),
+        no_files=_refused(lambda: os.open("/etc/passwd", os.O_RDONLY)) and _refused(lambda: os.open("/", os.O_RDONLY)),
+        no_new_processes=_refused(_fork_and_leave),
+        no_signals=_refused(lambda: os.kill(os.getppid(), 0)),
+    )
+    return {name: holds[name] for name in PROTECTIONS}
+
+
+def close_descriptors(keep: set[int]) -> None:
+    """Close every inherited file but `keep`; standard streams become /dev/null."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    low = 3
+    for descriptor in sorted(keep):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _set_limits(limits: Limits) -> None:
+    held = _resident_bytes()
+    for which, bound in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, limits.cpu_seconds),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, 32),
+        (resource.RLIMIT_DATA, held + limits.memory),
+    ):
+        hard = resource.getrlimit(which)[1]
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(which, (bound, bound))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        pages = file.read().split()
+    return int(pages[5]) * resource.getpagesize()  # data and stack, which RLIMIT_DATA counts
+
+
+def _leave_namespaces(was_root: bool) -> None:
+    flags = NEWNET | NEWIPC | NEWUTS | NEWNS
+    if was_root and _libc.unshare(flags) == 0:
+        return
+    if _libc.unshare(NEWUSER | flags) != 0:  # refused in some containers; the call filter stands alone then
+        _libc.unshare(NEWNET)
+
+
+def _drop_capability_bounds() -> None:
+    for capability in range(64):
+        if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 and ctypes.get_errno() == errno.EINVAL:
+            break
+
+
+def _capabilities_are_empty() -> bool:
+    # Three words each for effective, permitted and inheritable; version 3 has two such blocks.
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    return _libc.capget(ctypes.byref(header), ctypes.byref(data)) == 0 and not any(data)
+
+
+def _close_file_system() -> None:
+    abi = _libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1)
+    if abi < 1:
+        return
+    rights = ctypes.c_uint64(LANDLOCK_RIGHTS_BY_ABI[min(abi, 5)])
+    ruleset = _libc.syscall(LANDLOCK_CREATE_RULESET, ctypes.byref(rights), ctypes.sizeof(rights), 0)
+    if ruleset >= 0:
+        _libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0)
+        os.close(ruleset)
+
+
+def _allow_calls() -> bool:
+    try:
+        import pyseccomp
+    except (ImportError, OSError, RuntimeError):
+        return False
+    calls = pyseccomp.SyscallFilter(defaction=pyseccomp.ERRNO(errno.EPERM))
+    calls.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")  # the C library then tries clone, which is refused
+    for name in ALLOWED_CALLS:
+        try:
+            calls.add_rule(pyseccomp.ALLOW, name)
+        except (OSError, ValueError):  # this kernel or architecture has no such call
+            continue
+    try:
+        calls.load()
+    except OSError:
+        return False
+    return True
+
+
+def _refused(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except OSError:
+        return True
+    return False
+
+
+def _fork_and_leave() -> None:
+    if os.fork() == 0:
+        os._exit(0)

@@ -1,0 +1,167 @@
+"""A datasite's directory and its settings: one frozen value, read once, at start.
+
+The directory holds everything: identity, keys, settings, policy, syft's database and blobs, the ledger, sockets, logs.
+It is 0700 and every file in it is made under umask 077. `settings.toml` and `policy.toml` are for the owner to read
+and edit; the rest is the program's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import tomllib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from policies.rules import DEFAULT_POLICY, Rules
+
+from policies.errors import DatasiteError, Unavailable
+
+ISOLATION = ("required", "reported")
+
+SETTINGS_TEMPLATE = """\
+# Settings of this datasite. Read once, when it starts.
+name = {name!r}
+host = {host!r}                  # loopback; other machines reach a datasite through a TLS gateway
+port = {port}
+owner_email = {email!r}
+isolation = "required"              # "required" refuses to run where a protection is missing; "reported" only says so
+round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
+largest_body_mib = 64               # largest HTTP body that is read
+release_grid_seconds = 0.25         # a finished round shows at multiples of this, so that its time tells less
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a datasite runs with; every field is public to its owner.
+
+    Args:
+      directory: the datasite's directory.
+      isolation: `"required"` or `"reported"`.
+      round_seconds: deadline of one round, 0 for one taken from a dry run.
+      release_grid_seconds: finished rounds become visible at multiples of it.
+    """
+
+    directory: Path
+    name: str
+    host: str
+    port: int
+    owner_email: str
+    isolation: str = "required"
+    round_seconds: float = 0.0
+    largest_body_mib: int = 64
+    release_grid_seconds: float = 0.25
+
+    @classmethod
+    def load(cls, directory: Path) -> Settings:
+        """The settings in `directory/settings.toml`. Raises `DatasiteError` naming what is missing or wrong."""
+        path = directory / "settings.toml"
+        if not path.is_file():
+            raise DatasiteError(
+                f"{directory} is not a datasite: it has no settings.toml. Make one with `datasite init`."
+            )
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            settings = cls(directory=directory, **values)
+        except (tomllib.TOMLDecodeError, TypeError) as error:
+            raise DatasiteError(f"{path} cannot be read: {error}. Mend that line and start again.") from None
+        if settings.isolation not in ISOLATION:
+            raise DatasiteError(f"isolation={settings.isolation!r} in {path} is neither of {', '.join(ISOLATION)}.")
+        if not 1 <= settings.port <= 65535:
+            raise DatasiteError(f"port={settings.port} in {path} is outside [1, 65535].")
+        return settings
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.directory / "ledger.db"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.directory / "control.sock"
+
+    def job_socket(self, kind: str) -> Path:
+        """Where the warm parent of `kind` (`"exporter"` or `"runner"`) listens."""
+        return self.directory / f"{kind}.sock"
+
+    def rules(self) -> Rules:
+        """The owner's policy, as `policy.toml` has it now."""
+        return Rules.from_toml((self.directory / "policy.toml").read_text(encoding="utf-8"))
+
+    def secret(self, name: str) -> str:
+        """The text of one of the directory's own files, as `"syft.id"`."""
+        return (self.directory / name).read_text(encoding="utf-8").strip()
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        """The key that signs certificates."""
+        key = serialization.load_pem_private_key((self.directory / "certificate.pem").read_bytes(), password=None)
+        assert isinstance(key, Ed25519PrivateKey)
+        return key
+
+    def population_secret(self) -> bytes:
+        """What splits patients into training and hold-out; it never leaves the directory."""
+        return bytes.fromhex(self.secret("population.secret"))
+
+
+def create_directory(directory: Path, *, name: str, host: str, port: int, owner_email: str) -> Settings:
+    """A new datasite directory (0700) with identity, keys, settings and policy, or nothing at all.
+
+    Raises:
+      DatasiteError: the directory exists and is not empty.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        raise DatasiteError(f"{directory} exists and is not empty. Choose another --dir, or remove it yourself.")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    building = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}"
+    building.mkdir(mode=0o700)
+    values = {"name": name, "host": host, "port": port, "email": owner_email}
+    write_private(building / "settings.toml", SETTINGS_TEMPLATE.format(**values))
+    write_private(building / "policy.toml", DEFAULT_POLICY)
+    write_private(building / "syft.id", uuid.uuid4().hex)
+    write_private(building / "syft.key", secrets.token_hex(32))
+    write_private(building / "population.secret", secrets.token_hex(32))
+    write_private(building / "certificate.pem", new_signing_key())
+    if directory.exists():
+        directory.rmdir()
+    os.rename(building, directory)
+    return Settings.load(directory)
+
+
+def new_signing_key() -> str:
+    """A fresh Ed25519 private key as PEM text."""
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, durable before this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory: one process at a time serves or changes it. Raises `Unavailable` where another does."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                f"{directory} is in use by another process. Let it finish, or stop `datasite serve` first."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
