@@ -323,12 +323,10 @@ def _readable(column: Column, raw: FloatArray) -> Any:
     if column.kind == "real":
         return np.where(missing, np.nan, values)
     if column.kind == "category":
-        return pd.Categorical.from_codes(
-            np.where(missing, -1, values).astype(np.int64).tolist(), list(column.categories)
-        )
-    if column.kind == "boolean":
-        return pd.array(pd.Series(np.where(missing, np.nan, values)), dtype="boolean")
-    if column.kind == "integer":
-        return pd.array(pd.Series(np.where(missing, np.nan, values)), dtype="Int64")
+        codes = np.where(missing, -1, values).astype(np.int64)
+        return pd.Categorical.from_codes(codes.tolist(), pd.Index(column.categories))
+    if column.kind in ("boolean", "integer"):
+        dtype = "boolean" if column.kind == "boolean" else "Int64"
+        return pd.Series(np.where(missing, np.nan, values)).astype(dtype)  # type: ignore[call-overload, unused-ignore]
     days = np.datetime64(column.origin, "D") + values.astype("timedelta64[D]")
     return np.where(missing, np.datetime64("NaT"), days).astype("datetime64[s]")
