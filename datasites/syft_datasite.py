@@ -376,6 +376,17 @@ class SyftDatasite:
         context = self._root_context()
         self.server.services.request.project(context, UID(request), approved=approved, reason=reason)
 
+    def forget_requests(self, *, keep: set[str]) -> None:
+        """Remove code requests that a crash left here without a record in the ledger; their researchers ask again."""
+        services, key = self.server.services, self.server.verify_key
+        for request in services.request.stash.get_all(key, has_permission=True).unwrap():
+            code = getattr(request.changes[0], "linked_user_code", None) if request.changes else None
+            if code is None or str(code.object_uid) not in keep:
+                services.request.stash.delete_by_uid(key, request.id, has_permission=True).unwrap()
+        for code in services.user_code.stash.get_all(key, has_permission=True).unwrap():
+            if str(code.id) not in keep:
+                services.user_code.stash.delete_by_uid(key, code.id, has_permission=True).unwrap()
+
     def _root_context(self) -> AuthedServiceContext:
         return AuthedServiceContext(server=self.server, credentials=self.server.verify_key, role=ServiceRole.ADMIN)
 

@@ -1,0 +1,394 @@
+"""`datasite`: what an owner does on the command line. Every command acts through the same functions as the console.
+
+While `datasite serve` runs on a directory, a command reaches it through the directory's control socket; else it takes
+the directory's lock and works on the files itself.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from datasites import display
+from policies.errors import DatasiteError
+
+app = typer.Typer(
+    name="datasite",
+    help="Run a hospital's datasite: publish tables, decide on requests, read the ledger.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+researchers = typer.Typer(help="Accounts of researchers.", no_args_is_help=True)
+app.add_typer(researchers, name="researchers")
+
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Directory = Annotated[
+    Path, typer.Option("--dir", envvar="DATASITE_DIR", help="The datasite's directory.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+PasswordFile = Annotated[
+    Path | None, typer.Option("--password-file", help="Read the password from this file instead of asking.")
+]
+RequestId = Annotated[
+    str, typer.Argument(help="The request's id, as `datasite requests` shows it.", show_default=False)
+]
+
+
+def act(directory: Path, action: str, **arguments: Any) -> Any:
+    """Run one action, on the serving datasite or on the directory itself."""
+    from datasites.control import ask, user_name
+    from datasites.settings import Settings, locked
+
+    settings = Settings.load(directory)
+    try:
+        return ask(settings.control_socket, action, arguments)
+    except ConnectionError:
+        pass
+    with locked(directory):
+        from datasites.office import Office
+
+        with Office.open(settings) as office:
+            return office.act(action, user_name(os.getuid()), arguments)
+
+
+def read_password(path: Path | None, *, prompt: str) -> str:
+    """A password of at least 12 characters, from a file or typed twice."""
+    password = (
+        path.read_text(encoding="utf-8").strip()
+        if path
+        else typer.prompt(prompt, hide_input=True, confirmation_prompt=True)
+    )
+    if len(password) < 12:
+        raise DatasiteError(f"The password has {len(password)} characters; at least 12 are needed.")
+    return str(password)
+
+
+@app.command()
+def init(
+    directory: Directory,
+    name: Annotated[str, typer.Option(help="The hospital's name, as researchers see it.")],
+    email: Annotated[str, typer.Option(help="The owner's account.")] = "owner@datasite.example",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9400,
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="Take the owner's password from this file; else one is made.")
+    ] = None,
+) -> None:
+    """Make a datasite's directory: identity, keys, settings, policy, ledger and the owner's account."""
+    from datasites.office import Office
+    from datasites.settings import create_directory
+
+    password = read_password(password_file, prompt="") if password_file else secrets.token_urlsafe(15)
+    with err.status("Making the datasite (PySyft takes some seconds to start) ..."):
+        settings = create_directory(directory, name=name, host=host, port=port, owner_email=email)
+        Office.create(settings, owner_password=password)
+    out.print(f"Made {directory} for [b]{name}[/b], owner {email}.")
+    if not password_file:
+        out.print(f"Owner's password, shown only now: [b]{password}[/b]")
+    out.print(f"Next: datasite schema data.csv > schema.toml, finish it, then datasite publish --dir {directory} ...")
+
+
+@app.command()
+def serve(directory: Directory) -> None:
+    """Run the datasite: PySyft's API under /api/v2, /healthz, and the warm exporter and runner. Ctrl-C ends it."""
+    from datasites.serve import serve as run
+
+    run(directory)
+
+
+@app.command()
+def schema(table: Annotated[str, typer.Argument(help="A CSV or Parquet file.", show_default=False)]) -> None:
+    """Draft a schema.toml for a table, for you to finish: bounds are left to fill in, never taken from the data."""
+    from datasites.datasets import draft_schema
+
+    print(draft_schema(Path(table)))
+
+
+@app.command()
+def publish(
+    directory: Directory,
+    schema: Annotated[Path, typer.Option(help="The table's schema.toml.")],
+    table: Annotated[str | None, typer.Argument(help="A CSV or Parquet file.", show_default=False)] = None,
+    sql: Annotated[str | None, typer.Option(help="Instead of a file: a query.")] = None,
+    database_file: Annotated[
+        Path | None, typer.Option(help="A file with the database's URL, as postgresql+psycopg://user:password@host/db.")
+    ] = None,
+    patients: Annotated[
+        int | None, typer.Option(help="Publish this number of patients; it stands as declared.")
+    ] = None,
+    count_epsilon: Annotated[
+        float | None, typer.Option(help="Publish a differentially private count of patients at this ε, charged.")
+    ] = None,
+    budget_epsilon: Annotated[float, typer.Option(help="ε of a new population.")] = 6.0,
+    budget_delta: Annotated[float, typer.Option(help="δ of a new population.")] = 1e-5,
+    public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
+) -> None:
+    """Check a table against its schema and publish it: private tensor, mock, public size. All or nothing."""
+    if (table is None) == (sql is None):
+        raise DatasiteError("Give either a file or --sql with --database-file, and not both.")
+    with err.status("Checking and publishing ..."):
+        done = act(
+            directory,
+            "publish",
+            table=str(Path(table).resolve()) if table else None,
+            sql=sql,
+            database=database_file.read_text(encoding="utf-8").strip() if database_file else None,
+            schema=schema.read_text(encoding="utf-8"),
+            patients=patients,
+            count_epsilon=count_epsilon,
+            budget=[budget_epsilon, budget_delta],
+            public_mock=str(public_mock.resolve()) if public_mock else None,
+        )
+    for note in done["notes"]:
+        err.print(f"Note: {note}")
+    out.print(
+        f"Published [b]{done['name']}[/b], version {done['version']}: {done['patients']} patients"
+        f" ({done['size_kind']}), population {done['population']}."
+    )
+
+
+@app.command()
+def datasets(directory: Directory, as_json: AsJson = False) -> None:
+    """List published datasets and the budgets of their populations."""
+    show(act(directory, "datasets"), display.datasets, as_json)
+
+
+@app.command()
+def retire(directory: Directory, name: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """Take a dataset back: no new requests. Its population's ledger keeps every charge."""
+    act(directory, "retire", name=name)
+    out.print(f"Retired {name}.")
+
+
+@researchers.command("add")
+def researchers_add(
+    directory: Directory,
+    email: Annotated[str, typer.Argument(show_default=False)],
+    name: Annotated[str, typer.Option(help="Full name.")],
+    institution: Annotated[str, typer.Option(help="University or company.")] = "",
+    password_file: PasswordFile = None,
+) -> None:
+    """Make a researcher's account."""
+    password = read_password(password_file, prompt=f"Password for {email}")
+    act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
+    out.print(f"Added {email}.")
+
+
+@researchers.command("list")
+def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
+    """List researchers, and whether their accounts are open."""
+    show(act(directory, "researchers"), display.researchers, as_json)
+
+
+@researchers.command("disable")
+def researchers_disable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """Close an account at once; its approved requests make no further releases."""
+    act(directory, "disable_researcher", email=email)
+    out.print(f"Closed the account of {email}.")
+
+
+@researchers.command("enable")
+def researchers_enable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """Open a closed account again."""
+    act(directory, "enable_researcher", email=email)
+    out.print(f"Opened the account of {email}.")
+
+
+@app.command()
+def requests(
+    directory: Directory,
+    status: Annotated[str | None, typer.Option(help="Only requests of this status, as checked or approved.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List code requests, those that wait for you first."""
+    show(act(directory, "requests", status=status), display.requests, as_json)
+
+
+@app.command("show")
+def show_request(directory: Directory, request: RequestId, as_json: AsJson = False) -> None:
+    """Show a request: source, plan, findings, checks, risk in plain words, cost before and after."""
+    show(act(directory, "show", request=request), display.request, as_json)
+
+
+@app.command()
+def approve(directory: Directory, request: RequestId, yes: Yes = False) -> None:
+    """Approve a request: its whole cost is reserved. Refused where a check failed or the budget does not hold it."""
+    seen = act(directory, "show", request=request)
+    if not yes:
+        display.request(out, seen)
+        typer.confirm(f"Approve {request} at ε = {seen['cost']['epsilon']:.2f}?", abort=True)
+    act(directory, "approve", request=request, plan_digest=seen["plan_digest"])
+    out.print(f"Approved {request}.")
+
+
+@app.command()
+def deny(
+    directory: Directory,
+    request: RequestId,
+    reason: Annotated[str, typer.Option(help="Why; the researcher reads it.")],
+) -> None:
+    """Deny a request, with a reason that reaches the researcher."""
+    act(directory, "deny", request=request, reason=reason)
+    out.print(f"Denied {request}.")
+
+
+@app.command("ask-changes")
+def ask_changes(
+    directory: Directory,
+    request: RequestId,
+    comment: Annotated[str, typer.Option(help="What to change; the researcher reads it.")],
+) -> None:
+    """Ask a researcher to change a request and submit it again."""
+    act(directory, "ask_changes", request=request, comment=comment)
+    out.print(f"Asked for changes to {request}.")
+
+
+@app.command()
+def revoke(
+    directory: Directory,
+    request: RequestId,
+    reason: Annotated[str, typer.Option(help="Why; the researcher reads it.")] = "Revoked by the owner.",
+) -> None:
+    """Revoke an approval: running rounds end, what no run touched returns to the budget."""
+    act(directory, "revoke", request=request, reason=reason)
+    out.print(f"Revoked {request}.")
+
+
+@app.command()
+def stop(directory: Directory, yes: Yes = False) -> None:
+    """Stop everything at once: running rounds end and nothing is released until `datasite resume`."""
+    if not yes:
+        typer.confirm("Stop all running work and all releases?", abort=True)
+    done = act(directory, "stop")
+    out.print(f"Stopped. {done['ended']} running round(s) ended. `datasite resume` lets work go on.")
+
+
+@app.command()
+def resume(directory: Directory) -> None:
+    """Let work go on after `datasite stop`."""
+    act(directory, "resume")
+    out.print("Work goes on.")
+
+
+@app.command()
+def releases(directory: Directory, as_json: AsJson = False) -> None:
+    """List what left: when, to whom, which round, at what cost."""
+    show(act(directory, "releases"), display.releases, as_json)
+
+
+@app.command()
+def certificate(
+    directory: Directory, request: RequestId, round_number: Annotated[int, typer.Argument(metavar="ROUND")]
+) -> None:
+    """Print the signed certificate of one release."""
+    print(act(directory, "certificate", request=request, round_number=round_number), end="")
+
+
+@app.command()
+def ledger(
+    directory: Directory,
+    verify: Annotated[bool, typer.Option("--verify", help="Recompute chain and totals.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show balances and entries of the ledger, or verify it."""
+    if verify:
+        done = act(directory, "verify_ledger")
+        out.print(f"The ledger verifies: {done['entries']} entries, head {done['head']}.")
+        return
+    show(act(directory, "ledger"), display.ledger, as_json)
+
+
+@app.command("raise-budget")
+def raise_budget(
+    directory: Directory,
+    population: Annotated[str, typer.Argument(show_default=False)],
+    epsilon: Annotated[float, typer.Option(help="The new ε in total.")],
+    yes: Yes = False,
+) -> None:
+    """Raise a population's ε. The new total is the promise to its patients from then on."""
+    from policies.risk import risk_sentences
+
+    if not yes:
+        for sentence in risk_sentences(epsilon, 1e-5):
+            out.print(f"· {sentence}")
+        typer.confirm(f"Promise ε = {epsilon} in total to {population} from now on?", abort=True)
+    done = act(directory, "raise_budget", population=population, epsilon=epsilon)
+    out.print(f"The budget of {population} is now ε = {done['epsilon']} at δ = {done['delta']}.")
+
+
+@app.command()
+def log(directory: Directory, as_json: AsJson = False) -> None:
+    """Show the audit log: who did what."""
+    show(act(directory, "audit_log"), display.audit_log, as_json)
+
+
+@app.command()
+def password(
+    directory: Directory, email: Annotated[str, typer.Argument()] = "", password_file: PasswordFile = None
+) -> None:
+    """Give the owner (or the account EMAIL) a new password."""
+    new = read_password(password_file, prompt="New password")
+    act(directory, "set_password", email=email, password=new)
+    out.print(f"The password of {email or 'the owner'} is changed.")
+
+
+@app.command("rotate-key")
+def rotate_key(directory: Directory, yes: Yes = False) -> None:
+    """Sign certificates with a new key from now on. Old certificates stay valid under the old public key."""
+    if not yes:
+        typer.confirm("Make a new signing key? Researchers must be told the new public key.", abort=True)
+    done = act(directory, "rotate_key")
+    out.print(f"New public key: {done['public_key']}\nOld public key: {done['old_public_key']}")
+
+
+@app.command()
+def isolation(directory: Directory, as_json: AsJson = False) -> None:
+    """Show which protections hold for jobs on this host."""
+    show(act(directory, "isolation"), display.isolation, as_json)
+
+
+def show(value: Any, render: Any, as_json: bool) -> None:
+    """Print plain data as JSON or through its table."""
+    if as_json:
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+    else:
+        render(out, value)
+
+
+def main() -> None:
+    """Run the command line; a `DatasiteError` becomes one sentence and exit code 1."""
+    logging.basicConfig(level=logging.WARNING)
+    os.umask(0o077)
+    try:
+        app(standalone_mode=False)
+    except DatasiteError as error:
+        err.print(f"[red]Error:[/red] {error}", markup=True)
+        for fault in getattr(error, "faults", ()):
+            err.print(f"  {fault}", markup=False)
+        sys.exit(1)
+    except typer.Abort:
+        err.print("Nothing was done.")
+        sys.exit(1)
+    except typer.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except Exception as error:
+        if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        raise
+
+
+if __name__ == "__main__":
+    main()

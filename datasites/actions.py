@@ -1,0 +1,382 @@
+"""What an owner can do, by name: the same functions for the command line, the control socket and the console.
+
+Each takes the office, who acts, and plain arguments, and answers plain data. Each change is in the audit log.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policies.releases import digest, from_bytes
+
+from datasites.office import balance_dict
+from datasites.review import overview
+from datasites.settings import new_signing_key, write_private
+from policies import accountant
+from policies.budget import PrivacyBudget
+from policies.code_requests import DatasetRecord, RequestStatus
+from policies.entries import NANO, Entry
+from policies.errors import DataRefused, DatasiteError, InvalidRequest, Unavailable
+from policies.mechanisms import Query, Statistics, as_dict
+from policies.plans import canonical, plan_from
+from policies.schemas import Schema
+
+if TYPE_CHECKING:
+    from datasites.office import Office
+
+MOCK_ROWS = 200
+SHOWN_ENTRIES = 50
+
+
+# -- datasets --------------------------------------------------------------------------------------------------------
+
+
+def publish(
+    office: Office,
+    actor: str,
+    *,
+    table: str | None,
+    sql: str | None,
+    database: str | None,
+    schema: str,
+    patients: int | None,
+    count_epsilon: float | None,
+    budget: list[float],
+    public_mock: str | None,
+) -> dict[str, Any]:
+    """Check a table against its schema and publish it, all or nothing: private tensor, mock and public size.
+
+    Raises:
+      DataRefused: the schema or rows of the table; nothing was published.
+      BudgetExceeded: the DP count does not fit; nothing was published.
+    """
+    from datasites.datasets import SqlQuery, check_table, encode, read_table, unused_columns
+    from datasites.mocks import draw_mock
+    from datasites.mocks import public_mock as read_mock
+
+    declared = Schema.from_toml(schema)
+    _check_size(patients, count_epsilon)
+    source: Path | SqlQuery = Path(table) if table else SqlQuery(str(sql), str(database))
+    frame = read_table(source)
+    check_table(frame, declared)
+    matrix = encode(frame, declared, population_secret=office.settings.population_secret())
+    mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
+    notes = [
+        f"Column {name!r} of the table is not in the schema and was left out."
+        for name in unused_columns(frame, declared)
+    ]
+    _ensure_population(office, declared.population, PrivacyBudget(*budget), actor)
+    version = secrets.token_hex(8)
+    record = DatasetRecord(
+        name=declared.name,
+        version=version,
+        population=declared.population,
+        schema_json=canonical(declared.as_dict()).decode(),
+        patients=patients and _two_digits(patients),
+        size_kind="declared" if patients else "dp-count",
+    )
+    record = office.ledger.stage_dataset(record)
+    asset = office.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
+    if count_epsilon is not None:
+        record = _with_count(office, record, declared, matrix, count_epsilon, actor)
+    record = _replace(record, assets_json=json.dumps({"records": asset}))
+    office.ledger.publish_dataset(record, actor=actor)
+    office.audit.record(actor, "publish", declared.name, version=version, size_kind=record.size_kind)
+    return {
+        "name": record.name,
+        "version": version,
+        "population": record.population,
+        "patients": record.patients,
+        "size_kind": record.size_kind,
+        "notes": notes,
+    }
+
+
+def _check_size(patients: int | None, count_epsilon: float | None) -> None:
+    if (patients is None) == (count_epsilon is None):
+        raise DataRefused(
+            "Say how the number of patients is published: --patients N (declared, rounded to two digits) or"
+            " --count-epsilon 0.1 (a differentially private count, charged)."
+        )
+    if patients is not None and patients < 1:
+        raise DataRefused(f"patients={patients} is below 1. Give the number of patients, rounded.")
+
+
+def _two_digits(number: int) -> int:
+    """A number rounded to its two leading digits: a declared size is never exact."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return max(1, round(number / step) * step)
+
+
+def _ensure_population(office: Office, name: str, budget: PrivacyBudget, actor: str) -> None:
+    if name not in office.ledger.populations():
+        office.ledger.create_population(name, budget, actor=actor)
+        office.audit.record(actor, "create population", name, epsilon=budget.epsilon, delta=budget.delta)
+
+
+def _with_count(
+    office: Office, record: DatasetRecord, schema: Schema, matrix: Any, epsilon: float, actor: str
+) -> DatasetRecord:
+    """The record with its DP count: reserve, run in the runner, settle, like any release."""
+
+    from datasites.runs import sealed
+
+    mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
+    balance = office.ledger.balance(record.population)
+    charge = accountant.charge_for(mechanism, balance.order)
+    run = office.ledger.charge_now(
+        record.population, charge, dataset=record.name, version=record.version, actor=actor, what="patients, DP count"
+    )
+    job = {"job": "statistics", "mechanism": as_dict(mechanism), "schema": schema.as_dict()}
+    try:
+        answer = office.pool.run("runner", job, seconds=300, memory=8 << 30, rows=sealed(matrix))
+        if not answer.done:
+            raise Unavailable(f"The runner failed:\n{answer.message.get('output', '')}")
+    except DatasiteError as error:
+        office.ledger.fail_run(run.id, str(error))
+        raise
+    tensors = from_bytes(answer.payload)
+    office.ledger.settle_run(run.id, answer.payload, digest(tensors), "")
+    return _replace(record, patients=max(1, round(float(tensors["count"][0]))))
+
+
+def _replace(record: DatasetRecord, **changes: Any) -> DatasetRecord:
+    import dataclasses
+
+    return dataclasses.replace(record, **changes)
+
+
+def datasets(office: Office, actor: str) -> dict[str, Any]:
+    """Published and retired datasets, and the budgets of their populations."""
+    records = [each for each in office.ledger.datasets(status=None) if each.status != "staged"]
+    names = ("name", "version", "population", "patients", "size_kind", "status")
+    return {
+        "datasets": [{name: getattr(each, name) for name in names} for each in records],
+        "populations": [balance_dict(office.ledger, name) for name in office.ledger.populations()],
+    }
+
+
+def retire(office: Office, actor: str, *, name: str) -> None:
+    """Take a dataset back; its population's ledger keeps every charge."""
+    office.ledger.retire_dataset(office.ledger.dataset(name=name).version, actor=actor)
+    office.audit.record(actor, "retire", name)
+
+
+def raise_budget(office: Office, actor: str, *, population: str, epsilon: float) -> dict[str, float]:
+    """Raise a population's ε; answers the new total, which is the promise from now on."""
+    delta = office.ledger.balance(population).budget.delta
+    budget = office.ledger.raise_budget(population, PrivacyBudget(epsilon, delta), actor=actor)
+    office.audit.record(actor, "raise budget", population, epsilon=epsilon)
+    return {"epsilon": budget.epsilon, "delta": budget.delta}
+
+
+# -- people ----------------------------------------------------------------------------------------------------------
+
+
+def add_researcher(office: Office, actor: str, *, email: str, name: str, institution: str, password: str) -> None:
+    """Make a researcher's account."""
+    if "@" not in email or len(email) > 200:
+        raise InvalidRequest(f"{email!r} is not an e-mail address.")
+    office.syft.add_researcher(email.lower(), name, password, institution)
+    office.audit.record(actor, "add researcher", email.lower())
+
+
+def researchers(office: Office, actor: str) -> list[dict[str, str]]:
+    """Accounts of researchers and their states."""
+    return office.syft.researchers()
+
+
+def disable_researcher(office: Office, actor: str, *, email: str) -> None:
+    """Close an account at once."""
+    office.syft.disable_researcher(email)
+    office.audit.record(actor, "disable researcher", email)
+
+
+def enable_researcher(office: Office, actor: str, *, email: str) -> None:
+    """Open a closed account again."""
+    office.syft.enable_researcher(email)
+    office.audit.record(actor, "enable researcher", email)
+
+
+def set_password(office: Office, actor: str, *, email: str, password: str) -> None:
+    """A new password for an account, the owner's by default."""
+    office.syft.set_password(email or office.settings.owner_email, password)
+    office.audit.record(actor, "set password", email or office.settings.owner_email)
+
+
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+def requests(office: Office, actor: str, *, status: str | None = None) -> list[dict[str, Any]]:
+    """Requests, those that wait for the owner first, newest first within."""
+    office.ledger.expire_due()
+    found = list(reversed(office.ledger.list(status=status)))
+    found.sort(key=lambda each: each.status is not RequestStatus.CHECKED)
+    return [overview(each, plan_from(json.loads(each.plan_json)) if each.plan_json else None) for each in found]
+
+
+def show(office: Office, actor: str, *, request: str) -> dict[str, Any]:
+    """Everything that a decision on one request needs."""
+    return office.review.show(office.review.find(request))
+
+
+def approve(office: Office, actor: str, *, request: str, plan_digest: str) -> None:
+    """Approve the plan that was read."""
+    office.approve_code(office.review.find(request).id, actor, plan_digest)
+
+
+def deny(office: Office, actor: str, *, request: str, reason: str) -> None:
+    """Deny with a reason."""
+    office.decide(office.review.find(request).id, RequestStatus.DENIED, actor, reason)
+
+
+def ask_changes(office: Office, actor: str, *, request: str, comment: str) -> None:
+    """Ask for changes with a comment."""
+    office.decide(office.review.find(request).id, RequestStatus.CHANGES_REQUESTED, actor, comment)
+
+
+def revoke(office: Office, actor: str, *, request: str, reason: str) -> None:
+    """Revoke an approval; running rounds end."""
+    office.decide(office.review.find(request).id, RequestStatus.REVOKED, actor, reason)
+
+
+def stop(office: Office, actor: str) -> dict[str, int]:
+    """Stop everything at once."""
+    office.audit.record(actor, "stop")
+    return {"ended": office.runs.stop()}
+
+
+def resume(office: Office, actor: str) -> None:
+    """Let work go on after a stop."""
+    office.runs.resume()
+    office.audit.record(actor, "resume")
+
+
+# -- what left, and the record of it -----------------------------------------------------------------------------------
+
+
+def releases(office: Office, actor: str) -> list[dict[str, Any]]:
+    """What left, newest first."""
+    rows = []
+    for each in reversed(office.ledger.releases()):
+        record = office.ledger.get(each["request"])
+        rows.append(
+            {
+                "request": record.id,
+                "round": each["round"],
+                "function": record.function,
+                "researcher": record.researcher,
+                "dataset": record.dataset,
+                "released_at": each["at"],
+                "bytes": each["size"],
+                "digest": each["digest"],
+            }
+        )
+    return rows
+
+
+def certificate(office: Office, actor: str, *, request: str, round_number: int) -> str:
+    """The certificate of one release."""
+    stored = office.ledger.release(office.review.find(request).id, round_number)
+    if stored is None:
+        raise InvalidRequest(
+            f"Round {round_number} of request {request} has no release. `datasite releases` lists them."
+        )
+    return stored.certificate
+
+
+def ledger(office: Office, actor: str, *, entries: int = SHOWN_ENTRIES) -> dict[str, Any]:
+    """Balances and the newest entries."""
+    newest = office.ledger.entries(limit=entries, newest_first=True)
+    head = office.ledger.head()
+    return {
+        "balances": [balance_dict(office.ledger, name) for name in office.ledger.populations()],
+        "entries": [_entry(each) for each in newest],
+        "head": f"{head.seq} {head.hash}",
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "seq": entry.seq,
+        "at": entry.at,
+        "kind": entry.kind.value,
+        "actor": entry.actor,
+        "population": entry.population,
+        "request": entry.request,
+        "run": entry.run,
+        "divergence": entry.amount.divergence_nano / NANO,
+        "details": entry.details,
+        "hash": entry.hash,
+    }
+
+
+def verify_ledger(office: Office, actor: str) -> dict[str, Any]:
+    """Recompute the chains of ledger and audit log and all totals."""
+    head = office.ledger.verify()
+    office.audit.verify()
+    return {"entries": head.seq, "head": head.hash}
+
+
+def audit_log(office: Office, actor: str, *, entries: int = 200) -> list[dict[str, Any]]:
+    """Who did what, newest first."""
+    names = ("seq", "at", "who", "what", "object", "details")
+    found = office.audit.entries(limit=entries, newest_first=True)
+    return [{name: getattr(each, name) for name in names} for each in found]
+
+
+# -- the host --------------------------------------------------------------------------------------------------------
+
+
+def rotate_key(office: Office, actor: str) -> dict[str, str]:
+    """Sign certificates with a new key; the old one is kept beside it, marked with the time."""
+    old = office.public_key()
+    path = office.settings.directory / "certificate.pem"
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    write_private(path.with_name(f"certificate.{stamp}.pem"), path.read_text(encoding="utf-8"))
+    fresh = path.with_name("certificate.new.pem")
+    write_private(fresh, new_signing_key())
+    fresh.replace(path)
+    office.audit.record(actor, "rotate key", office.public_key(), before=old)
+    return {"public_key": office.public_key(), "old_public_key": old}
+
+
+def isolation(office: Office, actor: str) -> dict[str, bool]:
+    """Which protections hold for a job on this host."""
+    return office.pool.protections()
+
+
+ACTIONS: dict[str, Callable[..., Any]] = {
+    action.__name__: action
+    for action in (
+        publish,
+        datasets,
+        retire,
+        raise_budget,
+        add_researcher,
+        researchers,
+        disable_researcher,
+        enable_researcher,
+        set_password,
+        requests,
+        show,
+        approve,
+        deny,
+        ask_changes,
+        revoke,
+        stop,
+        resume,
+        releases,
+        certificate,
+        ledger,
+        verify_ledger,
+        audit_log,
+        rotate_key,
+        isolation,
+    )
+}

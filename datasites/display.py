@@ -1,0 +1,137 @@
+"""How the command line shows what an action answered: plain data in, tables out. No decision is made here.
+
+Everything that a researcher chose is printed with markup off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def datasets(out: Console, value: dict[str, Any]) -> None:
+    """Published datasets, then the budgets of their populations."""
+    if not value["datasets"]:
+        out.print("Nothing is published yet. Draft a schema with `datasite schema data.csv`, then `datasite publish`.")
+    else:
+        names = ("name", "version", "population", "patients", "size_kind", "status")
+        _table(out, "Datasets", names, value["datasets"])
+    balances(out, value["populations"])
+
+
+def balances(out: Console, populations: list[dict[str, Any]]) -> None:
+    """Budgets of populations: ε in total, spent, reserved and left."""
+    if populations:
+        names = ("population", "epsilon", "delta", "order", "epsilon_spent", "epsilon_reserved", "epsilon_remaining")
+        _table(out, "Budgets", names, populations)
+
+
+def researchers(out: Console, value: list[dict[str, Any]]) -> None:
+    """Accounts of researchers."""
+    if value:
+        _table(out, "Researchers", ("email", "name", "institution", "state"), value)
+    else:
+        out.print("No researcher has an account yet. Make one with `datasite researchers add EMAIL --name NAME`.")
+
+
+def requests(out: Console, value: list[dict[str, Any]]) -> None:
+    """Code requests, waiting ones first."""
+    if not value:
+        out.print("No requests.")
+        return
+    names = ("id", "status", "researcher", "function", "dataset", "mechanism", "epsilon", "rounds", "submitted_at")
+    _table(out, "Requests", names, [{**each, "id": each["id"][:8]} for each in value])
+    waiting = [each["id"][:8] for each in value if each["status"] == "checked"]
+    if waiting:
+        out.print(f"{len(waiting)} wait for you. Read one with `datasite show {waiting[0]}`.")
+
+
+def request(out: Console, value: dict[str, Any]) -> None:
+    """One request as the owner decides on it."""
+    out.print(f"Request {value['id'][:8]} · {value['status']}", style="bold")
+    fields = (("from", "researcher"), ("function", "function"), ("dataset", "dataset"), ("purpose", "purpose"))
+    for label, name in fields:
+        out.print(Text(f"  {label:9} {value[name] or '—'}"))
+    _lines(out, "What it does", value["summary"])
+    _lines(out, "Risk, in plain words", value["risk"])
+    if value["cost"]:
+        _cost(out, value["cost"])
+    marks = [f"{'✓' if each['passed'] else '✗'} {each['title']}: {each['message']}" for each in value["checks"]]
+    _lines(out, "Checks", marks)
+    _lines(out, "Findings", [f"line {each['line']}: {each['text']}: {each['why']}" for each in value["findings"]])
+    out.print("Source", style="bold")
+    for number, line in enumerate(value["source"].splitlines(), 1):
+        out.print(Text(f"{number:4} {line}"))
+    _lines(out, "Difference from the last approved request of this name", value["difference"])
+    _lines(out, "Comments", [f"{each['at']} {each['actor']}: {each['text']}" for each in value["comments"]])
+    _lines(out, "Rounds", [f"round {each['round']}: {each['status']} {each['owner_note']}" for each in value["rounds"]])
+
+
+def releases(out: Console, value: list[dict[str, Any]]) -> None:
+    """What left, and to whom."""
+    if value:
+        names = ("request", "round", "function", "researcher", "dataset", "released_at", "bytes", "digest")
+        _table(out, "Releases", names, [{**each, "request": each["request"][:8]} for each in value])
+    else:
+        out.print("Nothing has left this datasite.")
+
+
+def ledger(out: Console, value: dict[str, Any]) -> None:
+    """Balances, then the newest entries."""
+    balances(out, value["balances"])
+    if value["entries"]:
+        names = ("seq", "at", "kind", "population", "request", "run", "divergence", "actor")
+        short = [
+            {**each, **{name: (each[name] or "—")[:8] for name in ("request", "run")}} for each in value["entries"]
+        ]
+        _table(out, f"Last {len(short)} entries", names, short)
+    out.print(f"Head: {value['head']}")
+
+
+def audit_log(out: Console, value: list[dict[str, Any]]) -> None:
+    """Who did what."""
+    _table(out, "Audit log", ("seq", "at", "who", "what", "object", "details"), value)
+
+
+def isolation(out: Console, value: dict[str, bool]) -> None:
+    """Protections of jobs on this host."""
+    for name, holds in value.items():
+        out.print(f"{'✓' if holds else '✗'} {name}", style="green" if holds else "red")
+
+
+def _cost(out: Console, cost: dict[str, Any]) -> None:
+    out.print("Cost", style="bold")
+    out.print(
+        f"  ε = {cost['epsilon']:.3f} at δ = {cost['delta']:g} for {cost['rounds']} release(s)"
+        + (f", noise multiplier {cost['noise_multiplier']:.3f}" if cost["noise_multiplier"] else "")
+        + f"; tighter bound of it alone {cost['pld_epsilon']:.3f}"
+    )
+    out.print(
+        f"  the population's ε: {cost['spent_before']:.3f} before, {cost['spent_after']:.3f} after, "
+        f"of {cost['budget']:.3f}" + ("" if cost["fits"] else f" — does not fit, short by {cost['short']:.3f}")
+    )
+
+
+def _lines(out: Console, title: str, lines: list[str]) -> None:
+    if lines:
+        out.print(title, style="bold")
+        for line in lines:
+            out.print(Text(f"  {line}"))
+
+
+def _table(out: Console, title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in names:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_text(row.get(name))) for name in names))
+    out.print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "—"
+    return f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 else str(value)

@@ -1,0 +1,261 @@
+"""The datasite's office: one object that holds ledger, review, runs and PySyft, and does what people ask of it.
+
+`act` runs an owner's action by name; the other methods are what PySyft's side asks for a researcher. PySyft itself
+takes seconds to start and is made when first needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from cryptography.hazmat.primitives import serialization
+
+from datasites.review import Review, overview
+from datasites.runner.pool import KINDS, JobPool
+from datasites.runs import Arrays, Runs
+from datasites.settings import Settings
+from policies.audit import AuditLog
+from policies.code_requests import STATUS_TEXT, CodeRequestRecord, Party, RequestStatus
+from policies.errors import InvalidRequest
+from policies.ledger import Ledger
+from policies.plans import plan_from
+
+if TYPE_CHECKING:
+    from datasites.syft_datasite import SyftDatasite
+
+logger = logging.getLogger(__name__)
+PROTOCOL = 1
+
+
+class Office:
+    """Everything of one datasite, in one process.
+
+    Args:
+      pool: where jobs run; the serving process starts its parents once.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, pool: JobPool) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.pool = pool
+        self.audit = AuditLog(ledger)
+        self.review = Review(settings, ledger, pool)
+        self.runs = Runs(settings, ledger, pool, lambda asset: self.syft.records(asset))
+        self._syft: SyftDatasite | None = None
+
+    @classmethod
+    def create(cls, settings: Settings, *, owner_password: str) -> None:
+        """Make ledger and PySyft's database in a new directory, with the owner's account."""
+        with cls(settings, Ledger.create(settings.ledger_path), _pool(settings)) as office:
+            office._start_syft(owner_password)
+            office.audit.record("init", "init", settings.name)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """The office of a directory, with its ledger made true again after whatever happened before."""
+        office = cls(settings, Ledger.open(settings.ledger_path), _pool(settings))
+        recovery = office.ledger.recover()
+        if recovery.failed or recovery.voided or recovery.unstaged:
+            logger.warning(
+                "After an interruption: %d round(s) failed with their charge kept, %d void, %d publication(s) undone.",
+                len(recovery.failed),
+                len(recovery.voided),
+                len(recovery.unstaged),
+            )
+        return office
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every job and let go of the files."""
+        self.pool.stop()
+        self.ledger.close()
+
+    @property
+    def syft(self) -> SyftDatasite:
+        """PySyft on this directory; started when first needed."""
+        if self._syft is None:
+            self._start_syft("")
+        assert self._syft is not None
+        return self._syft
+
+    def _start_syft(self, owner_password: str) -> None:
+        from datasites.syft_datasite import SyftDatasite
+
+        self._syft = SyftDatasite(self.settings, self, owner_password=owner_password)
+
+    def start_serving(self) -> dict[str, bool]:
+        """Warm the parents, start PySyft, write the ledger's statuses into it; returns the protections that hold."""
+        self.pool.start()
+        protections = self.pool.protections()
+        known = {each.id: each for each in self.ledger.list()}
+        self.syft.forget_requests(keep=set(known))
+        for record in known.values():
+            self._project(record)
+        return protections
+
+    def act(self, action: str, actor: str, arguments: dict[str, Any]) -> Any:
+        """Run an owner's action by name and record it. Raises `InvalidRequest` where there is none of that name."""
+        from datasites.actions import ACTIONS
+
+        found = ACTIONS.get(action)
+        if found is None:
+            raise InvalidRequest(f"There is no action {action!r}.")
+        return found(self, actor, **arguments)
+
+    # -- for researchers, through PySyft -----------------------------------------------------------------------------
+
+    def describe(self, researcher: str) -> dict[str, Any]:
+        """Name, public key, datasets with schemas and public sizes, and budgets left."""
+        limit = self.settings.rules().researcher_epsilon
+        datasets, budgets = [], {}
+        for record in self.ledger.datasets():
+            published = self.review.published(version=record.version)
+            datasets.append(
+                {
+                    "name": published.name,
+                    "version": published.version,
+                    "population": published.population,
+                    "schema": published.schema.as_dict(),
+                    "patients": published.patients,
+                    "size_kind": published.size_kind,
+                    "training_patients": published.training_patients,
+                    "asset": json.loads(record.assets_json)["records"],
+                }
+            )
+            own = self.ledger.researcher_balance(published.population, researcher, limit=limit)
+            budgets[published.population] = {
+                **balance_dict(self.ledger, published.population),
+                "researcher_epsilon_remaining": own.epsilon_remaining,
+            }
+        return {
+            "name": self.settings.name,
+            "protocol": PROTOCOL,
+            "public_key": self.public_key(),
+            "datasets": datasets,
+            "budgets": budgets,
+        }
+
+    def quote(self, researcher: str, source: str, dataset: str) -> dict[str, Any]:
+        """Findings, plan and cost of a source, before it is submitted."""
+        return self.review.quote(source, dataset, researcher)
+
+    def submit(
+        self, researcher: str, source: str, asset: str, purpose: str, store: Callable[[], dict[str, str]]
+    ) -> None:
+        """Inspect and record a request; `store` keeps it in PySyft."""
+        record = self.review.submit(researcher, source, asset, purpose, store)
+        self.audit.record(researcher, "submit", record.id, function=record.function, dataset=record.dataset)
+
+    def ask(self, researcher: str, code: str, round_number: int, weights: Arrays) -> dict[str, Any]:
+        """A round of the researcher's own approved request."""
+        return self.runs.ask(self._own(researcher, code), round_number, weights)
+
+    def status(self, researcher: str, code: str) -> dict[str, Any]:
+        """Where the researcher's own request stands, in fixed texts and what people wrote."""
+        self.ledger.expire_due()
+        record = self._own(researcher, code)
+        comments = self.ledger.comments(record.id)
+        return {
+            "request": record.id,
+            "function": record.function,
+            "status": record.status.value,
+            "text": STATUS_TEXT[record.status],
+            "comment": comments[-1].text if comments else "",
+            "findings": json.loads(record.findings_json),
+            "rounds": [{"round": run.round, "status": run.status.value} for run in self.ledger.runs(record.id)],
+            "expires": record.expires_at,
+            "plan_digest": record.plan_digest,
+            "purpose": record.purpose,
+        }
+
+    def requests_of(self, researcher: str) -> list[dict[str, Any]]:
+        """The researcher's own requests."""
+        return [_overview(each) for each in self.ledger.list(researcher=researcher)]
+
+    def withdraw(self, researcher: str, code: str) -> dict[str, Any]:
+        """Take the researcher's own request back."""
+        record = self._own(researcher, code)
+        self.ledger.transition(record.id, RequestStatus.WITHDRAWN, actor=researcher, party=Party.RESEARCHER)
+        self.audit.record(researcher, "withdraw", record.id)
+        return self.status(researcher, code)
+
+    def certificates(self, researcher: str, code: str) -> list[str]:
+        """Certificates of the researcher's own releases, oldest first."""
+        return [each["certificate"] for each in self.ledger.releases(self._own(researcher, code).id)]
+
+    def _own(self, researcher: str, code: str) -> CodeRequestRecord:
+        """The caller's own request; another's is answered as one that does not exist."""
+        try:
+            record = self.ledger.get(code)
+        except InvalidRequest:
+            record = None
+        if record is None or record.researcher != researcher:
+            raise InvalidRequest("You have no such request here. `client.api.services.datasite.requests()` lists them.")
+        return record
+
+    # -- decisions, also of a stock PySyft owner -----------------------------------------------------------------------
+
+    def approve_code(self, code: str, actor: str, plan_digest: str | None = None) -> None:
+        """Approve: every check, the whole cost reserved, then PySyft's status follows."""
+        record = self.review.approve(self.ledger.get(code), actor=actor, plan_digest=plan_digest)
+        self.audit.record(actor, "approve", record.id, plan_digest=record.plan_digest)
+        self._project(record)
+
+    def deny_code(self, code: str, actor: str, reason: str) -> None:
+        """Deny a waiting request, or revoke an approved one."""
+        status = self.ledger.get(code).status
+        to = RequestStatus.REVOKED if status is RequestStatus.APPROVED else RequestStatus.DENIED
+        self.decide(code, to, actor, reason)
+
+    def decide(self, code: str, to: RequestStatus, actor: str, comment: str) -> None:
+        """Deny, ask for changes or revoke, with a comment that the researcher reads."""
+        record = self.ledger.transition(code, to, actor=actor, comment=comment, party=Party.OWNER)
+        self.audit.record(actor, to.value, record.id)
+        self._project(record)
+
+    def _project(self, record: CodeRequestRecord) -> None:
+        """Write a status into PySyft, where PySyft is running and knows the request."""
+        request = json.loads(record.syft_json).get("request")
+        if self._syft is None or not request or record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED):
+            return
+        approved = record.status in (RequestStatus.APPROVED, RequestStatus.COMPLETED)
+        with contextlib.suppress(Exception):  # a projection for display; the ledger has decided
+            self._syft.project_status(request, approved=approved, reason=STATUS_TEXT[record.status])
+
+    def public_key(self) -> str:
+        """Hex of the Ed25519 key that verifies this datasite's certificates."""
+        key = self.settings.signing_key().public_key()
+        return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw).hex()
+
+
+def balance_dict(ledger: Ledger, population: str) -> dict[str, Any]:
+    """A population's budget as plain data in ε."""
+    balance = ledger.balance(population)
+    return {
+        "population": population,
+        "epsilon": balance.budget.epsilon,
+        "delta": balance.budget.delta,
+        "order": balance.order,
+        "epsilon_spent": balance.epsilon_spent,
+        "epsilon_reserved": balance.epsilon_reserved,
+        "epsilon_remaining": balance.epsilon_remaining,
+        "share_left": balance.share_left,
+    }
+
+
+def _overview(record: CodeRequestRecord) -> dict[str, Any]:
+    return overview(record, plan_from(json.loads(record.plan_json)) if record.plan_json else None)
+
+
+def _pool(settings: Settings) -> JobPool:
+    sockets = {kind: settings.job_socket(kind) for kind in KINDS}
+    return JobPool(sockets, required=settings.isolation == "required")

@@ -1,0 +1,302 @@
+"""Rounds of approved requests: check the weights, admit, start, run, settle, and answer from what is stored.
+
+From the moment that private rows are handed over, what a researcher can see (status, charge, shape, error text) is a
+function of public inputs alone: the plan, the weights, the ledger. Diagnostics go to the owner, into the run's reason.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from policies.certificates import make_certificate, sign
+from policies.releases import check_tensors, digest, from_bytes, to_bytes
+
+from datasites.review import published_from
+from datasites.runner.pool import Answer, JobPool, Rows
+from datasites.settings import Settings, write_private
+from policies import accountant
+from policies.code_requests import CodeRequestRecord, Run, RunStatus
+from policies.entries import Entry
+from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
+from policies.ledger import Ledger
+from policies.mechanisms import DPSGD, Evaluation, Statistics, as_dict
+from policies.plans import Plan, Published, plan_from, release_shapes
+
+logger = logging.getLogger(__name__)
+
+Arrays = dict[str, npt.NDArray[Any]]
+MARGIN = 10.0  # deadline over the dry run's time
+LEAST_SECONDS = 60.0
+MOST_JOBS = 2
+JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
+
+
+class Runs:
+    """Runs rounds in threads of the datasite process, one runner child each.
+
+    Args:
+      load: the private rows of an asset id; called once per dataset version, the rows then stay in a sealed memfd.
+    """
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, pool: JobPool, load: Callable[[str], npt.NDArray[np.float64]]
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.pool = pool
+        self.load = load
+        self.stopped = threading.Event()
+        self._stop_file = settings.directory / "stopped"  # a stop outlives a restart
+        if self._stop_file.exists():
+            self.stopped.set()
+        self._told: set[str] = set()
+        self._rows: dict[str, Rows] = {}
+        self._deadlines: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._slots = threading.Semaphore(MOST_JOBS)
+        self._threads: dict[str, threading.Thread] = {}
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def ask(self, record: CodeRequestRecord, round_number: int, weights: Arrays) -> dict[str, Any]:
+        """The release of a round, or where it stands; starts it where it may start. Never waits for it.
+
+        Raises:
+          WeightsRefused: before anything is charged.
+          WrongStatus: not approved, another round's weights, attempts used up, or the datasite is stopped.
+        """
+        if record.plan_json is None:
+            raise WrongStatus(f"Request {record.id[:8]} is {record.status} and has no plan to run.")
+        plan = plan_from(json.loads(record.plan_json))
+        check_weights(plan, weights)
+        if self.stopped.is_set():
+            raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
+        weights_digest = digest(weights)
+        ended = self._untold_end(record, round_number, weights_digest)
+        if ended is not None:
+            return {"status": ended.value, "round": round_number, "release": None, "certificate": None}
+        charge = accountant.charge_for(plan.mechanism, self.ledger.balance(str(record.population)).order)
+        run = self.ledger.admit_run(record.id, round_number, weights_digest, charge)
+        if run.status is RunStatus.RELEASED:
+            return self._released(record, run)
+        if run.status is RunStatus.RESERVED:
+            self._begin(record, plan, run, weights)
+        return {"status": "running", "round": round_number, "release": None, "certificate": None}
+
+    def _untold_end(self, record: CodeRequestRecord, round_number: int, weights_digest: str) -> RunStatus | None:
+        """How the last run of these weights ended, once: only an ask that comes after it begins another."""
+        runs = [each for each in self.ledger.runs(record.id) if each.round == round_number]
+        if not runs or runs[-1].status not in (RunStatus.FAILED, RunStatus.VOID):
+            return None
+        with self._lock:
+            if runs[-1].weights_digest != weights_digest or runs[-1].id in self._told:
+                return None
+            self._told.add(runs[-1].id)
+        return runs[-1].status
+
+    def _released(self, record: CodeRequestRecord, run: Run) -> dict[str, Any]:
+        stored = self.ledger.release(record.id, run.round)
+        assert stored is not None
+        return {
+            "status": "released",
+            "round": run.round,
+            "release": from_bytes(stored.bytes),
+            "certificate": stored.certificate,
+        }
+
+    def _begin(self, record: CodeRequestRecord, plan: Plan, run: Run, weights: Arrays) -> None:
+        with self._lock:
+            if run.id in self._threads:
+                return
+            thread = threading.Thread(target=self._work, args=(record, plan, run, weights), name=f"run-{run.id[:8]}")
+            thread.daemon = True
+            self._threads[run.id] = thread
+        thread.start()
+
+    # -- working -------------------------------------------------------------------------------------------------
+
+    def _work(self, record: CodeRequestRecord, plan: Plan, run: Run, weights: Arrays) -> None:
+        started = False
+
+        def before_rows(protections: dict[str, bool]) -> None:
+            nonlocal started
+            self.ledger.start_run(run.id)  # durable: from here the charge stays
+            started = True
+
+        begin = time.monotonic()
+        try:
+            with self._slots:
+                published = published_from(self.ledger.dataset(version=record.version))
+                answer = self._run(record, plan, published, weights, before_rows, run)
+            self._wait_for_the_grid(begin)
+            self._settle(record, plan, published, run, answer)
+        except Exception as error:
+            logger.warning("Run %s of request %s ended: %s", run.id[:8], record.id[:8], type(error).__name__)
+            self._end(run, started, error)
+        finally:
+            with self._lock:
+                self._threads.pop(run.id, None)
+
+    def _run(
+        self,
+        record: CodeRequestRecord,
+        plan: Plan,
+        published: Published,
+        weights: Arrays,
+        before_rows: Callable[[dict[str, bool]], None],
+        run: Run,
+    ) -> Answer:
+        payload = to_bytes(weights) if weights else b""
+        rows = self.rows(record.version)
+        shapes = release_shapes(plan, published.schema)
+        largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
+        return self.pool.run(
+            "runner",
+            self._job(plan, published),
+            payload,
+            seconds=self._deadline(plan, published, payload),
+            memory=(2 << 30) + 6 * 8 * math.prod(rows.shape),
+            largest=largest,
+            rows=rows,
+            before_rows=before_rows,
+            stop=lambda: self.stopped.is_set() or self._closed(run),
+        )
+
+    def _closed(self, run: Run) -> bool:
+        status = self.ledger.get(run.request).status.value
+        return status in ("revoked", "withdrawn")
+
+    @staticmethod
+    def _job(plan: Plan, published: Published) -> dict[str, Any]:
+        return {
+            "job": JOB_OF[plan.mechanism.kind],
+            "plan": plan.as_dict(),
+            "mechanism": as_dict(plan.mechanism),
+            "schema": published.schema.as_dict(),
+            "training_patients": published.training_patients,
+        }
+
+    def _deadline(self, plan: Plan, published: Published, payload: bytes) -> float:
+        """Seconds that a round may take: from settings, or a dry run on synthetic rows at the public size."""
+        if self.settings.round_seconds:
+            return self.settings.round_seconds
+        if not isinstance(plan.mechanism, DPSGD):
+            return LEAST_SECONDS + published.patients / 1000
+        if plan.digest not in self._deadlines:
+            job = {**self._job(plan, published), "job": "rehearse"}
+            answer = self.pool.run("runner", job, payload, seconds=600)
+            if not answer.done:
+                raise Unavailable(f"The dry run failed:\n{answer.message.get('output', '')}")
+            per_step = float(answer.message["seconds_per_step"])
+            self._deadlines[plan.digest] = LEAST_SECONDS + MARGIN * per_step * plan.mechanism.steps
+        return self._deadlines[plan.digest]
+
+    def _wait_for_the_grid(self, begin: float) -> None:
+        grid = self.settings.release_grid_seconds
+        if grid > 0:
+            elapsed = time.monotonic() - begin
+            time.sleep(math.ceil(elapsed / grid) * grid - elapsed)
+
+    def _settle(self, record: CodeRequestRecord, plan: Plan, published: Published, run: Run, answer: Answer) -> None:
+        if not answer.done:
+            raise Unavailable(f"The runner failed:\n{answer.message.get('output', '')}")
+        tensors = from_bytes(answer.payload)
+        check_tensors(tensors, release_shapes(plan, published.schema), finite=False)
+        release_digest = digest(tensors)
+        balance = self.ledger.balance(published.population)
+
+        def certify(entry: Entry) -> str:
+            return sign(
+                make_certificate(
+                    plan=plan,
+                    published=published,
+                    datasite=self.settings.name,
+                    request=record.id,
+                    researcher=record.researcher,
+                    round_number=run.round,
+                    tensors=release_shapes(plan, published.schema),
+                    release_digest=release_digest,
+                    weights_digest=run.weights_digest,
+                    order=balance.order,
+                    budget=balance.budget,
+                    entry=entry.seq,
+                    head=entry.hash,
+                    protections=answer.protections,
+                    issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                ),
+                self.settings.signing_key(),
+            )
+
+        self.ledger.settle_run(run.id, answer.payload, release_digest, certify)
+
+    def _end(self, run: Run, started: bool, error: Exception) -> None:
+        reason = str(error) if isinstance(error, DatasiteError) else f"{type(error).__name__}: {error}"
+        try:
+            if started:
+                self.ledger.fail_run(run.id, reason[:20_000])
+            else:
+                self.ledger.void_run(run.id)
+                logger.warning("Run %s was not started: %s", run.id[:8], reason)
+        except DatasiteError as second:  # the owner's revocation ended it first
+            logger.warning("Run %s: %s", run.id[:8], second)
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def rows(self, version: str) -> Rows:
+        """The private rows of a dataset version as a sealed file in memory, made once."""
+        with self._lock:
+            if version not in self._rows:
+                asset = json.loads(self.ledger.dataset(version=version).assets_json)["records"]
+                self._rows[version] = sealed(self.load(asset))
+            return self._rows[version]
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def stop(self) -> int:
+        """End every running round now and start none; returns how many were running."""
+        write_private(self._stop_file, "")
+        self.stopped.set()
+        with self._lock:
+            threads = list(self._threads.values())
+        for thread in threads:
+            thread.join(timeout=10)
+        return len(threads)
+
+    def resume(self) -> None:
+        """Let rounds start again."""
+        self._stop_file.unlink(missing_ok=True)
+        self.stopped.clear()
+
+
+def check_weights(plan: Plan, weights: Arrays) -> None:
+    """Raise `WeightsRefused` unless the weights are the plan's: names, shapes, dtypes, all finite."""
+    if plan.graph is None:
+        if weights:
+            raise WeightsRefused("Statistics take no weights. Call it as f(records=asset, round=1).")
+        return
+    shapes = {each.name: (each.shape, each.dtype) for each in plan.graph.parameters}
+    check_tensors(weights, shapes, finite=True)
+
+
+def sealed(array: npt.NDArray[np.float64]) -> Rows:
+    """A float64 table as a memfd that nobody can change any more."""
+    table = np.ascontiguousarray(array, dtype="<f8")
+    descriptor = os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(table).cast("B") if table.size else memoryview(b"")
+    written = 0
+    while written < len(view):
+        written += os.write(descriptor, view[written : written + (1 << 28)])
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return Rows(descriptor, (int(table.shape[0]), int(table.shape[1])))

@@ -1,0 +1,68 @@
+"""`datasite serve`: one process with PySyft's API, the control socket, and the warm parents beside it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from datasites.control import ControlServer
+from datasites.office import Office
+from datasites.settings import Settings, locked
+from policies.errors import IsolationMissing
+
+logger = logging.getLogger(__name__)
+
+
+def serve(directory: Path) -> None:
+    """Serve a datasite until it is interrupted.
+
+    Raises:
+      Unavailable: another process holds the directory.
+      IsolationMissing: this host lacks a protection and the settings require it.
+    """
+    import uvicorn
+
+    settings = Settings.load(directory)
+    with locked(directory), Office.open(settings) as office:
+        protections = office.start_serving()
+        _say(settings, protections)
+        from datasites.app import make_app
+
+        control = ControlServer(settings.control_socket, office.act)
+        control.start()
+        try:
+            _configure_logs(directory)
+            uvicorn.run(
+                make_app(settings, office.syft),
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        finally:
+            control.stop()
+
+
+def _say(settings: Settings, protections: dict[str, bool]) -> None:
+    print(f"{settings.name} at http://{settings.host}:{settings.port}", flush=True)
+    for name, holds in protections.items():
+        print(f"  {'holds  ' if holds else 'MISSING'} {name}", flush=True)
+    missing = [name for name, holds in protections.items() if not holds]
+    if missing and settings.isolation != "required":
+        print(f'  isolation = "{settings.isolation}": work runs without {", ".join(missing)}.', flush=True)
+    elif missing == ["own_user"]:
+        print("  The datasite is not root: jobs share its user; the other layers stand.", flush=True)
+    elif missing:
+        raise IsolationMissing(f"Missing on this host: {', '.join(missing)}.", missing=tuple(missing))
+
+
+def _configure_logs(directory: Path) -> None:
+    """Warnings and errors to `datasite.log` in the directory, and to standard error."""
+    file = logging.FileHandler(directory / "datasite.log")
+    for handler in (file, logging.StreamHandler(sys.stderr)):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setLevel(logging.WARNING)
+        logging.getLogger().addHandler(handler)
