@@ -1,0 +1,60 @@
+"""The researcher's side: several hospitals' datasites addressed as one.
+
+    network = researcher.connect("network.toml")
+    flu = network.dataset("flu")
+    study = researcher.Study("flu-2026", flu, FluPredictor, researcher.Training(...))
+    study.check(); study.submit(); study.wait_for_approval()
+    result = study.run(strategy="FedAvg")
+
+Importing this package imports neither syft nor torch, Flower or pandas: each name below is loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from policies.mechanisms import DPSGD as Training  # noqa: N811 (a class, whose name is an acronym)
+    from researcher.cohort import Cohort
+    from researcher.network import Network, connect
+    from researcher.results import Result, load
+    from researcher.statistics import StatisticsStudy
+    from researcher.studies import Evaluation, Study
+
+__all__ = [
+    "Cohort",
+    "Evaluation",
+    "Network",
+    "Result",
+    "StatisticsStudy",
+    "Study",
+    "Training",
+    "connect",
+    "load",
+]
+
+_HOMES = {
+    "Cohort": ("researcher.cohort", "Cohort"),
+    "Evaluation": ("researcher.studies", "Evaluation"),
+    "Network": ("researcher.network", "Network"),
+    "Result": ("researcher.results", "Result"),
+    "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),
+    "Study": ("researcher.studies", "Study"),
+    "Training": ("policies.mechanisms", "DPSGD"),  # a training is declared as the mechanism that will run
+    "connect": ("researcher.network", "connect"),
+    "load": ("researcher.results", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'researcher' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

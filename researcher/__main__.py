@@ -1,0 +1,192 @@
+"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify.
+
+A study is a Python file that makes one `researcher.Study` (or `cohort.statistics(...)`) at its top level. The commands
+load the file and do one thing with that study, so the same file serves a notebook, a script and the command line.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from policies.errors import DatasiteError, InvalidRequest
+
+if TYPE_CHECKING:
+    from researcher.statistics import StatisticsStudy
+    from researcher.studies import Study
+
+app = typer.Typer(
+    help="Train models and ask for statistics at several hospitals' datasites.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
+NetworkFile = Annotated[Path, typer.Option("--network", help="TOML file that names the datasites.")]
+
+
+@app.command()
+def datasets(network: NetworkFile = Path("network.toml")) -> None:
+    """Show what every datasite publishes: schema, published size and budget left."""
+    import researcher
+
+    found = researcher.connect(network)
+    names = {each["name"]: None for about in found.descriptions.values() for each in about.get("datasets", [])}
+    typer.echo(repr(found))
+    for name in names:
+        try:
+            typer.echo("\n" + repr(found.dataset(name)))
+        except InvalidRequest as error:
+            typer.echo(f"\n{name}: {error}")
+
+
+@app.command()
+def source(study: StudyFile) -> None:
+    """Show the source that the owners will read."""
+    typer.echo("\n\n".join(load_study(study).sources.values()), nl=False)
+
+
+@app.command()
+def check(study: StudyFile) -> None:
+    """Inspect the study as the owners would, and show what it would cost at every hospital. Asks for nothing."""
+    found = load_study(study).check()
+    typer.echo(str(found))
+    if found.reasons:
+        raise typer.Exit(1)
+
+
+@app.command()
+def submit(study: StudyFile) -> None:
+    """Check the study and submit its code requests to every hospital where it fits."""
+    typer.echo(str(load_study(study).submit()))
+
+
+@app.command()
+def status(study: StudyFile) -> None:
+    """Show where each request stands at each hospital, with the owner's comment."""
+    typer.echo(str(load_study(study).status()))
+
+
+@app.command()
+def wait(
+    study: StudyFile,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+) -> None:
+    """Wait until every hospital has decided."""
+    typer.echo(str(load_study(study).wait_for_approval(timeout=timeout)))
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    strategy: Annotated[str, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = "FedAvg",
+    deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
+) -> None:
+    """Run an approved study, or go on with one that was interrupted."""
+    loaded: Any = load_study(study)
+    options = {"strategy": strategy} if hasattr(loaded, "training") else {}
+    _show(loaded.run(deadline=deadline, **options), save)
+
+
+@app.command()
+def resume(
+    study: StudyFile,
+    save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
+) -> None:
+    """Go on with an interrupted study as it was begun. Nothing is paid for twice."""
+    _show(load_study(study).resume(), save)
+
+
+@app.command()
+def evaluate(study: StudyFile) -> None:
+    """Score the study's final model on the hold-outs of the hospitals that approved it."""
+    loaded: Any = load_study(study)
+    if not hasattr(loaded, "evaluate"):
+        raise InvalidRequest("A study of statistics has no model to evaluate.")
+    typer.echo(str(loaded.evaluate()))
+
+
+@app.command()
+def withdraw(study: StudyFile) -> None:
+    """Withdraw the study's requests; what no run has touched goes back to the hospitals' budgets."""
+    typer.echo(str(load_study(study).withdraw()))
+
+
+@app.command()
+def verify(
+    files: Annotated[
+        list[Path], typer.Argument(help="Certificates, as releases/*.certificate.json of a saved result.")
+    ],
+    public_key: Annotated[
+        str | None, typer.Option(help="The datasite's key in hex, as it published it; else the certificate's own.")
+    ] = None,
+) -> None:
+    """Check certificates offline: signature, recomputed ε, and the release beside each file where there is one."""
+    from policies import certificates
+
+    for path in files:
+        release = Path(str(path).removesuffix(".certificate.json") + ".safetensors")
+        content = release.read_bytes() if release != path and release.exists() else None
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from None
+        certificates.verify(text, public_key=public_key, release=content)
+        against = f"and its release {release.name}" if content is not None else "(its release is not beside it)"
+        trusted = (
+            "" if public_key else " Signed by its own key: compare that with the hospital's, or give --public-key."
+        )
+        typer.echo(f"{path}: valid, {against}.{trusted}")
+
+
+def load_study(path: Path) -> Study | StatisticsStudy:
+    """The one study that a Python file makes. Raises `InvalidRequest` where there is none, or more than one."""
+    from researcher.statistics import StatisticsStudy
+    from researcher.studies import Study
+
+    if not path.is_file():
+        raise InvalidRequest(f"{path} is not a file. Name the Python file that makes the study.")
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        names = runpy.run_path(str(path), run_name="__study__")
+    finally:
+        sys.path.pop(0)
+    found = {id(each): each for each in names.values() if isinstance(each, (Study, StatisticsStudy))}
+    if len(found) != 1:
+        raise InvalidRequest(
+            f"{path} makes {len(found)} studies at its top level, and a command needs one. Put what runs it under "
+            'if __name__ == "__main__".'
+        )
+    return next(iter(found.values()))
+
+
+def _show(result: Any, save: Path | None) -> None:
+    typer.echo(repr(result))
+    if save is not None and hasattr(result, "save"):
+        typer.echo(f"Saved to {result.save(save)}.")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except DatasiteError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+def main() -> None:
+    """Run the command line; our own errors are one line, without a traceback."""
+    with _errors():
+        app()
+
+
+if __name__ == "__main__":
+    main()

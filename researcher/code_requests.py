@@ -1,0 +1,245 @@
+"""A study's code requests at every hospital of its cohort: checking, submitting, waiting, withdrawing.
+
+Nothing is asked before all of the check passes. What was asked is remembered in the study's directory.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from policies.errors import BudgetExceeded, DatasiteError, InspectionFailed, Unavailable, WrongStatus
+from researcher.asking import Asked
+from researcher.checks import Check, Request, check_source, cost_row, finding_text, sha256, why_not
+from researcher.cohort import Cohort
+from researcher.network import Connection, ask_all
+from researcher.progress import Progress
+from researcher.state import StudyState
+from researcher.table import Table
+
+UNDECIDED = frozenset({"submitted", "checked"})
+APPROVED = frozenset({"approved", "completed"})
+
+
+class CodeRequests:
+    """The requests of one study, made once and remembered in its directory."""
+
+    def __init__(self, cohort: Cohort, requests: list[Request], state: StudyState, *, purpose: str, name: str) -> None:
+        self.cohort, self.requests, self.state, self.purpose, self.name = cohort, requests, state, purpose, name
+
+    def check(self) -> Check:
+        """Inspect and export here, then ask every hospital what it would cost.
+
+        Raises:
+          InspectionFailed: with findings by line; nothing was asked.
+          GraphRefused: the model cannot run record by record; nothing was asked.
+          Unavailable: no hospital answered.
+        """
+        for request in self.requests:
+            check_source(request, self.cohort)
+        rows: list[dict[str, Any]] = []
+        findings: list[str] = []
+        reasons: dict[str, str] = {}
+        for request in self.requests:
+            quotes, problems = self._quotes(request)
+            for hospital in self.cohort.members:
+                if hospital in problems:
+                    reasons[hospital] = str(problems[hospital])
+                    rows.append(
+                        {"hospital": hospital, "request": request.function, "accepted": str(problems[hospital])}
+                    )
+                    continue
+                quote = quotes[hospital]
+                rows.append(cost_row(hospital, request, quote))
+                findings += [f"{hospital}: {finding_text(each)}" for each in quote["findings"]]
+                if why := why_not(quote):
+                    reasons[hospital] = f"{request.function}: {why}"
+        if len(reasons) == len(self.cohort.members) and not any("ε" in row for row in rows):
+            raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
+        return Check(tuple(rows), {each.role: each.source for each in self.requests}, tuple(findings), reasons)
+
+    def submit(self, progress: Progress) -> Table:
+        """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
+
+        Raises:
+          InspectionFailed: a hospital has findings.
+          BudgetExceeded: it fits nowhere.
+        """
+        self._same_study()
+        check = self.check()
+        if check.findings:
+            raise InspectionFailed("Nothing was asked. " + "\n".join(check.findings), findings=check.findings)
+        hospitals = [name for name in self.cohort.members if name not in check.reasons]
+        if not hospitals:
+            raise BudgetExceeded("Nothing was asked. " + " ".join(check.reasons.values()))
+        self._remember()
+        for name in hospitals:
+            self._submit_at(name, progress)
+        for name, reason in check.reasons.items():
+            progress.say(f"{name}: not asked. {reason}")
+        return self.status()
+
+    def status(self) -> Table:
+        """Where each request stands, with the owner's comment."""
+        rows = []
+        found = self.statuses()
+        for request in self.requests:
+            for hospital in self._hospitals():
+                status = found[request.role].get(hospital, {"status": "not asked"})
+                done = sum(each.get("status") == "released" for each in status.get("rounds", []))
+                rows.append(
+                    {
+                        "hospital": hospital,
+                        "request": request.function,
+                        "status": status["status"],
+                        "rounds": f"{done}/{request.mechanism.rounds}",
+                        "expires": str(status.get("expires") or "")[:10],
+                        "comment": status.get("comment") or "",
+                    }
+                )
+        return Table(rows)
+
+    def statuses(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The datasites' own words on each request, by role and hospital; `not reached` where one does not answer."""
+        answers: dict[str, dict[str, dict[str, Any]]] = {}
+        for request in self.requests:
+            codes = self.codes(request.role)
+            asked = {name: datasite for name in codes if (datasite := self._datasite(name))}
+            found, problems = ask_all(
+                asked,
+                lambda name, each, codes=codes: each.request_status(codes[name]),  # type: ignore[misc]
+            )
+            problems_shown = {
+                name: {"status": "not reached" if isinstance(error, Unavailable) else "refused", "comment": str(error)}
+                for name, error in problems.items()
+            }
+            answers[request.role] = found | problems_shown
+        return answers
+
+    def wait(self, progress: Progress, *, timeout: float | None = None, poll: float = 0.5) -> Table:
+        """Wait until every hospital that was asked has decided.
+
+        Raises:
+          WrongStatus: nothing was submitted, or nobody approved; the message carries the owners' comments.
+          Unavailable: `timeout` seconds went by; the message names who has not decided.
+        """
+        if not self._hospitals():
+            raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
+        started, seen = time.monotonic(), dict[tuple[str, str], str]()
+        while True:
+            found = self.statuses()
+            waiting = []
+            for role, by_hospital in found.items():
+                for hospital, status in by_hospital.items():
+                    if seen.get((role, hospital)) != status["status"]:
+                        seen[role, hospital] = status["status"]
+                        progress.say(f"{hospital}: {role} {status['status']} {status.get('comment') or ''}".rstrip())
+                    if status["status"] in UNDECIDED or status["status"] == "not reached":
+                        waiting.append(f"{hospital} ({role}: {status['status']})")
+            if not waiting:
+                break
+            if timeout is not None and time.monotonic() - started > timeout:
+                raise Unavailable(
+                    f"Not decided after {timeout:g} s: {', '.join(waiting)}. Call wait_for_approval() again later, or "
+                    "run() with those who have approved."
+                )
+            time.sleep(poll)
+            poll = min(5.0, poll * 1.2)
+        if not any(status["status"] in APPROVED for by in found.values() for status in by.values()):
+            said = "; ".join(
+                f"{name}: {each['status']} {each.get('comment') or ''}".strip()
+                for by in found.values()
+                for name, each in by.items()
+            )
+            raise WrongStatus(f"No hospital approved study {self.name!r}. {said}.")
+        return self.status()
+
+    def withdraw(self) -> Table:
+        """Close every request; what no run has touched goes back to each hospital's budget."""
+        for request in self.requests:
+            codes = self.codes(request.role)
+            ask_all(
+                {name: datasite for name in codes if (datasite := self._datasite(name))},
+                lambda name, each, codes=codes: each.withdraw(codes[name]),  # type: ignore[misc]
+            )
+        return self.status()
+
+    def codes(self, role: str) -> dict[str, str]:
+        """Identifiers of this role's code requests, by hospital."""
+        return dict(self.state.read("study").get("requests", {}).get(role, {}))
+
+    def approved(self, role: str) -> tuple[dict[str, Asked], dict[str, str]]:
+        """Hospitals that can be asked for releases in `role`, and why the others cannot."""
+        reason = "was not asked: it did not accept the request, or it does not fit its budget"
+        missing = dict.fromkeys(self._hospitals(), reason)
+        ready: dict[str, Asked] = {}
+        for hospital, status in self.statuses()[role].items():
+            if status["status"] in APPROVED:
+                ready[hospital] = self._asked(role, hospital)
+                missing.pop(hospital, None)
+            else:
+                missing[hospital] = f"{status['status']}. {status.get('comment') or ''}".strip()
+        return ready, missing
+
+    def training_patients(self) -> dict[str, int]:
+        """Public sizes as they were when the study was submitted: weights must not change between rounds."""
+        return dict(self.state.read("study").get("training_patients", {}))
+
+    def _asked(self, role: str, hospital: str) -> Asked:
+        study, datasite = self.state.read("study"), self._datasite(hospital)
+        assert datasite is not None
+        key = str(self.cohort.network.descriptions.get(hospital, {}).get("public_key", ""))
+        key = key or study["public_keys"][hospital]
+        return Asked(hospital, datasite, study["requests"][role][hospital], study["assets"][hospital], key)
+
+    def _hospitals(self) -> list[str]:
+        asked = self.state.read("study").get("training_patients", {})
+        return [*asked, *(name for name in self.cohort.members if name not in asked)] if asked else []
+
+    def _datasite(self, hospital: str) -> Connection | None:
+        return self.cohort.network.datasites.get(hospital)
+
+    def _quotes(self, request: Request) -> tuple[dict[str, dict[str, Any]], dict[str, DatasiteError]]:
+        datasites = {name: member.datasite for name, member in self.cohort.members.items()}
+        return ask_all(datasites, lambda _, datasite: datasite.quote(request.source, self.cohort.name))
+
+    def _submit_at(self, hospital: str, progress: Progress) -> None:
+        member = self.cohort.members[hospital]
+        for request in self.requests:
+            if hospital in self.codes(request.role):
+                continue
+            code = self._adopted(member.datasite, request, member.published.version)
+            code = code or member.datasite.submit(request.source, member.asset, self.purpose)
+            study = self.state.read("study")
+            study.setdefault("requests", {}).setdefault(request.role, {})[hospital] = code
+            study.setdefault("training_patients", {})[hospital] = member.published.training_patients
+            study.setdefault("assets", {})[hospital] = member.asset
+            key = self.cohort.network.descriptions[hospital]["public_key"]
+            study.setdefault("public_keys", {})[hospital] = key
+            self.state.write("study", study)
+            progress.say(f"{hospital}: {request.function} submitted")
+
+    def _adopted(self, datasite: Connection, request: Request, version: str) -> str | None:
+        """A request for exactly this that is open there already, as after this study's directory was lost."""
+        same = sha256(request.source)
+        for each in datasite.requests():
+            if each.get("source_sha256") == same and each.get("version", version) == version:
+                return str(each["code"]) if each["status"] in UNDECIDED | APPROVED else None
+        return None
+
+    def _remember(self) -> None:
+        if not self.state.read("study").get("requests"):
+            about: dict[str, Any] = {"name": self.name, "dataset": self.cohort.name, "requests": {}}
+            about["functions"] = {each.role: each.function for each in self.requests}
+            about["sources"] = {each.role: sha256(each.source) for each in self.requests}
+            self.state.write("study", about)
+
+    def _same_study(self) -> None:
+        """Raise `WrongStatus` where this study's directory remembers requests with another source."""
+        study = self.state.read("study")
+        sources = {each.role: sha256(each.source) for each in self.requests}
+        if study.get("requests") and study["sources"] != sources:
+            raise WrongStatus(
+                f"A study {self.name!r} with another source was submitted from {self.state.directory}. Give this one "
+                "another name, or withdraw that one and remove its directory."
+            )

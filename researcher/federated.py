@@ -1,0 +1,282 @@
+"""Rounds of federated training: Flower's own loop and strategies, over a Grid whose nodes are hospitals' datasites.
+
+    for each round:   sample hospitals → send weights → each runs its approved round → aggregate → repeat
+
+A round is closed once a quorum has answered, and what it was closed with is written down. An interrupted study replays
+Flower's loop from round 1 with the same seed: closed rounds are answered from the study's directory, so that a
+strategy's own state comes out the same, and nothing is paid twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
+import numpy as np
+from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp.grid import Grid
+from flwr.serverapp.strategy import Strategy
+from flwr.supercore.task_identity import TaskIdentity
+
+from policies.errors import InvalidRequest, Unavailable, WrongStatus
+from policies.releases import digest
+from researcher.asking import DEADLINE, GRACE, Answers, Asked, ask_everyone
+from researcher.code_requests import CodeRequests
+from researcher.progress import Progress
+from researcher.state import Tensors
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One closed round: whose releases were aggregated, and why the others are missing.
+
+    Args:
+      round: from 1.
+      offered: hospitals that could be sampled.
+      answered: seconds by hospital.
+      missing: reason by hospital; hospitals that the strategy did not sample are not missing.
+      weights_digest: of the weights that were sent.
+    """
+
+    round: int
+    offered: tuple[str, ...]
+    answered: dict[str, float]
+    missing: dict[str, str]
+    weights_digest: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**vars(self), "offered": list(self.offered)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RoundRecord:
+        """The record that `as_dict` wrote."""
+        return cls(**{**data, "offered": tuple(data["offered"])})
+
+
+@dataclass
+class DatasiteGrid(Grid):
+    """Flower's way to the hospitals: a node is a hospital, a message to it is one round of its approved request.
+
+    Args:
+      requests: the study's.
+      strategy: tells the quorum: `min_train_nodes`, and `min_available_nodes` to begin a round.
+      rounds: in all.
+      seed: of the sampling of hospitals.
+    """
+
+    requests: CodeRequests
+    strategy: Strategy
+    rounds: int
+    seed: int
+    progress: Progress
+    deadline: float = DEADLINE
+    grace: float = GRACE
+    closed: list[RoundRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._sizes = self.requests.training_patients()
+        self._hospitals = sorted(self._sizes)  # a hospital's node number is its place here, from 1
+        self._ready: dict[str, Asked] = {}
+        self._left_out: dict[str, str] = {}
+        self._offered: list[str] = []
+        self._sound: set[str] = set()  # answered last time, so that asking after it again can be spared
+
+    def get_node_ids(self) -> list[int]:
+        """Hospitals that can be sampled now; waits for `min_available_nodes` of them until the deadline."""
+        kept = self._kept(len(self.closed) + 1)
+        self._offered = list(kept.offered) if kept else self._available()
+        # Flower samples from the global generator just after this call; other threads draw from it too.
+        random.seed(f"{self.seed}/{len(self.closed) + 1}")
+        return [self._hospitals.index(name) + 1 for name in self._offered]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """One round: the replies, in order of hospital so that sums come out the same on every replay."""
+        messages = sorted(messages, key=lambda each: each.metadata.dst_node_id)
+        if not messages:
+            return []
+        if messages[0].metadata.message_type.partition(".")[0] != MessageType.TRAIN:
+            reason = "Hospitals score a model only as an approved evaluation: use result.evaluate()."
+            return [Message(Error(ErrorCode.NODE_UNAVAILABLE, reason), reply_to=message) for message in messages]
+        asked = {self._hospitals[message.metadata.dst_node_id - 1]: message for message in messages}
+        weights = _weights(messages[0], len(self.closed))
+        answers = self._round(list(asked), weights)
+        return [self._reply(message, name, answers) for name, message in asked.items()]
+
+    def _round(self, hospitals: list[str], weights: Tensors) -> Answers:
+        number, sent = len(self.closed) + 1, digest(weights)
+        what = f"round {number}/{self.rounds}"
+        if kept := self._kept(number):
+            record, answers = kept, self._replayed(kept, sent)
+            self.progress.hospital(what, "all", "closed before")
+        else:
+            ready = {name: self._ready[name] for name in hospitals if name in self._ready}
+            answers = ask_everyone(
+                ready,
+                "training",
+                number,
+                weights,
+                state=self.requests.state,
+                progress=self.progress,
+                what=what,
+                deadline=self.deadline,
+                grace=self.grace,
+            )
+            self._sound = set(answers.releases)
+            missing = self._left_out | answers.missing
+            self._check_quorum(number, len(answers.releases), missing)
+            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent)
+            self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
+        self.closed.append(record)
+        return answers
+
+    def _kept(self, number: int) -> RoundRecord | None:
+        data = self.requests.state.read(f"rounds/{number:04d}")
+        return RoundRecord.from_dict(data) if data else None
+
+    def _replayed(self, kept: RoundRecord, sent: str) -> Answers:
+        if kept.weights_digest != sent:
+            raise WrongStatus(
+                f"Round {kept.round} was closed with other weights than this strategy sends now. Resume with the same "
+                "strategy, options and seed, or begin a study with another name."
+            )
+        answers = Answers(missing=dict(kept.missing))
+        for name, seconds in kept.answered.items():
+            release = self.requests.state.release("training", name, kept.round, sent)
+            if release is None:
+                raise Unavailable(
+                    f"The release of {name} in round {kept.round} is gone from {self.requests.state.directory}. Remove "
+                    f"rounds/{kept.round:04d}.json there and resume: the hospital gives the same release at no cost."
+                )
+            answers.releases[name], answers.seconds[name] = release, seconds
+        return answers
+
+    def _available(self) -> list[str]:
+        """Approved hospitals that answer. Raises `Unavailable` when a quorum cannot be had before the deadline."""
+        number, needed = len(self.closed) + 1, max(_setting(self.strategy, "min_available_nodes"), self._quorum())
+        started, pause, told = time.monotonic(), 0.5, False
+        while True:
+            if not self._ready or self._left_out or self._sound != set(self._ready):
+                self._ready, self._left_out = self.requests.approved("training")
+            names = [name for name in self._hospitals if name in self._ready]
+            if len(names) >= needed:
+                return names
+            may_come = any(reason.startswith("not reached") for reason in self._left_out.values())
+            if not may_come or time.monotonic() - started > self.deadline:
+                self._refuse(number, len(names), needed, self._left_out)
+            if not told:
+                self.progress.say(f"Round {number} waits for {needed} hospitals; {len(names)} can take part now.")
+                told = True
+            time.sleep(pause)
+            pause = min(5.0, pause * 1.5)
+
+    def _quorum(self) -> int:
+        return max(1, _setting(self.strategy, "min_train_nodes"))
+
+    def _check_quorum(self, number: int, answered: int, missing: dict[str, str]) -> None:
+        if answered < self._quorum():
+            self._refuse(number, answered, self._quorum(), missing)
+
+    def _refuse(self, number: int, got: int, needed: int, missing: dict[str, str]) -> None:
+        named = "; ".join(f"{name}: {reason}" for name, reason in sorted(missing.items()))
+        raise Unavailable(
+            f"Round {number} of {self.rounds} has {got} of the {needed} hospitals that it needs. Missing: "
+            f"{named or 'nobody'}. Call study.resume() when they are back: closed rounds and settled releases are not "
+            "paid for again. Or begin with a smaller min_train_nodes.",
+            round=number,
+            missing=dict(missing),
+        )
+
+    def _reply(self, message: Message, name: str, answers: Answers) -> Message:
+        if name not in answers.releases:
+            reason = answers.missing.get(name, "left out")
+            return Message(Error(ErrorCode.NODE_UNAVAILABLE, reason), reply_to=message)
+        arrays = {key: np.asarray(value) for key, value in answers.releases[name].tensors.items()}
+        content = {
+            "arrays": ArrayRecord({key: _array(value) for key, value in arrays.items()}),
+            "metrics": MetricRecord({"num-examples": self._sizes[name]}),
+        }
+        return Message(RecordDict(content), reply_to=message)
+
+    # What Flower's strategies do not call, but a Grid must have.
+    def set_run(self, run: Any) -> None:
+        """Nothing: a study is not one of Flower's runs."""
+
+    @property
+    def run(self) -> Any:
+        """Raises: a study is not one of Flower's runs."""
+        raise NotImplementedError("A study is not a Flower run.")
+
+    def create_message(self, *arguments: Any, **options: Any) -> Message:
+        """Raises: strategies make their messages themselves."""
+        raise NotImplementedError("Make a flwr.app.Message.")
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Raises: a round is sent and received in one call."""
+        raise NotImplementedError("Use send_and_receive.")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Raises: a round is sent and received in one call."""
+        raise NotImplementedError("Use send_and_receive.")
+
+
+def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
+    """Run the strategy over `grid` and return the last aggregate. Flower's log is quiet, its telemetry off."""
+    names = list(initial)
+    arrays = ArrayRecord({name: _array(value) for name, value in initial.items()})
+    with _flower_process(), grid.progress.running(f"{type(grid.strategy).__name__}, {grid.rounds} rounds"):
+        result = grid.strategy.start(grid=grid, initial_arrays=arrays, num_rounds=grid.rounds, timeout=grid.deadline)
+    if not result.arrays:
+        raise Unavailable("The strategy aggregated nothing. See the rounds in the study's directory.")
+    return {name: np.asarray(result.arrays[name].numpy(), dtype=np.float32) for name in names}
+
+
+def _weights(message: Message, closed: int) -> Tensors:
+    """The float32 weights of a message. Raises `InvalidRequest` where they are not finite: a hospital would refuse."""
+    (record,) = message.content.array_records.values()
+    weights = {str(name): np.ascontiguousarray(value.numpy(), dtype=np.float32) for name, value in record.items()}
+    if any(not np.isfinite(value).all() for value in weights.values()):
+        raise InvalidRequest(
+            f"The aggregate of round {closed} is not finite: training diverged. Begin a study with a smaller "
+            "learning_rate or clipping_norm."
+        )
+    return weights
+
+
+def _array(value: np.ndarray[Any, Any]) -> Any:
+    from flwr.app import Array
+
+    return Array(np.ascontiguousarray(value))
+
+
+def _setting(strategy: Any, name: str) -> int:
+    """A strategy's number, also from inside one of Flower's wrappers."""
+    inner = strategy
+    while not hasattr(inner, name) and hasattr(inner, "strategy"):
+        inner = inner.strategy
+    return int(getattr(inner, name, 1))
+
+
+@contextmanager
+def _flower_process() -> Iterator[None]:
+    """What Flower takes from its own runtime: a task's identity. Also its log's level and the global generator."""
+    logger = logging.getLogger("flwr")
+    level, state = logger.level, random.getstate()
+    identity = (TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id)
+    logger.setLevel(logging.ERROR)
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 0
+    try:
+        yield
+    finally:
+        TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id = identity
+        random.setstate(state)
+        logger.setLevel(level)

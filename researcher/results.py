@@ -1,0 +1,286 @@
+"""What a study of a model gives: the joint model, its rounds, releases and certificates, and its scores.
+
+Everything here is made of releases, so keeping, plotting and sharing it costs no budget.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from policies.errors import InvalidRequest, Unavailable, WrongStatus
+from policies.releases import from_bytes, to_bytes
+from researcher import scores as score_figures
+from researcher.asking import Answers
+from researcher.figures import Estimate
+from researcher.state import Release, Tensors
+from researcher.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import nn
+
+    from researcher.federated import RoundRecord
+    from researcher.studies import Study
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A model's scores on the hold-outs, per hospital and combined, with uncertainty.
+
+    Args:
+      hospitals: score histograms as released, by hospital.
+      releases: what they came in, with certificates.
+      missing: hospitals that did not answer, with the reason.
+      classes: labels of the target.
+    """
+
+    hospitals: Mapping[str, score_figures.Scores]
+    releases: tuple[Release, ...]
+    missing: Mapping[str, str]
+    classes: tuple[str, ...]
+
+    @property
+    def combined(self) -> score_figures.Scores:
+        """All hospitals' held-out patients in one histogram."""
+        return score_figures.combine_scores(self.hospitals.values())
+
+    @property
+    def auc(self) -> dict[str, Estimate]:
+        """Area under the ROC curve, by hospital and `"combined"`; for two classes."""
+        return {name: score_figures.auc(each) for name, each in self._all().items()}
+
+    def roc(self, hospital: str = "combined") -> score_figures.Roc:
+        """The ROC curve of one hospital, or of all."""
+        return score_figures.roc(self._all()[hospital])
+
+    def accuracy(self, threshold: float = 0.5) -> dict[str, score_figures.Accuracy]:
+        """Share called right at a threshold, by hospital and `"combined"`."""
+        return {name: score_figures.accuracy(each, threshold) for name, each in self._all().items()}
+
+    def calibration(self, hospital: str = "combined") -> score_figures.Calibration:
+        """Observed against predicted of one hospital, or of all."""
+        return score_figures.calibration(self._all()[hospital])
+
+    def confusion(self, hospital: str = "combined", threshold: float = 0.5) -> score_figures.Confusion:
+        """Numbers of patients by true and predicted class."""
+        return score_figures.confusion(self._all()[hospital], self.classes, threshold)
+
+    @property
+    def table(self) -> Table:
+        """One row per hospital, and one for all."""
+        binary = len(self.classes) == 2
+        rows = []
+        for name, each in self._all().items():
+            row: dict[str, Any] = {"hospital": name, "held-out patients": str(each.patients)}
+            if binary:
+                row["AUC"] = str(score_figures.auc(each))
+            rows.append(row | {"accuracy": str(score_figures.accuracy(each).estimate)})
+        return Table(rows + [{"hospital": name, "accuracy": reason} for name, reason in self.missing.items()])
+
+    def _all(self) -> dict[str, score_figures.Scores]:
+        return dict(self.hospitals) | {"combined": self.combined}
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
+
+@dataclass
+class Result:
+    """A jointly trained model and all that it came from.
+
+    Args:
+      name: of the study.
+      weights: the last aggregate, by parameter name; float32.
+      rounds: whose releases went into each, and why others are missing.
+      releases: every release of the study, each with its certificate.
+      classes: labels of the target.
+      study: which made it; None where it was loaded from disk.
+    """
+
+    name: str
+    weights: Tensors
+    rounds: Sequence[RoundRecord]
+    releases: tuple[Release, ...]
+    classes: tuple[str, ...] = ()
+    study: Study | None = None
+    evaluation: EvaluationResult | None = field(default=None, repr=False)
+
+    @property
+    def certificates(self) -> list[dict[str, Any]]:
+        """Every release's certificate, read."""
+        return [json.loads(each.certificate) for each in self.releases]
+
+    @property
+    def missing(self) -> dict[str, dict[int, str]]:
+        """Hospitals that were left out: why, by hospital and round."""
+        found: dict[str, dict[int, str]] = {}
+        for each in self.rounds:
+            for name, reason in each.missing.items():
+                found.setdefault(name, {})[each.round] = reason
+        return found
+
+    @property
+    def table(self) -> Table:
+        """One row per hospital: rounds that it took part in, and why it is missing from the others."""
+        names = sorted({name for each in self.rounds for name in [*each.answered, *each.missing]})
+        rows = []
+        for name in names:
+            took = [each.round for each in self.rounds if name in each.answered]
+            seconds = sum(each.answered[name] for each in self.rounds if name in each.answered)
+            why = "; ".join(f"round {number}: {reason}" for number, reason in self.missing.get(name, {}).items())
+            rows.append(
+                {"hospital": name, "rounds": f"{len(took)}/{len(self.rounds)}", "seconds": seconds, "missing": why}
+            )
+        return Table(rows)
+
+    def to_model(self, model: type[nn.Module] | None = None) -> nn.Module:
+        """The torch model with the joint weights, ready to predict.
+
+        Args:
+          model: its class, where the result was loaded from disk.
+        """
+        from researcher.studies import load_parameters
+
+        made = self.study.new_model() if model is None and self.study else model() if model else None
+        if made is None:
+            raise InvalidRequest("This result was loaded from disk: give the class, as result.to_model(FluPredictor).")
+        load_parameters(made, self.weights)
+        return made.eval()
+
+    def evaluate(self, **options: Any) -> EvaluationResult:
+        """Score the joint model on the hold-out of every hospital that approved the evaluation; charged there."""
+        if self.study is None:
+            raise WrongStatus("This result was loaded from disk: evaluate it with study.evaluate(result.weights).")
+        self.evaluation = self.study.evaluate(self.weights, **options)
+        self.releases = tuple(self.study.state.releases())
+        return self.evaluation
+
+    def save(self, path: str | Path) -> Path:
+        """Write weights, releases and certificates into the directory `path`; `researcher.load` reads it.
+
+        Each certificate lies beside the release that it certifies, where `researcher verify` looks for it.
+        """
+        directory = Path(path)
+        (directory / "releases").mkdir(parents=True, exist_ok=True)
+        (directory / "weights.safetensors").write_bytes(to_bytes(self.weights))
+        for each in self.releases:
+            (directory / "releases" / f"{each.stem}.safetensors").write_bytes(to_bytes(each.tensors))
+            (directory / "releases" / f"{each.stem}.certificate.json").write_text(each.certificate)
+        about = {
+            "schema_version": 1,
+            "name": self.name,
+            "classes": list(self.classes),
+            "rounds": [each.as_dict() for each in self.rounds],
+            "releases": [
+                {
+                    "hospital": each.hospital,
+                    "role": each.role,
+                    "round": each.round,
+                    "weights_digest": each.weights_digest,
+                }
+                for each in self.releases
+            ],
+        }
+        (directory / "result.json").write_text(json.dumps(about, indent=2) + "\n")
+        return directory
+
+    def plot(self) -> Figure:
+        """A figure: who took part in each round, and the ROC curves where the model was evaluated."""
+        from matplotlib.figure import Figure
+
+        evaluated = self.evaluation if self.evaluation is not None and len(self.classes) == 2 else None
+        figure = Figure(figsize=(10 if evaluated else 5, 4), layout="constrained")
+        axes = figure.subplots(1, 2 if evaluated else 1, squeeze=False)[0]
+        _plot_rounds(axes[0], self.rounds)
+        if evaluated:
+            _plot_roc(axes[1], evaluated)
+        figure.suptitle(self.name)
+        return figure
+
+    def __repr__(self) -> str:
+        return f"Result of study {self.name!r}: {len(self.rounds)} rounds, {len(self.releases)} releases\n{self.table}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>Result of {len(self.rounds)} rounds</p>{self.table._repr_html_()}"
+
+
+def load(path: str | Path) -> Result:
+    """The result that `Result.save` wrote. Raises `InvalidRequest` where `path` is not one."""
+    from researcher.federated import RoundRecord
+
+    directory = Path(path)
+    if not (directory / "result.json").exists():
+        raise InvalidRequest(f"{directory} holds no result. Name the directory that result.save(...) wrote.")
+    about = json.loads((directory / "result.json").read_text())
+    releases = []
+    for each in about["releases"]:
+        stem = directory / "releases" / Release(tensors={}, certificate="", **each).stem
+        tensors = from_bytes(Path(f"{stem}.safetensors").read_bytes())
+        releases.append(Release(tensors=tensors, certificate=Path(f"{stem}.certificate.json").read_text(), **each))
+    weights = from_bytes((directory / "weights.safetensors").read_bytes())
+    rounds = [RoundRecord.from_dict(each) for each in about["rounds"]]
+    return Result(about["name"], weights, rounds, tuple(releases), tuple(about["classes"]))
+
+
+def result_of(study: Study, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
+    """The result of a study whose rounds are all closed."""
+    classes = study.cohort.schema.classes
+    return Result(study.name, weights, list(rounds), tuple(study.state.releases()), classes, study)
+
+
+def evaluation_of(study: Study, answers: Answers) -> EvaluationResult:
+    """Scores from the hospitals' answers. Raises `Unavailable` where nobody answered."""
+    assert study.evaluation is not None
+    check_anybody(answers)
+    mechanism = study.evaluation.mechanism(study.training)
+    hospitals = {
+        name: score_figures.read_scores(np.asarray(release.tensors["scores"]), mechanism)
+        for name, release in sorted(answers.releases.items())
+    }
+    releases = tuple(answers.releases[name] for name in hospitals)
+    return EvaluationResult(hospitals, releases, answers.missing, study.cohort.schema.classes)
+
+
+def check_anybody(answers: Answers) -> None:
+    """Raise `Unavailable`, naming everybody's reason, where nobody answered."""
+    if not answers.releases:
+        said = "; ".join(f"{name}: {reason}" for name, reason in sorted(answers.missing.items()))
+        raise Unavailable(f"No hospital answered. {said}", missing=dict(answers.missing))
+
+
+def _plot_rounds(axes: Any, rounds: Sequence[RoundRecord]) -> None:
+    names = sorted({name for each in rounds for name in [*each.answered, *each.missing]})
+    for row, name in enumerate(names):
+        took = [each.round for each in rounds if name in each.answered]
+        out = [each.round for each in rounds if name in each.missing]
+        axes.scatter(took, [row] * len(took), marker="o", color="tab:blue", label="released" if row == 0 else None)
+        axes.scatter(out, [row] * len(out), marker="x", color="tab:red", label="missing" if row == 0 else None)
+    axes.set(xlabel="round", title="Who took part")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks([each.round for each in rounds])
+    axes.margins(y=0.3)
+
+
+def _plot_roc(axes: Any, evaluation: EvaluationResult) -> None:
+    for name in [*evaluation.hospitals, "combined"]:
+        curve = evaluation.roc(name)
+        axes.plot(
+            curve.false_positive_rate,
+            curve.true_positive_rate,
+            label=f"{name}, AUC {curve.auc}",
+            linewidth=2.5 if name == "combined" else 1,
+        )
+    axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC on the hold-outs, as released")
+    axes.legend(loc="lower right", fontsize="small")

@@ -1,0 +1,247 @@
+"""A model class and a declared mechanism in, the readable source of a code request out.
+
+The researcher's classes appear as they were written, only indented; nothing in them is rewritten. Names that they use
+from elsewhere become imports at the top of the function, or are refused here, before anything is asked.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import inspect
+import json
+import keyword
+import linecache
+import re
+import symtable
+import sys
+import textwrap
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+from policies.errors import InvalidRequest
+from policies.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+
+WIDTH = 100
+FUNCTIONS = {DPSGD: "dp_sgd", Evaluation: "evaluate", Statistics: "statistics"}
+# Where an object that a model names is imported from, tried in this order.
+MODULES = ("torch", "torch.nn", "torch.nn.functional", "math")
+
+
+def function_name(study: str) -> str:
+    """The name of a study's function: `flu-2026` gives `flu_2026`. Raises `InvalidRequest` where none can be made."""
+    name = re.sub(r"\W+", "_", study.strip(), flags=re.ASCII).strip("_").lower()
+    if not name or not name.isidentifier() or keyword.iskeyword(name) or len(name) > 80:
+        raise InvalidRequest(
+            f"The study's name {study!r} cannot name a function. Begin with a letter, as 'flu-2026'; at most 80 long."
+        )
+    return name
+
+
+def request_source(function: str, mechanism: Mechanism, *, model: type | None = None, purpose: str = "") -> str:
+    """The source of a code request that runs `mechanism`, with the model class and its helper classes inside.
+
+    Args:
+      function: its name.
+      mechanism: what will run; only what differs from the defaults is written out.
+      model: the model class; None for statistics.
+      purpose: what it is for, in the researcher's words; becomes the docstring that the owner reads.
+
+    Raises:
+      InvalidRequest: the model's source cannot be found, or it uses a name that cannot be imported at a hospital.
+    """
+    imports, classes = model_source(model) if model is not None else ([], [])
+    mechanism_name = FUNCTIONS[type(mechanism)]
+    parameters = ["records", "round"] if model is None else ["records", "weights", "round"]
+    arguments = [*([model.__name__] if model else []), *parameters]
+    parts = [
+        _docstring(purpose),
+        "\n".join([f"from datasites.mechanisms import {mechanism_name}", *imports]),
+        *(text + "\n" for text in classes),
+        _call(mechanism_name, arguments, literals(mechanism)),
+    ]
+    body = "\n\n".join(part.rstrip("\n") for part in parts if part)
+    body = body.replace('"""\n\nfrom', '"""\nfrom', 1) if purpose else body
+    return f"def {function}({', '.join(parameters)}):\n{textwrap.indent(body, '    ')}\n"
+
+
+def literals(mechanism: Mechanism) -> dict[str, Any]:
+    """The mechanism's arguments that differ from their defaults, in order, as the call in the source writes them."""
+    if isinstance(mechanism, Statistics):
+        return _statistics_literals(mechanism)
+    return {
+        each.name: getattr(mechanism, each.name)
+        for each in dataclasses.fields(mechanism)
+        if getattr(mechanism, each.name) != each.default
+    }
+
+
+def model_source(model: type) -> tuple[list[str], list[str]]:
+    """Import lines, and the sources of the helper classes that `model` names and of `model`, helpers first."""
+    imports: dict[str, set[str]] = {}
+    classes: dict[str, str] = {}
+    _collect(model, imports, classes, seen=set())
+    lines = [f"import {each}" for each in sorted(imports.pop("", set()))]
+    lines += [f"from {home} import {', '.join(sorted(imports[home], key=str.lower))}" for home in sorted(imports)]
+    return lines, list(classes.values())
+
+
+def class_source(model: type) -> str:
+    """The text of a class from a module, a script or a notebook cell, dedented."""
+    for method in _functions(model):
+        code = method.__code__
+        lines = linecache.getlines(code.co_filename)
+        for node in _class_nodes("".join(lines), model.__name__):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            if first <= code.co_firstlineno <= (node.end_lineno or node.lineno):
+                return textwrap.dedent("".join(lines[first - 1 : node.end_lineno])).rstrip() + "\n"
+    try:
+        return textwrap.dedent(inspect.getsource(model)).rstrip() + "\n"
+    except (OSError, TypeError):
+        raise InvalidRequest(
+            f"The source of {model.__name__} cannot be found, and a hospital's owner has to read it. "
+            "Write the class in a file or in a notebook cell."
+        ) from None
+
+
+def _collect(model: type, imports: dict[str, set[str]], classes: dict[str, str], *, seen: set[type]) -> None:
+    seen.add(model)
+    source = class_source(model)
+    namespace = _namespace(model)
+    for name in _outside_names(source):
+        if name == model.__name__ or (name not in namespace and hasattr(builtins, name)):
+            continue
+        if name not in namespace:
+            raise InvalidRequest(f"{model.__name__} uses {name!r}, which is defined nowhere.")
+        value = namespace[name]
+        if isinstance(value, type) and not _is_library(value.__module__):
+            if value.__name__ != name:
+                raise InvalidRequest(f"{model.__name__} uses {value.__name__} as {name!r}. Use the class's own name.")
+            if value not in seen:
+                _collect(value, imports, classes, seen=seen)
+        else:
+            module, imported = _import_of(model.__name__, name, value)
+            imports.setdefault(module, set()).add(imported)
+    classes[model.__name__] = source  # after its helpers, which the loop has added
+
+
+def _import_of(model: str, name: str, value: Any) -> tuple[str, str]:
+    """From where (or "" for a plain import) to import what, so that `name` means `value` at a hospital too."""
+    if isinstance(value, ModuleType) and _is_library(value.__name__):
+        parent, _, last = value.__name__.rpartition(".")
+        return parent, last if last == name else f"{last} as {name}"
+    for module in MODULES:
+        if getattr(sys.modules.get(module), name, None) is value and value is not None:
+            return module, name
+    home = getattr(value, "__module__", None)
+    if isinstance(home, str) and _is_library(home) and getattr(sys.modules.get(home), name, None) is value:
+        return home, name
+    if isinstance(value, FunctionType):
+        instead = "Make it a method of the class."
+    else:
+        instead = "Write its value in the class, as a default argument or a literal."
+    raise InvalidRequest(
+        f"{model} uses {name!r} from outside the class, which does not travel to a hospital. {instead}"
+    )
+
+
+def _is_library(module: str) -> bool:
+    return module.partition(".")[0] in {"torch", "math"}
+
+
+def _outside_names(source: str) -> list[str]:
+    """Names that a class's text takes from outside it, in order of name."""
+    found: set[str] = set()
+
+    def walk(table: symtable.SymbolTable) -> None:
+        for symbol in table.get_symbols():
+            outside = symbol.is_global() or (table.get_type() == "module" and not symbol.is_assigned())
+            if symbol.is_referenced() and outside:
+                found.add(symbol.get_name())
+        for child in table.get_children():
+            walk(child)
+
+    walk(symtable.symtable(source, "<model>", "exec"))
+    return sorted(found - {"__name__", "__file__"})
+
+
+def _namespace(model: type) -> dict[str, Any]:
+    """What the names outside a class mean to it: its module's, and those of the function that it was defined in."""
+    names = dict(vars(sys.modules[model.__module__])) if model.__module__ in sys.modules else {}
+    for function in _functions(model):
+        names |= function.__globals__
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name != "__class__" and cell.cell_contents is not None:
+                names[name] = cell.cell_contents
+    for base in model.__mro__[1:]:  # a base class defined inside a function is in no namespace that can be reached
+        names.setdefault(base.__name__, base)
+    return names
+
+
+def _functions(model: type) -> Iterator[FunctionType]:
+    for value in vars(model).values():
+        plain = getattr(value, "__func__", value)
+        if isinstance(plain, FunctionType) and plain.__qualname__.startswith(model.__qualname__ + "."):
+            yield plain
+
+
+def _class_nodes(text: str, name: str) -> list[ast.ClassDef]:
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:  # a notebook cell with magics: the last resort finds it or says so
+        return []
+    return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name]
+
+
+def _docstring(purpose: str) -> str:
+    text = " ".join(purpose.split()).replace("\\", "\\\\").replace('"""', "'''")
+    if not text:
+        return ""
+    text = text[:-1] + "'" if text.endswith('"') else text
+    lines = textwrap.wrap(text, WIDTH)
+    return f'"""{lines[0]}"""' if len(lines) == 1 else '"""' + "\n".join(lines) + '\n"""'
+
+
+def _call(function: str, arguments: list[str], values: dict[str, Any]) -> str:
+    written = [f"{name}={_literal(value)}" for name, value in values.items()]
+    oneline = f"return {function}({', '.join([*arguments, *written])})"
+    if len(oneline) <= WIDTH:
+        return oneline
+    lines = "".join(f"    {each},\n" for each in written)
+    return f"return {function}(\n    {', '.join(arguments)},\n{lines})"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (list, tuple)):
+        inner = ", ".join(_literal(each) for each in value)
+        return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(each)}" for key, each in value.items()) + "}"
+    return repr(value)
+
+
+def _statistics_literals(mechanism: Statistics) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for query in mechanism.queries:
+        if query.name == "count":
+            values["count"] = True
+        elif query.name == "quantiles":
+            values.setdefault("quantiles", {})[query.columns[0]] = list(query.ranks)
+        elif query.name == "crosstab":
+            values.setdefault("crosstab", []).append(tuple(query.columns))
+        else:
+            values.setdefault(query.name, []).append(query.columns[0])
+    values = {
+        name: value[0] if isinstance(value, list) and len(value) == 1 and name != "crosstab" else value
+        for name, value in values.items()
+    }
+    values["epsilon"] = mechanism.epsilon
+    for each in ("records_per_patient", "bins", "rounds"):
+        default = Statistics.__dataclass_fields__[each].default
+        if getattr(mechanism, each) != default:
+            values[each] = getattr(mechanism, each)
+    return values

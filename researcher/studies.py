@@ -1,0 +1,296 @@
+"""Studies: what a researcher asks of a cohort, from the first check to the result.
+
+`Study` trains a model in federated rounds and may score it on the hospitals' hold-outs; `researcher.statistics` has the
+other kind. Both are `check()`, `submit()`, `wait_for_approval()`, `run()`, and `status()`, `resume()`, `withdraw()`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policies import mechanisms
+from policies.errors import InvalidRequest, WrongStatus
+from policies.mechanisms import DPSGD
+from policies.releases import digest
+from researcher.asking import DEADLINE, GRACE, Answers, ask_everyone
+from researcher.checks import Check, Request
+from researcher.code_requests import CodeRequests
+from researcher.cohort import Cohort
+from researcher.progress import Progress
+from researcher.sources import function_name, request_source
+from researcher.state import StudyState, Tensors, default_directory
+from researcher.table import Table
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
+    from torch import nn
+
+    from researcher.results import EvaluationResult, Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How a study's model is scored on the hold-outs. Its loss and inputs are the training's.
+
+    Args:
+      epsilon: of each model scored, at each hospital, in (0, 100]; pure.
+      bins: of the scores, 2 to 1000.
+      rounds: how many models may be scored.
+    """
+
+    epsilon: float
+    bins: int = 20
+    rounds: int = 1
+
+    def mechanism(self, training: DPSGD) -> mechanisms.Evaluation:
+        """The declared mechanism for a model trained by `training`."""
+        return mechanisms.Evaluation(
+            loss=training.loss, epsilon=self.epsilon, bins=self.bins, rounds=self.rounds, inputs=training.inputs
+        )
+
+
+class AskingStudy:
+    """What every study does with its code requests."""
+
+    requests: CodeRequests
+
+    def __init__(self, name: str, cohort: Cohort, *, state: Path | str | None, progress: bool) -> None:
+        self.name, self.cohort = name, cohort
+        self.function = function_name(name)
+        self.state = StudyState(Path(state) if state else default_directory(self.function))
+        self.progress = Progress(shown=progress)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What the owners will read, by role."""
+        return {each.role: each.source for each in self.requests.requests}
+
+    def check(self) -> Check:
+        """Inspect as the owner would and ask what it costs at every hospital. Nothing is asked, nothing is charged.
+
+        Raises:
+          InspectionFailed: with findings by line.
+          GraphRefused: the model cannot be trained privately; names the layer and what to use instead.
+        """
+        return self.requests.check()
+
+    def submit(self) -> Table:
+        """Check, then ask every hospital where it fits. Calling it again asks only hospitals not yet asked."""
+        return self.requests.submit(self.progress)
+
+    def wait_for_approval(self, *, timeout: float | None = None) -> Table:
+        """Wait until every hospital asked has decided. Raises `WrongStatus` if none approved, `Unavailable` if late."""
+        return self.requests.wait(self.progress, timeout=timeout)
+
+    def status(self) -> Table:
+        """Where each request stands at each hospital, with its owner's comment."""
+        return self.requests.status()
+
+    def withdraw(self) -> Table:
+        """Close every request; what no run has touched goes back to the hospitals' budgets."""
+        return self.requests.withdraw()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} on {self.cohort.name!r} at {', '.join(self.cohort.members)}>"
+
+
+class Study(AskingStudy):
+    """A model trained by federated rounds at the hospitals of a cohort.
+
+    Args:
+      name: names the requests too: `flu-2026` becomes `flu_2026` and `flu_2026_evaluation`.
+      cohort: `network.dataset(...)`.
+      model: a class without arguments, subclass of `torch.nn.Module`.
+      training: the declared mechanism; `epsilon` is for all rounds together, at each hospital.
+      evaluation: how the result is scored, or None.
+      purpose: why, in the words that the owners will read.
+      state: the study's directory, instead of `.researcher/<function>`.
+      seed: of the initial weights and of the sampling of hospitals; public.
+      progress: False for silence.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cohort: Cohort,
+        model: type[nn.Module],
+        training: DPSGD,
+        *,
+        evaluation: Evaluation | None = None,
+        purpose: str = "",
+        state: Path | str | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        super().__init__(name, cohort, state=state, progress=progress)
+        if not isinstance(model, type):
+            raise InvalidRequest(f"Give the model's class, not {type(model).__name__}: hospitals make it themselves.")
+        self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
+        source = request_source(self.function, training, model=model, purpose=purpose)
+        asked = [Request("training", self.function, source, training)]
+        if evaluation is not None:
+            scored, function = evaluation.mechanism(training), f"{self.function}_evaluation"
+            source = request_source(function, scored, model=model, purpose=purpose)
+            asked.append(Request("evaluation", function, source, scored))
+        self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name)
+        self._strategy: str | Strategy | None = None
+
+    def run(
+        self, strategy: str | Strategy = "FedAvg", *, deadline: float = DEADLINE, grace: float = GRACE, **options: Any
+    ) -> Result:
+        """Train in rounds and return the joint model with its releases and certificates.
+
+        An interrupted study goes on where it was; one that is complete gives its result again. Neither pays twice.
+
+        Args:
+          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy).
+          deadline: seconds that a hospital may take for a round before the round is closed without it.
+          grace: seconds that a datasite may be away before it is left out of the round.
+          options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
+
+        Raises:
+          Unavailable: fewer hospitals than the quorum; names who is missing. Call `resume()` later.
+          WrongStatus: nothing was submitted, or the study was begun with another strategy.
+        """
+        from researcher.federated import DatasiteGrid, run_rounds
+        from researcher.results import result_of
+        from researcher.strategies import describe, make_strategy
+
+        hospitals = len(self.requests.training_patients())
+        if not hospitals:
+            raise WrongStatus(
+                f"Study {self.name!r} was not submitted yet. Call submit() and wait_for_approval() first."
+            )
+        made = make_strategy(copy.deepcopy(strategy), self.training, hospitals=hospitals, options=options)
+        with self.state.lock():
+            self._begin({"strategy": describe(strategy, options), "seed": self.seed, "rounds": self.training.rounds})
+            self._strategy = strategy
+            grid = DatasiteGrid(
+                self.requests, made, self.training.rounds, self.seed, self.progress, deadline=deadline, grace=grace
+            )
+            weights = run_rounds(grid, self._initial())
+            self.state.write_tensors("final", weights)
+        return result_of(self, weights, grid.closed)
+
+    def resume(self, strategy: Strategy | None = None, *, deadline: float = DEADLINE, grace: float = GRACE) -> Result:
+        """Go on with an interrupted study; closed rounds are answered from its directory.
+
+        Args:
+          strategy: the same instance, made anew, where the study was begun with one in another process.
+        """
+        begun = self.state.read("run")
+        if not begun:
+            raise WrongStatus(f"Study {self.name!r} was not run yet, so there is nothing to resume. Call run().")
+        about = begun["strategy"]
+        if about["instance"]:
+            chosen = strategy or self._strategy
+            if chosen is None or isinstance(chosen, str):
+                raise WrongStatus(
+                    f"The study was begun with a {about['name']} of your own: resume(strategy=...) needs it."
+                )
+            return self.run(chosen, deadline=deadline, grace=grace)
+        return self.run(about["name"], deadline=deadline, grace=grace, **about["options"])
+
+    def evaluate(
+        self, weights: Tensors | None = None, *, deadline: float = DEADLINE, grace: float = GRACE
+    ) -> EvaluationResult:
+        """Score a model at every hospital that approved the evaluation; each new model uses up one of its rounds.
+
+        Raises:
+          WrongStatus: the study has no evaluation, or all its rounds are used.
+        """
+        from researcher.results import evaluation_of
+
+        if self.evaluation is None:
+            raise WrongStatus(
+                "This study asked for no evaluation. Begin one with evaluation=researcher.Evaluation(...)."
+            )
+        weights = weights if weights is not None else self._final()
+        with self.state.lock():
+            number = self._evaluation_round(digest(weights))
+            ready, missing = self.requests.approved("evaluation")
+            answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
+        answers.missing = missing | answers.missing
+        return evaluation_of(self, answers)
+
+    def new_model(self, weights: Tensors | None = None) -> nn.Module:
+        """The model with `weights`, or as it was before the first round."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = self.model()
+        if weights is not None:
+            load_parameters(model, weights)
+        return model
+
+    def _ask(self, ready: Any, role: str, number: int, weights: Tensors, *, deadline: float, grace: float) -> Answers:
+        with self.progress.running(f"{self.name}: {role}"):
+            return ask_everyone(
+                ready,
+                role,
+                number,
+                weights,
+                state=self.state,
+                progress=self.progress,
+                what=role,
+                deadline=deadline,
+                grace=grace,
+            )
+
+    def _initial(self) -> Tensors:
+        """The weights of round 1, kept from the first run on: a newer torch might draw others."""
+        kept = self.state.read_tensors("initial")
+        if kept is None:
+            kept = {
+                name: value.detach().numpy().astype("float32") for name, value in self.new_model().named_parameters()
+            }
+            self.state.write_tensors("initial", kept)
+        return kept
+
+    def _final(self) -> Tensors:
+        kept = self.state.read_tensors("final")
+        if kept is None:
+            raise WrongStatus(f"Study {self.name!r} has no result yet. Call run() or resume() first.")
+        return kept
+
+    def _begin(self, about: Mapping[str, Any]) -> None:
+        begun = self.state.read("run")
+        if begun and begun != dict(about):
+            raise WrongStatus(
+                f"Study {self.name!r} was begun with {begun['strategy']['name']} {begun['strategy']['options']}, seed "
+                f"{begun['seed']}. Resume it as it was, or begin a study with another name."
+            )
+        self.state.write("run", about)
+
+    def _evaluation_round(self, weights_digest: str) -> int:
+        assert self.evaluation is not None
+        scored = self.state.read("evaluations")
+        if weights_digest not in scored:
+            if len(scored) >= self.evaluation.rounds:
+                raise WrongStatus(
+                    f"All {self.evaluation.rounds} approved evaluations are used. Ask for more in a new study."
+                )
+            scored[weights_digest] = len(scored) + 1
+            self.state.write("evaluations", scored)  # before asking: two models must never share a round
+        return int(scored[weights_digest])
+
+
+def load_parameters(model: nn.Module, weights: Tensors) -> None:
+    """Put `weights` into a model's parameters. Raises `InvalidRequest` where names or shapes differ."""
+    import torch
+
+    parameters = dict(model.named_parameters())
+    if set(parameters) != set(weights):
+        raise InvalidRequest(
+            f"The weights are those of another model: {', '.join(sorted(set(parameters) ^ set(weights)))} differ."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if tuple(parameter.shape) != tuple(weights[name].shape):
+                raise InvalidRequest(f"{name} has shape {tuple(weights[name].shape)}, not {tuple(parameter.shape)}.")
+            parameter.copy_(torch.from_numpy(weights[name].copy()))
