@@ -1,0 +1,60 @@
+# `make demo` and `make test` install what they need first. Everything lies in .venv and build/.
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALLED := .venv/installed
+SYSTEM := .venv/system
+export OMP_NUM_THREADS ?= 1
+export FLWR_TELEMETRY_ENABLED ?= 0
+export MPLBACKEND ?= Agg
+
+.PHONY: help install demo demo-real test test-nightly bench lint format lock clean
+
+help:  ## Show these targets.
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(INSTALLED)  ## Install the locked packages into .venv.
+
+$(INSTALLED): lock/dev.lock pyproject.toml $(SYSTEM)
+	$(BIN)/pip install --quiet --no-deps -r lock/dev.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The call filter of jobs needs Debian's libseccomp2; most machines have it.
+$(SYSTEM):
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	@ldconfig -p | grep -q libseccomp.so.2 || { apt-get update -qq && apt-get install -y -qq libseccomp2; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@touch $@
+
+demo: install  ## Three hospitals train one model; report in build/demo/report.html.
+	$(BIN)/python -m compose.demo --output build/demo
+
+demo-real: install  ## The same network on real patients: the breast cancer table of scikit-learn.
+	$(BIN)/python -m compose.demo --real --output build/demo-real
+
+test: install lint  ## All tests but the nightly ones.
+	$(BIN)/python -m pytest -m "not nightly"
+
+test-nightly: install  ## The long crash and property tests.
+	$(BIN)/python -m pytest -m nightly
+
+bench: install  ## Measure: training speed, overhead of a round, ledger admission, memory.
+	$(BIN)/python -m tests.benchmarks
+
+lint: install  ## Ruff and mypy.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install  ## Let ruff format and mend.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install  ## Resolve the three lock files anew from pyproject.toml.
+	for extra in datasite researcher dev; do \
+	  $(BIN)/uv pip compile --quiet pyproject.toml --extra $$extra --override lock/overrides.txt --python-version 3.11 \
+	    --no-header --no-annotate $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) -o lock/$$extra.lock && \
+	  sed -i 's/^torch==\([0-9.]*\)+cpu/torch==\1/' lock/$$extra.lock || exit 1; done
+
+clean:  ## Remove what was built, not .venv.
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache
