@@ -84,6 +84,7 @@ class Ledger(Runs):
             raise InvalidRequest(
                 f"An approval until {iso(expires_at)} would have expired already. Choose a later time."
             )
+        self.expire_due()  # what an expired approval holds is free for this one
         with self.writing() as db:
             found = find_request(db, request)
             check_transition(found.status, RequestStatus.APPROVED, request=request, party=Party.OWNER)

@@ -277,6 +277,8 @@ class Registry(Store):
     def _insert_request(
         self, db: sqlite3.Connection, record: CodeRequestRecord, status: RequestStatus, *, actor: str
     ) -> CodeRequestRecord:
+        if not record.id or not record.researcher:
+            raise InvalidRequest("A request needs an id and the e-mail of its researcher.")
         if record.population is not None:
             self._check_population(db, record.population)
         new = dataclasses.replace(

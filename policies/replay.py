@@ -16,7 +16,7 @@ from policies.code_requests import REQUEST_TRANSITIONS, RUN_TRANSITIONS, Request
 from policies.entries import COLUMNS, Amount, Entry, EntryKind, entry_from
 from policies.errors import LedgerDamaged
 from policies.registry import Head, sha256
-from policies.store import check_chain, head_of
+from policies.store import TABLES, check_chain, head_of
 
 NOTHING = Amount()
 # Columns of a request that the entries speak of in the same words.
@@ -74,6 +74,8 @@ def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Hea
     for row in db.execute("PRAGMA quick_check"):
         if row[0] != "ok":
             raise LedgerDamaged("The ledger's file is damaged. Stop the datasite and restore a backup.")
+    if {row[0] for row in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")} != set(TABLES):
+        raise LedgerDamaged("A table or a trigger of the ledger is not the one that was made.")
     wanted, seen, state = dict(heads), set(), _State()
     for row in check_chain(db, "entries"):
         if wanted.get(row["seq"], row["hash"]) != row["hash"]:
