@@ -36,6 +36,12 @@ def test_laplace_scales_are_sensitivity_over_epsilon() -> None:
     assert scale(Query("crosstab", ("change", "heart_rate")), records=4) == 4
 
 
+def test_interval_of_a_count_is_half_a_unit_wider_than_its_laplace_draw() -> None:
+    mechanism = Statistics(queries=(Query("count"),), epsilon=0.5)
+    reach = noise_scales.LAPLACE_95 * noise_scales.standard_error(Query("count"), mechanism, SCHEMA)
+    assert reach == pytest.approx(2 * math.log(20) + 0.5)
+
+
 def test_mean_error_is_the_closed_form() -> None:
     # Mean in the middle (120): only the sum's noise counts, sd √2 * k * 80 / (ε/2) / patients.
     error = noise_scales.mean_error(HEART_RATE, epsilon=1.0, records=2, patients=1000, mean=120.0)

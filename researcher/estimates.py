@@ -1,0 +1,221 @@
+"""From released statistics to what a researcher reads: values with standard errors, per hospital and combined.
+
+Everything here is arithmetic on releases and public numbers, so it costs no budget. Two kinds of error are kept apart:
+
+* `noise_error` comes from the mechanism: how far the answer is from the hospital's own records.
+* `sampling_error` is how far those records are from the population that they are drawn from, made of released figures
+  alone. Where these do not say it exactly, it is an upper value: an unreleased variance is taken as the largest that
+  the released mean and the bounds allow (Bhatia & Davis 2000), and k records of one patient may be copies of one
+  another. Counts, sums and cells describe the hospital itself and have none.
+
+Reading model scores is in `researcher.scores`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.columns import Column
+from policies.errors import WeightsRefused
+from policies.mechanisms import Query, Statistics
+from policies.noise_scales import (
+    epsilon_per_query,
+    mean_error,
+    rank_error,
+    standard_error,
+    variance_error,
+)
+from policies.schemas import Schema
+from researcher.figures import Cells, Estimate, FloatArray, Quantiles, design_effect
+
+__all__ = ["Cells", "Estimate", "Quantiles", "Statistic", "combine_means", "combine_statistics", "read_statistics"]
+
+Statistic = Estimate | Quantiles | Cells
+
+
+def read_statistics(
+    release: Mapping[str, npt.ArrayLike], mechanism: Statistics, schema: Schema, *, patients: float
+) -> dict[str, Statistic]:
+    """One hospital's released statistics, by `query.key`, as values with errors.
+
+    Args:
+      patients: the hospital's published number of patients. Errors of means, variances and quantiles are only as true
+        as this figure.
+
+    Raises:
+      WeightsRefused: a statistic is missing from the release, has another shape or is not finite.
+    """
+    tensors = {query: _tensor(release, query, schema, mechanism) for query in mechanism.queries}
+    known = {query.key: float(tensor.ravel()[0]) for query, tensor in tensors.items() if tensor.size == 1}
+    return {query.key: _read(query, tensors[query], mechanism, schema, patients, known) for query in mechanism.queries}
+
+
+def combine_statistics(
+    hospitals: Mapping[str, Mapping[str, Statistic]],
+    *,
+    patients: Mapping[str, float],
+    size_errors: Mapping[str, float] | None = None,
+) -> dict[str, Statistic]:
+    """The same statistics over all hospitals together, as if their records lay in one table.
+
+    Counts, sums and cells are added. Means are averaged by public size; variances too, plus the spread between the
+    hospitals' means where the mean was asked as well (else it is the variance within hospitals). Quantiles are those
+    of the size-weighted mixture of the hospitals' distributions, on straight lines between released points.
+
+    Args:
+      hospitals: what `read_statistics` gave, by hospital. A statistic that one of them lacks is left out.
+      patients: public sizes, by hospital.
+      size_errors: standard errors of sizes that are DP counts; it enters the error of a mean.
+    """
+    if not hospitals:
+        return {}
+    errors = size_errors or {}
+    first = next(iter(hospitals.values()))
+    keys = [key for key in first if all(key in each for each in hospitals.values())]
+    sizes = np.array([max(float(patients[name]), 1.0) for name in hospitals])
+    spread = np.array([float(errors.get(name, 0.0)) for name in hospitals])
+    combined: dict[str, Statistic] = {}
+    for key in keys:
+        parts = [each[key] for each in hospitals.values()]
+        means = [each.get(key.replace("variance/", "mean/", 1)) for each in hospitals.values()]
+        combined[key] = _combine(key, parts, sizes, spread, means)
+    return combined
+
+
+def combine_means(parts: list[Estimate], sizes: npt.ArrayLike, size_errors: npt.ArrayLike = 0.0) -> Estimate:
+    """The size-weighted average of estimates. An error e of a size n moves it by (own value - average) e / Σn."""
+    weights = np.asarray(sizes, dtype=np.float64)
+    values = np.array([part.value for part in parts])
+    share = weights / weights.sum()
+    average = float(share @ values)
+    noise = share * np.array([part.noise_error for part in parts])
+    sizing = (values - average) * np.asarray(size_errors, dtype=np.float64) / weights.sum()
+    sampling = share * np.array([part.sampling_error for part in parts])
+    return Estimate(average, _norm(np.r_[noise, sizing]), _norm(sampling), parts[0].unit)
+
+
+def _tensor(release: Mapping[str, npt.ArrayLike], query: Query, schema: Schema, mechanism: Statistics) -> FloatArray:
+    wanted = schema.statistic_shape(query, mechanism.bins)
+    if query.key not in release:
+        raise WeightsRefused(f"The release has no {query.key}. It has {', '.join(sorted(release))}.")
+    tensor = np.asarray(release[query.key], dtype=np.float64)
+    if tensor.shape != wanted or not np.isfinite(tensor).all():
+        raise WeightsRefused(f"{query.key} has shape {tensor.shape}, wanted {wanted} and finite. Fetch it again.")
+    return tensor
+
+
+def _read(
+    query: Query,
+    tensor: FloatArray,
+    mechanism: Statistics,
+    schema: Schema,
+    patients: float,
+    known: Mapping[str, float],
+) -> Statistic:
+    if query.name in ("histogram", "crosstab"):
+        labels = tuple(schema.cells(name, mechanism.bins)[0] for name in query.columns)
+        noise = standard_error(query, mechanism, schema)
+        return Cells(query.columns, labels, tensor, noise, mechanism.records_per_patient)
+    value = float(tensor.ravel()[0])
+    if query.name == "count":
+        return Estimate(value, standard_error(query, mechanism, schema), unit="patients")
+    column = schema.column(query.columns[0])
+    if query.name == "sum":
+        return Estimate(value, standard_error(query, mechanism, schema), unit=column.unit)
+    if query.name == "quantiles":
+        return _read_quantiles(query, tensor, mechanism, column, patients)
+    epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
+    mean, variance = known.get(f"mean/{column.name}"), known.get(f"variance/{column.name}")
+    drawn = max(patients, 1.0) / design_effect(records)
+    if query.name == "mean":
+        noise = mean_error(column, epsilon=epsilon, records=records, patients=patients, mean=value)
+        return Estimate(value, noise, math.sqrt(_spread(column, value, variance) / drawn), column.unit)
+    noise = variance_error(
+        column, epsilon=epsilon, records=records, patients=patients, mean=mean, variance=None if mean is None else value
+    )
+    # (x - mean)² lies in [0, range²] with mean `value`, so its own variance is at most value * (range² - value).
+    above = max(value * ((column.high - column.low) ** 2 - value), 0.0)
+    return Estimate(value, noise, math.sqrt(above / drawn), f"{column.unit}²" if column.unit else "")
+
+
+def _read_quantiles(
+    query: Query, tensor: FloatArray, mechanism: Statistics, column: Column, patients: float
+) -> Quantiles:
+    epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
+    drawn = max(patients, 1.0) / design_effect(records)
+    return Quantiles(
+        ranks=query.ranks,
+        values=tuple(float(value) for value in tensor),
+        bounds=(column.low, column.high),
+        noise_error=rank_error(epsilon=epsilon, records=records, patients=patients),
+        sampling_errors=tuple(math.sqrt(rank * (1 - rank) / drawn) for rank in query.ranks),
+        unit=column.unit,
+    )
+
+
+def _spread(column: Column, mean: float, variance: float | None) -> float:
+    """The released variance, or the largest that a mean between public bounds allows."""
+    if variance is not None:
+        return max(variance, 0.0)
+    return max((mean - column.low) * (column.high - mean), 0.0)
+
+
+def _combine(
+    key: str, parts: list[Statistic], sizes: FloatArray, spread: FloatArray, means: list[Statistic | None]
+) -> Statistic:
+    cells = [part for part in parts if isinstance(part, Cells)]
+    if cells:
+        noise = math.sqrt(sum(part.noise_error**2 for part in cells))
+        added = np.sum([part.counts for part in cells], axis=0)
+        return replace(cells[0], counts=added, noise_error=noise)
+    quantiles = [part for part in parts if isinstance(part, Quantiles)]
+    if quantiles:
+        return _mix(quantiles, sizes)
+    numbers = [part for part in parts if isinstance(part, Estimate)]
+    if key.split("/")[0] in ("count", "sum"):
+        noise = math.sqrt(sum(part.noise_error**2 for part in numbers))
+        return Estimate(sum(part.value for part in numbers), noise, 0.0, numbers[0].unit)
+    average = combine_means(numbers, sizes, spread)
+    between = [mean for mean in means if isinstance(mean, Estimate)]
+    if key.startswith("variance/") and len(between) == len(numbers):
+        return _with_between(average, between, sizes)
+    return average
+
+
+def _with_between(within: Estimate, means: list[Estimate], sizes: FloatArray) -> Estimate:
+    """Within plus between: Σ w (m - M)², less what the means' own noise adds to it; ∂m = 2 w (m - M)."""
+    share = sizes / sizes.sum()
+    noise = np.array([mean.noise_error for mean in means])
+    apart = np.array([mean.value for mean in means])
+    apart = apart - share @ apart
+    between = max(float(share @ apart**2 - (share * (1 - share)) @ noise**2), 0.0)
+    slopes = 2 * share * apart
+    sampling = slopes * np.array([mean.sampling_error for mean in means])
+    return replace(
+        within,
+        value=within.value + between,
+        noise_error=_norm(np.r_[within.noise_error, slopes * noise]),
+        sampling_error=_norm(np.r_[within.sampling_error, sampling]),
+    )
+
+
+def _mix(parts: list[Quantiles], sizes: FloatArray) -> Quantiles:
+    share = sizes / sizes.sum()
+    grid = np.unique(np.r_[np.linspace(*parts[0].bounds, 2001), [value for part in parts for value in part.values]])
+    below = np.sum([weight * part.share_below(grid) for weight, part in zip(share, parts, strict=True)], axis=0)
+    sampling = np.array([part.sampling_errors for part in parts])
+    return replace(
+        parts[0],
+        values=tuple(float(value) for value in np.interp(parts[0].ranks, below, grid)),
+        noise_error=_norm(share * np.array([part.noise_error for part in parts])),
+        sampling_errors=tuple(float(each) for each in np.sqrt(((share[:, None] * sampling) ** 2).sum(axis=0))),
+    )
+
+
+def _norm(errors: FloatArray) -> float:
+    return float(np.sqrt((np.asarray(errors) ** 2).sum()))
