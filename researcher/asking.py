@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from policies.certificates import verify
+from policies import certificates
 from policies.errors import CertificateRefused, DatasiteError, Unavailable, WrongStatus
 from policies.releases import digest, to_bytes
 from researcher.network import Connection
@@ -20,6 +20,7 @@ from researcher.state import Release, StudyState, Tensors
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a running release
 GRACE = 20.0  # seconds that a datasite may be away, as while it starts again, before it is left out
 DEADLINE = 600.0
+VOID_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def ask_release(
       PermissionRefused: it refused.
       CertificateRefused: the certificate does not belong to this release and datasite.
     """
-    started, away_since, pause = time.monotonic(), None, FIRST_PAUSE
+    started, away_since, pause, voids = time.monotonic(), None, FIRST_PAUSE, 0
     while True:
         try:
             answer = asked.datasite.run(asked.code, asked.asset, weights, round)
@@ -105,7 +106,8 @@ def ask_release(
             answer = {"status": "running"}
         if answer["status"] == "released":
             return _verified(asked, answer["release"], answer["certificate"])
-        if answer["status"] != "running":
+        voids += answer["status"] == "void"  # ended before data were read, at no cost: asking again begins it anew
+        if answer["status"] != "running" and not (answer["status"] == "void" and voids <= VOID_RUNS):
             raise WrongStatus(
                 f"Round {round} at {asked.hospital} is {answer['status']}. Its owner can see why. If data were "
                 "touched, the charge stays, and asking again is a new charge."
@@ -122,5 +124,5 @@ def ask_release(
 def _verified(asked: Asked, tensors: Tensors, certificate: str | None) -> tuple[Tensors, str]:
     if not certificate:
         raise CertificateRefused(f"{asked.hospital} sent a release without a certificate. Ask its owner.")
-    verify(certificate, public_key=asked.public_key, release=to_bytes(tensors))
+    certificates.verify(certificate, public_key=asked.public_key, release=to_bytes(tensors))
     return tensors, certificate

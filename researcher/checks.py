@@ -43,13 +43,15 @@ class Check:
       rows: one per hospital and role, with the cost there.
       sources: of the requests, by role.
       findings: against them, as "hospital: line 7 ...".
-      reasons: why a hospital cannot be asked, by hospital.
+      reasons: why a hospital will not be asked, by hospital.
+      digests: of the plans that would be approved, by role and hospital.
     """
 
     rows: tuple[Mapping[str, Any], ...]
     sources: Mapping[str, str]
     findings: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def table(self) -> Table:
@@ -112,8 +114,7 @@ def why_not(quote: Mapping[str, Any]) -> str:
     return "" if quote["accepted"] else "it would not be accepted there."
 
 
-def finding_text(finding: Any) -> str:
+def finding_text(finding: Mapping[str, Any]) -> str:
     """A finding in one line."""
-    if isinstance(finding, Mapping):
-        return f"line {finding.get('line')}: {finding.get('why')} {finding.get('instead') or ''}".rstrip()
-    return str(finding)
+    where = f"line {finding['line']}: " if finding.get("line") else ""
+    return f"{where}{finding.get('why', '')} {finding.get('instead') or ''}".rstrip()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from policies.errors import BudgetExceeded, DatasiteError, InspectionFailed, Unavailable, WrongStatus
+from policies.errors import DatasiteError, RuleBroken, Unavailable, WrongStatus
 from researcher.asking import Asked
 from researcher.checks import Check, Request, check_source, cost_row, finding_text, sha256, why_not
 from researcher.cohort import Cohort
@@ -40,6 +40,7 @@ class CodeRequests:
         rows: list[dict[str, Any]] = []
         findings: list[str] = []
         reasons: dict[str, str] = {}
+        digests: dict[tuple[str, str], str] = {}
         for request in self.requests:
             quotes, problems = self._quotes(request)
             for hospital in self.cohort.members:
@@ -51,30 +52,30 @@ class CodeRequests:
                     continue
                 quote = quotes[hospital]
                 rows.append(cost_row(hospital, request, quote))
+                digests[request.role, hospital] = str(quote["plan_digest"])
                 findings += [f"{hospital}: {finding_text(each)}" for each in quote["findings"]]
                 if why := why_not(quote):
                     reasons[hospital] = f"{request.function}: {why}"
         if len(reasons) == len(self.cohort.members) and not any("ε" in row for row in rows):
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
-        return Check(tuple(rows), {each.role: each.source for each in self.requests}, tuple(findings), reasons)
+        return Check(tuple(rows), {each.role: each.source for each in self.requests}, tuple(findings), reasons, digests)
 
     def submit(self, progress: Progress) -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
 
         Raises:
-          InspectionFailed: a hospital has findings.
-          BudgetExceeded: it fits nowhere.
+          InspectionFailed, GraphRefused: as `check`.
+          RuleBroken: no hospital would take it; the message says what each has against it.
         """
         self._same_study()
         check = self.check()
-        if check.findings:
-            raise InspectionFailed("Nothing was asked. " + "\n".join(check.findings), findings=check.findings)
         hospitals = [name for name in self.cohort.members if name not in check.reasons]
         if not hospitals:
-            raise BudgetExceeded("Nothing was asked. " + " ".join(check.reasons.values()))
+            said = " ".join(f"{name}: {reason}" for name, reason in check.reasons.items())
+            raise RuleBroken(f"Nothing was asked. {said}")
         self._remember()
         for name in hospitals:
-            self._submit_at(name, progress)
+            self._submit_at(name, check, progress)
         for name, reason in check.reasons.items():
             progress.say(f"{name}: not asked. {reason}")
         return self.status()
@@ -203,12 +204,12 @@ class CodeRequests:
         datasites = {name: member.datasite for name, member in self.cohort.members.items()}
         return ask_all(datasites, lambda _, datasite: datasite.quote(request.source, self.cohort.name))
 
-    def _submit_at(self, hospital: str, progress: Progress) -> None:
+    def _submit_at(self, hospital: str, check: Check, progress: Progress) -> None:
         member = self.cohort.members[hospital]
         for request in self.requests:
             if hospital in self.codes(request.role):
                 continue
-            code = self._adopted(member.datasite, request, member.published.version)
+            code = self._adopted(member.datasite, request, check.digests[request.role, hospital])
             code = code or member.datasite.submit(request.source, member.asset, self.purpose)
             study = self.state.read("study")
             study.setdefault("requests", {}).setdefault(request.role, {})[hospital] = code
@@ -219,12 +220,13 @@ class CodeRequests:
             self.state.write("study", study)
             progress.say(f"{hospital}: {request.function} submitted")
 
-    def _adopted(self, datasite: Connection, request: Request, version: str) -> str | None:
-        """A request for exactly this that is open there already, as after this study's directory was lost."""
-        same = sha256(request.source)
+    def _adopted(self, datasite: Connection, request: Request, plan_digest: str) -> str | None:
+        """An open request for exactly this plan that is there already, as after this study's directory was lost."""
         for each in datasite.requests():
-            if each.get("source_sha256") == same and each.get("version", version) == version:
-                return str(each["code"]) if each["status"] in UNDECIDED | APPROVED else None
+            if each["function"] == request.function and each["status"] in UNDECIDED | APPROVED:
+                code = str(each["id"])
+                if datasite.request_status(code)["plan_digest"] == plan_digest:
+                    return code
         return None
 
     def _remember(self) -> None:

@@ -145,7 +145,7 @@ class Cohort:
             rows.append(
                 {
                     "hospital": name,
-                    "patients": f"{member.published.patients:,}",
+                    "patients": member.published.patients,
                     "size": member.published.size_kind,
                     "ε left": left.get("epsilon_remaining", "not reached"),
                     "of ε": left.get("epsilon", ""),

@@ -162,12 +162,13 @@ def _connection(entry: Mapping[str, Any], base: Path) -> Connection:
             raise InvalidRequest(f"{shown}: {wanted} is missing.")
     if not entry["url"].startswith(("http://", "https://")):
         raise InvalidRequest(f"{shown}: url={entry['url']!r} does not begin with https:// (or http:// on loopback).")
-    from researcher.client import Datasite
+    password = _password(entry, base, shown)
+    from researcher.client import Datasite  # syft takes seconds: only when there is something to connect to
 
     return Datasite(
         entry["url"],
         entry["email"],
-        _password(entry, base, shown),
+        password,
         name=entry.get("name"),
         ca_file=base / entry["ca_file"] if entry.get("ca_file") else None,
     )

@@ -12,7 +12,7 @@ from torch import nn
 from policies.errors import InvalidRequest
 from policies.mechanisms import DPSGD, Evaluation, Query, Statistics
 from researcher.sources import class_source, function_name, request_source
-import study_models as models
+from tests.researcher import study_models as models
 
 TRAINING = DPSGD(
     loss="binary_cross_entropy",
@@ -162,14 +162,22 @@ def test_names_that_cannot_be_functions_are_refused(study):
 def test_a_purpose_stays_a_docstring_whatever_it_says(purpose):
     tree = ast.parse(request_source("x", TRAINING, model=models.FluPredictor, purpose=purpose))
     (function,) = tree.body
-    assert [type(node) for node in function.body] == [ast.Expr, ast.ImportFrom, ast.ImportFrom, ast.ClassDef, ast.Return]
+    assert [type(node) for node in function.body] == [
+        ast.Expr,
+        ast.ImportFrom,
+        ast.ImportFrom,
+        ast.ClassDef,
+        ast.Return,
+    ]
     said = " ".join(ast.get_docstring(function).split()).replace("'", '"')
     assert said == " ".join(purpose.split()).replace("'", '"')
 
 
 def test_a_model_loaded_from_a_script_file_is_found(tmp_path):
     path = tmp_path / "study_file.py"
-    path.write_text("from torch import nn\n\n\nclass Small(nn.Linear):\n    def __init__(self):\n        super().__init__(10, 2)\n")
+    path.write_text(
+        "from torch import nn\n\n\nclass Small(nn.Linear):\n    def __init__(self):\n        super().__init__(10, 2)\n"
+    )
     spec = importlib.util.spec_from_file_location("study_file", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,0 +1,101 @@
+"""Every command has help, does one thing with the study that a file makes, and fails in one line."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from policies.errors import InvalidRequest
+from researcher import __main__ as command_line
+
+STUDY = """
+import researcher
+from tests.researcher import test_command_line
+from torch import nn
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.output = nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.output(x).sigmoid()
+
+study = researcher.Study(
+    "small", test_command_line.NETWORK.dataset("flu"), Small,
+    researcher.Training(loss="binary_cross_entropy", rounds=2, steps=1, sampling_rate=0.1, clipping_norm=1.0,
+                        epsilon=1.0, learning_rate=1.0),
+    state=test_command_line.STATE, progress=False,
+)
+"""
+NETWORK = STATE = None
+
+
+@pytest.fixture
+def study_file(tmp_path, network, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "NETWORK", network)
+    monkeypatch.setattr(sys.modules[__name__], "STATE", tmp_path / "state")
+    path = tmp_path / "study.py"
+    path.write_text(STUDY)
+    return path
+
+
+def _run(*arguments):
+    return CliRunner().invoke(command_line.app, [str(each) for each in arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("command", sorted(get_command(command_line.app).commands))
+def test_every_command_has_help(command):
+    answer = _run(command, "--help")
+    assert answer.exit_code == 0
+    assert get_command(command_line.app).commands[command].help
+
+
+def test_a_study_goes_from_check_to_result_on_the_command_line(study_file, tmp_path):
+    assert "general" in _run("check", study_file).output
+    assert "def small(records, weights, round):" in _run("source", study_file).output
+    assert "approved" in _run("submit", study_file).output
+    assert "approved" in _run("wait", study_file, "--timeout", 5).output
+    assert "2 rounds, 6 releases" in _run("run", study_file, "--save", tmp_path / "out").output
+    assert (tmp_path / "out" / "weights.safetensors").exists()
+    assert "2/2" in _run("status", study_file).output
+    assert "2 rounds" in _run("resume", study_file).output
+    assert "withdrawn" in _run("withdraw", study_file).output
+
+
+def test_verify_checks_each_file_with_the_release_beside_it(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "policies.certificates.verify",
+        lambda text, *, public_key, release: seen.append((text, public_key, release)),
+        raising=False,
+    )
+    (tmp_path / "a.certificate.json").write_text("{}")
+    (tmp_path / "a.safetensors").write_bytes(b"tensors")
+    (tmp_path / "b.certificate.json").write_text("{ }")
+    output = _run(
+        "verify", tmp_path / "a.certificate.json", tmp_path / "b.certificate.json", "--public-key", "ab"
+    ).output
+    assert seen == [("{}", "ab", b"tensors"), ("{ }", "ab", None)]
+    assert "a.certificate.json: valid, and its release a.safetensors" in output
+    assert "b.certificate.json: valid, (its release is not beside it)" in output
+
+
+@pytest.mark.parametrize(("text", "message"), [("x = 1", "makes 0 studies"), (None, "is not a file")])
+def test_a_file_without_a_study_is_refused(tmp_path, text, message):
+    path = tmp_path / "study.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InvalidRequest, match=message):
+        command_line.load_study(path)
+
+
+def test_our_errors_are_one_line_and_status_one(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["researcher", "status", str(tmp_path / "none.py")])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("Error: ")

@@ -1,0 +1,47 @@
+"""Importing the package and asking for help are quick, since the slow libraries come late."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SLOW = ("syft", "torch", "flwr", "pandas", "numpy", "matplotlib", "dp_accounting")
+PROGRAM = f"""
+import time
+started = time.perf_counter()
+import researcher
+seconds = time.perf_counter() - started
+import sys
+print(seconds, [name for name in {SLOW!r} if name in sys.modules], dir(researcher))
+"""
+
+
+def test_import_takes_under_half_a_second_and_loads_nothing_slow():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    seconds, rest = done.stdout.split(" ", 1)
+    assert rest.startswith("[] "), f"loaded at import: {rest}"
+    assert float(seconds) < 0.5
+    assert "'Study'" in rest
+
+
+def test_only_the_client_module_imports_syft():
+    from pathlib import Path
+
+    import researcher.client
+
+    for path in Path(researcher.client.__file__).parent.glob("*.py"):
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        imports = [line for line in lines if line.startswith(("import syft", "from syft"))]
+        assert not imports or path.name == "client.py"
+        assert not [line for line in lines if line.startswith(("import datasites", "from datasites"))]
+
+
+def test_every_public_name_is_found_and_no_other():
+    import researcher
+
+    for name in researcher.__all__:
+        assert getattr(researcher, name) is not None
+    with pytest.raises(AttributeError):
+        researcher.nothing  # noqa: B018

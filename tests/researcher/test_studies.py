@@ -1,0 +1,165 @@
+"""A study checks before it asks, asks once, and tells what the owners decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import researcher
+from policies.errors import InspectionFailed, InvalidRequest, RuleBroken, Unavailable, WrongStatus
+from tests.researcher.conftest import TRAINING
+from tests.researcher.study_models import FluPredictor
+
+
+def test_check_shows_the_cost_at_every_hospital_and_asks_nothing(make_study, hospitals):
+    check = make_study(submit=False, evaluation=researcher.Evaluation(epsilon=0.5)).check()
+    assert len(check.rows) == 6  # three hospitals, training and evaluation
+    assert {row["ε"] for row in check.rows} == {2.0}
+    assert "flu_2026_evaluation" in str(check)
+    assert check.findings == ()
+    for hospital in hospitals.values():
+        assert "submit" not in hospital.calls
+
+
+def test_nothing_leaves_for_a_hospital_when_the_local_inspection_refuses(make_study, hospitals, monkeypatch):
+    def refuse(request, cohort):
+        raise InspectionFailed("line 3: not allowed")
+
+    monkeypatch.setattr("researcher.code_requests.check_source", refuse)
+    with pytest.raises(InspectionFailed):
+        make_study()
+    assert all("quote" not in each.calls and "submit" not in each.calls for each in hospitals.values())
+
+
+def test_a_hospital_whose_rules_forbid_it_is_not_asked_and_the_reason_is_shown(make_study, hospitals):
+    hospitals["rural"].findings = [{"line": 0, "why": "ε=2 is above this hospital's 1.", "instead": ""}]
+    study = make_study()
+    assert "submit" not in hospitals["rural"].calls
+    assert study.check().findings == ("rural: ε=2 is above this hospital's 1.",)
+
+
+def test_when_no_hospital_would_take_it_nothing_is_asked(make_study, hospitals):
+    for hospital in hospitals.values():
+        hospital.short = 1.5
+    with pytest.raises(RuleBroken, match=r"Nothing was asked\. general: flu_2026: it is ε=1\.5 short"):
+        make_study()
+
+
+def test_submitting_again_asks_nobody_twice(make_study, hospitals):
+    study = make_study()
+    study.submit()
+    assert [each.calls.count("submit") for each in hospitals.values()] == [1, 1, 1]
+
+
+def test_a_study_whose_directory_was_lost_finds_its_requests_again(make_study, hospitals, tmp_path):
+    make_study()
+    again = make_study(state=tmp_path / "elsewhere")
+    assert [each.calls.count("submit") for each in hospitals.values()] == [1, 1, 1]
+    assert len(again.run().rounds) == 3
+
+
+def test_another_source_under_the_same_name_is_refused(make_study):
+    make_study()
+    with pytest.raises(WrongStatus, match="another name"):
+        make_study(training=replace(TRAINING, steps=5))
+
+
+def test_waiting_ends_with_the_owners_words_when_nobody_approved(make_study, hospitals):
+    for name, hospital in hospitals.items():
+        hospital.answer_to_submit = "denied"
+        hospital.comments[f"{name}-0"] = f"Not at {name}."
+    with pytest.raises(WrongStatus, match=r"rural: denied Not at rural\."):
+        make_study()
+
+
+def test_waiting_names_who_has_not_decided(make_study, hospitals):
+    hospitals["rural"].answer_to_submit = "checked"
+    study = make_study(submit=False)
+    study.submit()
+    with pytest.raises(Unavailable, match=r"rural \(training: checked\)"):
+        study.wait_for_approval(timeout=0.01)
+
+
+def test_running_before_submitting_is_refused_with_what_to_do(make_study):
+    study = make_study(submit=False)
+    with pytest.raises(WrongStatus, match=r"submit\(\) and wait_for_approval\(\)"):
+        study.run()
+    with pytest.raises(WrongStatus, match="nothing to resume"):
+        study.resume()
+    with pytest.raises(WrongStatus, match="Call submit"):
+        study.wait_for_approval()
+
+
+def test_withdrawing_closes_every_request(make_study, hospitals):
+    table = make_study().withdraw()
+    assert {row["status"] for row in table.rows} == {"withdrawn"}
+
+
+def test_a_model_instance_is_refused(make_study, network):
+    with pytest.raises(InvalidRequest, match="Give the model's class"):
+        researcher.Study("x", network.dataset("flu"), FluPredictor(), TRAINING)
+
+
+def test_evaluation_uses_one_round_per_model_and_asks_again_for_free(make_study, hospitals):
+    study = make_study(evaluation=researcher.Evaluation(epsilon=0.5, rounds=1))
+    result = study.run()
+    first = result.evaluate()
+    # Scores rise with the positives' share: 20 bins of 100 - b against b, so the AUC is well above 1/2.
+    assert set(first.auc) == {"general", "paediatric", "rural", "combined"}
+    assert first.auc["combined"].value > 0.7
+    charged = sum(len(each.charged) for each in hospitals.values())
+    result.evaluate()
+    assert sum(len(each.charged) for each in hospitals.values()) == charged
+    with pytest.raises(WrongStatus, match="All 1 approved evaluations"):
+        study.evaluate({name: value + 1 for name, value in result.weights.items()})
+
+
+def test_statistics_are_a_study_too(network, hospitals, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESEARCHER_DIR", str(tmp_path))
+    hospitals["rural"].answer_to_submit = "denied"
+    study = network.dataset("flu").statistics(count=True, mean="temperature", epsilon=0.4)
+    study.progress = type(study.progress)(shown=False)
+    study.check()
+    study.submit()
+    study.wait_for_approval(timeout=5)
+    result = study.run()
+    assert result["count"].value == 3000  # 1000 at the general, 2000 at the paediatric hospital
+    assert result.hospitals["paediatric"]["mean/temperature"].value == 38.0
+    assert result.missing["rural"].startswith("denied")
+    assert "ε=0.4 was charged at each hospital" in str(result)
+    charged = len(hospitals["general"].charged)
+    study.run()
+    assert len(hospitals["general"].charged) == charged
+
+
+def test_a_result_comes_back_from_disk_with_model_releases_and_certificates(make_study, tmp_path):
+    import torch
+
+    result = make_study().run()
+    directory = result.save(tmp_path / "saved")
+    again = researcher.load(directory)
+    for name in result.weights:
+        np.testing.assert_array_equal(result.weights[name], again.weights[name])
+    assert [each.certificate for each in again.releases] == [each.certificate for each in result.releases]
+    assert again.rounds == result.rounds
+    record = torch.zeros(1, 10)
+    torch.testing.assert_close(again.to_model(FluPredictor)(record), result.to_model()(record))
+    with pytest.raises(InvalidRequest, match="give the class"):
+        again.to_model()
+
+
+def test_a_result_plots_who_took_part_and_roc_curves(make_study):
+    result = make_study(evaluation=researcher.Evaluation(epsilon=0.5)).run()
+    assert len(result.plot().axes) == 1
+    result.evaluate()
+    figure = result.plot()
+    assert [axes.get_title() for axes in figure.axes] == ["Who took part", "ROC on the hold-outs, as released"]
+
+
+def test_the_study_directory_is_private_and_holds_no_password(make_study):
+    study = make_study()
+    study.run()
+    assert study.state.directory.stat().st_mode & 0o777 == 0o700
+    assert not list(study.state.directory.rglob("*.draft"))
