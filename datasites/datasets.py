@@ -130,11 +130,15 @@ def _read(
 
 
 def _array(frame: pd.DataFrame, name: str) -> Any:
-    """A column as a pyarrow array of numbers or texts. Raises `DataRefused` where it holds lists or bytes."""
-    import pyarrow as pa
+    """A column as a pyarrow array of numbers or texts. Raises `DataRefused` where it holds lists, bytes or the like."""
+    from pyarrow import types
 
     array = arrow_array(frame[name])
-    if pa.types.is_nested(array.type) or pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+    readable = (
+        types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_decimal,
+        types.is_boolean, types.is_date, types.is_timestamp, types.is_null,
+    )  # fmt: skip
+    if not any(is_one(array.type) for is_one in readable):
         raise DataRefused(f"Column {name!r} holds {array.type} values. Publish numbers, texts or dates.")
     return array
 

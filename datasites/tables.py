@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasites.cells import arrow_array
 from policies.errors import DataRefused
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 def _read_sql(source: SqlQuery) -> pd.DataFrame:
     import pandas as pd
+    import pyarrow as pa
     import sqlalchemy
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -185,6 +187,7 @@ def _read_sql(source: SqlQuery) -> pd.DataFrame:
             "The query does not begin with SELECT or WITH. Publishing reads and never changes a database."
         )
     url = _database_url(source)
+    pieces_read: list[Any] = []
     try:
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, hide_parameters=True)
         if engine.dialect.name == "postgresql":
@@ -194,10 +197,9 @@ def _read_sql(source: SqlQuery) -> pd.DataFrame:
             pieces = pd.read_sql_query(
                 sqlalchemy.text(_verbatim(source.query)), streaming, chunksize=ROWS_AT_ONCE, dtype_backend="pyarrow"
             )
-            frames = []
             for piece in pieces:
                 check_headers("The query's answer", [str(name) for name in piece.columns])
-                frames.append(piece)
+                pieces_read.append(pa.table({name: arrow_array(piece[name]) for name in piece.columns}))
             connection.rollback()
     except (SQLAlchemyError, pd.errors.DatabaseError, ImportError) as error:
         # pandas and SQLAlchemy wrap what the driver said; theirs repeats the whole query.
@@ -206,7 +208,31 @@ def _read_sql(source: SqlQuery) -> pd.DataFrame:
             f"The database refused or could not be reached ({type(error).__name__}): {_scrubbed(reason, url)}. "
             "Check the URL, the password file and the query."
         ) from None
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return _as_frame(_joined(pieces_read))
+
+
+def _joined(pieces: list[Any]) -> Any:
+    """Pieces of one answer as one table; a column whose pieces have no common type becomes text."""
+    import pyarrow as pa
+
+    columns = {}
+    for place, name in enumerate(pieces[0].column_names):
+        parts = [piece.column(place) for piece in pieces]
+        # A piece without any value has a type by chance.
+        parts = [pa.nulls(len(part)) if part.null_count == len(part) else part for part in parts]
+        tables = [pa.table({name: part}) for part in parts]
+        try:
+            columns[name] = pa.concat_tables(tables, promote_options="permissive").column(0)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            columns[name] = pa.chunked_array([chunk for part in parts for chunk in _texts(part)])
+    return pa.table(columns)
+
+
+def _texts(part: Any) -> list[Any]:
+    import pyarrow as pa
+
+    text = part.cast(pa.string())
+    return list(text.chunks) if isinstance(text, pa.ChunkedArray) else [text]
 
 
 def _verbatim(query: str) -> str:
