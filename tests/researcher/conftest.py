@@ -28,8 +28,9 @@ TRAINING = DPSGD(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """typer reads names that its click calls deprecated; nothing of ours can change that."""
+    """typer and matplotlib read names that their own dependencies call deprecated; nothing of ours can change that."""
     config.addinivalue_line("filterwarnings", "ignore:.*will be removed in Click 9.0:DeprecationWarning")
+    config.addinivalue_line("filterwarnings", "ignore:.*deprecated - use:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
