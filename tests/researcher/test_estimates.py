@@ -143,6 +143,13 @@ def test_share_errors_cover_the_population_shares(n: int, epsilon: float) -> Non
     assert 0.93 <= hits / 1800 <= 0.98
 
 
+def test_share_error_is_the_closed_form() -> None:
+    cells = Cells(("a",), (("x", "y"),), np.array([75.0, 25.0]), 2.0)
+    # Noise: p = 3/4, its own cell weighs 1/4 and the other 3/4, over 100; sampling: 3/16 over 100 patients.
+    noise, sampling = 4 * (0.25**2 + 0.75**2) / 100**2, 3 / 16 / 100
+    assert cells.share_errors == pytest.approx(math.sqrt(noise + sampling))
+
+
 def test_quantile_intervals_cover_the_population_quantiles() -> None:
     random = np.random.default_rng(4)
     n, epsilon, truth = 1500, 1.0, 37.5 + 0.8 * np.array([-0.67449, 0, 0.67449])
@@ -197,6 +204,17 @@ def test_combined_mean_covers_and_is_surer_than_hospitals_are_on_average() -> No
         # Not surer than each: noise has one scale everywhere, so the largest hospital alone may have the least.
         assert combined.error < np.mean([number(each, "mean/temperature").error for each in reads.values()])
     assert 0.93 <= hits / 500 <= 0.995
+
+
+def test_spread_between_hospitals_adds_the_means_errors_to_a_variance() -> None:
+    reads = {
+        name: {"mean/temperature": Estimate(mean, 0.3), "variance/temperature": Estimate(1.0, 0.0)}
+        for name, mean in (("a", 36.0), ("b", 40.0))
+    }
+    found = number(combine_statistics(reads, patients={"a": 50, "b": 50}), "variance/temperature")
+    # Means 2 to either side: between 4, less 2 * 0.25 * 0.09 of noise; slopes 2 * 0.5 * 2 on errors of 0.3 each.
+    assert found.value == pytest.approx(1 + 4 - 0.045)
+    assert found.noise_error == pytest.approx(2 * 0.3 * math.sqrt(2))
 
 
 def test_uncertain_sizes_enter_a_combined_mean() -> None:
