@@ -1,0 +1,268 @@
+"""`kill -9` at every statement that the ledger sends to SQLite: nothing is lost, charged twice or released uncharged.
+
+A forked child does a whole life of requests and kills itself right before its n-th statement; the parent then opens the
+file, checks it against what the child had been told was done, recovers, and checks again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from policies.audit import AuditLog
+from policies.code_requests import RequestStatus, RunStatus
+from policies.errors import DatasiteError, LedgerDamaged
+from policies.ledger import Ledger
+from tests.policies.ledger_factories import (
+    BUDGET,
+    GAUSSIAN,
+    LAPLACE,
+    ORDER,
+    Clock,
+    approved,
+    checked,
+    dataset,
+    new_ledger,
+    released,
+    running,
+)
+
+Tell = Callable[[str], None]
+
+
+class Child:
+    """What became of a child that was to die at a statement."""
+
+    def __init__(self, body: Callable[[Tell], None], *, die_at: int) -> None:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            _die_at(die_at)
+            try:
+                body(lambda text: void(os.write(writing, f"{text}\n".encode())))
+            except BaseException as error:
+                os.write(writing, f"error {error!r}\n".encode())
+            os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            self.told = pipe.read().decode().split("\n")[:-1]
+        self.killed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        assert not [line for line in self.told if line.startswith("error")], self.told
+
+
+def void(_: object) -> None:
+    pass
+
+
+def _die_at(number: int) -> None:
+    """Make this process kill itself right before its `number`-th statement, 0 for never."""
+    seen = 0
+
+    def trace(_: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    connect = sqlite3.connect
+
+    def traced(*arguments: object, **options: object) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)  # type: ignore[call-overload]
+        connection.set_trace_callback(trace)
+        return connection
+
+    sqlite3.connect = traced  # type: ignore[assignment]
+
+
+def a_whole_life(path: Path, tell: Tell) -> None:
+    """Everything that a ledger does, telling each thing once it returned."""
+    ledger = Ledger.create(path, clock=Clock())
+    tell("created")
+    ledger.create_population("city", BUDGET, ORDER)
+    tell("population")
+    ledger.stage_dataset(dataset())
+    count = ledger.charge_now("city", LAPLACE, dataset="flu", version="v1", actor="owner", what="patient count")
+    tell(f"running {count.id}")
+    ledger.settle_run(count.id, b"1000", "count", "{}")
+    tell(f"released {count.id}")
+    ledger.publish_dataset(dataset(), actor="owner")
+    tell("published v1")
+    request = approved(ledger, rounds=3)
+    tell(f"approved {request}")
+    tell(f"released {released(ledger, request, 1).id}")
+    run = running(ledger, request, 2)
+    tell(f"running {run.id}")
+    ledger.fail_run(run.id, "a reason")
+    tell(f"failed {run.id}")
+    run = ledger.void_run(ledger.admit_run(request, 2, "w", GAUSSIAN).id)
+    tell(f"void {run.id}")
+    tell(f"released {released(ledger, request, 3).id}")
+    tell(f"completed {request}")
+    request = approved(ledger, rounds=4)
+    left_open = running(ledger, request, 1)
+    ledger.admit_run(request, 2, "w", GAUSSIAN)
+    ledger.transition(request, "revoked", actor="owner", comment="stop")
+    tell(f"revoked {request}")
+    ledger.fail_run(left_open.id)
+    tell(f"failed {left_open.id}")
+    ledger.stage_dataset(dataset("v2"))
+    ledger.publish_dataset(dataset("v2"), actor="owner")
+    tell("published v2")
+    ledger.transition(checked(ledger, version="v2"), "denied", actor="owner")
+    AuditLog(ledger).record("owner", "deny")
+    tell("audited")
+    ledger.close()
+    tell("closed")
+
+
+def check_what_was_told(ledger: Ledger, told: list[str]) -> None:
+    """Everything that the child was told is there, and charges are those of the runs that touched data."""
+    ledger.verify()
+    words = [line.split() for line in told]
+    for what, *name in words:
+        if what in ("released", "failed", "void"):
+            assert ledger.run(name[0]).status is RunStatus(what)
+        elif what == "published":
+            assert ledger.dataset(version=name[0]).status in ("published", "retired")
+        elif what in ("completed", "revoked"):
+            assert ledger.get(name[0]).status is RequestStatus(what)
+        elif what == "approved":
+            assert ledger.get(name[0]).rounds == 3
+        elif what == "running":  # told before private rows would be read: never free again
+            assert ledger.run(name[0]).status not in (RunStatus.RESERVED, RunStatus.VOID)
+        elif what == "audited":
+            assert AuditLog(ledger).head().seq == 1
+    assert len(ledger.datasets()) <= 1
+
+
+def check_charges(ledger: Ledger) -> None:
+    """After recovery: spent is what touched data, reserved what approved requests may still run, and no run is open."""
+    charges = {request.id: (LAPLACE if request.by_owner else GAUSSIAN) for request in ledger.list(by_owner=None)}
+    ended = [run for run in ledger.runs() if run.status in (RunStatus.RELEASED, RunStatus.FAILED)]
+    assert {run.status for run in ledger.runs()} <= {RunStatus.RELEASED, RunStatus.FAILED, RunStatus.VOID}
+    if "city" in ledger.populations():
+        balance = ledger.balance("city")
+        assert balance.spent_nano == sum(charges[run.request].divergence_nano for run in ended)
+        held = [(each.runs_left, charges[each.id]) for each in ledger.list(by_owner=None)]
+        assert balance.reserved_nano == sum(left * charge.divergence_nano for left, charge in held)
+    assert {each["run"] for each in ledger.releases()} == {run.id for run in ended if run.status is RunStatus.RELEASED}
+    assert not ledger.datasets(status="staged")
+
+
+def open_after_a_kill(path: Path) -> Ledger:
+    """The ledger, made anew only where its creation had not been told."""
+    try:
+        return Ledger.open(path, clock=Clock())
+    except LedgerDamaged:
+        return Ledger.create(path, clock=Clock())
+    except DatasiteError:
+        assert not path.exists()
+        return Ledger.create(path, clock=Clock())
+
+
+def test_a_kill_at_any_statement_leaves_a_true_ledger(tmp_path: Path) -> None:
+    number, died = 0, True
+    while died:
+        number += 1
+        path = tmp_path / f"{number}.db"
+        child = Child(lambda tell, path=path: a_whole_life(path, tell), die_at=number)
+        died = child.killed
+        with open_after_a_kill(path) as ledger:
+            if "created" not in child.told:
+                assert not ledger.entries()
+            check_what_was_told(ledger, child.told)
+            ledger.recover()
+            ledger.verify()
+            check_what_was_told(ledger, child.told)
+            check_charges(ledger)
+        for file in tmp_path.glob(f"{number}.db*"):
+            file.unlink()
+    assert child.told[-1] == "closed"
+    assert number > 150  # it did die at each of the many statements before that
+
+
+def test_a_kill_during_recovery_is_recovered_from(tmp_path: Path) -> None:
+    number, died = 0, True
+    while died:
+        number += 1
+        path = tmp_path / f"{number}.db"
+        ledger = new_ledger(path)
+        request = approved(ledger, rounds=4)
+        ran = running(ledger, request, 1)
+        waits = ledger.admit_run(request, 2, "w", GAUSSIAN)
+        ledger.stage_dataset(dataset("v2"))
+        ledger.close()
+        child = Child(lambda _, path=path: void(Ledger.open(path, clock=Clock()).recover()), die_at=number)
+        died = child.killed
+        with Ledger.open(path, clock=Clock()) as ledger:
+            ledger.verify()
+            ledger.recover()
+            assert ledger.run(ran.id).status is RunStatus.FAILED
+            assert ledger.run(waits.id).status is RunStatus.VOID
+            assert ledger.balance("city").spent_nano == GAUSSIAN.divergence_nano
+            check_charges(ledger)
+            ledger.verify()
+    assert number > 20
+
+
+def test_a_killed_run_can_be_asked_again_at_a_new_charge(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    request = approved(new_ledger(path), rounds=2)
+
+    def die_while_running(_: Tell) -> None:
+        running(Ledger.open(path, clock=Clock()), request)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert Child(die_while_running, die_at=0).killed
+    with Ledger.open(path, clock=Clock()) as ledger:
+        ledger.recover()
+        released(ledger, request, weights="others")
+        assert ledger.balance("city").spent_nano == 2 * GAUSSIAN.divergence_nano
+        assert ledger.get(request).status is RequestStatus.COMPLETED
+        ledger.verify()
+
+
+def work_for_ever(path: Path, seed: int) -> None:
+    ledger, dice = Ledger.open(path, clock=Clock()), random.Random(seed)
+    while True:
+        try:
+            request = approved(ledger, rounds=3, id=f"{os.getpid()}-{seed}-{dice.random()}")
+            for round in (1, 2, 3):
+                run = running(ledger, request, round)
+                if dice.random() < 0.5:
+                    ledger.settle_run(run.id, bytes(dice.randrange(200_000)), "d", "{}")
+                elif dice.random() < 0.5:
+                    ledger.transition(request, "withdrawn", actor="researcher")
+        except DatasiteError:
+            ledger.transition(ledger.list(status="approved")[0].id, "revoked", actor="owner")
+
+
+@pytest.mark.nightly
+def test_kills_at_any_moment_of_four_busy_threads_leave_a_true_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    new_ledger(path).close()
+    dice = random.Random(7)
+    for turn in range(60):
+        pid = os.fork()
+        if pid == 0:
+            for seed in range(4):
+                threading.Thread(target=work_for_ever, args=(path, seed + 10 * turn), daemon=True).start()
+            time.sleep(60)
+            os._exit(1)
+        time.sleep(0.02 + dice.random() * 0.3)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        with Ledger.open(path, clock=Clock()) as ledger:
+            ledger.verify()
+            ledger.recover()
+            ledger.verify()
+            check_charges(ledger)
