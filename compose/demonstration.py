@@ -1,0 +1,53 @@
+"""What a demonstration shows, as plain values; `compose.demo` runs it, `synthetic` and `real` beside it make one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from compose import study
+from compose.baseline import Population
+from policies.mechanisms import DPSGD
+
+
+@dataclass(frozen=True)
+class Site:
+    """One hospital's part: its names, its table as a CSV file, and its schema."""
+
+    name: str
+    title: str
+    table: Path
+    schema: Path
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What is shown: who takes part, what is trained, and what the script knows to judge it by.
+
+    Args:
+      common: the common test population.
+      pooled: all hospitals' records, for the model without privacy.
+      evaluation_epsilon, statistics_epsilon: pure ε of each such request.
+      bins: of a score histogram; fewer where patients are few.
+      statistic: the column whose mean is asked, with what to call it.
+      histogram: the column whose histogram is asked.
+    """
+
+    title: str
+    name: str
+    dataset: str
+    model: type[nn.Module]
+    training: DPSGD
+    sites: Sequence[Site]
+    common: Population
+    pooled: Population
+    statistic: tuple[str, str]
+    histogram: str
+    synthetic: bool
+    purpose: str
+    evaluation_epsilon: float = study.EVALUATION_EPSILON
+    statistics_epsilon: float = study.STATISTICS_EPSILON
+    bins: int = study.EVALUATION_BINS

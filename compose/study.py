@@ -1,0 +1,88 @@
+"""The demonstration's study: the model as a researcher writes it, and what is asked of each hospital.
+
+The training was tuned on other synthetic patients than those of the demonstration (other seeds of
+`compose.patients`), so no budget was spent on tuning. What mattered: large Poisson batches (a tenth of the patients),
+few steps, and Adam, whose step does not shrink with a clipped gradient. Twice the steps per round let the hospitals
+drift apart between averages and gained nothing.
+
+Simulated on eight sets of patients that were not tuned on (true AUC on the common test population; mean and standard
+deviation): joint private 0.862 ± 0.002, pooled without privacy 0.875 ± 0.003, local private 0.850 ± 0.005. The joint
+model was at most 0.015 below the pooled one and above every local one in all eight.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn, relu, sigmoid
+
+from policies.mechanisms import DPSGD
+
+DELTA = 1e-5
+POPULATION_EPSILON = 6.0
+COUNT_EPSILON = 0.1
+EVALUATION_EPSILON = 0.5
+EVALUATION_BINS = 20
+STATISTICS_EPSILON = 0.2
+STATISTICS_BINS = 9
+
+TRAINING = DPSGD(
+    loss="binary_cross_entropy",
+    rounds=5,
+    steps=40,
+    sampling_rate=0.1,
+    clipping_norm=1.0,
+    learning_rate=0.02,
+    epsilon=2.0,
+    delta=DELTA,
+    optimizer="adam",
+)
+"""Rounds of federated averaging over the three hospitals; a hospital's local baseline asks for exactly the same."""
+
+REAL_TRAINING = DPSGD(
+    loss="binary_cross_entropy",
+    rounds=5,
+    steps=10,
+    sampling_rate=0.5,
+    clipping_norm=1.0,
+    learning_rate=1.0,
+    epsilon=2.0,
+    delta=DELTA,
+)
+"""For some 126 training patients a hospital: half of them in each of few steps, since noise divides by the batch.
+`compose.real` says what it gives."""
+
+
+class FluPredictor(nn.Module):
+    """Ten features of a visit in, the chance of influenza out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(10, 32)
+        self.output = nn.Linear(32, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return sigmoid(self.output(relu(self.hidden(features))))
+
+
+class FluCoursePredictor(nn.Module):
+    """The variant that reads the first five days of the illness (`inputs="course"`: temperature and cough per day)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.course = nn.LSTM(2, 16, batch_first=True)
+        self.output = nn.Linear(16, 1)
+
+    def forward(self, days: Tensor) -> Tensor:
+        states, _ = self.course(days)
+        return sigmoid(self.output(states[:, -1]))
+
+
+class MalignancyPredictor(nn.Module):
+    """Ten mean features of a breast mass in, the chance that it is malignant out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(10, 8)
+        self.output = nn.Linear(8, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return sigmoid(self.output(relu(self.hidden(features))))
