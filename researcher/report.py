@@ -1,0 +1,325 @@
+"""A study's report: one dictionary in, `report.json` and a self-contained `report.html` out.
+
+The page names no outside address, runs no script, follows the reader's choice of light or dark, and reads on a phone.
+Every value in it comes from the dictionary, which holds releases and public facts alone; every text is escaped.
+Where a study's data are synthetic, the dictionary may also hold true figures, and the page says which they are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from researcher.charts import Axis, Bar, Line, bar_chart, interval_chart, line_chart, ticks
+from researcher.report_style import STYLE
+
+Report = Mapping[str, Any]
+RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def write_report(report: Report, directory: Path) -> tuple[Path, Path]:
+    """Write `report.json` and `report.html` into `directory`, made where it is missing; both are replaced whole.
+
+    Args:
+      report: see `compose.demo` for the keys; JSON-ready, all numbers finite.
+
+    Raises:
+      ValueError: a number is not finite.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    texts = {"report.json": json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"}
+    texts["report.html"] = render(report)
+    for name, text in texts.items():
+        half = directory / f".{name}.new"
+        half.write_text(text, encoding="utf-8")
+        half.replace(directory / name)
+    return directory / "report.json", directory / "report.html"
+
+
+def render(report: Report) -> str:
+    """The page, complete."""
+    sections = [
+        _headline(report),
+        _hospitals(report),
+        _pair(_rounds(report), _curves(report)),
+        _pair(_spending(report), _statistics(report)),
+        _certificates(report),
+        _guarantee(report),
+    ]
+    title = _text(report, "title", "A federated study")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{title}</title><style>{STYLE}</style></head><body><main>\n"
+        + "\n".join(each for each in sections if each)
+        + "\n</main></body></html>\n"
+    )
+
+
+def risk_sentences(epsilon: float, delta: float) -> tuple[str, str]:
+    """What ε in total means for one patient, in plain words: being in the data at all, and what the record says.
+
+    Bayes' rule with even odds before: e^ε/(1+e^ε), and e^2ε/(1+e^2ε) where one record is exchanged for another.
+    Percentages are rounded up.
+    """
+    present, content = (_at_most(1 / (1 + math.exp(-factor * epsilon))) for factor in (1, 2))
+    chance = f"except with a chance of about {_small(delta)}"
+    return (
+        f"Somebody 50 % sure that a patient is in the data becomes at most {present} sure, {chance}.",
+        f"Somebody 50 % sure which of two records a known patient has becomes at most {content} sure, {chance}.",
+    )
+
+
+def _headline(report: Report) -> str:
+    auc, hospitals = report["auc"], report["hospitals"]
+    joint, local = auc["joint_private"], auc["local_private_mean"]
+    synthetic = '<p class="badge">Synthetic patients</p>' if report.get("synthetic") else ""
+    gained = "better than" if joint > local else "no better than"
+    spent = report.get("study", {}).get("epsilon")
+    cost = f" Training cost each hospital ε = {spent:g}." if spent else ""
+    tiles = [
+        ("Joint, private", joint, "trained together under differential privacy"),
+        ("Local, private", local, "mean of each hospital alone, same ε"),
+        ("Pooled, not private", auc["pooled_not_private"], "all records in one place, which nobody may do"),
+    ]
+    lead = (
+        f"{_counted(len(hospitals))} hospitals trained one model together, in {report['rounds']} rounds and "
+        f"{report['seconds']:.0f} seconds, and no record left any of them. On a common test population the joint "
+        f"model is {gained} what a hospital reaches alone: AUC {joint:.3f} against {local:.3f}. With every record in "
+        f"one place and no privacy it would be {auc['pooled_not_private']:.3f}.{cost}"
+    )
+    return (
+        f"<header>{synthetic}<h1>{_text(report, 'title', 'A federated study')}</h1><p class='lead'>{lead}</p>"
+        "<div class='tiles'>"
+        + "".join(
+            f"<div class='tile'><p class='name'>{escape(name)}</p><p class='figure'>{value:.3f}</p>"
+            f"<p class='note'>{escape(note)}</p></div>"
+            for name, value, note in tiles
+        )
+        + "</div><p class='note'>AUC is the chance that a patient with the illness gets a higher score than one "
+        "without: 0.5 is a coin, 1 is perfect.</p></header>"
+    )
+
+
+def _hospitals(report: Report) -> str:
+    heads = (
+        "Hospital", "Patients, as published", "ε spent", "ε left", "Releases", "AUC, alone", "AUC, together",
+        "AUC, as released",
+    )  # fmt: skip
+    rows = []
+    for each in report["hospitals"]:
+        left = max(each["epsilon_budget"] - each["epsilon_spent"], 0.0)
+        kind = {"dp-count": "DP count", "declared": "declared"}.get(each.get("size_kind", ""), "")
+        rows.append(
+            (
+                escape(str(each.get("title") or each["name"])),
+                f"{each['patients_published']:,}" + (f" <small>{kind}</small>" if kind else ""),
+                f"{each['epsilon_spent']:.2f}",
+                f"{left:.2f}",
+                str(each["releases"]),
+                _number(each["auc_local_private"]),
+                f"<strong>{_number(each['auc_joint_private'])}</strong>",
+                _number(each["auc_released"], each["auc_released_error"]),
+            )
+        )
+    return _section(
+        "What each hospital paid, and what it got",
+        _table(heads, rows),
+        "“Alone” and “together” are measured on the same common test population, outside every datasite. “As released” "
+        "is what a hospital itself said of the joint model on its own held-out patients, with noise, and charged for; "
+        "it differs between hospitals because their patients do. ± is one standard error, of noise and sampling "
+        "together.",
+    )
+
+
+def _rounds(report: Report) -> str:
+    values = report["auc"].get("joint_by_round") or []
+    if not values:
+        return ""
+    auc = report["auc"]
+    rounds = range(1, len(values) + 1)
+    ends = (1.0, float(max(len(values), 2)))
+    lines = [
+        Line("joint, private", list(zip(rounds, values, strict=True)), dots=True),
+        Line("pooled, not private", [(end, auc["pooled_not_private"]) for end in ends], dashed=True),
+        Line("local, private (mean)", [(end, auc["local_private_mean"]) for end in ends], dashed=True),
+    ]
+    everything = [y for line in lines for _, y in line.points]
+    low, high, marks, places = ticks(min(everything), max(everything))
+    x = Axis("round", 1, ends[1], tuple(range(1, int(ends[1]) + 1)), 0)
+    chart = line_chart("AUC after each round", lines, x, Axis("AUC", low, high, marks, places))
+    missing = [f"{each['hospital']} in round {each['round']}" for each in report.get("missing", [])]
+    note = f"Left out: {', '.join(missing)}." if missing else "Every hospital took part in every round."
+    return _section("The joint model after each round", chart, note)
+
+
+def _curves(report: Report) -> str:
+    roc = report.get("roc") or {}
+    lines = []
+    if released := roc.get("released"):
+        points = list(zip(released["false_positive_rate"], released["true_positive_rate"], strict=True))
+        lines.append(
+            Line("as released by the hospitals (95 % band)", points, band=released.get("true_positive_error", ()))
+        )
+    for key, label, dashed in (("true", "true, of the joint model", False), ("pooled", "pooled, not private", True)):
+        if curve := roc.get(key):
+            points = list(zip(curve["false_positive_rate"], curve["true_positive_rate"], strict=True))
+            lines.append(Line(label, points, dashed=dashed))
+    if not lines:
+        return ""
+    x, y = Axis("false positive rate", 0, 1, RATES), Axis("true positive rate", 0, 1, RATES)
+    note = (
+        "The released curve is made of noisy histograms of scores on every hospital's held-out patients. The true one "
+        "is measured on the common test population, which weighs the hospitals equally, so the two need not coincide."
+    )
+    return _section("How well it separates", line_chart("ROC curves", lines, x, y, diagonal=True), note)
+
+
+def _spending(report: Report) -> str:
+    bars = [
+        Bar(
+            str(each.get("title") or each["name"]),
+            each["epsilon_spent"],
+            each["epsilon_budget"],
+            f"ε {each['epsilon_spent']:.2f} of {each['epsilon_budget']:g} at δ = {_small(each['delta'])}",
+        )
+        for each in report["hospitals"]
+    ]
+    charged = report.get("charged_for") or []
+    parts = [f"{each['what']} (ε = {float(each['epsilon']):g})" for each in charged]
+    note = f"Charged at every hospital: {', '.join(parts)}." if parts else ""
+    if parts and max(bar.value for bar in bars) < sum(float(each["epsilon"]) for each in charged) - 0.005:
+        note += " Together they cost less than their sum: the ledger composes Rényi divergences, which is tighter."
+    return _section("Privacy spent", bar_chart("ε spent at each hospital", bars), note)
+
+
+def _statistics(report: Report) -> str:
+    given = [each for each in report["hospitals"] if each.get("statistic")]
+    if not given:
+        return ""
+    statistics = [each["statistic"] for each in given]
+    low, high, _, _ = ticks(min(each["low"] for each in statistics), max(each["high"] for each in statistics))
+    rows = []
+    for hospital, each in zip(given, statistics, strict=True):
+        unit = f" {each['unit']}" if each.get("unit") else ""
+        text = f"{each['value']:.2f}{unit} ({each['low']:.2f} to {each['high']:.2f})"
+        rows.append((str(hospital.get("title") or hospital["name"]), each["value"], each["low"], each["high"], text))
+    what = str(statistics[0]["what"])
+    chart = interval_chart(what, rows, low=low, high=high)
+    return _section(
+        f"One statistic: {what}",
+        chart,
+        f"Value and 95 % interval, from {low:g} to {high:g} on the scale. The interval holds the noise that protects "
+        "patients and the chance of who came to the hospital.",
+    )
+
+
+def _certificates(report: Report) -> str:
+    certificates = report.get("certificates") or []
+    if not certificates:
+        return ""
+    rows = [
+        (
+            escape(str(each["hospital"])),
+            escape(str(each.get("role", "training"))),
+            str(each["round"]),
+            f"<code>{escape(str(each['file']))}</code>",
+            f"<code class='digest'>{escape(str(each['sha256']))}</code>",
+        )
+        for each in certificates
+    ]
+    table = _table(("Hospital", "For", "Round", "File", "SHA-256 of the file"), rows)
+    return _section(
+        "Certificates",
+        f"<details><summary>{len(rows)} releases, each signed by its hospital</summary>{table}</details>",
+        "Check one offline, with nothing of the hospital's: researcher verify FILE.",
+    )
+
+
+def _guarantee(report: Report) -> str:
+    hospitals = report["hospitals"]
+    budget = max(each["epsilon_budget"] for each in hospitals)
+    delta = max(each["delta"] for each in hospitals)
+    spent = max(each["epsilon_spent"] for each in hospitals)
+
+    def risks(epsilon: float) -> str:
+        return "".join(f"<li>{escape(each)}</li>" for each in risk_sentences(epsilon, delta))
+
+    covers = (
+        "One patient, with all of that patient's records, whatever anybody knows besides.",
+        "Everything that left a hospital: weights of every round, scores, statistics and the published size.",
+        "Any order of questions, by anyone together, through crashes and restarts: the sum stays inside the budget.",
+    )
+    leaves_out = (
+        "A patient known at several hospitals bears the sum of their budgets.",
+        "k relatives together multiply ε by k.",
+        "What is true of patients at large, as that fever goes with influenza, may be learned: that is the purpose.",
+        "A size that an owner typed in is public by that owner's choice, outside the guarantee.",
+        "Whether the model is fit for care. This page says how well it separates, and nothing more.",
+    )
+    return (
+        "<section><h2>What is promised, and what is not</h2>"
+        f"<h3>So far, at the hospital that spent most (ε = {spent:.2f})</h3><ul>{risks(spent)}</ul>"
+        f"<h3>If the whole budget is ever spent (ε = {budget:g})</h3><ul>{risks(budget)}</ul>"
+        "<div class='two'><div><h3>The guarantee covers</h3>"
+        f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in covers)}</ul></div>"
+        "<div><h3>It does not cover</h3>"
+        f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in leaves_out)}</ul></div></div></section>"
+    )
+
+
+def _section(title: str, body: str, note: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}<p class='note'>{escape(note)}</p></section>"
+
+
+def _pair(*sections: str) -> str:
+    """Sections side by side where the page is wide enough."""
+    return f"<div class='pair'>{''.join(sections)}</div>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of escaped cells; on a narrow page every row becomes a card, its cells named by `data-head`."""
+    head = "".join(f"<th scope='col'>{escape(each)}</th>" for each in heads)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td data-head="{escape(name)}"><span>{cell}</span></td>' for name, cell in zip(heads, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _number(value: float | None, error: float | None = None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+
+
+def _counted(number: int) -> str:
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six")
+    return words[number] if number < len(words) else str(number)
+
+
+def _small(delta: float) -> str:
+    """A δ as people write it: 1e-5, not 1e-05."""
+    mantissa, _, exponent = f"{delta:.3g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def _at_most(share: float) -> str:
+    """A percentage, rounded up; never 100 where it is less."""
+    whole = math.ceil(share * 100 - 1e-9)
+    if whole < 100:
+        return f"{whole} %"
+    return f"{min(math.ceil(share * 100_000) / 1000, 99.999):.3f} %"
+
+
+def _text(report: Report, key: str, otherwise: str) -> str:
+    return escape(str(report.get(key) or otherwise))
