@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasites import statistics
+from datasites.noise import NoiseSource
 from policies.columns import Column
 from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanism
 from policies.mechanisms import Query, Statistics
@@ -144,6 +145,13 @@ def test_every_record_of_a_patient_is_equally_likely_to_be_chosen() -> None:
     # 2 of 5 records: sd of a share over 4000 draws is sqrt(.4 * .6 / 4000) = 0.0077.
     assert hits[:5] / 4000 == pytest.approx(0.4, abs=5 * 0.0077)
     assert (hits[5:] == 4000).all()
+
+
+def test_choice_works_with_the_runners_own_source_and_differs_between_runs() -> None:
+    codes = np.repeat(np.arange(200.0), 5)
+    first, again = (statistics.choose_records(codes, 2, NoiseSource.from_os()) for _ in range(2))
+    assert len(first) == len(again) == 400
+    assert first.tolist() != again.tolist()
 
 
 def test_choice_of_a_patient_does_not_depend_on_the_others() -> None:
@@ -402,6 +410,7 @@ import os, sys
 import numpy as np
 from test_statistics import SCHEMA, Seeded, asked, records
 from datasites import statistics
+from datasites.noise import NoiseSource
 from policies.mechanisms import Query
 
 def answered():
