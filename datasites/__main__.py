@@ -122,8 +122,11 @@ def publish(
     schema: Annotated[Path, typer.Option(help="The table's schema.toml.")],
     table: Annotated[str | None, typer.Argument(help="A CSV or Parquet file.", show_default=False)] = None,
     sql: Annotated[str | None, typer.Option(help="Instead of a file: a query.")] = None,
-    database_file: Annotated[
-        Path | None, typer.Option(help="A file with the database's URL, as postgresql+psycopg://user:password@host/db.")
+    database: Annotated[
+        str | None, typer.Option(help="The database, as postgresql+psycopg://reader@host/name; no password here.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="The database's password; else DATASITE_DATABASE_PASSWORD is read.")
     ] = None,
     patients: Annotated[
         int | None, typer.Option(help="Publish this number of patients; it stands as declared.")
@@ -137,14 +140,15 @@ def publish(
 ) -> None:
     """Check a table against its schema and publish it: private tensor, mock, public size. All or nothing."""
     if (table is None) == (sql is None):
-        raise DatasiteError("Give either a file or --sql with --database-file, and not both.")
+        raise DatasiteError("Give either a file or --sql with --database, and not both.")
     with err.status("Checking and publishing ..."):
         done = act(
             directory,
             "publish",
             table=str(Path(table).resolve()) if table else None,
             sql=sql,
-            database=database_file.read_text(encoding="utf-8").strip() if database_file else None,
+            database=database,
+            password_file=str(password_file.resolve()) if password_file else None,
             schema=schema.read_text(encoding="utf-8"),
             patients=patients,
             count_epsilon=count_epsilon,

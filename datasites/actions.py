@@ -43,6 +43,7 @@ def publish(
     table: str | None,
     sql: str | None,
     database: str | None,
+    password_file: str | None,
     schema: str,
     patients: int | None,
     count_epsilon: float | None,
@@ -55,15 +56,16 @@ def publish(
       DataRefused: the schema or rows of the table; nothing was published.
       BudgetExceeded: the DP count does not fit; nothing was published.
     """
-    from datasites.datasets import SqlQuery, check_table, encode, read_table, unused_columns
+    from datasites.datasets import SqlQuery, encode, read_table, unused_columns
     from datasites.mocks import draw_mock
     from datasites.mocks import public_mock as read_mock
 
     declared = Schema.from_toml(schema)
     _check_size(patients, count_epsilon)
-    source: Path | SqlQuery = Path(table) if table else SqlQuery(str(sql), str(database))
+    source: Path | SqlQuery = (
+        Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
+    )
     frame = read_table(source)
-    check_table(frame, declared)
     matrix = encode(frame, declared, population_secret=office.settings.population_secret())
     mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
     notes = [
@@ -110,7 +112,7 @@ def _check_size(patients: int | None, count_epsilon: float | None) -> None:
 def _two_digits(number: int) -> int:
     """A number rounded to its two leading digits: a declared size is never exact."""
     step = 10 ** max(0, len(str(number)) - 2)
-    return max(1, round(number / step) * step)
+    return max(1, int(round(number / step) * step))
 
 
 def _ensure_population(office: Office, name: str, budget: PrivacyBudget, actor: str) -> None:

@@ -54,7 +54,8 @@ class Gate:
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -94,10 +95,13 @@ class Office:
 
     def start_serving(self) -> dict[str, bool]:
         """Warm the parents, start PySyft, write the ledger's statuses into it; returns the protections that hold."""
-        self.pool.start()
+        warming = threading.Thread(target=self.pool.start)  # both import for seconds, on processors of their own
+        warming.start()
+        known_to_syft = self.syft
+        warming.join()
         protections = self.pool.protections()
         known = {each.id: each for each in self.ledger.list()}
-        self.syft.forget_requests(keep=set(known))
+        known_to_syft.forget_requests(keep=set(known))
         for record in known.values():
             self._project(record)
         return protections

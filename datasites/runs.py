@@ -293,7 +293,7 @@ def sealed(array: npt.NDArray[np.float64]) -> Rows:
     """A float64 table as a memfd that nobody can change any more."""
     table = np.ascontiguousarray(array, dtype="<f8")
     descriptor = os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(table).cast("B") if table.size else memoryview(b"")
+    view = memoryview(table.tobytes())
     written = 0
     while written < len(view):
         written += os.write(descriptor, view[written : written + (1 << 28)])

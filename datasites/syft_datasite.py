@@ -8,15 +8,14 @@ What a stock client sees is PySyft 0.9.5. What stands behind it is ours:
 * `DatasiteService` answers schema, quote, status and certificates by plain dictionaries.
 * Every signed call passes one entry that allows a list of paths per role and refuses the rest.
 
-Line numbers and traps that this answers to are in the notes on syft that came with the project's design.
+Annotations are real objects here, not strings: PySyft sends the signatures of service methods to its clients.
 """
-
-from __future__ import annotations
 
 import contextvars
 import io
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +38,6 @@ from syft.service.request.request import UserCodeStatusChange
 from syft.service.request.request_service import RequestService
 from syft.service.response import SyftError, SyftSuccess
 from syft.service.service import AbstractService, service_method
-from syft.service.user.user import UserCreate, UserUpdate
 from syft.service.user.user_roles import DATA_SCIENTIST_ROLE_LEVEL, ServiceRole
 from syft.store.blob_storage.on_disk import OnDiskBlobStorageClientConfig, OnDiskBlobStorageConfig
 from syft.store.db.sqlite import SQLiteDBConfig
@@ -111,7 +109,11 @@ class GuardedCodeService(UserCodeService):
     office: Office
 
     def request_code_execution(
-        self, context: AuthedServiceContext, code: SubmitUserCode | UserCode, reason: str | None = ""
+        self,
+        context: AuthedServiceContext,
+        code: SubmitUserCode | UserCode,
+        reason: str | None = "",
+        communication_protocol: Any = None,
     ) -> Any:
         """Inspect, export and record the request; store it in PySyft only if it has a plan."""
         if not isinstance(code, SubmitUserCode):
@@ -161,7 +163,9 @@ class GuardedRequestService(RequestService):
             self.office.approve_code(str(code), _email(context))
         return SyftSuccess(message="Approved; the whole cost is reserved in the ledger.")
 
-    def undo(self, context: AuthedServiceContext, uid: UID, reason: str = "") -> SyftSuccess:
+    def undo(
+        self, context: AuthedServiceContext, uid: UID, reason: str = "", communication_protocol: Any = None
+    ) -> SyftSuccess:
         """A stock `request.deny(reason)`."""
         code = self._only_code(context, uid)
         with _public_errors():
@@ -240,22 +244,10 @@ class SyftDatasite:
     def __init__(self, settings: Settings, office: Office, *, owner_password: str = "") -> None:
         os.umask(0o077)
         self.settings = settings
-        self.server = Datasite(
-            name=settings.name,
-            id=UID(settings.secret("syft.id")),
-            signing_key=SyftSigningKey.from_string(settings.secret("syft.key")),
-            root_email=settings.owner_email,
-            root_password=owner_password or os.urandom(24).hex(),  # only read when the account is first made
-            db_config=SQLiteDBConfig(filename="datasite.db", path=str(settings.directory)),
-            blob_storage_config=OnDiskBlobStorageConfig(
-                client_config=OnDiskBlobStorageClientConfig(base_directory=settings.directory / "blobs")
-            ),
-            deployment_type="python",
-            create_producer=False,
-            n_consumers=0,
-            in_memory_workers=True,
-            reset=False,
-        )
+        logging.getLogger("syft").setLevel(logging.CRITICAL + 1)  # it logs the hash of its signing key as critical
+        with _silence():
+            self.server = _make_server(settings, owner_password)
+        logging.getLogger("syft").setLevel(logging.ERROR)
         for path in settings.directory.glob("datasite.db*"):
             path.chmod(0o600)
         _replace_service(self.server, "user_code", GuardedCodeService, office)
@@ -268,7 +260,9 @@ class SyftDatasite:
 
     def routes(self) -> Any:
         """PySyft's HTTP routes, to be mounted under `/api/v2`."""
-        return make_routes(worker=self.server)
+        with warnings.catch_warnings():  # FastAPI deprecates how PySyft writes its examples
+            warnings.simplefilter("ignore")
+            return make_routes(worker=self.server)
 
     # -- accounts ------------------------------------------------------------------------------------------------
 
@@ -296,16 +290,11 @@ class SyftDatasite:
 
     def add_researcher(self, email: str, name: str, password: str, institution: str = "") -> None:
         """A new account with the role of a data scientist."""
-        create = UserCreate(
-            email=email,
-            name=name,
-            password=password,
-            password_verify=password,
-            institution=institution,
-            role=ServiceRole.DATA_SCIENTIST,
-        )
+        account = {"email": email, "name": name, "institution": institution, "role": ServiceRole.DATA_SCIENTIST}
         try:
-            self.server.services.user.create(self._root_context(), create)
+            self.server.services.user.create(
+                self._root_context(), id=UID(), password=password, password_verify=password, **account
+            )
         except SyftException as error:
             raise DatasiteError(f"{email!r} cannot be added: {error.public_message}") from None
 
@@ -325,20 +314,20 @@ class SyftDatasite:
 
     def disable_researcher(self, email: str) -> None:
         """Close an account: its key signs nothing from now on."""
-        self._update_user(email, UserUpdate(role=ServiceRole.GUEST))
+        self._update_user(email, role=ServiceRole.GUEST)
 
     def enable_researcher(self, email: str) -> None:
         """Open a closed account again."""
-        self._update_user(email, UserUpdate(role=ServiceRole.DATA_SCIENTIST))
+        self._update_user(email, role=ServiceRole.DATA_SCIENTIST)
 
     def set_password(self, email: str, password: str) -> None:
         """Give an account a new password."""
-        self._update_user(email, UserUpdate(password=password))
+        self._update_user(email, password=password)
 
-    def _update_user(self, email: str, update: UserUpdate) -> None:
+    def _update_user(self, email: str, **changes: Any) -> None:
         try:
             user = self.server.services.user.stash.get_by_email(self.server.verify_key, email).unwrap()
-            self.server.services.user.update(self._root_context(), user.id, update)
+            self.server.services.user.update(self._root_context(), uid=user.id, **changes)
         except SyftException:
             raise DatasiteError(f"There is no account {email!r}. `datasite researchers list` shows them.") from None
 
@@ -389,6 +378,25 @@ class SyftDatasite:
 
     def _root_context(self) -> AuthedServiceContext:
         return AuthedServiceContext(server=self.server, credentials=self.server.verify_key, role=ServiceRole.ADMIN)
+
+
+def _make_server(settings: Settings, owner_password: str) -> Datasite:
+    return Datasite(
+        name=settings.name,
+        id=UID(settings.secret("syft.id")),
+        signing_key=SyftSigningKey.from_string(settings.secret("syft.key")),
+        root_email=settings.owner_email,
+        root_password=owner_password or os.urandom(24).hex(),  # only read when the account is first made
+        db_config=SQLiteDBConfig(filename="datasite.db", path=str(settings.directory)),
+        blob_storage_config=OnDiskBlobStorageConfig(
+            client_config=OnDiskBlobStorageClientConfig(base_directory=settings.directory / "blobs")
+        ),
+        deployment_type="python",
+        create_producer=False,
+        n_consumers=0,
+        in_memory_workers=True,
+        reset=False,
+    )
 
 
 def _replace_service(server: Datasite, name: str, service_class: Any, office: Office) -> None:

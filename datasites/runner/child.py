@@ -25,6 +25,7 @@ from policies.schemas import Schema
 
 from datasites.runner.isolation import Limits, close_descriptors, confine
 from datasites.runner.messages import receive_frame, send_frame
+from policies.mechanisms import DPSGD
 from policies.plans import Plan, plan_from
 
 LARGEST_WEIGHTS = 256 * 1024 * 1024
@@ -167,8 +168,9 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
     plan, schema = _plan_and_schema(job)
     mock = draw_mock(schema, rows=min(int(job["training_patients"]), 20_000))
     mock[:, 0], mock[:, 1] = np.arange(len(mock)), 0
-    steps = min(2, plan.mechanism.steps)  # type: ignore[union-attr]
-    short = replace(plan.mechanism, steps=steps)  # type: ignore[type-var]
+    assert isinstance(plan.mechanism, DPSGD)
+    steps = min(2, plan.mechanism.steps)
+    short = replace(plan.mechanism, steps=steps)
     begin = time.monotonic()
     train_round(plan.graph, short, schema, job["training_patients"], mock, _tensors(payload), NoiseSource.from_os())
     return {"seconds_per_step": (time.monotonic() - begin) / steps}, b""

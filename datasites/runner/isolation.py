@@ -27,6 +27,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+try:  # imported before anything is given up: it looks for libseccomp on the file system
+    import pyseccomp
+except (ImportError, OSError, RuntimeError):
+    pyseccomp = None
+
 NOBODY = 65534
 PROTECTIONS = (
     "no_network",
@@ -162,9 +167,7 @@ def _close_file_system() -> None:
 
 
 def _allow_calls() -> bool:
-    try:
-        import pyseccomp
-    except (ImportError, OSError, RuntimeError):
+    if pyseccomp is None:
         return False
     calls = pyseccomp.SyscallFilter(defaction=pyseccomp.ERRNO(errno.EPERM))
     calls.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")  # the C library then tries clone, which is refused
