@@ -1,0 +1,240 @@
+"""One round of DP-SGD on private rows: the model's graph in, differentially private weights out.
+
+Opacus's `DPOptimizer` takes the steps and its accountant counts them; sampling, clipping and noise are ours, in
+`datasites.sampling`, `datasites.clipping` and `datasites.noise`. From the first look at private rows on nothing raises,
+prints or warns because of what they hold, and nothing is derived from how many there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from opacus.accountants import RDPAccountant
+from torch import Tensor, nn
+from torch.func import grad_and_value, vmap
+from torch.nn import functional
+
+from datasites.clipping import LARGEST_BATCH, GridOptimizer
+from datasites.interpreter import Forward, forward
+from datasites.noise import NoiseSource
+from datasites.sampling import PatientRows
+from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
+from policies.graphs import Graph
+from policies.mechanisms import DPSGD, Evaluation
+from policies.schemas import Schema
+
+Records = npt.NDArray[np.float64]
+Gradients = Callable[[Mapping[str, Tensor], Tensor, Tensor], tuple[dict[str, Tensor], tuple[Tensor, Tensor]]]
+
+_BATCH_ELEMENTS = 2**25  # floats that one physical batch may hold in gradients and intermediates: 128 MiB
+_PREPARED_RECORDS = 4096  # scaled together: numpy's cost per call is shared by several steps
+
+
+def train_round(
+    graph: Graph,
+    mechanism: DPSGD,
+    schema: Schema,
+    published_training_patients: int,
+    records: npt.ArrayLike | Tensor,
+    weights: Mapping[str, Tensor],
+    noise: NoiseSource,
+    *,
+    accountant: RDPAccountant | None = None,
+) -> dict[str, Tensor]:
+    """The weights after `mechanism.steps` steps of DP-SGD from `weights`: one release of `mechanism`.
+
+    Sensitivity: what each step adds noise to is the sum of one clipped gradient per Poisson-sampled training patient,
+    so one patient more or less changes it by at most `clipping_norm` in L2 (`datasites.clipping.clipped_sum`). The
+    divisor, the step count and every shape are public; learning rate, momentum, weight decay and FedProx's pull see
+    only what the noise has covered. Weights that overflow are a release like any other, infinities and NaN included.
+
+    Args:
+      mechanism: with its `noise_multiplier` resolved.
+      published_training_patients: the public number; the divisor is `sampling_rate` times it.
+      records: the private matrix [N, 2 + C]; rows held out never enter; N may be 0.
+      weights: float32, by parameter name; they are not changed.
+      noise: a fresh source; sampling and noise draw from children of it.
+      accountant: Opacus's, counting this round's steps, for `read_back_epsilon`; a new one if None.
+
+    Returns:
+      float32 tensors with the names, order and shapes of `graph.parameters`.
+
+    Raises:
+      UnsupportedMechanism, WeightsRefused, GraphRefused: mechanism, model, schema or weights do not go together,
+        decided before `records` is looked at.
+    """
+    if mechanism.noise_multiplier is None:
+        raise UnsupportedMechanism("No noise multiplier was found for this epsilon yet. Resolve the mechanism first.")
+    check_model(graph, mechanism, schema)
+    parameters = checked_parameters(graph, weights)
+    gradients = record_gradients(forward(graph), mechanism.loss)
+    accountant = RDPAccountant() if accountant is None else accountant
+    optimizer = GridOptimizer(
+        _torch_optimizer(mechanism, list(parameters.values())),
+        noise_multiplier=mechanism.noise_multiplier,
+        clipping_norm=mechanism.clipping_norm,
+        expected_batch_size=mechanism.sampling_rate * published_training_patients,
+        noise=noise.child("gaussian"),
+        proximal_mu=mechanism.proximal_mu,
+    )
+    optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate))
+    size = physical_batch(graph, mechanism.sampling_rate * published_training_patients)
+    for inputs, labels in _batches(mechanism, schema, size, np.asarray(records, dtype=np.float64), noise):
+        _step(optimizer, gradients, parameters, _padded(inputs, labels, size))
+    _check_steps(accountant, mechanism)
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def read_back_epsilon(accountant: RDPAccountant, *, delta: float, orders: Sequence[float]) -> float:
+    """ε at `delta` of the steps that Opacus itself counted, over the given Rényi orders, to hold against ours."""
+    return float(accountant.get_epsilon(delta=delta, alphas=list(orders)))
+
+
+def check_model(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -> None:
+    """Raise `UnsupportedMechanism` unless inputs, outputs, loss and classes go together. Looks at public facts only."""
+    wanted, classes = schema.input_shape(mechanism.inputs), len(schema.classes)
+    if graph.input_shape != wanted:
+        raise UnsupportedMechanism(f"The model takes records of {graph.input_shape}; these inputs are {wanted}.")
+    outputs = math.prod(graph.output_shape)
+    if mechanism.loss == "cross_entropy":
+        if graph.output_shape != (classes,):
+            raise UnsupportedMechanism(
+                f"cross_entropy takes one logit per class, ({classes},), and the model gives {graph.output_shape}."
+            )
+    elif classes != 2 or outputs != 1:
+        raise UnsupportedMechanism(
+            f"{mechanism.loss} takes one output and two classes, not {outputs} and {classes}. Use cross_entropy."
+        )
+
+
+def physical_batch(graph: Graph, expected_batch_size: float) -> int:
+    """Records of one physical batch: public, fixed, 1 to 512.
+
+    Two standard deviations above the expected Poisson batch, so that nearly every step needs one physical batch; a
+    larger sample takes several. Less where the model is so large that memory would grow past `_BATCH_ELEMENTS`.
+    """
+    wanted = math.ceil(expected_batch_size + 2 * math.sqrt(expected_batch_size))
+    # Intermediates are kept once for the forward and once for the backward pass.
+    fitting = _BATCH_ELEMENTS // (graph.parameter_count + 2 * graph.elements)
+    return max(1, min(wanted, fitting, LARGEST_BATCH))
+
+
+def record_loss(output: Tensor, label: Tensor, loss: str) -> Tensor:
+    """The loss of one record, as torch's functions of the same names have it, but never an error.
+
+    Args:
+      output: of one record.
+      label: int64, the class index.
+    """
+    if loss == "cross_entropy":
+        return -functional.log_softmax(output, dim=0).gather(0, label.unsqueeze(0)).squeeze(0)
+    score, target = output.reshape(()), label.to(output.dtype)
+    if loss == "binary_cross_entropy":
+        return _binary_cross_entropy(score, target)
+    return functional.binary_cross_entropy_with_logits(score, target)
+
+
+def _binary_cross_entropy(score: Tensor, target: Tensor) -> Tensor:
+    """torch's value (logarithms at least -100) and torch's gradient (divisor at least 1e-12).
+
+    torch's own raises where a score is NaN or outside [0, 1], which would tell of a record. Here the loss is NaN there,
+    and the record counts as zero. The gradient is written out, as `slope`: that of a clamped logarithm is NaN at 0.
+    """
+    known = score.detach()
+    value = -(target * known.log().clamp(min=-100) + (1 - target) * torch.log1p(-known).clamp(min=-100))
+    slope = (known - target) / (known * (1 - known)).clamp(min=1e-12)
+    return value + slope * (score - known)
+
+
+def record_gradients(model: Forward, loss: str) -> Gradients:
+    """A function (parameters, inputs, labels) -> (gradients by name, (losses, outputs)), all of them [B, ...]."""
+
+    def one_record(parameters: Mapping[str, Tensor], record: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        output = model(parameters, record)
+        return record_loss(output, label, loss), output
+
+    gradients: Gradients = vmap(grad_and_value(one_record, has_aux=True), in_dims=(None, 0, 0))
+    return gradients
+
+
+def checked_parameters(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """Copies of the weights in the graph's order. Raises `WeightsRefused` where names, shapes or dtypes differ."""
+    if set(weights) != {each.name for each in graph.parameters}:
+        raise WeightsRefused(f"The model's weights are {', '.join(each.name for each in graph.parameters)}.")
+    for each in graph.parameters:
+        found = weights[each.name]
+        if tuple(found.shape) != each.shape or found.dtype != torch.float32:
+            raise WeightsRefused(f"{each.name} is {found.dtype} {tuple(found.shape)}, not float32 {each.shape}.")
+    return {each.name: nn.Parameter(weights[each.name].detach().clone()) for each in graph.parameters}
+
+
+def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if mechanism.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=mechanism.learning_rate, weight_decay=mechanism.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=mechanism.learning_rate, momentum=mechanism.momentum, weight_decay=mechanism.weight_decay
+    )
+
+
+def _batches(
+    mechanism: DPSGD, schema: Schema, size: int, records: Records, noise: NoiseSource
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and labels of each step's Poisson sample, `mechanism.steps` of them, some of them perhaps empty."""
+    patients = PatientRows(records, held_out=False)
+    who, which = noise.child("patients"), noise.child("records")
+    together = max(1, _PREPARED_RECORDS // size)
+    for begin in range(0, mechanism.steps, together):
+        count = min(together, mechanism.steps - begin)
+        rows = [patients.sample(mechanism.sampling_rate, who, which) for _ in range(count)]
+        matrix = records[np.concatenate(rows)]
+        sizes = [len(each) for each in rows]
+        inputs = torch.split(torch.from_numpy(schema.inputs(matrix, mechanism.inputs)), sizes)
+        labels = torch.split(torch.from_numpy(schema.targets(matrix)), sizes)
+        yield from zip(inputs, labels, strict=True)
+
+
+def _padded(inputs: Tensor, labels: Tensor, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """A sample as physical batches of `size` rows, at least one: inputs, labels, and which rows are no padding."""
+    parts = []
+    for begin in range(0, max(1, len(labels)), size):
+        taken = labels[begin : begin + size]
+        batch = (
+            torch.zeros((size, *inputs.shape[1:])),
+            torch.zeros(size, dtype=torch.int64),
+            torch.arange(size) < len(taken),
+        )
+        batch[0][: len(taken)] = inputs[begin : begin + size]
+        batch[1][: len(taken)] = taken
+        parts.append(batch)
+    return parts
+
+
+def _step(
+    optimizer: GridOptimizer,
+    gradients: Gradients,
+    parameters: Mapping[str, nn.Parameter],
+    batches: list[tuple[Tensor, Tensor, Tensor]],
+) -> None:
+    """One optimizer step over the physical batches of one sample; an empty sample steps on noise alone."""
+    values = {name: parameter.detach() for name, parameter in parameters.items()}
+    for number, (inputs, labels, present) in enumerate(batches, start=1):
+        found, (losses, outputs) = gradients(values, inputs, labels)
+        sound = torch.isfinite(losses) & torch.isfinite(outputs).flatten(1).all(1)
+        for name, parameter in parameters.items():
+            parameter.grad_sample = found[name]  # type: ignore[attr-defined]
+        optimizer.present = present & sound
+        optimizer.signal_skip_step(do_skip=number < len(batches))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:
+    """Refuse to release weights whose steps Opacus counted otherwise than the mechanism says: a fault of ours."""
+    wanted = (mechanism.noise_multiplier, mechanism.sampling_rate)
+    counted = accountant.history[-1] if accountant.history else (None, None, 0)
+    if counted[:2] != wanted or counted[2] % mechanism.steps:
+        raise DatasiteError("Opacus counted other steps than the plan's. Nothing is released; please report this.")
