@@ -60,10 +60,15 @@ class Amount:
     delta_atto: int = 0
 
     def __add__(self, other: Amount) -> Amount:
-        return Amount(*(mine + theirs for mine, theirs in zip(self.as_row(), other.as_row(), strict=True)))
+        return Amount(
+            self.divergence_nano + other.divergence_nano,
+            self.pure_nano + other.pure_nano,
+            self.mixed + other.mixed,
+            self.delta_atto + other.delta_atto,
+        )
 
     def __sub__(self, other: Amount) -> Amount:
-        return Amount(*(mine - theirs for mine, theirs in zip(self.as_row(), other.as_row(), strict=True)))
+        return self + other * -1
 
     def __mul__(self, times: int) -> Amount:
         return Amount(*(mine * times for mine in self.as_row()))

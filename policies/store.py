@@ -95,6 +95,8 @@ TABLES = (
     ),
 )
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 # Primary result codes of SQLite after which trying again, or freeing the disk, may help.
 _TRANSIENT = {
     sqlite3.SQLITE_BUSY: "it is locked by another process",
@@ -111,7 +113,7 @@ _TRANSIENT = {
 
 def canonical(data: Any) -> bytes:
     """JSON with sorted keys and no spaces: equal data, equal bytes."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(data).encode()
 
 
 def utc_now() -> datetime:

@@ -10,9 +10,10 @@ import os
 import random
 import signal
 import sqlite3
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ from tests.policies.ledger_factories import (
 )
 
 Tell = Callable[[str], None]
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """In memory where there is such a place: what a killed process had written is the kernel's either way."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
 
 
 class Child:
@@ -169,11 +178,11 @@ def open_after_a_kill(path: Path) -> Ledger:
         return Ledger.create(path, clock=Clock())
 
 
-def test_a_kill_at_any_statement_leaves_a_true_ledger(tmp_path: Path) -> None:
+def test_a_kill_at_any_statement_leaves_a_true_ledger(directory: Path) -> None:
     number, died = 0, True
     while died:
         number += 1
-        path = tmp_path / f"{number}.db"
+        path = directory / f"{number}.db"
         child = Child(lambda tell, path=path: a_whole_life(path, tell), die_at=number)
         died = child.killed
         with open_after_a_kill(path) as ledger:
@@ -184,17 +193,17 @@ def test_a_kill_at_any_statement_leaves_a_true_ledger(tmp_path: Path) -> None:
             ledger.verify()
             check_what_was_told(ledger, child.told)
             check_charges(ledger)
-        for file in tmp_path.glob(f"{number}.db*"):
+        for file in directory.glob(f"{number}.db*"):
             file.unlink()
     assert child.told[-1] == "closed"
     assert number > 150  # it did die at each of the many statements before that
 
 
-def test_a_kill_during_recovery_is_recovered_from(tmp_path: Path) -> None:
+def test_a_kill_during_recovery_is_recovered_from(directory: Path) -> None:
     number, died = 0, True
     while died:
         number += 1
-        path = tmp_path / f"{number}.db"
+        path = directory / f"{number}.db"
         ledger = new_ledger(path)
         request = approved(ledger, rounds=4)
         ran = running(ledger, request, 1)
@@ -214,8 +223,8 @@ def test_a_kill_during_recovery_is_recovered_from(tmp_path: Path) -> None:
     assert number > 20
 
 
-def test_a_killed_run_can_be_asked_again_at_a_new_charge(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
+def test_a_killed_run_can_be_asked_again_at_a_new_charge(directory: Path) -> None:
+    path = directory / "ledger.db"
     request = approved(new_ledger(path), rounds=2)
 
     def die_while_running(_: Tell) -> None:
@@ -247,8 +256,8 @@ def work_for_ever(path: Path, seed: int) -> None:
 
 
 @pytest.mark.nightly
-def test_kills_at_any_moment_of_four_busy_threads_leave_a_true_ledger(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
+def test_kills_at_any_moment_of_four_busy_threads_leave_a_true_ledger(directory: Path) -> None:
+    path = directory / "ledger.db"
     new_ledger(path).close()
     dice = random.Random(7)
     for turn in range(60):

@@ -1,0 +1,116 @@
+"""How fast the ledger admits at 10, 1,000 and 100,000 entries: `python -m tests.benchmarks.ledger`.
+
+Measured is what a researcher waits for before a run can begin (`admit_run` and `start_run`, each durable on disk) and
+what an owner waits for (`approve`), with the disk's syncs and without; then how long `verify` takes over all of it.
+Prints medians, and ratios of the last size to the first.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from policies.accountant import Charge
+from policies.budget import PrivacyBudget
+from policies.code_requests import CodeRequestRecord, DatasetRecord
+from policies.ledger import Ledger
+from policies.store import utc_now
+
+SIZES = (10, 1_000, 100_000)
+CHARGE = Charge(divergence_nano=1_000, pure_epsilon_nano=None)
+TIMES = 60
+
+
+def request(ledger: Ledger, name: str) -> str:
+    """A request that waits for approval."""
+    ledger.submit(CodeRequestRecord(name, "f", "rita@uni.example", "flu", "v1", "city", "def f(): ..."))
+    return ledger.check(name, plan_json="{}", plan_digest="plan").id
+
+
+def approve(ledger: Ledger, name: str) -> None:
+    """Approve it for as many rounds as there may be."""
+    ledger.approve(
+        name, actor="owner", plan_digest="plan", charge=CHARGE, rounds=1000, expires_at=utc_now() + timedelta(days=9)
+    )
+
+
+def fill(ledger: Ledger, size: int) -> None:
+    """Settled rounds until there are `size` entries; without syncing each, since only their number matters."""
+    db = ledger._connection()
+    db.execute("PRAGMA synchronous = OFF")
+    while (seq := ledger.head().seq) < size - 10:
+        name = request(ledger, f"filler-{seq}")
+        approve(ledger, name)
+        for round in range(1, 1001):
+            if ledger.head().seq >= size:
+                break
+            run = ledger.start_run(ledger.admit_run(name, round, "w", CHARGE).id)
+            ledger.settle_run(run.id, b"release", "digest", "{}")
+    db.execute("PRAGMA synchronous = FULL")
+
+
+def prepared(directory: Path, size: int) -> Ledger:
+    """A ledger of `size` entries, with an approved request `rounds-on` and `rounds-off` and others that wait."""
+    ledger = Ledger.create(directory / f"{size}.db")
+    ledger.create_population("city", PrivacyBudget(100.0, 1e-5), 16)
+    ledger.publish_dataset(DatasetRecord("flu", "v1", "city", "{}", 1000, "declared"), actor="owner")
+    fill(ledger, size)
+    for disk in ("on", "off"):
+        approve(ledger, request(ledger, f"rounds-{disk}"))
+        for number in range(TIMES):
+            request(ledger, f"waiting-{disk}-{number}")
+    return ledger
+
+
+def milliseconds(ledgers: list[Ledger], step: Callable[[Ledger, int], object], times: int = TIMES) -> list[float]:
+    """Median time of a step on each ledger; they take turns, so that a busy moment of the disk meets all of them."""
+    taken: list[list[float]] = [[] for _ in ledgers]
+    for number in range(times):
+        for ledger, each in zip(ledgers, taken, strict=True):
+            began = time.perf_counter()
+            step(ledger, number)
+            each.append((time.perf_counter() - began) * 1000)
+    return [statistics.median(each) for each in taken]
+
+
+def measure(ledgers: list[Ledger]) -> dict[str, list[float]]:
+    """Milliseconds of each step on each ledger."""
+    found = {}
+    for disk, sync in (("on", "FULL"), ("off", "OFF")):
+        for ledger in ledgers:
+            ledger._connection().execute(f"PRAGMA synchronous = {sync}")
+
+        def approval(ledger: Ledger, number: int, disk: str = disk) -> None:
+            approve(ledger, f"waiting-{disk}-{number}")
+
+        def run(ledger: Ledger, number: int, disk: str = disk) -> None:
+            ledger.start_run(ledger.admit_run(f"rounds-{disk}", number + 1, "w", CHARGE).id)
+
+        where = "" if disk == "on" else ", unsynced"
+        found[f"approve{where}"] = milliseconds(ledgers, approval)
+        found[f"admit and start{where}"] = milliseconds(ledgers, run)
+    found["balance"] = milliseconds(ledgers, lambda ledger, _: ledger.balance("city"))
+    found["verify"] = milliseconds(ledgers, lambda ledger, _: ledger.verify(), times=1)
+    return found
+
+
+def main() -> None:
+    """Measure at each size and print a line per step."""
+    with tempfile.TemporaryDirectory() as directory:
+        ledgers = [prepared(Path(directory), size) for size in SIZES]
+        os.sync()
+        found = measure(ledgers)
+        for ledger in ledgers:
+            ledger.close()
+    print(f"{'ledger, median ms':<26}" + "".join(f"{size:>12,}" for size in SIZES) + f"{'last / first':>14}")
+    for step, values in found.items():
+        print(f"{step:<26}" + "".join(f"{value:>12.3f}" for value in values) + f"{values[-1] / values[0]:>14.2f}")
+
+
+if __name__ == "__main__":
+    main()
