@@ -40,6 +40,11 @@ def _index_select(self: Tensor, dim: int, index: Tensor) -> Tensor:
     return result
 
 
+def _group_norm(x: Tensor, *rest: Any) -> Any:
+    # Its kernel wants its input in one piece, which a slice of a sequence is not.
+    return aten.native_group_norm.default(x.clone(memory_format=torch.contiguous_format), *rest)
+
+
 def _embedding(weight: Tensor, indices: Tensor) -> Tensor:
     result: Tensor = aten.embedding.default(weight, indices.clamp(0, weight.shape[0] - 1))
     return result
@@ -140,7 +145,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "mm": aten.mm.default,
     "mul.Scalar": aten.mul.Scalar,
     "mul.Tensor": aten.mul.Tensor,
-    "native_group_norm": aten.native_group_norm.default,
+    "native_group_norm": _group_norm,
     "native_layer_norm": aten.native_layer_norm.default,
     "ne.Scalar": aten.ne.Scalar,
     "ne.Tensor": aten.ne.Tensor,
