@@ -21,6 +21,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a running 
 GRACE = 20.0  # seconds that a datasite may be away, as while it starts again, before it is left out
 DEADLINE = 600.0
 VOID_RUNS = 3
+_ENDED = {
+    True: "Round {round} at {hospital} ends before it reads data, at no cost. Its owner can see why.",
+    False: "Round {round} at {hospital} failed. Its owner can see why; the charge stays, and asking again costs again.",
+}
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,7 @@ def ask_release(
             return _verified(asked, answer["release"], answer["certificate"])
         voids += answer["status"] == "void"  # ended before data were read, at no cost: asking again begins it anew
         if answer["status"] != "running" and not (answer["status"] == "void" and voids <= VOID_RUNS):
-            raise WrongStatus(
-                f"Round {round} at {asked.hospital} is {answer['status']}. Its owner can see why. If data were "
-                "touched, the charge stays, and asking again is a new charge."
-            )
+            raise WrongStatus(_ENDED[answer["status"] == "void"].format(round=round, hospital=asked.hospital))
         if time.monotonic() - started + pause > deadline:
             raise Unavailable(
                 f"{asked.hospital} was not done with round {round} after {deadline:g} s. Give a longer deadline, or "

@@ -114,6 +114,11 @@ def why_not(quote: Mapping[str, Any]) -> str:
     return "" if quote["accepted"] else "it would not be accepted there."
 
 
+def named(hospital: str, reason: str) -> str:
+    """A reason with the hospital's name before it, once."""
+    return reason if reason.startswith(hospital) else f"{hospital}: {reason}"
+
+
 def finding_text(finding: Mapping[str, Any]) -> str:
     """A finding in one line."""
     where = f"line {finding['line']}: " if finding.get("line") else ""

@@ -20,7 +20,7 @@ import syft
 import torch
 from syft.client.client import HTTPConnection
 from syft.client.datasite_client import DatasiteClient
-from syft.service.action.action_object import convert_to_pointers
+from syft.service.action.action_object import ActionObject, convert_to_pointers
 from syft.service.code.user_code import SubmitUserCode
 from syft.service.policy.policy import OutputPolicyExecuteCount
 from syft.types.errors import SyftException
@@ -47,7 +47,13 @@ class _Session(requests.Session):
             options["timeout"] = (CONNECT_SECONDS, READ_SECONDS)
         if self._ca_file:
             options["verify"] = self._ca_file
-        return super().request(*arguments, **options)
+        answer = super().request(*arguments, **options)
+        if answer.status_code >= 500:  # syft would call it a failed connection
+            raise Unavailable(
+                f"{answer.url} answered with status {answer.status_code}: something failed there that only its "
+                "owner can see. Try again, or tell the owner when it happened."
+            )
+        return answer
 
 
 class Datasite:
@@ -58,7 +64,7 @@ class Datasite:
       email: of the researcher's account there.
       password: of that account. It is kept in memory for logging in again and shown nowhere.
       name: what the researcher calls it; where none is given, `url` until `describe` has told.
-      ca_file: PEM file of the authority that signed the datasite's TLS certificate, where the system's do not know it.
+      ca_file: PEM file of the authority behind the datasite's TLS certificate, where the system does not know it.
 
     Every method raises `Unavailable` when the datasite cannot be reached, and `PermissionRefused` with the datasite's
     own words when it refuses.
@@ -122,7 +128,7 @@ class Datasite:
         with self._calls() as client:
             pointers = self._pointers(client, code, asset, weights, round)
             answer = client.api.services.code.call(uid=UID.from_string(code), **pointers)
-            plain = answer.get() if hasattr(answer, "get") and not isinstance(answer, dict) else answer
+            plain = _plain(answer)
         if not isinstance(plain, dict) or "status" not in plain:
             raise Unavailable(f"{self.name} answered a call with {type(plain).__name__}, not with a status.")
         if plain.get("release") is not None:
@@ -174,8 +180,7 @@ class Datasite:
 
     def _service(self, method: str, **arguments: Any) -> Any:
         with self._calls() as client:
-            answer = getattr(client.api.services.datasite, method)(**arguments)
-            return answer.get() if hasattr(answer, "syft_action_data") else answer
+            return _plain(getattr(client.api.services.datasite, method)(**arguments))
 
     @contextlib.contextmanager
     def _calls(self) -> Iterator[Any]:
@@ -241,6 +246,11 @@ def _reason(error: BaseException) -> str:
         "TLS was not answered": lambda each: "WRONG_VERSION" in each,
     }
     return next((words for words, matches in known.items() if matches(text)), type(error).__name__)
+
+
+def _plain(answer: Any) -> Any:
+    """What an action object stands for. Its own `get()` asks once more than needed, and warns on standard output."""
+    return answer.refresh_object().syft_action_data if isinstance(answer, ActionObject) else answer
 
 
 def _array(value: Any) -> np.ndarray[Any, Any]:

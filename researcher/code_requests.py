@@ -10,7 +10,7 @@ from typing import Any
 
 from policies.errors import DatasiteError, RuleBroken, Unavailable, WrongStatus
 from researcher.asking import Asked
-from researcher.checks import Check, Request, check_source, cost_row, finding_text, sha256, why_not
+from researcher.checks import Check, Request, check_source, cost_row, finding_text, named, sha256, why_not
 from researcher.cohort import Cohort
 from researcher.network import Connection, ask_all
 from researcher.progress import Progress
@@ -71,7 +71,7 @@ class CodeRequests:
         check = self.check()
         hospitals = [name for name in self.cohort.members if name not in check.reasons]
         if not hospitals:
-            said = " ".join(f"{name}: {reason}" for name, reason in check.reasons.items())
+            said = " ".join(named(name, reason) for name, reason in check.reasons.items())
             raise RuleBroken(f"Nothing was asked. {said}")
         self._remember()
         for name in hospitals:

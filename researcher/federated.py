@@ -9,7 +9,6 @@ strategy's own state comes out the same, and nothing is paid twice.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import time
@@ -30,9 +29,11 @@ from flwr.supercore.task_identity import TaskIdentity
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
 from policies.releases import digest
 from researcher.asking import DEADLINE, GRACE, Answers, Asked, ask_everyone
+from researcher.checks import named
 from researcher.code_requests import CodeRequests
 from researcher.progress import Progress
 from researcher.state import Tensors
+from researcher.strategies import quiet_flower
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,10 @@ class DatasiteGrid(Grid):
             self._refuse(number, answered, self._quorum(), missing)
 
     def _refuse(self, number: int, got: int, needed: int, missing: dict[str, str]) -> None:
-        named = "; ".join(f"{name}: {reason}" for name, reason in sorted(missing.items()))
+        said = " ".join(named(name, reason) for name, reason in sorted(missing.items()))
         raise Unavailable(
             f"Round {number} of {self.rounds} has {got} of the {needed} hospitals that it needs. Missing: "
-            f"{named or 'nobody'}. Call study.resume() when they are back: closed rounds and settled releases are not "
+            f"{said or 'nobody.'} Call study.resume() when they are back: closed rounds and settled releases are not "
             "paid for again. Or begin with a smaller min_train_nodes.",
             round=number,
             missing=dict(missing),
@@ -233,7 +234,11 @@ def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
     """Run the strategy over `grid` and return the last aggregate. Flower's log is quiet, its telemetry off."""
     names = list(initial)
     arrays = ArrayRecord({name: _array(value) for name, value in initial.items()})
-    with _flower_process(), grid.progress.running(f"{type(grid.strategy).__name__}, {grid.rounds} rounds"):
+    with (
+        quiet_flower(),
+        _flower_process(),
+        grid.progress.running(f"{type(grid.strategy).__name__}, {grid.rounds} rounds"),
+    ):
         result = grid.strategy.start(grid=grid, initial_arrays=arrays, num_rounds=grid.rounds, timeout=grid.deadline)
     if not result.arrays:
         raise Unavailable("The strategy aggregated nothing. See the rounds in the study's directory.")
@@ -268,15 +273,12 @@ def _setting(strategy: Any, name: str) -> int:
 
 @contextmanager
 def _flower_process() -> Iterator[None]:
-    """What Flower takes from its own runtime: a task's identity. Also its log's level and the global generator."""
-    logger = logging.getLogger("flwr")
-    level, state = logger.level, random.getstate()
+    """What Flower takes from its own runtime, a task's identity; and the global generator kept as it was."""
+    state = random.getstate()
     identity = (TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id)
-    logger.setLevel(logging.ERROR)
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 0
     try:
         yield
     finally:
         TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id = identity
         random.setstate(state)
-        logger.setLevel(level)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -60,11 +63,24 @@ def make_strategy(
     if chosen == "FedProx":
         settings["proximal_mu"] = training.proximal_mu
     try:
-        strategy: flower.Strategy = getattr(flower, chosen)(**(settings | options))
+        with quiet_flower():
+            strategy: flower.Strategy = getattr(flower, chosen)(**(settings | options))
     except TypeError as error:
         raise InvalidRequest(f"{chosen}: {error}. See flwr.serverapp.strategy.{chosen}.") from None
     _check_proximal(strategy, training)
     return strategy
+
+
+@contextmanager
+def quiet_flower() -> Iterator[None]:
+    """Flower logs every round, and at construction what it will skip; our progress says what matters."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def describe(chosen: str | flower.Strategy, options: dict[str, Any]) -> dict[str, Any]:
