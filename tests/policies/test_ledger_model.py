@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from policies.accountant import Charge
 
+from policies.accountant import Charge
 from policies.budget import PrivacyBudget
 from policies.code_requests import RequestStatus
 from policies.errors import BudgetExceeded, RuleBroken, WrongStatus
@@ -71,13 +71,20 @@ class LedgerMachine(RuleBasedStateMachine):
     def some(self, index: int) -> tuple[str, Asked]:
         return list(self.requests.items())[index % len(self.requests)]
 
+    @precondition(lambda self: len(self.requests) < 4)
     @rule(
-        nats=st.sampled_from([0.01, 0.3, 1.7, 4.9]), rounds=st.integers(1, 4), pure=st.booleans(), who=st.integers(0, 2)
+        nats=st.sampled_from([0.01, 0.3, 1.7, 4.9]),
+        rounds=st.integers(1, 4),
+        pure=st.booleans(),
+        who=st.integers(0, 2),
+        at_once=st.booleans(),
     )
-    def ask(self, nats: float, rounds: int, pure: bool, who: int) -> None:
+    def ask(self, nats: float, rounds: int, pure: bool, who: int, at_once: bool) -> None:
         charge = Charge(int(nats * NATS), int(nats * 2 * NATS) if pure else None)
         request = checked(self.ledger, f"{who}@uni.example")
         self.requests[request] = Asked(charge, rounds)
+        if at_once:
+            self.approve(len(self.requests) - 1)
 
     @precondition(lambda self: self.requests)
     @rule(index=st.integers(0, 50))
@@ -110,6 +117,19 @@ class LedgerMachine(RuleBasedStateMachine):
         assert [run.id] == [each[3] for each in live] or not live
         if not live:
             asked.runs.append([round, weights, "reserved", run.id])
+
+    @precondition(lambda self: any(each.status == "approved" for each in self.requests.values()))
+    @rule(index=st.integers(0, 50), weights=st.sampled_from(["w", "v"]), starts=st.booleans())
+    def admit_next(self, index: int, weights: str, starts: bool) -> None:
+        """The step that a well-behaved researcher takes, so that long lives are common."""
+        approved = [number for number, asked in enumerate(self.requests.values()) if asked.status == "approved"]
+        number = approved[index % len(approved)]
+        asked = self.some(number)[1]
+        taken = {run[0] for run in asked.runs if run[2] in ("reserved", "running", "released")}
+        self.admit(number, min(set(range(1, 6)) - taken), weights)
+        if starts and asked.runs and asked.runs[-1][2] == "reserved":
+            self.ledger.start_run(str(asked.runs[-1][3]))
+            asked.runs[-1][2] = "running"
 
     @precondition(lambda self: any(each.runs for each in self.requests.values()))
     @rule(index=st.integers(0, 50), to=st.sampled_from(["running", "released", "failed", "void"]))
