@@ -10,20 +10,22 @@ private row, no network and no file of ours in reach.
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import operator as python_operator
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from policies.errors import GraphRefused
-from policies.graphs import MAX_NODES, RECORD, Graph, Node, Parameter
-from policies.operators import MAX_CONSTANT_ELEMENTS, OPERATORS, Argument
+from policies.graphs import MAX_NODES, MAX_TENSORS, RECORD, Graph, Node, Parameter
+from policies.operators import MAX_CONSTANT_ELEMENTS, MAX_NUMBER, OPERATORS, Argument
 
 FILENAME = "<request>"  # in tracebacks, so that a refusal can name the line of the researcher's source
 _DROPPED = {"clone", "lift_fresh_copy", "_assert_tensor_metadata"}  # as a pure function they do nothing
@@ -89,8 +91,8 @@ def export_source(
     if model not in namespace:
         raise GraphRefused(f"The source defines no class {model!r:.80}.")
     instance = _instance(namespace[model], seed=seed)
-    graph = _export(instance, tuple(input_shape))
-    return graph, {name: value.detach().clone() for name, value in instance.named_parameters()}
+    weights = {name: value.detach().clone() for name, value in instance.named_parameters()}
+    return _export(instance, tuple(input_shape)), weights
 
 
 def _instance(model: Any, *, seed: int = 0) -> nn.Module:
@@ -117,8 +119,8 @@ def _export(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
     was_training = model.training
     model.train()
     try:
+        program = _trace(model, input_shape)  # first: on tensors without values, it changes nothing of the model
         _check_batches(model, input_shape)
-        program = _trace(model, input_shape)
         return _convert(program, model, input_shape)
     finally:
         model.train(was_training)
@@ -165,7 +167,7 @@ def _check_batches(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     with _seeded(1):
         records = torch.randn(3, *input_shape)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"), _quiet():
             alone = [model(record.unsqueeze(0)) for record in records]
             together, again = model(records), model(records[:1])
     except Exception as error:
@@ -195,10 +197,10 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
     try:
-        with warnings.catch_warnings(record=True) as seen, torch.random.fork_rng(devices=[]), _quiet(catch=False):
+        with warnings.catch_warnings(record=True) as seen, torch.random.fork_rng(devices=[]), _quiet():
             warnings.simplefilter("always")
             program: torch.export.ExportedProgram = torch.export.export(model, (torch.zeros(1, *input_shape),))
-            _check_gradients(program)
+            _check_traced(program)
             program = program.run_decompositions()  # core ATen only
     except GraphRefused:
         raise
@@ -208,6 +210,11 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Expor
                 f"Control flow depends on the values of a record{_line(str(error))}. Use torch.where(condition, a, b)."
             ) from None
         raise GraphRefused(f"The model cannot be exported: {_brief(error)}") from None
+    outputs = program.graph_signature.output_specs
+    if any(each.kind.name != "USER_OUTPUT" for each in outputs):
+        raise GraphRefused("forward writes into the record or a parameter. Change neither in place.")
+    if len(outputs) != 1:
+        raise GraphRefused("forward does not return one tensor. Return the scores alone.")
     for warning in seen:
         found = re.search(r"attributes? (\S+?),? .*assigned during export", str(warning.message))
         if found and "._flat_weights[" not in found.group(1):  # torch's own recurrent layers list their parameters
@@ -215,8 +222,10 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Expor
     return program
 
 
-def _check_gradients(program: torch.export.ExportedProgram) -> None:
-    """Refuse what changes gradients but not values: decomposing would lose it without a word."""
+def _check_traced(program: torch.export.ExportedProgram) -> None:
+    """Refuse what is too long or writes in place, and what changes gradients alone, which decomposing would lose."""
+    if len(program.graph.nodes) > MAX_NODES + MAX_TENSORS:
+        raise GraphRefused(f"The model has more than {MAX_NODES:,} operators. Use fewer layers or steps.")
     for node in program.graph.nodes:
         if "set_grad_enabled" in str(node.target) or node.target is torch.ops.aten.detach.default:
             what = "torch.no_grad" if "set_grad" in str(node.target) else ".detach()"
@@ -228,17 +237,11 @@ def _check_gradients(program: torch.export.ExportedProgram) -> None:
 
 
 @contextmanager
-def _quiet(*, catch: bool = True) -> Iterator[None]:
-    """Without warnings and without torch's log lines, which would quote the researcher's source."""
-    import logging
-
+def _quiet() -> Iterator[None]:
+    """Without torch's log lines and prints, which would quote the researcher's source, and without the model's own."""
     logging.disable(logging.CRITICAL)
     try:
-        if catch:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        else:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield
     finally:
         logging.disable(logging.NOTSET)
@@ -353,6 +356,10 @@ class _Writer:
             return {"dtype": _dtype(value)}
         if isinstance(value, list | tuple):
             return [self._argument(argument, each, node) for each in value]
+        if isinstance(value, int | float) and argument.kind in ("operand", "scalar") and not abs(value) <= MAX_NUMBER:
+            raise GraphRefused(
+                f"{_name(node.target)}{_where(node)} has the constant {value:.4g}. Use one within ±{MAX_NUMBER:.0e}."
+            )
         if isinstance(value, float) and math.isinf(value):
             return {"number": "inf" if value > 0 else "-inf"}
         if isinstance(value, bool | int | float | str):

@@ -1,0 +1,239 @@
+"""Networks that try to carry one record's values to another, to keep them, or to break the bounds.
+
+Name: (record's shape, source, wall, words of the refusal). The wall is where each must stop:
+`inspection` (the text is refused), `exporter` (the text would pass inspection, the graph is refused), or `harmless`
+(a graph comes out, and one record's gradient depends on no other record).
+"""
+# ruff: noqa: E501 - a source on one line is easier to compare than one in pieces
+
+from __future__ import annotations
+
+from tests.attacks.models.honest import SEQUENCE, module
+
+_A = "a = nn.Linear(10, 2)"
+_FORWARD = "    def forward(self, x):\n        return self.a(x)\n"
+_INIT = (
+    "class Model(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = nn.Linear(10, 2)\n"
+)
+
+
+def _flat(forward: str) -> tuple[tuple[int, ...], str]:
+    return (10,), module(_A, forward)
+
+
+def _init(line: str, forward: str = _FORWARD) -> tuple[tuple[int, ...], str]:
+    return (10,), f"{_INIT}        {line}\n\n{forward}"
+
+
+MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
+    # the batch meets itself
+    "batch mean": (*_flat("self.a(x - x.mean(dim=0))"), "exporter", "other records"),
+    "batch sum multiplies the output": (*_flat("self.a(x) * x.sum(dim=0)[:2].sum()"), "exporter", "other records"),
+    "batch product": (*_flat("self.a(x) * x.prod(dim=0, keepdim=True)[:, :2]"), "exporter", "other records"),
+    "batch maximum": (*_flat("self.a(x) * x.amax(dim=0)[:2]"), "exporter", "other records"),
+    "batch softmax": (*_flat("torch.softmax(self.a(x), dim=0)"), "exporter", "other records"),
+    "batch attention": (
+        *_flat("torch.softmax(x @ x.transpose(0, 1), dim=-1) @ self.a(x)"),
+        "exporter",
+        "other records",
+    ),
+    "batch sort": (*_flat("self.a(x.sort(dim=0)[0])"), "exporter", "other records"),
+    "batch roll": (*_flat("self.a(torch.roll(x, 1, 0))"), "exporter", "other records"),
+    "batch flip": (*_flat("self.a(x.flip(0))"), "exporter", "other records"),
+    "batch cumulative sum": (*_flat("self.a(x.cumsum(0))"), "exporter", "other records"),
+    "first record for all": (*_flat("self.a(x[:1].expand(x.shape[0], 10))"), "exporter", "other records"),
+    "batch norm by hand": (*_flat("self.a((x - x.mean(0)) / (x.std(0) + 1e-5))"), "exporter", "other records"),
+    "batch as sequence": (
+        SEQUENCE,
+        module("r = nn.LSTM(2, 4)\nout = nn.Linear(4, 1)", "self.out(self.r(x)[0][:, -1])"),
+        "exporter",
+        "other records",
+    ),
+    "batch attention layer": (
+        (5, 8),
+        module("m = nn.MultiheadAttention(8, 2)\nout = nn.Linear(8, 2)", "self.out(self.m(x, x, x)[0][:, 0])"),
+        "exporter",
+        "other records",
+    ),
+    "batch reshaped away": (*_flat("self.a(x).reshape(1, -1)"), "exporter", "batch of 3"),
+    "batch summed away": (*_flat("self.a(x).sum(0)"), "exporter", "batch of 3"),
+    "scores of one record only": (*_flat("self.a(x)[:1]"), "exporter", "batch of 3"),
+    "fixed batch of one": (*_flat("self.a(x.view(1, 10))"), "exporter", "fails on a batch"),
+    "batch size as a signal": (*_flat("self.a(x) * x.shape[0]"), "exporter", "other records"),
+    "batch mean behind a switch": (
+        *_flat("y = self.a(x)\nz = y - y.mean(0) if x.shape[0] > 64 else y\nz"),
+        "harmless",
+        "",
+    ),
+    # state
+    "batch norm": (
+        (10,),
+        module("n = nn.BatchNorm1d(10)\na = nn.Linear(10, 2)", "self.a(self.n(x))"),
+        "inspection",
+        "GroupNorm",
+    ),
+    "instance norm": (
+        (2, 9),
+        module("n = nn.InstanceNorm1d(2)\na = nn.Linear(18, 2)", "self.a(self.n(x).flatten(1))"),
+        "inspection",
+        "GroupNorm",
+    ),
+    "functional batch norm": (*_flat("self.a(F.batch_norm(x, None, None, training=True))"), "inspection", "GroupNorm"),
+    "running buffer": (*_init("self.register_buffer('seen', torch.zeros(10))"), "inspection", "Parameter"),
+    "cached activation": (*_flat("self.seen = x\nself.a(x)"), "inspection", "one patient's values"),
+    "sum kept in a parameter": (*_flat("self.a.bias += x.sum()\nself.a(x)"), "inspection", "change only itself"),
+    "list stashed in the module": (
+        (10,),
+        _INIT
+        + "        self.seen = []\n\n    def forward(self, x):\n        self.seen.append(x)\n        return self.a(x)\n",
+        "inspection",
+        "append",
+    ),
+    "stash through an alias": (
+        (10,),
+        _INIT
+        + "        self.seen = []\n\n    def forward(self, x):\n        seen = self.seen\n        seen.append(x)\n        return self.a(x)\n",
+        "exporter",
+        "keeps a tensor",
+    ),
+    "counter": (
+        (10,),
+        _INIT
+        + "        self.n = [0]\n\n    def forward(self, x):\n        n = self.n\n        n[0] = n[0] + 1\n        return self.a(x) * n[0]\n",
+        "exporter",
+        "called again",
+    ),
+    "class attribute as a stash": (
+        (10,),
+        "class Model(nn.Module):\n    seen = []\n\n" + _INIT.split("\n", 1)[1] + "\n" + _FORWARD,
+        "harmless",
+        "",
+    ),
+    "write into a parameter": (*_flat("w = self.a.weight\nw[0] = x[0]\nself.a(x)"), "exporter", ""),
+    "write into the record": (*_flat("x[:, 0] = 1.0\nself.a(x)"), "exporter", ""),
+    "global": (*_flat("global seen\nself.a(x)"), "inspection", "Global"),
+    "default argument as a stash": (
+        (10,),
+        _INIT + "\n    def forward(self, x, seen=dict()):\n        return self.a(x)\n",
+        "inspection",
+        "default",
+    ),
+    # the values of a record steer Python
+    "if on a value": (*_flat("y = self.a(x)\nz = y if x.sum() > 0 else -y\nz"), "exporter", "depends on the values"),
+    "loop on a value": (*_flat("y = self.a(x)\nfor _ in range(int(x[0, 0])):\n    y = y + 1\ny"), "exporter", ""),
+    "item": (*_flat("self.a(x) * x[0, 0].item()"), "inspection", "item"),
+    "tolist": (*_flat("self.a(x) * x.tolist()[0][0]"), "inspection", "tolist"),
+    "nonzero": (*_flat("self.a(x) * torch.nonzero(x).sum()"), "inspection", "nonzero"),
+    "boolean index": (*_flat("self.a(x) + x[x > 0].sum()"), "exporter", ""),
+    "while": (
+        (10,),
+        _INIT
+        + "\n    def forward(self, x):\n        while x.sum() < 3:\n            x = x + 1\n        return self.a(x)\n",
+        "inspection",
+        "While",
+    ),
+    # gradients of their own
+    "autograd function": (
+        (10,),
+        "class Shout(torch.autograd.Function):\n    def forward(self, x):\n        return x\n\n"
+        + module(_A, "self.a(x)"),
+        "inspection",
+        "derives from",
+    ),
+    "hook": (*_init("self.register_forward_hook(print)"), "inspection", "register_forward_hook"),
+    "tensor hook": (*_flat("y = self.a(x)\ny.register_hook(abs)\ny"), "inspection", "register_hook"),
+    "detach": (*_flat("self.a(x) * self.a(x).detach()"), "inspection", "detach"),
+    "no_grad": (
+        (10,),
+        _INIT
+        + "\n    def forward(self, x):\n        with torch.no_grad():\n            y = self.a(x)\n        return y\n",
+        "inspection",
+        "With",
+    ),
+    "data": (*_flat("self.a.weight.data\nself.a(x)"), "inspection", "data"),
+    "frozen parameter": (*_init("self.a.weight.requires_grad = False"), "inspection", "change only itself"),
+    # numbers
+    "inf times zero for one patient": (*_flat("self.a(x) + (x[:, :1] > 0.5) * 0.0 * float('inf')"), "exporter", ""),
+    "nan for one patient": (*_flat("self.a(x) + torch.log((x[:, :1] < 2.0) * 1.0) * 0.0"), "harmless", ""),
+    "huge constant": (*_flat("self.a(x) * 1e30"), "exporter", "Use one within"),
+    "huge constants multiplied": (*_flat("self.a(x) * 1e9 * 1e9 * 1e9 * 1e9 * 1e9"), "harmless", ""),
+    "overflow": (*_flat("self.a(torch.exp(torch.exp(x * 100.0)))"), "harmless", ""),
+    "double": (*_flat("self.a(x).double().float()"), "inspection", "double"),
+    "integers": (*_flat("self.a(x.long().float())"), "harmless", ""),
+    "half": (*_flat("self.a(x).half()"), "inspection", "half"),
+    "complex": (*_flat("self.a(x) * 1j"), "inspection", "plain numbers"),
+    # randomness
+    "dropout": (
+        (10,),
+        module("d = nn.Dropout(0.5)\na = nn.Linear(10, 2)", "self.a(self.d(x))"),
+        "inspection",
+        "regularises",
+    ),
+    "functional dropout": (*_flat("self.a(F.dropout(x))"), "inspection", "regularises"),
+    "transformer with dropout": (
+        (5, 8),
+        module(
+            "e = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)\nout = nn.Linear(8, 2)",
+            "self.out(self.e(x)[:, 0])",
+        ),
+        "exporter",
+        "dropout",
+    ),
+    "lstm with dropout": (
+        SEQUENCE,
+        module(
+            "r = nn.LSTM(2, 4, num_layers=2, dropout=0.5, batch_first=True)\nout = nn.Linear(4, 1)",
+            "self.out(self.r(x)[0][:, -1])",
+        ),
+        "exporter",
+        "dropout",
+    ),
+    "randn": (*_flat("self.a(x) + torch.randn(2)"), "inspection", "random"),
+    "rand_like": (*_flat("self.a(x + torch.rand_like(x))"), "inspection", "random"),
+    # parameters that are not plain
+    "tied weights": (
+        (10,),
+        _INIT + "        self.b = nn.Linear(10, 2)\n        self.b.weight = self.a.weight\n\n" + _FORWARD,
+        "inspection",
+        "change only itself",
+    ),
+    "tied modules": (
+        (10,),
+        _INIT + "        self.b = self.a\n\n    def forward(self, x):\n        return self.a(x) + self.b(x)\n",
+        "exporter",
+        "share memory",
+    ),
+    "parameter as a view": (*_init("self.b = nn.Parameter(self.a.weight[:1])"), "exporter", "share memory"),
+    "no parameters": (
+        (10,),
+        "class Model(nn.Module):\n    def forward(self, x):\n        return x.sum(dim=1, keepdim=True)\n",
+        "exporter",
+        "no parameters",
+    ),
+    "too many parameters": (
+        (10,),
+        module("a = nn.Linear(10, 600000)\nb = nn.Linear(10, 2)", "self.b(x)"),
+        "exporter",
+        "elements",
+    ),
+    "too many operators": (
+        (10,),
+        module(_A, "for _ in range(1200):\n    x = torch.tanh(x) + 0.1\nself.a(x)"),
+        "exporter",
+        "operators",
+    ),
+    "too large an intermediate": (
+        (10,),
+        module(_A, "self.a(x) + torch.ones(3000, 3000).sum() * 0.0"),
+        "exporter",
+        "elements",
+    ),
+    "embedding without a bound": (
+        (10,),
+        module("e = nn.Embedding(4, 2)", "self.e(x[:, 0].long())"),
+        "exporter",
+        "fails on a batch",
+    ),
+    "output does not use the record": (*_flat("self.a.weight[:1, :2].expand(x.shape[0], 2)"), "harmless", ""),
+    "several outputs": (*_flat("self.a(x), x"), "exporter", "one tensor"),
+}
