@@ -8,12 +8,12 @@ Where a study's data are synthetic, the dictionary may also hold true figures, a
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from policies.risk import risk_sentences
 from researcher.charts import Axis, Bar, Line, bar_chart, interval_chart, line_chart, ticks
 from researcher.report_style import STYLE
 
@@ -58,20 +58,6 @@ def render(report: Report) -> str:
         f"<title>{title}</title><style>{STYLE}</style></head><body><main>\n"
         + "\n".join(each for each in sections if each)
         + "\n</main></body></html>\n"
-    )
-
-
-def risk_sentences(epsilon: float, delta: float) -> tuple[str, str]:
-    """What ε in total means for one patient, in plain words: being in the data at all, and what the record says.
-
-    Bayes' rule with even odds before: e^ε/(1+e^ε), and e^2ε/(1+e^2ε) where one record is exchanged for another.
-    Percentages are rounded up.
-    """
-    present, content = (_at_most(1 / (1 + math.exp(-factor * epsilon))) for factor in (1, 2))
-    chance = f"except with a chance of about {_small(delta)}"
-    return (
-        f"Somebody 50 % sure that a patient is in the data becomes at most {present} sure, {chance}.",
-        f"Somebody 50 % sure which of two records a known patient has becomes at most {content} sure, {chance}.",
     )
 
 
@@ -311,14 +297,6 @@ def _small(delta: float) -> str:
     """A δ as people write it: 1e-5, not 1e-05."""
     mantissa, _, exponent = f"{delta:.3g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
-
-
-def _at_most(share: float) -> str:
-    """A percentage, rounded up; never 100 where it is less."""
-    whole = math.ceil(share * 100 - 1e-9)
-    if whole < 100:
-        return f"{whole} %"
-    return f"{min(math.ceil(share * 100_000) / 1000, 99.999):.3f} %"
 
 
 def _text(report: Report, key: str, otherwise: str) -> str:
