@@ -262,4 +262,5 @@ def _overview(record: CodeRequestRecord) -> dict[str, Any]:
 
 def _pool(settings: Settings) -> JobPool:
     sockets = {kind: settings.job_socket(kind) for kind in KINDS}
-    return JobPool(sockets, required=settings.isolation == "required")
+    required, here = settings.isolation == "required", not settings.jobs_directory
+    return JobPool(sockets, required=required, start_parents=here)

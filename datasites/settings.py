@@ -19,9 +19,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from policies.rules import DEFAULT_POLICY, Rules
 
 from policies.errors import DatasiteError, Unavailable
+from policies.rules import DEFAULT_POLICY, Rules
 
 ISOLATION = ("required", "reported")
 
@@ -34,6 +34,7 @@ owner_email = {email!r}
 isolation = "required"              # "required" refuses to run where a protection is missing; "reported" only says so
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
 largest_body_mib = 64               # largest HTTP body that is read
+jobs_directory = ""                 # where exporter.sock and runner.sock are, if they run elsewhere; "" starts them here
 release_grid_seconds = 0.25         # a finished round shows at multiples of this, so that its time tells less
 """
 
@@ -46,6 +47,7 @@ class Settings:
       directory: the datasite's directory.
       isolation: `"required"` or `"reported"`.
       round_seconds: deadline of one round, 0 for one taken from a dry run.
+      jobs_directory: where exporter and runner listen if something else runs them, or "".
       release_grid_seconds: finished rounds become visible at multiples of it.
     """
 
@@ -57,6 +59,7 @@ class Settings:
     isolation: str = "required"
     round_seconds: float = 0.0
     largest_body_mib: int = 64
+    jobs_directory: str = ""
     release_grid_seconds: float = 0.25
 
     @classmethod
@@ -88,7 +91,7 @@ class Settings:
 
     def job_socket(self, kind: str) -> Path:
         """Where the warm parent of `kind` (`"exporter"` or `"runner"`) listens."""
-        return self.directory / f"{kind}.sock"
+        return Path(self.jobs_directory or self.directory) / f"{kind}.sock"
 
     def rules(self) -> Rules:
         """The owner's policy, as `policy.toml` has it now."""

@@ -245,8 +245,10 @@ class SyftDatasite:
         os.umask(0o077)
         self.settings = settings
         logging.getLogger("syft").setLevel(logging.CRITICAL + 1)  # it logs the hash of its signing key as critical
+        root_level = logging.getLogger().level
         with _silence():
             self.server = _make_server(settings, owner_password)
+        logging.getLogger().setLevel(root_level)  # PySyft silences the whole process
         logging.getLogger("syft").setLevel(logging.ERROR)
         for path in settings.directory.glob("datasite.db*"):
             path.chmod(0o600)

@@ -13,28 +13,41 @@ from pathlib import Path
 
 import pytest
 
+from datasites.runner.pool import KINDS, JobPool
 from tests.factories import DatasiteProcess, make_datasite
 
 
 @pytest.fixture(scope="session")
-def made_datasite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where one warm exporter and one warm runner listen; datasites of all tests share them to start quickly."""
+    directory = tmp_path_factory.mktemp("jobs")
+    pool = JobPool({kind: directory / f"{kind}.sock" for kind in KINDS})
+    pool.start()
+    yield directory
+    pool.stop()
+
+
+@pytest.fixture(scope="session")
+def made_datasite(tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Path:
     """A datasite directory with a published table and two researchers; copy it, do not serve it."""
     directory = tmp_path_factory.mktemp("made") / "datasite"
-    make_datasite(directory)
+    make_datasite(directory, jobs=jobs)
     return directory
 
 
 @pytest.fixture
-def datasite(made_datasite: Path, tmp_path: Path) -> Iterator[DatasiteProcess]:
+def datasite(made_datasite: Path, tmp_path: Path, jobs: Path) -> Iterator[DatasiteProcess]:
     """A serving datasite of this test's own."""
-    process = DatasiteProcess(made_datasite, tmp_path / "datasite").start()
+    process = DatasiteProcess(made_datasite, tmp_path / "datasite", jobs=jobs).start()
     yield process
     process.stop()
 
 
 @pytest.fixture(scope="module")
-def shared_datasite(made_datasite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatasiteProcess]:
+def shared_datasite(
+    made_datasite: Path, tmp_path_factory: pytest.TempPathFactory, jobs: Path
+) -> Iterator[DatasiteProcess]:
     """A serving datasite that the tests of one module share."""
-    process = DatasiteProcess(made_datasite, tmp_path_factory.mktemp("served") / "datasite").start()
+    process = DatasiteProcess(made_datasite, tmp_path_factory.mktemp("served") / "datasite", jobs=jobs).start()
     yield process
     process.stop()

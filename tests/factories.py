@@ -129,7 +129,7 @@ def run_datasite(
     return done
 
 
-def make_datasite(directory: Path) -> None:
+def make_datasite(directory: Path, *, jobs: Path | None = None) -> None:
     """A datasite directory with one published table and two researchers."""
     scratch = directory.parent
     password = scratch / "password.txt"
@@ -139,30 +139,41 @@ def make_datasite(directory: Path) -> None:
     files = ("--password-file", str(password))
     run_datasite("init", "--name", "Test Hospital", "--email", "owner@hospital.example", *files, directory=directory)
     table = (str(scratch / "visits.csv"), "--schema", str(scratch / "schema.toml"), "--patients", "400")
-    run_datasite("publish", *table, directory=directory)
-    for email in (RESEARCHER, OTHER):
-        run_datasite("researchers", "add", email, "--name", "Some Body", *files, directory=directory)
+    server = DatasiteProcess(
+        directory, directory, jobs=jobs
+    ).start()  # commands reach it in a moment; alone each starts PySyft
+    try:
+        server.cli("publish", *table)
+        for email in (RESEARCHER, OTHER):
+            server.cli("researchers", "add", email, "--name", "Some Body", *files)
+    finally:
+        server.stop()
 
 
 class DatasiteProcess:
     """`datasite serve` on a copy of a made directory, in a process of its own.
 
     Args:
+      jobs: where warm parents listen that several datasites share; None lets it start its own.
       program: run instead of `datasite serve`, with the directory as its argument (crash tests plant faults there).
     """
 
-    def __init__(self, made: Path, directory: Path, *, program: Path | None = None) -> None:
+    def __init__(self, made: Path, directory: Path, *, program: Path | None = None, jobs: Path | None = None) -> None:
         if made != directory:
             shutil.copytree(made, directory, ignore=shutil.ignore_patterns("*.sock"))
         self.directory = directory
         self.port = free_port()
         self.program = program
-        settings = directory / "settings.toml"
-        lines = [
-            line if not line.startswith("port") else f"port = {self.port}" for line in settings.read_text().splitlines()
-        ]
-        settings.write_text("\n".join(lines) + "\n")
+        self.set(port=self.port, jobs_directory=str(jobs) if jobs else "")
         self.process: subprocess.Popen[bytes] | None = None
+
+    def set(self, **values: Any) -> None:
+        """Change settings; they count from the next start on."""
+        settings = self.directory / "settings.toml"
+        lines = settings.read_text().splitlines()
+        for name, value in values.items():
+            lines = [line if not line.startswith(f"{name} ") else f"{name} = {json.dumps(value)}" for line in lines]
+        settings.write_text("\n".join(lines) + "\n")
 
     @property
     def url(self) -> str:

@@ -20,16 +20,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from policies.releases import from_bytes, to_bytes
-from policies.schemas import Schema
 
 from datasites.runner.isolation import Limits, close_descriptors, confine
 from datasites.runner.messages import receive_frame, send_frame
 from policies.mechanisms import DPSGD
 from policies.plans import Plan, plan_from
+from policies.releases import from_bytes, to_bytes
+from policies.schemas import Schema
 
 LARGEST_WEIGHTS = 256 * 1024 * 1024
 LARGEST_OUTPUT = 64 * 1024
+WARM_SCHEMA = """
+name = "warm"
+population = "nobody"
+patient = "patient"
+target = "sick"
+holdout = 0.3
+columns.sick = { kind = "boolean" }
+columns.a = { kind = "real", minimum = 0.0, maximum = 1.0 }
+columns.b = { kind = "real", minimum = 0.0, maximum = 1.0 }
+sequences.series = [["a", "b"], ["b", "a"], ["a", "b"], ["b", "a"]]
+"""
 WARM_MODEL = """
 import torch
 from torch import nn
@@ -207,10 +218,33 @@ def _warm_exporter() -> None:
 
 
 def _warm_runner() -> None:
-    import safetensors.numpy  # noqa: F401
+    """Train and score once on a mock, under a constant key: imports and first calls, and no randomness."""
+    import torch
 
-    import datasites.evaluation
-    import datasites.mocks
-    import datasites.noise
-    import datasites.statistics
-    import datasites.training  # noqa: F401
+    import datasites.statistics  # noqa: F401
+    from datasites.evaluation import score_histogram
+    from datasites.mocks import draw_mock
+    from datasites.noise import NoiseSource
+    from datasites.training import train_round
+    from policies.exporter import export_source
+    from policies.mechanisms import Evaluation
+
+    schema = Schema.from_toml(WARM_SCHEMA)
+    graph, _ = export_source(WARM_MODEL, "Warm", schema.input_shape("series"))
+    weights = {each.name: torch.zeros(each.shape) for each in graph.parameters}
+    rows, constant = draw_mock(schema, 20), bytes(32)
+    for optimizer in ("sgd", "adam"):
+        mechanism = DPSGD(
+            loss="binary_cross_entropy",
+            rounds=1,
+            steps=1,
+            sampling_rate=0.5,
+            clipping_norm=1.0,
+            learning_rate=0.1,
+            noise_multiplier=1.0,
+            optimizer=optimizer,
+            inputs="series",
+        )
+        train_round(graph, mechanism, schema, 10, rows, weights, NoiseSource(constant))
+    evaluation = Evaluation(loss="binary_cross_entropy", epsilon=1.0, inputs="series")
+    _release(score_histogram(graph, evaluation, schema, rows, weights, NoiseSource(constant)))

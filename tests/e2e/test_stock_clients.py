@@ -31,9 +31,7 @@ def owner(shared_datasite: DatasiteProcess) -> Any:
     return login(shared_datasite.url, "owner@hospital.example", PASSWORD)
 
 
-def test_researcher_trains_after_owner_approves(
-    shared_datasite: DatasiteProcess, researcher: Any, owner: Any
-) -> None:
+def test_researcher_trains_after_owner_approves(shared_datasite: DatasiteProcess, researcher: Any, owner: Any) -> None:
     submit(researcher, training_source("flu_stock"))
     with pytest.raises(SyftException, match="not approved"):
         call(researcher, "flu_stock", weights=initial_weights())
