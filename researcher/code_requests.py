@@ -169,13 +169,16 @@ class CodeRequests:
         """Identifiers of this role's code requests, by hospital."""
         return dict(self.state.read("study").get("requests", {}).get(role, {}))
 
-    def approved(self, role: str) -> tuple[dict[str, Asked], dict[str, str]]:
-        """Hospitals that can be asked for releases in `role`, and why the others cannot."""
+    def approved(self, role: str, *, unreached: bool = False) -> tuple[dict[str, Asked], dict[str, str]]:
+        """Hospitals that can be asked for releases in `role`, and why the others cannot.
+
+        With `unreached`, also those that do not answer now: their release may be kept here, or they may come back.
+        """
         reason = "was not asked: it did not accept the request, or it does not fit its budget"
         missing = dict.fromkeys(self._hospitals(), reason)
         ready: dict[str, Asked] = {}
         for hospital, status in self.statuses()[role].items():
-            if status["status"] in APPROVED:
+            if status["status"] in APPROVED or (unreached and status["status"] == "not reached"):
                 ready[hospital] = self._asked(role, hospital)
                 missing.pop(hospital, None)
             else:

@@ -65,7 +65,7 @@ class RoundRecord:
 
 
 @dataclass
-class DatasiteGrid(Grid):
+class DatasiteGrid(Grid):  # type: ignore[misc]  # Flower's types are not followed
     """Flower's way to the hospitals: a node is a hospital, a message to it is one round of its approved request.
 
     Args:

@@ -49,7 +49,7 @@ class StatisticsStudy(AskingStudy):
     def run(self, *, round: int = 1, deadline: float = DEADLINE, grace: float = GRACE) -> StatisticsResult:
         """Ask every hospital that approved. A round asked before is answered again at no cost."""
         with self.state.lock():
-            ready, missing = self.requests.approved("statistics")
+            ready, missing = self.requests.approved("statistics", unreached=True)
             with self.progress.running(self.name):
                 answers = ask_everyone(
                     ready,

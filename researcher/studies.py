@@ -212,7 +212,7 @@ class Study(AskingStudy):
         weights = weights if weights is not None else self._final()
         with self.state.lock():
             number = self._evaluation_round(digest(weights))
-            ready, missing = self.requests.approved("evaluation")
+            ready, missing = self.requests.approved("evaluation", unreached=True)
             answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
         answers.missing = missing | answers.missing
         return evaluation_of(self, answers)

@@ -130,7 +130,8 @@ def test_statistics_are_a_study_too(network, hospitals, tmp_path, monkeypatch):
     assert result.missing["rural"].startswith("denied")
     assert "ε=0.4 was charged at each hospital" in str(result)
     charged = len(hospitals["general"].charged)
-    study.run()
+    hospitals["general"].down = True  # what it has released is kept here
+    assert study.run()["count"].value == 3000
     assert len(hospitals["general"].charged) == charged
 
 
