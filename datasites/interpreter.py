@@ -223,11 +223,16 @@ def _compile(graph: Graph, device: str) -> Callable[[Mapping[str, Tensor], Tenso
         steps.append((node, *_step(node, slots, device)))
         slots["ref", node.name] = len(slots)
     output = slots["ref", graph.output]
+    last = {slot: index for index, (_, _, _, places, _) in enumerate(steps) for slot in _read(places)}
+    done: list[list[int]] = [[] for _ in steps]
+    for slot, at in last.items():
+        if slot != output:
+            done[at].append(slot)
 
     def run(parameters: Mapping[str, Tensor], batch: Tensor, watch: _Watch | None) -> Tensor:
         values: list[Any] = [parameters[name] for name in names]
         values.append(batch)
-        for node, operator, fixed, places, keywords in steps:
+        for (node, operator, fixed, places, keywords), unneeded in zip(steps, done, strict=True):
             args = fixed.copy()
             for place, slot in places:
                 args[place] = values[slot] if isinstance(slot, int) else [values[each] for each in slot]
@@ -235,10 +240,16 @@ def _compile(graph: Graph, device: str) -> Callable[[Mapping[str, Tensor], Tenso
             if watch is not None:
                 watch(node, value)
             values.append(value)
+            for slot in unneeded:  # memory that is used again soon stays in the processor's cache
+                values[slot] = None
         result: Tensor = values[output]
         return result
 
     return run
+
+
+def _read(places: list[tuple[int, int | list[int]]]) -> list[int]:
+    return [slot for _, slots in places for slot in ([slots] if isinstance(slots, int) else slots)]
 
 
 def _step(node: Node, slots: Mapping[tuple[str, str], int], device: str) -> _Step:

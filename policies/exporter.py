@@ -211,9 +211,9 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Expor
             ) from None
         raise GraphRefused(f"The model cannot be exported: {_brief(error)}") from None
     outputs = program.graph_signature.output_specs
-    if any(each.kind.name != "USER_OUTPUT" for each in outputs):
+    if any("MUTATION" in each.kind.name for each in outputs):
         raise GraphRefused("forward writes into the record or a parameter. Change neither in place.")
-    if len(outputs) != 1:
+    if [each.kind.name for each in outputs if each.kind.name != "TOKEN"] != ["USER_OUTPUT"]:
         raise GraphRefused("forward does not return one tensor. Return the scores alone.")
     for warning in seen:
         found = re.search(r"attributes? (\S+?),? .*assigned during export", str(warning.message))
@@ -249,15 +249,11 @@ def _quiet() -> Iterator[None]:
 
 def _convert(program: torch.export.ExportedProgram, model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
     signature = program.graph_signature
-    if len(signature.output_specs) != 1 or signature.output_specs[0].kind.name != "USER_OUTPUT":
-        raise GraphRefused(
-            "forward changes something besides its output. Return one tensor and change nothing in place."
-        )
     writer = _Writer()
     for spec in signature.input_specs:
         writer.take_input(spec, program)
     nodes = [node for node in program.graph.nodes if node.op != "placeholder"]
-    (result,) = nodes[-1].args[0]
+    result = nodes[-1].args[0][-1]  # tokens of operators with effects, which are refused below, come before
     needed = _needed(result)
     for node in nodes[:-1]:
         if node in needed:
@@ -304,7 +300,7 @@ class _Writer:
         elif kind == "CONSTANT_TENSOR" and isinstance(constant := program.constants[spec.target], Tensor):
             if node.users:
                 self.references[node] = self._constant(spec.target, constant)
-        else:
+        elif kind != "TOKEN":
             raise GraphRefused(f"{spec.target!r:.80} is state besides the parameters. Make it an nn.Parameter.")
 
     def _constant(self, name: str, value: Tensor) -> dict[str, str]:

@@ -12,7 +12,9 @@ recurses over them.
 from __future__ import annotations
 
 import ast
+import io
 import threading
+import tokenize
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -142,17 +144,22 @@ def _parse(source: str, findings: Findings) -> ast.Module | None:
         if depth > MAX_DEPTH or count > MAX_NODES:
             findings.add("depth", node, f"A source has at most {MAX_NODES:,} parts, {MAX_DEPTH} deep.", "Write less.")
             return None
-        _check_identifiers(node, findings)
         waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
+    _check_identifiers(source, findings)
     return tree
 
 
-def _check_identifiers(node: ast.AST, findings: Findings) -> None:
-    """Names are plain ASCII: Python folds look-alikes, and readers cannot see it."""
-    for field in ("id", "attr", "arg", "name", "asname", "module"):
-        name = getattr(node, field, None)
-        if isinstance(name, str) and not name.isascii():
-            findings.add("unicode", node, "A name with letters outside ASCII may look like another.", "Use a to z.")
+def _check_identifiers(source: str, findings: Findings) -> None:
+    """Letters outside ASCII stand in strings and comments alone: Python folds look-alikes before a tree shows them."""
+    if source.isascii():
+        return
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type not in (tokenize.STRING, tokenize.COMMENT, tokenize.NL) and not token.string.isascii():
+                why = "A name with letters outside ASCII may look like another."
+                findings.at("unicode", token.start[0], token.start[1] + 1, token.string, why, "Use a to z.")
+    except (tokenize.TokenError, SyntaxError):
+        findings.at("unicode", 0, 0, "", "Letters outside ASCII could not be told from names.", "Use ASCII alone.")
 
 
 class _Reader:
