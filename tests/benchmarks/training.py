@@ -1,0 +1,227 @@
+"""Training examples per second against stock Opacus and plain PyTorch, and peak memory, on one thread.
+
+Run it as `python -m tests.benchmarks.training`. Whatever is compared takes turns in one process, several times, so that
+a busy machine slows all alike; the ratios are of medians. Memory is measured in a process of its own per size.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from opacus import PrivacyEngine
+from opacus.layers import DPLSTM
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from datasites.noise import NoiseSource
+from datasites.training import train_round
+from policies.columns import Column
+from policies.exporter import export_model
+from policies.mechanisms import DPSGD
+from policies.schemas import Schema
+
+BATCH = 64
+PATIENTS = 4096
+TURNS = 7
+STEPS = {"FluPredictor": 100, "MLP of 100,000": 30, "LSTM": 30}
+SIZES = (100_000, 2_000_000)
+
+Table = npt.NDArray[np.float64]
+
+
+class FluPredictor(nn.Module):
+    """The running example, 10 → 32 → 1, or one of 100,131 parameters, 10 → 310 → 310 → 1."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        sizes = [10, *widths, 1]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = torch.relu(layer(x))
+        return torch.sigmoid(self.layers[-1](x))
+
+
+class FluSequence(nn.Module):
+    """The LSTM variant over a series of 6 values; stock Opacus needs its own layer in place of torch's."""
+
+    def __init__(self, layer: type[nn.Module] = nn.LSTM) -> None:
+        super().__init__()
+        self.lstm, self.out = layer(1, 16, batch_first=True), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.out(self.lstm(x)[0][:, -1]))
+
+
+class TorchNoise(NoiseSource):
+    """Noise as stock Opacus draws it, neither secure nor on a grid: only to compare speeds."""
+
+    def child(self, label: str) -> NoiseSource:
+        return TorchNoise(os.urandom(32)) if label == "gaussian" else super().child(label)
+
+    def gaussian_on_grid(self, shape: int | tuple[int, ...], std: float, grid: float) -> Table:
+        return torch.randn(shape).mul_(std).to(torch.float64).numpy()
+
+
+def make_schema() -> Schema:
+    names = [f"x{i}" for i in range(10)]
+    columns = [Column(name=name, kind="real", minimum=-1.0, maximum=1.0) for name in names]
+    return Schema(
+        name="t",
+        population="p",
+        patient="id",
+        target="y",
+        columns=(*columns, Column(name="y", kind="boolean")),
+        sequences=(("series", tuple((name,) for name in names[:6])),),
+    )
+
+
+def make_table(records: int, patients: int) -> Table:
+    rng = np.random.default_rng(0)
+    table = np.empty((records, 13))
+    table[:, 0] = rng.integers(0, patients, records) if records > patients else np.arange(records)
+    table[:, 1] = 0
+    for column in range(2, 12):
+        table[:, column] = rng.uniform(-1, 1, records)
+    table[:, 12] = table[:, 2] > 0
+    return table
+
+
+def ours(model: nn.Module, inputs: str, steps: int, source: type[NoiseSource]) -> Callable[[], None]:
+    schema, table = make_schema(), make_table(PATIENTS, PATIENTS)
+    graph = export_model(model, schema.input_shape(inputs))
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    made = DPSGD(
+        loss="binary_cross_entropy",
+        rounds=1,
+        steps=steps,
+        sampling_rate=BATCH / PATIENTS,
+        clipping_norm=1.0,
+        noise_multiplier=1.0,
+        learning_rate=0.1,
+        inputs=inputs,
+    )
+
+    def run() -> None:
+        train_round(graph, made, schema, PATIENTS, table, weights, source.from_os())
+
+    return run
+
+
+def others(model: nn.Module, inputs: str, steps: int, *, private: bool) -> Callable[[], None]:
+    schema, table = make_schema(), make_table(PATIENTS, PATIENTS)
+    data = TensorDataset(
+        torch.from_numpy(schema.inputs(table, inputs)), torch.from_numpy(schema.targets(table)).float()
+    )
+    loader = DataLoader(data, batch_size=BATCH, shuffle=True)
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if private:
+        model, optimizer, loader = PrivacyEngine().make_private(
+            module=model, optimizer=optimizer, data_loader=loader, noise_multiplier=1.0, max_grad_norm=1.0
+        )
+    loss = nn.BCELoss()
+
+    def run() -> None:
+        done = 0
+        while done < steps:
+            for records, labels in loader:
+                optimizer.zero_grad()
+                loss(model(records)[:, 0], labels).backward()
+                optimizer.step()
+                done += 1
+                if done == steps:
+                    return
+
+    return run
+
+
+def compare(name: str) -> dict[str, float]:
+    """Median seconds per step of each way to train, taking turns."""
+    inputs = "series" if name == "LSTM" else "features"
+    widths = {"FluPredictor": (32,), "MLP of 100,000": (310, 310)}.get(name, ())
+
+    def make(layer: type[nn.Module] = nn.LSTM) -> nn.Module:
+        torch.manual_seed(0)
+        return FluSequence(layer) if name == "LSTM" else FluPredictor(*widths)
+
+    steps = STEPS[name]
+    ways = {
+        "ours": ours(make(), inputs, steps, NoiseSource),
+        "ours, torch.randn": ours(make(), inputs, steps, TorchNoise),
+        "stock Opacus": others(make(DPLSTM), inputs, steps, private=True),
+        "plain PyTorch": others(make(), inputs, steps, private=False),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(TURNS + 1):
+        for way, run in ways.items():
+            begin = time.perf_counter()
+            run()
+            if turn:  # the first is to warm up
+                seconds[way].append((time.perf_counter() - begin) / steps)
+    return {way: statistics.median(times) for way, times in seconds.items()}
+
+
+def peak_memory(records: int) -> None:
+    """Print MB resident at most before and during a round at this size; in a process of its own."""
+    schema, model = make_schema(), FluPredictor(32)
+    graph = export_model(model, (10,))
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    made = DPSGD(
+        loss="binary_cross_entropy",
+        rounds=1,
+        steps=20,
+        sampling_rate=2 * BATCH / records,
+        clipping_norm=1.0,
+        noise_multiplier=1.0,
+        learning_rate=0.1,
+    )
+    train_round(graph, made, schema, records // 2, make_table(1000, 1000), weights, NoiseSource.from_os())
+    table = make_table(records, records // 2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    begin = time.perf_counter()
+    train_round(graph, made, schema, records // 2, table, weights, NoiseSource.from_os())
+    took = time.perf_counter() - begin
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{records:>9,} records of {table.nbytes / 2**20:.0f} MB: peak {after:.0f} MB, "
+        f"{after - before:.0f} MB of it for training; 20 steps in {took:.2f} s"
+    )
+
+
+def main() -> None:
+    """Print everything."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # stock Opacus warns of its own hooks and of secure_mode
+    print(f"Examples per second, batch size {BATCH}, one thread, median of {TURNS} turns")
+    for name in STEPS:
+        times = compare(name)
+        for way, seconds in times.items():
+            print(
+                f"  {name:15} {way:18} {BATCH / seconds:>9,.0f}/s  {seconds * 1e3:7.2f} ms a step"
+                f"  ours is {seconds / times['ours']:.2f} times as fast"
+            )
+    print("Peak memory of a round, two records a patient")
+    for records in SIZES:
+        subprocess.run([sys.executable, "-m", __spec__.name, str(records)], check=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        peak_memory(int(sys.argv[1]))
+    else:
+        main()
