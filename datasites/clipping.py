@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from opacus.optimizers import DPOptimizer
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
@@ -61,25 +60,43 @@ def clipped_sum(gradients: Sequence[Tensor], present: Tensor, *, clipping_norm: 
     if records > LARGEST_BATCH:
         raise DatasiteError(f"A batch of {records} is above {LARGEST_BATCH} records. Sum it in parts.")
     flat = [each.reshape(records, -1) for each in gradients]
-    ends = np.cumsum([0, *(each.shape[1] for each in flat)])
-    places = [(each, slice(int(begin), int(end))) for each, begin, end in zip(flat, ends, ends[1:], strict=False)]
-    block = max(1, min(records, _BLOCK_ELEMENTS // max(1, int(ends[-1]))))
-    wide = torch.empty((block, int(ends[-1])), dtype=torch.float64)
-    narrow = torch.empty(wide.shape, dtype=torch.float32)
-    units = torch.empty(wide.shape, dtype=torch.int32)
-    total = torch.zeros(int(ends[-1]), dtype=torch.int32)
-    for begin in range(0, records, block):
-        rows = slice(begin, min(begin + block, records))
-        size = rows.stop - rows.start
-        for each, place in places:
-            wide[:size, place].copy_(each[rows])
-        factors = _factors(torch.linalg.vector_norm(wide[:size], dim=1), present[rows], clipping_norm)
-        for each, place in places:
-            torch.mul(each[rows], factors, out=narrow[:size, place])
+    squares = torch.stack([_squares(each) for each in flat]).sum(0)
+    factors = _factors(squares.sqrt(), present, clipping_norm)
+    return torch.cat([_sum_of_units(each, factors) for each in flat]).to(torch.float64)
+
+
+def _block(gradients: Tensor) -> int:
+    """How many rows are handled at once."""
+    return max(1, min(len(gradients), _BLOCK_ELEMENTS // max(1, gradients.shape[1])))
+
+
+def _squares(gradients: Tensor) -> Tensor:
+    """The sum of squares of each row of one parameter's gradients, in float64."""
+    block = _block(gradients)
+    wide = torch.empty((block, gradients.shape[1]), dtype=torch.float64)
+    squares = torch.empty(len(gradients), dtype=torch.float64)
+    for rows, result in zip(gradients.split(block), squares.split(block), strict=True):  # type: ignore[no-untyped-call]
+        values = wide[: len(rows)].copy_(rows)
+        if block == 1:
+            torch.dot(values[0], values[0], out=result[0])
+        else:
+            torch.linalg.vector_norm(values, dim=1, out=result).square_()
+    return squares
+
+
+def _sum_of_units(gradients: Tensor, factors: Tensor) -> Tensor:
+    """The sum over rows of one parameter's gradients times factors, cut off to whole numbers, as int32."""
+    block = _block(gradients)
+    narrow = torch.empty((block, gradients.shape[1]), dtype=torch.float32)
+    units = torch.empty(narrow.shape, dtype=torch.int32)
+    total = torch.zeros(gradients.shape[1], dtype=torch.int32)
+    for rows, scales in zip(gradients.split(block), factors.split(block), strict=True):  # type: ignore[no-untyped-call]
+        values, whole = narrow[: len(rows)], units[: len(rows)]
+        torch.mul(rows, scales, out=values)
         # NaN and infinity times the factor 0 are NaN, which becomes 0; converting to integers cuts off toward zero.
-        units[:size].copy_(narrow[:size].nan_to_num_(0.0, 0.0, 0.0))
-        total.add_(units[0] if size == 1 else units[:size].sum(0, dtype=torch.int32))
-    return total.to(torch.float64)
+        whole.copy_(values.nan_to_num_(0.0, 0.0, 0.0))
+        total.add_(whole[0] if block == 1 else whole.sum(0, dtype=torch.int32))
+    return total
 
 
 def _factors(norms: Tensor, present: Tensor, clipping_norm: float) -> Tensor:

@@ -169,10 +169,10 @@ def compare(name: str) -> dict[str, float]:
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(TURNS + 1):
         for way, run in ways.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             run()
             if turn:  # the first is to warm up
-                seconds[way].append((time.perf_counter() - begin) / steps)
+                seconds[way].append((time.process_time() - begin) / steps)
     return {way: statistics.median(times) for way, times in seconds.items()}
 
 
@@ -193,9 +193,9 @@ def peak_memory(records: int) -> None:
     train_round(graph, made, schema, records // 2, make_table(1000, 1000), weights, NoiseSource.from_os())
     table = make_table(records, records // 2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    begin = time.perf_counter()
+    begin = time.process_time()
     train_round(graph, made, schema, records // 2, table, weights, NoiseSource.from_os())
-    took = time.perf_counter() - begin
+    took = time.process_time() - begin
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{records:>9,} records of {table.nbytes / 2**20:.0f} MB: peak {after:.0f} MB, "
@@ -207,7 +207,7 @@ def main() -> None:
     """Print everything."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # stock Opacus warns of its own hooks and of secure_mode
-    print(f"Examples per second, batch size {BATCH}, one thread, median of {TURNS} turns")
+    print(f"Examples per processor second, batch size {BATCH}, one thread, median of {TURNS} turns")
     for name in STEPS:
         times = compare(name)
         for way, seconds in times.items():
