@@ -23,7 +23,7 @@ from policies.certificate_form import SCHEMA_VERSION, canonical_text, parse
 from policies.errors import CertificateRefused, InvalidRequest
 from policies.mechanisms import DPSGD, Mechanism, Statistics, as_dict, mechanism_from
 from policies.releases import Array, Shapes, check_tensors, digest, from_bytes
-from policies.risk import CAVEATS, risk_sentences
+from policies.risk import CAVEATS, risk_sentences, rounded_up
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -146,8 +146,8 @@ def verify(
 def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """A verified certificate in plain words, a sentence or two a line, with the risk to a patient and its caveats."""
     privacy, budget, size = certificate["privacy"], certificate["budget"], certificate["size"]
-    delta = f" at δ = {privacy['delta']:g}" if privacy["delta"] else ""
-    spent = "" if budget["spent"] is None else f", of which {budget['spent']:.4g} were spent after this release"
+    cost = rounded_up(privacy["epsilon"]) + (f" at δ = {privacy['delta']:g}" if privacy["delta"] else "")
+    spent = "" if budget["spent"] is None else f", of which {rounded_up(budget['spent'])} were spent after this release"
     exact = "as its owner declared" if size["kind"] == "declared" else "by a differentially private count"
     missing = sorted(name for name, holds in certificate["protections"].items() if not holds)
     which = f"round {certificate['round']} of {certificate['rounds']} of {certificate['function']}"
@@ -155,7 +155,7 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
         f"It ran {certificate['mechanism']['kind']} over {data}.",
-        f"All {certificate['rounds']} round(s) by themselves cost a patient ε = {privacy['epsilon']:.4g}{delta}.",
+        f"All {certificate['rounds']} round(s) by themselves cost a patient ε = {cost}.",
         *risk_sentences(privacy["epsilon"], privacy["delta"], PrivacyBudget(budget["epsilon"], budget["delta"])),
         f"The population's budget is ε = {budget['epsilon']:g}{spent}. Neighbouring data differ by one patient.",
         *CAVEATS,

@@ -58,6 +58,15 @@ def risk_sentences(epsilon: float, delta: float, total: PrivacyBudget | None = N
     return sentences
 
 
+def rounded_up(epsilon: float) -> str:
+    """ε as people read it, to four digits after the point and rounded up.
+
+    >>> rounded_up(1.00001)
+    '1.0001'
+    """
+    return f"{math.ceil(epsilon * 10_000 - 1e-6) / 10_000:.9g}" if math.isfinite(epsilon) else str(epsilon)
+
+
 def _sure(belief: float) -> str:
     tenths = math.ceil(belief * 1000 - 1e-9)  # of a percent
     return "as good as completely" if tenths >= 1000 else f"at most {tenths / 10:g} %"

@@ -17,6 +17,7 @@ from typing import Any
 from policies.errors import DatasiteError, RuleBroken
 from policies.mechanisms import DPSGD
 from policies.plans import Plan, Published
+from policies.risk import rounded_up
 
 MECHANISMS = ("dp_sgd", "evaluation", "statistics")
 
@@ -184,11 +185,11 @@ def check_epsilon(rules: Rules, case: Case) -> str:
     epsilon = case.standalone_epsilon
     if not epsilon <= rules.max_epsilon:
         raise RuleBroken(
-            f"ε={_up(epsilon)} for all rounds is above {rules.max_epsilon:g}. Ask for a smaller ε.",
+            f"ε={rounded_up(epsilon)} for all rounds is above {rules.max_epsilon:g}. Ask for a smaller ε.",
             value=epsilon,
             bound=rules.max_epsilon,
         )
-    return f"ε is {_up(epsilon)} for all rounds; at most {rules.max_epsilon:g} is allowed"
+    return f"ε is {rounded_up(epsilon)} for all rounds; at most {rules.max_epsilon:g} is allowed"
 
 
 @check("Chance of failure")
@@ -278,11 +279,6 @@ def _at_most(what: str, value: int, bound: int) -> str:
     if value > bound:
         raise RuleBroken(f"{value} {what} are above {bound}. Ask for {bound} or fewer.", value=value, bound=bound)
     return f"{value} {what}; at most {bound} are allowed"
-
-
-def _up(epsilon: float) -> str:
-    """ε as people read it, rounded up, so that what is above a bound also looks it."""
-    return f"{math.ceil(epsilon * 10_000 - 1e-6) / 10_000:g}" if math.isfinite(epsilon) else str(epsilon)
 
 
 def _rounded_down(bound: float) -> float:

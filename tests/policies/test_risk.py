@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.budget import PrivacyBudget
-from policies.risk import membership_belief, record_belief, risk_sentences
+from policies.risk import membership_belief, record_belief, risk_sentences, rounded_up
 
 
 def test_the_figures_that_the_design_promises() -> None:
@@ -58,3 +58,8 @@ def test_percentages_are_rounded_up(epsilon: float) -> None:
         assert stated <= 100 * membership_belief(epsilon) + 0.1
     else:
         assert membership_belief(epsilon) > 0.999
+
+
+@given(st.floats(1e-6, 100))
+def test_epsilon_is_shown_rounded_up(epsilon: float) -> None:
+    assert epsilon - 1e-9 <= float(rounded_up(epsilon)) <= epsilon + 1.1e-4
