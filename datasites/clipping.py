@@ -23,6 +23,7 @@ SMALLEST_NORM = 1e-12
 SHRINK = 1 - 2.0**-20  # see `clipped_sum`
 
 _BLOCK_ELEMENTS = 2**17  # handled at once, to stay in a core's cache
+_SMALL_MODEL = 2**14  # parameters up to which all are handled as one tensor
 
 
 def grid_of(clipping_norm: float) -> float:
@@ -60,6 +61,8 @@ def clipped_sum(gradients: Sequence[Tensor], present: Tensor, *, clipping_norm: 
     if records > LARGEST_BATCH:
         raise DatasiteError(f"A batch of {records} is above {LARGEST_BATCH} records. Sum it in parts.")
     flat = [each.reshape(records, -1) for each in gradients]
+    if sum(each.shape[1] for each in flat) <= _SMALL_MODEL:
+        flat = [torch.cat(flat, dim=1)]  # each call costs more than the copy
     squares = torch.stack([_squares(each) for each in flat]).sum(0)
     factors = _factors(squares.sqrt(), present, clipping_norm)
     return torch.cat([_sum_of_units(each, factors) for each in flat]).to(torch.float64)
