@@ -37,7 +37,7 @@ from policies.schemas import Schema
 BATCH = 64
 PATIENTS = 4096
 TURNS = 7
-STEPS = {"FluPredictor": 100, "MLP of 100,000": 30, "LSTM": 30}
+STEPS = {"FluPredictor": 200, "MLP of 100,000": 30, "LSTM": 50}
 SIZES = (100_000, 2_000_000)
 
 Table = npt.NDArray[np.float64]
