@@ -65,7 +65,7 @@ def roc(model: nn.Module, population: Population) -> tuple[Floats, Floats]:
 
 
 def train_without_privacy(
-    model: type[nn.Module], population: Population, *, seed: int, epochs: int = 40, batch: int = 512, rate: float = 0.01
+    model: type[nn.Module], population: Population, *, seed: int, epochs: int = 30, batch: int = 512, rate: float = 0.01
 ) -> nn.Module:
     """The same model trained on `population` in the ordinary way: Adam, no clipping, no noise, rate halved thrice."""
     torch.manual_seed(seed)

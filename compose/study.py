@@ -1,13 +1,13 @@
 """The demonstration's study: the model as a researcher writes it, and what is asked of each hospital.
 
-The training was tuned on other synthetic patients than those of the demonstration (other seeds of
-`compose.patients`), so no budget was spent on tuning. What mattered: large Poisson batches (a tenth of the patients),
-few steps, and Adam, whose step does not shrink with a clipped gradient. Twice the steps per round let the hospitals
-drift apart between averages and gained nothing.
+The training was tuned on other synthetic patients than those of the demonstration (seeds 1 to 16, 31 and 2026 of
+`compose.patients`), so no hospital's budget was spent on it. What mattered: large Poisson batches (a tenth of the
+patients), few steps, and a clipping norm of 4. A norm of 1 separates as well, but it clips nearly every gradient and
+pushes scores towards 0, where the bins of a released histogram cannot tell them apart: an AUC of 0.86 reads as 0.83.
 
-Simulated on eight sets of patients that were not tuned on (true AUC on the common test population; mean and standard
-deviation): joint private 0.862 ± 0.002, pooled without privacy 0.875 ± 0.003, local private 0.850 ± 0.005. The joint
-model was at most 0.015 below the pooled one and above every local one in all eight.
+Simulated on seven sets that were only used to confirm it (seeds 21 to 27; true AUC on the common test population; mean
+and standard deviation): joint private 0.864 ± 0.001, pooled without privacy 0.874 ± 0.003, local private 0.853 ±
+0.003. The joint model was at most 0.015 below the pooled one and above every local one in all seven.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ TRAINING = DPSGD(
     rounds=5,
     steps=40,
     sampling_rate=0.1,
-    clipping_norm=1.0,
-    learning_rate=0.02,
+    clipping_norm=4.0,
+    learning_rate=0.35,
     epsilon=2.0,
     delta=DELTA,
-    optimizer="adam",
 )
 """Rounds of federated averaging over the three hospitals; a hospital's local baseline asks for exactly the same."""
 
