@@ -325,7 +325,11 @@ def raise_budget(
     from policies.risk import risk_sentences
 
     if not yes:
-        for sentence in risk_sentences(epsilon, 1e-5):
+        delta = next(
+            (each["delta"] for each in act(directory, "datasets")["populations"] if each["population"] == population),
+            0.0,
+        )
+        for sentence in risk_sentences(epsilon, delta):
             out.print(f"· {sentence}")
         typer.confirm(f"Promise ε = {epsilon} in total to {population} from now on?", abort=True)
     done = act(directory, "raise_budget", population=population, epsilon=epsilon)

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policies.releases import digest, from_bytes
-
 from datasites.office import balance_dict
 from datasites.review import overview
 from datasites.settings import new_signing_key, write_private
@@ -24,6 +22,7 @@ from policies.entries import NANO, Entry
 from policies.errors import DataRefused, DatasiteError, InvalidRequest, Unavailable
 from policies.mechanisms import Query, Statistics, as_dict
 from policies.plans import canonical, plan_from
+from policies.releases import digest, from_bytes
 from policies.schemas import Schema
 
 if TYPE_CHECKING:

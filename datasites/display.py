@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+UNBROKEN = ("id", "request", "status", "run", "version")  # to be copied, or read at a glance
+
 
 def datasets(out: Console, value: dict[str, Any]) -> None:
     """Published datasets, then the budgets of their populations."""
@@ -125,7 +127,7 @@ def _lines(out: Console, title: str, lines: list[str]) -> None:
 def _table(out: Console, title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in names:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in UNBROKEN)
     for row in rows:
         table.add_row(*(Text(_text(row.get(name))) for name in names))
     out.print(table)

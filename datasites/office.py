@@ -100,6 +100,7 @@ class Office:
         known_to_syft = self.syft
         warming.join()
         protections = self.pool.protections()
+        self.review.check_submitted()
         known = {each.id: each for each in self.ledger.list()}
         known_to_syft.forget_requests(keep=set(known))
         for record in known.values():

@@ -17,9 +17,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from policies.inspection import Inspection, inspect_source
-from policies.rules import outcomes
-
 from datasites.runner.pool import JobPool
 from datasites.settings import Settings
 from policies import accountant, risk
@@ -33,9 +30,11 @@ from policies.errors import (
     WrongStatus,
 )
 from policies.graphs import Graph
+from policies.inspection import Inspection, inspect_source
 from policies.ledger import Ledger
 from policies.mechanisms import DPSGD, Evaluation, Statistics
 from policies.plans import Plan, Published, canonical, plan_from
+from policies.rules import outcomes
 from policies.schemas import Schema
 
 EXPORT_SECONDS = 60.0
@@ -193,8 +192,19 @@ class Review:
         new = self._record(
             ids["code"], researcher, source, published, purpose, plan.function, syft_json=json.dumps(ids)
         )
-        self.ledger.submit(new)
-        return self.ledger.check(new.id, plan_json=canonical(plan.as_dict()).decode(), plan_digest=plan.digest)
+        return self._check(self.ledger.submit(new), plan)
+
+    def _check(self, record: CodeRequestRecord, plan: Plan) -> CodeRequestRecord:
+        return self.ledger.check(record.id, plan_json=canonical(plan.as_dict()).decode(), plan_digest=plan.digest)
+
+    def check_submitted(self) -> None:
+        """Give every request that a crash left as submitted its plan, or deny it."""
+        for record in self.ledger.list(status=RequestStatus.SUBMITTED):
+            try:
+                self._check(record, self.plan(record.source, self.published(version=record.version)))
+            except InvalidRequest as error:
+                findings = json.dumps(findings_of(error))
+                self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", findings_json=findings)
 
     def _check_new(self, researcher: str, source: str, published: Published) -> None:
         for each in self.ledger.list(researcher=researcher):

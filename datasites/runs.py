@@ -19,19 +19,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from policies.certificates import make_certificate, sign
-from policies.releases import check_tensors, digest, from_bytes, to_bytes
 
 from datasites.review import published_from
 from datasites.runner.pool import Answer, JobPool, Rows
 from datasites.settings import Settings, write_private
 from policies import accountant
+from policies.certificates import make_certificate, sign
 from policies.code_requests import CodeRequestRecord, Run, RunStatus
 from policies.entries import Entry
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.ledger import Ledger
 from policies.mechanisms import DPSGD, Evaluation, Statistics, as_dict
 from policies.plans import Plan, Published, plan_from, release_shapes
+from policies.releases import check_tensors, digest, from_bytes, to_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -233,6 +233,7 @@ class Runs:
                     entry=entry.seq,
                     head=entry.hash,
                     protections=answer.protections,
+                    spent=self.ledger.balance(published.population).epsilon_spent,
                     issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 ),
                 self.settings.signing_key(),

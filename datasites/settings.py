@@ -34,7 +34,7 @@ owner_email = {email!r}
 isolation = "required"              # "required" refuses to run where a protection is missing; "reported" only says so
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
 largest_body_mib = 64               # largest HTTP body that is read
-jobs_directory = ""                 # where exporter.sock and runner.sock are, if they run elsewhere; "" starts them here
+jobs_directory = ""                 # where exporter.sock and runner.sock are, if run elsewhere; "" starts them here
 release_grid_seconds = 0.25         # a finished round shows at multiples of this, so that its time tells less
 """
 
@@ -65,6 +65,7 @@ class Settings:
     @classmethod
     def load(cls, directory: Path) -> Settings:
         """The settings in `directory/settings.toml`. Raises `DatasiteError` naming what is missing or wrong."""
+        directory = directory.resolve()
         path = directory / "settings.toml"
         if not path.is_file():
             raise DatasiteError(

@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 RESEARCHER_PATHS = frozenset(
     """
     metadata.get_metadata user.get_current_user dataset.get_all dataset.get_by_id dataset.search action.get
-    action.get_mock action.get_pointer action.set action.exists api.exists blob_storage.allocate
+    action.get_mock action.get_pointer action.set action.exists action.has_storage_permission api.exists blob_storage.allocate
     blob_storage.read blob_storage.write_to_disk blob_storage.mark_write_complete code.request_code_execution
     code.call code.get_all code.get_by_id code.get_by_service_func_name request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw

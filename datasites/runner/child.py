@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from datasites.runner.isolation import Limits, close_descriptors, confine
 from datasites.runner.messages import receive_frame, send_frame
-from policies.mechanisms import DPSGD
+from policies.mechanisms import DPSGD, Evaluation
 from policies.plans import Plan, plan_from
 from policies.releases import from_bytes, to_bytes
 from policies.schemas import Schema
@@ -128,6 +128,8 @@ def train(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
     from datasites.training import train_round
 
     plan, schema = _plan_and_schema(job)
+    assert isinstance(plan.mechanism, DPSGD)
+    assert plan.graph is not None
     weights = train_round(
         plan.graph, plan.mechanism, schema, job["training_patients"], rows, _tensors(payload), NoiseSource.from_os()
     )
@@ -140,6 +142,8 @@ def evaluate(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
     from datasites.noise import NoiseSource
 
     plan, schema = _plan_and_schema(job)
+    assert isinstance(plan.mechanism, Evaluation)
+    assert plan.graph is not None
     scores = score_histogram(plan.graph, plan.mechanism, schema, rows, _tensors(payload), NoiseSource.from_os())
     return {}, _release(scores)
 
@@ -180,6 +184,7 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
     mock = draw_mock(schema, rows=min(int(job["training_patients"]), 20_000))
     mock[:, 0], mock[:, 1] = np.arange(len(mock)), 0
     assert isinstance(plan.mechanism, DPSGD)
+    assert plan.graph is not None
     steps = min(2, plan.mechanism.steps)
     short = replace(plan.mechanism, steps=steps)
     begin = time.monotonic()
@@ -227,7 +232,6 @@ def _warm_runner() -> None:
     from datasites.noise import NoiseSource
     from datasites.training import train_round
     from policies.exporter import export_source
-    from policies.mechanisms import Evaluation
 
     schema = Schema.from_toml(WARM_SCHEMA)
     graph, _ = export_source(WARM_MODEL, "Warm", schema.input_shape("series"))
