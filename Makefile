@@ -27,10 +27,10 @@ $(SYSTEM):
 	@touch $@
 
 demo: install  ## Three hospitals train one model; report in build/demo/report.html.
-	$(BIN)/python -m compose.demo --output build/demo
+	$(BIN)/python -m compose.demo
 
 demo-real: install  ## The same network on real patients: the breast cancer table of scikit-learn.
-	$(BIN)/python -m compose.demo --real --output build/demo-real
+	$(BIN)/python -m compose.demo --real
 
 test: install lint  ## All tests but the nightly ones.
 	$(BIN)/python -m pytest -m "not nightly"
