@@ -189,7 +189,7 @@ def collect(shown: Demonstration, studies: Studies, say: Any) -> outcome.Found:
         each.evaluate()
     say("Asking for statistics")
     statistics = studies.statistics.run()
-    say("Training without privacy on the pooled synthetic files, outside every datasite")
+    say("Training without privacy on all files in one place, outside every datasite")
     pooled = baseline.train_without_privacy(shown.model, shown.pooled, seed=1)
     return outcome.Found(joint, local, statistics, pooled)
 

@@ -70,8 +70,9 @@ def read_password(path: Path | None, *, prompt: str) -> str:
         if path
         else typer.prompt(prompt, hide_input=True, confirmation_prompt=True)
     )
-    if len(password) < 12:
-        raise DatasiteError(f"The password has {len(password)} characters; at least 12 are needed.")
+    size = len(password.encode())
+    if len(password) < 12 or size > 72:  # bcrypt reads no further
+        raise DatasiteError(f"The password has {size} bytes. Choose one of 12 characters to 72 bytes.")
     return str(password)
 
 
@@ -91,9 +92,8 @@ def init(
     from datasites.settings import create_directory
 
     password = read_password(password_file, prompt="") if password_file else secrets.token_urlsafe(15)
-    with err.status("Making the datasite (PySyft takes some seconds to start) ..."):
-        settings = create_directory(directory, name=name, host=host, port=port, owner_email=email)
-        Office.create(settings, owner_password=password)
+    settings = create_directory(directory, name=name, host=host, port=port, owner_email=email)
+    Office.create(settings, owner_password=password)
     out.print(f"Made {directory} for [b]{name}[/b], owner {email}.")
     if not password_file:
         out.print(f"Owner's password, shown only now: [b]{password}[/b]")

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from datasites.review import Review, overview
 from datasites.runner.pool import KINDS, JobPool
 from datasites.runs import Arrays, Runs
-from datasites.settings import Settings
-from policies.audit import AuditLog
+from datasites.settings import Settings, write_private
+from policies.audit import AuditLog, os_user
 from policies.code_requests import STATUS_TEXT, CodeRequestRecord, Party, RequestStatus
 from policies.errors import InvalidRequest
 from policies.ledger import Ledger
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PROTOCOL = 1
+OWNER_HASH = "owner.hash"
 
 
 class Office:
@@ -50,10 +51,13 @@ class Office:
 
     @classmethod
     def create(cls, settings: Settings, *, owner_password: str) -> None:
-        """Make ledger and PySyft's database in a new directory, with the owner's account."""
+        """Make the ledger in a new directory. The owner's account waits as a hash for PySyft's first start."""
+        import bcrypt
+
+        hashed = bcrypt.hashpw(owner_password.encode(), bcrypt.gensalt()).decode()
+        write_private(settings.directory / OWNER_HASH, hashed)
         with cls(settings, Ledger.create(settings.ledger_path), _pool(settings)) as office:
-            office._start_syft(owner_password)
-            office.audit.record("init", "init", settings.name)
+            office.audit.record(os_user(), "init", settings.name)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -84,14 +88,14 @@ class Office:
     def syft(self) -> SyftDatasite:
         """PySyft on this directory; started when first needed."""
         if self._syft is None:
-            self._start_syft("")
-        assert self._syft is not None
+            from datasites.syft_datasite import SyftDatasite
+
+            self._syft = SyftDatasite(self.settings, self)
+            waiting = self.settings.directory / OWNER_HASH
+            if waiting.exists():
+                self._syft.set_password_hash(self.settings.owner_email, waiting.read_text(encoding="utf-8"))
+                waiting.unlink()
         return self._syft
-
-    def _start_syft(self, owner_password: str) -> None:
-        from datasites.syft_datasite import SyftDatasite
-
-        self._syft = SyftDatasite(self.settings, self, owner_password=owner_password)
 
     def start_serving(self) -> dict[str, bool]:
         """Warm the parents, start PySyft, write the ledger's statuses into it; returns the protections that hold."""

@@ -241,13 +241,13 @@ class DatasiteService(AbstractService):
 class SyftDatasite:
     """A PySyft server on the datasite's directory, guarded. Identity, accounts, assets and requests live in it."""
 
-    def __init__(self, settings: Settings, office: Office, *, owner_password: str = "") -> None:
+    def __init__(self, settings: Settings, office: Office) -> None:
         os.umask(0o077)
         self.settings = settings
         logging.getLogger("syft").setLevel(logging.CRITICAL + 1)  # it logs the hash of its signing key as critical
         root_level = logging.getLogger().level
         with _silence():
-            self.server = _make_server(settings, owner_password)
+            self.server = _make_server(settings)
         logging.getLogger().setLevel(root_level)  # PySyft silences the whole process
         logging.getLogger("syft").setLevel(logging.ERROR)
         for path in settings.directory.glob("datasite.db*"):
@@ -326,6 +326,13 @@ class SyftDatasite:
         """Give an account a new password."""
         self._update_user(email, password=password)
 
+    def set_password_hash(self, email: str, hashed: str) -> None:
+        """Give an account the password of which `hashed` is the bcrypt hash."""
+        stash, key = self.server.services.user.stash, self.server.verify_key
+        user = stash.get_by_email(key, email).unwrap()
+        user.hashed_password, user.salt = hashed, hashed[:29]
+        stash.update(key, user, has_permission=True).unwrap()
+
     def _update_user(self, email: str, **changes: Any) -> None:
         try:
             user = self.server.services.user.stash.get_by_email(self.server.verify_key, email).unwrap()
@@ -382,13 +389,13 @@ class SyftDatasite:
         return AuthedServiceContext(server=self.server, credentials=self.server.verify_key, role=ServiceRole.ADMIN)
 
 
-def _make_server(settings: Settings, owner_password: str) -> Datasite:
+def _make_server(settings: Settings) -> Datasite:
     return Datasite(
         name=settings.name,
         id=UID(settings.secret("syft.id")),
         signing_key=SyftSigningKey.from_string(settings.secret("syft.key")),
         root_email=settings.owner_email,
-        root_password=owner_password or os.urandom(24).hex(),  # only read when the account is first made
+        root_password=os.urandom(24).hex(),  # read once, when the account is made; the owner's own replaces it
         db_config=SQLiteDBConfig(filename="datasite.db", path=str(settings.directory)),
         blob_storage_config=OnDiskBlobStorageConfig(
             client_config=OnDiskBlobStorageClientConfig(base_directory=settings.directory / "blobs")
