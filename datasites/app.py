@@ -1,5 +1,7 @@
 """The datasite's ASGI app: PySyft's API under `/api/v2`, health at `/healthz`, and nothing that is not listed here.
 
+Where a console is given, every other path is the console's, which has its own list of routes and its own rules.
+
 A request passes three plain layers before PySyft sees it: the list of routes, the bound on its body, and for logins a
 lock-out with back-off. Errors name no path, account or value.
 """
@@ -31,17 +33,25 @@ WRONG_LOGIN = "Wrong e-mail or password, or the account is closed."
 
 
 class Gate:
-    """Refuses routes that are not listed and bodies that are too large, before anything reads them."""
+    """Refuses routes that are not listed and bodies that are too large, before anything reads them.
 
-    def __init__(self, app: ASGIApp, largest_body: int) -> None:
+    Args:
+      console: answers whatever is neither PySyft's nor `/healthz`; None refuses all of it.
+    """
+
+    def __init__(self, app: ASGIApp, largest_body: int, console: ASGIApp | None = None) -> None:
         self.app = app
         self.largest_body = largest_body
+        self.console = console
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         path = scope["path"].rstrip("/") or "/"
+        if self.console is not None and path != "/healthz" and path.split("/")[1] != "api":
+            await self.console(scope, receive, send)
+            return
         if (scope["method"], path) not in ROUTES:
             await Response("Not found.\n", 404)(scope, receive, send)
             return
@@ -116,8 +126,14 @@ class LockOut:
             self._failures.pop(account, None)
 
 
-def make_app(settings: Settings, syft: SyftDatasite) -> ASGIApp:
-    """The app that `datasite serve` runs."""
+def make_app(
+    settings: Settings, syft: SyftDatasite, make_console: Callable[[LockOut], ASGIApp] | None = None
+) -> ASGIApp:
+    """The app that `datasite serve` runs.
+
+    Args:
+      make_console: makes the owner's console; it counts failed sign-ins with PySyft's, in one `LockOut`.
+    """
     app = FastAPI(title=settings.name, docs_url=None, redoc_url=None, openapi_url=None)
     lock_out = LockOut()
 
@@ -141,7 +157,8 @@ def make_app(settings: Settings, syft: SyftDatasite) -> ASGIApp:
     router = APIRouter()
     router.include_router(syft.routes())
     app.include_router(router, prefix="/api/v2")
-    return Gate(app, settings.largest_body_mib << 20)
+    console = make_console(lock_out) if make_console else None
+    return Gate(app, settings.largest_body_mib << 20, console)
 
 
 def _octets(content: bytes) -> Response:
