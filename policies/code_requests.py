@@ -22,6 +22,13 @@ class Party(StrEnum):
     DATASITE = "datasite"
 
 
+class Side(StrEnum):
+    """Whose vote it is where two people must agree: the owner's (console, command or PySyft), or the reviewer's."""
+
+    OWNER = "owner"
+    SECOND_REVIEWER = "second_reviewer"
+
+
 class RequestStatus(StrEnum):
     """Where a code request stands."""
 
@@ -217,6 +224,17 @@ class Comment:
     at: str
     actor: str
     text: str
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One side's approval of a plan, cast once and sealed until the request is decided."""
+
+    request: str
+    side: Side
+    actor: str
+    plan_digest: str
+    at: str
 
 
 @dataclass(frozen=True)

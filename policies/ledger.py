@@ -15,7 +15,7 @@ import sqlite3
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from policies.code_requests import (
     CLOSING,
@@ -25,11 +25,12 @@ from policies.code_requests import (
     RequestStatus,
     Run,
     RunStatus,
+    Side,
     check_transition,
 )
 from policies.entries import Amount, EntryKind, amount_of
 from policies.errors import InvalidRequest, WrongStatus
-from policies.registry import Head, find_request, find_run, sha256
+from policies.registry import Head, find_request, find_run, sha256, votes_of
 from policies.replay import replay
 from policies.runs import Runs, check_version
 from policies.store import canonical, iso
@@ -64,6 +65,7 @@ class Ledger(Runs):
         expires_at: datetime,
         researcher_epsilon: float | None = None,
         comment: str | None = None,
+        voters: tuple[Side, ...] = (),
     ) -> CodeRequestRecord:
         """`checked` to `approved`, with `rounds` times `charge` reserved in the same transaction.
 
@@ -72,10 +74,12 @@ class Ledger(Runs):
           charge: of one round, at the population's order.
           expires_at: from when on no run is admitted.
           researcher_epsilon: the policy's limit for researchers who have none of their own.
+          voters: the sides that must have voted for this plan; the entry names them and who they were.
 
         Raises:
           BudgetExceeded: what is left of the population's or the researcher's budget is too little; nothing changed.
-          WrongStatus: the request is not `checked`, its plan is another, or its dataset was retired.
+          WrongStatus: the request is not `checked`, its plan is another, a side has not voted, or its dataset was
+            retired.
         """
         once = amount_of(charge)
         if not 1 <= rounds <= 1000:
@@ -91,10 +95,11 @@ class Ledger(Runs):
             if found.plan_digest != plan_digest:
                 raise WrongStatus(f"The plan of request {request} is not the one that was shown. Look at it again.")
             check_version(db, found)
+            votes = _votes(db, found, voters)
             if comment:
                 self._comment(db, request, actor, comment)
             return self._reserve(
-                db, found, once, rounds, actor=actor, expires_at=iso(expires_at), limit=researcher_epsilon
+                db, found, once, rounds, actor=actor, expires_at=iso(expires_at), limit=researcher_epsilon, **votes
             )
 
     def transition(
@@ -173,7 +178,7 @@ class Ledger(Runs):
         with self.writing() as db:
             found = self._insert_request(db, record, RequestStatus.CHECKED, actor=actor)
             found = self._reserve(db, found, once, 1, actor=actor, expires_at=None, limit=None)
-            return self._start(db, self._admit(db, found, 1, "none"))
+            return self._start(db, self._admit(db, found, 1, sha256("")))
 
     def recover(self) -> Recovery:
         """Make a ledger true again after a crash; for the one process that serves it, before it admits anything.
@@ -223,6 +228,7 @@ class Ledger(Runs):
         actor: str,
         expires_at: str | None,
         limit: float | None,
+        **facts: Any,
     ) -> CodeRequestRecord:
         total = once * rounds
         population = self._population_of(db, found)
@@ -242,8 +248,21 @@ class Ledger(Runs):
             plan_digest=found.plan_digest,
             plan_sha256=sha256(found.plan_json or ""),
             expires_at=expires_at,
+            **facts,
         )
         charge_json = canonical(once.as_dict()).decode()
         return self._update_request(
             db, found, status=RequestStatus.APPROVED, rounds=rounds, charge_json=charge_json, expires_at=expires_at
         )
+
+
+def _votes(db: sqlite3.Connection, found: CodeRequestRecord, voters: tuple[Side, ...]) -> dict[str, Any]:
+    """The votes that an approval's entry names. Raises `WrongStatus` unless every side voted, each another person."""
+    if not voters:
+        return {}
+    votes = [each for each in votes_of(db, found.id) if each.side in voters and each.plan_digest == found.plan_digest]
+    missing = set(voters) - {each.side for each in votes}
+    if missing or len({each.actor for each in votes}) != len(voters):
+        who = " and the ".join(side.value.replace("_", " ") for side in sorted(missing)) or "other person"
+        raise WrongStatus(f"Request {found.id} waits for the vote of the {who}.")
+    return {"votes": [{"side": each.side.value, "actor": each.actor, "at": each.at} for each in votes]}

@@ -19,6 +19,8 @@ from policies.code_requests import (
     RequestStatus,
     Run,
     RunStatus,
+    Side,
+    Vote,
     check_transition,
 )
 from policies.entries import COLUMNS, Amount, Entry, EntryKind, entry_from
@@ -123,6 +125,39 @@ class Registry(Store):
             query = "SELECT request, at, actor, text FROM comments WHERE request = ? ORDER BY seq"
             return tuple(Comment(*row) for row in db.execute(query, (request,)))
 
+    # Votes
+
+    def vote(self, request: str, *, side: Side, actor: str, plan_digest: str) -> Vote:
+        """Keep one side's approval of a plan. A side votes once; voting again is answered with the vote that is kept.
+
+        Whoever shows votes shows a side its own alone until the request is decided: neither sees the other's first.
+
+        Raises:
+          WrongStatus: the request is not `checked`, its plan is another, or the same person voted for the other side.
+        """
+        with self.writing() as db:
+            found = find_request(db, request)
+            check_transition(found.status, RequestStatus.APPROVED, request=request, party=Party.OWNER)
+            if found.plan_digest != plan_digest:
+                raise WrongStatus(f"The plan of request {request} is not the one that was shown. Look at it again.")
+            kept = votes_of(db, request)
+            for each in kept:
+                if each.side is side:
+                    return each
+                if each.actor == actor:
+                    raise WrongStatus(f"{actor} has voted on request {request}. Another person must vote.")
+            vote = Vote(request, side, actor, plan_digest, self.now())
+            db.execute(
+                "INSERT INTO votes (request, side, actor, plan_digest, at) VALUES (?, ?, ?, ?, ?)",
+                (vote.request, vote.side.value, vote.actor, vote.plan_digest, vote.at),
+            )
+            return vote
+
+    def votes(self, request: str) -> tuple[Vote, ...]:
+        """Every vote on a request, oldest first; sealed ones too, so not for showing before it is decided."""
+        with self.reading() as db:
+            return votes_of(db, request)
+
     # Runs and releases
 
     def run(self, run: str) -> Run:
@@ -153,24 +188,49 @@ class Registry(Store):
             rows = db.execute(f"SELECT {columns} FROM releases {where} ORDER BY at, rowid", values)
             return tuple(dict(row) for row in rows)
 
+    def release_page(self, *, limit: int, offset: int = 0) -> tuple[int, tuple[dict[str, Any], ...]]:
+        """How many releases there are, and `limit` of them, newest first, each with its request's names."""
+        query = """SELECT releases.request, releases.round, releases.at, releases.digest,
+              length(releases.bytes) AS size,
+              requests.function, requests.researcher, requests.dataset, requests.population, requests.by_owner
+            FROM releases JOIN requests ON requests.id = releases.request
+            ORDER BY releases.rowid DESC LIMIT ? OFFSET ?"""
+        with self.reading() as db:
+            count = int(db.execute("SELECT count(*) FROM releases").fetchone()[0])
+            return count, tuple(dict(row) for row in db.execute(query, (limit, offset)))
+
+    def spending(self, population: str, *, after: int = 0) -> tuple[dict[str, Any], ...]:
+        """What runs with an entry above `after` spent, by day, dataset and researcher, oldest day first."""
+        query = """SELECT substr(entries.at, 1, 10) AS day, requests.dataset, requests.researcher,
+              sum(divergence_nano) AS divergence_nano, sum(pure_nano) AS pure_nano, sum(mixed) AS mixed,
+              sum(delta_atto) AS delta_atto, count(*) AS runs
+            FROM entries JOIN requests ON requests.id = entries.request
+            WHERE entries.population = ? AND entries.seq > ? AND kind IN ('settle', 'fail')
+            GROUP BY day, requests.dataset, requests.researcher ORDER BY day"""
+        with self.reading() as db:
+            return tuple(dict(row) for row in db.execute(query, (population, after)))
+
     # Entries
 
     def entries(
         self,
         *,
         after: int = 0,
+        before: int | None = None,
         limit: int | None = None,
         request: str | None = None,
         population: str | None = None,
         newest_first: bool = False,
     ) -> tuple[Entry, ...]:
-        """Entries with a number above `after`, at most `limit`, of a request or population where one is given."""
+        """Entries numbered above `after` and below `before`, at most `limit`, of a request or population if given."""
         conditions = {"request": request, "population": population}
         used = {name: value for name, value in conditions.items() if value is not None}
-        where = " AND ".join(["seq > :after", *(f"{name} = :{name}" for name in used)])
+        bounds = ["seq > :after"] if before is None else ["seq > :after", "seq < :before"]
+        where = " AND ".join([*bounds, *(f"{name} = :{name}" for name in used)])
         order = "DESC" if newest_first else "ASC"
         query = f"SELECT * FROM entries WHERE {where} ORDER BY seq {order} LIMIT :limit"
         values = {**used, "after": after, "limit": -1 if limit is None else limit}
+        values |= {} if before is None else {"before": before}
         with self.reading() as db:
             return tuple(entry_from(dict(row)) for row in db.execute(query, values))
 
@@ -370,6 +430,12 @@ def find_request(db: sqlite3.Connection, request: str) -> CodeRequestRecord:
     if row is None:
         raise InvalidRequest(f"There is no request {request} here.")
     return _request(row)
+
+
+def votes_of(db: sqlite3.Connection, request: str) -> tuple[Vote, ...]:
+    """Votes on a request, oldest first."""
+    query = "SELECT request, side, actor, plan_digest, at FROM votes WHERE request = ? ORDER BY seq"
+    return tuple(Vote(row[0], Side(row[1]), *row[2:]) for row in db.execute(query, (request,)))
 
 
 def find_run(db: sqlite3.Connection, run: str) -> Run:

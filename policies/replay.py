@@ -67,6 +67,7 @@ class _State:
     requests: dict[str, _Request] = field(default_factory=dict)
     runs: dict[str, _Run] = field(default_factory=dict)
     releases: dict[str, tuple[str, str]] = field(default_factory=dict)
+    votes: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
 
 
 def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Head:
@@ -167,6 +168,8 @@ def _reserve(state: _State, entry: Entry) -> None:
     request.status, request.once, request.rounds = RequestStatus.APPROVED, once, facts["rounds"]
     request.plan_digest, request.plan_sha256 = facts["plan_digest"], facts["plan_sha256"]
     request.expires_at = facts["expires_at"]
+    for each in facts.get("votes", ()):
+        state.votes[entry.request or "", each["side"]] = each["actor"], facts["plan_digest"], each["at"]
     _add(state, entry, request, reserved=entry.amount)
     name = entry.population or ""
     used, limits = state.spent[name, ""] + state.reserved[name, ""], state.populations[name]
@@ -262,6 +265,7 @@ def _compare(db: sqlite3.Connection, state: _State) -> None:
     _same("dataset", _datasets_in(db), state.datasets)
     _same("request", _requests_in(db), {key: vars(each) for key, each in state.requests.items()})
     _same("run", _runs_in(db), {key: vars(each) for key, each in state.runs.items()})
+    _same("vote", {key: each for key, each in _votes_in(db).items() if key in state.votes}, state.votes)
     _same("release", _releases_in(db), {key: (each, state.runs[key].round) for key, each in state.releases.items()})
 
 
@@ -314,6 +318,11 @@ def _requests_in(db: sqlite3.Connection) -> dict[str, Any]:
 def _runs_in(db: sqlite3.Connection) -> dict[str, Any]:
     columns = ("request", "round", "weights_digest", "status")
     return {row["id"]: {name: row[name] for name in columns} for row in db.execute("SELECT * FROM runs")}
+
+
+def _votes_in(db: sqlite3.Connection) -> dict[tuple[str, str], Any]:
+    query = "SELECT request, side, actor, plan_digest, at FROM votes"
+    return {(row["request"], row["side"]): (row["actor"], row["plan_digest"], row["at"]) for row in db.execute(query)}
 
 
 def _releases_in(db: sqlite3.Connection) -> dict[str, Any]:

@@ -36,6 +36,11 @@ max_parameters = 1000000       # largest model, in numbers
 min_patients = 50              # smallest dataset, in patients as published, of which anything is released
 allowed_mechanisms = ["dp_sgd", "evaluation", "statistics"]
 approval_days = 30             # days after which an approval expires
+typed_confirmation_epsilon = 1.0   # above this ε of a request, whoever approves types its name; 100 never asks
+
+# Above this ε of a request two people must agree: the owner, and a second reviewer with an account of the console
+# (`datasite console-users add`). Neither sees the other's vote first. Take the hash away to use it.
+# second_reviewer_epsilon = 2.0
 
 # Largest ε of one researcher's releases together, per population. It is policy and no protection, since researchers may
 # work together: take the hash away to use it.
@@ -62,12 +67,14 @@ class Rules:
     min_patients: int = 50
     allowed_mechanisms: tuple[str, ...] = MECHANISMS
     approval_days: int = 30
+    typed_confirmation_epsilon: float = 1.0
+    second_reviewer_epsilon: float | None = None
     researcher_epsilon: float | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high, kind) in _RANGES.items():
             value = getattr(self, name)
-            if value is None and name == "researcher_epsilon":
+            if value is None and name in _OPTIONAL:
                 continue
             if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
                 what = "whole number" if kind is int else "number"
@@ -103,8 +110,11 @@ _RANGES: dict[str, tuple[float, float, Any]] = {
     "max_parameters": (1, 5_000_000, int),
     "min_patients": (1, 1_000_000_000, int),
     "approval_days": (1, 3650, int),
+    "typed_confirmation_epsilon": (0, 100, _NUMBER),
+    "second_reviewer_epsilon": (0, 100, _NUMBER),
     "researcher_epsilon": (0, 100, _NUMBER),
 }
+_OPTIONAL = ("researcher_epsilon", "second_reviewer_epsilon")
 
 
 @dataclass(frozen=True)

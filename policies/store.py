@@ -27,12 +27,17 @@ from typing import Any, Self
 
 from policies.errors import DatasiteError, LedgerDamaged, Unavailable, WrongStatus
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 _AMOUNTS = """
   {0}divergence_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}divergence_nano >= 0),
   {0}pure_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}pure_nano >= 0),
   {0}mixed INTEGER NOT NULL DEFAULT 0 CHECK ({0}mixed >= 0),
   {0}delta_atto INTEGER NOT NULL DEFAULT 0 CHECK ({0}delta_atto >= 0)"""
+
+# Sealed until a request is decided, and so not in the chain, whose length anybody may see; approval's entry names them.
+_VOTES = """CREATE TABLE votes (
+      seq INTEGER PRIMARY KEY, request TEXT NOT NULL REFERENCES requests, side TEXT NOT NULL, actor TEXT NOT NULL,
+      plan_digest TEXT NOT NULL, at TEXT NOT NULL, UNIQUE (request, side)) STRICT"""
 
 TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
@@ -75,6 +80,7 @@ TABLES = (
       seq INTEGER PRIMARY KEY, request TEXT NOT NULL REFERENCES requests, at TEXT NOT NULL, actor TEXT NOT NULL,
       text TEXT NOT NULL) STRICT""",
     "CREATE INDEX comments_by_request ON comments (request)",
+    _VOTES,
     f"""CREATE TABLE entries (
       seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, population TEXT,
       request TEXT, run TEXT, {_AMOUNTS.format("")}, details TEXT NOT NULL, prev TEXT NOT NULL,
@@ -90,10 +96,13 @@ TABLES = (
     *(
         f"""CREATE TRIGGER {table}_not_{verb.lower()}d BEFORE {verb} ON {table}
           BEGIN SELECT RAISE(ABORT, '{table} can only be appended to'); END"""
-        for table in ("entries", "audit", "releases", "comments")
+        for table in ("entries", "audit", "releases", "comments", "votes")
         for verb in ("UPDATE", "DELETE")
     ),
 )
+
+# What makes a file of an older version one of this version: from each to the next.
+UPGRADES = {"1": tuple(each for each in TABLES if " votes" in each)}
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -158,9 +167,11 @@ class Store:
             if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
                 raise LedgerDamaged(f"{self.path} is not a ledger, or its creation was interrupted. Create it again.")
             version = db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
-            if version is None or version[0] != SCHEMA_VERSION:
-                found = version and version[0]
-                raise LedgerDamaged(f"{self.path} has schema version {found!r}; this software reads {SCHEMA_VERSION}.")
+        if version is not None and version[0] in UPGRADES:
+            version = (self._upgrade(),)
+        if version is None or version[0] != SCHEMA_VERSION:
+            found = version and version[0]
+            raise LedgerDamaged(f"{self.path} has schema version {found!r}; this software reads {SCHEMA_VERSION}.")
 
     @classmethod
     def create(cls, path: str | Path, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
@@ -261,6 +272,16 @@ class Store:
                 self._connection().backup(copy)
             finally:
                 copy.close()
+
+    def _upgrade(self) -> str:
+        """Bring the file to this version in one transaction; the version that it then has."""
+        with self.writing() as db:
+            query = "SELECT value FROM meta WHERE name = 'schema_version'"
+            while (version := str(db.execute(query).fetchone()[0])) in UPGRADES:  # another process may have done it
+                for statement in UPGRADES[version]:
+                    db.execute(statement)
+                db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (str(int(version) + 1),))
+            return version
 
     def _begin_process(self) -> None:
         self._pid = os.getpid()

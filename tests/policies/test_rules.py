@@ -38,7 +38,12 @@ def test_the_commented_rule_can_be_taken_into_use() -> None:
 
 
 def test_every_rule_is_used_somewhere() -> None:
-    elsewhere = {"approval_days", "researcher_epsilon"}  # by approval and by the ledger
+    elsewhere = {  # by approval and by the ledger
+        "approval_days",
+        "researcher_epsilon",
+        "typed_confirmation_epsilon",
+        "second_reviewer_epsilon",
+    }
     source = Path(module.__file__).read_text(encoding="utf-8")
     for each in dataclasses.fields(Rules):
         assert each.name in elsewhere or f"rules.{each.name}" in source
