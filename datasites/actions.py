@@ -5,6 +5,8 @@ Each takes the office, who acts, and plain arguments, and answers plain data. Ea
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import secrets
 from collections.abc import Callable
@@ -19,10 +21,9 @@ from policies import accountant
 from policies.budget import PrivacyBudget
 from policies.code_requests import DatasetRecord, RequestStatus
 from policies.entries import NANO, Entry
-from policies.errors import DataRefused, DatasiteError, InvalidRequest, Unavailable
+from policies.errors import DataRefused, DatasiteError, InvalidRequest
 from policies.mechanisms import Query, Statistics, as_dict
-from policies.plans import canonical, plan_from
-from policies.releases import digest, from_bytes
+from policies.plans import Plan, Published, canonical, plan_from
 from policies.schemas import Schema
 
 if TYPE_CHECKING:
@@ -82,11 +83,14 @@ def publish(
         size_kind="declared" if patients else "dp-count",
     )
     record = office.ledger.stage_dataset(record)
-    asset = office.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
-    if count_epsilon is not None:
-        record = _with_count(office, record, declared, matrix, count_epsilon, actor)
-    record = _replace(record, assets_json=json.dumps({"records": asset}))
-    office.ledger.publish_dataset(record, actor=actor)
+    try:
+        asset = office.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
+        if count_epsilon is not None:
+            record = _with_count(office, record, declared, matrix, count_epsilon, actor)
+        record = dataclasses.replace(record, assets_json=json.dumps({"records": asset}))
+        office.ledger.publish_dataset(record, actor=actor)
+    finally:
+        office.forget_tables()  # of the version before this one, or of this one where it failed
     office.audit.record(actor, "publish", declared.name, version=version, size_kind=record.size_kind)
     return {
         "name": record.name,
@@ -123,33 +127,33 @@ def _ensure_population(office: Office, name: str, budget: PrivacyBudget, actor: 
 def _with_count(
     office: Office, record: DatasetRecord, schema: Schema, matrix: Any, epsilon: float, actor: str
 ) -> DatasetRecord:
-    """The record with its DP count: reserve, run in the runner, settle, like any release."""
-
+    """The record with its DP count: reserve, run in the runner, settle, certify, like any release."""
     from datasites.runs import sealed
 
     mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
-    balance = office.ledger.balance(record.population)
-    charge = accountant.charge_for(mechanism, balance.order)
+    plan = Plan(
+        function="published_patients",
+        mechanism=mechanism,
+        model=None,
+        graph=None,
+        source_sha256=hashlib.sha256(b"").hexdigest(),
+        dataset=record.name,
+        version=record.version,
+        declared=mechanism,
+    )
+    charge = accountant.charge_for(mechanism, office.ledger.balance(record.population).order)
     run = office.ledger.charge_now(
-        record.population, charge, dataset=record.name, version=record.version, actor=actor, what="patients, DP count"
+        record.population, charge, dataset=record.name, version=record.version, actor=actor, what=plan.function
     )
     job = {"job": "statistics", "mechanism": as_dict(mechanism), "schema": schema.as_dict()}
     try:
         answer = office.pool.run("runner", job, seconds=300, memory=8 << 30, rows=sealed(matrix))
-        if not answer.done:
-            raise Unavailable(f"The runner failed:\n{answer.message.get('output', '')}")
+        published = Published(record.name, record.version, record.population, schema, 0, "dp-count")
+        tensors = office.runs.settle(run, plan, published, actor, answer)
     except DatasiteError as error:
         office.ledger.fail_run(run.id, str(error))
         raise
-    tensors = from_bytes(answer.payload)
-    office.ledger.settle_run(run.id, answer.payload, digest(tensors), "")
-    return _replace(record, patients=max(1, round(float(tensors["count"][0]))))
-
-
-def _replace(record: DatasetRecord, **changes: Any) -> DatasetRecord:
-    import dataclasses
-
-    return dataclasses.replace(record, **changes)
+    return dataclasses.replace(record, patients=max(1, round(float(tensors["count"][0]))))
 
 
 def datasets(office: Office, actor: str) -> dict[str, Any]:
@@ -165,6 +169,7 @@ def datasets(office: Office, actor: str) -> dict[str, Any]:
 def retire(office: Office, actor: str, *, name: str) -> None:
     """Take a dataset back; its population's ledger keeps every charge."""
     office.ledger.retire_dataset(office.ledger.dataset(name=name).version, actor=actor)
+    office.forget_tables()
     office.audit.record(actor, "retire", name)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cryptography.hazmat.primitives import serialization
 
-from datasites.review import Review, overview
+from datasites.review import Review, overview, published_from
 from datasites.runner.pool import KINDS, JobPool
 from datasites.runs import Arrays, Runs
 from datasites.settings import Settings, write_private
@@ -106,10 +106,16 @@ class Office:
         protections = self.pool.protections()
         self.review.check_submitted()
         known = {each.id: each for each in self.ledger.list()}
+        self.forget_tables()
         known_to_syft.forget_requests(keep=set(known))
         for record in known.values():
             self._project(record)
         return protections
+
+    def forget_tables(self) -> None:
+        """Delete from PySyft the private tensors of versions that are not published (any more)."""
+        published = {asset for each in self.ledger.datasets() for asset in json.loads(each.assets_json).values()}
+        self.syft.forget_datasets(keep=published)
 
     def act(self, action: str, actor: str, arguments: dict[str, Any]) -> Any:
         """Run an owner's action by name and record it. Raises `InvalidRequest` where there is none of that name."""
@@ -126,8 +132,9 @@ class Office:
         """Name, public key, datasets with schemas and public sizes, and budgets left."""
         limit = self.settings.rules().researcher_epsilon
         datasets, budgets = [], {}
+        sizes = self._size_certificates()
         for record in self.ledger.datasets():
-            published = self.review.published(version=record.version)
+            published = published_from(record)
             datasets.append(
                 {
                     "name": published.name,
@@ -138,6 +145,7 @@ class Office:
                     "size_kind": published.size_kind,
                     "training_patients": published.training_patients,
                     "asset": json.loads(record.assets_json)["records"],
+                    "size_certificate": sizes.get(record.version),
                 }
             )
             own = self.ledger.researcher_balance(published.population, researcher, limit=limit)
@@ -151,6 +159,13 @@ class Office:
             "public_key": self.public_key(),
             "datasets": datasets,
             "budgets": budgets,
+        }
+
+    def _size_certificates(self) -> dict[str, str]:
+        """The certificate of each version's DP count of patients, by version."""
+        counts = {each.id: each.version for each in self.ledger.list(by_owner=True)}
+        return {
+            counts[each["request"]]: each["certificate"] for each in self.ledger.releases() if each["request"] in counts
         }
 
     def quote(self, researcher: str, source: str, dataset: str) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class Runs:
                 published = published_from(self.ledger.dataset(version=record.version))
                 answer = self._run(record, plan, published, weights, before_rows, run)
             self._wait_for_the_grid(begin)
-            self._settle(record, plan, published, run, answer)
+            self.settle(run, plan, published, record.researcher, answer)
         except Exception as error:
             logger.warning("Run %s of request %s ended: %s", run.id[:8], record.id[:8], type(error).__name__)
             self._end(run, started, error)
@@ -208,7 +208,13 @@ class Runs:
             elapsed = time.monotonic() - begin
             time.sleep(math.ceil(elapsed / grid) * grid - elapsed)
 
-    def _settle(self, record: CodeRequestRecord, plan: Plan, published: Published, run: Run, answer: Answer) -> None:
+    def settle(self, run: Run, plan: Plan, published: Published, researcher: str, answer: Answer) -> Arrays:
+        """Check what a job answered, sign its certificate and settle its run; the tensors are then a release.
+
+        Raises:
+          Unavailable: the job failed.
+          WeightsRefused: its tensors are not those of the plan.
+        """
         if not answer.done:
             raise Unavailable(f"The runner failed:\n{answer.message.get('output', '')}")
         tensors = from_bytes(answer.payload)
@@ -222,8 +228,8 @@ class Runs:
                     plan=plan,
                     published=published,
                     datasite=self.settings.name,
-                    request=record.id,
-                    researcher=record.researcher,
+                    request=run.request,
+                    researcher=researcher,
                     round_number=run.round,
                     tensors=release_shapes(plan, published.schema),
                     release_digest=release_digest,
@@ -240,6 +246,7 @@ class Runs:
             )
 
         self.ledger.settle_run(run.id, answer.payload, release_digest, certify)
+        return tensors
 
     def _end(self, run: Run, started: bool, error: Exception) -> None:
         reason = str(error) if isinstance(error, DatasiteError) else f"{type(error).__name__}: {error}"
