@@ -20,7 +20,7 @@ from typing import Any
 from datasites.runner.pool import JobPool
 from datasites.settings import Settings
 from policies import accountant, risk
-from policies.code_requests import STATUS_TEXT, CodeRequestRecord, DatasetRecord, RequestStatus
+from policies.code_requests import STATUS_TEXT, CodeRequestRecord, DatasetRecord, RequestStatus, Side
 from policies.entries import NANO, Balance, nano_down
 from policies.errors import (
     GraphRefused,
@@ -140,7 +140,7 @@ class Review:
 
     def checks(self, plan: Plan, published: Published, researcher: str) -> list[dict[str, Any]]:
         """Every check of a plan with its result, in a form to which later checks add themselves."""
-        standalone = accountant.epsilon_of(plan.mechanism, self.ledger.balance(published.population).budget.delta)
+        standalone = self._epsilon(plan, published)
         results = outcomes(self.settings.rules(), plan, published, standalone, researcher)
         return [
             {
@@ -248,8 +248,12 @@ class Review:
             raise InvalidRequest(f"{prefix!r} names {what}. `datasite requests` lists them.")
         return found[0]
 
-    def approve(self, record: CodeRequestRecord, *, actor: str, plan_digest: str | None = None) -> CodeRequestRecord:
+    def approve(
+        self, record: CodeRequestRecord, *, actor: str, plan_digest: str | None = None, side: Side = Side.OWNER
+    ) -> CodeRequestRecord:
         """Approve a checked request: every check again, then the whole cost is reserved in the same transaction.
+
+        Where two people must agree, this is the vote of `side`; the request stays `checked` until both have voted.
 
         Raises:
           WrongStatus: it is not waiting, or `plan_digest` is not the one that was read.
@@ -266,6 +270,13 @@ class Review:
                 raise RuleBroken(f"{check['title']}: {check['message']}")
         rules = self.settings.rules()
         balance = self.ledger.balance(published.population)
+        voters = self.voters(plan, published)
+        if voters:
+            self.ledger.vote(record.id, side=side, actor=actor, plan_digest=str(record.plan_digest))
+            if {each.side for each in self.ledger.votes(record.id)} < set(voters):
+                return self.ledger.get(record.id)
+        elif side is not Side.OWNER:
+            raise WrongStatus(f"The owner alone decides on request {record.id[:8]}: its ε needs no second reviewer.")
         return self.ledger.approve(
             record.id,
             actor=actor,
@@ -274,10 +285,34 @@ class Review:
             rounds=plan.rounds,
             expires_at=datetime.now(UTC) + timedelta(days=rules.approval_days),
             researcher_epsilon=rules.researcher_epsilon,
+            voters=voters,
         )
 
-    def show(self, record: CodeRequestRecord) -> dict[str, Any]:
-        """Everything that a decision needs, as plain data."""
+    def voters(self, plan: Plan, published: Published) -> tuple[Side, ...]:
+        """Whose votes an approval needs, where it needs two; else none: the owner's alone decides."""
+        bound = self.settings.rules().second_reviewer_epsilon
+        return tuple(Side) if bound is not None and self._epsilon(plan, published) > bound else ()
+
+    def needs_typing(self, plan: Plan, published: Published) -> bool:
+        """Whether whoever approves in the console or on the command line types the request's name."""
+        return self._epsilon(plan, published) > self.settings.rules().typed_confirmation_epsilon
+
+    def _epsilon(self, plan: Plan, published: Published) -> float:
+        return accountant.epsilon_of(plan.mechanism, self.ledger.balance(published.population).budget.delta)
+
+    def decision(self, record: CodeRequestRecord, plan: Plan | None, published: Published, side: Side) -> dict[str, Any]:
+        """Who must agree, what `side` has to do, and the votes: before the decision its own alone."""
+        votes = self.ledger.votes(record.id)
+        open_still = record.status is RequestStatus.CHECKED
+        return {
+            "voters": [each.value for each in self.voters(plan, published)] if plan and open_still else [],
+            "typed": self.needs_typing(plan, published) if plan else False,
+            "voted": any(each.side is side for each in votes),
+            "votes": [asdict(each) for each in votes if not open_still or each.side is side],
+        }
+
+    def show(self, record: CodeRequestRecord, side: Side = Side.OWNER) -> dict[str, Any]:
+        """Everything that a decision needs, as plain data, for whoever decides as `side`."""
         plan = plan_from(json.loads(record.plan_json)) if record.plan_json else None
         published = self.published(version=record.version)
         balance = self.ledger.balance(published.population)
@@ -292,6 +327,8 @@ class Review:
             "summary": summary(plan, published) if plan else [],
             "risk": risk.risk_sentences(cost["epsilon"], cost["delta"], total=balance.budget) if cost else [],
             "cost": cost,
+            "budgets": self._budgets(record, plan, published) if plan else [],
+            "decision": self.decision(record, plan, published, side),
             "checks": self.checks(plan, published, record.researcher) if plan else [],
             "findings": json.loads(record.findings_json),
             "difference": self._difference(record),
@@ -301,6 +338,26 @@ class Review:
                 for run in self.ledger.runs(record.id)
             ],
         }
+
+    def _budgets(self, record: CodeRequestRecord, plan: Plan, published: Published) -> list[dict[str, Any]]:
+        """The population's and the researcher's ε, spent, reserved and after this request."""
+        limit = self.settings.rules().researcher_epsilon
+        whole = self.ledger.balance(published.population)
+        own = self.ledger.researcher_balance(published.population, record.researcher, limit=limit)
+        charge = accountant.charge_for(plan.mechanism, whole.order)
+        rows = []
+        for whose, name, balance in (("population", published.population, whole), ("researcher", record.researcher, own)):
+            rows.append(
+                {
+                    "whose": whose,
+                    "name": name,
+                    "epsilon": balance.budget.epsilon,
+                    "spent": balance.epsilon_spent,
+                    "reserved": balance.epsilon_reserved,
+                    **before_and_after(balance, charge, plan.rounds),
+                }
+            )
+        return rows
 
     def _difference(self, record: CodeRequestRecord) -> list[str]:
         earlier = [
@@ -399,7 +456,8 @@ def check_outputs(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -
         )
     if numbers != wanted:
         raise GraphRefused(
-            f"The model answers {numbers} number(s) for a record; {mechanism.loss} wants {wanted}. Change its last layer."
+            f"The model answers {numbers} number(s) for a record; {mechanism.loss} wants {wanted}."
+            " Change the last layer."
         )
 
 

@@ -132,7 +132,7 @@ class Query:
 class Statistics:
     """Statistics with pure ε in all, shared equally by the queries; Laplace noise only.
 
-    Each patient gives at most `records_per_patient` records, drawn uniformly. A statistic's ε is `epsilon / len(queries)`.
+    Each patient gives at most `records_per_patient` records, drawn uniformly. Each query gets an equal part of ε.
 
     Args:
       queries: 1 to 32 of them, no two alike.

@@ -25,7 +25,8 @@ color:var(--accent);font-size:.85rem}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:0 36px}
 ul{margin:.3em 0;padding-left:1.2em}li{margin:.25em 0}
 .wide{overflow-x:auto}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:0 24px}.pair section{min-width:0}.pair section:only-child{grid-column:1/-1}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:0 24px}
+.pair section{min-width:0}.pair section:only-child{grid-column:1/-1}
 .pair svg text{font-size:16px}
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.93rem}
 th,td{padding:9px 12px 9px 0;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top}
