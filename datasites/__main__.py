@@ -233,8 +233,10 @@ def approve(directory: Directory, request: RequestId, yes: Yes = False) -> None:
     if not yes:
         display.request(out, seen)
         typer.confirm(f"Approve {request} at ε = {seen['cost']['epsilon']:.2f}?", abort=True)
-    act(directory, "approve", request=request, plan_digest=seen["plan_digest"])
-    out.print(f"Approved {request}.")
+    typed = seen["function"]
+    if not yes and seen["decision"]["typed"]:
+        typed = typer.prompt(f"Its ε is large. Type its name, {seen['function']}, to approve it")
+    out.print(act(directory, "approve", request=request, plan_digest=seen["plan_digest"], typed=typed))
 
 
 @app.command()

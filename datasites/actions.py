@@ -14,14 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasites import oversight
 from datasites.office import balance_dict
 from datasites.review import overview
 from datasites.settings import new_signing_key, write_private
 from policies import accountant
 from policies.budget import PrivacyBudget
-from policies.code_requests import DatasetRecord, RequestStatus
+from policies.code_requests import DatasetRecord, RequestStatus, Side
 from policies.entries import NANO, Entry
-from policies.errors import DataRefused, DatasiteError, InvalidRequest
+from policies.errors import DataRefused, DatasiteError, InvalidRequest, RuleBroken, WrongStatus
 from policies.mechanisms import Query, Statistics, as_dict
 from policies.plans import Plan, Published, canonical, plan_from
 from policies.schemas import Schema
@@ -212,6 +213,7 @@ def enable_researcher(office: Office, actor: str, *, email: str) -> None:
 def set_password(office: Office, actor: str, *, email: str, password: str) -> None:
     """A new password for an account, the owner's by default."""
     office.syft.set_password(email or office.settings.owner_email, password)
+    office.accounts.end_all(email or office.settings.owner_email)
     office.audit.record(actor, "set password", email or office.settings.owner_email)
 
 
@@ -226,24 +228,55 @@ def requests(office: Office, actor: str, *, status: str | None = None) -> list[d
     return [overview(each, plan_from(json.loads(each.plan_json)) if each.plan_json else None) for each in found]
 
 
+class SecondReviewer(str):
+    """Who acts as second reviewer: made by the console, of a session. Every other name is on the owner's side."""
+
+
+def side_of(actor: str) -> Side:
+    """Whose vote `actor` casts. What comes by the control socket is a plain string, and so the owner's."""
+    return Side.SECOND_REVIEWER if isinstance(actor, SecondReviewer) else Side.OWNER
+
+
 def show(office: Office, actor: str, *, request: str) -> dict[str, Any]:
     """Everything that a decision on one request needs."""
-    return office.review.show(office.review.find(request))
+    return office.review.show(office.review.find(request), side_of(actor))
 
 
-def approve(office: Office, actor: str, *, request: str, plan_digest: str) -> None:
-    """Approve the plan that was read."""
-    office.approve_code(office.review.find(request).id, actor, plan_digest)
+def approve(office: Office, actor: str, *, request: str, plan_digest: str, typed: str = "") -> str:
+    """Approve the plan that was read, or vote for it where two people must agree; what was done, in a sentence.
+
+    Args:
+      typed: the request's name as the owner typed it; needed above the policy's `typed_confirmation_epsilon`.
+
+    Raises:
+      RuleBroken: `typed` is needed and is not the name.
+    """
+    record = office.review.find(request)
+    if record.plan_json and record.status is RequestStatus.CHECKED and typed.strip() != record.function:
+        plan, published = plan_from(json.loads(record.plan_json)), office.review.published(version=record.version)
+        if office.review.needs_typing(plan, published):
+            raise RuleBroken(f"Type the name of the request, {record.function}, to approve it: its ε is large.")
+    return office.approve_code(record.id, str(actor), plan_digest, side_of(actor))
 
 
 def deny(office: Office, actor: str, *, request: str, reason: str) -> None:
     """Deny with a reason."""
-    office.decide(office.review.find(request).id, RequestStatus.DENIED, actor, reason)
+    office.decide(_may_decide(office, actor, request), RequestStatus.DENIED, str(actor), reason)
 
 
 def ask_changes(office: Office, actor: str, *, request: str, comment: str) -> None:
     """Ask for changes with a comment."""
-    office.decide(office.review.find(request).id, RequestStatus.CHANGES_REQUESTED, actor, comment)
+    office.decide(_may_decide(office, actor, request), RequestStatus.CHANGES_REQUESTED, str(actor), comment)
+
+
+def _may_decide(office: Office, actor: str, request: str) -> str:
+    """The request's id. Raises `WrongStatus` where a second reviewer has no say: no second vote is needed."""
+    record = office.review.find(request)
+    if side_of(actor) is Side.SECOND_REVIEWER:
+        plan = plan_from(json.loads(record.plan_json)) if record.plan_json else None
+        if plan is None or not office.review.voters(plan, office.review.published(version=record.version)):
+            raise WrongStatus(f"The owner alone decides on request {record.id[:8]}: it needs no second reviewer.")
+    return record.id
 
 
 def revoke(office: Office, actor: str, *, request: str, reason: str) -> None:
@@ -302,12 +335,13 @@ def ledger(office: Office, actor: str, *, entries: int = SHOWN_ENTRIES) -> dict[
     head = office.ledger.head()
     return {
         "balances": [balance_dict(office.ledger, name) for name in office.ledger.populations()],
-        "entries": [_entry(each) for each in newest],
+        "entries": [entry_as_dict(each) for each in newest],
         "head": f"{head.seq} {head.hash}",
     }
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def entry_as_dict(entry: Entry) -> dict[str, Any]:
+    """An entry as plain data, its amount as divergence."""
     return {
         "seq": entry.seq,
         "at": entry.at,
@@ -385,4 +419,4 @@ ACTIONS: dict[str, Callable[..., Any]] = {
         rotate_key,
         isolation,
     )
-}
+} | oversight.ACTIONS

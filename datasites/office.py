@@ -7,6 +7,7 @@ takes seconds to start and is made when first needed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import threading
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cryptography.hazmat.primitives import serialization
 
+from datasites.console.accounts import Accounts
 from datasites.review import Review, overview, published_from
 from datasites.runner.pool import KINDS, JobPool
 from datasites.runs import Arrays, Runs
 from datasites.settings import Settings, write_private
 from policies.audit import AuditLog, os_user
-from policies.code_requests import STATUS_TEXT, CodeRequestRecord, Party, RequestStatus
+from policies.code_requests import STATUS_TEXT, CodeRequestRecord, Party, RequestStatus, Side
 from policies.errors import InvalidRequest
 from policies.ledger import Ledger
 from policies.plans import plan_from
@@ -83,6 +85,15 @@ class Office:
         """End every job and let go of the files."""
         self.pool.stop()
         self.ledger.close()
+
+    @functools.cached_property
+    def accounts(self) -> Accounts:
+        """Accounts and sessions of the console."""
+        return Accounts(
+            self.settings.directory / "console.db",
+            self.settings.owner_email,
+            idle_seconds=60 * self.settings.console_idle_minutes,
+        )
 
     @property
     def syft(self) -> SyftDatasite:
@@ -228,11 +239,22 @@ class Office:
 
     # -- decisions, also of a stock PySyft owner -----------------------------------------------------------------------
 
-    def approve_code(self, code: str, actor: str, plan_digest: str | None = None) -> None:
-        """Approve: every check, the whole cost reserved, then PySyft's status follows."""
-        record = self.review.approve(self.ledger.get(code), actor=actor, plan_digest=plan_digest)
-        self.audit.record(actor, "approve", record.id, plan_digest=record.plan_digest)
+    def approve_code(self, code: str, actor: str, plan_digest: str | None = None, side: Side = Side.OWNER) -> str:
+        """Approve: every check, the whole cost reserved, then PySyft's status follows. What was done, in a sentence.
+
+        Where two people must agree and one has yet to vote, this is a vote; it is logged once both have voted.
+        """
+        record = self.review.approve(self.ledger.get(code), actor=actor, plan_digest=plan_digest, side=side)
+        if record.status is RequestStatus.CHECKED:
+            return "Your vote is kept, sealed. Nothing is approved until the other person has voted as well."
+        self.audit.record(actor, "approve", record.id, plan_digest=record.plan_digest, **self._opened_votes(record.id))
         self._project(record)
+        return "Approved; the whole cost is reserved in the ledger."
+
+    def _opened_votes(self, request: str) -> dict[str, Any]:
+        """The votes on a request that is decided, for the log."""
+        votes = [{"who": each.actor, "side": each.side.value, "at": each.at} for each in self.ledger.votes(request)]
+        return {"votes": votes} if votes else {}
 
     def deny_code(self, code: str, actor: str, reason: str) -> None:
         """Deny a waiting request, or revoke an approved one."""
@@ -243,7 +265,7 @@ class Office:
     def decide(self, code: str, to: RequestStatus, actor: str, comment: str) -> None:
         """Deny, ask for changes or revoke, with a comment that the researcher reads."""
         record = self.ledger.transition(code, to, actor=actor, comment=comment, party=Party.OWNER)
-        self.audit.record(actor, to.value, record.id)
+        self.audit.record(actor, to.value, record.id, **self._opened_votes(record.id))
         self._project(record)
 
     def _project(self, record: CodeRequestRecord) -> None:

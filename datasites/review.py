@@ -300,7 +300,9 @@ class Review:
     def _epsilon(self, plan: Plan, published: Published) -> float:
         return accountant.epsilon_of(plan.mechanism, self.ledger.balance(published.population).budget.delta)
 
-    def decision(self, record: CodeRequestRecord, plan: Plan | None, published: Published, side: Side) -> dict[str, Any]:
+    def decision(
+        self, record: CodeRequestRecord, plan: Plan | None, published: Published, side: Side
+    ) -> dict[str, Any]:
         """Who must agree, what `side` has to do, and the votes: before the decision its own alone."""
         votes = self.ledger.votes(record.id)
         open_still = record.status is RequestStatus.CHECKED
@@ -346,7 +348,10 @@ class Review:
         own = self.ledger.researcher_balance(published.population, record.researcher, limit=limit)
         charge = accountant.charge_for(plan.mechanism, whole.order)
         rows = []
-        for whose, name, balance in (("population", published.population, whole), ("researcher", record.researcher, own)):
+        for whose, name, balance in (
+            ("population", published.population, whole),
+            ("researcher", record.researcher, own),
+        ):
             rows.append(
                 {
                     "whose": whose,

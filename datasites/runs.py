@@ -60,6 +60,7 @@ class Runs:
         self._stop_file = settings.directory / "stopped"  # a stop outlives a restart
         if self._stop_file.exists():
             self.stopped.set()
+        self._ending: set[str] = set()  # runs that the owner ends one by one
         self._told: set[str] = set()
         self._rows: dict[str, Rows] = {}
         self._deadlines: dict[str, float] = {}
@@ -170,7 +171,7 @@ class Runs:
             largest=largest,
             rows=rows,
             before_rows=before_rows,
-            stop=lambda: self.stopped.is_set() or self._closed(run),
+            stop=lambda: self.stopped.is_set() or run.id in self._ending or self._closed(run),
         )
 
     def _closed(self, run: Run) -> bool:
@@ -280,6 +281,14 @@ class Runs:
         for thread in threads:
             thread.join(timeout=10)
         return len(threads)
+
+    def stop_one(self, run: str) -> None:
+        """End one run now, and wait until it has ended."""
+        self._ending.add(run)
+        with self._lock:
+            thread = self._threads.get(run)
+        if thread is not None:
+            thread.join(timeout=10)
 
     def resume(self) -> None:
         """Let rounds start again."""

@@ -36,6 +36,7 @@ round_seconds = 0                   # deadline of one round in seconds; 0 takes 
 largest_body_mib = 64               # largest HTTP body that is read
 jobs_directory = ""                 # where exporter.sock and runner.sock are, if run elsewhere; "" starts them here
 release_grid_seconds = 0.25         # a finished round shows at multiples of this, so that its time tells less
+console_idle_minutes = 30           # a console session without a request for so long is signed out
 """
 
 
@@ -49,6 +50,7 @@ class Settings:
       round_seconds: deadline of one round, 0 for one taken from a dry run.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
       release_grid_seconds: finished rounds become visible at multiples of it.
+      console_idle_minutes: after which a session of the console that asks for nothing ends.
     """
 
     directory: Path
@@ -61,6 +63,7 @@ class Settings:
     largest_body_mib: int = 64
     jobs_directory: str = ""
     release_grid_seconds: float = 0.25
+    console_idle_minutes: float = 30.0
 
     @classmethod
     def load(cls, directory: Path) -> Settings:

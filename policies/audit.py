@@ -57,13 +57,26 @@ class AuditLog:
             return _entry(store.chain(db, "audit", row))
 
     def entries(
-        self, *, after: int = 0, limit: int | None = None, newest_first: bool = False
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+        search: str = "",
     ) -> tuple[AuditEntry, ...]:
-        """Rows with a number above `after`, at most `limit`."""
+        """Rows numbered above `after` and below `before`, at most `limit`, of which any column holds `search`."""
         order = "DESC" if newest_first else "ASC"
-        query = f"SELECT * FROM audit WHERE seq > ? ORDER BY seq {order} LIMIT ?"
+        values: list[Any] = [after]
+        where = "seq > ?"
+        if before is not None:
+            where, values = f"{where} AND seq < ?", [*values, before]
+        if search:
+            where += " AND instr(lower(who || char(10) || what || char(10) || object || char(10) || details), ?)"
+            values.append(search.lower())
+        query = f"SELECT * FROM audit WHERE {where} ORDER BY seq {order} LIMIT ?"
         with self._store.reading() as db:
-            return tuple(_entry(dict(row)) for row in db.execute(query, (after, -1 if limit is None else limit)))
+            return tuple(_entry(dict(row)) for row in db.execute(query, (*values, -1 if limit is None else limit)))
 
     def head(self) -> Head:
         """The last row's number and hash."""

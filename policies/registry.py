@@ -92,6 +92,12 @@ class Registry(Store):
             rows = db.execute(f"SELECT * FROM requests WHERE {where} ORDER BY submitted_at, rowid", used)
             return tuple(_request(row) for row in rows)
 
+    def count(self, status: RequestStatus | str) -> int:
+        """How many requests of researchers have this status."""
+        query = "SELECT count(*) FROM requests WHERE status = ? AND by_owner = 0"
+        with self.reading() as db:
+            return int(db.execute(query, (RequestStatus(status).value,)).fetchone()[0])
+
     def check(
         self, request: str, *, plan_json: str, plan_digest: str, findings_json: str = "[]", actor: str = "datasite"
     ) -> CodeRequestRecord:
@@ -172,6 +178,15 @@ class Registry(Store):
         where = " AND ".join(f"{name} = :{name}" for name in used) or "1"
         with self.reading() as db:
             return tuple(_run(row) for row in db.execute(f"SELECT * FROM runs WHERE {where} ORDER BY rowid", used))
+
+    def run_page(self, *, limit: int, offset: int = 0) -> tuple[int, tuple[dict[str, Any], ...]]:
+        """How many runs there are, and `limit` of them, newest first, each with its request's names."""
+        query = """SELECT runs.*, requests.function, requests.researcher, requests.dataset, requests.rounds,
+              requests.status AS request_status, requests.by_owner
+            FROM runs JOIN requests ON requests.id = runs.request ORDER BY runs.rowid DESC LIMIT ? OFFSET ?"""
+        with self.reading() as db:
+            count = int(db.execute("SELECT count(*) FROM runs").fetchone()[0])
+            return count, tuple(dict(row) for row in db.execute(query, (limit, offset)))
 
     def release(self, request: str, round: int) -> Release | None:
         """What was released for a round, or None."""

@@ -1,0 +1,1 @@
+"""The owner's console: the pages on which a hospital reads requests, decides on them and proves what left."""

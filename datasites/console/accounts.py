@@ -1,0 +1,238 @@
+"""Accounts of the console and its sessions, in one SQLite file of the directory.
+
+The owner signs in with the PySyft account and has no row here. Second reviewers and auditors are accounts of the
+console alone: no PySyft call works with them. Passwords are kept as scrypt (RFC 7914), sessions as a hash of their
+random id, so that the file opens nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from policies.errors import InvalidRequest
+
+SHORTEST_PASSWORD = 12
+SCRYPT = {"n": 2**15, "r": 8, "p": 3}
+LONGEST_SESSION = 12 * 3600.0
+_MEMORY = 96 << 20
+_NOBODY = "scrypt$" + "00" * 16 + "$" + "00" * 32  # checked where there is no account, so that both take as long
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS users (
+  email TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, password TEXT NOT NULL, state TEXT NOT NULL,
+  created REAL NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS sessions (
+  id_sha256 TEXT PRIMARY KEY, email TEXT NOT NULL, csrf TEXT NOT NULL, started REAL NOT NULL, seen REAL NOT NULL,
+  browser TEXT NOT NULL, notice TEXT NOT NULL DEFAULT '') STRICT;
+"""
+
+
+class Role(StrEnum):
+    """What somebody may do in the console."""
+
+    OWNER = "owner"
+    SECOND_REVIEWER = "second_reviewer"
+    AUDITOR = "auditor"
+
+
+CONSOLE_ROLES = (Role.SECOND_REVIEWER, Role.AUDITOR)
+
+
+@dataclass(frozen=True)
+class Session:
+    """Somebody signed in. `id_sha256` names it in lists; the id itself is only in the browser's cookie."""
+
+    id_sha256: str
+    email: str
+    name: str
+    role: Role
+    csrf: str
+    started: float
+    seen: float
+    browser: str
+
+
+class Accounts:
+    """Accounts and sessions in `path`, which only the datasite's user can read.
+
+    Args:
+      owner: e-mail of the owner's PySyft account.
+      idle_seconds: after which a session without a request of a person's ends.
+      clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, path: Path, owner: str, *, idle_seconds: float = 1800.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.owner = owner.lower()
+        self.idle_seconds = idle_seconds
+        self.clock = clock
+        self._lock = threading.Lock()
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+        self._db.row_factory = sqlite3.Row
+        self._db.executescript(TABLES)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    # -- people --------------------------------------------------------------------------------------------------
+
+    def add(self, email: str, name: str, role: str, password: str) -> None:
+        """A new account of a second reviewer or auditor.
+
+        Raises `InvalidRequest` where the e-mail is taken or is none, the role is not one, or the password too short.
+        """
+        email = email.strip().lower()
+        if role not in CONSOLE_ROLES:
+            raise InvalidRequest(f"{role!r} is no role of the console. Use {' or '.join(CONSOLE_ROLES)}.")
+        if "@" not in email or len(email) > 200 or not email.isprintable():
+            raise InvalidRequest(f"{email[:60]!r} is not an e-mail address.")
+        check_password(password)
+        if email == self.owner or self.user(email) is not None:
+            raise InvalidRequest(f"{email} has an account here.")
+        values = (email, name.strip()[:200], role, hash_password(password), "active", self.clock())
+        self._write("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def user(self, email: str) -> dict[str, Any] | None:
+        """An account without its password, or None."""
+        rows = self._read("SELECT email, name, role, state, created FROM users WHERE email = ?", (email.lower(),))
+        return rows[0] if rows else None
+
+    def users(self) -> list[dict[str, Any]]:
+        """Every account without its password, by e-mail."""
+        return self._read("SELECT email, name, role, state, created FROM users ORDER BY email")
+
+    def set_state(self, email: str, *, active: bool) -> None:
+        """Open or close an account; closing ends its sessions."""
+        self._existing(email)
+        self._write("UPDATE users SET state = ? WHERE email = ?", ("active" if active else "disabled", email.lower()))
+        if not active:
+            self.end_all(email)
+
+    def set_password(self, email: str, password: str) -> None:
+        """A new password; ends the account's sessions."""
+        self._existing(email)
+        check_password(password)
+        self._write("UPDATE users SET password = ? WHERE email = ?", (hash_password(password), email.lower()))
+        self.end_all(email)
+
+    def password_is_right(self, email: str, password: str) -> bool:
+        """Whether an account of the console in use has this password; takes as long where there is none."""
+        rows = self._read("SELECT password, state FROM users WHERE email = ?", (email.lower(),))
+        right = password_matches(password, rows[0]["password"] if rows else _NOBODY)
+        return right and bool(rows) and rows[0]["state"] == "active"
+
+    def role_of(self, email: str) -> Role | None:
+        """What an account may do now; None where it is closed or gone."""
+        if email == self.owner:
+            return Role.OWNER
+        user = self.user(email)
+        return Role(user["role"]) if user and user["state"] == "active" else None
+
+    def _existing(self, email: str) -> None:
+        if self.user(email) is None:
+            raise InvalidRequest(f"{email} has no account of the console. `datasite console-users list` shows them.")
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def begin(self, email: str, *, browser: str = "") -> str:
+        """Start a session; its new random id, for the cookie and nowhere else."""
+        token, now = secrets.token_urlsafe(32), self.clock()
+        self._write("DELETE FROM sessions WHERE seen < ? OR started < ?", self._oldest())
+        self._write(
+            "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, '')",
+            (_sha256(token), email.lower(), secrets.token_urlsafe(32), now, now, browser[:200]),
+        )
+        return token
+
+    def session(self, token: str, *, touch: bool = True) -> Session | None:
+        """The session of a cookie, unless it is over or its account is closed. `touch` counts as a person's act."""
+        rows = self._read(
+            "SELECT * FROM sessions WHERE id_sha256 = ? AND seen >= ? AND started >= ?",
+            (_sha256(token), *self._oldest()),
+        )
+        role = self.role_of(rows[0]["email"]) if rows else None
+        if role is None:
+            return None
+        row = rows[0]
+        if touch:
+            self._write("UPDATE sessions SET seen = ? WHERE id_sha256 = ?", (self.clock(), row["id_sha256"]))
+        user = self.user(row["email"])
+        del row["notice"]
+        return Session(name=user["name"] if user else "", role=role, **row)
+
+    def sessions(self, email: str) -> list[dict[str, Any]]:
+        """Sessions of an account that are not over, newest first."""
+        query = "SELECT id_sha256, started, seen, browser FROM sessions WHERE email = ? AND seen >= ? AND started >= ?"
+        return self._read(f"{query} ORDER BY seen DESC", (email.lower(), *self._oldest()))
+
+    def end(self, session: Session) -> None:
+        """Sign out."""
+        self._write("DELETE FROM sessions WHERE id_sha256 = ?", (session.id_sha256,))
+
+    def end_all(self, email: str) -> None:
+        """Sign an account out everywhere."""
+        self._write("DELETE FROM sessions WHERE email = ?", (email.lower(),))
+
+    def leave_notice(self, session: Session, text: str) -> None:
+        """A sentence for the next page of this session."""
+        self._write("UPDATE sessions SET notice = ? WHERE id_sha256 = ?", (text, session.id_sha256))
+
+    def take_notice(self, session: Session) -> str:
+        """The sentence that was left, once."""
+        rows = self._read("SELECT notice FROM sessions WHERE id_sha256 = ?", (session.id_sha256,))
+        if rows and rows[0]["notice"]:
+            self.leave_notice(session, "")
+            return str(rows[0]["notice"])
+        return ""
+
+    def _oldest(self) -> tuple[float, float]:
+        now = self.clock()
+        return now - self.idle_seconds, now - LONGEST_SESSION
+
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
+        with self._lock:
+            return [dict(row) for row in self._db.execute(query, values)]
+
+    def _write(self, query: str, values: tuple[Any, ...]) -> None:
+        with self._lock:
+            self._db.execute(query, values)
+
+
+def check_password(password: str) -> None:
+    """Raise `InvalidRequest` unless a password is long enough, and short enough to be hashed."""
+    if not SHORTEST_PASSWORD <= len(password) <= 1000:
+        raise InvalidRequest(f"The password has {len(password)} characters; at least {SHORTEST_PASSWORD} are needed.")
+
+
+def hash_password(password: str) -> str:
+    """`scrypt$salt$hash` of a password."""
+    salt = secrets.token_bytes(16)
+    return f"scrypt${salt.hex()}${_scrypt(password, salt).hex()}"
+
+
+def password_matches(password: str, kept: str) -> bool:
+    """Whether `kept` was made of this password."""
+    _, salt, wanted = kept.split("$")
+    return hmac.compare_digest(_scrypt(password, bytes.fromhex(salt)), bytes.fromhex(wanted))
+
+
+def _scrypt(password: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(password.encode()[:4000], salt=salt, maxmem=_MEMORY, dklen=32, **SCRYPT)
+
+
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
