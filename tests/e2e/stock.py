@@ -23,7 +23,7 @@ def asset_of(client: Any, name: str = "flu") -> Any:
     return found[-1].asset_list[0]
 
 
-def as_code(client: Any, source: str, *, weights: bool = True) -> Any:
+def as_code(client: Any, source: str, *, weights: bool = True, dataset: str = "flu") -> Any:
     """The source as a `SubmitUserCode`, as PySyft's own decorator makes it in a notebook."""
     name = source.split("(")[0].removeprefix("def ").strip()
     filename = f"<request {name} {time.monotonic_ns()}>"
@@ -31,19 +31,21 @@ def as_code(client: Any, source: str, *, weights: bool = True) -> Any:
     scope: dict[str, Any] = {}
     exec(compile(source, filename, "exec"), scope)
     more = {"weights": dict} if weights else {}
-    policy = sy.MixedInputPolicy(records=asset_of(client), round=int, client=client, **more)
+    policy = sy.MixedInputPolicy(records=asset_of(client, dataset), round=int, client=client, **more)
     with contextlib.redirect_stdout(io.StringIO()):
         return sy.syft_function(input_policy=policy)(scope[name])
 
 
-def submit(client: Any, source: str, *, weights: bool = True) -> Any:
+def submit(client: Any, source: str, *, weights: bool = True, dataset: str = "flu") -> Any:
     """Submit the source as an ordinary code request."""
-    return client.code.request_code_execution(as_code(client, source, weights=weights))
+    return client.code.request_code_execution(as_code(client, source, weights=weights, dataset=dataset))
 
 
-def call(client: Any, name: str, *, weights: dict[str, Any] | None = None, round: int = 1) -> dict[str, Any]:
+def call(
+    client: Any, name: str, *, weights: dict[str, Any] | None = None, round: int = 1, dataset: str = "flu"
+) -> dict[str, Any]:
     """One call of an approved request."""
-    arguments = {"records": asset_of(client), "round": round}
+    arguments = {"records": asset_of(client, dataset), "round": round}
     if weights is not None:
         arguments["weights"] = weights
     answer: dict[str, Any] = getattr(client.code, name)(**arguments).get()
