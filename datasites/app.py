@@ -8,26 +8,31 @@ lock-out with back-off. Errors name no path, account or value.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datasites.settings import Settings
 from datasites.syft_datasite import SyftDatasite
+from datasites.syft_guard import Malformed
 
 # What a PySyft client needs. Sign-up, password resets and streams are PySyft's own and stay closed.
 ROUTES = {
     ("GET", "/healthz"),
     ("GET", "/api/v2/metadata"),
-    ("GET", "/api/v2/metadata_capnp"),
     ("GET", "/api/v2/api"),
     ("POST", "/api/v2/api_call"),
     ("POST", "/api/v2/login"),
 }
+BODIES = {"/api/v2/api_call", "/api/v2/login"}
 LARGEST_LOGIN = 4096
 WRONG_LOGIN = "Wrong e-mail or password, or the account is closed."
 
@@ -36,46 +41,58 @@ class Gate:
     """Refuses routes that are not listed and bodies that are too large, before anything reads them.
 
     Args:
-      console: answers whatever is neither PySyft's nor `/healthz`; None refuses all of it.
+      largest_body: bytes of one body.
+      held: bytes of all bodies that are held at once; a call that would go beyond is asked to come back.
+      seconds: how long a client may take to send its body.
     """
 
-    def __init__(self, app: ASGIApp, largest_body: int, console: ASGIApp | None = None) -> None:
+    def __init__(self, app: ASGIApp, largest_body: int, *, held: int | None = None, seconds: float = 120.0) -> None:
         self.app = app
         self.largest_body = largest_body
-        self.console = console
+        self.seconds = seconds
+        self._free = held if held is not None else 4 * largest_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        path = scope["path"].rstrip("/") or "/"
-        if self.console is not None and path != "/healthz" and path.split("/")[1] != "api":
-            await self.console(scope, receive, send)
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
             return
+        path = scope["path"]
         if (scope["method"], path) not in ROUTES:
             await Response("Not found.\n", 404)(scope, receive, send)
             return
-        limit = LARGEST_LOGIN if path.endswith("/login") else self.largest_body
-        body = await _read(receive, limit)
-        if body is None:
-            await Response(f"The body is larger than {limit} bytes.\n", 413)(scope, receive, send)
-            return
-        await self.app(scope, _replay(body, receive), send)
+        limit = LARGEST_LOGIN if path.endswith("/login") else self.largest_body if path in BODIES else 0
+        parts: list[bytes] = []
+        try:
+            refusal = await self._read(receive, limit, parts)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
+            await self.app(scope, _replay(b"".join(parts), receive), send)
+        finally:
+            self._free += sum(map(len, parts))
 
-
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b"".join(parts)
-        size += len(message.get("body", b""))
-        if size > limit:
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    async def _read(self, receive: Receive, limit: int, parts: list[bytes]) -> Response | None:
+        """Read a body into `parts`, within `limit` and what is free; else why not."""
+        size, more, deadline = 0, True, time.monotonic() + self.seconds
+        while more:
+            try:
+                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+            except TimeoutError:
+                return Response("The body came too slowly.\n", 408)
+            if message["type"] != "http.request":
+                return Response("The body ended early.\n", 400)
+            part, more = message.get("body", b""), message.get("more_body", False)
+            size += len(part)
+            if size > limit:
+                return Response(f"The body is larger than {limit} bytes.\n", 413)
+            if len(part) > self._free:
+                return Response("Too much is being sent at once. Try again in a moment.\n", 503)
+            self._free -= len(part)
+            parts.append(part)
+        return None
 
 
 def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
@@ -94,36 +111,36 @@ def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
 class LockOut:
     """Failures per account: after `free` of them each further try waits, twice as long each time, up to `longest`.
 
-    The account alone is counted: behind a gateway all addresses look alike. `clock` gives seconds.
+    The account alone is counted: behind a gateway all addresses look alike. A try counts as failed from its beginning,
+    so that many at once gain nothing. `clock` gives seconds.
     """
 
     def __init__(self, *, free: int = 5, longest: float = 900.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.free, self.longest, self.clock = free, longest, clock
-        self._failures: dict[str, tuple[int, float]] = {}
+        self._failures: dict[bytes, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
     def seconds_left(self, account: str) -> float:
-        """How long this account must still wait; 0 where it may try."""
+        """How long this account must still wait; 0 where it may try, and then the try is counted."""
+        key = hashlib.sha256(account.encode("utf-8", "replace")).digest()
         with self._lock:
-            count, last = self._failures.get(account, (0, 0.0))
-        if count < self.free:
-            return 0.0
-        wait = min(self.longest, 2.0 ** (count - self.free))
-        return max(0.0, last + wait - self.clock())
-
-    def failed(self, account: str) -> None:
-        """Count a failure."""
-        with self._lock:
-            if len(self._failures) > 10_000:  # strangers may make up accounts; forget the oldest half
-                for name in sorted(self._failures, key=lambda each: self._failures[each][1])[:5_000]:
-                    del self._failures[name]
-            count, _ = self._failures.get(account, (0, 0.0))
-            self._failures[account] = (count + 1, self.clock())
+            count, last = self._failures.get(key, (0, 0.0))
+            wait = min(self.longest, 2.0 ** min(60, count - self.free)) if count >= self.free else 0.0
+            left = max(0.0, last + wait - self.clock()) if wait else 0.0
+            if not left:
+                self._failures[key] = (count + 1, self.clock())
+                self._forget_oldest()
+            return left
 
     def succeeded(self, account: str) -> None:
         """Forget an account's failures."""
         with self._lock:
-            self._failures.pop(account, None)
+            self._failures.pop(hashlib.sha256(account.encode("utf-8", "replace")).digest(), None)
+
+    def _forget_oldest(self) -> None:
+        if len(self._failures) > 10_000:  # strangers may make up accounts
+            for name in sorted(self._failures, key=lambda each: self._failures[each][1])[:5_000]:
+                del self._failures[name]
 
 
 def make_app(
@@ -135,30 +152,55 @@ def make_app(
       make_console: makes the owner's console; it counts failed sign-ins with PySyft's, in one `LockOut`.
     """
     app = FastAPI(title=settings.name, docs_url=None, redoc_url=None, openapi_url=None)
-    lock_out = LockOut()
+    lock_out, one_login = LockOut(), asyncio.Semaphore(1)
 
     @app.get("/healthz")
     def health() -> dict[str, str]:
         return {"status": "ok", "name": settings.name}
 
     @app.post("/api/v2/login")
-    def login(request: Request, credentials: dict[str, Any]) -> Response:
-        email, password = str(credentials.get("email", "")).lower(), str(credentials.get("password", ""))
-        wait = lock_out.seconds_left(email)
-        if wait:
-            return _octets(syft.refusal(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds."))
-        answer = syft.login(email, password)
-        if answer is None:
-            lock_out.failed(email)
-            return _octets(syft.refusal(WRONG_LOGIN))
-        lock_out.succeeded(email)
-        return _octets(answer)
+    async def login(request: Request) -> Response:
+        email, password = _credentials(await request.body())
+        async with one_login:  # passwords take a processor a quarter of a second each; the others are for work
+            wait = lock_out.seconds_left(email.lower())
+            if wait:
+                return _octets(syft.refusal(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds."))
+            answer = await run_in_threadpool(syft.login, email, password)
+            if answer is None:
+                return _octets(syft.refusal(WRONG_LOGIN))
+            lock_out.succeeded(email.lower())
+            return _octets(answer)
 
-    router = APIRouter()
-    router.include_router(syft.routes())
-    app.include_router(router, prefix="/api/v2")
-    console = make_console(lock_out) if make_console else None
-    return Gate(app, settings.largest_body_mib << 20, console)
+    @app.get("/api/v2/metadata")
+    def metadata() -> dict[str, Any]:
+        return syft.metadata()
+
+    @app.get("/api/v2/api")
+    def endpoints(verify_key: str = "") -> Response:
+        answer = syft.endpoints(verify_key)
+        return Response("Not found.\n", 404) if answer is None else _octets(answer)
+
+    @app.post("/api/v2/api_call")
+    async def api_call(request: Request) -> Response:
+        body = await request.body()
+        try:
+            return _octets(await run_in_threadpool(syft.answer, body))
+        except Malformed as error:
+            return Response(f"{error}\n", 400)
+
+    return Gate(app, settings.largest_body_mib << 20)
+
+
+def _credentials(body: bytes) -> tuple[str, str]:
+    """E-mail and password of a login; empty texts, which fit no account, where there are none."""
+    try:
+        given = json.loads(body)
+        email, password = given["email"], given["password"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "", ""
+    if not isinstance(email, str) or not isinstance(password, str):
+        return "", ""
+    return email.strip(), password
 
 
 def _octets(content: bytes) -> Response:
