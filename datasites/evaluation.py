@@ -5,6 +5,7 @@ Accuracy, AUC, ROC curves and calibration are computed from the histogram, by wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.func import vmap
 
 from datasites.interpreter import forward
 from datasites.noise import NoiseSource
-from datasites.sampling import PatientRows
+from datasites.sampling import PATIENT, PatientRows, by_place
 from datasites.training import check_model, checked_parameters, physical_batch
 from policies.graphs import Graph
 from policies.mechanisms import Evaluation
@@ -64,12 +65,12 @@ def score_histogram(
     matrix = np.asarray(records, dtype=np.float64)
     rows = PatientRows(matrix, held_out=True).one_of_each(noise.child("records"))
     size = physical_batch(graph, _RECORDS_AT_ONCE)
-    for begin in range(0, len(rows), size):
-        part = matrix[rows[begin : begin + size]]
+    for taken, places in by_place(matrix[rows, PATIENT], size):
+        part = matrix[rows[taken]]
         inputs = torch.zeros((size, *graph.input_shape))
-        inputs[: len(part)] = torch.from_numpy(schema.inputs(part, mechanism.inputs))
+        inputs[places] = torch.from_numpy(schema.inputs(part, mechanism.inputs))
         with torch.no_grad():
-            outputs = model(parameters, inputs)[: len(part)]
+            outputs = model(parameters, inputs)[places]
         cells = _cells(outputs, schema.targets(part), mechanism, classes)
         counts += np.bincount(cells, minlength=len(counts))
     return {"scores": counts.astype(np.float64).reshape(shape)}
@@ -77,7 +78,7 @@ def score_histogram(
 
 def _cells(outputs: Tensor, truth: IntArray, mechanism: Evaluation, classes: int) -> IntArray:
     """The one cell of each record, as an index into the flattened histogram."""
-    outputs = outputs.reshape(len(outputs), -1).to(torch.float64)
+    outputs = outputs.reshape(len(outputs), math.prod(outputs.shape[1:])).to(torch.float64)  # of none at all, too
     sound = torch.isfinite(outputs).all(1)
     outputs = torch.where(sound.unsqueeze(1), outputs, 0.0)
     if mechanism.loss == "cross_entropy":

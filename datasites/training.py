@@ -22,7 +22,7 @@ from torch.nn import functional
 from datasites.clipping import LARGEST_BATCH, GridOptimizer
 from datasites.interpreter import Forward, forward
 from datasites.noise import NoiseSource
-from datasites.sampling import PatientRows
+from datasites.sampling import PATIENT, PatientRows, Rows, by_place
 from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
 from policies.graphs import Graph
 from policies.mechanisms import DPSGD, Evaluation
@@ -84,8 +84,9 @@ def train_round(
     )
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate))
     size = physical_batch(graph, mechanism.sampling_rate * published_training_patients)
-    for inputs, labels in _batches(mechanism, schema, size, np.asarray(records, dtype=np.float64), noise):
-        _step(optimizer, gradients, parameters, _padded(inputs, labels, size))
+    expected, matrix = mechanism.sampling_rate * published_training_patients, np.asarray(records, dtype=np.float64)
+    for inputs, labels, codes in _batches(mechanism, schema, size, expected, matrix, noise):
+        _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
     _check_steps(accountant, mechanism)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
@@ -185,34 +186,44 @@ def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.
 
 
 def _batches(
-    mechanism: DPSGD, schema: Schema, size: int, records: Records, noise: NoiseSource
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and labels of each step's Poisson sample, `mechanism.steps` of them, some of them perhaps empty."""
+    mechanism: DPSGD, schema: Schema, size: int, expected: float, records: Records, noise: NoiseSource
+) -> Iterator[tuple[Tensor, Tensor, Records]]:
+    """Inputs, labels and patients of each step's Poisson sample, `mechanism.steps` of them, some perhaps empty."""
     patients = PatientRows(records, held_out=False)
     who, which = noise.child("patients"), noise.child("records")
-    together = max(1, _PREPARED_RECORDS // size)
+    together = max(1, _PREPARED_RECORDS // max(size, math.ceil(expected)))
     for begin in range(0, mechanism.steps, together):
         count = min(together, mechanism.steps - begin)
         rows = [patients.sample(mechanism.sampling_rate, who, which) for _ in range(count)]
-        matrix = records[np.concatenate(rows)]
-        sizes = [len(each) for each in rows]
-        inputs = torch.split(torch.from_numpy(schema.inputs(matrix, mechanism.inputs)), sizes)
-        labels = torch.split(torch.from_numpy(schema.targets(matrix)), sizes)
-        yield from zip(inputs, labels, strict=True)
+        chosen, ends = np.concatenate(rows), np.cumsum([len(each) for each in rows])[:-1]
+        inputs, labels = _prepared(schema, mechanism, records, chosen)
+        codes = np.split(records[chosen, PATIENT], ends)
+        parts = torch.tensor_split(inputs, ends.tolist())
+        yield from zip(parts, torch.tensor_split(labels, ends.tolist()), codes, strict=True)
 
 
-def _padded(inputs: Tensor, labels: Tensor, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """A sample as physical batches of `size` rows, at least one: inputs, labels, and which rows are no padding."""
+def _prepared(schema: Schema, mechanism: DPSGD, records: Records, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of rows, scaled a few thousand at a time: what that takes in memory depends on no sample."""
+    inputs = torch.empty((len(rows), *schema.input_shape(mechanism.inputs)))
+    labels = torch.empty(len(rows), dtype=torch.int64)
+    for begin in range(0, len(rows), _PREPARED_RECORDS):
+        part = records[rows[begin : begin + _PREPARED_RECORDS]]
+        inputs[begin : begin + len(part)] = torch.from_numpy(schema.inputs(part, mechanism.inputs))
+        labels[begin : begin + len(part)] = torch.from_numpy(schema.targets(part))
+    return inputs, labels
+
+
+def _padded(inputs: Tensor, labels: Tensor, codes: Records, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """A sample as physical batches of `size` places, at least one: inputs, labels, and which places are taken."""
     parts = []
-    for begin in range(0, max(1, len(labels)), size):
-        taken = labels[begin : begin + size]
+    for rows, places in by_place(codes, size):
         batch = (
             torch.zeros((size, *inputs.shape[1:])),
             torch.zeros(size, dtype=torch.int64),
-            torch.arange(size) < len(taken),
+            torch.zeros(size, dtype=torch.bool),
         )
-        batch[0][: len(taken)] = inputs[begin : begin + size]
-        batch[1][: len(taken)] = taken
+        where, taken = torch.from_numpy(places), torch.from_numpy(rows)
+        batch[0][where], batch[1][where], batch[2][where] = inputs[taken], labels[taken], True
         parts.append(batch)
     return parts
 

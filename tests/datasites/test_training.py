@@ -118,7 +118,7 @@ def test_steps_sample_patients_by_poisson() -> None:
     seen: list[int] = []
     original = training._padded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_padded", lambda x, y, size: (seen.append(len(y)), original(x, y, size))[1])
+        patch.setattr(training, "_padded", lambda x, y, *rest: (seen.append(len(y)), original(x, y, *rest))[1])
         train(matrix(PATIENTS, each=5), mechanism(sampling_rate=0.3, steps=300))
     sizes = np.array(seen)
     variance = PATIENTS * 0.3 * 0.7

@@ -1,0 +1,119 @@
+"""What a place in the physical batch does to a record: nothing that another patient can bring about.
+
+Kernels round the last bit of a record differently in odd and even rows, or in the last rows of a batch. A hostile model
+takes the difference of two ways to compute one number, which is zero in some rows and 10⁻⁷ in others, and multiplies it
+by 10¹⁵. Were places given by order, one patient more would move all who come after it and change every one of their
+gradients: the sum would move by far more than the clipping norm that the noise is for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from datasites import sampling
+from datasites.evaluation import score_histogram
+from datasites.interpreter import forward
+from datasites.noise import NoiseSource
+from datasites.training import train_round
+from policies.columns import Column
+from policies.exporter import _convert, _trace
+from policies.graphs import Graph
+from policies.mechanisms import DPSGD, Evaluation
+from policies.schemas import Schema
+
+FEATURES, PATIENTS, KEY = 10, 64, bytes(32)
+SCHEMA = Schema(
+    name="t",
+    population="p",
+    patient="id",
+    target="y",
+    columns=(
+        *(Column(name=f"x{i}", kind="real", minimum=-1.0, maximum=1.0) for i in range(FEATURES)),
+        Column(name="y", kind="boolean"),
+    ),
+)
+
+
+class Shout(nn.Module):
+    """Two sums of the same products, one in a matrix kernel and one not, and their difference times 10¹⁵."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(FEATURES, 2, bias=False), nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        other = (x.unsqueeze(1) * self.a.weight).sum(2)
+        return self.b(((self.a(x) - other) * 1e9)[:, :1] * 1e6)
+
+
+def shouting() -> tuple[Graph, dict[str, Tensor]]:
+    torch.manual_seed(3)
+    model = Shout()  # past the exporter's own check, which a hostile exporter would leave out
+    graph = _convert(_trace(model, (FEATURES,)), model, (FEATURES,))
+    return graph, {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def matrix(*, held_out: bool = False) -> Any:
+    rng = np.random.default_rng(5)
+    inputs = rng.uniform(-1, 1, (PATIENTS, FEATURES))
+    return np.column_stack([np.arange(PATIENTS), np.full(PATIENTS, held_out), inputs, rng.integers(0, 2, PATIENTS)])
+
+
+def one_step(rows: Any) -> Tensor:
+    """The sum of clipped gradients of one step over all rows, up to noise that is the same for every table."""
+    graph, weights = shouting()
+    mechanism = DPSGD(
+        loss="binary_cross_entropy_with_logits",
+        rounds=1,
+        steps=1,
+        sampling_rate=1.0,
+        clipping_norm=1.0,
+        noise_multiplier=0.3,
+        learning_rate=1.0,
+    )
+    after = train_round(graph, mechanism, SCHEMA, 100, rows, weights, NoiseSource(KEY))
+    return torch.cat([(weights[name] - after[name]).flatten() for name in weights]) * 100
+
+
+def test_the_model_of_this_attack_shouts_where_it_stands() -> None:
+    graph, weights = shouting()
+    record = torch.rand(1, FEATURES, generator=torch.Generator().manual_seed(1)).expand(PATIENTS, FEATURES)
+    outputs = vmap(forward(graph), in_dims=(None, 0))(weights, record.contiguous())
+    if (outputs == outputs[:1]).all():
+        pytest.skip("This processor's kernels round alike in every row.")
+    assert (outputs - outputs[:1]).abs().max() > 1000
+
+
+@pytest.mark.parametrize("absent", [0, 1, 31, PATIENTS - 1])
+def test_one_patient_moves_the_sum_by_the_clipping_norm_at_most(absent: int) -> None:
+    rows = matrix()
+    moved = (one_step(rows) - one_step(np.delete(rows, absent, axis=0))).norm()
+    assert moved <= 1.0 + 1e-4
+
+
+@pytest.mark.parametrize("absent", [0, 1, 31, PATIENTS - 1])
+def test_one_patient_moves_one_cell_of_an_evaluation(absent: int) -> None:
+    graph, weights = shouting()
+    mechanism = Evaluation(loss="binary_cross_entropy_with_logits", epsilon=1.0, bins=20)
+    rows = matrix(held_out=True)
+    every, others = (
+        score_histogram(graph, mechanism, SCHEMA, each, weights, NoiseSource(KEY))["scores"]
+        for each in (rows, np.delete(rows, absent, axis=0))
+    )
+    assert np.abs(every - others).sum() == 1
+
+
+def test_a_place_is_the_patients_own_and_none_is_taken_twice() -> None:
+    codes = np.random.default_rng(1).permutation(1000)[:300].astype(np.float64)
+    layers = sampling.by_place(codes, 64)
+    assert sorted(np.concatenate([rows for rows, _ in layers])) == list(range(300))
+    for rows, places in layers:
+        assert (places == codes[rows] % 64).all()
+        assert len(set(places)) == len(places)
+    assert sampling.by_place(codes[:0], 64)[0][0].size == 0  # an empty sample is one empty batch
