@@ -260,7 +260,7 @@ def test_kills_at_any_moment_of_four_busy_threads_leave_a_true_ledger(directory:
     path = directory / "ledger.db"
     new_ledger(path).close()
     dice = random.Random(7)
-    for turn in range(60):
+    for turn in range(300):
         pid = os.fork()
         if pid == 0:
             for seed in range(4):

@@ -257,4 +257,4 @@ class TestLedgerKeepsItsPromises(LedgerMachine.TestCase):  # type: ignore[misc]
 
 @pytest.mark.nightly
 class TestLedgerKeepsItsPromisesLonger(LedgerMachine.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=1000, stateful_step_count=60, deadline=None, suppress_health_check=_checks)
+    settings = settings(max_examples=2000, stateful_step_count=60, deadline=None, suppress_health_check=_checks)
