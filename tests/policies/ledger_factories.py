@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from policies.accountant import Charge
-
 from policies.budget import PrivacyBudget
 from policies.code_requests import CodeRequestRecord, DatasetRecord, RequestStatus, Run
 from policies.ledger import Ledger

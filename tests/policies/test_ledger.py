@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from policies.accountant import Charge, conversion
 
+from policies.accountant import Charge, conversion
 from policies.budget import PrivacyBudget
 from policies.code_requests import RequestStatus, RunStatus
 from policies.entries import ATTO, EntryKind, amount_of
