@@ -115,7 +115,7 @@ class Review:
         answer = self.pool.run("exporter", job, seconds=EXPORT_SECONDS, memory=2 << 30)
         if not answer.done:
             raise GraphRefused(answer.message.get("public") or "The model could not be exported. Try it on the mock.")
-        graph = Graph.from_dict(answer.message["graph"])
+        graph = Graph.from_dict(answer.message.get("graph"))
         if graph.input_shape != shape:
             raise GraphRefused(f"The graph reads {graph.input_shape} and the schema gives {shape}.")
         check_outputs(graph, mechanism, schema)

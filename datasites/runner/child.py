@@ -210,6 +210,7 @@ def warm_up(kind: str) -> None:
     import torch
 
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # numbers near zero take a hundred times longer, which would tell of a record
     if kind == "exporter":
         _warm_exporter()
     else:

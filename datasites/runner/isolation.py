@@ -3,15 +3,18 @@
 Each protection is a *property*, reached by any means that this host offers and then probed by trying what it forbids.
 Two independent layers usually stand behind each: namespaces or another user, and a list of allowed system calls.
 
-    no_network        a new network namespace, and `socket` is not an allowed call
+    no_network        a new network namespace, Landlock without a port, and `socket` is not an allowed call
     no_files          Landlock without a rule, and `open` is not an allowed call
     no_new_processes  `fork` and `exec` are not allowed calls, RLIMIT_NPROC
-    no_signals        `kill`, `ptrace` and relatives are not allowed calls
+    no_signals        Landlock's scope, and `kill`, `ptrace` and relatives are not allowed calls
     no_new_privileges PR_SET_NO_NEW_PRIVS
     no_capabilities   bounding set emptied, effective and permitted sets empty
     own_user          another user than root, where the datasite runs as root
-    limits            memory, CPU time, open files, file size, core dumps
+    limits            memory, CPU time, processes, open files, file size, locked memory, core dumps
     system_calls      the filter itself is loaded
+
+Some allowed calls reach other processes with the right arguments, so those are checked too: `prlimit64` sets another
+job's limits, `fcntl` can have the kernel send it a signal, and a clock may be another process's processor time.
 
 References: seccomp(2), landlock(7), capabilities(7). Nothing here depends on private rows: it is over before they come.
 """
@@ -48,12 +51,13 @@ PROTECTIONS = (
 # Calls that computing on memory that is already there needs, and the two ends of one socket.
 ALLOWED_CALLS = """
     read write readv writev recvmsg sendmsg recvfrom sendto close lseek fstat poll ppoll select pselect6 dup
-    fcntl mmap munmap mprotect mremap madvise brk mincore membarrier futex futex_waitv set_robust_list rseq
-    sched_yield sched_getaffinity sched_getparam sched_getscheduler clock_gettime clock_getres clock_nanosleep
-    nanosleep gettimeofday time times getrusage rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack
+    mmap munmap mprotect mremap madvise brk membarrier futex futex_waitv set_robust_list rseq
+    sched_yield nanosleep gettimeofday time times getrusage rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack
     restart_syscall getpid getppid gettid getuid geteuid getgid getegid getrandom uname sysinfo getcpu
-    prlimit64 getrlimit exit exit_group
+    getrlimit exit exit_group
     """.split()
+LAST_CLOCK = 11  # CLOCK_TAI; what is above, or negative, is the processor time of a process by its number
+FILE_COMMANDS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
 
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_DUMPABLE = 38, 39, 24, 4
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x40000000
@@ -70,25 +74,36 @@ class Limits:
     memory: int
     cpu_seconds: int
 
+    def of(self, held: int, mapped: int) -> dict[int, int]:
+        """Every limit by its number in `resource`, for a process that holds and maps so many bytes already."""
+        return {
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_CPU: self.cpu_seconds,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_NOFILE: 32,
+            resource.RLIMIT_NPROC: 0,
+            resource.RLIMIT_MEMLOCK: 0,
+            resource.RLIMIT_DATA: held + self.memory,
+            resource.RLIMIT_AS: mapped + self.memory,  # shared memory is not data
+        }
+
 
 def confine(limits: Limits) -> dict[str, bool]:
     """Give up all that this process can give up, and say for each of `PROTECTIONS` whether it holds."""
     was_root = os.geteuid() == 0
-    _set_limits(limits)
+    bounds = _set_limits(limits)
     _leave_namespaces(was_root)
     if was_root:
-        _drop_capability_bounds()
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        _become_nobody()
+    else:
+        _drop_capabilities()  # a user namespace of one's own comes with all of them
     _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _take_no_privileges()
     holds = {
         "no_new_privileges": _libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
         "no_capabilities": _capabilities_are_empty(),
-        "own_user": os.geteuid() != 0 and os.getuid() != 0,
-        "limits": resource.getrlimit(resource.RLIMIT_CORE)[1] == 0
-        and resource.getrlimit(resource.RLIMIT_CPU)[0] <= limits.cpu_seconds,
+        "own_user": was_root and 0 not in os.getresuid(),
+        "limits": all(0 <= resource.getrlimit(which)[1] <= bound for which, bound in bounds.items()),
     }
     _close_file_system()
     holds["system_calls"] = _allow_calls()
@@ -103,6 +118,8 @@ def confine(limits: Limits) -> dict[str, bool]:
 
 def close_descriptors(keep: set[int]) -> None:
     """Close every inherited file but `keep`; standard streams become /dev/null."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = most if most != resource.RLIM_INFINITY else 1 << 20
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -110,28 +127,19 @@ def close_descriptors(keep: set[int]) -> None:
     for descriptor in sorted(keep):
         os.closerange(low, descriptor)
         low = descriptor + 1
-    os.closerange(low, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.closerange(low, most)
 
 
-def _set_limits(limits: Limits) -> None:
-    held = _resident_bytes()
-    for which, bound in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 32),
-        (resource.RLIMIT_DATA, held + limits.memory),
-    ):
+def _set_limits(limits: Limits) -> dict[int, int]:
+    with open("/proc/self/statm", "rb") as file:
+        pages = [int(each) * resource.getpagesize() for each in file.read().split()]
+    bounds = limits.of(pages[5], pages[0])  # data and stack; everything that is mapped
+    for which, bound in bounds.items():
         hard = resource.getrlimit(which)[1]
         bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
         resource.setrlimit(which, (bound, bound))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", "rb") as file:
-        pages = file.read().split()
-    return int(pages[5]) * resource.getpagesize()  # data and stack, which RLIMIT_DATA counts
+    return bounds
 
 
 def _leave_namespaces(was_root: bool) -> None:
@@ -148,18 +156,39 @@ def _drop_capability_bounds() -> None:
             break
 
 
+def _become_nobody() -> None:
+    _drop_capability_bounds()
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def _take_no_privileges() -> None:
+    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
 def _capabilities_are_empty() -> bool:
     # Three words each for effective, permitted and inheritable; version 3 has two such blocks.
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     data = (ctypes.c_uint32 * 6)()
-    return _libc.capget(ctypes.byref(header), ctypes.byref(data)) == 0 and not any(data)
+    return _libc.capget(_capability_header(), ctypes.byref(data)) == 0 and not any(data)
+
+
+def _drop_capabilities() -> None:
+    _drop_capability_bounds()
+    _libc.capset(_capability_header(), ctypes.byref((ctypes.c_uint32 * 6)()))
+
+
+def _capability_header() -> ctypes.Array[ctypes.c_uint32]:
+    return (ctypes.c_uint32 * 2)(0x20080522, 0)
 
 
 def _close_file_system() -> None:
     abi = _libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1)
     if abi < 1:
         return
-    rights = ctypes.c_uint64(LANDLOCK_RIGHTS_BY_ABI[min(abi, 5)])
+    # Files; binding and connecting TCP; signals and abstract sockets. Each ABI reads as many words as it knows.
+    words = [LANDLOCK_RIGHTS_BY_ABI[min(abi, 5)], 3, 3][: 1 + (abi >= 4) + (abi >= 6)]
+    rights = (ctypes.c_uint64 * len(words))(*words)
     ruleset = _libc.syscall(LANDLOCK_CREATE_RULESET, ctypes.byref(rights), ctypes.sizeof(rights), 0)
     if ruleset >= 0:
         _libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0)
@@ -176,6 +205,14 @@ def _allow_calls() -> bool:
             calls.add_rule(pyseccomp.ALLOW, name)
         except (OSError, ValueError):  # this kernel or architecture has no such call
             continue
+    own, clock = pyseccomp.Arg(0, pyseccomp.EQ, 0), pyseccomp.Arg(0, pyseccomp.LE, LAST_CLOCK)
+    for name in ("sched_getaffinity", "sched_getparam", "sched_getscheduler"):
+        calls.add_rule(pyseccomp.ALLOW, name, own)
+    for name in ("clock_gettime", "clock_getres", "clock_nanosleep"):
+        calls.add_rule(pyseccomp.ALLOW, name, clock)
+    calls.add_rule(pyseccomp.ALLOW, "prlimit64", own, pyseccomp.Arg(2, pyseccomp.EQ, 0))
+    for command in FILE_COMMANDS:
+        calls.add_rule(pyseccomp.ALLOW, "fcntl", pyseccomp.Arg(1, pyseccomp.EQ, command))
     try:
         calls.load()
     except OSError:

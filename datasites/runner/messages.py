@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import time
 from typing import Any
 
 from policies.errors import Unavailable
 
 HEADER = struct.Struct("!II")
-LARGEST_JSON = 32 * 1024 * 1024
+LARGEST_JSON = 32 * 1024 * 1024  # of a job: source, plan and schema
+LARGEST_ANSWER = 4 * 1024 * 1024  # of what a job says: a graph, or what it printed; read into memory by the datasite
 
 
 def send_frame(
@@ -32,28 +34,50 @@ def send_frame(
 
 
 def receive_frame(
-    connection: socket.socket, *, largest_payload: int, with_descriptor: bool = False
+    connection: socket.socket,
+    *,
+    largest_payload: int,
+    largest_json: int = LARGEST_JSON,
+    with_descriptor: bool = False,
+    deadline: float | None = None,
 ) -> tuple[dict[str, Any], bytes, int | None]:
-    """The next frame: message, payload, descriptor. Raises `Unavailable` where the other side ended or overstepped."""
+    """The next frame: message, payload, descriptor.
+
+    Args:
+      deadline: on `time.monotonic`, of the whole frame: a job that sends a byte now and then holds nobody longer.
+
+    Raises:
+      Unavailable: the other side ended, overstepped a bound or the deadline, or sent no JSON object.
+    """
     descriptors: list[int] = []
     if with_descriptor:
         header, descriptors, _, _ = socket.recv_fds(connection, HEADER.size, 1)
-        header += _receive_exactly(connection, HEADER.size - len(header))
+        header += _receive_exactly(connection, HEADER.size - len(header), deadline)
     else:
-        header = _receive_exactly(connection, HEADER.size)
+        header = _receive_exactly(connection, HEADER.size, deadline)
     length, size = HEADER.unpack(header)
-    if length > LARGEST_JSON or size > largest_payload:
-        raise Unavailable(f"A job sent a frame of {length} + {size} bytes; at most {LARGEST_JSON} + {largest_payload}.")
-    message = json.loads(_receive_exactly(connection, length))
+    if length > largest_json or size > largest_payload:
+        raise Unavailable(f"A job sent a frame of {length} + {size} bytes; at most {largest_json} + {largest_payload}.")
+    try:
+        message = json.loads(_receive_exactly(connection, length, deadline))
+    except (ValueError, RecursionError):
+        message = None
     if not isinstance(message, dict):
         raise Unavailable("A job sent a frame that is not an object.")
-    return message, _receive_exactly(connection, size), descriptors[0] if descriptors else None
+    return message, _receive_exactly(connection, size, deadline), descriptors[0] if descriptors else None
 
 
-def _receive_exactly(connection: socket.socket, count: int) -> bytes:
+def _receive_exactly(connection: socket.socket, count: int, deadline: float | None) -> bytes:
     parts = bytearray()
     while len(parts) < count:
-        part = connection.recv(min(count - len(parts), 1 << 20))
+        if deadline is not None:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            part = connection.recv(min(count - len(parts), 1 << 20))
+        except TimeoutError:
+            raise Unavailable("The job took longer than its deadline and was ended.") from None
+        except OSError:
+            part = b""
         if not part:
             raise Unavailable("The job ended before its answer was complete.")
         parts += part

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from datasites.runner.isolation import PROTECTIONS
-from datasites.runner.messages import receive_frame, send_frame
+from datasites.runner.messages import LARGEST_ANSWER, receive_frame, send_frame
 from policies.errors import IsolationMissing, Unavailable
 
 KINDS = ("exporter", "runner")
 READY_SECONDS = 120.0
+LONGEST_PUBLIC = 1_000  # characters of what a job says for the researcher
+LONGEST_OUTPUT = 100_000  # characters of what it says for the owner
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,22 @@ class Answer:
     @property
     def done(self) -> bool:
         return self.message.get("event") == "done"
+
+
+def _send(
+    connection: socket.socket, message: dict[str, Any], payload: bytes = b"", *, descriptor: int | None = None
+) -> None:
+    try:
+        send_frame(connection, message, payload, descriptor=descriptor)
+    except OSError:  # a job that ended, or that does not read
+        raise Unavailable("The job ended or took no input.") from None
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """What a job said, its texts of bounded length: whatever a hostile one sent, owners and researchers can read it."""
+    public, output = message.get("public"), message.get("output")
+    plain = "".join(each for each in public[:LONGEST_PUBLIC] if each.isprintable()) if isinstance(public, str) else ""
+    return {**message, "public": plain, "output": output[:LONGEST_OUTPUT] if isinstance(output, str) else ""}
 
 
 class JobPool:
@@ -121,18 +139,21 @@ class JobPool:
         with self._connect(kind) as connection:
             connection.settimeout(seconds + 5)
             bounds = {"memory": memory, "cpu_seconds": int(seconds) + 5}
-            send_frame(connection, {**job, **bounds}, payload)
+            _send(connection, {**job, **bounds}, payload)
             self._wait(connection, deadline, stop)
-            ready, _, _ = receive_frame(connection, largest_payload=0)
-            protections = {name: bool(ready.get("protections", {}).get(name)) for name in PROTECTIONS}
+            ready, _, _ = receive_frame(connection, largest_payload=0, largest_json=LARGEST_ANSWER, deadline=deadline)
+            said = ready.get("protections")
+            protections = {name: isinstance(said, dict) and said.get(name) is True for name in PROTECTIONS}
             self._check(protections)
             if before_rows is not None:
                 before_rows(protections)
             if rows is not None:
-                send_frame(connection, {"shape": list(rows.shape)}, descriptor=rows.descriptor)
+                _send(connection, {"shape": list(rows.shape)}, descriptor=rows.descriptor)
             self._wait(connection, deadline, stop)
-            message, result, _ = receive_frame(connection, largest_payload=largest)
-            return Answer(message, result, protections)
+            message, result, _ = receive_frame(
+                connection, largest_payload=largest, largest_json=LARGEST_ANSWER, deadline=deadline
+            )
+            return Answer(_plain(message), result, protections)
 
     def _check(self, protections: dict[str, bool]) -> None:
         missing = [name for name, holds in protections.items() if not holds]
