@@ -111,8 +111,8 @@ def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
 class LockOut:
     """Failures per account: after `free` of them each further try waits, twice as long each time, up to `longest`.
 
-    The account alone is counted: behind a gateway all addresses look alike. A try counts as failed from its beginning,
-    so that many at once gain nothing. `clock` gives seconds.
+    The account alone is counted: behind a gateway all addresses look alike. A try that is begun counts as
+    failed, so that many at once gain nothing. `clock` gives seconds.
     """
 
     def __init__(self, *, free: int = 5, longest: float = 900.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -121,26 +121,45 @@ class LockOut:
         self._lock = threading.Lock()
 
     def seconds_left(self, account: str) -> float:
-        """How long this account must still wait; 0 where it may try, and then the try is counted."""
-        key = hashlib.sha256(account.encode("utf-8", "replace")).digest()
+        """How long this account must still wait; 0 where it may try."""
         with self._lock:
-            count, last = self._failures.get(key, (0, 0.0))
-            wait = min(self.longest, 2.0 ** min(60, count - self.free)) if count >= self.free else 0.0
-            left = max(0.0, last + wait - self.clock()) if wait else 0.0
+            return self._left(_key(account))
+
+    def begin(self, account: str) -> float:
+        """0 where this account may try, and then the try counts as failed until it succeeds; else the wait."""
+        key = _key(account)
+        with self._lock:
+            left = self._left(key)
             if not left:
-                self._failures[key] = (count + 1, self.clock())
-                self._forget_oldest()
+                self._count(key)
             return left
+
+    def failed(self, account: str) -> None:
+        """Count a failure, of a try that was not begun here."""
+        with self._lock:
+            self._count(_key(account))
 
     def succeeded(self, account: str) -> None:
         """Forget an account's failures."""
         with self._lock:
-            self._failures.pop(hashlib.sha256(account.encode("utf-8", "replace")).digest(), None)
+            self._failures.pop(_key(account), None)
 
-    def _forget_oldest(self) -> None:
+    def _left(self, key: bytes) -> float:
+        count, last = self._failures.get(key, (0, 0.0))
+        if count < self.free:
+            return 0.0
+        wait = min(self.longest, 2.0 ** min(60, count - self.free))
+        return max(0.0, last + wait - self.clock())
+
+    def _count(self, key: bytes) -> None:
+        self._failures[key] = (self._failures.get(key, (0, 0.0))[0] + 1, self.clock())
         if len(self._failures) > 10_000:  # strangers may make up accounts
             for name in sorted(self._failures, key=lambda each: self._failures[each][1])[:5_000]:
                 del self._failures[name]
+
+
+def _key(account: str) -> bytes:
+    return hashlib.sha256(account.encode("utf-8", "replace")).digest()
 
 
 def make_app(
@@ -162,7 +181,7 @@ def make_app(
     async def login(request: Request) -> Response:
         email, password = _credentials(await request.body())
         async with one_login:  # passwords take a processor a quarter of a second each; the others are for work
-            wait = lock_out.seconds_left(email.lower())
+            wait = lock_out.begin(email.lower())
             if wait:
                 return _octets(syft.refusal(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds."))
             answer = await run_in_threadpool(syft.login, email, password)

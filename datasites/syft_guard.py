@@ -18,7 +18,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from syft.service.service import UserServiceConfigRegistry
 from syft.service.user.user_roles import ServiceRole
 from syft.types.errors import SyftException
 from syft.types.syft_object_registry import SyftObjectRegistry
+
+from datasites.capnp_bytes import read_named, read_pairs, read_values
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +120,8 @@ def bound_deserialization() -> None:
     recursive.rs_bytes2object = _bytes_to_object
     arrow.arrow_deserialize = _tensor
     arrow.numpyutf8toarray = _no_texts
-    for name, schema in (
-        ("iterable_schema", primitives.iterable_schema),
-        ("kv_iterable_schema", primitives.kv_iterable_schema),
-    ):
-        setattr(primitives, name, _BoundedSchema(schema))
+    primitives.iterable_schema = _BoundedSchema(primitives.iterable_schema, read_values)
+    primitives.kv_iterable_schema = _BoundedSchema(primitives.kv_iterable_schema, read_pairs)
     for versions in SyftObjectRegistry.__object_serialization_registry__.values():
         for version, properties in versions.items():
             if properties[2] is primitives.deserialize_generic_alias:
@@ -138,34 +137,29 @@ def _bytes_to_object(blob: bytes) -> Any:
     budget.bytes -= len(blob)
     if budget.objects < 0 or budget.bytes < 0 or budget.depth >= DEEPEST:
         raise Malformed("This call is too large or too deep.")
+    message = read_named(blob)
+    if message.canonicalName not in CLASSES:
+        raise Malformed(f"A call may not carry {message.canonicalName[:60]!r}.")
     budget.depth += 1
     try:
-        with recursive.recursive_scheme.from_bytes(blob, traversal_limit_in_words=_words(blob)) as message:
-            if message.canonicalName not in CLASSES:
-                raise Malformed(f"A call may not carry {str(message.canonicalName)[:60]!r}.")
-            return recursive.rs_proto2object(message)
+        return recursive.rs_proto2object(message)
     finally:
         budget.depth -= 1
 
 
 class _BoundedSchema:
-    """A schema of lists or pairs whose messages are read within what their bytes can hold."""
+    """A schema of lists or pairs, read by `reader` where a client's bytes are read."""
 
-    def __init__(self, schema: Any) -> None:
-        self._schema = schema
+    def __init__(self, schema: Any, reader: Callable[[bytes], Any]) -> None:
+        self._schema, self._reader = schema, reader
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._schema, name)
 
     def from_bytes(self, blob: bytes, **options: Any) -> Any:
         if _budget.get() is not None:
-            options["traversal_limit_in_words"] = _words(blob)
+            return nullcontext(self._reader(blob))
         return self._schema.from_bytes(blob, **options)
-
-
-def _words(blob: bytes) -> int:
-    """How much of a message may be read: each word a few times over, so that no part can be shared without end."""
-    return len(blob) // 2 + 1024
 
 
 _arrow_deserialize, _numpyutf8toarray = arrow.arrow_deserialize, arrow.numpyutf8toarray
@@ -224,17 +218,17 @@ def read_strictly(blob: bytes) -> Any:
 
 def _fields(blob: bytes, name: str) -> dict[str, bytes]:
     """The fields of one named object as bytes, with nothing built from them."""
-    with recursive.recursive_scheme.from_bytes(blob, traversal_limit_in_words=_words(blob)) as message:
-        if message.canonicalName != name or len(message.fieldsName) > 16:
-            raise Malformed("These bytes are not a signed call.")
-        return {str(field): b"".join(data) for field, data in zip(message.fieldsName, message.fieldsData, strict=True)}
+    message = read_named(blob)
+    if message.canonicalName != name:
+        raise Malformed("These bytes are not a signed call.")
+    return {each: b"".join(data) for each, data in zip(message.fieldsName, message.fieldsData, strict=True)}
 
 
 def _leaf(blob: bytes, name: str) -> bytes:
-    with recursive.recursive_scheme.from_bytes(blob, traversal_limit_in_words=_words(blob)) as message:
-        if message.canonicalName != name:
-            raise Malformed("These bytes are not a signed call.")
-        return b"".join(message.nonrecursiveBlob)
+    message = read_named(blob)
+    if message.canonicalName != name:
+        raise Malformed("These bytes are not a signed call.")
+    return b"".join(message.nonrecursiveBlob)
 
 
 def open_envelope(data: bytes) -> tuple[SyftVerifyKey, bytes]:

@@ -1,0 +1,166 @@
+"""Reads the three Cap'n Proto messages that PySyft's calls are made of, in Python, every index checked.
+
+The library's own reader frees a message while a failed read still points into it, and the process ends: a call that is
+nested too deeply was enough. Here a message becomes plain lists and bytes, and wrong bytes raise `ValueError`.
+
+The format: capnproto.org/encoding.html. Not read here: packed messages, capabilities, lists of structs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STRUCT, LIST, FAR = 0, 1, 2
+BYTES, POINTERS = 2, 6  # sizes of a list's elements
+
+
+@dataclass(frozen=True)
+class Named:
+    """An object of PySyft's: a class's name and version, and either fields or one blob. Names are PySyft's."""
+
+    canonicalName: str  # noqa: N815
+    version: int
+    fieldsName: list[str]  # noqa: N815
+    fieldsData: list[list[bytes]]  # noqa: N815
+    nonrecursiveBlob: list[bytes]  # noqa: N815
+
+
+@dataclass(frozen=True)
+class Values:
+    """The elements of a list, each in pieces."""
+
+    values: list[list[bytes]]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Keys, and values in pieces."""
+
+    keys: list[bytes]
+    values: list[list[bytes]]
+
+
+def read_named(blob: bytes) -> Named:
+    """An object's parts. Raises `ValueError`."""
+    message = _Message(blob)
+    names, data, blobs, name = (message.root_pointer(index) for index in range(4))
+    return Named(
+        canonicalName=message.text(name),
+        version=message.root_int32(),
+        fieldsName=[message.text(each) for each in message.pointers(names)],
+        fieldsData=[message.pieces(each) for each in message.pointers(data)],
+        nonrecursiveBlob=message.pieces(blobs),
+    )
+
+
+def read_values(blob: bytes) -> Values:
+    """A list's elements. Raises `ValueError`."""
+    message = _Message(blob)
+    return Values([message.pieces(each) for each in message.pointers(message.root_pointer(0))])
+
+
+def read_pairs(blob: bytes) -> Pairs:
+    """A mapping's keys and values. Raises `ValueError`."""
+    message = _Message(blob)
+    keys, values = message.pieces(message.root_pointer(0)), message.pointers(message.root_pointer(1))
+    return Pairs(keys, [message.pieces(each) for each in values])
+
+
+Place = tuple[int, int]  # segment, word
+
+
+class _Message:
+    """One message in its segments. What is read is counted, so that parts shared by pointers cannot grow it."""
+
+    def __init__(self, blob: bytes) -> None:
+        count = int.from_bytes(blob[:4], "little") + 1
+        start = (4 + 4 * count + 7) // 8 * 8
+        if len(blob) < 16 or count > 512 or start > len(blob):
+            raise ValueError("no message")
+        self._segments: list[memoryview] = []
+        view = memoryview(blob)
+        for index in range(count):
+            size = 8 * int.from_bytes(blob[4 + 4 * index : 8 + 4 * index], "little")
+            if start + size > len(blob):
+                raise ValueError("a segment is cut")
+            self._segments.append(view[start : start + size])
+            start += size
+        self._left = 2 * len(blob) + 1024
+        kind, segment, word, pointer = self._follow((0, 0))
+        if kind != STRUCT:
+            raise ValueError("no struct")
+        self._data_words, self._pointer_words = (pointer >> 32) & 0xFFFF, pointer >> 48
+        self._root = (segment, word)
+        self._bytes(segment, word, 8 * (self._data_words + self._pointer_words))
+
+    def root_pointer(self, index: int) -> Place | None:
+        """Where a pointer of the root lies; None for one that is left out."""
+        if index >= self._pointer_words:
+            return None
+        return self._root[0], self._root[1] + self._data_words + index
+
+    def root_int32(self) -> int:
+        """The root's one number."""
+        if not self._data_words:
+            return 0
+        return int.from_bytes(self._bytes(*self._root, 8)[:4], "little", signed=True)
+
+    def pointers(self, place: Place | None) -> list[Place]:
+        """Where the pointers of a list lie."""
+        segment, word, size = self._list(place, POINTERS)
+        self._bytes(segment, word, 8 * size)
+        return [(segment, word + index) for index in range(size)]
+
+    def pieces(self, place: Place | None) -> list[bytes]:
+        """A list of bytes."""
+        return [self._data(each) for each in self.pointers(place)]
+
+    def text(self, place: Place | None) -> str:
+        """A text, which ends with a zero."""
+        return self._data(place).removesuffix(b"\0").decode("utf-8")
+
+    def _data(self, place: Place | None) -> bytes:
+        segment, word, size = self._list(place, BYTES)
+        return bytes(self._bytes(segment, word, size))
+
+    def _list(self, place: Place | None, element: int) -> tuple[int, int, int]:
+        if place is None or not self._word(*place):
+            return 0, 0, 0
+        kind, segment, word, pointer = self._follow(place)
+        if kind != LIST or (pointer >> 32) & 7 != element:
+            raise ValueError("another kind of list")
+        return segment, word, pointer >> 35
+
+    def _follow(self, place: Place) -> tuple[int, int, int, int]:
+        """What a pointer points at: its kind, segment and word, and the pointer that tells its size."""
+        segment, word = place
+        pointer = self._word(segment, word)
+        if pointer & 3 != FAR:
+            return pointer & 3, segment, word + 1 + _offset(pointer), pointer
+        landing_segment, landing = pointer >> 32, (pointer >> 3) & 0x1FFFFFFF
+        target = self._word(landing_segment, landing)
+        if not pointer & 4:
+            if target & 3 == FAR:
+                raise ValueError("a far pointer to a far pointer")
+            return target & 3, landing_segment, landing + 1 + _offset(target), target
+        if target & 7 != FAR:
+            raise ValueError("a wrong landing")
+        tag = self._word(landing_segment, landing + 1)
+        return tag & 3, target >> 32, (target >> 3) & 0x1FFFFFFF, tag
+
+    def _word(self, segment: int, word: int) -> int:
+        return int.from_bytes(self._bytes(segment, word, 8), "little")
+
+    def _bytes(self, segment: int, word: int, size: int) -> memoryview:
+        self._left -= size + 1
+        if self._left < 0:
+            raise ValueError("parts are shared")
+        if segment >= len(self._segments) or word < 0 or 8 * word + size > len(self._segments[segment]):
+            raise ValueError("outside of the message")
+        return self._segments[segment][8 * word : 8 * word + size]
+
+
+def _offset(pointer: int) -> int:
+    """The signed 30 bits of a near pointer."""
+    offset = (pointer >> 2) & 0x3FFFFFFF
+    return offset - (1 << 30) if offset >> 29 else offset
