@@ -95,6 +95,18 @@ class Gate:
         return None
 
 
+class WithConsole:
+    """PySyft's routes and `/healthz` through their gate, every other path to the console with its own rules."""
+
+    def __init__(self, gate: ASGIApp, console: ASGIApp) -> None:
+        self.gate, self.console = gate, console
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        ours = scope["type"] == "http" and path != "/healthz" and path.split("/")[1:2] != ["api"]
+        await (self.console if ours else self.gate)(scope, receive, send)
+
+
 def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
     sent = False
 
@@ -207,7 +219,8 @@ def make_app(
         except Malformed as error:
             return Response(f"{error}\n", 400)
 
-    return Gate(app, settings.largest_body_mib << 20)
+    gate = Gate(app, settings.largest_body_mib << 20)
+    return WithConsole(gate, make_console(lock_out)) if make_console else gate
 
 
 def _credentials(body: bytes) -> tuple[str, str]:
