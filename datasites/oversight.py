@@ -311,6 +311,12 @@ def search_log(
     return [dataclasses.asdict(each) for each in found]
 
 
+def verify_log(office: Office, actor: str) -> dict[str, Any]:
+    """Recompute the audit log's chain."""
+    head = office.audit.verify()
+    return {"rows": head.seq, "head": head.hash}
+
+
 def release_page(office: Office, actor: str, *, limit: int = PAGE, offset: int = 0) -> dict[str, Any]:
     """What left, newest first, a page of it."""
     count, rows = office.ledger.release_page(limit=limit, offset=offset)
@@ -337,6 +343,7 @@ ACTIONS: dict[str, Callable[..., Any]] = {
         entries,
         spending,
         search_log,
+        verify_log,
         release_page,
     )
 }

@@ -28,13 +28,14 @@ def serve(directory: Path) -> None:
         protections = office.start_serving()
         _say(settings, protections)
         from datasites.app import make_app
+        from datasites.console.app import make_console
 
         control = ControlServer(settings.control_socket, office.act)
         control.start()
         try:
             _configure_logs(directory)
             uvicorn.run(
-                make_app(settings, office.syft),
+                make_app(settings, office.syft, lambda lock_out: make_console(office, lock_out)),
                 host=settings.host,
                 port=settings.port,
                 log_config=None,

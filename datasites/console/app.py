@@ -1,0 +1,283 @@
+"""The console's routes and the rules that hold for each: who may come, how much they may send, which token they carry.
+
+`PAGES` is the whole list. Every response carries a content policy under which no script or style of another's runs, and
+no other site frames a page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from datasites.app import LockOut
+from datasites.console import datasets_views, decisions_views, office_views, records_views, sign_in_views
+from datasites.console.accounts import Role
+from datasites.console.auth import (
+    DECIDERS,
+    EVERYBODY,
+    OWNER,
+    comes_from_here,
+    is_secure,
+    session_of,
+    tokens_match,
+)
+from datasites.console.forms import Form, read_form
+from datasites.console.visits import Visit, stamp
+from datasites.console.wording import public
+from datasites.office import Office
+from policies.code_requests import RequestStatus
+from policies.errors import DatasiteError, InvalidRequest
+
+logger = logging.getLogger(__name__)
+
+LARGEST_FORM = 256 << 10
+SLOWEST = 30.0  # seconds for a form's body; an upload may take ten times as long
+HERE = Path(__file__).parent
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    ),
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "x-robots-tag": "noindex",
+}
+
+View = Callable[[Visit], Response]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One route: who may come, and which part of the navigation it belongs to.
+
+    Args:
+      roles: who may; None needs no session.
+      back: where a form that is refused leads, with the reason; `{}` takes the path's parts.
+      upload: whether the body may be as large as a table.
+      password: whether a password is checked, which takes a processor a quarter of a second: one at a time.
+    """
+
+    method: str
+    path: str
+    view: View
+    roles: frozenset[Role] | None
+    section: str = ""
+    back: str = "/"
+    upload: bool = False
+    password: bool = False
+
+
+def _live(visit: Visit) -> Response:
+    """For the script: whether a page may have something new. It does not count as a person's act."""
+    waiting = visit.office.ledger.count(RequestStatus.CHECKED)
+    return JSONResponse({"stamp": stamp(visit.office), "waiting": waiting})
+
+
+PAGES: tuple[Page, ...] = (
+    Page("GET", "/sign-in", sign_in_views.form, None),
+    Page("POST", "/sign-in", sign_in_views.sign_in, None, password=True),
+    Page("POST", "/sign-out", sign_in_views.sign_out, EVERYBODY),
+    Page("POST", "/sign-out-everywhere", sign_in_views.sign_out_everywhere, EVERYBODY),
+    Page("GET", "/account", sign_in_views.account, EVERYBODY, "account"),
+    Page("POST", "/account/password", sign_in_views.change_password, EVERYBODY, "account", "/account", password=True),
+    Page("GET", "/live", _live, EVERYBODY),
+    Page("GET", "/", decisions_views.home, EVERYBODY),
+    Page("GET", "/requests", decisions_views.inbox, EVERYBODY, "requests"),
+    Page("GET", "/requests/{id}", decisions_views.request_page, EVERYBODY, "requests", "/requests"),
+    Page("POST", "/requests/{id}/approve", decisions_views.approve, DECIDERS, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/deny", decisions_views.deny, DECIDERS, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/ask-changes", decisions_views.ask_changes, DECIDERS, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/revoke", decisions_views.revoke, OWNER, "requests", "/requests/{id}"),
+    Page("GET", "/runs", records_views.runs, EVERYBODY, "runs"),
+    Page("POST", "/runs/stop", records_views.stop, OWNER, "runs", "/runs"),
+    Page("POST", "/runs/resume", records_views.resume, OWNER, "runs", "/runs"),
+    Page("POST", "/runs/{run}/stop", records_views.stop_run, OWNER, "runs", "/runs"),
+    Page("GET", "/releases", records_views.releases, EVERYBODY, "releases"),
+    Page("GET", "/releases/{id}/{round:int}/certificate", records_views.certificate, EVERYBODY, "releases"),
+    Page("GET", "/ledger", records_views.ledger, EVERYBODY, "ledger"),
+    Page("POST", "/ledger/verify", records_views.verify, EVERYBODY, "ledger", "/ledger"),
+    Page("POST", "/ledger/raise", records_views.raise_budget, OWNER, "ledger", "/ledger"),
+    Page("GET", "/ledger/export.csv", records_views.export_csv, EVERYBODY, "ledger"),
+    Page("GET", "/ledger/export.json", records_views.export_json, EVERYBODY, "ledger"),
+    Page("GET", "/datasets", datasets_views.datasets, EVERYBODY, "datasets"),
+    Page("GET", "/datasets/publish", datasets_views.publish_form, OWNER, "datasets"),
+    Page("POST", "/datasets/publish", datasets_views.publish, OWNER, "datasets", "/datasets/publish", upload=True),
+    Page("GET", "/datasets/{version}", datasets_views.dataset, EVERYBODY, "datasets", "/datasets"),
+    Page("POST", "/datasets/{name}/retire", datasets_views.retire, OWNER, "datasets", "/datasets"),
+    Page("GET", "/people", office_views.people, EVERYBODY, "people"),
+    Page("POST", "/people/researchers", office_views.add_researcher, OWNER, "people", "/people"),
+    Page("POST", "/people/researchers/state", office_views.researcher_state, OWNER, "people", "/people"),
+    Page("POST", "/people/researchers/limit", office_views.researcher_limit, OWNER, "people", "/people"),
+    Page("POST", "/people/researchers/password", office_views.researcher_password, OWNER, "people", "/people"),
+    Page("POST", "/people/console", office_views.add_console_user, OWNER, "people", "/people"),
+    Page("POST", "/people/console/state", office_views.console_user_state, OWNER, "people", "/people"),
+    Page("GET", "/policy", office_views.policy, EVERYBODY, "policy"),
+    Page("POST", "/policy", office_views.change_policy, OWNER, "policy", "/policy"),
+    Page("POST", "/policy/file", office_views.change_policy_file, OWNER, "policy", "/policy"),
+    Page("GET", "/log", office_views.log, EVERYBODY, "log"),
+    Page("POST", "/log/verify", office_views.verify_log, EVERYBODY, "log", "/log"),
+    Page("GET", "/log/export.csv", office_views.export_log, EVERYBODY, "log"),
+)
+
+
+def make_console(office: Office, lock_out: LockOut) -> ASGIApp:
+    """The console of a datasite as an ASGI app."""
+    desk = _Desk(office, lock_out)
+    routes: list[BaseRoute] = [Route(page.path, desk.endpoint(page), methods=[page.method]) for page in PAGES]
+    routes.append(Mount("/static", StaticFiles(directory=HERE / "static")))
+    return _Headers(Starlette(routes=routes, exception_handlers={HTTPException: _not_found}))
+
+
+class _Desk:
+    """Lets a request through to its page: who it is, whether they may, then the body, whose form it is, the view."""
+
+    def __init__(self, office: Office, lock_out: LockOut) -> None:
+        self.office = office
+        self.lock_out = lock_out
+        self._one_password, self._one_upload = asyncio.Semaphore(1), asyncio.Semaphore(1)
+
+    def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            if page.upload:
+                async with self._one_upload:
+                    return await self._serve(page, request)
+            if page.password:
+                async with self._one_password:
+                    return await self._serve(page, request)
+            return await self._serve(page, request)
+
+        return endpoint
+
+    async def _serve(self, page: Page, request: Request) -> Response:
+        visit = await run_in_threadpool(self._visit, page, request)
+        refusal = await run_in_threadpool(self._refusal, page, visit)
+        if refusal is not None:
+            return refusal  # before a byte of the body is read
+        largest = self.office.settings.largest_body_mib << 20 if page.upload else LARGEST_FORM
+        try:
+            body = await asyncio.wait_for(_body(request, largest), 10 * SLOWEST if page.upload else SLOWEST)
+        except TimeoutError:
+            return Response("The form came too slowly.\n", 408)
+        if body is None:
+            return Response(f"The form is larger than {largest} bytes.\n", 413)
+        return await run_in_threadpool(self._answer, page, visit, body)
+
+    def _visit(self, page: Page, request: Request) -> Visit:
+        a_person = page.view is not _live and "x-live" not in request.headers
+        session = session_of(self.office, request, touch=a_person)
+        return Visit(self.office, self.lock_out, request, session, Form(), page.section, dict(request.path_params))
+
+    @staticmethod
+    def _refusal(page: Page, visit: Visit) -> Response | None:
+        if page.method == "POST" and not comes_from_here(visit.request):
+            return _refused(visit, 403, "This form came from another site. Nothing was done.")
+        if page.roles is None:
+            return None
+        if visit.session is None:
+            return _to_sign_in(page, visit.request)
+        if visit.session.role not in page.roles:
+            return _refused(visit, 403, "Your role does not allow this. The data owner can do it.")
+        return None
+
+    @staticmethod
+    def _answer(page: Page, visit: Visit, body: bytes) -> Response:
+        try:
+            if page.method == "POST":
+                visit.form = read_form(visit.request.headers.get("content-type", ""), body)
+                if page.roles is not None and not tokens_match(visit.form.text("csrf"), _token(visit)):
+                    return _refused(visit, 403, "This form is of another session. Reload its page and send it again.")
+            return page.view(visit)
+        except DatasiteError as error:
+            return _not_done(page, visit, error)
+        except Exception:  # a fault of ours: the log gets the traceback, the browser a sentence
+            logger.error("A page of the console failed.\n%s", traceback.format_exc())
+            return _refused(visit, 500, "The datasite failed inside; its log has the details.")
+
+
+def _token(visit: Visit) -> str:
+    return visit.session.csrf if visit.session else ""
+
+
+async def _body(request: Request, largest: int) -> bytes | None:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > largest:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _to_sign_in(page: Page, request: Request) -> Response:
+    if page.method != "GET" or page.view is _live:
+        return Response("Sign in first.\n", 401)
+    address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/sign-in?next={quote(address)}" if address != "/" else "/sign-in", 303)
+
+
+def _not_done(page: Page, visit: Visit, error: DatasiteError) -> Response:
+    """What was asked is refused: back to the page of the form with the reason, or a page that says so."""
+    if page.method == "POST" and visit.session is not None:
+        back = re.sub(r"{(\w+)}", lambda found: quote(str(visit.path.get(found[1], "")), safe=""), page.back)
+        return visit.go(back, public(error), kind="bad")
+    return _refused(visit, 404 if isinstance(error, InvalidRequest) else 400, public(error))
+
+
+def _refused(visit: Visit, status: int, why: str) -> Response:
+    return visit.render("refused.html", status=status, why=why)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return Response("There is no such page.\n" if status == 404 else "Not allowed.\n", status)
+
+
+class _Headers:
+    """Puts the security headers on every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope)
+        still = scope["path"].startswith("/static/")
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers["cache-control"] = "max-age=3600" if still else "no-store"
+                if is_secure(request):
+                    headers["strict-transport-security"] = "max-age=31536000"
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def addresses() -> list[tuple[str, str, Any]]:
+    """Method, path and roles of every route: for tests that walk them all."""
+    return [(page.method, page.path, page.roles) for page in PAGES]

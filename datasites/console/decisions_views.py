@@ -1,0 +1,229 @@
+"""The inbox, and the page on which a request is read and decided."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from starlette.responses import RedirectResponse, Response
+
+from datasites.actions import side_of
+from datasites.console import source, wording
+from datasites.console.visits import Visit
+from policies import accountant, risk
+from policies.code_requests import CodeRequestRecord, RequestStatus
+from policies.errors import DatasiteError, InvalidRequest
+from policies.mechanisms import DPSGD
+from policies.plans import plan_from
+from policies.rules import outcomes
+
+PAGE = 50
+GROUPS = {
+    "open": (RequestStatus.CHECKED, RequestStatus.SUBMITTED, RequestStatus.APPROVED),
+    "waiting": (RequestStatus.CHECKED,),
+    "approved": (RequestStatus.APPROVED,),
+    "closed": tuple(
+        each
+        for each in RequestStatus
+        if each not in (RequestStatus.CHECKED, RequestStatus.SUBMITTED, RequestStatus.APPROVED)
+    ),
+    "all": tuple(RequestStatus),
+}
+
+
+def home(visit: Visit) -> Response:
+    """The first page is the inbox."""
+    return RedirectResponse("/requests", 303)
+
+
+def inbox(visit: Visit) -> Response:
+    """Requests, those that wait first, oldest of them on top; filtered and searched."""
+    visit.office.ledger.expire_due()
+    group = visit.query("show", "all")
+    statuses = GROUPS.get(group, GROUPS["all"])
+    wanted = {name: visit.query(name) for name in ("dataset", "kind", "q")}
+    everything = visit.office.ledger.list()
+    rows = [each for each in everything if each.status in statuses and _matches(each, wanted)]
+    waiting = [each for each in rows if each.status is RequestStatus.CHECKED]
+    others = [each for each in reversed(rows) if each.status is not RequestStatus.CHECKED]
+    ordered, page = waiting + others, visit.page_number()
+    shown = ordered[(page - 1) * PAGE : page * PAGE]
+    return visit.render(
+        "inbox.html",
+        rows=[_row(visit, each) for each in shown],
+        total=len(ordered),
+        everything=len(everything),
+        page=page,
+        pages=max(1, -(-len(ordered) // PAGE)),
+        show=group if group in GROUPS else "all",
+        wanted=wanted,
+        datasets=sorted({each.dataset for each in everything}),
+        kinds=wording.KINDS,
+    )
+
+
+def _matches(record: CodeRequestRecord, wanted: dict[str, str]) -> bool:
+    if wanted["dataset"] and record.dataset != wanted["dataset"]:
+        return False
+    if wanted["kind"] and _facts(record.plan_json or "", 16)["kind"] != wanted["kind"]:
+        return False
+    text = "\n".join((record.id, record.function, record.researcher, record.dataset, record.purpose)).lower()
+    return all(word in text for word in wanted["q"].lower().split())
+
+
+@lru_cache(maxsize=4096)
+def _facts(plan_json: str, order: int) -> dict[str, Any]:
+    """Of a plan, which never changes: kind, ε as declared, rounds, and its cost at the population's order."""
+    if not plan_json:
+        return {"kind": None, "rounds": 0, "epsilon": None, "divergence": 0}
+    plan = plan_from(json.loads(plan_json))
+    delta = plan.mechanism.delta if isinstance(plan.mechanism, DPSGD) else 1e-5
+    return {
+        "kind": plan.mechanism.kind,
+        "rounds": plan.rounds,
+        "epsilon": accountant.epsilon_of(plan.mechanism, delta),
+        "divergence": accountant.charge_for(plan.mechanism, order).divergence_nano * plan.rounds,
+    }
+
+
+def _row(visit: Visit, record: CodeRequestRecord) -> dict[str, Any]:
+    """One line of the inbox."""
+    row: dict[str, Any] = {"record": record, "state": wording.status(record.status), "share": None, "troubles": 0}
+    row |= _facts(record.plan_json or "", 16)
+    row["voted"] = False
+    if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
+        balance = visit.office.ledger.balance(record.population)
+        left = balance.capacity_nano - balance.spent_nano - balance.reserved_nano
+        cost = _facts(record.plan_json, balance.order)["divergence"]
+        row["share"] = cost / left if left > 0 else 2.0
+        row["troubles"] = _failed_checks(visit, record)
+        side = side_of(visit.actor)
+        row["voted"] = any(each.side is side for each in visit.office.ledger.votes(record.id))
+    elif record.status is RequestStatus.DENIED:
+        row["troubles"] = len(json.loads(record.findings_json))
+    return row
+
+
+def _failed_checks(visit: Visit, record: CodeRequestRecord) -> int:
+    try:
+        published = visit.office.review.published(version=record.version)
+        plan = plan_from(json.loads(record.plan_json or ""))
+        delta = visit.office.ledger.balance(published.population).budget.delta
+        epsilon = accountant.epsilon_of(plan.mechanism, delta)
+        found = outcomes(visit.office.settings.rules(), plan, published, epsilon, record.researcher)
+        return sum(not each.passed for each in found)
+    except DatasiteError:
+        return 1
+
+
+# -- one request -------------------------------------------------------------------------------------------------------
+
+
+def request_page(visit: Visit) -> Response:
+    """Everything that a decision needs, and the decision."""
+    seen = visit.act("show", request=visit.path["id"])
+    if seen["id"] != visit.path["id"]:
+        return RedirectResponse(f"/requests/{seen['id']}", 303)
+    record = visit.office.ledger.get(seen["id"])
+    balance = visit.office.ledger.balance(str(record.population))
+    cost = seen["cost"]
+    after = cost and max(cost["spent_after"], balance.epsilon_spent)
+    return visit.render(
+        "request.html",
+        seen=seen,
+        state=wording.status(record.status),
+        status_name=record.status.value,
+        mechanism=_facts(record.plan_json or "", 16),
+        lines=source.lines(record.source, seen["findings"]),
+        loose=[each for each in seen["findings"] if not each["line"]],
+        difference=source.difference(seen["difference"]),
+        risks=_risks(cost, balance, after) if cost else [],
+        caveats=risk.CAVEATS,
+        delta=balance.budget.delta,
+        blocked=_blocked(visit, seen),
+        may_decide=_may_decide(visit, seen),
+        may_revoke=visit.is_owner and record.status is RequestStatus.APPROVED,
+        denials=wording.DENIALS,
+        runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
+        can_stop=visit.is_owner,
+        releases={each["round"] for each in visit.office.ledger.releases(record.id)},
+        approved=record.charge_json is not None,
+        record=record,
+    )
+
+
+def _risks(cost: dict[str, Any], balance: Any, after: float) -> list[dict[str, Any]]:
+    """ε of this request, of what was released, of both, and of all that may ever be, with both beliefs."""
+    rows = [
+        ("This request", cost["epsilon"], "taken alone"),
+        ("Released so far", balance.epsilon_spent, "everything that left about these patients"),
+        ("After this request", after, "with all that is approved and this one"),
+        ("At most, ever", balance.budget.epsilon, "the budget promised to these patients"),
+    ]
+    return [
+        {
+            "title": title,
+            "epsilon": epsilon,
+            "note": note,
+            "member": wording.belief(epsilon),
+            "member_share": wording.belief_share(epsilon),
+            "record": wording.belief(epsilon, record=True),
+            "record_share": wording.belief_share(epsilon, record=True),
+        }
+        for title, epsilon, note in rows
+    ]
+
+
+def _blocked(visit: Visit, seen: dict[str, Any]) -> list[str]:
+    """Why it cannot be approved as things are; empty where it can."""
+    why = [f"{each['title']}: {each['message']}" for each in seen["checks"] if not each["passed"]]
+    for budget in seen["budgets"]:
+        if not budget["fits"]:
+            whose = "the population's budget" if budget["whose"] == "population" else "this researcher's budget"
+            why.append(f"It does not fit {whose}: ε {wording.figure(budget['short'])} too much.")
+    return why
+
+
+def _may_decide(visit: Visit, seen: dict[str, Any]) -> bool:
+    """Whether this person's decision is asked for."""
+    assert visit.session is not None
+    if seen["status"] != RequestStatus.CHECKED.value:
+        return False
+    return visit.is_owner or visit.session.role.value in seen["decision"]["voters"]
+
+
+def approve(visit: Visit) -> Response:
+    """Approve, or vote."""
+    digest = visit.form.text("plan_digest")
+    if not digest:
+        raise InvalidRequest("The form does not say which plan was read. Read the request and decide again.")
+    done = visit.act("approve", request=visit.path["id"], plan_digest=digest, typed=visit.form.text("typed"))
+    return visit.go(f"/requests/{visit.path['id']}", done)
+
+
+def deny(visit: Visit) -> Response:
+    """Deny with a template, words of one's own, or both."""
+    templates = dict(wording.DENIALS)
+    parts = [templates.get(visit.form.text("template"), ""), visit.form.text("reason")]
+    reason = " ".join(part for part in parts if part)[:4000]
+    if not reason:
+        raise InvalidRequest("Choose a reason or write one: the researcher reads it.")
+    visit.act("deny", request=visit.path["id"], reason=reason)
+    return visit.go(f"/requests/{visit.path['id']}", "Denied. The researcher sees the reason.")
+
+
+def ask_changes(visit: Visit) -> Response:
+    """Ask for changes; the comment reaches the researcher's `study.status()`."""
+    comment = visit.form.text("comment")[:4000]
+    if not comment:
+        raise InvalidRequest("Write what should change: the researcher reads it.")
+    visit.act("ask_changes", request=visit.path["id"], comment=comment)
+    return visit.go(f"/requests/{visit.path['id']}", "Asked for changes. The researcher sees your comment.")
+
+
+def revoke(visit: Visit) -> Response:
+    """Revoke an approval."""
+    reason = visit.form.text("reason")[:4000] or "Revoked by the owner."
+    visit.act("revoke", request=visit.path["id"], reason=reason)
+    return visit.go(f"/requests/{visit.path['id']}", "Revoked. Nothing more runs; what no run touched is given back.")

@@ -1,0 +1,249 @@
+"""Runs, releases and the ledger: what happens, what left, and what it cost."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Any
+
+from starlette.responses import Response, StreamingResponse
+
+from datasites.console import charts, wording
+from datasites.console.visits import Visit
+from policies.code_requests import RequestStatus
+from policies.entries import NANO, Amount
+from policies.errors import InvalidRequest
+
+PAGE = 50
+EXPORTED_AT_ONCE = 2000
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+
+def runs(visit: Visit) -> Response:
+    """What may run, what runs, what ended and why."""
+    page = visit.page_number()
+    found = visit.act("runs", limit=PAGE, offset=(page - 1) * PAGE)
+    for each in found["approved"]:
+        latest = {run["round"]: run["status"] for run in each["runs"]}
+        each["states"] = [latest.get(number, "open") for number in range(1, each["rounds"] + 1)]
+        each["done"] = sum(state == "released" for state in each["states"])
+    return visit.render(
+        "runs.html",
+        approved=found["approved"],
+        runs=found["runs"],
+        count=found["count"],
+        page=page,
+        pages=max(1, -(-found["count"] // PAGE)),
+    )
+
+
+def stop(visit: Visit) -> Response:
+    """Stop everything at once."""
+    done = visit.act("stop")
+    return visit.go("/runs", f"Stopped. {done['ended']} running round(s) ended. Nothing runs until you resume.")
+
+
+def resume(visit: Visit) -> Response:
+    """Let work go on."""
+    visit.act("resume")
+    return visit.go("/runs", "Work goes on.")
+
+
+def stop_run(visit: Visit) -> Response:
+    """End one run."""
+    visit.act("stop_run", run=visit.path["run"])
+    return visit.go("/runs", "The round is ended.")
+
+
+# -- releases --------------------------------------------------------------------------------------------------------
+
+
+def releases(visit: Visit) -> Response:
+    """What left, to whom, and its certificate."""
+    page = visit.page_number()
+    found = visit.act("release_page", limit=PAGE, offset=(page - 1) * PAGE)
+    rows = [{**each, **_certified(visit, each)} for each in found["releases"]]
+    return visit.render(
+        "releases.html", rows=rows, count=found["count"], page=page, pages=max(1, -(-found["count"] // PAGE))
+    )
+
+
+def _certified(visit: Visit, row: dict[str, Any]) -> dict[str, Any]:
+    """What a release's certificate says of its cost and its content."""
+    stored = visit.office.ledger.release(row["request"], row["round"])
+    if stored is None or not stored.certificate:
+        return {"certificate": False, "spent": None, "tensors": []}
+    said = json.loads(stored.certificate)
+    tensors = [f"{name} {shape}" for name, _, shape in said["release"]["tensors"]]
+    return {"certificate": True, "spent": said["budget"]["spent"], "tensors": tensors}
+
+
+def certificate(visit: Visit) -> Response:
+    """Download the certificate of one release."""
+    text = visit.act("certificate", request=visit.path["id"], round_number=visit.path["round"])
+    name = f"certificate-{visit.path['id'][:8]}-round-{visit.path['round']}.json"
+    return Response(text, media_type="application/json", headers=download(name))
+
+
+# -- ledger ----------------------------------------------------------------------------------------------------------
+
+
+def ledger(visit: Visit) -> Response:
+    """Balances, spending over time, what-if, and entries by the page."""
+    office = visit.office
+    names = office.ledger.populations()
+    chosen = visit.query("population")
+    chosen = chosen if chosen in names else (names[0] if names else "")
+    head = office.ledger.head()
+    before = visit.query("before")
+    first = int(before) if before.isascii() and before.isdigit() else head.seq + 1
+    entries = visit.act("entries", before=min(first, head.seq + 1), limit=PAGE, population=chosen or None)
+    balances = visit.act("datasets")["populations"]
+    return visit.render(
+        "ledger.html",
+        balances=balances,
+        chosen=chosen,
+        balance=next((each for each in balances if each["population"] == chosen), None),
+        spending=_spending(visit, chosen) if chosen else None,
+        entries=[{**each, "epsilon": _entry_text(each)} for each in entries],
+        older=entries[-1]["seq"] if len(entries) == PAGE else None,
+        newest=first > head.seq,
+        head=head,
+        studies=_studies(visit, chosen),
+        what_if=_what_if(visit),
+        asked=visit.query("like"),
+    )
+
+
+def _entry_text(entry: dict[str, Any]) -> str:
+    return f"{entry['divergence']:.4f}" if entry["divergence"] else ""
+
+
+def _spending(visit: Visit, population: str) -> dict[str, Any]:
+    """ε over time for the chart, and sums by dataset and by researcher, each as if it alone had been released."""
+    balance = visit.office.ledger.balance(population)
+    conversion = round(balance.budget.epsilon * NANO) - balance.capacity_nano
+    total, points = Amount(), []
+    shares: dict[str, dict[str, Amount]] = {"dataset": {}, "researcher": {}}
+    for row in visit.act("spending", population=population):
+        amount = Amount(row["divergence_nano"], row["pure_nano"], row["mixed"], row["delta_atto"])
+        total = total + amount
+        points.append((date.fromisoformat(row["day"]), total.epsilon_nano(conversion) / NANO))
+        for by in ("dataset", "researcher"):
+            shares[by][row[by]] = shares[by].get(row[by], Amount()) + amount
+    label = f"ε spent over time: {wording.figure(balance.epsilon_spent)} of a budget of {balance.budget.epsilon:g}."
+    by_day = list({day: (day, spent) for day, spent in points}.values())
+    return {
+        "chart": charts.spending(by_day, balance.budget.epsilon, label),
+        "table": by_day[-12:],
+        "by": {by: _shares(found, total) for by, found in shares.items()},
+    }
+
+
+def _shares(found: dict[str, Amount], total: Amount) -> list[dict[str, Any]]:
+    whole = max(1, total.divergence_nano)
+    rows: list[dict[str, Any]] = [
+        {"name": name, "share": amount.divergence_nano / whole} for name, amount in found.items()
+    ]
+    return sorted(rows, key=lambda each: each["share"], reverse=True)[:10]
+
+
+def _studies(visit: Visit, population: str) -> list[dict[str, str]]:
+    """Requests that a what-if can be asked of: with a plan, of this population, newest first."""
+    found = [
+        each
+        for each in reversed(visit.office.ledger.list())
+        if each.plan_json and each.population == population and each.status is not RequestStatus.SUBMITTED
+    ]
+    return [{"id": each.id, "text": f"{each.function} ({each.researcher}, {each.id[:8]})"} for each in found[:100]]
+
+
+def _what_if(visit: Visit) -> dict[str, Any] | None:
+    like = visit.query("like")
+    found: dict[str, Any] | None = visit.act("what_if", request=like) if like else None
+    return found
+
+
+def verify(visit: Visit) -> Response:
+    """Recompute chains and totals."""
+    done = visit.act("verify_ledger")
+    return visit.go(
+        "/ledger", f"The ledger verifies: {done['entries']:,} entries, all totals agree. Head {done['head'][:16]}…"
+    )
+
+
+def raise_budget(visit: Visit) -> Response:
+    """Raise a population's ε, its name typed."""
+    name, epsilon = visit.form.text("population"), visit.form.number("epsilon", "New ε")
+    if visit.form.text("typed") != name:
+        raise InvalidRequest(f"Type the name of the population, {name[:80]}, to raise its budget.")
+    if epsilon is None:
+        raise InvalidRequest("Write the new ε in total.")
+    done = visit.act("raise_budget", population=name, epsilon=epsilon)
+    return visit.go("/ledger", f"The budget of {name} is now ε {done['epsilon']:g} at δ {done['delta']:g}.")
+
+
+# -- exports ---------------------------------------------------------------------------------------------------------
+
+
+def all_pages(ask: Callable[[int], list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Every row, asked for page by page, oldest first."""
+    after = 0
+    while rows := ask(after):
+        yield from rows
+        after = rows[-1]["seq"]
+
+
+def _entries(visit: Visit) -> Iterator[dict[str, Any]]:
+    return all_pages(lambda after: list(visit.act("entries", after=after, limit=EXPORTED_AT_ONCE, newest_first=False)))
+
+
+def export_csv(visit: Visit) -> Response:
+    """Every entry as CSV."""
+    columns = ("seq", "at", "kind", "actor", "population", "request", "run", "divergence", "details", "hash")
+    visit.office.audit.record(str(visit.actor), "export", "ledger", form="csv")
+    return StreamingResponse(as_csv(_entries(visit), columns), media_type="text/csv", headers=download("ledger.csv"))
+
+
+def export_json(visit: Visit) -> Response:
+    """Every entry as JSON, with the balances and the head that verifies it."""
+    visit.office.audit.record(str(visit.actor), "export", "ledger", form="json")
+
+    def parts() -> Iterator[str]:
+        head = visit.office.ledger.head()
+        top = {
+            "datasite": visit.office.settings.name,
+            "head": {"seq": head.seq, "hash": head.hash},
+            "balances": visit.act("datasets")["populations"],
+        }
+        yield json.dumps(top, ensure_ascii=False)[:-1] + ', "entries": [\n'
+        for index, entry in enumerate(_entries(visit)):
+            yield (",\n" if index else "") + json.dumps(entry, ensure_ascii=False)
+        yield "\n]}\n"
+
+    return StreamingResponse(parts(), media_type="application/json", headers=download("ledger.json"))
+
+
+def as_csv(rows: Iterator[dict[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
+    """Lines of CSV, with nothing in them that a spreadsheet would run."""
+    yield ",".join(columns) + "\r\n"
+    for row in rows:
+        line = io.StringIO()
+        csv.writer(line).writerow([_cell(row[name]) for name in columns])
+        yield line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, int | float):
+        return value
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, dict) else str(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def download(name: str) -> dict[str, str]:
+    return {"content-disposition": f'attachment; filename="{name}"'}

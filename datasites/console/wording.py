@@ -1,0 +1,159 @@
+"""Words of the console: what statuses, rules and kinds of work are called in front of people, and how numbers look."""
+
+from __future__ import annotations
+
+import math
+
+from policies.code_requests import RequestStatus, RunStatus
+from policies.errors import DatasiteError
+from policies.risk import membership_belief, record_belief
+
+# Of each status: what it is called, and its tone (wait, good, bad, quiet).
+STATUS: dict[str, tuple[str, str]] = {
+    RequestStatus.SUBMITTED: ("Being checked", "quiet"),
+    RequestStatus.CHECKED: ("Waits for decision", "wait"),
+    RequestStatus.APPROVED: ("Approved", "good"),
+    RequestStatus.COMPLETED: ("Completed", "good"),
+    RequestStatus.EXPIRED: ("Expired", "quiet"),
+    RequestStatus.WITHDRAWN: ("Withdrawn", "quiet"),
+    RequestStatus.REVOKED: ("Revoked", "bad"),
+    RequestStatus.DENIED: ("Denied", "bad"),
+    RequestStatus.CHANGES_REQUESTED: ("Changes asked", "quiet"),
+}
+RUN_STATUS: dict[str, tuple[str, str]] = {
+    RunStatus.RESERVED: ("Waits to run", "quiet"),
+    RunStatus.RUNNING: ("Running", "wait"),
+    RunStatus.RELEASED: ("Released", "good"),
+    RunStatus.FAILED: ("Failed", "bad"),
+    RunStatus.VOID: ("Not run", "quiet"),
+}
+KINDS = {"dp_sgd": "Training", "statistics": "Statistics", "evaluation": "Evaluation"}
+ROLES = {"owner": "Data owner", "second_reviewer": "Second reviewer", "auditor": "Auditor"}
+SIZES = {"declared": "as declared by the owner", "dp-count": "as a differentially private count"}
+
+ENTRY_KINDS = {
+    "population": "Population created",
+    "budget": "Budget raised",
+    "limit": "Researcher's limit set",
+    "publication": "Dataset published",
+    "retirement": "Dataset retired",
+    "submit": "Request submitted",
+    "status": "Status changed",
+    "reserve": "Approved, cost reserved",
+    "return": "Reservation given back",
+    "admit": "Round admitted",
+    "start": "Round started",
+    "settle": "Released, cost spent",
+    "fail": "Round failed, cost spent",
+    "void": "Round not run",
+}
+
+DENIALS = (
+    ("purpose", "The purpose is not described well enough for us to weigh it."),
+    ("agreement", "This work is not covered by our research agreement."),
+    ("cost", "The privacy cost is too high for this purpose. Ask with a smaller ε or fewer rounds."),
+    ("statistics", "Simple statistics would answer this at a lower privacy cost."),
+    ("duplicate", "A request like this one was approved before. Use its releases."),
+)
+
+# Of each rule of the policy: its name in plain words and what it means, in the order of the form.
+RULES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
+    (
+        "What a request may cost",
+        "These bounds refuse a request before anybody can approve it.",
+        (
+            ("max_epsilon", "Largest ε of one request", "All of its rounds together."),
+            ("max_delta", "Largest δ of one request", "The chance that the promise fails; as 1e-05."),
+            ("delta_per_patient", "Largest δ times patients", "At 1, δ is at most one over the number of patients."),
+            ("researcher_epsilon", "Largest ε of one researcher", "Together, per population. Empty: no such limit."),
+        ),
+    ),
+    (
+        "Who decides",
+        "A small request takes one decision; a large one can take a typed name and a second person.",
+        (
+            ("typed_confirmation_epsilon", "Type the name above ε", "Whoever approves types the request's name."),
+            ("second_reviewer_epsilon", "Two people above ε", "Owner and second reviewer. Empty: never."),
+            ("approval_days", "An approval lasts, in days", "What was not run by then is given back."),
+        ),
+    ),
+    (
+        "What may run",
+        "Bounds on the size of the work and of the groups of patients.",
+        (
+            ("min_patients", "Smallest dataset, in patients", "As published."),
+            ("min_batch", "Fewest patients in a step", "Expected on average, in training."),
+            ("min_noise_multiplier", "Least noise in training", "As a multiple of one patient's largest share."),
+            ("max_rounds", "Most releases of a request", ""),
+            ("max_steps", "Most training steps", "All rounds together."),
+            ("max_parameters", "Largest model, in numbers", ""),
+        ),
+    ),
+)
+
+
+def status(name: str) -> tuple[str, str]:
+    """What a request's status is called, and its tone."""
+    return STATUS[name]
+
+
+def run_status(name: str) -> tuple[str, str]:
+    """What a run's status is called, and its tone."""
+    return RUN_STATUS[name]
+
+
+def kind_text(kind: str | None) -> str:
+    """What a mechanism is called."""
+    return KINDS.get(kind or "", "—")
+
+
+def figure(value: float | int | None, digits: int = 2) -> str:
+    """A number as people read it, rounded up: ε is never shown smaller than it is."""
+    if value is None:
+        return "—"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value == 0:
+        return "0"
+    if abs(value) < 10**-digits:
+        return f"{value:.2g}"
+    return f"{math.ceil(value * 10**digits - 1e-6) / 10**digits:.{digits}f}"
+
+
+def remaining(value: float, digits: int = 2) -> str:
+    """What is left, rounded down."""
+    return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}"
+
+
+def percent(share: float | None) -> str:
+    """A share as whole percent, rounded up; a small one as `< 1 %`."""
+    if share is None:
+        return "—"
+    if 0 < share < 0.01:
+        return "< 1 %"
+    return f"{math.ceil(share * 100 - 1e-9)} %"
+
+
+def bytes_text(size: int) -> str:
+    """A size as people read it."""
+    for unit, factor in (("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def belief(epsilon: float, *, record: bool = False) -> str:
+    """How sure somebody who was 50 % sure becomes at most, rounded up to a tenth of a percent."""
+    sure = record_belief(epsilon) if record else membership_belief(epsilon)
+    tenths = math.ceil(sure * 1000 - 1e-9)
+    return "nearly 100 %" if tenths >= 1000 else f"{tenths / 10:g} %"
+
+
+def belief_share(epsilon: float, *, record: bool = False) -> float:
+    """The same as a number, for a bar."""
+    return record_belief(epsilon) if record else membership_belief(epsilon)
+
+
+def public(error: DatasiteError) -> str:
+    """An error's sentence for the page, without the table of faults that may follow it."""
+    return str(error).split("\n", 1)[0]
