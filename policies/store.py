@@ -217,8 +217,14 @@ class Store:
         self.close()
 
     def now(self) -> str:
-        """The clock's time as text, as entries hold it."""
-        return iso(self._clock())
+        """The clock's time as text, as entries hold it; the last entry's where the clock has gone back behind it.
+
+        So an approval that expired cannot come back to life, and entries are in the order of their times.
+        """
+        with self.reading() as db:
+            last = db.execute("SELECT at FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
+        clock = iso(self._clock())
+        return clock if last is None else max(clock, str(last["at"]))
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

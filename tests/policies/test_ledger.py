@@ -587,3 +587,18 @@ def test_a_backup_is_a_whole_ledger(ledger: Ledger, tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "copy.db") as copy:
         assert copy.verify() == ledger.verify()
     assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+
+
+def test_a_clock_that_goes_back_revives_no_approval_and_breaks_no_chain(ledger: Ledger, clock: Clock) -> None:
+    request, other = approved(ledger), approved(ledger)
+    clock.turn(days=31)
+    with pytest.raises(WrongStatus, match="expired"):
+        ledger.admit_run(request, 1, "w", GAUSSIAN)
+    clock.turn(days=-400)
+    with pytest.raises(WrongStatus, match="expired"):  # not even one that nobody looked at while the clock was right
+        ledger.admit_run(other, 1, "w", GAUSSIAN)
+    assert ledger.get(request).status is RequestStatus.EXPIRED
+    ledger.create_population("later", PrivacyBudget(3.0, 1e-6))
+    times = [each.at for each in ledger.entries()]
+    assert times == sorted(times)
+    ledger.verify()
