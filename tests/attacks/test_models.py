@@ -100,16 +100,16 @@ def test_a_mutant_stops_at_its_wall(name: str) -> None:
 
 
 def assert_separable(graph: Graph, weights: dict[str, Tensor], records: Tensor) -> None:
-    """One record's gradient is the same whatever its neighbours are, and when it is alone."""
+    """One record's gradient is the same to the bit whatever its neighbours are, as long as it keeps its place."""
     expected = gradients(graph, weights, records)
-    for poison in (float("nan"), 1e30):
+    for poison in (float("nan"), -1e30, 0.0):
         neighbours = records.clone()
         neighbours[1:] = poison
         found = gradients(graph, weights, neighbours)
         for name, value in expected.items():
-            torch.testing.assert_close(found[name][0], value[0], rtol=1e-4, atol=1e-6, equal_nan=True)
+            assert torch.equal(found[name][0].nan_to_num(7.0), value[0].nan_to_num(7.0)), name
 
 
 def test_there_are_enough_of_both() -> None:
     assert len(HONEST) >= 50
-    assert len(MUTANTS) >= 60
+    assert len(MUTANTS) >= 80

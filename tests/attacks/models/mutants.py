@@ -236,4 +236,81 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
     ),
     "output does not use the record": (*_flat("self.a.weight[:1, :2].expand(x.shape[0], 2)"), "harmless", ""),
     "several outputs": (*_flat("self.a(x), x"), "exporter", "one tensor"),
+    # issue 3's list, other ways to the same ends
+    "batch product multiplies the output": (*_flat("self.a(x) * x.prod(0).prod()"), "exporter", "other records"),
+    "batch norm by matrix": (*_flat("self.a(x) / (x.T @ x).diagonal().sum()"), "inspection", "diagonal"),
+    "batch by einsum": (*_flat("torch.einsum('bi,ci->bc', x, x) @ self.a(x)"), "exporter", "other records"),
+    "batch by transpose": (*_flat("self.a(x.T.reshape(-1, 10))"), "exporter", "other records"),
+    "batch by scaled attention": (
+        *_flat("self.a(F.scaled_dot_product_attention(x.unsqueeze(0), x.unsqueeze(0), x.unsqueeze(0)).squeeze(0))"),
+        "exporter",
+        "other records",
+    ),
+    "batch top": (*_flat("self.a(x) + x.topk(1, 0)[0].sum()"), "exporter", "other records"),
+    "batch as channels": (
+        (10,),
+        module(
+            "n = nn.GroupNorm(1, 1)\na = nn.Linear(10, 2)",
+            "self.a(self.n(x.unsqueeze(0).unsqueeze(0)).reshape(-1, 10))",
+        ),
+        "exporter",
+        "other records",
+    ),
+    "running mean in a list": (
+        (10,),
+        _INIT
+        + "        self.m = [0.0]\n\n    def forward(self, x):\n        m = self.m\n        m[0] = m[0] + x.mean()\n        return self.a(x) + m[0]\n",
+        "exporter",
+        "",
+    ),
+    "dictionary as a stash": (
+        (10,),
+        _INIT + "\n    def forward(self, x):\n        self.__dict__['seen'] = x\n        return self.a(x)\n",
+        "inspection",
+        "__dict__",
+    ),
+    "setattr as a stash": (*_flat("setattr(self, 'seen', x)\nself.a(x)"), "inspection", "setattr"),
+    "attention over records with a mask": (
+        *_flat("torch.softmax((x @ x.T).tril(), dim=1) @ self.a(x)"),
+        "harmless",
+        "",
+    ),
+    "inf minus inf for one patient": (
+        *_flat("self.a(x) + torch.where(x[:, :1] > 0.9, math.inf, 0.0) - torch.where(x[:, :1] > 0.9, math.inf, 0.0)"),
+        "harmless",
+        "",
+    ),
+    "zero over zero for one patient": (*_flat("self.a(x) + (x[:, :1] - x[:, :1]) / x[:, 1:2]"), "harmless", ""),
+    "huge powers": (*_flat("self.a((x * 1e9) ** 4)"), "harmless", ""),
+    "denormal numbers": (*_flat("self.a(x * 1e-9 * 1e-9 * 1e-9 * 1e-9 * 1e-9)"), "harmless", ""),
+    "integer overflow": (*_flat("self.a(((x * 1e9).long() * 1000000000 * 1000000000).float())"), "harmless", ""),
+    "remainder of the smallest integer": (
+        *_flat("self.a((torch.exp(x * 1e3).long() % -1).float())"),
+        "harmless",
+        "",
+    ),
+    "row numbers from a record": (
+        (10,),
+        module("e = nn.Embedding(4, 2)", "self.e((x[:, 0] * 1e9).clamp(0, 3).long())"),
+        "harmless",
+        "",
+    ),
+    "parameter through a view": (*_flat("w = self.a.weight.view(-1)\nw += x[0, 0]\nself.a(x)"), "exporter", ""),
+    "parameter in a list": (
+        (10,),
+        _INIT
+        + "        self.w = [self.a.weight]\n\n    def forward(self, x):\n        w = self.w\n        return F.linear(x, w[0])\n",
+        "harmless",
+        "",
+    ),
+    "lambda": (*_flat("f = lambda y: y\nself.a(f(x))"), "inspection", "Lambda"),
+    "walrus": (*_flat("self.a(y := x)"), "inspection", "Assign it"),
+    "getattr": (*_flat("getattr(self, 'a')(x)"), "inspection", "getattr"),
+    "metaclass": (
+        (10,),
+        "class Model(nn.Module, metaclass=type):\n" + _INIT.split("\n", 1)[1] + "\n" + _FORWARD,
+        "inspection",
+        "metaclass",
+    ),
+    "bernoulli": (*_flat("self.a(x * torch.bernoulli(x))"), "inspection", "bernoulli"),
 }
