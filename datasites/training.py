@@ -23,6 +23,7 @@ from datasites.clipping import LARGEST_BATCH, GridOptimizer
 from datasites.interpreter import Forward, forward
 from datasites.noise import NoiseSource
 from datasites.sampling import PATIENT, PatientRows, Rows, by_place
+from datasites.tapes import NotRecordable, recorded
 from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
 from policies.graphs import Graph
 from policies.mechanisms import DPSGD, Evaluation
@@ -30,6 +31,8 @@ from policies.schemas import Schema
 
 Records = npt.NDArray[np.float64]
 Gradients = Callable[[Mapping[str, Tensor], Tensor, Tensor], tuple[dict[str, Tensor], tuple[Tensor, Tensor]]]
+
+STEPS_WORTH_A_TAPE = 25  # from here on recording one takes less time than it saves
 
 _BATCH_ELEMENTS = 2**25  # floats that one physical batch may hold in gradients and intermediates: 128 MiB
 _PREPARED_RECORDS = 4096  # scaled together: numpy's cost per call is shared by several steps
@@ -72,7 +75,10 @@ def train_round(
         raise UnsupportedMechanism("No noise multiplier was found for this epsilon yet. Resolve the mechanism first.")
     check_model(graph, mechanism, schema)
     parameters = checked_parameters(graph, weights)
+    size = physical_batch(graph, mechanism.sampling_rate * published_training_patients)
     gradients = record_gradients(forward(graph), mechanism.loss)
+    if mechanism.steps >= STEPS_WORTH_A_TAPE:
+        gradients = taped(gradients, graph, len(schema.classes), size)
     accountant = RDPAccountant() if accountant is None else accountant
     optimizer = GridOptimizer(
         _torch_optimizer(mechanism, list(parameters.values())),
@@ -83,7 +89,6 @@ def train_round(
         proximal_mu=mechanism.proximal_mu,
     )
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate))
-    size = physical_batch(graph, mechanism.sampling_rate * published_training_patients)
     expected, matrix = mechanism.sampling_rate * published_training_patients, np.asarray(records, dtype=np.float64)
     for inputs, labels, codes in _batches(mechanism, schema, size, expected, matrix, noise):
         _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
@@ -164,6 +169,38 @@ def record_gradients(model: Forward, loss: str) -> Gradients:
 
     gradients: Gradients = vmap(grad_and_value(one_record, has_aux=True), in_dims=(None, 0, 0))
     return gradients
+
+
+def taped(gradients: Gradients, graph: Graph, classes: int, size: int) -> Gradients:
+    """`gradients` for physical batches of `size` as a tape: the same bits, without vmap's and autograd's own work.
+
+    Recorded from made-up values, before private rows are looked at. Where a model cannot be recorded, which the graph
+    and the size alone decide, `gradients` itself.
+    """
+    names = [each.name for each in graph.parameters]
+
+    def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
+        found, (losses, outputs) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
+        return [*(found[name] for name in names), losses, outputs]
+
+    def example(seed: int) -> list[Tensor]:
+        made = torch.Generator().manual_seed(seed)  # of its own: no randomness of this process is drawn or set
+        shapes = [*(each.shape for each in graph.parameters), (size, *graph.input_shape)]
+        labels = torch.randint(classes, (size,), generator=made)
+        return [*(torch.randn(shape, generator=made) for shape in shapes), labels]
+
+    try:
+        tape = recorded(flat, (example(1), example(2)))
+    except NotRecordable:
+        return gradients
+
+    def played(
+        parameters: Mapping[str, Tensor], inputs: Tensor, labels: Tensor
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+        *found, losses, outputs = tape([*(parameters[name] for name in names), inputs, labels])
+        return dict(zip(names, found, strict=True)), (losses, outputs)
+
+    return played
 
 
 def checked_parameters(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:

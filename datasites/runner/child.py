@@ -231,7 +231,7 @@ def _warm_runner() -> None:
     from datasites.evaluation import score_histogram
     from datasites.mocks import draw_mock
     from datasites.noise import NoiseSource
-    from datasites.training import train_round
+    from datasites.training import STEPS_WORTH_A_TAPE, train_round
     from policies.exporter import export_source
 
     schema = Schema.from_toml(WARM_SCHEMA)
@@ -242,7 +242,7 @@ def _warm_runner() -> None:
         mechanism = DPSGD(
             loss="binary_cross_entropy",
             rounds=1,
-            steps=1,
+            steps=STEPS_WORTH_A_TAPE,
             sampling_rate=0.5,
             clipping_norm=1.0,
             learning_rate=0.1,
