@@ -148,6 +148,18 @@ def evaluate(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
     return {}, _release(scores)
 
 
+def _discard_inherited_draws() -> None:
+    """Use up what the parent's python-dp may have drawn in advance: until then forked children repeat its noise.
+
+    The library keeps random bytes in a buffer, which 200 draws of a count were seen to empty; this is five times that.
+    What refills it is safe across forks. No parent of ours draws, and this does not rely on it.
+    """
+    from pydp.algorithms.laplacian import Count
+
+    for _ in range(1000):
+        Count(epsilon=1.0, l0_sensitivity=1, linf_sensitivity=1, dtype="int64").result()
+
+
 def statistics(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
     """Noisy statistics over all rows."""
     from datasites.noise import NoiseSource
@@ -156,6 +168,7 @@ def statistics(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
 
     mechanism = mechanism_from(job["mechanism"])
     assert isinstance(mechanism, Statistics)
+    _discard_inherited_draws()
     return {}, _release(answer(mechanism, Schema.from_dict(job["schema"]), rows, NoiseSource.from_os()))
 
 
@@ -231,7 +244,7 @@ def _warm_runner() -> None:
     from datasites.evaluation import score_histogram
     from datasites.mocks import draw_mock
     from datasites.noise import NoiseSource
-    from datasites.training import STEPS_WORTH_A_TAPE, train_round
+    from datasites.training import train_round
     from policies.exporter import export_source
 
     schema = Schema.from_toml(WARM_SCHEMA)
@@ -242,7 +255,7 @@ def _warm_runner() -> None:
         mechanism = DPSGD(
             loss="binary_cross_entropy",
             rounds=1,
-            steps=STEPS_WORTH_A_TAPE,
+            steps=1,
             sampling_rate=0.5,
             clipping_norm=1.0,
             learning_rate=0.1,
