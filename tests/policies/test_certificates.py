@@ -101,14 +101,14 @@ def test_unknown_budget_spent_is_left_open() -> None:
 
 @pytest.mark.parametrize("mechanism", ALL[:2])
 def test_no_byte_can_be_changed(mechanism: Mechanism) -> None:
-    # Every byte, four times: thousands of texts. A digit, a letter, a space and its neighbour each.
+    # Every byte, some five times: a digit, a letter, a space, a quote and its neighbour each.
     text = signed(mechanism)
     tried = 0
     for place, old in enumerate(text):
-        for new in {"0", "a", " ", chr(ord(old) ^ 1), old.swapcase()} - {old}:
+        for new in {"0", "a", " ", '"', chr(ord(old) ^ 1), old.swapcase()} - {old}:
             refused(text[:place] + new + text[place + 1 :], public_key=PUBLIC)
             tried += 1
-    assert tried > 4000
+    assert tried > 5000  # twice, so more than 10,000 in all
 
 
 def test_no_byte_can_be_added_or_left_out() -> None:
@@ -200,6 +200,24 @@ def test_no_field_can_be_taken_from_another_certificate(field: str) -> None:
         theirs[field] = "record"
     assert mine[field] != theirs[field]
     refused(canonical_text({**mine, field: theirs[field]}))
+
+
+def test_a_certificate_stands_for_one_release_of_one_hospital() -> None:
+    # Two hospitals, two datasets, two rounds: every release against every certificate, under every hospital's key.
+    made: list[tuple[str, str, dict[str, Array]]] = []
+    for key in (KEY, OTHER_KEY):
+        for name in ("flu", "beds"):
+            for number in (1, 2):
+                release = release_of(training(), fill=len(made) + 1.0)
+                facts = {"published": published(name=name), "round_number": number, "release_digest": digest(release)}
+                text = sign(content(training(), **facts), key)
+                made.append((text, key.public_key().public_bytes_raw().hex(), release))
+    for text, own, release in made:
+        for _, key, other in made:
+            if key == own and other is release:
+                assert verify(text, public_key=key, release=other)
+            else:
+                refused(text, public_key=key, release=other)
 
 
 def test_another_release_is_refused() -> None:
