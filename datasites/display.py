@@ -81,6 +81,32 @@ def releases(out: Console, value: list[dict[str, Any]]) -> None:
         out.print("Nothing has left this datasite.")
 
 
+def runs(out: Console, value: dict[str, Any]) -> None:
+    """Rounds, newest first."""
+    if value["stopped"]:
+        out.print("All work is stopped. `datasite resume` lets it go on.")
+    if value["runs"]:
+        names = ("id", "function", "researcher", "dataset", "round", "status", "began", "seconds", "reason")
+        _table(out, "Rounds", names, value["runs"])
+    else:
+        out.print("Nothing has run yet.")
+
+
+def what_if(out: Console, value: dict[str, Any]) -> None:
+    """How many more requests like one fit."""
+    out.print(f"{value['fits']} request(s) like {value['function']} fit in what is left.", markup=False)
+    for many, epsilon in enumerate(value["after"], 1):
+        out.print(f"  after {many}: ε = {epsilon:.3f} of {value['budget']:g}")
+
+
+def console_users(out: Console, value: list[dict[str, Any]]) -> None:
+    """Accounts of the console."""
+    if value:
+        _table(out, "Accounts of the console", ("email", "name", "role", "state"), value)
+    else:
+        out.print("No account yet. Make one with `datasite console-users add EMAIL --role second_reviewer`.")
+
+
 def ledger(out: Console, value: dict[str, Any]) -> None:
     """Balances, then the newest entries."""
     balances(out, value["balances"])

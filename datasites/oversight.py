@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -18,10 +19,12 @@ from datasites.review import published_from
 from datasites.settings import write_private
 from policies import accountant
 from policies.code_requests import RequestStatus, RunStatus
+from policies.columns import Column
 from policies.entries import NANO
 from policies.errors import InvalidRequest, WrongStatus
 from policies.plans import plan_from
 from policies.rules import Rules
+from policies.schemas import FIRST_COLUMN
 
 if TYPE_CHECKING:
     from datasites.office import Office
@@ -125,7 +128,7 @@ def dataset(office: Office, actor: str, *, version: str) -> dict[str, Any]:
     """One version of a dataset: its schema, as data and as the file, and some rows of a mock drawn from it."""
     record = office.ledger.dataset(version=version)
     schema = published_from(record).schema
-    mock = schema.frame(draw_mock(schema, 200)[:MOCK_ROWS_SHOWN])
+    mock = draw_mock(schema, 200)[:MOCK_ROWS_SHOWN, FIRST_COLUMN:]
     return {
         "name": record.name,
         "version": record.version,
@@ -150,10 +153,19 @@ def dataset(office: Office, actor: str, *, version: str) -> dict[str, Any]:
         ],
         "toml": schema.to_toml(),
         "mock": {
-            "columns": [str(name) for name in mock.columns],
-            "rows": [["—" if value != value else str(value) for value in row] for row in mock.values.tolist()],
+            "columns": [column.name for column in schema.columns],
+            "rows": [
+                [_mock_cell(column, value) for column, value in zip(schema.columns, row, strict=True)]
+                for row in mock.tolist()
+            ],
         },
     }
+
+
+def _mock_cell(column: Column, value: float) -> str:
+    if not math.isfinite(value):
+        return "missing"
+    return f"{value:.4g}" if column.kind == "real" else column.written(value)
 
 
 # -- policy ----------------------------------------------------------------------------------------------------------

@@ -56,7 +56,15 @@ def _form(visit: Visit, given: dict[str, str], *, error: DatasiteError | None = 
     return visit.render(
         "publish.html",
         status=status,
-        given={"schema": "", "size": "count", "patients": "", "count_epsilon": "0.1", **given},
+        given={
+            "schema": "",
+            "size": "count",
+            "patients": "",
+            "count_epsilon": "0.1",
+            "epsilon": "6",
+            "delta": "1e-5",
+            **given,
+        },
         populations=populations,
         why=public(error) if error else "",
         faults=_faults(error),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
@@ -13,12 +11,12 @@ from starlette.responses import Response, StreamingResponse
 
 from datasites.console import charts, wording
 from datasites.console.visits import Visit
+from datasites.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.code_requests import RequestStatus
 from policies.entries import NANO, Amount
 from policies.errors import InvalidRequest
 
 PAGE = 50
-EXPORTED_AT_ONCE = 2000
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------
@@ -191,23 +189,12 @@ def raise_budget(visit: Visit) -> Response:
 # -- exports ---------------------------------------------------------------------------------------------------------
 
 
-def all_pages(ask: Callable[[int], list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-    """Every row, asked for page by page, oldest first."""
-    after = 0
-    while rows := ask(after):
-        yield from rows
-        after = rows[-1]["seq"]
-
-
-def _entries(visit: Visit) -> Iterator[dict[str, Any]]:
-    return all_pages(lambda after: list(visit.act("entries", after=after, limit=EXPORTED_AT_ONCE, newest_first=False)))
-
-
 def export_csv(visit: Visit) -> Response:
     """Every entry as CSV."""
-    columns = ("seq", "at", "kind", "actor", "population", "request", "run", "divergence", "details", "hash")
     visit.office.audit.record(str(visit.actor), "export", "ledger", form="csv")
-    return StreamingResponse(as_csv(_entries(visit), columns), media_type="text/csv", headers=download("ledger.csv"))
+    return StreamingResponse(
+        as_csv(every_entry(visit.act), ENTRY_COLUMNS), media_type="text/csv", headers=download("ledger.csv")
+    )
 
 
 def export_json(visit: Visit) -> Response:
@@ -222,27 +209,11 @@ def export_json(visit: Visit) -> Response:
             "balances": visit.act("datasets")["populations"],
         }
         yield json.dumps(top, ensure_ascii=False)[:-1] + ', "entries": [\n'
-        for index, entry in enumerate(_entries(visit)):
+        for index, entry in enumerate(every_entry(visit.act)):
             yield (",\n" if index else "") + json.dumps(entry, ensure_ascii=False)
         yield "\n]}\n"
 
     return StreamingResponse(parts(), media_type="application/json", headers=download("ledger.json"))
-
-
-def as_csv(rows: Iterator[dict[str, Any]], columns: tuple[str, ...]) -> Iterator[str]:
-    """Lines of CSV, with nothing in them that a spreadsheet would run."""
-    yield ",".join(columns) + "\r\n"
-    for row in rows:
-        line = io.StringIO()
-        csv.writer(line).writerow([_cell(row[name]) for name in columns])
-        yield line.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if value is None or isinstance(value, int | float):
-        return value
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True) if isinstance(value, dict) else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def download(name: str) -> dict[str, str]:

@@ -128,6 +128,7 @@ def environment() -> Environment:
         "percent": wording.percent,
         "kind": wording.kind_text,
         "bytes": wording.bytes_text,
+        "mail": wording.mail,
     }
     made.globals |= {"charts": charts, "wording": wording}
     return made
@@ -172,6 +173,6 @@ def _moment(text: str | float | None) -> datetime:
 def _span(seconds: float) -> str:
     for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size:
-            number = int(seconds // size)
+            number = max(1, round(seconds / size - 0.25))
             return f"{number} {name}{'s' if number > 1 else ''}"
     return f"{int(seconds)} seconds"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from markupsafe import Markup
+
 from policies.code_requests import RequestStatus, RunStatus
 from policies.errors import DatasiteError
 from policies.risk import membership_belief, record_belief
@@ -152,6 +154,37 @@ def belief(epsilon: float, *, record: bool = False) -> str:
 def belief_share(epsilon: float, *, record: bool = False) -> float:
     """The same as a number, for a bar."""
     return record_belief(epsilon) if record else membership_belief(epsilon)
+
+
+def mail(text: str) -> Markup:
+    """An e-mail that may break before its @, where a column is narrow."""
+    return Markup("<wbr>@").join(text.split("@"))
+
+
+def plain(value: object) -> str:
+    """A detail of the log as people read it."""
+    if isinstance(value, dict):
+        if set(value) == {"from", "to"}:
+            return f"{plain(value['from'])} → {plain(value['to'])}"
+        return "; ".join(f"{name.replace('_', ' ')} {plain(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(plain(each) for each in value)
+    return "none" if value is None else str(value)
+
+
+def browser(agent: str) -> str:
+    """A browser as people know it, from what it says of itself."""
+    names = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+    systems = (
+        ("Windows", "Windows"),
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("Mac OS", "macOS"),
+        ("Linux", "Linux"),
+    )
+    name = next((known for mark, known in names if mark in agent), "A program")
+    system = next((known for mark, known in systems if mark in agent), "")
+    return f"{name} on {system}" if system else name
 
 
 def public(error: DatasiteError) -> str:
