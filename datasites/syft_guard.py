@@ -48,10 +48,9 @@ logger = logging.getLogger(__name__)
 
 RESEARCHER_PATHS = frozenset(
     """
-    metadata.get_metadata user.get_current_user dataset.get_all dataset.get_by_id dataset.search action.get
-    action.get_mock action.get_pointer action.set action.exists action.has_storage_permission api.exists
-    blob_storage.allocate blob_storage.read blob_storage.write_to_disk code.request_code_execution
-    code.call code.get_all code.get_by_id code.get_by_service_func_name request.get_all request.get_by_uid
+    metadata.get_metadata user.get_current_user dataset.get_all action.get action.get_mock action.set action.exists
+    blob_storage.allocate blob_storage.read blob_storage.write_to_disk
+    code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
     datasite.certificates
     """.split()
@@ -77,7 +76,7 @@ CLASSES = frozenset(
     LinkedObject
     """.split()
 )
-DEEPEST, MOST_OBJECTS = 60, 200_000
+DEEPEST, MOST_OBJECTS = 60, 100_000
 TENSOR_BYTES = 512 << 20  # what the tensors of one message may take; they travel compressed
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split())
 UNEXPECTED = "The datasite could not answer this call. Its owner finds the reason in the log as {reference}."
