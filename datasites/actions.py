@@ -62,6 +62,7 @@ def publish(
     from datasites.mocks import public_mock as read_mock
 
     declared = Schema.from_toml(schema)
+    _check_stays(office, declared)
     _check_size(patients, count_epsilon)
     source: Path | SqlQuery = (
         Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
@@ -99,8 +100,19 @@ def publish(
         "population": record.population,
         "patients": record.patients,
         "size_kind": record.size_kind,
+        "budget": balance_dict(office.ledger, record.population),
         "notes": notes,
     }
+
+
+def _check_stays(office: Office, schema: Schema) -> None:
+    """Refuse a published name under another population, before anything is stored or charged there."""
+    for each in office.ledger.datasets():
+        if each.name == schema.name and each.population != schema.population:
+            raise WrongStatus(
+                f"{schema.name!r} is published of population {each.population!r}, whose budget it stays on, and this"
+                f" schema says {schema.population!r}. Use that population, or another name."
+            )
 
 
 def _check_size(patients: int | None, count_epsilon: float | None) -> None:
@@ -222,6 +234,8 @@ def set_password(office: Office, actor: str, *, email: str, password: str) -> No
 
 def requests(office: Office, actor: str, *, status: str | None = None) -> list[dict[str, Any]]:
     """Requests, those that wait for the owner first, newest first within."""
+    if status is not None and status not in set(RequestStatus):
+        raise InvalidRequest(f"status={status!r} is not known. Use one of {', '.join(RequestStatus)}.")
     office.ledger.expire_due()
     found = list(reversed(office.ledger.list(status=status)))
     found.sort(key=lambda each: each.status is not RequestStatus.CHECKED)
