@@ -16,7 +16,20 @@ from typing import Annotated
 import typer
 
 from datasites import display, oversight_commands
-from datasites.shell import AsJson, Directory, PasswordFile, RequestId, Yes, act, err, out, read_password, show
+from datasites.shell import (
+    AsJson,
+    Directory,
+    PasswordFile,
+    RequestId,
+    Yes,
+    act,
+    err,
+    out,
+    read_password,
+    read_text,
+    show,
+)
+from policies.code_requests import RequestStatus
 from policies.errors import DatasiteError
 
 app = typer.Typer(
@@ -51,7 +64,10 @@ def init(
     out.print(f"Made {directory} for [b]{name}[/b], owner {email}.")
     if not password_file:
         out.print(f"Owner's password, shown only now: [b]{password}[/b]")
-    out.print(f"Next: datasite schema data.csv > schema.toml, finish it, then datasite publish --dir {directory} ...")
+    out.print(
+        f"Next: `export DATASITE_DIR={directory}` spares you --dir. Draft a schema with `datasite schema data.csv >"
+        " schema.toml`, fill it in, start `datasite serve`, and `datasite publish data.csv --schema schema.toml`."
+    )
 
 
 @app.command()
@@ -103,7 +119,7 @@ def publish(
             sql=sql,
             database=database,
             password_file=str(password_file.resolve()) if password_file else None,
-            schema=schema.read_text(encoding="utf-8"),
+            schema=read_text(schema, "--schema"),
             patients=patients,
             count_epsilon=count_epsilon,
             budget=[budget_epsilon, budget_delta],
@@ -114,6 +130,11 @@ def publish(
     out.print(
         f"Published [b]{done['name']}[/b], version {done['version']}: {done['patients']} patients"
         f" ({done['size_kind']}), population {done['population']}."
+    )
+    budget = done["budget"]
+    out.print(
+        f"All tables of {done['population']} share ε = {budget['epsilon']:g} at δ = {budget['delta']:g}:"
+        f" {budget['epsilon_remaining']:.3f} is left."
     )
 
 
@@ -167,11 +188,13 @@ def researchers_enable(directory: Directory, email: Annotated[str, typer.Argumen
 @app.command()
 def requests(
     directory: Directory,
-    status: Annotated[str | None, typer.Option(help="Only requests of this status, as checked or approved.")] = None,
+    status: Annotated[
+        RequestStatus | None, typer.Option(help="Only requests of this status. Those that are checked wait for you.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List code requests, those that wait for you first."""
-    show(act(directory, "requests", status=status), display.requests, as_json)
+    show(act(directory, "requests", status=status and status.value), display.requests, as_json)
 
 
 @app.command("show")
@@ -184,6 +207,7 @@ def show_request(directory: Directory, request: RequestId, as_json: AsJson = Fal
 def approve(directory: Directory, request: RequestId, yes: Yes = False) -> None:
     """Approve a request: its whole cost is reserved. Refused where a check failed or the budget does not hold it."""
     seen = act(directory, "show", request=request)
+    yes = yes or seen["status"] != RequestStatus.CHECKED.value  # else it is refused below, and there is nothing to ask
     if not yes:
         display.request(out, seen)
         typer.confirm(f"Approve {request} at ε = {seen['cost']['epsilon']:.2f}?", abort=True)
@@ -337,12 +361,14 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except DatasiteError as error:
-        err.print(f"[red]Error:[/red] {error}", markup=True)
-        for fault in getattr(error, "faults", ()):
-            err.print(f"  {fault}", markup=False)
+        err.print("[red]Error:[/red]", end=" ")
+        err.print(str(error), markup=False)
         sys.exit(1)
-    except typer.Abort:
-        err.print("Nothing was done.")
+    except typer.Abort as abort:
+        if isinstance(abort.__cause__, KeyboardInterrupt):
+            err.print("Interrupted. What a serving datasite was asked, it may still do: see `datasite log`.")
+        else:
+            err.print("Nothing was done.")
         sys.exit(1)
     except typer.Exit as leaving:
         sys.exit(leaving.exit_code)

@@ -11,7 +11,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-UNBROKEN = ("id", "request", "status", "run", "version")  # to be copied, or read at a glance
+UNBROKEN = (
+    "id",
+    "request",
+    "status",
+    "run",
+    "version",
+    "seq",
+    "at",
+    "researcher",
+    "submitted_at",
+    "released_at",
+)  # to be copied, or read at a glance
 
 
 def datasets(out: Console, value: dict[str, Any]) -> None:
@@ -68,7 +79,7 @@ def request(out: Console, value: dict[str, Any]) -> None:
     for number, line in enumerate(value["source"].splitlines(), 1):
         out.print(Text(f"{number:4} {line}"))
     _lines(out, "Difference from the last approved request of this name", value["difference"])
-    _lines(out, "Comments", [f"{each['at']} {each['actor']}: {each['text']}" for each in value["comments"]])
+    _lines(out, "Comments", [f"{_when(each['at'])} {each['actor']}: {each['text']}" for each in value["comments"]])
     _lines(out, "Rounds", [f"round {each['round']}: {each['status']} {each['owner_note']}" for each in value["rounds"]])
 
 
@@ -127,7 +138,7 @@ def audit_log(out: Console, value: list[dict[str, Any]]) -> None:
 def isolation(out: Console, value: dict[str, bool]) -> None:
     """Protections of jobs on this host."""
     for name, holds in value.items():
-        out.print(f"{'✓' if holds else '✗'} {name}", style="green" if holds else "red")
+        out.print(f"{'✓' if holds else '✗'} {name.replace('_', ' ')}", style="green" if holds else "red")
 
 
 def _cost(out: Console, cost: dict[str, Any]) -> None:
@@ -153,13 +164,28 @@ def _lines(out: Console, title: str, lines: list[str]) -> None:
 def _table(out: Console, title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in names:
-        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in UNBROKEN)
+        table.add_column(
+            name.removesuffix("_at").replace("epsilon_", "ε ").replace("epsilon", "ε").replace("_", " "),
+            overflow="fold",
+            no_wrap=name in UNBROKEN,
+        )
     for row in rows:
-        table.add_row(*(Text(_text(row.get(name))) for name in names))
+        table.add_row(*(Text(_when(row[name]) if _is_time(name) else _text(row.get(name))) for name in names))
     out.print(table)
+
+
+def _is_time(name: str) -> bool:
+    return name == "at" or name.endswith("_at")
+
+
+def _when(value: str) -> str:
+    """A UTC time to the second, in a table's width."""
+    return value[:19].replace("T", " ")
 
 
 def _text(value: Any) -> str:
     if value is None:
         return "—"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(each)}" for name, each in value.items()) or "—"
     return f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 else str(value)

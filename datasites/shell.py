@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from policies.errors import DatasiteError
+from policies.errors import DatasiteError, Unavailable
 
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+STARTING_SECONDS = 90.0  # how long a command waits while `datasite serve` starts, or another command ends
 
 Directory = Annotated[
     Path, typer.Option("--dir", envvar="DATASITE_DIR", help="The datasite's directory.", show_default=False)
@@ -30,32 +34,51 @@ RequestId = Annotated[
 
 
 def act(directory: Path, action: str, **arguments: Any) -> Any:
-    """Run one action, on the serving datasite or on the directory itself."""
+    """Run one action, on the serving datasite or on the directory itself; waits while a datasite starts."""
     from datasites.control import ask, user_name
     from datasites.settings import Settings, locked
 
     settings = Settings.load(directory)
-    try:
-        return ask(settings.control_socket, action, arguments)
-    except ConnectionError:
-        pass
-    with locked(directory):
-        from datasites.office import Office
+    started, told = time.monotonic(), False
+    while True:
+        with contextlib.suppress(ConnectionError):
+            return ask(settings.control_socket, action, arguments)
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(directory))
+            except Unavailable:
+                if time.monotonic() - started > STARTING_SECONDS:
+                    raise
+            else:
+                from datasites.office import Office
 
-        with Office.open(settings) as office:
-            return office.act(action, user_name(os.getuid()), arguments)
+                with Office.open(settings) as office:
+                    return office.act(action, user_name(os.getuid()), arguments)
+        if not told:
+            err.print(f"Waiting for {directory}: `datasite serve` is starting there, or another command works on it.")
+            told = True
+        time.sleep(0.3)
+
+
+def read_text(path: Path, option: str) -> str:
+    """The text of a file that an option names."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DatasiteError(f"{option} {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise DatasiteError(f"{option} {path} is not text in UTF-8. Save it as that.") from None
 
 
 def read_password(path: Path | None, *, prompt: str) -> str:
     """A password of at least 12 characters, from a file or typed twice."""
     password = (
-        path.read_text(encoding="utf-8").strip()
+        read_text(path, "--password-file").strip()
         if path
         else typer.prompt(prompt, hide_input=True, confirmation_prompt=True)
     )
-    size = len(password.encode())
-    if len(password) < 12 or size > 72:  # bcrypt reads no further
-        raise DatasiteError(f"The password has {size} bytes. Choose one of 12 characters to 72 bytes.")
+    if len(password) < 12 or len(password.encode()) > 72:  # bcrypt reads no further
+        raise DatasiteError(f"The password has {len(password)} characters. Choose one of 12 to 72.")
     return str(password)
 
 
