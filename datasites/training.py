@@ -35,6 +35,8 @@ Gradients = Callable[[Mapping[str, Tensor], Tensor, Tensor], tuple[dict[str, Ten
 STEPS_WORTH_A_TAPE = 25  # from here on recording one takes less time than it saves
 
 _BATCH_ELEMENTS = 2**25  # floats that one physical batch may hold in gradients and intermediates: 128 MiB
+_PASS_ELEMENTS = 2**20  # from here on a pass's own cost is small beside that of its floats
+_FEWEST_PLACES = 16
 _PREPARED_RECORDS = 4096  # scaled together: numpy's cost per call is shared by several steps
 
 
@@ -125,12 +127,14 @@ def physical_batch(graph: Graph, expected_batch_size: float) -> int:
     """Records of one physical batch: public, fixed, 1 to 512.
 
     Two standard deviations above the expected Poisson batch, so that nearly every step needs one physical batch; a
-    larger sample takes several. Less where the model is so large that memory would grow past `_BATCH_ELEMENTS`.
+    larger sample takes several, and so do records that share a place. Less where the model is so large that memory
+    would grow past `_BATCH_ELEMENTS`, or that places left empty cost more than more passes over fewer of them would.
     """
     wanted = math.ceil(expected_batch_size + 2 * math.sqrt(expected_batch_size))
     # Intermediates are kept once for the forward and once for the backward pass.
-    fitting = _BATCH_ELEMENTS // (graph.parameter_count + 2 * graph.elements)
-    return max(1, min(wanted, fitting, LARGEST_BATCH))
+    each = graph.parameter_count + 2 * graph.elements
+    worthwhile = max(_FEWEST_PLACES, _PASS_ELEMENTS // each)
+    return max(1, min(wanted, worthwhile, _BATCH_ELEMENTS // each, LARGEST_BATCH))
 
 
 def record_loss(output: Tensor, label: Tensor, loss: str) -> Tensor:

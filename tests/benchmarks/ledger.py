@@ -1,8 +1,7 @@
-"""How fast the ledger admits at 10, 1,000 and 100,000 entries: `python -m tests.benchmarks.ledger`.
+"""How fast the ledger admits at 10, 1,000 and 100,000 entries.
 
 Measured is what a researcher waits for before a run can begin (`admit_run` and `start_run`, each durable on disk) and
 what an owner waits for (`approve`), with the disk's syncs and without; then how long `verify` takes over all of it.
-Prints medians, and ratios of the last size to the first.
 """
 
 from __future__ import annotations
@@ -99,18 +98,12 @@ def measure(ledgers: list[Ledger]) -> dict[str, list[float]]:
     return found
 
 
-def main() -> None:
-    """Measure at each size and print a line per step."""
+def results(sizes: tuple[int, ...] = SIZES) -> dict[str, list[float]]:
+    """Milliseconds of each step at each number of entries."""
     with tempfile.TemporaryDirectory() as directory:
-        ledgers = [prepared(Path(directory), size) for size in SIZES]
+        ledgers = [prepared(Path(directory), size) for size in sizes]
         os.sync()
         found = measure(ledgers)
         for ledger in ledgers:
             ledger.close()
-    print(f"{'ledger, median ms':<26}" + "".join(f"{size:>12,}" for size in SIZES) + f"{'last / first':>14}")
-    for step, values in found.items():
-        print(f"{step:<26}" + "".join(f"{value:>12.3f}" for value in values) + f"{values[-1] / values[0]:>14.2f}")
-
-
-if __name__ == "__main__":
-    main()
+    return found

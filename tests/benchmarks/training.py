@@ -1,18 +1,18 @@
-"""Training examples per second against stock Opacus and plain PyTorch, and peak memory, on one thread.
+"""Training speed against stock Opacus and plain PyTorch, noise against torch's generator, and peak memory.
 
-Run it as `python -m tests.benchmarks.training`. Whatever is compared takes turns in one process, several times, so that
-a busy machine slows all alike; the ratios are of medians. Memory is measured in a process of its own per size.
+One thread. Whatever is compared takes turns in one process, so that a busy machine slows all alike; a ratio is the
+median over turns of one turn's times, and not of the medians. Memory is measured in a process of its own per size.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
@@ -79,6 +79,7 @@ class TorchNoise(NoiseSource):
 
 
 def make_schema() -> Schema:
+    """Ten features and a target."""
     names = [f"x{i}" for i in range(10)]
     columns = [Column(name=name, kind="real", minimum=-1.0, maximum=1.0) for name in names]
     return Schema(
@@ -150,8 +151,8 @@ def others(model: nn.Module, inputs: str, steps: int, *, private: bool) -> Calla
     return run
 
 
-def compare(name: str) -> dict[str, float]:
-    """Median seconds per step of each way to train, taking turns."""
+def compare(name: str, turns: int = TURNS, only: tuple[str, ...] = ()) -> dict[str, tuple[float, float]]:
+    """Of each way to train: median processor seconds per step, and how many times as fast ours is; they take turns."""
     inputs = "series" if name == "LSTM" else "features"
     widths = {"FluPredictor": (32,), "MLP of 100,000": (310, 310)}.get(name, ())
 
@@ -166,14 +167,32 @@ def compare(name: str) -> dict[str, float]:
         "stock Opacus": others(make(DPLSTM), inputs, steps, private=True),
         "plain PyTorch": others(make(), inputs, steps, private=False),
     }
+    ways = {way: run for way, run in ways.items() if not only or way in only}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(TURNS + 1):
+    for turn in range(turns + 1):
         for way, run in ways.items():
             begin = time.process_time()
             run()
             if turn:  # the first is to warm up
                 seconds[way].append((time.process_time() - begin) / steps)
-    return {way: statistics.median(times) for way, times in seconds.items()}
+
+    def times_as_fast(way: str) -> float:
+        return statistics.median(a / b for a, b in zip(seconds[way], seconds["ours"], strict=True))
+
+    return {way: (statistics.median(times), times_as_fast(way)) for way, times in seconds.items()}
+
+
+def noise_alone(parameters: int = 100_000, turns: int = 60) -> tuple[float, float]:
+    """Median processor seconds to draw noise for a step: ours, rounded to the grid, and torch's own; taking turns."""
+    secure = NoiseSource.from_os()
+    taken: list[tuple[float, float]] = []
+    for _ in range(turns):
+        begin = time.process_time()
+        secure.gaussian_on_grid(parameters, 2.0**20, 1.0)
+        between = time.process_time()
+        torch.randn(parameters)
+        taken.append((between - begin, time.process_time() - between))
+    return statistics.median(a for a, _ in taken), statistics.median(b for _, b in taken)
 
 
 def peak_memory(records: int) -> None:
@@ -197,31 +216,15 @@ def peak_memory(records: int) -> None:
     train_round(graph, made, schema, records // 2, table, weights, NoiseSource.from_os())
     took = time.process_time() - begin
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{records:>9,} records of {table.nbytes / 2**20:.0f} MB: peak {after:.0f} MB, "
-        f"{after - before:.0f} MB of it for training; 20 steps in {took:.2f} s"
-    )
+    print(json.dumps({"table": table.nbytes / 2**20, "peak": after, "more": after - before, "seconds": took}))
 
 
-def main() -> None:
-    """Print everything."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # stock Opacus warns of its own hooks and of secure_mode
-    print(f"Examples per processor second, batch size {BATCH}, one thread, median of {TURNS} turns")
-    for name in STEPS:
-        times = compare(name)
-        for way, seconds in times.items():
-            print(
-                f"  {name:15} {way:18} {BATCH / seconds:>9,.0f}/s  {seconds * 1e3:7.2f} ms a step"
-                f"  ours is {seconds / times['ours']:.2f} times as fast"
-            )
-    print("Peak memory of a round, two records a patient")
-    for records in SIZES:
-        subprocess.run([sys.executable, "-m", __spec__.name, str(records)], check=True)
+def memory_at(records: int) -> dict[str, float]:
+    """`peak_memory` of a new process."""
+    command = [sys.executable, "-m", "tests.benchmarks.training", str(records)]
+    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return found
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        peak_memory(int(sys.argv[1]))
-    else:
-        main()
+    peak_memory(int(sys.argv[1]))

@@ -1,0 +1,151 @@
+"""Measure what the project promises: `python -m tests.benchmarks [training|noise|rounds|ledger|memory] [--quick]`."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks import ledger, rounds, training
+
+console = Console(width=max(110, Console().width))
+
+
+def table(title: str, caption: str, *columns: str) -> Table:
+    """An empty table; what its figures are is printed above it."""
+    console.print(f"[bold]{title}[/bold]\n{caption}", highlight=False)
+    made = Table(box=box.SIMPLE)
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="right" if number else "left")
+    return made
+
+
+def show_training(quick: bool) -> None:
+    """Examples per second, ours and others'."""
+    turns = 3 if quick else training.TURNS
+    made = table(
+        "Training",
+        f"A step is one expected batch of {training.BATCH} records, Poisson-sampled by us and by Opacus, one thread. "
+        "Examples are expected ones, so padding counts against us. Processor time, medians of "
+        f"{turns} interleaved turns; 'ours is' is the median of ratios within a turn, above 1 where we are faster. "
+        "Every record of ours has the place of its own patient in a physical batch, so that no other patient changes a "
+        "bit of its gradient: a step takes several passes, which Opacus does not pay. Plain PyTorch is not private.",
+        *("model", "way", "examples/s", "ms a step", "ours is"),
+    )
+    for name in training.STEPS:
+        for way, (seconds, ratio) in training.compare(name, turns).items():
+            made.add_row(name, way, f"{training.BATCH / seconds:,.0f}", f"{seconds * 1e3:.2f}", f"{ratio:.2f} x")
+        made.add_section()
+    console.print(made)
+
+
+def show_noise(quick: bool) -> None:
+    """Secure noise against torch's, in training and by itself."""
+    turns = 4 if quick else 2 * training.TURNS
+    made = table(
+        "Secure noise at 100,000 parameters",
+        "In training: the speed of DP-SGD with our noise over its speed with torch.randn in its place, clipping and "
+        "sampling being the same; the promise is 80 %. Alone: drawing one step's noise, all included.",
+        *("what", "ours", "torch's generator", "our speed is"),
+    )
+    times = training.compare("MLP of 100,000", turns, only=("ours", "ours, torch.randn"))
+    (ours, _), (other, ratio) = times["ours"], times["ours, torch.randn"]
+    made.add_row("in training, ms a step", f"{ours * 1e3:.2f}", f"{other * 1e3:.2f}", f"{ratio:.0%}")
+    ours, other = training.noise_alone()
+    made.add_row("noise alone, ms a step", f"{ours * 1e3:.2f}", f"{other * 1e3:.2f}", f"{other / ours:.0%}")
+    console.print(made)
+
+
+def show_rounds(quick: bool) -> None:
+    """Overhead of a job, and a round as a stock client has it."""
+    turns = 5 if quick else 15
+    made = table(
+        "A round beside its training",
+        "Wall time, medians. A job: connect, fork, confine, hand over rows, train, answer, with warm parents; the same "
+        f"training ({rounds.STEPS} steps of FluPredictor) takes turns with it as a plain call, 'beyond' is the median "
+        "difference; the promise is 150 ms. A round over HTTP: a stock PySyft client calls until a 5-step round is "
+        f"released, {rounds.FAST_CALLS * 1e3:.0f} ms between its calls; ledger, job, certificate, HTTP included. The "
+        "first round of a plan also rehearses it on made-up rows, to set its deadline.",
+        *("what", "ms"),
+    )
+    found = rounds.job_overhead(turns)
+    made.add_row("training alone", f"{found['training'] * 1e3:.0f}")
+    made.add_row("the runner's job with that training", f"{found['job'] * 1e3:.0f}")
+    made.add_row("what the job takes beyond its training", f"{found['difference'] * 1e3:.0f}")
+    made.add_section()
+    found = rounds.whole_rounds(3 if quick else 9)
+    made.add_row("a plan's first round over HTTP", f"{found['first'] * 1e3:.0f}")
+    made.add_row("a later round over HTTP", f"{found['round'] * 1e3:.0f}")
+    made.add_row("asking again for a stored release", f"{found['stored'] * 1e3:.0f}")
+    console.print(made)
+
+
+def show_ledger(quick: bool) -> None:
+    """Milliseconds of the ledger's steps at three sizes."""
+    sizes = (10, 1_000, 10_000) if quick else ledger.SIZES
+    made = table(
+        "Ledger",
+        f"Median ms of {ledger.TIMES} calls, ledgers of all sizes taking turns; 'unsynced' is without the disk. "
+        "Admission is 'admit and start', which a round waits for. verify reads every entry once, so it grows.",
+        *("step", *(f"{size:,} entries" for size in sizes), "last / first"),
+    )
+    for step, values in ledger.results(sizes).items():
+        made.add_row(step, *(f"{value:.2f}" for value in values), f"{values[-1] / values[0]:.2f} x")
+    console.print(made)
+
+
+def show_memory(quick: bool) -> None:
+    """Peak memory of a training round."""
+    sizes = (100_000,) if quick else training.SIZES
+    made = table(
+        "Memory of a training round",
+        "Peak resident memory of a process that imports torch, holds the rows and trains 20 steps of FluPredictor on "
+        "two records a patient; 'for training' is what the round added to the peak before it.",
+        *("records", "rows, MB", "peak, MB", "for training, MB", "20 steps, s"),
+    )
+    for size in sizes:
+        found = training.memory_at(size)
+        made.add_row(
+            f"{size:,}", *(f"{found[key]:.{2 * (key == 'seconds')}f}" for key in ("table", "peak", "more", "seconds"))
+        )
+    console.print(made)
+
+
+SECTIONS: dict[str, Callable[[bool], None]] = {
+    "training": show_training,
+    "noise": show_noise,
+    "rounds": show_rounds,
+    "ledger": show_ledger,
+    "memory": show_memory,
+}
+
+
+def main() -> None:
+    """Measure the sections that were asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="all of them if none is named")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer turns and smaller sizes: rougher, under two minutes"
+    )
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # stock Opacus warns of its own hooks and of secure_mode
+    begin = time.monotonic()
+    for name in chosen.sections or SECTIONS:
+        SECTIONS[name](chosen.quick)
+    load = os.getloadavg()[0]
+    console.print(f"{time.monotonic() - begin:.0f} s; {os.cpu_count()} processors, load {load:.1f} at the end.")
+
+
+if __name__ == "__main__":
+    main()
