@@ -6,6 +6,7 @@ function of public inputs alone: the plan, the weights, the ledger. Diagnostics 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -13,7 +14,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,9 +37,12 @@ from policies.releases import check_tensors, digest, from_bytes, to_bytes
 logger = logging.getLogger(__name__)
 
 Arrays = dict[str, npt.NDArray[Any]]
-MARGIN = 10.0  # deadline over the dry run's time
-LEAST_SECONDS = 60.0
+DEADLINE_MARGIN = 10.0  # deadline over the dry run's time
+LEAST_DEADLINE = 60.0
+SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
+SECONDS_PER_ANSWER = 1e-6  # of one statistic and patient, generously
 MOST_JOBS = 2
+JOB_MEMORY = 8 << 30  # the same whatever the table holds
 JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
 
 
@@ -63,7 +67,7 @@ class Runs:
         self._ending: set[str] = set()  # runs that the owner ends one by one
         self._told: set[str] = set()
         self._rows: dict[str, Rows] = {}
-        self._deadlines: dict[str, float] = {}
+        self._rehearsed: dict[str, float] = {}
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(MOST_JOBS)
         self._threads: dict[str, threading.Thread] = {}
@@ -135,12 +139,13 @@ class Runs:
             self.ledger.start_run(run.id)  # durable: from here the charge stays
             started = True
 
-        begin = time.monotonic()
         try:
             with self._slots:
                 published = published_from(self.ledger.dataset(version=record.version))
-                answer = self._run(record, plan, published, weights, before_rows, run)
-            self._wait_for_the_grid(begin)
+                payload = to_bytes(weights) if weights else b""
+                seconds = self._public_seconds(plan, published, payload)
+                with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
+                    answer = self._run(record, plan, published, payload, seconds, before_rows, run)
             self.settle(run, plan, published, record.researcher, answer)
         except Exception as error:
             logger.warning("Run %s of request %s ended: %s", run.id[:8], record.id[:8], type(error).__name__)
@@ -154,11 +159,11 @@ class Runs:
         record: CodeRequestRecord,
         plan: Plan,
         published: Published,
-        weights: Arrays,
+        payload: bytes,
+        seconds: float,
         before_rows: Callable[[dict[str, bool]], None],
         run: Run,
     ) -> Answer:
-        payload = to_bytes(weights) if weights else b""
         rows = self.rows(record.version)
         shapes = release_shapes(plan, published.schema)
         largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
@@ -166,8 +171,8 @@ class Runs:
             "runner",
             self._job(plan, published),
             payload,
-            seconds=self._deadline(plan, published, payload),
-            memory=(2 << 30) + 6 * 8 * math.prod(rows.shape),
+            seconds=self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds,
+            memory=JOB_MEMORY,
             largest=largest,
             rows=rows,
             before_rows=before_rows,
@@ -188,26 +193,35 @@ class Runs:
             "training_patients": published.training_patients,
         }
 
-    def _deadline(self, plan: Plan, published: Published, payload: bytes) -> float:
-        """Seconds that a round may take: from settings, or a dry run on synthetic rows at the public size."""
-        if self.settings.round_seconds:
-            return self.settings.round_seconds
-        if not isinstance(plan.mechanism, DPSGD):
-            return LEAST_SECONDS + published.patients / 1000
-        if plan.digest not in self._deadlines:
-            job = {**self._job(plan, published), "job": "rehearse"}
-            answer = self.pool.run("runner", job, payload, seconds=600)
+    def _public_seconds(self, plan: Plan, published: Published, payload: bytes) -> float:
+        """What a round takes, from public facts alone: a dry run on synthetic rows at the public size, made once."""
+        if isinstance(plan.mechanism, Statistics):
+            return SECONDS_PER_ANSWER * published.patients * len(plan.mechanism.queries)
+        if plan.digest not in self._rehearsed:
+            answer = self.pool.run("runner", {**self._job(plan, published), "job": "rehearse"}, payload, seconds=600)
             if not answer.done:
                 raise Unavailable(f"The dry run failed:\n{answer.message.get('output', '')}")
-            per_step = float(answer.message["seconds_per_step"])
-            self._deadlines[plan.digest] = LEAST_SECONDS + MARGIN * per_step * plan.mechanism.steps
-        return self._deadlines[plan.digest]
+            steps = plan.mechanism.steps if isinstance(plan.mechanism, DPSGD) else 0
+            told = answer.message
+            self._rehearsed[plan.digest] = float(told["seconds"]) + float(told["seconds_per_step"]) * steps
+        return self._rehearsed[plan.digest]
 
-    def _wait_for_the_grid(self, begin: float) -> None:
-        grid = self.settings.release_grid_seconds
-        if grid > 0:
+    @contextlib.contextmanager
+    def _shown_at_multiples_of(self, seconds: float) -> Iterator[None]:
+        """Let what happens inside be seen, done or failed, only after a whole multiple of a public time.
+
+        How long a round takes depends on how many patients it sampled. At 1.5 times the dry run nearly every round is
+        over, so what can be seen of its time is one and the same figure.
+        """
+        least = self.settings.release_grid_seconds
+        grid = math.ceil(seconds / least) * least if least > 0 else 0.0
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
             elapsed = time.monotonic() - begin
-            time.sleep(math.ceil(elapsed / grid) * grid - elapsed)
+            if grid > 0 and not self.stopped.is_set():
+                time.sleep(max(1, math.ceil(elapsed / grid)) * grid - elapsed)
 
     def settle(self, run: Run, plan: Plan, published: Published, researcher: str, answer: Answer) -> Arrays:
         """Check what a job answered, sign its certificate and settle its run; the tensors are then a release.

@@ -35,7 +35,7 @@ isolation = "required"              # "required" refuses to run where a protecti
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
 largest_body_mib = 64               # largest HTTP body that is read
 jobs_directory = ""                 # where exporter.sock and runner.sock are, if run elsewhere; "" starts them here
-release_grid_seconds = 0.25         # a finished round shows at multiples of this, so that its time tells less
+release_grid_seconds = 0.25         # rounds show at a multiple of this that a dry run tells, not when they end
 console_idle_minutes = 30           # a console session without a request for so long is signed out
 """
 
@@ -49,7 +49,7 @@ class Settings:
       isolation: `"required"` or `"reported"`.
       round_seconds: deadline of one round, 0 for one taken from a dry run.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
-      release_grid_seconds: finished rounds become visible at multiples of it.
+      release_grid_seconds: finished rounds become visible at a public multiple of it, which a dry run tells.
       console_idle_minutes: after which a session of the console that asks for nothing ends.
     """
 
