@@ -22,7 +22,7 @@ from policies import accountant
 from policies.budget import PrivacyBudget
 from policies.code_requests import DatasetRecord, RequestStatus, Side
 from policies.entries import NANO, Entry
-from policies.errors import DataRefused, DatasiteError, InvalidRequest, RuleBroken, WrongStatus
+from policies.errors import DataRefused, DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, WrongStatus
 from policies.mechanisms import Query, Statistics, as_dict
 from policies.plans import Plan, Published, canonical, plan_from
 from policies.schemas import Schema
@@ -246,8 +246,14 @@ class SecondReviewer(str):
     """Who acts as second reviewer: made by the console, of a session. Every other name is on the owner's side."""
 
 
-def side_of(actor: str) -> Side:
-    """Whose vote `actor` casts. What comes by the control socket is a plain string, and so the owner's."""
+class Auditor(str):
+    """Who reads in the console, and votes on no side."""
+
+
+def side_of(actor: str) -> Side | None:
+    """Whose vote `actor` casts, None for auditors. What comes by the control socket is a plain string: the owner's."""
+    if isinstance(actor, Auditor):
+        return None
     return Side.SECOND_REVIEWER if isinstance(actor, SecondReviewer) else Side.OWNER
 
 
@@ -270,7 +276,10 @@ def approve(office: Office, actor: str, *, request: str, plan_digest: str, typed
         plan, published = plan_from(json.loads(record.plan_json)), office.review.published(version=record.version)
         if office.review.needs_typing(plan, published):
             raise RuleBroken(f"Type the name of the request, {record.function}, to approve it: its ε is large.")
-    return office.approve_code(record.id, str(actor), plan_digest, side_of(actor))
+    side = side_of(actor)
+    if side is None:
+        raise PermissionRefused("An auditor reads and does not decide.")
+    return office.approve_code(record.id, str(actor), plan_digest, side)
 
 
 def deny(office: Office, actor: str, *, request: str, reason: str) -> None:
@@ -286,7 +295,7 @@ def ask_changes(office: Office, actor: str, *, request: str, comment: str) -> No
 def _may_decide(office: Office, actor: str, request: str) -> str:
     """The request's id. Raises `WrongStatus` where a second reviewer has no say: no second vote is needed."""
     record = office.review.find(request)
-    if side_of(actor) is Side.SECOND_REVIEWER:
+    if side_of(actor) is not Side.OWNER:
         plan = plan_from(json.loads(record.plan_json)) if record.plan_json else None
         if plan is None or not office.review.voters(plan, office.review.published(version=record.version)):
             raise WrongStatus(f"The owner alone decides on request {record.id[:8]}: it needs no second reviewer.")

@@ -301,7 +301,7 @@ class Review:
         return accountant.epsilon_of(plan.mechanism, self.ledger.balance(published.population).budget.delta)
 
     def decision(
-        self, record: CodeRequestRecord, plan: Plan | None, published: Published, side: Side
+        self, record: CodeRequestRecord, plan: Plan | None, published: Published, side: Side | None
     ) -> dict[str, Any]:
         """Who must agree, what `side` has to do, and the votes: before the decision its own alone."""
         votes = self.ledger.votes(record.id)
@@ -313,8 +313,8 @@ class Review:
             "votes": [asdict(each) for each in votes if not open_still or each.side is side],
         }
 
-    def show(self, record: CodeRequestRecord, side: Side = Side.OWNER) -> dict[str, Any]:
-        """Everything that a decision needs, as plain data, for whoever decides as `side`."""
+    def show(self, record: CodeRequestRecord, side: Side | None = Side.OWNER) -> dict[str, Any]:
+        """Everything that a decision needs, as plain data, for whoever decides as `side`; None decides nothing."""
         plan = plan_from(json.loads(record.plan_json)) if record.plan_json else None
         published = self.published(version=record.version)
         balance = self.ledger.balance(published.population)

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from datasites.actions import SecondReviewer
+from datasites.actions import Auditor, SecondReviewer
 from datasites.app import LockOut
 from datasites.console import charts, wording
 from datasites.console.accounts import Role, Session
@@ -44,10 +44,10 @@ class Visit:
 
     @property
     def actor(self) -> str:
-        """Who acts, as the audit log names them; a second reviewer's name carries their side."""
+        """Who acts, as the audit log names them; the kind of name says what they may decide."""
         assert self.session is not None
-        second = self.session.role is Role.SECOND_REVIEWER
-        return SecondReviewer(self.session.email) if second else self.session.email
+        kinds = {Role.OWNER: str, Role.SECOND_REVIEWER: SecondReviewer, Role.AUDITOR: Auditor}
+        return kinds[self.session.role](self.session.email)
 
     @property
     def is_live(self) -> bool:

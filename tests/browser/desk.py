@@ -1,0 +1,141 @@
+"""A console in this process, on a real ledger and real accounts, with a stand-in for PySyft's accounts alone."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from datasites.app import LockOut
+from datasites.console.accounts import Role
+from datasites.console.app import make_console
+from datasites.office import Office
+from datasites.runner.pool import JobPool
+from datasites.settings import create_directory
+from policies.budget import PrivacyBudget
+from policies.code_requests import CodeRequestRecord, DatasetRecord
+from policies.ledger import Ledger
+from policies.mechanisms import Query, Statistics
+from policies.plans import Plan, canonical
+from policies.schemas import Schema
+from tests.factories import PASSWORD, RESEARCHER, SCHEMA, statistics_source
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would rather have httpx2, which is not locked
+    from starlette.testclient import TestClient
+
+OWNER, REVIEWER, AUDITOR = "owner@hospital.example", "reviewer@hospital.example", "auditor@hospital.example"
+EMAILS = {Role.OWNER: OWNER, Role.SECOND_REVIEWER: REVIEWER, Role.AUDITOR: AUDITOR}
+VERSION = "a1b2c3d4"
+
+
+@dataclass
+class PySyftAccounts:
+    """What the console asks of PySyft: whose password is right, and who the researchers are."""
+
+    passwords: dict[str, str] = field(default_factory=lambda: {OWNER: PASSWORD, RESEARCHER: PASSWORD})
+    names: dict[str, str] = field(default_factory=lambda: {RESEARCHER: "Some Body"})
+    states: dict[str, str] = field(default_factory=dict)
+
+    def login(self, email: str, password: str) -> bytes | None:
+        return b"key" if self.passwords.get(email) == password else None
+
+    def researchers(self) -> list[dict[str, str]]:
+        return [
+            {"email": email, "name": name, "institution": "", "state": self.states.get(email, "active")}
+            for email, name in self.names.items()
+        ]
+
+    def add_researcher(self, email: str, name: str, password: str, institution: str = "") -> None:
+        self.names[email], self.passwords[email] = name, password
+
+    def disable_researcher(self, email: str) -> None:
+        self.states[email] = "disabled"
+
+    def enable_researcher(self, email: str) -> None:
+        self.states[email] = "active"
+
+    def set_password(self, email: str, password: str) -> None:
+        self.passwords[email] = password
+
+    def project_status(self, request: str, **_: Any) -> None: ...
+
+
+class Desk:
+    """An office without a server, its console, and requests that wait. `clock.now` is the lock-out's, in seconds."""
+
+    def __init__(self, directory: Path) -> None:
+        settings = create_directory(directory, name="Test Hospital", host="127.0.0.1", port=9400, owner_email=OWNER)
+        ledger = Ledger.create(settings.ledger_path)
+        self.office = Office(settings, ledger, JobPool({}, start_parents=False))
+        self.syft = PySyftAccounts()
+        self.office._syft = self.syft  # type: ignore[assignment]
+        self.clock = SimpleNamespace(now=1000.0)
+        self.app = make_console(self.office, LockOut(clock=lambda: self.clock.now))
+        for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
+            self.office.accounts.add(EMAILS[role], "", role, PASSWORD)
+        self.schema = Schema.from_toml(SCHEMA)
+        ledger.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
+        ledger.publish_dataset(
+            DatasetRecord(
+                "flu", VERSION, self.schema.population, canonical(self.schema.as_dict()).decode(), 400, "declared"
+            ),
+            actor="owner",
+        )
+
+    def close(self) -> None:
+        self.office.accounts.close()
+        self.office.close()
+
+    def ask(self, id: str, *, epsilon: float = 0.2, purpose: str = "To count.", function: str = "flu_counts") -> str:
+        """A statistics request that waits for a decision."""
+        mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
+        plan = Plan(
+            function=function, mechanism=mechanism, model=None, graph=None, source_sha256="0" * 64, dataset="flu",
+            version=VERSION, declared=mechanism,
+        )  # fmt: skip
+        source = statistics_source(function, epsilon=epsilon)
+        record = CodeRequestRecord(
+            id=id, function=function, researcher=RESEARCHER, dataset="flu", version=VERSION,
+            population=self.schema.population, source=source, purpose=purpose,
+        )  # fmt: skip
+        self.office.ledger.submit(record)
+        text = canonical(plan.as_dict()).decode()
+        return self.office.ledger.check(id, plan_json=text, plan_digest=plan.digest).id
+
+    def browser(self, role: Role | None = None, *, address: str = "http://testserver") -> Browser:
+        """A browser, signed in where a role is given."""
+        return Browser(self, role, address)
+
+
+class Browser:
+    """What a browser does, without one: keeps cookies, and sends forms with their token."""
+
+    def __init__(self, desk: Desk, role: Role | None, address: str) -> None:
+        self.desk = desk
+        self.client = TestClient(desk.app, base_url=address, follow_redirects=False)
+        self.csrf = ""
+        if role is not None:
+            answer = self.sign_in(EMAILS[role])
+            assert answer.status_code == 303, answer.text
+            self.csrf = self.token("/account")
+
+    def sign_in(self, email: str, password: str = PASSWORD, *, to: str = "/") -> Any:
+        found = re.search(r'name="token" value="([^"]+)"', self.client.get("/sign-in").text)
+        fields = {"token": found[1] if found else "", "email": email, "password": password, "next": to}
+        return self.client.post("/sign-in", data=fields)
+
+    def token(self, address: str) -> str:
+        """The CSRF token in a page's forms."""
+        found = re.search(r'name="csrf" value="([^"]+)"', self.client.get(address).text)
+        assert found is not None
+        return found[1]
+
+    def get(self, address: str, **more: Any) -> Any:
+        return self.client.get(address, **more)
+
+    def post(self, address: str, *, headers: dict[str, str] | None = None, **fields: Any) -> Any:
+        return self.client.post(address, data={"csrf": self.csrf, **fields}, headers=headers or {})
