@@ -76,7 +76,7 @@ CLASSES = frozenset(
     LinkedObject
     """.split()
 )
-DEEPEST, MOST_OBJECTS = 60, 100_000
+DEEPEST, MOST_OBJECTS = 60, 20_000
 TENSOR_BYTES = 512 << 20  # what the tensors of one message may take; they travel compressed
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split())
 UNEXPECTED = "The datasite could not answer this call. Its owner finds the reason in the log as {reference}."

@@ -156,7 +156,7 @@ def tensor_of(size: int, dtype: str = "float64", content: bytes = b"") -> bytes:
     ("inner", "words"),
     [
         (nested(70), "too large or too deep"),
-        (wide(110_000), "too large or too deep"),
+        (wide(22_000), "too large or too deep"),
         (tensor_of(1 << 40), "too large"),
         (tensor_of(-1), "too large"),
         (tensor_of(8, "O"), "not of numbers"),
