@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import runpy
 import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+INTERRUPTED = 130  # what typer ends with after Ctrl-C
+
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="TOML file that names the datasites.")]
 
@@ -70,7 +74,8 @@ def submit(study: StudyFile) -> None:
 @app.command()
 def status(study: StudyFile) -> None:
     """Show where each request stands at each hospital, with the owner's comment."""
-    typer.echo(str(load_study(study).status()))
+    found = load_study(study).status()
+    typer.echo(str(found) if found.rows else f"Not submitted yet. `researcher submit {study}` asks the hospitals.")
 
 
 @app.command()
@@ -156,6 +161,12 @@ def load_study(path: Path) -> Study | StatisticsStudy:
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         names = runpy.run_path(str(path), run_name="__study__")
+    except DatasiteError:
+        raise
+    except Exception as error:
+        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
+        raise InvalidRequest(f"{path}, line {line}: {type(error).__name__}: {error}. Mend the file.") from error
     finally:
         sys.path.pop(0)
     found = {id(each): each for each in names.values() if isinstance(each, (Study, StatisticsStudy))}
@@ -180,10 +191,15 @@ def _errors() -> Iterator[None]:
     except DatasiteError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            typer.echo("Interrupted. `researcher resume` goes on with a study; nothing is paid for twice.", err=True)
+        raise
 
 
 def main() -> None:
     """Run the command line; our own errors are one line, without a traceback."""
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     with _errors():
         app()
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from policies.errors import InvalidRequest
+from policies.errors import GraphRefused, InvalidRequest
 from policies.inspection import inspect_source
 from policies.mechanisms import Mechanism, Statistics
 from researcher.cohort import Cohort
@@ -59,7 +59,9 @@ class Check:
         return Table(self.rows)
 
     def __str__(self) -> str:
-        return "\n".join([str(self.table), *self.findings])
+        told = {finding.partition(":")[0] for finding in self.findings}
+        others = [named(name, reason) for name, reason in self.reasons.items() if name not in told]
+        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others])
 
     __repr__ = __str__
 
@@ -76,7 +78,13 @@ def check_source(request: Request, cohort: Cohort) -> None:
 
     if inspection.model is None or inspection.model_source is None:
         raise InvalidRequest(f"{request.function} has no model.")
-    export_source(inspection.model_source, inspection.model, cohort.schema.input_shape(request.mechanism.inputs))
+    shape = cohort.schema.input_shape(request.mechanism.inputs)
+    try:
+        export_source(inspection.model_source, inspection.model, shape)
+    except GraphRefused as refusal:
+        if "cannot be exported" not in str(refusal):
+            raise
+        raise GraphRefused(f"{refusal.public_message} Here forward gets one record, of shape {(1, *shape)}.") from None
 
 
 def sha256(source: str) -> str:

@@ -181,6 +181,8 @@ class CodeRequests:
             if status["status"] in APPROVED or (unreached and status["status"] == "not reached"):
                 ready[hospital] = self._asked(role, hospital)
                 missing.pop(hospital, None)
+            elif status["status"] in UNDECIDED:
+                missing[hospital] = "its owner has not decided yet."
             else:
                 missing[hospital] = f"{status['status']}. {status.get('comment') or ''}".strip()
         return ready, missing

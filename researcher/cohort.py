@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from policies.errors import InvalidRequest, Unavailable
+from policies.errors import InvalidRequest, Unavailable, UnsupportedMechanism
 from policies.mechanisms import Query, Statistics
 from policies.plans import Published
 from policies.schemas import Schema
-from researcher.network import Connection, Network, ask_all
+from researcher.network import Connection, Network, ask_all, counted
 from researcher.table import Table
 
 if TYPE_CHECKING:
@@ -157,12 +157,24 @@ class Cohort:
     def __repr__(self) -> str:
         schema = self.schema
         columns = ", ".join(f"{each.name} ({each.kind})" for each in schema.columns)
-        lines = [f"Dataset {self.name!r} at {len(self.members)} hospitals", str(self.table()), f"Columns: {columns}"]
+        lines = [f"Dataset {self.name!r} at {counted(len(self.members), 'hospital')}", str(self.table())]
+        lines.append(f"Columns: {columns}")
         if schema.target:
-            lines.append(f"Target: {schema.target}")
+            lines.append(f"Target: {schema.target} ({', '.join(schema.classes)})")
+            lines += _inputs(schema)
         if schema.sequences:
-            lines.append(f"Sequences: {', '.join(name for name, _ in schema.sequences)}")
+            shapes = [f"{name} {schema.input_shape(name)}" for name, _ in schema.sequences]
+            lines.append(f"Sequences, as inputs=...: {', '.join(shapes)}")
         return "\n".join(lines)
+
+
+def _inputs(schema: Schema) -> list[str]:
+    """What a model gets of one record unless told otherwise; nothing where no column is a feature."""
+    try:
+        names = schema.feature_names
+    except UnsupportedMechanism:
+        return []
+    return [f"A model gets {counted(len(names), 'number')} in [-1, 1] of each record: {', '.join(names)}"]
 
 
 def cohort_of(network: Network, name: str, datasites: Sequence[str] | None = None) -> Cohort:

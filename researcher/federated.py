@@ -191,8 +191,8 @@ class DatasiteGrid(Grid):  # type: ignore[misc]  # Flower's types are not follow
         said = " ".join(named(name, reason) for name, reason in sorted(missing.items()))
         raise Unavailable(
             f"Round {number} of {self.rounds} has {got} of the {needed} hospitals that it needs. Missing: "
-            f"{said or 'nobody.'} Call study.resume() when they are back: closed rounds and settled releases are not "
-            "paid for again. Or begin with a smaller min_train_nodes.",
+            f"{said or 'nobody.'} Call study.resume() when they can take part: closed rounds and settled releases are "
+            "not paid for again. Or begin with a smaller min_train_nodes.",
             round=number,
             missing=dict(missing),
         )

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable
 
@@ -72,7 +73,7 @@ class Network:
         return self
 
     def __repr__(self) -> str:
-        lines = [f"Network of {len(self.datasites)} datasites"]
+        lines = [f"Network of {counted(len(self.datasites), 'datasite')}"]
         for name in self.datasites:
             if name in self.missing:
                 lines.append(f"  {name}: not reached. {self.missing[name]}")
@@ -138,6 +139,11 @@ def ask_all(
     return answers, problems
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, as "1 hospital" or "3 hospitals"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _read(where: str | Path | Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], Path]:
     if not isinstance(where, (str, Path)):
         return [dict(each) for each in where], Path.cwd()
@@ -162,6 +168,10 @@ def _connection(entry: Mapping[str, Any], base: Path) -> Connection:
             raise InvalidRequest(f"{shown}: {wanted} is missing.")
     if not entry["url"].startswith(("http://", "https://")):
         raise InvalidRequest(f"{shown}: url={entry['url']!r} does not begin with https:// (or http:// on loopback).")
+    try:
+        urlsplit(entry["url"]).port  # noqa: B018  # it is read for what it raises
+    except ValueError as error:
+        raise InvalidRequest(f"{shown}: url={entry['url']!r}: {error}. Write https://host:port.") from None
     password = _password(entry, base, shown)
     from researcher.client import Datasite  # syft takes seconds: only when there is something to connect to
 

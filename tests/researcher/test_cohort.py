@@ -15,7 +15,13 @@ def test_a_cohort_shows_published_sizes_and_budgets_left(network):
     assert flu.training_patients == {"general": 800, "paediatric": 1600, "rural": 800}
     assert flu.budget["rural"]["epsilon_remaining"] == 6.0
     shown = repr(flu)
-    for text in ("'flu' at 3 hospitals", "paediatric     2,000  declared", "temperature (real)", "Target: influenza"):
+    for text in (
+        "'flu' at 3 hospitals",
+        "paediatric     2,000  declared",
+        "temperature (real)",
+        "Target: influenza (no, yes)",
+        "A model gets 2 numbers in",
+    ):
         assert text in shown
 
 
@@ -88,6 +94,10 @@ def test_statistics_are_checked_against_the_schema_before_anything_is_asked(netw
         ('[[datasites]]\nname = "a"\nemail = "r@uni.example"', "a: url is missing"),
         ('[[datasites]]\nurl = "hospital.example"\nemail = "r@uni.example"', "does not begin with https://"),
         ('[[datasites]]\nurl = "https://h"\nemail = "r@x"\npasword = "x"', "pasword is not known"),
+        (
+            '[[datasites]]\nurl = "https://h:94610"\nemail = "r@x"\npassword = "x"',
+            "Port out of range.*https://host:port",
+        ),
         (
             '[[datasites]]\nurl = "https://h"\nemail = "r@x"\npassword_file = "none"',
             "password_file .*none cannot be read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import pytest
 from typer.main import get_command
@@ -84,13 +85,47 @@ def test_verify_checks_each_file_with_the_release_beside_it(tmp_path, monkeypatc
     assert "b.certificate.json: valid, (its release is not beside it)" in output
 
 
-@pytest.mark.parametrize(("text", "message"), [("x = 1", "makes 0 studies"), (None, "is not a file")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "makes 0 studies"),
+        (None, "is not a file"),
+        ("x = 1\nimport no_such_module", r"study.py, line 2: ModuleNotFoundError: .* Mend the file\."),
+        ("import researcher\n\nresearcher.Training(round=5)", r"study.py, line 3: TypeError: .*'round'"),
+        ("x = (", r"study.py, line 1: SyntaxError"),
+    ],
+)
 def test_a_file_without_a_study_is_refused(tmp_path, text, message):
     path = tmp_path / "study.py"
     if text is not None:
         path.write_text(text)
     with pytest.raises(InvalidRequest, match=message):
         command_line.load_study(path)
+
+
+def test_status_before_submitting_says_what_to_do(study_file):
+    assert "Not submitted yet. `researcher submit" in _run("status", study_file).output
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted():
+        raise SystemExit(command_line.INTERRUPTED)
+
+    monkeypatch.setattr(command_line, "app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == command_line.INTERRUPTED
+    assert capsys.readouterr().err == (
+        "Interrupted. `researcher resume` goes on with a study; nothing is paid for twice.\n"
+    )
+
+
+def test_a_warning_is_one_line_without_the_source(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(sys, "argv", ["researcher", "--help"])
+    with pytest.raises(SystemExit):
+        command_line.main()
+    assert warnings.formatwarning("rural does not answer", UserWarning, "f.py", 1) == "Warning: rural does not answer\n"
 
 
 def test_our_errors_are_one_line_and_status_one(monkeypatch, capsys, tmp_path):

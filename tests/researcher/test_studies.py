@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import researcher
-from policies.errors import InspectionFailed, InvalidRequest, RuleBroken, Unavailable, WrongStatus
+from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, RuleBroken, Unavailable, WrongStatus
+from researcher.checks import Request, check_source
+from researcher.sources import request_source
 from tests.researcher.conftest import TRAINING
 from tests.researcher.study_models import FluPredictor
 
@@ -80,6 +82,31 @@ def test_waiting_names_who_has_not_decided(make_study, hospitals):
     study.submit()
     with pytest.raises(Unavailable, match=r"rural \(training: checked\)"):
         study.wait_for_approval(timeout=0.01)
+
+
+def test_running_before_the_owner_decides_says_whom_it_waits_for(make_study, hospitals):
+    for hospital in hospitals.values():
+        hospital.answer_to_submit = "checked"
+    study = make_study(submit=False)
+    study.submit()
+    with pytest.raises(
+        Unavailable, match=r"rural: its owner has not decided yet\. Call study\.resume\(\) when they can"
+    ):
+        study.run()
+
+
+def test_a_check_says_why_a_hospital_is_not_asked_and_a_finding_once(make_study, hospitals):
+    hospitals["rural"].short = 1.5
+    hospitals["general"].findings = [{"line": 7, "why": "Not allowed.", "instead": "Leave it out."}] * 2
+    shown = str(make_study(submit=False).check())
+    assert "rural: flu_2026: it is ε=1.5 short of the hospital's budget." in shown
+    assert shown.count("general: line 7: Not allowed. Leave it out.") == 1
+
+
+def test_a_model_for_other_inputs_is_told_the_shape_of_a_record(network):
+    source = request_source("wide", TRAINING, model=FluPredictor)  # of ten inputs; the cohort's records have two
+    with pytest.raises(GraphRefused, match=r"forward gets one record, of shape \(1, 2\)"):
+        check_source(Request("training", "wide", source, TRAINING), network.dataset("flu"))
 
 
 def test_running_before_submitting_is_refused_with_what_to_do(make_study):
