@@ -87,7 +87,12 @@ def releases(out: Console, value: list[dict[str, Any]]) -> None:
     """What left, and to whom."""
     if value:
         names = ("request", "round", "function", "researcher", "dataset", "released_at", "bytes", "digest")
-        _table(out, "Releases", names, [{**each, "request": each["request"][:8]} for each in value])
+        _table(
+            out,
+            "Releases",
+            names,
+            [{**each, "request": each["request"][:8], "digest": each["digest"][:12]} for each in value],
+        )
     else:
         out.print("Nothing has left this datasite.")
 

@@ -149,3 +149,12 @@ def test_tables_show_times_to_the_second_and_details_as_words() -> None:
 
 def _settings(directory: Path) -> Settings:
     return Settings.load(directory)
+
+
+def test_releases_show_the_head_of_a_digest_and_json_all_of_it() -> None:
+    out = Console(file=io.StringIO(), width=200)
+    digest = "66aa81" * 10 + "feed"
+    display.releases(
+        out, [{"request": "594e6621aa", "round": 1, "released_at": "2026-11-23T08:09:08", "digest": digest}]
+    )
+    assert " 66aa8166aa81 " in out.file.getvalue()  # type: ignore[attr-defined]
