@@ -23,7 +23,7 @@ from datasites.runs import Arrays, Runs
 from datasites.settings import Settings, write_private
 from policies.audit import AuditLog, os_user
 from policies.code_requests import STATUS_TEXT, CodeRequestRecord, Party, RequestStatus, Side
-from policies.errors import InvalidRequest
+from policies.errors import InvalidRequest, WrongStatus
 from policies.ledger import Ledger
 from policies.plans import plan_from
 
@@ -270,6 +270,8 @@ class Office:
 
     def decide(self, code: str, to: RequestStatus, actor: str, comment: str) -> None:
         """Deny, ask for changes or revoke, with a comment that the researcher reads."""
+        if to is RequestStatus.DENIED and self.ledger.get(code).status is RequestStatus.APPROVED:
+            raise WrongStatus(f"Request {code[:8]} is approved already. `datasite revoke {code[:8]}` takes that back.")
         record = self.ledger.transition(code, to, actor=actor, comment=comment, party=Party.OWNER)
         self.audit.record(actor, to.value, record.id, **self._opened_votes(record.id))
         self._project(record)

@@ -62,8 +62,9 @@ def _say(settings: Settings, protections: dict[str, bool]) -> None:
 
 def _configure_logs(directory: Path) -> None:
     """Warnings and errors to `datasite.log` in the directory, and to standard error."""
-    file = logging.FileHandler(directory / "datasite.log")
-    for handler in (file, logging.StreamHandler(sys.stderr)):
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        handler.setLevel(logging.WARNING)
-        logging.getLogger().addHandler(handler)
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[logging.FileHandler(directory / "datasite.log"), logging.StreamHandler(sys.stderr)],
+        force=True,
+    )
