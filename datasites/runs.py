@@ -146,6 +146,8 @@ class Runs:
                 seconds = self._public_seconds(plan, published, payload)
                 with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
                     answer = self._run(record, plan, published, payload, seconds, before_rows, run)
+            if self.stopped.is_set():  # also while a finished round waited for its time
+                raise Unavailable("The owner stopped all work before this was released.")
             self.settle(run, plan, published, record.researcher, answer)
         except Exception as error:
             logger.warning("Run %s of request %s ended: %s", run.id[:8], record.id[:8], type(error).__name__)
@@ -297,12 +299,12 @@ class Runs:
         return len(threads)
 
     def stop_one(self, run: str) -> None:
-        """End one run now, and wait until it has ended."""
+        """End one run now; it shows as failed at its public time, as any other."""
         self._ending.add(run)
-        with self._lock:
-            thread = self._threads.get(run)
-        if thread is not None:
-            thread.join(timeout=10)
+
+    def is_ending(self, run: str) -> bool:
+        """Whether the owner has stopped this run."""
+        return run in self._ending
 
     def resume(self) -> None:
         """Let rounds start again."""
