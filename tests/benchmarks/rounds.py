@@ -80,7 +80,7 @@ def whole_rounds(rounds: int) -> dict[str, float]:
         datasite = DatasiteProcess(directory, directory).start()
         try:
             client = login(datasite.url, RESEARCHER, PASSWORD)
-            with contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()):
                 submit(client, training_source("flu_bench", rounds=rounds + 1))
             datasite.approve_all()
             weights, taken, stored = initial_weights(), [], []
@@ -100,7 +100,7 @@ def whole_rounds(rounds: int) -> dict[str, float]:
 def _until_released(call: Any, client: Any, weights: dict[str, Any], number: int) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        with contextlib.redirect_stderr(io.StringIO()):  # syft warns of its own placeholders
+        with contextlib.redirect_stdout(io.StringIO()):  # syft warns of its own placeholders
             answer: dict[str, Any] = call(client, "flu_bench", weights=weights, round=number)
         if answer["status"] == "released":
             return answer
