@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 export MPLBACKEND ?= Agg
 
-.PHONY: help install demo demo-real test test-nightly bench lint format lock clean
+.PHONY: help install demo demo-real browser test test-nightly bench lint format lock clean
 
 help:  ## Show these targets.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,7 +32,11 @@ demo: install  ## Three hospitals train one model; report in build/demo/report.h
 demo-real: install  ## The same network on real patients: the breast cancer table of scikit-learn.
 	$(BIN)/python -m compose.demo --real
 
-test: install lint  ## All tests but the nightly ones.
+# The console's tests drive Debian's Chromium; `CHROMIUM=/path` names another.
+browser:
+	@command -v $${CHROMIUM:-chromium} >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+test: install lint browser  ## All tests but the nightly ones.
 	$(BIN)/python -m pytest -m "not nightly"
 
 test-nightly: install  ## The long crash and property tests.

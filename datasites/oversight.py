@@ -72,6 +72,7 @@ def runs(office: Office, actor: str, *, limit: int = PAGE, offset: int = 0) -> d
                 "ended": row["changed_at"] if row["status"] not in ("reserved", "running") else None,
                 "seconds": _seconds(row),
                 "reason": row["reason"] or "",
+                "ending": office.runs.is_ending(row["id"]),
             }
             for row in page
         ],

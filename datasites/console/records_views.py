@@ -55,7 +55,7 @@ def resume(visit: Visit) -> Response:
 def stop_run(visit: Visit) -> Response:
     """End one run."""
     visit.act("stop_run", run=visit.path["run"])
-    return visit.go("/runs", "The round is ended.")
+    return visit.go("/runs", "The round is ended. It shows as failed at its public time, which tells nothing.")
 
 
 # -- releases --------------------------------------------------------------------------------------------------------
