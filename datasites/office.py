@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Self
 from cryptography.hazmat.primitives import serialization
 
 from datasites.console.accounts import Accounts
+from datasites.notices import Notices
 from datasites.review import Review, overview, published_from
 from datasites.runner.pool import KINDS, JobPool
 from datasites.runs import Arrays, Runs
 from datasites.settings import Settings, write_private
 from policies.audit import AuditLog, os_user
 from policies.code_requests import STATUS_TEXT, CodeRequestRecord, Party, RequestStatus, Side
-from policies.errors import InvalidRequest, WrongStatus
+from policies.errors import DatasiteError, InvalidRequest, WrongStatus
 from policies.ledger import Ledger
 from policies.plans import plan_from
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PROTOCOL = 1
+BY_POLICY = "policy"  # who decided, where the owner's rules did
 OWNER_HASH = "owner.hash"
 
 
@@ -48,6 +50,7 @@ class Office:
         self.pool = pool
         self.audit = AuditLog(ledger)
         self.review = Review(settings, ledger, pool)
+        self.notices = Notices(settings)
         self.runs = Runs(settings, ledger, pool, lambda asset: self.syft.records(asset))
         self._syft: SyftDatasite | None = None
 
@@ -115,6 +118,7 @@ class Office:
         known_to_syft = self.syft
         warming.join()
         protections = self.pool.protections()
+        self.review.more_checks.append(lambda plan, published: isolation_check(self.settings, protections))
         self.review.check_submitted()
         known = {each.id: each for each in self.ledger.list()}
         self.forget_tables()
@@ -195,6 +199,20 @@ class Office:
         """Inspect and record a request; `store` keeps it in PySyft."""
         record = self.review.submit(researcher, source, asset, purpose, store)
         self.audit.record(researcher, "submit", record.id, function=record.function, dataset=record.dataset)
+        self._decide_at_once(record)
+        if self.ledger.get(record.id).status is RequestStatus.CHECKED:
+            self.notices.waits(record)
+
+    def _decide_at_once(self, record: CodeRequestRecord) -> None:
+        """What the policy decides without anybody, both off by default. What cannot be decided so waits for people."""
+        try:
+            verdict, why = self.review.at_once(record)
+            if verdict is RequestStatus.DENIED:
+                self.decide(record.id, verdict, BY_POLICY, why)
+            elif verdict is RequestStatus.APPROVED:
+                self.approve_code(record.id, BY_POLICY, record.plan_digest)
+        except DatasiteError as error:
+            logger.warning("The policy decided nothing on request %s: %s", record.id[:8], type(error).__name__)
 
     def ask(self, researcher: str, code: str, round_number: int, weights: Arrays) -> dict[str, Any]:
         """A round of the researcher's own approved request."""
@@ -289,6 +307,17 @@ class Office:
         """Hex of the Ed25519 key that verifies this datasite's certificates."""
         key = self.settings.signing_key().public_key()
         return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw).hex()
+
+
+def isolation_check(settings: Settings, protections: dict[str, bool]) -> dict[str, Any]:
+    """Whether jobs on this host are held as the settings require, as a check among the others."""
+    missing = [name.replace("_", " ") for name, holds in protections.items() if not holds]
+    if not missing:
+        text = f"all {len(protections)} protections hold for jobs on this host"
+    else:
+        text = f"missing on this host: {', '.join(missing)}"
+    accepted = not missing or settings.isolation == "reported" or missing == ["own user"]
+    return {"title": "Isolation", "passed": accepted, "message": text}
 
 
 def balance_dict(ledger: Ledger, population: str) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Review:
         self.pool = pool
         self._plans: OrderedDict[tuple[str, str], Plan] = OrderedDict()
         self._lock = threading.Lock()
+        self.more_checks: list[Callable[[Plan, Published], dict[str, Any]]] = []
+        """Checks that others add: each gives a title, whether it passed, and a message."""
 
     # -- what is published ---------------------------------------------------------------------------------------
 
@@ -148,7 +150,9 @@ class Review:
                 "passed": True,
                 "message": "only allowed forms; rows reach the mechanism alone",
             },
+            {"title": "Model check", "passed": True, "message": _model_text(plan)},
             *({"title": each.title, "passed": each.passed, "message": each.message} for each in results),
+            *(each(plan, published) for each in self.more_checks),
         ]
 
     def quote(self, source: str, dataset: str, researcher: str) -> dict[str, Any]:
@@ -288,6 +292,20 @@ class Review:
             voters=voters,
         )
 
+    def at_once(self, record: CodeRequestRecord) -> tuple[RequestStatus | None, str]:
+        """What the policy decides by itself on a checked request, with the reason for a denial; None leaves it."""
+        if record.status is not RequestStatus.CHECKED or record.plan_json is None:
+            return None, ""
+        plan, published = plan_from(json.loads(record.plan_json)), self.published(version=record.version)
+        rules = self.settings.rules()
+        failed = [each for each in self.checks(plan, published, record.researcher) if not each["passed"]]
+        if failed:
+            why = " ".join(f"{each['title']}: {each['message']}" for each in failed)
+            return (RequestStatus.DENIED, why) if rules.deny_at_once else (None, "")
+        bound = rules.approve_at_once_epsilon
+        small = bound is not None and self._epsilon(plan, published) <= bound
+        return (RequestStatus.APPROVED, "") if small and not self.voters(plan, published) else (None, "")
+
     def voters(self, plan: Plan, published: Published) -> tuple[Side, ...]:
         """Whose votes an approval needs, where it needs two; else none: the owner's alone decides."""
         bound = self.settings.rules().second_reviewer_epsilon
@@ -376,6 +394,12 @@ class Review:
             earlier[-1].source.splitlines(), record.source.splitlines(), earlier[-1].id[:8], record.id[:8], lineterm=""
         )
         return list(lines) or ["(none)"]
+
+
+def _model_text(plan: Plan) -> str:
+    if plan.graph is None:
+        return "there is no model"
+    return f"{len(plan.graph.nodes)} operators, all of them allowed; it sees one record at a time"
 
 
 def before_and_after(balance: Balance, charge: accountant.Charge, rounds: int) -> dict[str, Any]:

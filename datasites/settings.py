@@ -24,6 +24,7 @@ from policies.errors import DatasiteError, Unavailable
 from policies.rules import DEFAULT_POLICY, Rules
 
 ISOLATION = ("required", "reported")
+SMTP_SECURITY = ("starttls", "tls", "none")
 
 SETTINGS_TEMPLATE = """\
 # Settings of this datasite. Read once, when it starts.
@@ -37,6 +38,15 @@ largest_body_mib = 64               # largest HTTP body that is read
 jobs_directory = ""                 # where exporter.sock and runner.sock are, if run elsewhere; "" starts them here
 release_grid_seconds = 0.25         # rounds show at a multiple of this that a dry run tells, not when they end
 console_idle_minutes = 30           # a console session without a request for so long is signed out
+console_url = ""                    # the console's address as people reach it, for e-mails
+
+# E-mail when a request waits for a decision; no server, no e-mail. A password stands alone in the file smtp.password.
+smtp_host = ""
+smtp_port = 587
+smtp_security = "starttls"          # "starttls", "tls" or "none"
+smtp_user = ""
+smtp_from = ""                      # the owner's address where it is left empty, as smtp_to
+smtp_to = ""                        # one address, or several with commas between them
 """
 
 
@@ -51,6 +61,8 @@ class Settings:
       jobs_directory: where exporter and runner listen if something else runs them, or "".
       release_grid_seconds: finished rounds become visible at a public multiple of it, which a dry run tells.
       console_idle_minutes: after which a session of the console that asks for nothing ends.
+      console_url: the console's address as people reach it, or "".
+      smtp_host: the mail server for notices, or "" for none; `smtp_security` is one of `SMTP_SECURITY`.
     """
 
     directory: Path
@@ -64,6 +76,13 @@ class Settings:
     jobs_directory: str = ""
     release_grid_seconds: float = 0.25
     console_idle_minutes: float = 30.0
+    console_url: str = ""
+    smtp_host: str = ""
+    smtp_port: int = 587
+    smtp_security: str = "starttls"
+    smtp_user: str = ""
+    smtp_from: str = ""
+    smtp_to: str = ""
 
     @classmethod
     def load(cls, directory: Path) -> Settings:
@@ -81,6 +100,9 @@ class Settings:
             raise DatasiteError(f"{path} cannot be read: {error}. Mend that line and start again.") from None
         if settings.isolation not in ISOLATION:
             raise DatasiteError(f"isolation={settings.isolation!r} in {path} is neither of {', '.join(ISOLATION)}.")
+        if settings.smtp_security not in SMTP_SECURITY:
+            known = ", ".join(SMTP_SECURITY)
+            raise DatasiteError(f"smtp_security={settings.smtp_security!r} in {path} is none of {known}.")
         if not 1 <= settings.port <= 65535:
             raise DatasiteError(f"port={settings.port} in {path} is outside [1, 65535].")
         return settings

@@ -42,6 +42,11 @@ typed_confirmation_epsilon = 1.0   # above this ε of a request, whoever approve
 # (`datasite console-users add`). Neither sees the other's vote first. Take the hash away to use it.
 # second_reviewer_epsilon = 2.0
 
+# What may be decided without anybody: denying at once what fails a check, and approving at once a request whose every
+# check passes, that needs no second reviewer, and whose ε is at most this. Both are off.
+deny_at_once = false
+# approve_at_once_epsilon = 0.1
+
 # Largest ε of one researcher's releases together, per population. It is policy and no protection, since researchers may
 # work together: take the hash away to use it.
 # researcher_epsilon = 3.0
@@ -69,6 +74,8 @@ class Rules:
     approval_days: int = 30
     typed_confirmation_epsilon: float = 1.0
     second_reviewer_epsilon: float | None = None
+    deny_at_once: bool = False
+    approve_at_once_epsilon: float | None = None
     researcher_epsilon: float | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +86,8 @@ class Rules:
             if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
                 what = "whole number" if kind is int else "number"
                 raise _unreadable(f"{name} = {value!r} is not a {what} from {low:g} to {high:g}")
+        if not isinstance(self.deny_at_once, bool):
+            raise _unreadable(f"deny_at_once = {self.deny_at_once!r} is neither true nor false")
         names = self.allowed_mechanisms
         if not isinstance(names, tuple) or any(name not in MECHANISMS for name in names):
             raise _unreadable(f"allowed_mechanisms = {names!r} is not a list of {', '.join(MECHANISMS)}")
@@ -112,9 +121,10 @@ _RANGES: dict[str, tuple[float, float, Any]] = {
     "approval_days": (1, 3650, int),
     "typed_confirmation_epsilon": (0, 100, _NUMBER),
     "second_reviewer_epsilon": (0, 100, _NUMBER),
+    "approve_at_once_epsilon": (0, 100, _NUMBER),
     "researcher_epsilon": (0, 100, _NUMBER),
 }
-_OPTIONAL = ("researcher_epsilon", "second_reviewer_epsilon")
+_OPTIONAL = ("researcher_epsilon", "second_reviewer_epsilon", "approve_at_once_epsilon")
 
 
 @dataclass(frozen=True)

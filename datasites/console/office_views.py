@@ -134,6 +134,7 @@ def change_policy(visit: Visit) -> Response:
     for _, _, rules in wording.RULES:
         for name, label, _ in rules:
             text = _with(text, name, _number(visit, name, label))
+    text = _with(text, "deny_at_once", "true" if visit.form.text("deny_at_once") else "false")
     allowed = [kind for kind in MECHANISMS if kind in visit.form.all("allowed_mechanisms")]
     return _change(visit, _with(text, "allowed_mechanisms", json.dumps(allowed)))
 

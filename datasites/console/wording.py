@@ -76,6 +76,7 @@ RULES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             ("typed_confirmation_epsilon", "Type the name above ε", "Whoever approves types the request's name."),
             ("second_reviewer_epsilon", "Two people above ε", "Owner and second reviewer. Empty: never."),
+            ("approve_at_once_epsilon", "Approve at once up to ε", "Where every check passes. Empty: people decide."),
             ("approval_days", "An approval lasts, in days", "What was not run by then is given back."),
         ),
     ),

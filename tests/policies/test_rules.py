@@ -43,6 +43,8 @@ def test_every_rule_is_used_somewhere() -> None:
         "researcher_epsilon",
         "typed_confirmation_epsilon",
         "second_reviewer_epsilon",
+        "deny_at_once",
+        "approve_at_once_epsilon",
     }
     source = Path(module.__file__).read_text(encoding="utf-8")
     for each in dataclasses.fields(Rules):
@@ -125,6 +127,8 @@ def test_an_epsilon_that_is_no_number_fails() -> None:
         "allowed_mechanisms = 'dp_sgd'",
         "allowed_mechanisms = ['dp_sgd', 'gdp']",
         "max_epsilonn = 1.0",
+        "deny_at_once = 1",
+        "approve_at_once_epsilon = 'all'",
         "max_epsilon = ",
     ],
 )
@@ -135,7 +139,7 @@ def test_a_policy_that_cannot_be_read_refuses_everything(text: str) -> None:
 
 def test_the_range_of_every_number_is_checked() -> None:
     for name, value in tomllib.loads(DEFAULT_POLICY).items():
-        if name != "allowed_mechanisms":
+        if name not in ("allowed_mechanisms", "deny_at_once"):
             assert isinstance(value, int | float)
             with pytest.raises(RuleBroken, match=name):
                 Rules(**{name: 1e12})
