@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 export MPLBACKEND ?= Agg
 
-.PHONY: help install demo demo-real browser test test-nightly bench lint format lock clean
+.PHONY: help install demo demo-serve demo-real browser test test-nightly bench lint format lock clean
 
 help:  ## Show these targets.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ $(SYSTEM):
 
 demo: install  ## Three hospitals train one model; report in build/demo/report.html.
 	$(BIN)/python -m compose.demo
+
+demo-serve: install  ## Open the consoles of the demonstration's hospitals, with its state in them.
+	$(BIN)/python -m compose.serve build/demo
 
 demo-real: install  ## The same network on real patients: the breast cancer table of scikit-learn.
 	$(BIN)/python -m compose.demo --real

@@ -34,6 +34,7 @@ from compose.processes import (
     make_datasite,
     write_network,
 )
+from compose.serve import consoles
 from policies.errors import DatasiteError
 from researcher.cohort import Cohort
 from researcher.report import write_report
@@ -112,7 +113,10 @@ def run(shown: Demonstration, directory: Path, console: Console, *, keep: bool =
             kept = ", ".join(
                 f"{each.title} {each.url} (process {each.process.pid})" for each in datasites if each.process
             )
-            console.print(f"Still running: {kept}. Passwords are in {directory / 'hospitals'}.")
+            console.print(f"Still running: {kept}. Open a console:\n{consoles(datasites)}", soft_wrap=True)
+        else:
+            console.print("Open the hospitals' consoles with make demo-serve:", soft_wrap=True)
+            console.print(consoles(datasites), soft_wrap=True)
         return report
     finally:
         if not keep:

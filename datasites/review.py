@@ -38,6 +38,7 @@ from policies.rules import outcomes
 from policies.schemas import Schema
 
 EXPORT_SECONDS = 60.0
+SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
 OPEN = (RequestStatus.SUBMITTED, RequestStatus.CHECKED, RequestStatus.APPROVED)
 
 
@@ -446,13 +447,13 @@ def overview(record: CodeRequestRecord, plan: Plan | None) -> dict[str, Any]:
 
 def summary(plan: Plan, published: Published) -> list[str]:
     """What a plan does, in plain words made from the plan alone."""
-    mechanism, people = plan.mechanism, f"about {published.patients:,} patients ({published.size_kind})"
+    mechanism, people = plan.mechanism, f"about {published.patients:,} patients ({SIZE_TEXT[published.size_kind]})"
     if isinstance(mechanism, DPSGD):
         assert plan.graph is not None
         return [
             (
                 f"Trains {plan.model}, a model of {plan.graph.parameter_count:,} numbers, on {people}"
-                f" for {mechanism.rounds} round(s) of {mechanism.steps} steps."
+                f" for {_counted(mechanism.rounds, 'round')} of {_counted(mechanism.steps, 'step')}."
             ),
             (
                 f"Each step looks at each patient with chance {mechanism.sampling_rate:g}, one record of theirs, and"
@@ -462,14 +463,19 @@ def summary(plan: Plan, published: Published) -> list[str]:
         ]
     if isinstance(mechanism, Evaluation):
         return [
-            f"Scores {plan.model} on the held-out patients, {mechanism.rounds} time(s).",
+            f"Scores {plan.model} on the held-out patients, {_counted(mechanism.rounds, 'time')}.",
             f"What leaves: noisy counts of scores per outcome in {mechanism.bins} bins.",
         ]
     asked = ", ".join(query.key.replace("/", " of ") for query in mechanism.queries)
+    most = _counted(mechanism.records_per_patient, "record")
     return [
-        f"Answers {len(mechanism.queries)} statistic(s) over {people}: {asked}.",
-        f"At most {mechanism.records_per_patient} record(s) of each patient count; Laplace noise is added to each.",
+        f"Answers {_counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
+        f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def check_outputs(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -> None:

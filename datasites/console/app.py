@@ -195,7 +195,7 @@ class _Desk:
         if page.roles is None:
             return None
         if visit.session is None:
-            return _to_sign_in(page, visit.request)
+            return _to_sign_in(page, visit)
         if visit.session.role not in page.roles:
             return _refused(visit, 403, "Your role does not allow this. The data owner can do it.")
         return None
@@ -229,9 +229,12 @@ async def _body(request: Request, largest: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _to_sign_in(page: Page, request: Request) -> Response:
+def _to_sign_in(page: Page, visit: Visit) -> Response:
+    request = visit.request
     if page.method != "GET" or page.view is _live:
         return Response("Sign in first.\n", 401)
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        return visit.render("again.html")  # a link in an e-mail brings no strict cookie; this page's own step does
     address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return RedirectResponse(f"/sign-in?next={quote(address)}" if address != "/" else "/sign-in", 303)
 

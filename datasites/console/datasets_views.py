@@ -104,8 +104,8 @@ def _publish(visit: Visit, form: Form, schema: str) -> dict[str, Any]:
         raise DataRefused("No table was chosen. Choose a CSV or Parquet file.")
     declared = form.text("size") == "declared"
     patients = form.number("patients", "Number of patients") if declared else None
-    if patients is not None and patients != int(patients):
-        raise InvalidRequest(f"Number of patients: {patients} is not whole.")
+    if patients is not None and (patients != int(patients) or not 1 <= patients <= 1_000_000_000):
+        raise InvalidRequest(f"Number of patients: {patients:g} is not a whole number from 1 to 1,000,000,000.")
     if declared and patients is None:
         raise InvalidRequest("Write the number of patients, rounded, or choose the differentially private count.")
     with tempfile.TemporaryDirectory(prefix="upload-", dir=visit.office.settings.directory) as scratch:

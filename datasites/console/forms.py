@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
@@ -42,9 +43,12 @@ class Form:
         if not text:
             return None
         try:
-            return float(text.replace(",", "."))
+            value = float(text.replace(",", "."))
         except ValueError:
-            raise InvalidRequest(f"{label}: {text[:40]!r} is not a number.") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise InvalidRequest(f"{label}: {text[:40]!r} is not a number.")
+        return value
 
 
 def read_form(content_type: str, body: bytes) -> Form:

@@ -182,11 +182,11 @@ def _change(visit: Visit, text: str) -> Response:
 
 def log(visit: Visit) -> Response:
     """Who did what, newest first, searched and by the page."""
-    search, before = visit.query("q"), visit.query("before")
+    search, before = visit.query("q"), visit.whole("before")
     rows = visit.act(
         "search_log",
         search=search,
-        before=int(before) if before.isascii() and before.isdigit() else None,
+        before=before,
         limit=PAGE,
     )
     return visit.render(
@@ -194,7 +194,7 @@ def log(visit: Visit) -> Response:
         rows=rows,
         search=search,
         older=rows[-1]["seq"] if len(rows) == PAGE else None,
-        newest=not before,
+        newest=before is None,
         head=visit.office.audit.head(),
     )
 

@@ -98,8 +98,8 @@ def ledger(visit: Visit) -> Response:
     chosen = visit.query("population")
     chosen = chosen if chosen in names else (names[0] if names else "")
     head = office.ledger.head()
-    before = visit.query("before")
-    first = int(before) if before.isascii() and before.isdigit() else head.seq + 1
+    before = visit.whole("before")
+    first = head.seq + 1 if before is None else before
     entries = visit.act("entries", before=min(first, head.seq + 1), limit=PAGE, population=chosen or None)
     balances = visit.act("datasets")["populations"]
     return visit.render(
@@ -109,6 +109,7 @@ def ledger(visit: Visit) -> Response:
         balance=next((each for each in balances if each["population"] == chosen), None),
         spending=_spending(visit, chosen) if chosen else None,
         entries=[{**each, "epsilon": _entry_text(each)} for each in entries],
+        own={each.id for each in office.ledger.list(by_owner=True)},
         older=entries[-1]["seq"] if len(entries) == PAGE else None,
         newest=first > head.seq,
         head=head,

@@ -68,8 +68,12 @@ class Visit:
 
     def page_number(self) -> int:
         """`?page=`, from 1."""
-        text = self.query("page", "1")
-        return min(1_000_000, max(1, int(text))) if text.isascii() and text.isdigit() else 1
+        return max(1, min(1_000_000, self.whole("page") or 1))
+
+    def whole(self, name: str) -> int | None:
+        """A parameter of the address as a number from 0, None where it is none."""
+        text = self.query(name)
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
     def render(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """A page."""
@@ -129,6 +133,7 @@ def environment() -> Environment:
         "kind": wording.kind_text,
         "bytes": wording.bytes_text,
         "mail": wording.mail,
+        "name": wording.name,
     }
     made.globals |= {"charts": charts, "wording": wording}
     return made

@@ -162,6 +162,11 @@ def mail(text: str) -> Markup:
     return Markup("<wbr>@").join(text.split("@"))
 
 
+def name(text: str) -> Markup:
+    """A name that may break behind its underscores, where a column is narrow."""
+    return Markup("_<wbr>").join(text.split("_"))
+
+
 def plain(value: object) -> str:
     """A detail of the log as people read it."""
     if isinstance(value, dict):

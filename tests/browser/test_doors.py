@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from datasites.console.accounts import Accounts, Role
 from datasites.console.app import PAGES, Page
@@ -17,6 +20,10 @@ from tests.browser.desk import AUDITOR, EMAILS, OWNER, REVIEWER, VERSION, Browse
 from tests.factories import PASSWORD, RESEARCHER
 
 CLOSED = [page for page in PAGES if page.roles is not None]
+FIELDS = (
+    "plan_digest", "typed", "reason", "template", "comment", "population", "epsilon", "email", "name", "role", "to",
+    "text", "digest", "max_epsilon", "approval_days", "allowed_mechanisms", "schema", "size", "patients",
+)  # fmt: skip
 LEAVING = ("/sign-out", "/sign-out-everywhere", "/account/password")  # they end the session, and have their own tests
 
 
@@ -430,3 +437,39 @@ def test_a_page_that_was_read_before_the_plan_changed_approves_nothing(fresh: De
     owner.post(f"/requests/{request}/approve", plan_digest="0" * 64)
     owner.post(f"/requests/{request}/approve")
     assert fresh.office.ledger.get(request).status is RequestStatus.CHECKED
+
+
+# -- anything at all ---------------------------------------------------------------------------------------------------
+
+EXAMPLES = 60
+WORDS = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(["-1", "0", "1e308", "nan", "%00", "../..", "'--", "{{1}}", "f" * 32, "9" * 40]),
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE"]),
+    route=st.sampled_from(PAGES),
+    words=st.lists(WORDS, min_size=3, max_size=3),
+    names=st.lists(st.sampled_from(FIELDS), max_size=4),
+)
+def test_no_path_method_or_field_makes_a_page_fail(
+    browsers: dict[Role, Browser], method: str, route: Page, words: list[str], names: list[str]
+) -> None:
+    if route.path in LEAVING or route.path == "/sign-in":
+        return
+    path = re.sub(r"{(\w+)(?::\w+)?}", lambda found: quote(words[0], safe="") or "x", route.path)
+    fields = {"csrf": browsers[Role.OWNER].csrf, **dict.fromkeys(names, words[1])}
+    query = {
+        "page": words[2],
+        "before": words[2],
+        "q": words[1],
+        "show": words[2],
+        "like": words[0],
+        "version": words[0],
+    }
+    answer = browsers[Role.OWNER].client.request(method, path, params=query, data=fields if method == "POST" else None)
+    assert answer.status_code < 500, answer.text
+    assert answer.headers["x-frame-options"] == "DENY"

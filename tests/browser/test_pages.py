@@ -178,6 +178,14 @@ def test_a_stolen_cookie_is_worthless_after_signing_out(
     thief.close()
 
 
+def test_a_link_in_an_email_finds_the_owner_signed_in(sign_in: SignIn, site: DatasiteProcess) -> None:
+    page = sign_in()
+    page.wait_for_url("**/requests")
+    page.goto(f"data:text/html,<a href='{site.url}/ledger'>Read it</a>")
+    page.get_by_role("link", name="Read it").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Ledger")
+
+
 def test_the_owner_signs_in_with_pysyfts_password_alone(sign_in: SignIn) -> None:
     page = sign_in(OWNER, "not the password")
     expect(page.get_by_role("alert")).to_contain_text("Wrong e-mail or password")
