@@ -100,7 +100,15 @@ def test_a_script_that_is_planted_does_not_run(owner: Page) -> None:
     assert owner.evaluate("document.cookie") == ""
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+BOTH = [
+    (1280, "light"),
+    (390, "dark"),
+    pytest.param(1280, "dark", marks=pytest.mark.nightly),
+    pytest.param(390, "light", marks=pytest.mark.nightly),
+]
+
+
+@pytest.mark.parametrize(("width", "scheme"), BOTH)
 def test_pages_are_accessible_and_fit(sign_in: SignIn, visitors: list[str], width: int, scheme: str) -> None:
     page = sign_in(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.wait_for_url("**/requests")
