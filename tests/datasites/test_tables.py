@@ -231,6 +231,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             each.chmod(0o755)
         shutil.chown(folder, "nobody")
     (folder / "password").write_text(PASSWORD + "\n", encoding="utf-8")
+    (folder / "password").chmod(0o644)  # whatever the umask of the tests before
 
     def run(*command: str) -> None:
         program = shutil.which(command[0], path=programs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.directory = Path(tempfile.mkdtemp())
         self.clock = Clock()
+        self.until = START + timedelta(days=30)
         self.ledger = new_ledger(self.directory / "ledger.db", self.clock)
         self.capacity = self.ledger.balance("city").capacity_nano
         self.requests: dict[str, Asked] = {}
@@ -92,12 +94,12 @@ class LedgerMachine(RuleBasedStateMachine):
         request, asked = self.some(index)
         if asked.status != "checked":
             with pytest.raises(WrongStatus):
-                approve(self.ledger, request, asked.charge, asked.rounds)
+                approve(self.ledger, request, asked.charge, asked.rounds, expires_at=self.until)
         elif asked.rounds * asked.charge.divergence_nano > self.left:
             with pytest.raises(BudgetExceeded):
-                approve(self.ledger, request, asked.charge, asked.rounds)
+                approve(self.ledger, request, asked.charge, asked.rounds, expires_at=self.until)
         else:
-            approve(self.ledger, request, asked.charge, asked.rounds)
+            approve(self.ledger, request, asked.charge, asked.rounds, expires_at=self.until)
             asked.status = "approved"
 
     @precondition(lambda self: self.requests)
@@ -203,12 +205,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(days=st.sampled_from([0.5, 29.0]))
     def wait(self, days: float) -> None:
-        if (self.clock.now - START).days > 30:
-            return
         self.clock.turn(days=days)
         self.ledger.expire_due()
-        if (self.clock.now - START).days >= 30:
-            self.clock.now = START  # so that later approvals are still possible
+        if self.clock.now >= self.until:
+            self.until = self.clock.now + timedelta(days=30)  # of the approvals that come now
             for asked in self.requests.values():
                 if asked.status == "approved":
                     self.shut(asked, "expired")
