@@ -201,6 +201,8 @@ def add_researcher(office: Office, actor: str, *, email: str, name: str, institu
     """Make a researcher's account."""
     if "@" not in email or len(email) > 200:
         raise InvalidRequest(f"{email!r} is not an e-mail address.")
+    if office.accounts.user(email) is not None:
+        raise InvalidRequest(f"{email} reviews or audits here and cannot also ask. Use another person.")
     office.syft.add_researcher(email.lower(), name, password, institution)
     office.audit.record(actor, "add researcher", email.lower())
 

@@ -168,7 +168,7 @@ class Accounts:
         if role is None:
             return None
         row = rows[0]
-        if touch:
+        if touch and self.clock() - row["seen"] > 0.01 * self.idle_seconds:
             self._write("UPDATE sessions SET seen = ? WHERE id_sha256 = ?", (self.clock(), row["id_sha256"]))
         user = self.user(row["email"])
         del row["notice"]

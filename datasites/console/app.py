@@ -130,7 +130,7 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/people/researchers/state", office_views.researcher_state, OWNER, "people", "/people"),
     Page("POST", "/people/researchers/limit", office_views.researcher_limit, OWNER, "people", "/people"),
     Page("POST", "/people/researchers/password", office_views.researcher_password, OWNER, "people", "/people"),
-    Page("POST", "/people/console", office_views.add_console_user, OWNER, "people", "/people"),
+    Page("POST", "/people/console", office_views.add_auditor, OWNER, "people", "/people"),
     Page("POST", "/people/console/state", office_views.console_user_state, OWNER, "people", "/people"),
     Page("GET", "/policy", office_views.policy, EVERYBODY, "policy"),
     Page("POST", "/policy", office_views.change_policy, OWNER, "policy", "/policy"),

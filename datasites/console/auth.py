@@ -45,21 +45,22 @@ def sign_in(office: Office, lock_out: LockOut, email: str, password: str, *, bro
     wait = lock_out.begin(email)
     if wait:
         return SignIn(why=f"Too many wrong passwords. Try again in {int(wait) + 1} seconds.", status=429)
-    known = email == office.settings.owner_email.lower() or office.accounts.user(email) is not None
-    if _is_owner(office, email, password) or office.accounts.password_is_right(email, password):
+    owner = office.settings.owner_email
+    is_owner = email == owner.lower()
+    known = is_owner or office.accounts.user(email) is not None
+    # Both are always asked, so that the time taken tells nobody which kind of account there is.
+    of_console = office.accounts.password_is_right(email, password)
+    of_pysyft = office.syft.login(owner if is_owner else email, password) is not None
+    if of_pysyft if is_owner else of_console:
         lock_out.succeeded(email)
         office.audit.record(email, "sign in", "console")
         return SignIn(token=office.accounts.begin(email, browser=browser))
-    if not known and office.syft.login(email, password) is not None:
+    if of_pysyft and not known:
         lock_out.succeeded(email)
         return SignIn(why=RESEARCHERS, status=403)
     if known:  # strangers' inventions would fill the log
         office.audit.record(email, "sign in refused", "console")
     return SignIn(why=WRONG, status=401)
-
-
-def _is_owner(office: Office, email: str, password: str) -> bool:
-    return email == office.settings.owner_email.lower() and office.syft.login(email, password) is not None
 
 
 # -- cookies -----------------------------------------------------------------------------------------------------------

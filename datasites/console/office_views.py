@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from datasites.console import wording
+from datasites.console.accounts import Role
 from datasites.console.records_views import download
 from datasites.console.visits import Visit
 from datasites.exports import LOG_COLUMNS, as_csv, every_log_row
@@ -91,12 +92,14 @@ def _researcher(visit: Visit) -> str:
     return email
 
 
-def add_console_user(visit: Visit) -> Response:
-    """A second reviewer or auditor with a password that is shown once."""
+def add_auditor(visit: Visit) -> Response:
+    """An auditor with a password that is shown once.
+
+    A second reviewer is made on the command line alone: the owner, who would read the password here, could vote twice.
+    """
     password, email = secrets.token_urlsafe(15), visit.form.text("email").lower()
-    role = visit.form.text("role")
-    visit.act("add_console_user", email=email, name=visit.form.text("name"), role=role, password=password)
-    return _people(visit, made={"email": email, "password": password, "what": f"{wording.ROLES[role]} added"})
+    visit.act("add_console_user", email=email, name=visit.form.text("name"), role=Role.AUDITOR.value, password=password)
+    return _people(visit, made={"email": email, "password": password, "what": "Auditor added"})
 
 
 def console_user_state(visit: Visit) -> Response:

@@ -92,7 +92,7 @@ def change_password(visit: Visit) -> Response:
     if wait:
         raise InvalidRequest(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds.")
     right = (
-        visit.office.syft.login(email, old) is not None
+        visit.office.syft.login(visit.office.settings.owner_email, old) is not None
         if visit.is_owner
         else (visit.office.accounts.password_is_right(email, old))
     )

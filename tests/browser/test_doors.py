@@ -308,8 +308,16 @@ def test_accounts_of_the_console_are_nobody_of_pysyft(fresh: Desk) -> None:
     browser = fresh.browser(Role.OWNER)
     for email in (OWNER, RESEARCHER, "nobody"):
         browser.post("/people/console", email=email, name="X", role="second_reviewer")
-    browser.post("/people/console", email="new@hospital.example", name="X", role="owner")
+    browser.post("/people/researchers", email=REVIEWER, name="X")
     assert {each["email"] for each in fresh.office.accounts.users()} == {REVIEWER, AUDITOR}
+    assert set(fresh.syft.names) == {RESEARCHER}
+
+
+def test_the_owner_makes_auditors_and_no_second_reviewer(fresh: Desk) -> None:
+    for role in ("second_reviewer", "owner", "auditor"):
+        fresh.browser(Role.OWNER).post("/people/console", email=f"{role}@new.example", name="X", role=role)
+    made = [each["role"] for each in fresh.office.accounts.users() if each["email"].endswith("@new.example")]
+    assert made == ["auditor"] * 3
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------
