@@ -132,11 +132,6 @@ class LockOut:
         self._failures: dict[bytes, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
-    def seconds_left(self, account: str) -> float:
-        """How long this account must still wait; 0 where it may try."""
-        with self._lock:
-            return self._left(_key(account))
-
     def begin(self, account: str) -> float:
         """0 where this account may try, and then the try counts as failed until it succeeds; else the wait."""
         key = _key(account)
@@ -145,11 +140,6 @@ class LockOut:
             if not left:
                 self._count(key)
             return left
-
-    def failed(self, account: str) -> None:
-        """Count a failure, of a try that was not begun here."""
-        with self._lock:
-            self._count(_key(account))
 
     def succeeded(self, account: str) -> None:
         """Forget an account's failures."""
