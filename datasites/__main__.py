@@ -26,6 +26,7 @@ from datasites.shell import (
     err,
     out,
     read_password,
+    read_settings,
     read_text,
     show,
 )
@@ -53,13 +54,18 @@ def init(
     password_file: Annotated[
         Path | None, typer.Option("--password-file", help="Take the owner's password from this file; else one is made.")
     ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting as NAME=VALUE; `datasite settings` lists them.")
+    ] = None,
 ) -> None:
     """Make a datasite's directory: identity, keys, settings, policy, ledger and the owner's account."""
     from datasites.office import Office
     from datasites.settings import create_directory
 
     password = read_password(password_file, prompt="") if password_file else secrets.token_urlsafe(15)
-    settings = create_directory(directory, name=name, host=host, port=port, owner_email=email)
+    settings = create_directory(
+        directory, name=name, host=host, port=port, owner_email=email, settings=read_settings(setting or [])
+    )
     Office.create(settings, owner_password=password)
     out.print(f"Made {directory} for [b]{name}[/b], owner {email}.")
     if not password_file:
@@ -68,6 +74,21 @@ def init(
         f"Next: `export DATASITE_DIR={directory}` spares you --dir. Draft a schema with `datasite schema data.csv >"
         " schema.toml`, fill it in, start `datasite serve`, and `datasite publish data.csv --schema schema.toml`."
     )
+
+
+@app.command()
+def settings(
+    directory: Directory,
+    change: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", show_default=False)] = None,
+) -> None:
+    """Show the settings, or change some. They are read when the datasite starts."""
+    from datasites.settings import Settings, change_settings
+
+    if change:
+        change_settings(directory, read_settings(change))
+        out.print(f"Changed {', '.join(read_settings(change))}; restart the datasite for it to count.")
+    else:
+        out.print((Settings.load(directory).directory / "settings.toml").read_text(encoding="utf-8"), markup=False)
 
 
 @app.command()

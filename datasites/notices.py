@@ -48,7 +48,7 @@ class Notices:
 
 def message(settings: Settings, record: CodeRequestRecord) -> EmailMessage:
     """The e-mail of one request."""
-    address = (settings.console_url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    address = (settings.console_url or settings.url).rstrip("/")
     made = EmailMessage()
     made["Subject"] = f"{settings.name}: request {record.function} waits for your decision"
     made["From"] = settings.smtp_from or settings.owner_email

@@ -24,6 +24,7 @@ def serve(directory: Path) -> None:
     import uvicorn
 
     settings = Settings.load(directory)
+    certificate, key = settings.tls_files() or (None, None)
     with locked(directory), Office.open(settings) as office:
         protections = office.start_serving()
         _say(settings, protections)
@@ -38,6 +39,8 @@ def serve(directory: Path) -> None:
                 make_app(settings, office.syft, lambda lock_out: make_console(office, lock_out)),
                 host=settings.host,
                 port=settings.port,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -48,7 +51,7 @@ def serve(directory: Path) -> None:
 
 
 def _say(settings: Settings, protections: dict[str, bool]) -> None:
-    print(f"{settings.name} at http://{settings.host}:{settings.port}", flush=True)
+    print(f"{settings.name} at {settings.url}", flush=True)
     for name, holds in protections.items():
         print(f"  {'holds  ' if holds else 'MISSING'} {name}", flush=True)
     missing = [name for name, holds in protections.items() if not holds]

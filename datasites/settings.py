@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
+import json
 import os
 import secrets
+import shutil
 import tomllib
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -29,13 +32,15 @@ SMTP_SECURITY = ("starttls", "tls", "none")
 SETTINGS_TEMPLATE = """\
 # Settings of this datasite. Read once, when it starts.
 name = {name!r}
-host = {host!r}                  # loopback; other machines reach a datasite through a TLS gateway
+host = {host!r}                  # any other than loopback needs a TLS certificate, here below
 port = {port}
+tls_certificate = ""                # PEM files, here or anywhere; a gateway before the datasite may have its own
+tls_key = ""
 owner_email = {email!r}
 isolation = "required"              # "required" refuses to run where a protection is missing; "reported" only says so
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
 largest_body_mib = 64               # largest HTTP body that is read
-jobs_directory = ""                 # where exporter.sock and runner.sock are, if run elsewhere; "" starts them here
+jobs_directory = ""                 # exporter/exporter.sock and runner/runner.sock are in it; "" starts them here
 release_grid_seconds = 0.25         # rounds show at a multiple of this that a dry run tells, not when they end
 console_idle_minutes = 30           # a console session without a request for so long is signed out
 console_url = ""                    # the console's address as people reach it, for e-mails
@@ -56,6 +61,8 @@ class Settings:
 
     Args:
       directory: the datasite's directory.
+      host: where it listens; plain HTTP is served on loopback only.
+      tls_certificate, tls_key: PEM files, relative to the directory, or both "".
       isolation: `"required"` or `"reported"`.
       round_seconds: deadline of one round, 0 for one taken from a dry run.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
@@ -70,6 +77,8 @@ class Settings:
     host: str
     port: int
     owner_email: str
+    tls_certificate: str = ""
+    tls_key: str = ""
     isolation: str = "required"
     round_seconds: float = 0.0
     largest_body_mib: int = 64
@@ -105,7 +114,30 @@ class Settings:
             raise DatasiteError(f"smtp_security={settings.smtp_security!r} in {path} is none of {known}.")
         if not 1 <= settings.port <= 65535:
             raise DatasiteError(f"port={settings.port} in {path} is outside [1, 65535].")
+        if bool(settings.tls_certificate) != bool(settings.tls_key):
+            raise DatasiteError(f"tls_certificate and tls_key in {path} go together: give both or neither.")
+        if not settings.tls_certificate and not is_loopback(settings.host):
+            raise DatasiteError(
+                f"host={settings.host!r} in {path} is not loopback, and plain HTTP is served nowhere else. Set"
+                " tls_certificate and tls_key, or host = '127.0.0.1' and put a TLS gateway before it."
+            )
         return settings
+
+    @property
+    def url(self) -> str:
+        """Where the datasite listens."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
+
+    def tls_files(self) -> tuple[Path, Path] | None:
+        """Certificate and key, or None where plain HTTP is served. Raises `DatasiteError` where one cannot be read."""
+        if not self.tls_certificate:
+            return None
+        files = self.directory / self.tls_certificate, self.directory / self.tls_key
+        for name, path in zip(("tls_certificate", "tls_key"), files, strict=True):
+            if not os.access(path, os.R_OK):
+                raise DatasiteError(f"{name}={str(path)!r} cannot be read. Mend settings.toml or the file's rights.")
+        return files
 
     @property
     def ledger_path(self) -> Path:
@@ -116,8 +148,11 @@ class Settings:
         return self.directory / "control.sock"
 
     def job_socket(self, kind: str) -> Path:
-        """Where the warm parent of `kind` (`"exporter"` or `"runner"`) listens."""
-        return Path(self.jobs_directory or self.directory) / f"{kind}.sock"
+        """Where the warm parent of `kind` (`"exporter"` or `"runner"`) listens.
+
+        Elsewhere each has a folder of its own: who can write to the runner's could take its place and be handed rows.
+        """
+        return job_socket(Path(self.jobs_directory), kind) if self.jobs_directory else self.directory / f"{kind}.sock"
 
     def rules(self) -> Rules:
         """The owner's policy, as `policy.toml` has it now."""
@@ -138,11 +173,29 @@ class Settings:
         return bytes.fromhex(self.secret("population.secret"))
 
 
-def create_directory(directory: Path, *, name: str, host: str, port: int, owner_email: str) -> Settings:
+def job_socket(jobs_directory: Path, kind: str) -> Path:
+    """Where a warm parent that something else runs listens."""
+    return jobs_directory / kind / f"{kind}.sock"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def create_directory(
+    directory: Path, *, name: str, host: str, port: int, owner_email: str, settings: Mapping[str, str] = {}
+) -> Settings:
     """A new datasite directory (0700) with identity, keys, settings and policy, or nothing at all.
 
+    Args:
+      settings: further settings by name, as typed.
+
     Raises:
-      DatasiteError: the directory exists and is not empty.
+      DatasiteError: the directory exists and is not empty, or a setting is wrong.
     """
     if directory.exists() and any(directory.iterdir()):
         raise DatasiteError(f"{directory} exists and is not empty. Choose another --dir, or remove it yourself.")
@@ -150,7 +203,13 @@ def create_directory(directory: Path, *, name: str, host: str, port: int, owner_
     building = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}"
     building.mkdir(mode=0o700)
     values = {"name": name, "host": host, "port": port, "email": owner_email}
-    write_private(building / "settings.toml", SETTINGS_TEMPLATE.format(**values))
+    try:
+        text = changed_settings(SETTINGS_TEMPLATE.format(**values), settings)
+        write_private(building / "settings.toml", text)
+        Settings.load(building)
+    except DatasiteError:
+        shutil.rmtree(building)
+        raise
     write_private(building / "policy.toml", DEFAULT_POLICY)
     write_private(building / "syft.id", uuid.uuid4().hex)
     write_private(building / "syft.key", secrets.token_hex(32))
@@ -160,6 +219,45 @@ def create_directory(directory: Path, *, name: str, host: str, port: int, owner_
         directory.rmdir()
     os.rename(building, directory)
     return Settings.load(directory)
+
+
+def change_settings(directory: Path, values: Mapping[str, str]) -> Settings:
+    """Change `settings.toml`, all or nothing; counts from the next start. Raises `DatasiteError`."""
+    path = directory / "settings.toml"
+    Settings.load(directory)
+    before = path.read_text(encoding="utf-8")
+    write_private(path, changed_settings(before, values))
+    try:
+        return Settings.load(directory)
+    except DatasiteError:
+        write_private(path, before)
+        raise
+
+
+def changed_settings(text: str, values: Mapping[str, str]) -> str:
+    """A settings file with other values; comments stay. Raises `DatasiteError` for a name or value that is wrong."""
+    kinds = {each.name: each.type for each in fields(Settings) if each.name != "directory"}
+    lines = text.splitlines()
+    for name, value in values.items():
+        if name not in kinds:
+            raise DatasiteError(f"There is no setting {name!r}. There are {', '.join(kinds)}.")
+        line = f"{name} = {_as_toml(name, value, str(kinds[name]))}"
+        found = [index for index, each in enumerate(lines) if each.split("=")[0].strip() == name]
+        if not found:
+            lines.append(line)
+            continue
+        comment = lines[found[0]].partition("#")[2] if "#" not in value else ""
+        lines[found[0]] = f"{line:<35} #{comment}" if comment else line
+    return "\n".join(lines) + "\n"
+
+
+def _as_toml(name: str, value: str, kind: str) -> str:
+    if kind == "str":
+        return json.dumps(value, ensure_ascii=False)
+    try:
+        return str(int(value) if kind == "int" else float(value))
+    except ValueError:
+        raise DatasiteError(f"{name}={value!r} is not a number.") from None
 
 
 def new_signing_key() -> str:

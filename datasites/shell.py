@@ -70,6 +70,14 @@ def read_text(path: Path, option: str) -> str:
         raise DatasiteError(f"{option} {path} is not text in UTF-8. Save it as that.") from None
 
 
+def read_settings(words: list[str]) -> dict[str, str]:
+    """Settings by name from `NAME=VALUE`."""
+    wrong = [each for each in words if "=" not in each]
+    if wrong:
+        raise DatasiteError(f"{wrong[0]!r} is no setting: write NAME=VALUE.")
+    return {name.strip(): value.strip() for name, _, value in (each.partition("=") for each in words)}
+
+
 def read_password(path: Path | None, *, prompt: str) -> str:
     """A password of at least 12 characters, from a file or typed twice."""
     password = (

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from datasites.runner.pool import KINDS, JobPool
+from datasites.settings import job_socket
 from tests.factories import DatasiteProcess, make_datasite
 
 
@@ -21,7 +22,10 @@ from tests.factories import DatasiteProcess, make_datasite
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where one warm exporter and one warm runner listen; datasites of all tests share them to start quickly."""
     directory = tmp_path_factory.mktemp("jobs")
-    pool = JobPool({kind: directory / f"{kind}.sock" for kind in KINDS})
+    sockets = {kind: job_socket(directory, kind) for kind in KINDS}
+    for path in sockets.values():
+        path.parent.mkdir()
+    pool = JobPool(sockets)
     pool.start()
     yield directory
     pool.stop()

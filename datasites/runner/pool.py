@@ -81,13 +81,13 @@ class JobPool:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start both parents at once and wait until they are warm."""
-        if self.start_parents:
-            with self._lock:
+        """Start both parents at once, or wait for those that something else starts, until they are warm."""
+        with self._lock:
+            if self.start_parents:
                 for kind in KINDS:
                     self._spawn(kind)
-                for kind in KINDS:
-                    self._wait_until_ready(kind)
+            for kind in KINDS:
+                (self._wait_until_ready if self.start_parents else self._wait_until_listening)(kind)
 
     def stop(self) -> None:
         """End the parents, and with them every job."""
@@ -223,6 +223,17 @@ class JobPool:
             env=environment,
             cwd="/",
         )
+
+    def _wait_until_listening(self, kind: str) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                self._connect(kind).close()
+                return
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def _wait_until_ready(self, kind: str) -> None:
         parent = self._parents[kind]
