@@ -57,8 +57,8 @@ format: install  ## Let ruff format and mend.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: install  ## Resolve the three lock files anew from pyproject.toml.
-	for extra in datasite researcher dev; do \
+lock: install  ## Resolve the lock files anew from pyproject.toml.
+	for extra in datasite researcher notebook dev; do \
 	  $(BIN)/uv pip compile --quiet pyproject.toml --extra $$extra --override lock/overrides.txt --python-version 3.11 \
 	    --no-header --no-annotate $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) -o lock/$$extra.lock && \
 	  sed -i 's/^torch==\([0-9.]*\)+cpu/torch==\1/' lock/$$extra.lock || exit 1; done

@@ -34,7 +34,7 @@ def installed() -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
 
 
-@pytest.mark.parametrize("extra", ["datasite", "researcher", "dev"])
+@pytest.mark.parametrize("extra", ["datasite", "researcher", "notebook", "dev"])
 def test_lock_pins_every_package_exactly_once(extra: str) -> None:
     lines = (ROOT / "lock" / f"{extra}.lock").read_text().splitlines()
     assert all(re.fullmatch(r"[a-z0-9\-]+(\[[a-z,]+\])?==[0-9][^\s]*( ; .*)?", line) for line in lines), lines
