@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datasites.control import ControlServer
 from datasites.office import Office
 from datasites.settings import Settings, locked
 from policies.errors import IsolationMissing
+
+if TYPE_CHECKING:
+    import uvicorn
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +37,15 @@ def serve(directory: Path) -> None:
         _say(settings, protections)
         from datasites.app import make_app
         from datasites.console.app import make_console
+        from datasites.console.news import News
 
         control = ControlServer(settings.control_socket, office.act)
         control.start()
         try:
             _configure_logs(directory)
-            uvicorn.run(
-                make_app(settings, office.syft, lambda lock_out: make_console(office, lock_out)),
+            news = News(office)
+            config = uvicorn.Config(
+                make_app(settings, office.syft, lambda lock_out: make_console(office, lock_out, news)),
                 host=settings.host,
                 port=settings.port,
                 ssl_certfile=certificate,
@@ -46,8 +55,25 @@ def serve(directory: Path) -> None:
                 server_header=False,
                 timeout_graceful_shutdown=5,
             )
+            _run(config, before_shutdown=news.close)
         finally:
             control.stop()
+
+
+def _run(config: uvicorn.Config, *, before_shutdown: Callable[[], None]) -> None:
+    """Serve until a signal; open event streams end first, which else would be waited for."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            before_shutdown()
+            await super().shutdown(sockets)
+
+    server = Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(3)  # as uvicorn itself does: it said why
 
 
 def _say(settings: Settings, protections: dict[str, bool]) -> None:

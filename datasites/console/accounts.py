@@ -174,6 +174,11 @@ class Accounts:
         del row["notice"]
         return Session(name=user["name"] if user else "", role=role, **row)
 
+    def is_alive(self, session: Session) -> bool:
+        """Whether a session goes on and its account is open. No act of a person's."""
+        query = "SELECT 1 FROM sessions WHERE id_sha256 = ? AND seen >= ? AND started >= ?"
+        return bool(self._read(query, (session.id_sha256, *self._oldest()))) and self.role_of(session.email) is not None
+
     def sessions(self, email: str) -> list[dict[str, Any]]:
         """Sessions of an account that are not over, newest first."""
         query = "SELECT id_sha256, started, seen, browser FROM sessions WHERE email = ? AND seen >= ? AND started >= ?"

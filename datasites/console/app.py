@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,10 +39,10 @@ from datasites.console.auth import (
     tokens_match,
 )
 from datasites.console.forms import Form, read_form
-from datasites.console.visits import Visit, stamp
+from datasites.console.news import News, news
+from datasites.console.visits import Visit
 from datasites.console.wording import public
 from datasites.office import Office
-from policies.code_requests import RequestStatus
 from policies.errors import DatasiteError, InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Page:
       back: where a form that is refused leads, with the reason; `{}` takes the path's parts.
       upload: whether the body may be as large as a table.
       password: whether a password is checked, which takes a processor a quarter of a second: one at a time.
+      by_script: whether the script asks by itself, which is no act of a person's and keeps no session alive.
     """
 
     method: str
@@ -86,12 +87,21 @@ class Page:
     back: str = "/"
     upload: bool = False
     password: bool = False
+    by_script: bool = False
 
 
 def _live(visit: Visit) -> Response:
-    """For the script: whether a page may have something new. It does not count as a person's act."""
-    waiting = visit.office.ledger.count(RequestStatus.CHECKED)
-    return JSONResponse({"stamp": stamp(visit.office), "waiting": waiting})
+    """For the script, where it can hear no events: whether a page may have something new."""
+    return JSONResponse(news(visit.office))
+
+
+def _events(visit: Visit) -> Response:
+    """For the script: the same as events, as long as the session lasts."""
+    assert visit.session is not None
+    if visit.news.is_full:
+        return Response("Too many pages listen. Ask /live.\n", 503)
+    headers = {"x-accel-buffering": "no"}  # a gateway passes each event on at once
+    return StreamingResponse(visit.news.listen(visit.session), media_type="text/event-stream", headers=headers)
 
 
 PAGES: tuple[Page, ...] = (
@@ -101,7 +111,8 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/sign-out-everywhere", sign_in_views.sign_out_everywhere, EVERYBODY),
     Page("GET", "/account", sign_in_views.account, EVERYBODY, "account"),
     Page("POST", "/account/password", sign_in_views.change_password, EVERYBODY, "account", "/account", password=True),
-    Page("GET", "/live", _live, EVERYBODY),
+    Page("GET", "/live", _live, EVERYBODY, by_script=True),
+    Page("GET", "/events", _events, EVERYBODY, by_script=True),
     Page("GET", "/", decisions_views.home, EVERYBODY),
     Page("GET", "/requests", decisions_views.inbox, EVERYBODY, "requests"),
     Page("GET", "/requests/{id}", decisions_views.request_page, EVERYBODY, "requests", "/requests"),
@@ -141,9 +152,9 @@ PAGES: tuple[Page, ...] = (
 )
 
 
-def make_console(office: Office, lock_out: LockOut) -> ASGIApp:
+def make_console(office: Office, lock_out: LockOut, news: News | None = None) -> ASGIApp:
     """The console of a datasite as an ASGI app."""
-    desk = _Desk(office, lock_out)
+    desk = _Desk(office, lock_out, news or News(office))
     routes: list[BaseRoute] = [Route(page.path, desk.endpoint(page), methods=[page.method]) for page in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=HERE / "static")))
     return _Headers(Starlette(routes=routes, exception_handlers={HTTPException: _not_found}))
@@ -152,18 +163,16 @@ def make_console(office: Office, lock_out: LockOut) -> ASGIApp:
 class _Desk:
     """Lets a request through to its page: who it is, whether they may, then the body, whose form it is, the view."""
 
-    def __init__(self, office: Office, lock_out: LockOut) -> None:
+    def __init__(self, office: Office, lock_out: LockOut, news: News) -> None:
         self.office = office
         self.lock_out = lock_out
+        self.news = news
         self._one_password, self._one_upload = asyncio.Semaphore(1), asyncio.Semaphore(1)
 
     def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             if page.upload:
                 async with self._one_upload:
-                    return await self._serve(page, request)
-            if page.password:
-                async with self._one_password:
                     return await self._serve(page, request)
             return await self._serve(page, request)
 
@@ -181,12 +190,17 @@ class _Desk:
             return Response("The form came too slowly.\n", 408)
         if body is None:
             return Response(f"The form is larger than {largest} bytes.\n", 413)
+        if page.password:
+            async with self._one_password:  # only now: whoever sends slowly keeps nobody from signing in
+                return await run_in_threadpool(self._answer, page, visit, body)
         return await run_in_threadpool(self._answer, page, visit, body)
 
     def _visit(self, page: Page, request: Request) -> Visit:
-        a_person = page.view is not _live and "x-live" not in request.headers
+        a_person = not page.by_script and "x-live" not in request.headers
         session = session_of(self.office, request, touch=a_person)
-        return Visit(self.office, self.lock_out, request, session, Form(), page.section, dict(request.path_params))
+        return Visit(
+            self.office, self.lock_out, self.news, request, session, Form(), page.section, dict(request.path_params)
+        )
 
     @staticmethod
     def _refusal(page: Page, visit: Visit) -> Response | None:
@@ -231,7 +245,7 @@ async def _body(request: Request, largest: int) -> bytes | None:
 
 def _to_sign_in(page: Page, visit: Visit) -> Response:
     request = visit.request
-    if page.method != "GET" or page.view is _live:
+    if page.method != "GET" or page.by_script:
         return Response("Sign in first.\n", 401)
     if request.headers.get("sec-fetch-site") == "cross-site":
         return visit.render("again.html")  # a link in an e-mail brings no strict cookie; this page's own step does

@@ -20,6 +20,7 @@ from datasites.app import LockOut
 from datasites.console import charts, wording
 from datasites.console.accounts import Role, Session
 from datasites.console.forms import Form
+from datasites.console.news import News, stamp
 from datasites.office import Office
 from policies.code_requests import RequestStatus, RunStatus
 
@@ -36,6 +37,7 @@ class Visit:
 
     office: Office
     lock_out: LockOut
+    news: News
     request: Request
     session: Session | None
     form: Form
@@ -107,11 +109,6 @@ class Visit:
                 "stamp": stamp(self.office),
             }
         return values
-
-
-def stamp(office: Office) -> str:
-    """Changes whenever a page may have something new. Votes that are sealed do not change it."""
-    return f"{office.ledger.head().seq}.{office.audit.head().seq}.{int(office.runs.stopped.is_set())}"
 
 
 @cache

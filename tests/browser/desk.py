@@ -12,6 +12,7 @@ from typing import Any
 from datasites.app import LockOut
 from datasites.console.accounts import Role
 from datasites.console.app import make_console
+from datasites.console.news import News
 from datasites.office import Office
 from datasites.runner.pool import JobPool
 from datasites.settings import create_directory
@@ -74,7 +75,10 @@ class Desk:
         self.syft = PySyftAccounts()
         self.office._syft = self.syft  # type: ignore[assignment]
         self.clock = SimpleNamespace(now=1000.0)
-        self.app = make_console(self.office, LockOut(clock=lambda: self.clock.now))
+        lock_out = LockOut(clock=lambda: self.clock.now)
+        self.app = make_console(
+            self.office, lock_out, News(self.office, longest=0)
+        )  # a stream says what is new, and ends
         for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
             self.office.accounts.add(EMAILS[role], "", role, PASSWORD)
         self.schema = Schema.from_toml(SCHEMA)

@@ -1,9 +1,11 @@
-// The console's only script: asks every few seconds whether something is new, and then fetches the page's live parts.
-// Everything works without it, by reloading. It writes no markup of its own.
+// The console's only script: hears from the datasite that something is new, and then fetches the page's live parts. Where
+// it can hear no events it asks every few seconds. Everything works without it, by reloading. It writes no markup of its own.
 "use strict";
 
 const every = 3000;
 let stamp = document.body.dataset.stamp;
+let stream = null;
+let timer = 0;
 
 const menu = document.querySelector(".menu");
 if (menu && window.matchMedia("(max-width: 900px)").matches) menu.open = false;
@@ -37,21 +39,62 @@ function refresh(page) {
   }
 }
 
+function leave() {
+  window.location.assign("/sign-in");
+}
+
+function hear(news) {
+  document.title = document.title.replace(/^\(\d+\) /, "");
+  if (news.waiting) document.title = `(${news.waiting}) ${document.title}`;
+  if (news.stamp !== stamp && document.querySelector("[data-live]")) fetchPage((page) => {
+    stamp = news.stamp;
+    refresh(page);
+  });
+}
+
 async function look() {
   try {
     const answer = await fetch("/live", { headers: { Accept: "application/json" } });
-    if (answer.status === 401) { window.location.assign("/sign-in"); return; }
-    if (answer.ok) {
-      const news = await answer.json();
-      document.title = document.title.replace(/^\(\d+\) /, "");
-      if (news.waiting) document.title = `(${news.waiting}) ${document.title}`;
-      if (news.stamp !== stamp && document.querySelector("[data-live]")) fetchPage((page) => {
-        stamp = news.stamp;
-        refresh(page);
-      });
-    }
+    if (answer.status === 401) { leave(); return; }
+    if (answer.ok) hear(await answer.json());
   } catch { /* the datasite is away; the next look may find it */ }
-  window.setTimeout(look, document.hidden ? 10 * every : every);
+  poll();
 }
 
-window.setTimeout(look, every);
+function poll() {
+  stop();
+  timer = window.setTimeout(look, document.hidden ? 10 * every : every);
+}
+
+function stop() {
+  window.clearTimeout(timer);
+  if (stream) stream.close();
+  stream = null;
+}
+
+function listen() {
+  stop();
+  stream = new EventSource("/events");
+  stream.addEventListener("message", (event) => hear(JSON.parse(event.data)));
+  stream.addEventListener("over", leave);
+  stream.addEventListener("enough", poll);
+  stream.addEventListener("error", () => { if (stream && stream.readyState === EventSource.CLOSED) poll(); });
+}
+
+// A page that nobody sees holds no stream: browsers open only a few connections to one place.
+function begin() {
+  if (document.hidden || !("EventSource" in window)) poll();
+  else listen();
+}
+
+document.addEventListener("visibilitychange", begin);
+window.addEventListener("pagehide", stop);
+window.addEventListener("pageshow", (event) => { if (event.persisted) begin(); });
+begin();
+
+// A round under way: seconds since it began, against what its dry run took.
+window.setInterval(() => {
+  for (const bar of document.querySelectorAll("progress[data-began]")) {
+    bar.value = Date.now() / 1000 - Number(bar.dataset.began);
+  }
+}, 1000);
