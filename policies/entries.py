@@ -25,7 +25,11 @@ _LARGEST = 2**62  # SQLite's integers are below 2**63
 
 
 class EntryKind(StrEnum):
-    """What an entry records. `RESERVE`, `RETURN`, `SETTLE` and `FAIL` carry an amount; the others move none."""
+    """What an entry records. `RESERVE`, `RETURN`, `SETTLE`, `FAIL` and `LOST` carry an amount; the others move none.
+
+    `RESTORE` says that this ledger was put back from a copy and closes it; `ACCEPT` opens it again; `LOST` charges what
+    was spent since the copy was made, as far as anybody knows, and never less.
+    """
 
     POPULATION = "population"
     BUDGET = "budget"
@@ -41,6 +45,9 @@ class EntryKind(StrEnum):
     SETTLE = "settle"
     FAIL = "fail"
     VOID = "void"
+    RESTORE = "restore"
+    LOST = "lost"
+    ACCEPT = "accept"
 
 
 @dataclass(frozen=True)

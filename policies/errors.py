@@ -13,6 +13,7 @@
     │   └── WrongStatus         a request or run is not in the status that this needs
     ├── DataRefused             a table, schema or query cannot be published (owner's side only)
     ├── LedgerDamaged           the chain, totals or file do not verify
+    │   └── LedgerBehind        it is an older copy than its witness or a certificate knows
     ├── CertificateRefused      a certificate does not verify
     ├── IsolationMissing        a required protection does not hold on this host
     └── Unavailable             something is down, busy or locked; trying again may help
@@ -90,6 +91,10 @@ class DataRefused(DatasiteError):
 
 class LedgerDamaged(DatasiteError):
     """The ledger's chain, totals or file do not verify."""
+
+
+class LedgerBehind(LedgerDamaged):
+    """The ledger is an older copy than its witness or a certificate knows: what was spent since is not in it."""
 
 
 class CertificateRefused(DatasiteError):

@@ -32,7 +32,8 @@ from policies.entries import Amount, EntryKind, amount_of
 from policies.errors import InvalidRequest, WrongStatus
 from policies.registry import Head, find_request, find_run, sha256, votes_of
 from policies.replay import replay
-from policies.runs import Runs, check_version
+from policies.restores import Restores
+from policies.runs import check_version
 from policies.store import canonical, iso
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Recovery:
     expired: tuple[CodeRequestRecord, ...]
 
 
-class Ledger(Runs):
+class Ledger(Restores):
     """One datasite's ledger. `create` or `open` a file; share it between threads; open it once per process."""
 
     # The owner's decision
@@ -178,7 +179,10 @@ class Ledger(Runs):
         with self.writing() as db:
             found = self._insert_request(db, record, RequestStatus.CHECKED, actor=actor)
             found = self._reserve(db, found, once, 1, actor=actor, expires_at=None, limit=None)
-            return self._start(db, self._admit(db, found, 1, sha256("")))
+            run = self._start(db, self._admit(db, found, 1, sha256("")))
+        if self.witness is not None:
+            self.witness.check()  # or rows would be read for a charge that it has not seen; `recover` ends the run
+        return run
 
     def recover(self) -> Recovery:
         """Make a ledger true again after a crash; for the one process that serves it, before it admits anything.
@@ -230,6 +234,7 @@ class Ledger(Runs):
         limit: float | None,
         **facts: Any,
     ) -> CodeRequestRecord:
+        self._check_open(db)
         total = once * rounds
         population = self._population_of(db, found)
         self._check_fits(db, found, total, limit=limit)

@@ -215,12 +215,13 @@ class Registry(Store):
             return count, tuple(dict(row) for row in db.execute(query, (limit, offset)))
 
     def spending(self, population: str, *, after: int = 0) -> tuple[dict[str, Any], ...]:
-        """What runs with an entry above `after` spent, by day, dataset and researcher, oldest day first."""
-        query = """SELECT substr(entries.at, 1, 10) AS day, requests.dataset, requests.researcher,
+        """What entries above `after` spent, by day, dataset and researcher (lost ones have none), oldest day first."""
+        query = """SELECT substr(entries.at, 1, 10) AS day, coalesce(requests.dataset, '') AS dataset,
+              coalesce(requests.researcher, '') AS researcher,
               sum(divergence_nano) AS divergence_nano, sum(pure_nano) AS pure_nano, sum(mixed) AS mixed,
               sum(delta_atto) AS delta_atto, count(*) AS runs
-            FROM entries JOIN requests ON requests.id = entries.request
-            WHERE entries.population = ? AND entries.seq > ? AND kind IN ('settle', 'fail')
+            FROM entries LEFT JOIN requests ON requests.id = entries.request
+            WHERE entries.population = ? AND entries.seq > ? AND kind IN ('settle', 'fail', 'lost')
             GROUP BY day, requests.dataset, requests.researcher ORDER BY day"""
         with self.reading() as db:
             return tuple(dict(row) for row in db.execute(query, (population, after)))
@@ -336,7 +337,9 @@ class Registry(Store):
         amount: Amount | None = None,
         **details: Any,
     ) -> Entry:
-        """Append one entry in the transaction that `db` is in."""
+        """Append one entry in the transaction that `db` is in; the witness must know all before it."""
+        if self.witness is not None:
+            self.witness.check()
         row = {
             "at": self.now(),
             "kind": kind.value,
@@ -348,6 +351,15 @@ class Registry(Store):
             "details": canonical(details).decode(),
         }
         return entry_from(self.chain(db, "entries", row))
+
+    @staticmethod
+    def _check_open(db: sqlite3.Connection) -> None:
+        """Raise `WrongStatus` where the ledger was put back from a copy and nobody has accepted it yet."""
+        if restored_at(db):
+            raise WrongStatus(
+                "This datasite was restored from a copy and admits nothing yet: its owner has to run"
+                " `datasite accept-restored` first. What was released can be fetched."
+            )
 
     def _insert_request(
         self, db: sqlite3.Connection, record: CodeRequestRecord, status: RequestStatus, *, actor: str
@@ -426,6 +438,13 @@ class Registry(Store):
     def _check_population(db: sqlite3.Connection, name: str) -> None:
         if not db.execute("SELECT 1 FROM populations WHERE name = ?", (name,)).fetchone():
             raise InvalidRequest(f"Population {name!r} does not exist here. Create it with its budget first.")
+
+
+def restored_at(db: sqlite3.Connection) -> int:
+    """The entry that says that the ledger was put back from a copy, where it is still closed; else 0."""
+    query = "SELECT seq, kind FROM entries WHERE kind IN ('restore', 'accept') ORDER BY seq DESC LIMIT 1"
+    row = db.execute(query).fetchone()
+    return row["seq"] if row is not None and row["kind"] == EntryKind.RESTORE else 0
 
 
 def public_facts(record: DatasetRecord) -> dict[str, Any]:

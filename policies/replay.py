@@ -68,6 +68,7 @@ class _State:
     runs: dict[str, _Run] = field(default_factory=dict)
     releases: dict[str, tuple[str, str]] = field(default_factory=dict)
     votes: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
+    closed: bool = False  # put back from a copy, and not accepted yet
 
 
 def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Head:
@@ -92,6 +93,8 @@ def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Hea
 
 
 def _apply(state: _State, entry: Entry) -> None:
+    if state.closed and entry.kind in (EntryKind.RESERVE, EntryKind.ADMIT, EntryKind.START):
+        _broken(entry, "was made while the ledger was closed")
     try:
         _RULES[entry.kind](state, entry)
     except (KeyError, TypeError, ValueError):
@@ -230,6 +233,21 @@ def _fail(state: _State, entry: Entry) -> None:
     _spend(state, entry, RunStatus.FAILED)
 
 
+def _restore(state: _State, entry: Entry) -> None:
+    state.closed = True
+
+
+def _accept(state: _State, entry: Entry) -> None:
+    state.closed = False
+
+
+def _lost(state: _State, entry: Entry) -> None:
+    if min(entry.amount.as_row()) < 0 or not any(entry.amount.as_row()):
+        _broken(entry, "charges nothing")
+    key = entry.population or "", ""
+    state.spent[key] = state.spent[key] + entry.amount
+
+
 _RULES: dict[EntryKind, Callable[[_State, Entry], None]] = {
     EntryKind.POPULATION: _population,
     EntryKind.BUDGET: _budget,
@@ -245,6 +263,9 @@ _RULES: dict[EntryKind, Callable[[_State, Entry], None]] = {
     EntryKind.SETTLE: _settle,
     EntryKind.FAIL: _fail,
     EntryKind.VOID: _void,
+    EntryKind.RESTORE: _restore,
+    EntryKind.LOST: _lost,
+    EntryKind.ACCEPT: _accept,
 }
 
 

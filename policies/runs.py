@@ -142,6 +142,7 @@ class Runs(Populations):
         check_version(db, found)
 
     def _admit(self, db: sqlite3.Connection, found: CodeRequestRecord, round: int, weights_digest: str) -> Run:
+        self._check_open(db)
         now = self.now()
         run = Run(uuid.uuid4().hex, found.id, round, weights_digest, RunStatus.RESERVED, now, now)
         db.execute(
@@ -156,6 +157,7 @@ class Runs(Populations):
 
     def _start(self, db: sqlite3.Connection, run: Run) -> Run:
         check_run_transition(run.status, RunStatus.RUNNING, run=run.id)
+        self._check_open(db)
         request = find_request(db, run.request)
         self._enter(db, EntryKind.START, "datasite", population=request.population, request=request.id, run=run.id)
         return self._set_run(db, run, RunStatus.RUNNING)

@@ -23,11 +23,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from policies.errors import DatasiteError, LedgerDamaged, Unavailable, WrongStatus
 
-SCHEMA_VERSION = "2"
+if TYPE_CHECKING:
+    from policies.witness import Witness
+
+SCHEMA_VERSION = "3"
 _AMOUNTS = """
   {0}divergence_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}divergence_nano >= 0),
   {0}pure_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}pure_nano >= 0),
@@ -38,6 +41,9 @@ _AMOUNTS = """
 _VOTES = """CREATE TABLE votes (
       seq INTEGER PRIMARY KEY, request TEXT NOT NULL REFERENCES requests, side TEXT NOT NULL, actor TEXT NOT NULL,
       plan_digest TEXT NOT NULL, at TEXT NOT NULL, UNIQUE (request, side)) STRICT"""
+
+# For one question, at each admission: whether the ledger was put back from a copy and has yet to be accepted.
+_RESTORES = "CREATE INDEX restores ON entries (seq) WHERE kind IN ('restore', 'accept')"
 
 TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
@@ -87,6 +93,7 @@ TABLES = (
       hash TEXT NOT NULL) STRICT""",
     "CREATE INDEX entries_by_request ON entries (request) WHERE request IS NOT NULL",
     "CREATE INDEX entries_by_population ON entries (population) WHERE population IS NOT NULL",
+    _RESTORES,
     """CREATE TABLE audit (
       seq INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, object TEXT NOT NULL,
       details TEXT NOT NULL, prev TEXT NOT NULL, hash TEXT NOT NULL) STRICT""",
@@ -102,7 +109,7 @@ TABLES = (
 )
 
 # What makes a file of an older version one of this version: from each to the next.
-UPGRADES = {"1": tuple(each for each in TABLES if " votes" in each)}
+UPGRADES = {"1": tuple(each for each in TABLES if " votes" in each), "2": (_RESTORES,)}
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -160,6 +167,7 @@ class Store:
         self.path = Path(path)
         self._clock = clock
         self._busy_seconds = busy_seconds
+        self.witness: Witness | None = None
         self._begin_process()
         if not self.path.is_file():
             raise Unavailable(f"There is no ledger at {self.path}. Make one with `datasite init`.")
@@ -257,6 +265,8 @@ class Store:
                 except BaseException:
                     self._roll_back(db)
                     raise
+                if self.witness is not None:
+                    self.witness.follow(db)
         finally:
             lock.release()
 
@@ -345,8 +355,12 @@ def head_of(db: sqlite3.Connection, table: str) -> tuple[int, str]:
     last = db.execute(f"SELECT seq, hash FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()
     if last is not None:
         return last[0], last[1]
-    name = db.execute("SELECT value FROM meta WHERE name = 'ledger'").fetchone()[0]
-    return 0, hashlib.sha256(f"{table}:{name}".encode()).hexdigest()
+    return 0, hashlib.sha256(f"{table}:{ledger_name(db)}".encode()).hexdigest()
+
+
+def ledger_name(db: sqlite3.Connection) -> str:
+    """The random name that the ledger was created with."""
+    return str(db.execute("SELECT value FROM meta WHERE name = 'ledger'").fetchone()[0])
 
 
 def hash_of(row: Mapping[str, Any]) -> str:
@@ -356,8 +370,7 @@ def hash_of(row: Mapping[str, Any]) -> str:
 
 def check_chain(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
     """Every row in order, each checked against the one before. Raises `LedgerDamaged` at the first unsound one."""
-    name = db.execute("SELECT value FROM meta WHERE name = 'ledger'").fetchone()[0]
-    seq, prev = 0, hashlib.sha256(f"{table}:{name}".encode()).hexdigest()
+    seq, prev = 0, hashlib.sha256(f"{table}:{ledger_name(db)}".encode()).hexdigest()
     for found in db.execute(f"SELECT * FROM {table} ORDER BY seq"):
         row = dict(found)
         if row["seq"] != seq + 1:

@@ -134,7 +134,8 @@ def _spending(visit: Visit, population: str) -> dict[str, Any]:
         total = total + amount
         points.append((date.fromisoformat(row["day"]), total.epsilon_nano(conversion) / NANO))
         for by in ("dataset", "researcher"):
-            shares[by][row[by]] = shares[by].get(row[by], Amount()) + amount
+            name = row[by] or "lost with a copy"
+            shares[by][name] = shares[by].get(name, Amount()) + amount
     label = f"ε spent over time: {wording.figure(balance.epsilon_spent)} of a budget of {balance.budget.epsilon:g}."
     by_day = list({day: (day, spent) for day, spent in points}.values())
     return {

@@ -48,6 +48,9 @@ ENTRY_KINDS = {
     "settle": "Released, cost spent",
     "fail": "Round failed, cost spent",
     "void": "Round not run",
+    "restore": "Put back from a copy, closed",
+    "lost": "Spent after the copy, charged",
+    "accept": "Copy accepted, open again",
 }
 
 DENIALS = (

@@ -102,6 +102,7 @@ def test_a_ledger_of_the_version_before_is_brought_to_this_one(tmp_path: Path) -
     new_ledger(path).close()
     with sqlite3.connect(path) as db:
         db.execute("DROP TABLE votes")
+        db.execute("DROP INDEX restores")
         db.execute("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
     db.close()
     with Ledger.open(path) as ledger:
