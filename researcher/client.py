@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -24,36 +25,54 @@ from syft.service.action.action_object import ActionObject, convert_to_pointers
 from syft.service.code.user_code import SubmitUserCode
 from syft.service.policy.policy import OutputPolicyExecuteCount
 from syft.types.errors import SyftException
+from syft.types.server_url import ServerURL
 from syft.types.uid import UID
 
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, Unavailable
 from policies.releases import digest
+from researcher.transport import CONNECT_SECONDS, Session, check_url, tls_context
 
-CONNECT_SECONDS, READ_SECONDS = 5.0, 120.0
 # Our datasites count releases in their ledger; syft's own output policy counts nothing that holds (it must be given).
 SYFT_LIMIT = 1_000_000
 _logins = threading.Lock()  # syft prints at login, and standard output is one for all threads
 
 
-class _Session(requests.Session):
-    """A session with deadlines, which syft's own lacks, and perhaps the hospital's certificate authority."""
+class _Address(ServerURL):
+    """Exactly the address that the researcher gave.
 
-    def __init__(self, ca_file: str | None) -> None:
-        super().__init__()
-        self._ca_file = ca_file
+    syft's own puts another host in as `CONTAINER_HOST` says, and copies of an https address go to port 443.
+    """
 
-    def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        if options.get("timeout") is None:
-            options["timeout"] = (CONNECT_SECONDS, READ_SECONDS)
-        if self._ca_file:
-            options["verify"] = self._ca_file
-        answer = super().request(*arguments, **options)
-        if answer.status_code >= 500:  # syft would call it a failed connection
-            raise Unavailable(
-                f"{answer.url} answered with status {answer.status_code}: something failed there that only its "
-                "owner can see. Try again, or tell the owner when it happened."
-            )
-        return answer
+    @classmethod
+    def of(cls, url: str) -> _Address:
+        parts, address = urlsplit(url), cls()
+        host = parts.hostname or ""
+        address.protocol, address.host_or_ip = parts.scheme, f"[{host}]" if ":" in host else host
+        address.port = parts.port or (443 if parts.scheme == "https" else 80)
+        return address
+
+    def as_container_host(self, container_host: str | None = None) -> _Address:
+        return self
+
+    def __copy__(self) -> _Address:
+        return _Address.of(self.base_url)
+
+
+class _Connection(HTTPConnection):
+    """syft's connection, with every request over our session.
+
+    syft sends its calls outside its session, without a deadline and with other authorities, and keeps public metadata
+    for minutes.
+    """
+
+    __canonical_name__ = "ResearcherConnection"
+
+    def make_call(self, signed_call: Any) -> Any:
+        content = self._make_post(self.routes.ROUTE_API_CALL.value, data=syft.serialize(signed_call, to_bytes=True))
+        return syft.deserialize(content, from_bytes=True)
+
+    def _make_get_no_params(self, path: str, stream: bool = False) -> Any:
+        return self._make_get(path, params={}, stream=stream)
 
 
 class Datasite:
@@ -64,17 +83,20 @@ class Datasite:
       email: of the researcher's account there.
       password: of that account. It is kept in memory for logging in again and shown nowhere.
       name: what the researcher calls it; where none is given, `url` until `describe` has told.
-      ca_file: PEM file of the authority behind the datasite's TLS certificate, where the system does not know it.
+      ca_file: PEM file of the authority behind the datasite's TLS certificate, where the system does not know it; no
+        other authority is then believed.
 
-    Every method raises `Unavailable` when the datasite cannot be reached, and `PermissionRefused` with the datasite's
+    Making one raises `InvalidRequest` where `url` is plain HTTP to another machine or `ca_file` cannot be used. Every
+    method raises `Unavailable` when the datasite cannot be reached, and `PermissionRefused` with the datasite's
     own words when it refuses.
     """
 
     def __init__(
         self, url: str, email: str, password: str, *, name: str | None = None, ca_file: str | Path | None = None
     ) -> None:
+        check_url(url)
         self.url, self.email, self.name = url.rstrip("/"), email, name or url
-        self._password, self._ca_file = password, str(ca_file) if ca_file else None
+        self._password, self._tls = password, tls_context(Path(ca_file) if ca_file else None)
         self._client: Any = None
         self._lock = threading.RLock()
         self._assets: dict[str, Any] = {}
@@ -214,15 +236,14 @@ class Datasite:
 
     def _login(self) -> Any:
         with _logins, contextlib.redirect_stdout(io.StringIO()):
-            session = _Session(self._ca_file)
+            session = Session(self._tls)
             # One plain request first: syft retries a refused connection for seconds and then hides why it failed.
             answer = session.get(f"{self.url}/api/v2/metadata", timeout=CONNECT_SECONDS)
             if answer.status_code != 200:
                 raise Unavailable(
                     f"{self.name} at {self.url} answered with status {answer.status_code}: this is not a datasite."
                 )
-            connection = HTTPConnection(url=self.url)
-            connection.session_cache = session
+            connection = _Connection(url=_Address.of(self.url), session_cache=session)
             client = DatasiteClient(connection=connection)
             try:
                 return client.login(email=self.email, password=self._password, cache=False)
@@ -240,7 +261,9 @@ def _reason(error: BaseException) -> str:
         "connection refused": lambda each: "refused" in each,
         "no such host": lambda each: "resolve" in each or "Name or service" in each,
         "timed out": lambda each: "timed out" in each.lower(),
-        "its authority is not known": lambda each: "self-signed" in each or "unable to get local issuer" in each,
+        "its authority is not known": lambda each: (
+            "self-signed" in each or "unable to get" in each or "signature" in each
+        ),
         "it is for another host name": lambda each: "doesn't match" in each or "not valid for" in each,
         "it has expired": lambda each: "expired" in each,
         "TLS was not answered": lambda each: "WRONG_VERSION" in each,

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable
 
@@ -166,12 +165,12 @@ def _connection(entry: Mapping[str, Any], base: Path) -> Connection:
     for wanted in ("url", "email"):
         if not isinstance(entry.get(wanted), str):
             raise InvalidRequest(f"{shown}: {wanted} is missing.")
-    if not entry["url"].startswith(("http://", "https://")):
-        raise InvalidRequest(f"{shown}: url={entry['url']!r} does not begin with https:// (or http:// on loopback).")
+    from researcher.transport import check_url
+
     try:
-        urlsplit(entry["url"]).port  # noqa: B018  # it is read for what it raises
-    except ValueError as error:
-        raise InvalidRequest(f"{shown}: url={entry['url']!r}: {error}. Write https://host:port.") from None
+        check_url(entry["url"])
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{shown}: {error}") from None
     password = _password(entry, base, shown)
     from researcher.client import Datasite  # syft takes seconds: only when there is something to connect to
 
