@@ -1,0 +1,14 @@
+# tries: Read a password from the environment.
+# must: inspection import
+import os
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        raise ValueError(os.environ.get(SECRET_NAME))
+
+    def forward(self, x):
+        return self.a(x)

@@ -1,0 +1,14 @@
+# tries: Make a named pipe.
+# must: inspection import
+import os
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        os.mkfifo(MADE_FILE)
+
+    def forward(self, x):
+        return self.a(x)

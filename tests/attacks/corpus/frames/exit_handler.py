@@ -1,0 +1,14 @@
+# tries: Run when the process ends.
+# must: inspection import
+import atexit, os
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        atexit.register(os.mkdir, MADE_FILE)
+
+    def forward(self, x):
+        return self.a(x)

@@ -1,0 +1,16 @@
+# tries: Start a process by multiprocessing.
+# must: inspection import
+import multiprocessing, os
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        made = multiprocessing.get_context("fork").Process(target=os.mkdir, args=(MADE_FILE,))
+        made.start()
+        made.join()
+
+    def forward(self, x):
+        return self.a(x)

@@ -1,0 +1,20 @@
+# tries: Load a checkpoint from memory, with pickles allowed.
+# must: inspection import
+import io, torch, os
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        class Evil:
+            def __reduce__(self):
+                return os.mkdir, (MADE_FILE,)
+        data = io.BytesIO()
+        torch.save(Evil(), data)
+        data.seek(0)
+        torch.load(data, weights_only=False)
+
+    def forward(self, x):
+        return self.a(x)
