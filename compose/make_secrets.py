@@ -6,7 +6,7 @@
     DIR/<hospital>     owner.password, researcher.password, tls.key, tls.pem, ca.pem
                        database.password        where the hospital has a database
     DIR/gateway        <hospital>.key, <hospital>.pem, ca.pem
-    DIR/researcher     network.toml, <hospital>.password, jupyter.token, ca.pem
+    DIR/researcher     network.toml, <hospital>.password, jupyter.token, tls.key, tls.pem, ca.pem
     DIR/database       password, tls.key, tls.pem, ca.pem
 
 It runs at every start and may be interrupted: what is there is kept, what is missing is made, and a certificate is made
@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from compose.authority import Authority, certificate_bytes, key_bytes, new_key, read_key
 
 NAMES = Path(__file__).with_name("names.toml")
+NOTEBOOK = ("localhost", "researcher")
 SHARED, OWN = 0o640, 0o600
 RESERVED = frozenset({"authority", "gateway", "researcher", "database"})
 HOSPITAL = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -61,6 +62,11 @@ class Hospital:
     host: str
     internal: tuple[str, ...]
     database: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> tuple[str, str]:
+        """Its names at the gateway; browsers take the second for this machine, with no entry anywhere."""
+        return self.host, f"{self.name}.localhost"
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,8 @@ class Names:
     @property
     def hosts(self) -> list[str]:
         """Every name that a certificate is made for, each once."""
-        found = [(each.host, *each.internal, *each.database) for each in self.hospitals]
-        return sorted({name for names in found for name in names})
+        found = [(*each.outside, *each.internal, *each.database) for each in self.hospitals]
+        return sorted({name for names in (*found, NOTEBOOK) for name in names})
 
 
 class Folder:
@@ -168,12 +174,13 @@ def make_secrets(directory: Path, names: Names) -> list[Folder]:
             folder.keep("owner.password", _secret())
             _share("researcher.password", folder, f"{hospital.name}.password", folders["researcher"])
             _certify(authority, folder, "tls", hospital.internal)
-            _certify(authority, folders["gateway"], hospital.name, (hospital.host,))
+            _certify(authority, folders["gateway"], hospital.name, hospital.outside)
             if hospital.database:
                 database = folders["database"] = Folder(directory / "database")
                 _share("database.password", folder, "password", database)
                 _certify(authority, database, "tls", hospital.database)
         folders["researcher"].keep("jupyter.token", _secret())
+        _certify(authority, folders["researcher"], "tls", NOTEBOOK)
         folders["researcher"].keep("network.toml", network_file(names).encode())
         for folder in folders.values():
             folder.write("ca.pem", certificate_bytes(authority.certificate))
