@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from datasites import display, oversight_commands
+from datasites import backup_commands, display, oversight_commands
 from datasites.shell import (
     AsJson,
     Directory,
@@ -224,6 +224,14 @@ def show_request(directory: Directory, request: RequestId, as_json: AsJson = Fal
     show(act(directory, "show", request=request), display.request, as_json)
 
 
+@app.command("try")
+def try_request(directory: Directory, request: RequestId, as_json: AsJson = False) -> None:
+    """Run a request on mock rows, confined as a round is, and show what it did. No patient's row is read."""
+    with err.status("Running it on the mock ..."):
+        done = act(directory, "try_request", request=request)
+    show(done, display.trial, as_json)
+
+
 @app.command()
 def approve(directory: Directory, request: RequestId, yes: Yes = False) -> None:
     """Approve a request: its whole cost is reserved. Refused where a check failed or the budget does not hold it."""
@@ -373,6 +381,7 @@ def isolation(directory: Directory, as_json: AsJson = False) -> None:
 
 
 oversight_commands.add_to(app, researchers)
+backup_commands.add_to(app)
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasites import oversight
+from datasites import oversight, restored
+from datasites.backup import write_backup
 from datasites.office import balance_dict
 from datasites.review import overview
 from datasites.settings import new_signing_key, write_private
@@ -22,7 +23,15 @@ from policies import accountant
 from policies.budget import PrivacyBudget
 from policies.code_requests import DatasetRecord, RequestStatus, Side
 from policies.entries import NANO, Entry
-from policies.errors import DataRefused, DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, WrongStatus
+from policies.errors import (
+    DataRefused,
+    DatasiteError,
+    InvalidRequest,
+    PermissionRefused,
+    RuleBroken,
+    Unavailable,
+    WrongStatus,
+)
 from policies.mechanisms import Query, Statistics, as_dict
 from policies.plans import Plan, Published, canonical, plan_from
 from policies.schemas import Schema
@@ -261,7 +270,28 @@ def side_of(actor: str) -> Side | None:
 
 def show(office: Office, actor: str, *, request: str) -> dict[str, Any]:
     """Everything that a decision on one request needs."""
-    return office.review.show(office.review.find(request), side_of(actor))
+    record = office.review.find(request)
+    return {**office.review.show(record, side_of(actor)), "trial": office.trials.of(record.id)}
+
+
+def try_request(office: Office, actor: str, *, request: str, wait: bool = True) -> dict[str, Any] | None:
+    """Run a request on mock rows, where it is or was waiting to be decided; what came of it, or that it is under way.
+
+    Raises:
+      WrongStatus: it has no plan.
+      Unavailable: too many wait to be tried.
+    """
+    if side_of(actor) is None:
+        raise PermissionRefused("An auditor reads and runs nothing.")
+    record = office.review.find(request)
+    if record.plan_json is None:
+        raise WrongStatus(f"Request {record.id[:8]} has no plan, so there is nothing to run.")
+    office.audit.record(str(actor), "try on mock", record.id)
+    if wait:
+        return office.trials.run(record)
+    if not office.trials.start(record):
+        raise Unavailable("Too many requests wait to be run on the mock. Try again in a moment.")
+    return office.trials.of(record.id)
 
 
 def approve(office: Office, actor: str, *, request: str, plan_digest: str, typed: str = "") -> str:
@@ -411,6 +441,32 @@ def rotate_key(office: Office, actor: str) -> dict[str, str]:
     return {"public_key": office.public_key(), "old_public_key": old}
 
 
+def backup(office: Office, actor: str, *, file: str) -> dict[str, Any]:
+    """Copy everything into a new file."""
+    with office.holding_tables:
+        done = write_backup(office.settings, office.ledger, Path(file))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_private(office.settings.directory / "last_backup", f"{now}\n")
+    office.audit.record(actor, "backup", done["file"], entries=done["entries"])
+    return done
+
+
+def accept_restored(
+    office: Office, actor: str, *, certificate: str | None, older: bool, spent: dict[str, float]
+) -> dict[str, Any]:
+    """Let a restored datasite admit work again."""
+    done = restored.accept_restored(
+        office.settings, office.ledger, actor, certificate=certificate, older=older, spent=spent, serving=True
+    )
+    office.audit.record(actor, "accept restored", done["how"], charged=done["charged"], ended=done["ended"])
+    return done
+
+
+def health(office: Office, actor: str) -> dict[str, str]:
+    """That it serves, and whether it was restored and waits for `accept_restored`."""
+    return {"status": "restored, admits nothing yet" if office.ledger.is_restored else "ok"}
+
+
 def isolation(office: Office, actor: str) -> dict[str, bool]:
     """Which protections hold for a job on this host."""
     return office.pool.protections()
@@ -430,6 +486,7 @@ ACTIONS: dict[str, Callable[..., Any]] = {
         set_password,
         requests,
         show,
+        try_request,
         approve,
         deny,
         ask_changes,
@@ -442,6 +499,9 @@ ACTIONS: dict[str, Callable[..., Any]] = {
         verify_ledger,
         audit_log,
         rotate_key,
+        backup,
+        accept_restored,
+        health,
         isolation,
     )
 } | oversight.ACTIONS

@@ -74,6 +74,7 @@ def request(out: Console, value: dict[str, Any]) -> None:
         _cost(out, value["cost"])
     marks = [f"{'✓' if each['passed'] else '✗'} {each['title']}: {each['message']}" for each in value["checks"]]
     _lines(out, "Checks", marks)
+    _lines(out, "What it did on the mock", trial_lines(value["trial"]) if value["plan"] else [])
     _lines(out, "Findings", [f"line {each['line']}: {each['text']}: {each['why']}" for each in value["findings"]])
     out.print("Source", style="bold")
     for number, line in enumerate(value["source"].splitlines(), 1):
@@ -81,6 +82,18 @@ def request(out: Console, value: dict[str, Any]) -> None:
     _lines(out, "Difference from the last approved request of this name", value["difference"])
     _lines(out, "Comments", [f"{_when(each['at'])} {each['actor']}: {each['text']}" for each in value["comments"]])
     _lines(out, "Rounds", [f"round {each['round']}: {each['status']} {each['owner_note']}" for each in value["rounds"]])
+
+
+def trial_lines(value: dict[str, Any] | None) -> list[str]:
+    """What a request did on the mock, or that it was not tried."""
+    if value is None:
+        return ["It was not run on the mock yet. `datasite try` does it."]
+    return [*value["lines"], *value.get("failed", "").splitlines()]
+
+
+def trial(out: Console, value: dict[str, Any]) -> None:
+    """What a request did on the mock."""
+    _lines(out, "What it did on the mock", trial_lines(value))
 
 
 def releases(out: Console, value: list[dict[str, Any]]) -> None:

@@ -18,10 +18,12 @@ from cryptography.hazmat.primitives import serialization
 
 from datasites.console.accounts import Accounts
 from datasites.notices import Notices
+from datasites.restored import open_witness
 from datasites.review import Review, overview, published_from
 from datasites.runner.pool import KINDS, JobPool
 from datasites.runs import Arrays, Runs
 from datasites.settings import Settings, write_private
+from datasites.trials import Trials
 from policies.audit import AuditLog, os_user
 from policies.code_requests import STATUS_TEXT, CodeRequestRecord, Party, RequestStatus, Side
 from policies.errors import DatasiteError, InvalidRequest, WrongStatus
@@ -52,6 +54,9 @@ class Office:
         self.review = Review(settings, ledger, pool)
         self.notices = Notices(settings)
         self.runs = Runs(settings, ledger, pool, lambda asset: self.syft.records(asset))
+        self.trials = Trials(settings, ledger, pool)
+        self.holding_tables = threading.RLock()
+        """Held by whoever copies tables, and by whoever deletes them."""
         self._syft: SyftDatasite | None = None
 
     @classmethod
@@ -66,9 +71,17 @@ class Office:
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """The office of a directory, with its ledger made true again after whatever happened before."""
+        """The office of a directory, with its ledger made true again after whatever happened before.
+
+        Raises `LedgerBehind` where the ledger is an older copy than its witness knows.
+        """
         office = cls(settings, Ledger.open(settings.ledger_path), _pool(settings))
-        recovery = office.ledger.recover()
+        try:
+            open_witness(settings, office.ledger)
+            recovery = office.ledger.recover()
+        except BaseException:
+            office.close()
+            raise
         if recovery.failed or recovery.voided or recovery.unstaged:
             logger.warning(
                 "After an interruption: %d round(s) failed with their charge kept, %d void, %d publication(s) undone.",
@@ -86,8 +99,12 @@ class Office:
 
     def close(self) -> None:
         """End every job and let go of the files."""
+        self.trials.close()
         self.pool.stop()
         self.ledger.close()
+        if self.ledger.witness is not None:
+            self.ledger.witness.close()
+            self.ledger.witness = None
 
     @functools.cached_property
     def accounts(self) -> Accounts:
@@ -125,6 +142,8 @@ class Office:
         known_to_syft.forget_requests(keep=set(known))
         for record in known.values():
             self._project(record)
+            if record.status is RequestStatus.CHECKED and self.trials.of(record.id) is None:
+                self.trials.start(record)
         return protections
 
     def forget_tables(self) -> None:
@@ -134,7 +153,8 @@ class Office:
         """
         published = {asset for each in self.ledger.datasets() for asset in json.loads(each.assets_json).values()}
         try:
-            self.syft.forget_datasets(keep=published)
+            with self.holding_tables:
+                self.syft.forget_datasets(keep=published)
         except Exception:  # a datasite that will not start would hurt more than a file that waits for its deletion
             logger.exception("A table that is no longer published could not be deleted; the next start tries again.")
 
@@ -202,6 +222,7 @@ class Office:
         self._decide_at_once(record)
         if self.ledger.get(record.id).status is RequestStatus.CHECKED:
             self.notices.waits(record)
+            self.trials.start(record)
 
     def _decide_at_once(self, record: CodeRequestRecord) -> None:
         """What the policy decides without anybody, both off by default. What cannot be decided so waits for people."""

@@ -119,6 +119,7 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/requests/{id}/approve", decisions_views.approve, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/deny", decisions_views.deny, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/ask-changes", decisions_views.ask_changes, DECIDERS, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/try", decisions_views.try_request, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/revoke", decisions_views.revoke, OWNER, "requests", "/requests/{id}"),
     Page("GET", "/runs", records_views.runs, EVERYBODY, "runs"),
     Page("POST", "/runs/stop", records_views.stop, OWNER, "runs", "/runs"),

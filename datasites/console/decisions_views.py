@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from datasites.actions import side_of
 from datasites.console import source, wording
+from datasites.console.auth import DECIDERS
 from datasites.console.visits import Visit
 from policies import accountant, risk
 from policies.code_requests import CodeRequestRecord, RequestStatus
@@ -146,7 +147,7 @@ def request_page(visit: Visit) -> Response:
         may_revoke=visit.is_owner and record.status is RequestStatus.APPROVED,
         denials=wording.DENIALS,
         runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
-        can_stop=visit.is_owner,
+        can_try=visit.session is not None and visit.session.role in DECIDERS,
         releases={each["round"] for each in visit.office.ledger.releases(record.id)},
         approved=record.charge_json is not None,
         record=record,
@@ -191,6 +192,12 @@ def _may_decide(visit: Visit, seen: dict[str, Any]) -> bool:
     if seen["status"] != RequestStatus.CHECKED.value:
         return False
     return visit.is_owner or visit.session.role.value in seen["decision"]["voters"]
+
+
+def try_request(visit: Visit) -> Response:
+    """Run the request on the mock; the page shows by itself what came of it."""
+    visit.act("try_request", request=visit.path["id"], wait=False)
+    return visit.go(f"/requests/{visit.path['id']}")
 
 
 def approve(visit: Visit) -> Response:

@@ -32,7 +32,8 @@ ENOUGH = "event: enough\ndata: 1\n\n"
 
 def stamp(office: Office) -> str:
     """Changes whenever a page may have something new. Votes that are sealed do not change it."""
-    return f"{office.ledger.head().seq}.{office.audit.head().seq}.{int(office.runs.stopped.is_set())}"
+    stopped = int(office.runs.stopped.is_set())
+    return f"{office.ledger.head().seq}.{office.audit.head().seq}.{stopped}.{office.trials.ended}"
 
 
 def news(office: Office) -> dict[str, Any]:

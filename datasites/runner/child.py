@@ -23,13 +23,14 @@ import numpy.typing as npt
 
 from datasites.runner.isolation import Limits, close_descriptors, confine
 from datasites.runner.messages import receive_frame, send_frame
-from policies.mechanisms import DPSGD, Evaluation
+from policies.mechanisms import DPSGD, Evaluation, Statistics
 from policies.plans import Plan, plan_from
 from policies.releases import from_bytes, to_bytes
 from policies.schemas import Schema
 
 LARGEST_WEIGHTS = 256 * 1024 * 1024
 LARGEST_OUTPUT = 64 * 1024
+TRIED_STEPS = 12
 WARM_SCHEMA = """
 name = "warm"
 population = "nobody"
@@ -164,7 +165,7 @@ def statistics(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
     """Noisy statistics over all rows."""
     from datasites.noise import NoiseSource
     from datasites.statistics import answer
-    from policies.mechanisms import Statistics, mechanism_from
+    from policies.mechanisms import mechanism_from
 
     mechanism = mechanism_from(job["mechanism"])
     assert isinstance(mechanism, Statistics)
@@ -202,6 +203,32 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
     return {"seconds_per_step": per_step, "seconds": first}, b""
 
 
+def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
+    """What a plan does on synthetic rows at the public size, for the owner to read before deciding."""
+    from datasites.runner.trial import peak_memory, starting_weights, training_facts
+
+    plan, schema = _plan_and_schema(job)
+    trains, scores = isinstance(plan.mechanism, DPSGD), isinstance(plan.mechanism, Evaluation)
+    mock = _synthetic(schema, int(job["training_patients" if trains else "patients"]), held_out=scores)
+    facts: dict[str, Any] = {"rows": len(mock)}
+    start = starting_weights(plan.graph) if plan.graph is not None else {}
+    if isinstance(plan.mechanism, DPSGD):
+        facts |= {"steps": min(TRIED_STEPS, plan.mechanism.steps), "steps_of_round": plan.mechanism.steps}
+        job = _with_steps(job, facts["steps"])
+    begin = time.monotonic()
+    _, release = (train if trains else evaluate if scores else statistics)(job, _release(start), mock)
+    facts["seconds"] = time.monotonic() - begin
+    came_out = _tensors(release)
+    if isinstance(plan.mechanism, DPSGD):
+        assert plan.graph is not None
+        facts |= training_facts(plan.graph, plan.mechanism, schema, mock, start, came_out)
+    else:
+        facts |= {"finite": all(bool(np.isfinite(each.numpy()).all()) for each in came_out.values())}
+    if isinstance(plan.mechanism, Statistics):
+        facts["answers"] = len(plan.mechanism.queries)
+    return {"facts": {**facts, "memory": peak_memory()}}, b""
+
+
 def _synthetic(schema: Schema, patients: int, *, held_out: bool) -> Records:
     from datasites.mocks import draw_mock
 
@@ -228,6 +255,7 @@ JOBS: dict[str, dict[str, tuple[Callable[..., Answer], bool]]] = {
         "evaluate": (evaluate, True),
         "statistics": (statistics, True),
         "rehearse": (rehearse, False),
+        "try": (try_plan, False),
         "probe": (probe, False),
     },
 }
@@ -256,6 +284,7 @@ def _warm_runner() -> None:
     """Train and score once on a mock, under a constant key: imports and first calls, and no randomness."""
     import torch
 
+    import datasites.runner.trial
     import datasites.statistics  # noqa: F401
     from datasites.evaluation import score_histogram
     from datasites.mocks import draw_mock
