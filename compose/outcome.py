@@ -13,8 +13,7 @@ import numpy as np
 from torch import nn
 
 from compose import baseline
-from compose.demonstration import Demonstration
-from compose.processes import Datasite
+from compose.demonstration import Demonstration, Site
 from compose.study import COUNT_EPSILON
 from policies.certificates import verify
 from policies.releases import to_bytes
@@ -39,7 +38,6 @@ class Found:
 def report_of(
     shown: Demonstration,
     cohort: Cohort,
-    datasites: Sequence[Datasite],
     found: Found,
     directory: Path,
     *,
@@ -63,7 +61,7 @@ def report_of(
                 "auc_local_private": local[each.name],
                 "auc_joint_private": joint_auc,
             }
-            for each in datasites
+            for each in shown.sites
         ],
         "rounds": len(found.joint.rounds),
         "missing": [
@@ -135,25 +133,25 @@ def keep_certificates(releases: Sequence[tuple[str, Release]], cohort: Cohort, d
     return kept
 
 
-def _hospital(datasite: Datasite, cohort: Cohort, budget: Mapping[str, Any], found: Found, what: str) -> dict[str, Any]:
-    published = cohort.members[datasite.name].published
+def _hospital(site: Site, cohort: Cohort, budget: Mapping[str, Any], found: Found, what: str) -> dict[str, Any]:
+    published = cohort.members[site.name].published
     evaluation = found.joint.evaluation
     assert evaluation is not None
-    released = evaluation.auc[datasite.name]
-    own = found.local[datasite.name].evaluation
+    released = evaluation.auc[site.name]
+    own = found.local[site.name].evaluation
     return {
-        "name": datasite.name,
-        "title": datasite.title,
+        "name": site.name,
+        "title": site.title,
         "patients_published": published.patients,
         "size_kind": published.size_kind,
         "epsilon_budget": budget["epsilon"],
         "epsilon_spent": budget["epsilon_spent"],
         "delta": budget["delta"],
-        "releases": len(datasite.ask("releases")),
+        "releases": sum(each.hospital == site.name for _, each in _releases(found)),
         "auc_released": released.value,
         "auc_released_error": released.error,
-        "auc_local_released": own.auc[datasite.name].value if own else None,
-        "statistic": _statistic(found.statistics, datasite.name, what),
+        "auc_local_released": own.auc[site.name].value if own else None,
+        "statistic": _statistic(found.statistics, site.name, what),
     }
 
 

@@ -19,7 +19,7 @@ from compose.patients import (
     make_test_population,
     write_csv,
 )
-from compose.synthetic import schema_path
+from compose.tables import schema_path
 from datasites.datasets import check_table, read_table
 from policies.schemas import Schema
 from researcher.cohort import check_same_schema
