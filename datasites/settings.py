@@ -27,6 +27,7 @@ from policies.errors import DatasiteError, Unavailable
 from policies.rules import DEFAULT_POLICY, Rules
 
 ISOLATION = ("required", "reported")
+LOG_FORMATS = ("text", "json")
 SMTP_SECURITY = ("starttls", "tls", "none")
 
 SETTINGS_TEMPLATE = """\
@@ -44,6 +45,9 @@ jobs_directory = ""                 # exporter/exporter.sock and runner/runner.s
 release_grid_seconds = 0.25         # rounds show at a multiple of this that a dry run tells, not when they end
 console_idle_minutes = 30           # a console session without a request for so long is signed out
 console_url = ""                    # the console's address as people reach it, for e-mails
+witness = ""                        # a file elsewhere, best on another volume, that finds an old copy put back
+metrics_token_file = ""             # a file with a token of 16 characters or more opens /metrics to whoever has it
+log_format = "text"                 # of what serve writes to standard error: "text" or "json", no private values
 
 # E-mail when a request waits for a decision; no server, no e-mail. A password stands alone in the file smtp.password.
 smtp_host = ""
@@ -69,6 +73,9 @@ class Settings:
       release_grid_seconds: finished rounds become visible at a public multiple of it, which a dry run tells.
       console_idle_minutes: after which a session of the console that asks for nothing ends.
       console_url: the console's address as people reach it, or "".
+      witness: absolute path of the ledger's witness, outside of the directory, or "".
+      metrics_token_file: whose token `/metrics` asks for, relative to the directory; with "" there is no such page.
+      log_format: of standard error, one of `LOG_FORMATS`.
       smtp_host: the mail server for notices, or "" for none; `smtp_security` is one of `SMTP_SECURITY`.
     """
 
@@ -86,6 +93,9 @@ class Settings:
     release_grid_seconds: float = 0.25
     console_idle_minutes: float = 30.0
     console_url: str = ""
+    witness: str = ""
+    metrics_token_file: str = ""
+    log_format: str = "text"
     smtp_host: str = ""
     smtp_port: int = 587
     smtp_security: str = "starttls"
@@ -112,6 +122,15 @@ class Settings:
         if settings.smtp_security not in SMTP_SECURITY:
             known = ", ".join(SMTP_SECURITY)
             raise DatasiteError(f"smtp_security={settings.smtp_security!r} in {path} is none of {known}.")
+        if settings.log_format not in LOG_FORMATS:
+            raise DatasiteError(f"log_format={settings.log_format!r} in {path} is neither of {', '.join(LOG_FORMATS)}.")
+        if settings.witness and (
+            not Path(settings.witness).is_absolute() or Path(settings.witness).resolve().is_relative_to(directory)
+        ):
+            raise DatasiteError(
+                f"witness={settings.witness!r} in {path} is no absolute path outside of {directory}. In it, an old copy"
+                " would bring its own witness along; name a file on another volume."
+            )
         if not 1 <= settings.port <= 65535:
             raise DatasiteError(f"port={settings.port} in {path} is outside [1, 65535].")
         if bool(settings.tls_certificate) != bool(settings.tls_key):
@@ -153,6 +172,19 @@ class Settings:
         Elsewhere each has a folder of its own: who can write to the runner's could take its place and be handed rows.
         """
         return job_socket(Path(self.jobs_directory), kind) if self.jobs_directory else self.directory / f"{kind}.sock"
+
+    def metrics_token(self) -> str:
+        """The token that `/metrics` asks for, or "". Raises `DatasiteError` where its file does not hold one."""
+        if not self.metrics_token_file:
+            return ""
+        path = self.directory / self.metrics_token_file
+        try:
+            token = path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            raise DatasiteError(f"metrics_token_file {str(path)!r} cannot be read.") from None
+        if len(token) < 16 or not token.isascii():
+            raise DatasiteError(f"{path} holds no token of 16 characters or more. Make one: openssl rand -hex 24")
+        return token
 
     def rules(self) -> Rules:
         """The owner's policy, as `policy.toml` has it now."""

@@ -53,12 +53,19 @@ class Restores(Runs):
         Raises:
           LedgerBehind: the ledger is older than the witness, or went another way.
         """
+        if witness.last is None and self.is_witnessed:
+            raise LedgerBehind(f"The witness {witness.path} is empty and was not. Put it back: see accept-restored.")
         with self.reading() as db:
             check_not_behind(db, witness)
             vouched = witness.last is not None and witness.last.seq < restored_at(db)
         if vouched:
             self._accept(how="witness")
         self.follow_with(witness)
+
+    def is_of(self, witness: Witness) -> bool:
+        """Whether a witness is this ledger's, or new."""
+        with self.reading() as db:
+            return witness.last is None or witness.last.ledger == ledger_name(db)
 
     def follow_with(self, witness: Witness) -> None:
         """Bring `witness` up to this ledger as it is, whatever it knew, and let it follow."""
