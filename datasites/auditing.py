@@ -165,7 +165,11 @@ def probe_schema() -> Schema:
 
 def probe_graph(clipping_norm: float) -> Graph:
     """scale · left · W · right - 10⁶, whose gradient in W is `_LONGER` times `clipping_norm` long for every canary."""
-    record, rows = {"ref": "record"}, lambda columns: [["float32", [1, columns]]]
+    record: dict[str, str] = {"ref": "record"}
+
+    def rows(columns: int) -> list[Any]:
+        return [["float32", [1, columns]]]
+
     scale = _LONGER * clipping_norm / SIDE  # each wing is sqrt(SIDE) long
     nodes: list[Any] = [
         ["n0", "slice.Tensor", [record, 1, 0, SIDE, 1], rows(SIDE)],

@@ -6,6 +6,7 @@ who may act as owner; the kernel says which user of the operating system that is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datasites.progress import Tell, told_to
 from policies.errors import DatasiteError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,10 @@ def user_name(uid: int) -> str:
 
 
 class ControlServer:
-    """Answers commands on a Unix socket, one line of JSON each way, with `act(name, actor, arguments)`."""
+    """Answers commands on a Unix socket with `act(name, actor, arguments)`, one line of JSON each way.
+
+    Before its answer, a long action may send lines that say what it is doing.
+    """
 
     def __init__(self, path: Path, act: Act) -> None:
         class Handler(socketserver.StreamRequestHandler):
@@ -43,7 +48,16 @@ class ControlServer:
                 _, uid, _ = struct.unpack("3i", self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
                 line = self.rfile.readline(LARGEST_LINE)
                 if line:
-                    self.wfile.write(_answer(act, user_name(uid), line) + b"\n")
+                    with told_to(self.tell):
+                        answer = _answer(act, user_name(uid), line)
+                    with contextlib.suppress(OSError):  # who asked may be gone
+                        self.wfile.write(answer + b"\n")
+
+            def tell(self, text: str) -> None:
+                try:
+                    self.wfile.write(json.dumps({"progress": text}).encode() + b"\n")
+                except OSError:
+                    raise Unavailable("Who asked for this is gone.") from None
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
@@ -68,7 +82,7 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
 
-def ask(path: Path, action: str, arguments: dict[str, Any]) -> Any:
+def ask(path: Path, action: str, arguments: dict[str, Any], *, tell: Tell = lambda text: None) -> Any:
     """What the serving datasite at `path` answers to an action.
 
     Raises:
@@ -86,7 +100,8 @@ def ask(path: Path, action: str, arguments: dict[str, Any]) -> Any:
         with connection.makefile("rwb") as stream:
             stream.write(json.dumps({"action": action, "arguments": arguments}).encode() + b"\n")
             stream.flush()
-            line = stream.readline()
+            while (line := stream.readline()).startswith(b'{"progress"'):
+                tell(json.loads(line)["progress"])
     if not line:
         raise Unavailable("The datasite ended before it answered. Look at its log and run the command again.")
     answer = json.loads(line)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from datasites import display
+from datasites import display, invitation_commands
+from datasites.audit_commands import audit
 from datasites.exports import ENTRY_COLUMNS, LOG_COLUMNS, as_csv, every_entry, every_log_row
 from datasites.shell import AsJson, Directory, PasswordFile, RequestId, act, out, read_password, show
 from policies.errors import DatasiteError
@@ -20,11 +21,12 @@ Email = Annotated[str, typer.Argument(show_default=False)]
 
 def add_to(app: typer.Typer, researchers: typer.Typer) -> None:
     """Put these commands among the others."""
-    for command in (runs, stop_run, what_if, sign_out, export):
+    for command in (runs, stop_run, what_if, audit, sign_out, export):
         app.command()(command)
     app.add_typer(users, name="console-users")
     app.add_typer(policy, name="policy")
     researchers.command("limit")(researchers_limit)
+    invitation_commands.add_to(researchers)
 
 
 def runs(directory: Directory, as_json: AsJson = False) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from datasites.progress import Tell, told_to
 from policies.errors import DatasiteError, Unavailable
 
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -33,8 +34,12 @@ RequestId = Annotated[
 ]
 
 
-def act(directory: Path, action: str, **arguments: Any) -> Any:
-    """Run one action, on the serving datasite or on the directory itself; waits while a datasite starts."""
+def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **arguments: Any) -> Any:
+    """Run one action, on the serving datasite or on the directory itself; waits while a datasite starts.
+
+    Args:
+      tell: hears what a long action says of its progress.
+    """
     from datasites.control import ask, user_name
     from datasites.settings import Settings, locked
 
@@ -42,7 +47,7 @@ def act(directory: Path, action: str, **arguments: Any) -> Any:
     started, told = time.monotonic(), False
     while True:
         with contextlib.suppress(ConnectionError):
-            return ask(settings.control_socket, action, arguments)
+            return ask(settings.control_socket, action, arguments, tell=tell)
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(locked(directory))
@@ -52,7 +57,7 @@ def act(directory: Path, action: str, **arguments: Any) -> Any:
             else:
                 from datasites.office import Office
 
-                with Office.open(settings) as office:
+                with Office.open(settings) as office, told_to(tell):
                     return office.act(action, user_name(os.getuid()), arguments)
         if not told:
             err.print(f"Waiting for {directory}: `datasite serve` is starting there, or another command works on it.")
