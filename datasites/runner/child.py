@@ -13,6 +13,7 @@ import mmap
 import os
 import signal
 import socket
+import struct
 import time
 import traceback
 from collections.abc import Callable
@@ -74,7 +75,9 @@ def run(connection: socket.socket, kind: str) -> None:
         close_descriptors({connection.fileno()})
         os.chdir("/")
         job, payload, _ = receive_frame(connection, largest_payload=LARGEST_WEIGHTS)
-        holds = confine(Limits(memory=int(job["memory"]), cpu_seconds=int(job["cpu_seconds"])))
+        holds = confine(
+            Limits(memory=int(job["memory"]), cpu_seconds=int(job["cpu_seconds"])), datasite_user=_user(connection)
+        )
         send_frame(connection, {"event": "ready", "protections": holds})
         work, wants_rows = JOBS[kind][job["job"]]
         rows = _receive_rows(connection) if wants_rows else None
@@ -97,6 +100,11 @@ def _answer(
         traceback.print_exc(file=output)
     message["output"] = output.getvalue()
     send_frame(connection, message, result)
+
+
+def _user(connection: socket.socket) -> int:
+    """Whose process is at the other end (unix(7), SO_PEERCRED)."""
+    return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
 
 
 def _receive_rows(connection: socket.socket) -> Records:

@@ -9,7 +9,7 @@ Two independent layers usually stand behind each: namespaces or another user, an
     no_signals        Landlock's scope, and `kill`, `ptrace` and relatives are not allowed calls
     no_new_privileges PR_SET_NO_NEW_PRIVS
     no_capabilities   bounding set emptied, effective and permitted sets empty
-    own_user          another user than root, where the datasite runs as root
+    own_user          neither root nor the datasite's user
     limits            memory, CPU time, processes, open files, file size, locked memory, core dumps
     system_calls      the filter itself is loaded
 
@@ -88,13 +88,15 @@ class Limits:
         }
 
 
-def confine(limits: Limits) -> dict[str, bool]:
+def confine(limits: Limits, *, datasite_user: int) -> dict[str, bool]:
     """Give up all that this process can give up, and say for each of `PROTECTIONS` whether it holds."""
     was_root = os.geteuid() == 0
     bounds = _set_limits(limits)
+    users = os.getresuid()  # in a namespace of its own a process sees itself as another
     _leave_namespaces(was_root)
     if was_root:
         _become_nobody()
+        users = os.getresuid()
     else:
         _drop_capabilities()  # a user namespace of one's own comes with all of them
     _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -102,7 +104,7 @@ def confine(limits: Limits) -> dict[str, bool]:
     holds = {
         "no_new_privileges": _libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
         "no_capabilities": _capabilities_are_empty(),
-        "own_user": was_root and 0 not in os.getresuid(),
+        "own_user": not {0, datasite_user} & set(users),
         "limits": all(0 <= resource.getrlimit(which)[1] <= bound for which, bound in bounds.items()),
     }
     _close_file_system()

@@ -26,7 +26,7 @@ FOLDERS = {
     "paediatric": {"owner.password", "researcher.password", "tls.key", "tls.pem", "ca.pem"},
     "rural": {"owner.password", "researcher.password", "database.password", "tls.key", "tls.pem", "ca.pem"},
     "database": {"password", "tls.key", "tls.pem", "ca.pem"},
-    "researcher": {"network.toml", "jupyter.token", "ca.pem"}
+    "researcher": {"network.toml", "jupyter.token", "tls.key", "tls.pem", "ca.pem"}
     | {f"{name}.password" for name in ("general", "paediatric", "rural")},
 }
 
@@ -186,7 +186,7 @@ def test_other_names_make_other_certificates_and_the_authority_may_sign_for_thes
     make_secrets(made, replace(names, hospitals=(*others, replace(rural, host="rural.elsewhere.example"))))
     found = x509.load_pem_x509_certificate((made / "gateway/rural.pem").read_bytes())
     shown = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert shown.get_values_for_type(x509.DNSName) == ["rural.elsewhere.example"]
+    assert shown.get_values_for_type(x509.DNSName) == ["rural.elsewhere.example", "rural.localhost"]
     authority = x509.load_pem_x509_certificate((made / "authority/ca.pem").read_bytes())
     limits = authority.extensions.get_extension_for_class(x509.NameConstraints)
     assert limits.critical
