@@ -50,6 +50,14 @@ def researchers(out: Console, value: list[dict[str, Any]]) -> None:
         out.print("No researcher has an account yet. Make one with `datasite researchers add EMAIL --name NAME`.")
 
 
+def invitations(out: Console, value: list[dict[str, Any]]) -> None:
+    """Invitations that wait to be used."""
+    if value:
+        _table(out, "Invitations", ("email", "name", "institution", "ends"), value)
+    else:
+        out.print("No invitation is open. Make one with `datasite researchers invite EMAIL --name NAME`.")
+
+
 def requests(out: Console, value: list[dict[str, Any]]) -> None:
     """Code requests, waiting ones first."""
     if not value:

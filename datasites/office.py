@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cryptography.hazmat.primitives import serialization
 
 from datasites.console.accounts import Accounts
+from datasites.invitations import Invitations
 from datasites.notices import Notices
 from datasites.restored import open_witness
 from datasites.review import Review, overview, published_from
@@ -114,6 +115,11 @@ class Office:
             self.settings.owner_email,
             idle_seconds=60 * self.settings.console_idle_minutes,
         )
+
+    @functools.cached_property
+    def invitations(self) -> Invitations:
+        """Open invitations of researchers, in the same file."""
+        return Invitations(self.settings.directory / "console.db")
 
     @property
     def syft(self) -> SyftDatasite:

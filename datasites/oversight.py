@@ -14,8 +14,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from datasites.audits import audit
 from datasites import invitations
+from datasites.audits import audit
 from datasites.mocks import draw_mock
 from datasites.review import published_from
 from datasites.settings import write_private

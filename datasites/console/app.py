@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datasites.app import LockOut
-from datasites.console import datasets_views, decisions_views, office_views, records_views, sign_in_views
+from datasites.console import (
+    datasets_views,
+    decisions_views,
+    invitation_views,
+    office_views,
+    records_views,
+    sign_in_views,
+)
 from datasites.console.accounts import Role
 from datasites.console.auth import (
     DECIDERS,
@@ -139,6 +145,10 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/datasets/{name}/retire", datasets_views.retire, OWNER, "datasets", "/datasets"),
     Page("GET", "/people", office_views.people, EVERYBODY, "people"),
     Page("POST", "/people/researchers", office_views.add_researcher, OWNER, "people", "/people"),
+    Page("POST", "/people/invitations", invitation_views.invite, OWNER, "people", "/people"),
+    Page("POST", "/people/invitations/withdraw", invitation_views.withdraw, OWNER, "people", "/people"),
+    Page("GET", "/invitation/{token}", invitation_views.page, None),
+    Page("POST", "/invitation/{token}", invitation_views.accept, None, password=True),
     Page("POST", "/people/researchers/state", office_views.researcher_state, OWNER, "people", "/people"),
     Page("POST", "/people/researchers/limit", office_views.researcher_limit, OWNER, "people", "/people"),
     Page("POST", "/people/researchers/password", office_views.researcher_password, OWNER, "people", "/people"),
@@ -226,7 +236,7 @@ class _Desk:
         except DatasiteError as error:
             return _not_done(page, visit, error)
         except Exception:  # a fault of ours: the log gets the traceback, the browser a sentence
-            logger.error("A page of the console failed.\n%s", traceback.format_exc())
+            logger.error("A page of the console failed.", exc_info=True)
             return _refused(visit, 500, "The datasite failed inside; its log has the details.")
 
 

@@ -28,6 +28,11 @@ def people(visit: Visit) -> Response:
     return _people(visit)
 
 
+def with_made(visit: Visit, made: dict[str, str]) -> Response:
+    """The page with what was made just now, which is shown once: a `password`, or a `link`."""
+    return _people(visit, made=made)
+
+
 def _people(visit: Visit, *, made: dict[str, str] | None = None) -> Response:
     researchers = visit.act("researchers")
     for each in researchers:
@@ -40,7 +45,8 @@ def _people(visit: Visit, *, made: dict[str, str] | None = None) -> Response:
         users=visit.act("console_users"),
         owner=visit.office.settings.owner_email,
         roles=wording.ROLES,
-        made=made,
+        invited=visit.act("invitations"),
+        made={"password": "", "link": "", **made} if made else None,
     )
 
 

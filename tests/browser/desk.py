@@ -92,6 +92,7 @@ class Desk:
 
     def close(self) -> None:
         self.office.accounts.close()
+        self.office.invitations.close()
         self.office.close()
 
     def ask(self, id: str, *, epsilon: float = 0.2, purpose: str = "To count.", function: str = "flu_counts") -> str:

@@ -220,7 +220,7 @@ def test_a_researcher_is_added_with_a_password_shown_once(site: DatasiteProcess,
     form = owner.locator('form[action="/people/researchers"]')
     form.get_by_label("Full name").fill("New Person")
     form.get_by_label("E-mail").fill("new@university.example")
-    form.get_by_role("button", name="Add").click()
+    form.get_by_role("button", name="Add with a password").click()
     password = owner.locator(".secret code").inner_text()
     owner.goto("/people")
     expect(owner.get_by_text(password)).to_have_count(0)

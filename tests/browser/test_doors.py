@@ -51,7 +51,14 @@ def fresh(tmp_path: Path) -> Iterator[Desk]:
 
 def address(route: Page) -> str:
     """A route with something in the place of each part."""
-    parts = {"{id}": "f" * 32, "{run}": "a" * 32, "{round:int}": "1", "{version}": VERSION, "{name}": "nothing"}
+    parts = {
+        "{id}": "f" * 32,
+        "{run}": "a" * 32,
+        "{round:int}": "1",
+        "{version}": VERSION,
+        "{name}": "nothing",
+        "{token}": "t" * 43,
+    }
     path = route.path
     for part, value in parts.items():
         path = path.replace(part, value)
@@ -76,8 +83,8 @@ def test_nothing_is_answered_without_a_session(desk: Desk, route: Page) -> None:
     assert "flu" not in answer.text
 
 
-def test_only_signing_in_is_open() -> None:
-    assert {page.path for page in PAGES if page.roles is None} == {"/sign-in"}
+def test_only_signing_in_and_the_link_of_an_invitation_are_open() -> None:
+    assert {page.path for page in PAGES if page.roles is None} == {"/sign-in", "/invitation/{token}"}
 
 
 def test_the_routes_served_are_the_routes_listed(desk: Desk) -> None:

@@ -1,0 +1,64 @@
+"""Inviting a researcher, and the page of the link, which is open to whoever holds it."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from datasites import invitations
+from datasites.console import auth, office_views
+from datasites.console.visits import Visit
+from policies.errors import InvalidRequest
+
+
+def invite(visit: Visit) -> Response:
+    """A link that is shown once."""
+    form, base = visit.form, str(visit.request.base_url)
+    done = visit.act(
+        "invite_researcher",
+        email=form.text("email"),
+        name=form.text("name"),
+        institution=form.text("institution"),
+        base=base,
+    )
+    made = {"email": done["email"], "what": "Researcher invited", "link": done["link"], "ends": done["ends"]}
+    return office_views.with_made(visit, made)
+
+
+def withdraw(visit: Visit) -> Response:
+    """End an invitation."""
+    email = visit.form.text("email")
+    visit.act("withdraw_invitation", email=email)
+    return visit.go("/people", f"The link of {email} works no more.")
+
+
+def page(visit: Visit) -> Response:
+    """The form of a link that works. Looking uses nothing up: programs that read mail look at links too."""
+    return _form(visit)
+
+
+def _form(visit: Visit, *, why: str = "", status: int = 200) -> Response:
+    found = visit.office.invitations.find(visit.path["token"])
+    if found is None:
+        return visit.render("refused.html", status=404, why=invitations.DEAD)
+    token = auth.form_token()
+    response = visit.render("invitation.html", status=status, done=False, why=why, form_token=token, **found)
+    auth.set_cookie(visit.office, visit.request, response, "form", token)
+    return response
+
+
+def accept(visit: Visit) -> Response:
+    """Make the account, once."""
+    cookie = visit.request.cookies.get(auth.cookie_name(visit.office, visit.request, "form"), "")
+    if not auth.tokens_match(visit.form.text("form_token"), cookie):
+        return _form(visit, why="The form was too old. Try once more.", status=400)
+    new = visit.form.fields.get("new", [""])[-1]
+    if new != visit.form.fields.get("again", [""])[-1]:
+        return _form(visit, why="The two passwords differ. Nothing was done.", status=422)
+    try:
+        email = invitations.accept(visit.office, visit.path["token"], new)
+    except InvalidRequest as error:
+        return _form(visit, why=str(error), status=422)
+    address = (visit.office.settings.console_url or str(visit.request.base_url)).rstrip("/")
+    response = visit.render("invitation.html", done=True, email=email, address=address)
+    auth.drop_cookie(visit.office, visit.request, response, "form")
+    return response
