@@ -1,0 +1,89 @@
+"""What an attacker who knows everything but one patient makes of all that left: numbers, then one likelihood ratio.
+
+The attacker chose model, weights and plan, knows every other record and the patient's own, and asks only whether the
+patient is there. The likelihood ratio is that of two Gaussians fitted to pilot trials, which are not used again, and
+the event is the set of releases whose ratio is above the threshold that did best on the pilot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.proof.curves import Curve
+
+FloatArray = npt.NDArray[np.float64]
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+
+_TINY = 1e-12
+
+
+def flat(weights: Arrays) -> FloatArray:
+    """All parameters as one float64 vector, by sorted names."""
+    return np.concatenate([np.asarray(weights[name], dtype=np.float64).ravel() for name in sorted(weights)])
+
+
+def seen_in_training(
+    sent: Sequence[Arrays], released: Sequence[Arrays], direction: FloatArray, unit: float
+) -> FloatArray:
+    """What rounds of training show: how far each moved along the patient's gradient, and how far it moved at all.
+
+    Args:
+      sent: the weights that each round began with.
+      direction: of the patient's gradient, length 1.
+      unit: how far one clipped gradient moves the weights: learning rate · clipping norm / public batch size.
+
+    Returns:
+      [rounds + 1]: the signed distances in clipped gradients, then the logarithm of all rounds' squared rest.
+    """
+    moved = np.stack([flat(before) - flat(after) for before, after in zip(sent, released, strict=True)]) / unit
+    along = moved @ direction
+    rest = moved - np.outer(along, direction)
+    return np.r_[along, np.log((rest**2).sum() + _TINY)]
+
+
+@dataclass(frozen=True)
+class Event:
+    """The set of releases whose fitted likelihood ratio, with the patient over without, is above a threshold."""
+
+    means: tuple[FloatArray, FloatArray]
+    factors: tuple[FloatArray, FloatArray]
+    offset: float
+    threshold: float
+
+    def contains(self, seen: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which of [trials, features] are in it."""
+        return self.ratio(seen) > self.threshold
+
+    def ratio(self, seen: FloatArray) -> FloatArray:
+        """Logarithms of the likelihood ratio."""
+        without, with_patient = (
+            (((seen - mean) @ factor) ** 2).sum(1) for mean, factor in zip(self.means, self.factors, strict=True)
+        )
+        return np.asarray((without - with_patient) / 2 + self.offset)
+
+
+def event_from(without: FloatArray, with_patient: FloatArray, curve: Curve) -> Event:
+    """The event that is furthest beyond the curve in pilot trials [trials, features] (or nearest to it, if none is)."""
+    # One scale for both, so that features of any size, and features that never vary, can be inverted alike.
+    scale = np.concatenate([without, with_patient]).std(0) + _TINY
+    means, factors, volumes = [], [], []
+    for seen in (without, with_patient):
+        covariance = np.cov((seen / scale).T).reshape(len(scale), len(scale))
+        values, vectors = np.linalg.eigh(covariance)
+        values = np.maximum(values, 1e-8)
+        means.append(seen.mean(0))
+        factors.append(vectors / np.sqrt(values) / scale[:, None])
+        volumes.append(np.log(values).sum() / 2)
+    fitted = Event((means[0], means[1]), (factors[0], factors[1]), float(volumes[0] - volumes[1]), 0.0)
+    ratios = fitted.ratio(without), fitted.ratio(with_patient)
+    ordered = np.unique(np.concatenate(ratios))
+    thresholds = np.r_[ordered[0] - 1.0, (ordered[1:] + ordered[:-1]) / 2]
+    chances = [((each[None, :] > thresholds[:, None]).sum(1) + 1) / (len(each) + 2) for each in ratios]
+    best = np.argmax(
+        np.maximum(chances[1] - curve.most(chances[0]), 1 - chances[0] - curve.most_without(1 - chances[1]))
+    )
+    return Event(fitted.means, fitted.factors, fitted.offset, float(thresholds[best]))

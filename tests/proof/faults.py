@@ -1,0 +1,298 @@
+"""Twelve faults that engines of this kind have had, each planted in ours for a moment, and what finds each.
+
+A fault replaces a function or class of ours in a test's process and nowhere else. Its chances are worked out from what
+the fault does, before anything runs: they give the power, and the power gives the number of trials.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from scipy.stats import chi2, norm
+
+from datasites import evaluation, training
+from datasites.clipping import GridOptimizer, clipped_sum, grid_of
+from datasites.noise import KEY_BYTES, NoiseSource
+from datasites.sampling import PATIENT, PatientRows, Rows
+from policies import accountant
+from policies.mechanisms import DPSGD, Mechanism
+from tests.proof.cases import ALONE, COUNTED, EDGE, FULL, MANY, REPLAY, ROUNDS, SAMPLED, SCORES, cases
+
+TRADE_OFF, STATIC = "trade-off test", "static check"
+Plant = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    Args:
+      plant: replaces ours while its block runs.
+      case: name of the pair that shows it.
+      detector: what is to find it.
+      chances: of the best event, without and with the patient, under the fault; None for a static check.
+    """
+
+    name: str
+    plant: Plant
+    case: str
+    detector: str = TRADE_OFF
+    chances: Callable[[], tuple[float, float]] | None = None
+
+
+# -- in the optimizer ------------------------------------------------------------------------------------------------
+
+
+class _NoisyBy(GridOptimizer):
+    """Noise of another size than the accountant was told."""
+
+    factor = 1.0
+
+    def add_noise(self) -> None:
+        told, self.noise_multiplier = self.noise_multiplier, self.noise_multiplier * self.factor
+        super().add_noise()
+        self.noise_multiplier = told
+
+
+class NoNoise(_NoisyBy):
+    factor = 0.0
+
+
+class HalfNoise(_NoisyBy):
+    factor = 0.5
+
+
+class ClipsEachTensor(GridOptimizer):
+    """Brings each tensor of a gradient to the clipping norm, and not all of them together."""
+
+    def clip_and_accumulate(self) -> None:
+        parts = [clipped_sum([each], self.present, clipping_norm=self.max_grad_norm) for each in self.grad_samples]
+        super().clip_and_accumulate()
+        for p, part in zip(self.params, parts, strict=True):
+            p.summed_grad = part
+
+
+class NoiseEachPass(_NoisyBy):
+    """Adds noise to every physical batch, so that how much there is tells how many there were."""
+
+    factor = 0.0
+
+    def clip_and_accumulate(self) -> None:
+        super().clip_and_accumulate()
+        std = self.noise_multiplier * self.max_grad_norm / grid_of(self.max_grad_norm)
+        for p in self.params:
+            p.summed_grad += torch.from_numpy(self._noise.gaussian_on_grid(p.numel(), std, 1.0))
+
+
+class SkipsEmpty(GridOptimizer):
+    """Counts a step over nobody, and does not take it."""
+
+    def pre_step(self, closure: Any = None) -> bool | None:
+        if not self.present.any():
+            self.step_hook(self)
+            return False
+        return super().pre_step(closure)  # type: ignore[no-any-return]
+
+
+def _optimizer(other: type[GridOptimizer]) -> Plant:
+    return lambda: mock.patch.object(training, "GridOptimizer", other)
+
+
+# -- in sampling -----------------------------------------------------------------------------------------------------
+
+
+class Shuffles(PatientRows):
+    """Deals everybody out over an epoch, once each, instead of sampling."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, records: Any, *, held_out: bool) -> None:
+        super().__init__(records, held_out=held_out)
+        self._left = np.zeros(0, dtype=np.intp)
+
+    def sample(self, rate: float, patients: NoiseSource, records: NoiseSource) -> Rows:
+        if not len(self._left):
+            self._left = np.argsort(patients.uniforms(len(self._begins)))
+        size = math.ceil(rate * len(self._begins))
+        taken, self._left = self._left[:size], self._left[size:]
+        return self._one_of_each(np.sort(taken), records)
+
+
+class EveryRecord(PatientRows):
+    """Takes each record for a patient of its own."""
+
+    __slots__ = ()
+
+    def __init__(self, records: Any, *, held_out: bool) -> None:
+        own = np.array(records)
+        own[:, PATIENT] = np.arange(len(own))
+        super().__init__(own, held_out=held_out)
+
+
+# -- in what goes round ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def rate_from_rows() -> Iterator[None]:
+    """Rate and divisor as stock `make_private` has them: 1 / len(loader) and int(rows · rate), at batches of 64."""
+    real = training.train_round
+
+    def train_round(
+        graph: Any, mechanism: DPSGD, schema: Any, published: int, records: Any, *rest: Any, **named: Any
+    ) -> Any:
+        rate = 1 / math.ceil(len(records) / 64)
+        divisor = int(len(records) * rate)
+        return real(
+            graph,
+            replace(mechanism, sampling_rate=rate),
+            schema,
+            divisor / rate,
+            records,
+            *rest,
+            **named,  # type: ignore[arg-type]
+        )
+
+    with mock.patch.object(training, "train_round", train_round):
+        yield
+
+
+@contextmanager
+def buffers_leave() -> Iterator[None]:
+    """A running mean of the inputs, as a normalising layer keeps it, goes out with the weights."""
+    real = training.train_round
+
+    def train_round(graph: Any, mechanism: Any, schema: Any, published: int, records: Any, *rest: Any) -> Any:
+        released = real(graph, mechanism, schema, published, records, *rest)
+        mean = torch.from_numpy(np.asarray(records)[:, 2:-1].mean(0).astype(np.float32))
+        return {**released, "norm.running_mean": mean}
+
+    with mock.patch.object(training, "train_round", train_round):
+        yield
+
+
+@contextmanager
+def forgets_rounds() -> Iterator[None]:
+    """The accountant begins anew each round: noise for one round's ε is all that each of them gets."""
+    real = accountant.resolve
+
+    def resolve(mechanism: Mechanism) -> Mechanism:
+        if not isinstance(mechanism, DPSGD):
+            return real(mechanism)
+        one = real(replace(mechanism, rounds=1))
+        return replace(one, rounds=mechanism.rounds)
+
+    with mock.patch.object(accountant, "resolve", resolve):
+        yield
+
+
+@contextmanager
+def exact_scores() -> Iterator[None]:
+    """The histogram of scores leaves as it was counted."""
+    real = evaluation.score_histogram
+
+    def score_histogram(*given: Any) -> Mapping[str, Any]:
+        with mock.patch.object(NoiseSource, "discrete_laplace", lambda self, count, epsilon: np.zeros(count, np.int64)):
+            return real(*given)
+
+    with mock.patch.object(evaluation, "score_histogram", score_histogram):
+        yield
+
+
+@contextmanager
+def one_key() -> Iterator[None]:
+    """Two jobs after one another have the same key, as children of a parent that drew it before it forked."""
+    asked, key = 0, b""
+
+    def from_os() -> NoiseSource:
+        nonlocal asked, key
+        if asked % 2 == 0:
+            key = os.urandom(KEY_BYTES)
+        asked += 1
+        return NoiseSource(key)
+
+    with mock.patch.object(NoiseSource, "from_os", from_os):
+        yield
+
+
+# -- what each one comes to ------------------------------------------------------------------------------------------
+
+
+def shifted(deviations: float) -> tuple[float, float]:
+    """Chances of the better half of two Gaussians that are so many deviations apart."""
+    return float(norm.sf(deviations / 2)), float(norm.cdf(deviations / 2))
+
+
+def _half() -> tuple[float, float]:
+    return shifted(2 / _noise(FULL))
+
+
+def _per_tensor() -> tuple[float, float]:
+    # Four tensors, each of the clipping norm: together √4 of it, along the same direction.
+    return shifted(2 / _noise(FULL))
+
+
+def _shuffled() -> tuple[float, float]:
+    # In an epoch of two steps everybody comes exactly once; the noise of both steps adds up.
+    return shifted(1 / (math.sqrt(2) * _noise(SAMPLED)))
+
+
+def _per_pass() -> tuple[float, float]:
+    # 1024 patients fill two physical batches of 512, 1025 take three: variances of 2 and 3 over 160 free directions.
+    return tuple(chi2.sf(160 * math.sqrt(6) / passes, 160) for passes in (2, 3))  # type: ignore[return-value]
+
+
+def _reset() -> tuple[float, float]:
+    declared = cases()[ROUNDS].declared
+    assert isinstance(declared, DPSGD)
+    one = accountant.resolve(replace(declared, rounds=1))
+    assert isinstance(one, DPSGD)
+    assert one.noise_multiplier is not None
+    return shifted(math.sqrt(declared.rounds) / one.noise_multiplier)
+
+
+def _row_rate() -> tuple[float, float]:
+    # 1007 // 16 = 62 and 1008 // 16 = 63 divide the same noise: the event is "smaller than between the two".
+    return float(chi2.cdf(20480 * 62 / 63, 20480)), float(chi2.cdf(20480 * 63 / 62, 20480))
+
+
+def _noise(case: str) -> float:
+    declared = cases()[case].declared
+    assert isinstance(declared, DPSGD)
+    assert declared.noise_multiplier is not None
+    return declared.noise_multiplier
+
+
+FAULTS = (
+    Fault("no noise", _optimizer(NoNoise), FULL, chances=lambda: (0.0, 1.0)),
+    Fault("half noise", _optimizer(HalfNoise), FULL, chances=_half),
+    Fault("wrong clip: each tensor by itself", _optimizer(ClipsEachTensor), FULL, chances=_per_tensor),
+    Fault(
+        "shuffling instead of Poisson",
+        lambda: mock.patch.object(training, "PatientRows", Shuffles),
+        SAMPLED,
+        chances=_shuffled,
+    ),
+    Fault("noise per micro-batch", _optimizer(NoiseEachPass), EDGE, chances=_per_pass),
+    Fault("accountant reset per round", forgets_rounds, ROUNDS, chances=_reset),
+    Fault("rate from the row count", rate_from_rows, COUNTED, chances=_row_rate),
+    Fault("buffers released", buffers_leave, FULL, detector=STATIC),
+    Fault("un-noised metric", exact_scores, SCORES, chances=lambda: (0.0, 1.0)),
+    Fault("seed reuse", one_key, REPLAY, chances=lambda: (0.0, 1.0)),
+    # Nobody never moves the weights; one patient at rate 1/2 does half of the time.
+    Fault("skipped empty batch", _optimizer(SkipsEmpty), ALONE, chances=lambda: (0.0, 0.5)),
+    Fault(
+        "per record where per patient is claimed",
+        lambda: mock.patch.object(training, "PatientRows", EveryRecord),
+        MANY,
+        # 20 records of one patient, each of the clipping norm, along one direction.
+        chances=lambda: shifted(20 / _noise(MANY)),
+    ),
+)

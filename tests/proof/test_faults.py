@@ -1,0 +1,43 @@
+"""Every planted fault is found by the detector that its power was worked out for, and nothing is found in ours."""
+
+import pytest
+
+from tests.proof.cases import cases
+from tests.proof.decisions import PAIRS, WANTED_POWER
+from tests.proof.faults import FAULTS, STATIC, Fault
+from tests.proof.trials import found_by_shape, power_of, trials_of, trials_of_case, tried
+
+BY_TRIALS = [fault for fault in FAULTS if fault.detector != STATIC]
+BY_SHAPE = [fault for fault in FAULTS if fault.detector == STATIC]
+
+
+def named(fault: Fault) -> str:
+    return fault.name
+
+
+def test_there_are_twelve_faults_and_no_more_pairs_than_alarms_are_shared_by() -> None:
+    assert len({fault.name for fault in FAULTS}) == 12
+    assert len(cases()) + len(BY_TRIALS) <= PAIRS
+
+
+@pytest.mark.parametrize("fault", BY_TRIALS, ids=named)
+def test_the_trade_off_test_finds_the_fault(fault: Fault) -> None:
+    case = cases()[fault.case]
+    assert case.curve  # of the declared mechanism, before anything is spoilt
+    assert power_of(fault) >= WANTED_POWER
+    with fault.plant():
+        outcome = tried(case, trials_of(fault))
+    assert outcome.found, outcome
+
+
+@pytest.mark.parametrize("fault", BY_SHAPE, ids=named)
+def test_the_static_check_finds_the_fault_and_nothing_in_ours(fault: Fault) -> None:
+    with fault.plant():
+        assert found_by_shape(cases()[fault.case])
+    assert not found_by_shape(cases()[fault.case])
+
+
+@pytest.mark.parametrize("name", cases())
+def test_ours_stays_within_the_curve_of_what_was_declared(name: str) -> None:
+    outcome = tried(cases()[name], trials_of_case(name))
+    assert not outcome.found, outcome
