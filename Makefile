@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 export MPLBACKEND ?= Agg
 
-.PHONY: help install demo demo-serve demo-real browser test test-nightly bench lint format lock clean
+.PHONY: help install demo demo-serve demo-real up study down browser test test-containers test-nightly bench lint format lock clean
 
 help:  ## Show these targets.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,12 +35,24 @@ demo-serve: install  ## Open the consoles of the demonstration's hospitals, with
 demo-real: install  ## The same network on real patients: the breast cancer table of scikit-learn.
 	$(BIN)/python -m compose.demo --real
 
+up:  ## Start the network in containers: three hospitals, gateway, notebook. Needs Docker with Compose.
+	python3 compose/containers.py up
+
+study:  ## Run the study on the network in containers.
+	python3 compose/containers.py study
+
+down:  ## Stop the network in containers; what the hospitals keep stays.
+	python3 compose/containers.py down
+
 # The console's tests drive Debian's Chromium; `CHROMIUM=/path` names another.
 browser:
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 test: install lint browser  ## All tests but the nightly ones.
-	$(BIN)/python -m pytest -m "not nightly"
+	$(BIN)/python -m pytest -m "not nightly and not containers"
+
+test-containers: install  ## Tests of the network in containers; needs a Docker engine.
+	$(BIN)/python -m pytest -m containers -rA tests/containers
 
 test-nightly: install  ## The long crash and property tests.
 	$(BIN)/python -m pytest -m nightly

@@ -1,7 +1,7 @@
 """Whether the service in this container answers: exit code 0 where it does. For the health checks of compose.yaml.
 
-    python3 healthy.py https://NAME:PORT/PATH [CA_FILE]      status 200 over TLS, certificate checked
-    python3 healthy.py unix:PATH                             a Unix socket accepts
+python3 healthy.py https://NAME:PORT/PATH [CA_FILE]      status 200 over TLS, certificate checked
+python3 healthy.py unix:PATH                             a Unix socket accepts
 """
 
 import socket
