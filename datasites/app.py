@@ -14,7 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -24,15 +24,20 @@ from datasites.settings import Settings
 from datasites.syft_datasite import SyftDatasite
 from datasites.syft_guard import Malformed
 
+if TYPE_CHECKING:
+    from datasites.metrics import Metrics
+
 # What a PySyft client needs. Sign-up, password resets and streams are PySyft's own and stay closed.
 ROUTES = {
     ("GET", "/healthz"),
+    ("GET", "/metrics"),
     ("GET", "/api/v2/metadata"),
     ("GET", "/api/v2/api"),
     ("POST", "/api/v2/api_call"),
     ("POST", "/api/v2/login"),
 }
 BODIES = {"/api/v2/api_call", "/api/v2/login"}
+ALONE = ("/healthz", "/metrics")
 LARGEST_LOGIN = 4096
 WRONG_LOGIN = "Wrong e-mail or password, or the account is closed."
 
@@ -103,7 +108,7 @@ class WithConsole:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        ours = scope["type"] == "http" and path != "/healthz" and path.split("/")[1:2] != ["api"]
+        ours = scope["type"] == "http" and path not in ALONE and path.split("/")[1:2] != ["api"]
         await (self.console if ours else self.gate)(scope, receive, send)
 
 
@@ -164,13 +169,25 @@ def _key(account: str) -> bytes:
     return hashlib.sha256(account.encode("utf-8", "replace")).digest()
 
 
+def route_class(path: str) -> str:
+    """What logs and metrics call a path: one of our few routes, or whose it is."""
+    if any(path == known for _, known in ROUTES):
+        return path
+    first = path.split("/")[1:2]
+    return "other" if first == ["api"] else "static" if first == ["static"] else "console"
+
+
 def make_app(
-    settings: Settings, syft: SyftDatasite, make_console: Callable[[LockOut], ASGIApp] | None = None
+    settings: Settings,
+    syft: SyftDatasite,
+    make_console: Callable[[LockOut], ASGIApp] | None = None,
+    metrics: Metrics | None = None,
 ) -> ASGIApp:
     """The app that `datasite serve` runs.
 
     Args:
       make_console: makes the owner's console; it counts failed sign-ins with PySyft's, in one `LockOut`.
+      metrics: shown under `/metrics` to whoever has their token; without them there is no such page.
     """
     app = FastAPI(title=settings.name, docs_url=None, redoc_url=None, openapi_url=None)
     lock_out, one_login = LockOut(), asyncio.Semaphore(1)
@@ -178,6 +195,14 @@ def make_app(
     @app.get("/healthz")
     def health() -> dict[str, str]:
         return {"status": "ok", "name": settings.name}
+
+    @app.get("/metrics")
+    def metrics_page(request: Request) -> Response:
+        if metrics is None:
+            return Response("Not found.\n", 404)
+        if not metrics.admits(request.headers.get("authorization", "")):
+            return Response("Show the token of the metrics.\n", 401, {"www-authenticate": "Bearer"})
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.post("/api/v2/login")
     async def login(request: Request) -> Response:

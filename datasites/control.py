@@ -15,7 +15,6 @@ import socket
 import socketserver
 import struct
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,5 +117,5 @@ def _answer(act: Act, actor: str, line: bytes) -> bytes:
     except DatasiteError as error:
         return json.dumps({"error": str(error)}).encode()
     except Exception:  # a fault of ours: the owner gets the traceback in the log, the command a sentence
-        logger.error("A command failed.\n%s", traceback.format_exc())
+        logger.error("A command failed.", exc_info=True)
         return json.dumps({"error": "The datasite failed inside; its log has the traceback."}).encode()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from email.message import EmailMessage
 
+from datasites.logs import Shown
 from datasites.settings import Settings
 from policies.code_requests import CodeRequestRecord
 
@@ -71,7 +72,7 @@ def _send(settings: Settings, record: CodeRequestRecord) -> None:
                 server.login(settings.smtp_user, settings.secret("smtp.password"))
             server.send_message(made)
     except (OSError, ValueError, smtplib.SMTPException) as error:
-        logger.warning("The notice of a request was not sent: %s.", type(error).__name__)
+        logger.warning("The notice of a request was not sent: %s.", Shown(type(error).__name__))
 
 
 def _server(settings: Settings, context: ssl.SSLContext) -> smtplib.SMTP:

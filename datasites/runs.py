@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datasites.logs import Shown
 from datasites.review import published_from
 from datasites.runner.pool import Answer, JobPool, Rows
 from datasites.settings import Settings, write_private
@@ -66,6 +67,7 @@ class Runs:
             self.stopped.set()
         self._ending: set[str] = set()  # runs that the owner ends one by one
         self._told: set[str] = set()
+        self._under_way: dict[str, tuple[float, float]] = {}  # by run: when its job began, and when it shows
         self._rows: dict[str, Rows] = {}
         self._rehearsed: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -144,17 +146,25 @@ class Runs:
                 published = published_from(self.ledger.dataset(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
+                self._under_way[run.id] = (time.time(), self._grid(SHOWN_MARGIN * seconds))
                 with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
                     answer = self._run(record, plan, published, payload, seconds, before_rows, run)
             if self.stopped.is_set():  # also while a finished round waited for its time
                 raise Unavailable("The owner stopped all work before this was released.")
             self.settle(run, plan, published, record.researcher, answer)
         except Exception as error:
-            logger.warning("Run %s of request %s ended: %s", run.id[:8], record.id[:8], type(error).__name__)
+            ids, kind = (Shown(run.id[:8]), Shown(record.id[:8])), Shown(type(error).__name__)
+            logger.warning("Run %s of request %s ended: %s", *ids, kind)
             self._end(run, started, error)
         finally:
             with self._lock:
                 self._threads.pop(run.id, None)
+            self._under_way.pop(run.id, None)
+
+    def progress(self, run: str) -> dict[str, float] | None:
+        """When a run under way began and after how many seconds it most likely shows: public times, for the owner."""
+        found = self._under_way.get(run)
+        return {"began": found[0], "seconds": found[1]} if found and found[1] else None
 
     def _run(
         self,
@@ -215,8 +225,7 @@ class Runs:
         How long a round takes depends on how many patients it sampled. At 1.5 times the dry run nearly every round is
         over, so what can be seen of its time is one and the same figure.
         """
-        least = self.settings.release_grid_seconds
-        grid = math.ceil(seconds / least) * least if least > 0 else 0.0
+        grid = self._grid(seconds)
         begin = time.monotonic()
         try:
             yield
@@ -224,6 +233,10 @@ class Runs:
             elapsed = time.monotonic() - begin
             if grid > 0 and not self.stopped.is_set():
                 time.sleep(max(1, math.ceil(elapsed / grid)) * grid - elapsed)
+
+    def _grid(self, seconds: float) -> float:
+        least = self.settings.release_grid_seconds
+        return math.ceil(seconds / least) * least if least > 0 else 0.0
 
     def settle(self, run: Run, plan: Plan, published: Published, researcher: str, answer: Answer) -> Arrays:
         """Check what a job answered, sign its certificate and settle its run; the tensors are then a release.
@@ -272,9 +285,9 @@ class Runs:
                 self.ledger.fail_run(run.id, reason[:20_000])
             else:
                 self.ledger.void_run(run.id)
-                logger.warning("Run %s was not started: %s", run.id[:8], reason)
+                logger.warning("Run %s was not started: %s", Shown(run.id[:8]), reason)
         except DatasiteError as second:  # the owner's revocation ended it first
-            logger.warning("Run %s: %s", run.id[:8], second)
+            logger.warning("Run %s: %s", Shown(run.id[:8]), second)
 
     # -- rows ----------------------------------------------------------------------------------------------------
 

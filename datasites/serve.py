@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from datasites.control import ControlServer
+from datasites.logs import Observed, Shown, say, serving_logs
 from datasites.office import Office
 from datasites.settings import Settings, locked
-from policies.errors import IsolationMissing
+from policies.errors import DatasiteError, IsolationMissing
+from policies.ledger import Ledger
 
 if TYPE_CHECKING:
     import uvicorn
@@ -32,20 +35,29 @@ def serve(directory: Path) -> None:
 
     settings = Settings.load(directory)
     certificate, key = settings.tls_files() or (None, None)
-    with locked(directory), Office.open(settings) as office:
+    token = settings.metrics_token()
+    with (
+        locked(directory),
+        serving_logs(settings.directory, settings.log_format) as out,
+        _told(),
+        Office.open(settings) as office,
+    ):
         protections = office.start_serving()
-        _say(settings, protections)
-        from datasites.app import make_app
+        _say(settings, protections, office.ledger, out)
+        from datasites.app import make_app, route_class
         from datasites.console.app import make_console
         from datasites.console.news import News
+        from datasites.metrics import Metrics
 
+        metrics = Metrics(office, token)
         control = ControlServer(settings.control_socket, office.act)
         control.start()
         try:
-            _configure_logs(directory)
             news = News(office)
+            console = functools.partial(make_console, office, news=news)
+            app = make_app(settings, office.syft, console, metrics if token else None)
             config = uvicorn.Config(
-                make_app(settings, office.syft, lambda lock_out: make_console(office, lock_out, news)),
+                Observed(app, route_class, metrics.count),
                 host=settings.host,
                 port=settings.port,
                 ssl_certfile=certificate,
@@ -73,27 +85,38 @@ def _run(config: uvicorn.Config, *, before_shutdown: Callable[[], None]) -> None
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
-        sys.exit(3)  # as uvicorn itself does: it said why
+        logger.error("It could not begin to listen; datasite.log says why.")
+        sys.exit(3)  # as uvicorn itself does
 
 
-def _say(settings: Settings, protections: dict[str, bool]) -> None:
-    print(f"{settings.name} at {settings.url}", flush=True)
-    for name, holds in protections.items():
-        print(f"  {'holds  ' if holds else 'MISSING'} {name}", flush=True)
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Let a fault of ours end the program with its class on standard error, and its traceback in the log alone."""
+    try:
+        yield
+    except (DatasiteError, SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        logger.critical("The datasite ended with %s.", Shown(type(error).__name__), exc_info=True)
+        raise SystemExit(1) from None
+
+
+def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: TextIO) -> None:
     missing = [name for name, holds in protections.items() if not holds]
+    lines = [f"{settings.name} at {settings.url}"]
+    lines += [f"  {'holds  ' if holds else 'MISSING'} {name}" for name, holds in protections.items()]
     if missing and settings.isolation != "required":
-        print(f'  isolation = "{settings.isolation}": work runs without {", ".join(missing)}.', flush=True)
+        lines.append(f'  isolation = "{settings.isolation}": work runs without {", ".join(missing)}.')
     elif missing == ["own_user"]:
-        print("  The datasite is not root: jobs share its user; the other layers stand.", flush=True)
-    elif missing:
+        lines.append("  The datasite is not root: jobs share its user; the other layers stand.")
+    if ledger.witness is None:
+        lines.append("  The ledger has no witness: an old copy that is put back by hand would not be noticed here.")
+    if ledger.is_restored:
+        lines.append("  Restored from a copy: nothing is admitted until `datasite accept-restored`.")
+    if settings.log_format == "json":
+        facts = {"name": settings.name, "url": settings.url, "protections": protections}
+        say("serving", **facts, witness=ledger.witness is not None, restored=ledger.is_restored)
+    else:
+        print("\n".join(lines), file=out, flush=True)
+    if missing and missing != ["own_user"] and settings.isolation == "required":
         raise IsolationMissing(f"Missing on this host: {', '.join(missing)}.", missing=tuple(missing))
-
-
-def _configure_logs(directory: Path) -> None:
-    """Warnings and errors to `datasite.log` in the directory, and to standard error."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=[logging.FileHandler(directory / "datasite.log"), logging.StreamHandler(sys.stderr)],
-        force=True,
-    )

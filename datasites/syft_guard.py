@@ -43,6 +43,7 @@ from syft.types.errors import SyftException
 from syft.types.syft_object_registry import SyftObjectRegistry
 
 from datasites.capnp_bytes import read_named, read_pairs, read_values
+from datasites.logs import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -359,7 +360,7 @@ def _errors_in_words(path: str) -> Iterator[None]:
         raise
     except Exception:
         reference = secrets.token_hex(4)
-        logger.warning("A call of %s failed (%s).", path, reference, exc_info=True)
+        logger.warning("A call of %s failed (%s).", path, Shown(reference), exc_info=True)
         raise Refused(UNEXPECTED.format(reference=reference)) from None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sqlite3
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from policies.code_requests import (
     CodeRequestRecord,
@@ -97,6 +97,12 @@ class Registry(Store):
         query = "SELECT count(*) FROM requests WHERE status = ? AND by_owner = 0"
         with self.reading() as db:
             return int(db.execute(query, (RequestStatus(status).value,)).fetchone()[0])
+
+    def count_by_status(self, table: Literal["requests", "runs"]) -> dict[str, int]:
+        """How many requests of researchers, or runs, there are of each status that occurs."""
+        where = "WHERE by_owner = 0" if table == "requests" else ""
+        with self.reading() as db:
+            return dict(db.execute(f"SELECT status, count(*) FROM {table} {where} GROUP BY status").fetchall())
 
     def check(
         self, request: str, *, plan_json: str, plan_digest: str, findings_json: str = "[]", actor: str = "datasite"

@@ -240,4 +240,4 @@ class JobPool:
         assert parent.stdout is not None
         ready, _, _ = select.select([parent.stdout], [], [], READY_SECONDS)
         if not ready or parent.stdout.readline().strip() != b"ready":
-            raise Unavailable(f"The {kind} did not become ready; the lines above say why.")
+            raise Unavailable(f"The {kind} did not become ready; datasite.out in the directory says why.")

@@ -28,7 +28,7 @@ from tests.policies.ledger_factories import approve, checked, new_ledger, releas
 
 
 def asked(ledger: Ledger) -> str:
-    """The id of a request that is approved for three rounds and 30 days from now: a restored ledger has today's date."""
+    """The id of a request that is approved for 30 days from now: a restored ledger has the date of today."""
     request = checked(ledger)
     approve(ledger, request, expires_at=datetime.now(UTC) + timedelta(days=30))
     return request
