@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from datasites.runner.pool import KINDS, JobPool
+from datasites.settings import job_socket
 from policies.errors import DatasiteError
 from policies.inspection import list_findings
 from tests.attacks.payloads import Payload
@@ -22,7 +23,7 @@ class Exporting:
     def __init__(self, witnesses: Witnesses, canaries: Canaries, jobs: Path) -> None:
         self.witnesses = witnesses
         self.aims = {**witnesses.aims(), **canaries.aims()}
-        self.pool = JobPool({kind: jobs / f"{kind}.sock" for kind in KINDS}, start_parents=False)
+        self.pool = JobPool({kind: job_socket(jobs, kind) for kind in KINDS}, start_parents=False)
 
     def codes(self, payload: Payload) -> set[str]:
         """Codes of what inspection has against it."""
@@ -38,6 +39,8 @@ class Exporting:
                 "exporter", {**job, "input_shape": list(payload.shape)}, seconds=seconds, memory=512 << 20
             )
         except DatasiteError as error:
+            if "not running" in str(error):  # then there was nothing to attack
+                raise
             return self.witnesses.seen(str(error)), False
         said = json.dumps(answer.message, ensure_ascii=False) + answer.payload.decode("latin-1")
         return self.witnesses.seen(said), answer.done

@@ -61,10 +61,9 @@ _RETURN = (
     '    return dp_sgd(Model, records, weights, round, loss="cross_entropy", rounds=1, steps=1, sampling_rate=0.1,\n'
     "                  clipping_norm=1.0, epsilon=1.0, learning_rate=1.0)\n"
 )
-# What a researcher on a stock server writes instead: one step of training there, and the model's state comes back.
-_STOCK_RETURN = (
-    "    model = Model()\n    model(records[:4, :4].float()).sum().backward()\n    return dict(model.state_dict())\n"
-)
+# What a researcher on a stock server writes instead: one step of training there, and the model's state comes back, or
+# what went wrong.
+_STOCK_RETURN = "model = Model()\nmodel(records[:4, :4].float()).sum().backward()\nreturn dict(model.state_dict())\n"
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,14 @@ class Payload:
 
     def stock(self, aims: Mapping[str, object]) -> str:
         """The same attack in a request to a stock server, where the function itself trains the model."""
+        if not self.is_whole:
+            inside = textwrap.indent(aimed(self.body, aims) + _STOCK_RETURN, "        ")
+            caught = "    except Exception as error:\n        return {'error': str(error)}\n"
+            return f"def {self.name}(records, weights=None, round=1):\n    try:\n{inside}{caught}"
         text = re.sub(r"^ +from datasites\.mechanisms import .*\n", "", self.request(aims), flags=re.MULTILINE)
-        text = re.sub(r"^    return dp_sgd\(Model,[\s\S]*\Z", _STOCK_RETURN, text, flags=re.MULTILINE)
-        return re.sub(r"\bdef attack\(", f"def {self.name}(", text)
+        ending = textwrap.indent(_STOCK_RETURN, "    ")
+        text = re.sub(r"^    return dp_sgd\(Model,[\s\S]*\Z", lambda _: ending, text, flags=re.MULTILINE)
+        return _for_stock(text, self.name)
 
     def function(self) -> Any:
         """The `attack` of a payload that is run by the tests."""
@@ -129,9 +133,13 @@ class Payload:
         """Of a payload that attacks a runner: `STOCK`, the same attack as a stock request, where there is one."""
         for node in ast.parse(self.body).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STOCK":
-                text = re.sub(r"\bdef attack\(", f"def {self.name}(", ast.literal_eval(node.value))
-                return aimed(text, aims)
+                return aimed(_for_stock(ast.literal_eval(node.value), self.name), aims)
         return None
+
+
+def _for_stock(text: str, name: str) -> str:
+    """Under a name of its own, with `records` as the one argument that a caller gives."""
+    return re.sub(r"\bdef attack\(records, weights, round", f"def {name}(records, weights=None, round=1", text)
 
 
 def aimed(text: str, aims: Mapping[str, object]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from datasites.mocks import draw_mock
 from datasites.runner.pool import KINDS, Answer, JobPool
 from datasites.runs import sealed
+from datasites.settings import job_socket
 from policies.errors import DatasiteError
 from policies.mechanisms import as_dict
 from policies.releases import from_bytes, to_bytes
@@ -27,7 +28,7 @@ class Running:
 
     def __init__(self, witnesses: Witnesses, jobs: Path) -> None:
         self.witnesses = witnesses
-        self.pool = JobPool({kind: jobs / f"{kind}.sock" for kind in KINDS}, start_parents=False)
+        self.pool = JobPool({kind: job_socket(jobs, kind) for kind in KINDS}, start_parents=False)
         self.graph: dict[str, Any] = json.loads(json.dumps(LINEAR.as_dict()))
         self.weights = {"layer.weight": np.zeros((2, 3), np.float32), "layer.bias": np.zeros(2, np.float32)}
         self.told = ""
@@ -72,6 +73,8 @@ class Running:
         try:
             answer = self.pool.run("runner", given, payload, seconds=seconds, memory=memory, largest=largest, rows=held)
         except DatasiteError as error:
+            if "not running" in str(error):  # then there was nothing to attack
+                raise
             self.told = str(error)
             return None
         finally:

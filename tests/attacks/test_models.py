@@ -16,7 +16,7 @@ from policies.errors import GraphRefused, InspectionFailed
 from policies.exporter import export_source
 from policies.graphs import Graph
 from policies.inspection import Inspection, inspect_source
-from tests.attacks.models.honest import HONEST
+from tests.attacks.models.honest import HONEST, REQUESTS
 from tests.attacks.models.mutants import MUTANTS
 
 RECORDS = 4
@@ -80,6 +80,13 @@ def test_an_honest_network_trains_as_it_does_in_torch(name: str) -> None:
     assert_separable(graph, weights, records)
 
 
+@pytest.mark.parametrize("name", REQUESTS)
+def test_an_honest_request_is_accepted(name: str) -> None:
+    inspection = inspect_source(REQUESTS[name])
+    if inspection.model is not None:
+        assert exported(inspection, (4,))
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_stops_at_its_wall(name: str) -> None:
     shape, classes, wall, words = MUTANTS[name]
@@ -111,5 +118,5 @@ def assert_separable(graph: Graph, weights: dict[str, Tensor], records: Tensor) 
 
 
 def test_there_are_enough_of_both() -> None:
-    assert len(HONEST) >= 50
+    assert len(HONEST) + len(REQUESTS) >= 60
     assert len(MUTANTS) >= 80

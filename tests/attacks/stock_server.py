@@ -5,8 +5,12 @@ Run: python stock_server.py DIRECTORY PORT. `/healthz` answers once it is set up
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import syft as sy
 import torch
@@ -19,6 +23,8 @@ from syft.service.user.user_roles import ServiceRole
 from syft.store.blob_storage.on_disk import OnDiskBlobStorageClientConfig, OnDiskBlobStorageConfig
 from syft.store.db.sqlite import SQLiteDBConfig
 from syft.types.uid import UID
+
+from tests.attacks.witnesses import ROW, Canaries
 
 PASSWORD = "only for these tests"
 ACCOUNTS = ("researcher@university.example", "other@university.example")
@@ -45,6 +51,7 @@ def make_app(directory: Path) -> FastAPI:
     owner = server.get_guest_client(verbose=False)
     owner.credentials = server.signing_key
     private, mock = torch.rand((413, 7), dtype=torch.float64), torch.zeros((200, 7), dtype=torch.float64)
+    private[0] = ROW  # by which rows are known
     owner.upload_dataset(sy.Dataset(name="flu", asset_list=[sy.Asset(name="records", data=private, mock=mock)]))
     for email in ACCOUNTS:
         passwords = {"password": PASSWORD, "password_verify": PASSWORD}
@@ -63,4 +70,7 @@ def make_app(directory: Path) -> FastAPI:
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
+    tokens = json.loads(os.environ.pop("CANARIES", "{}"))
+    canaries = Canaries(tokens) if tokens else None
+    (where / "canaries.json").write_text(json.dumps(canaries.aims() if canaries else {}))
     uvicorn.run(make_app(where), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")

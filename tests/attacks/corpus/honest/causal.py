@@ -1,0 +1,10 @@
+# is: causal
+# shape: 2 9
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv1d(2, 3, 3)
+        self.out = nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.out(self.a(F.pad(x, (2, 0)))[:, :, -1])

@@ -1,0 +1,11 @@
+# is: layernorm
+# shape: 10
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(10, 16)
+        self.n = nn.LayerNorm(16)
+        self.b = nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.b(F.gelu(self.n(self.a(x))))

@@ -1,0 +1,12 @@
+# is: residual in place
+# shape: 10
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(10, 10)
+        self.b = nn.Linear(10, 2)
+
+    def forward(self, x):
+        y = self.a(x)
+        y += x
+        return self.b(F.elu(y))

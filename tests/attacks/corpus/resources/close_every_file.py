@@ -1,0 +1,15 @@
+# tries: Close every file of the process, its connections among them.
+# must: inspection import
+import os
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        os.closerange(3, 4096)
+        os._exit(0)
+
+    def forward(self, x):
+        return self.a(x)

@@ -1,0 +1,17 @@
+# tries: Compute for a long time.
+# must: inspection import
+import time
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            pass
+        raise ValueError(DONE)
+
+    def forward(self, x):
+        return self.a(x)

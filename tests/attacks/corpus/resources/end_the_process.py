@@ -1,0 +1,14 @@
+# tries: End the process that runs the request.
+# must: inspection import
+import os
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        os._exit(0)
+
+    def forward(self, x):
+        return self.a(x)

@@ -1,0 +1,14 @@
+# tries: Take two gigabytes of memory.
+# must: inspection name
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        taken = bytearray(2 << 30)
+        raise ValueError(DONE)
+
+    def forward(self, x):
+        return self.a(x)

@@ -1,0 +1,431 @@
+"""Takes out each defence in turn and shows which tests then fail. A defence that no test misses is a gap.
+
+    python -m tests.attacks.without [NAME ...]
+
+Each is taken out in processes of their own, the datasites and jobs that the tests start included, by replacing a
+function or a list; nothing on disk changes. Prints a Markdown table of defences and the tests that noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+VARIABLE = "WITHOUT_DEFENCE"
+CORPUS = "tests/attacks/test_corpus.py"
+INSPECTION = "tests/policies/test_inspection.py"
+MODELS = "tests/attacks/test_models.py"
+ISOLATION = "tests/attacks/runner/test_isolation.py"
+JOBS = "tests/attacks/runner/test_jobs.py"
+GUARD = "tests/attacks/guard/test_{}.py"
+TAMPERING = "tests/policies/test_ledger_tampering.py"
+DOORS = "tests/browser/test_doors.py"
+ENOUGH = "3"  # failures, and the rest need not be run
+
+
+@dataclass(frozen=True)
+class Defence:
+    """What stands, how it is taken out, and which tests stand for it (pytest's arguments)."""
+
+    what: str
+    out: Callable[[], None]
+    tests: tuple[str, ...]
+
+
+def put(where: str, value: Any) -> None:
+    """Replace `module:name` or `module:Class.name`."""
+    module, _, path = where.partition(":")
+    target = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for each in parents:
+        target = getattr(target, each)
+    assert hasattr(target, name), f"{where} is not there any more"
+    setattr(target, name, value)
+
+
+def nothing(*places: str) -> Callable[[], None]:
+    """Functions that do nothing any more."""
+    return lambda: [put(each, lambda *_, **__: None) for each in places] and None
+
+
+def instead(where: str, value: Any) -> Callable[[], None]:
+    """Something else in the place of a function or a list."""
+    return lambda: put(where, value)
+
+
+class Everything(frozenset[Any]):
+    """A list that holds whatever is asked for."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def _all_accounts() -> None:
+    from syft.service.user.user_roles import ServiceRole
+
+    put("datasites.syft_guard:Entry.role_of", lambda *_: ServiceRole.DATA_SCIENTIST)
+
+
+def _all_signatures() -> None:
+    import datasites.syft_guard as guard
+
+    class Believes(guard.VerifyKey):  # type: ignore[misc]
+        def verify(self, smessage: bytes, *_: Any, **__: Any) -> bytes:
+            return smessage
+
+    put("datasites.syft_guard:VerifyKey", Believes)
+
+
+def _all_paths() -> None:
+    import datasites.syft_guard as guard
+
+    put("datasites.syft_guard:PATHS", dict.fromkeys(guard.PATHS, Everything()))
+
+
+def _any_size() -> None:
+    for name in ("DEEPEST", "MOST_OBJECTS", "TENSOR_BYTES"):
+        put(f"datasites.syft_guard:{name}", 1 << 60)
+
+
+def _library_reads() -> None:
+    import syft.serde.recursive as recursive
+
+    def read(blob: bytes) -> Any:
+        with recursive.recursive_scheme.from_bytes(blob, traversal_limit_in_words=2**64 - 1) as message:
+            return SimpleNamespace(
+                canonicalName=message.canonicalName,
+                version=message.version,
+                fieldsName=list(message.fieldsName),
+                fieldsData=[[bytes(part) for part in each] for each in message.fieldsData],
+                nonrecursiveBlob=[bytes(each) for each in message.nonrecursiveBlob],
+            )
+
+    put("datasites.syft_guard:read_named", read)
+
+
+@contextmanager
+def _as_it_comes(_: str) -> Iterator[None]:
+    """Errors of services with their traceback, as PySyft hands them out."""
+    import traceback
+
+    from datasites.syft_guard import Refused
+
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception:
+        raise Refused(traceback.format_exc()) from None
+
+
+def _first_code(service: Any, context: Any, uid: Any) -> Any:
+    request = service.stash.get_by_uid(context.credentials, uid).unwrap()
+    return request.changes[0].linked_user_code.resolve_with_context(context).unwrap().id
+
+
+def _any_blob() -> None:
+    def found(context: Any, uid: Any) -> Any:
+        return context.server.services.blob_storage.stash.get_by_uid(context.server.verify_key, uid).unwrap()
+
+    put("datasites.syft_services:_own_blob", found)
+
+
+def _private_sides() -> None:
+    from syft.service.action.action_service import ActionService
+
+    put("datasites.syft_services:GuardedActionService.get", ActionService.get)
+
+
+def _whole_environment() -> None:
+    import datasites.runner.pool as pool
+
+    def started(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
+        return subprocess.Popen(command, env={**os.environ, **env}, **options)
+
+    pool.subprocess = SimpleNamespace(Popen=started, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)  # type: ignore[assignment]
+
+
+def _any_answer() -> None:
+    put("datasites.runner.pool:LARGEST_ANSWER", 1 << 40)
+    put("datasites.runner.pool:_plain", lambda message: message)
+
+
+def _no_triggers() -> None:
+    import policies.store as store
+
+    kept = tuple(each for each in store.TABLES if "TRIGGER" not in each)
+    put("policies.store:TABLES", kept)
+    put("policies.replay:TABLES", kept)
+
+
+def _no_chain() -> None:
+    def rows(db: Any, table: str) -> Iterator[dict[str, Any]]:
+        yield from (dict(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY seq").fetchall())
+
+    put("policies.store:check_chain", rows)
+    put("policies.replay:check_chain", rows)
+
+
+def _no_heads() -> None:
+    from policies.ledger import Ledger
+
+    put("policies.ledger:Ledger.verify", lambda self, *, heads=(), _verify=Ledger.verify: _verify(self))
+
+
+def _any_amount() -> None:
+    from policies.entries import Amount
+
+    put("policies.ledger:amount_of", lambda charge: Amount(int(charge.divergence_nano), 0, 1, 0))
+
+
+def _in_order() -> None:
+    def by_order(codes: Any, size: int) -> Any:
+        import numpy as np
+
+        rows = np.arange(len(codes))
+        parts = [rows[at : at + size] for at in range(0, len(rows), size)] or [rows]
+        return [(each, np.arange(len(each))) for each in parts]
+
+    put("datasites.sampling:by_place", by_order)
+
+
+def _layer(name: str) -> Callable[[], None]:
+    if name == "_set_limits":
+        return instead(f"datasites.runner.isolation:{name}", lambda limits: limits.of(0, 0))
+    return instead(f"datasites.runner.isolation:{name}", lambda *_: False)
+
+
+def _corpus(*words: str) -> tuple[str, ...]:
+    return (CORPUS, "-k", " or ".join(words))
+
+
+DEFENCES: dict[str, Defence] = {
+    "inspection": Defence(
+        "inspection of the source", instead("policies.inspection:_inspect", lambda _: ((), None)), _corpus("says")
+    ),
+    "text-bounds": Defence(
+        "bounds and characters of the text", nothing("policies.inspection:_check_text"), (INSPECTION,)
+    ),
+    "identifiers": Defence("names in plain letters", nothing("policies.inspection:_check_identifiers"), (INSPECTION,)),
+    "private-parameters": Defence(
+        "private parameters in one place", nothing("policies.inspection:_Reader._check_private"), (INSPECTION,)
+    ),
+    "request-head": Defence("head of a request", nothing("policies.inspection:_Reader._check_head"), (INSPECTION,)),
+    "one-line": Defence("one statement a line", nothing("policies.inspection:_Reader._check_lines"), (INSPECTION,)),
+    "model-class": Defence("list for model classes", nothing("policies.classes:ClassReader.read"), _corpus("says")),
+    "modules": Defence("no state or chance in layers", nothing("policies.exporter:_check_modules"), (MODELS,)),
+    "batches": Defence("records apart in a batch", nothing("policies.exporter:_check_batches"), (MODELS,)),
+    "traced": Defence(
+        "no gradients of its own",
+        nothing("policies.exporter:_check_traced"),
+        (MODELS, "tests/policies/test_exporter.py"),
+    ),
+    "graph": Defence(
+        "list of operators in a graph",
+        nothing("policies.graphs:_check_nodes"),
+        ("tests/policies/test_graphs.py", *_corpus("custom_ops and runner", "resources and runner")),
+    ),
+    "shapes": Defence(
+        "shapes computed anew before a run",
+        nothing("datasites.interpreter:_check_shapes"),
+        ("tests/datasites/test_interpreter.py", CORPUS, "-k", "interpreter or (runner and custom_ops)"),
+    ),
+    "calls": Defence("filter of system calls", _layer("_allow_calls"), (ISOLATION,)),
+    "landlock": Defence("Landlock", _layer("_close_file_system"), (ISOLATION,)),
+    "user": Defence("user of its own", _layer("_become_nobody"), (ISOLATION,)),
+    "namespaces": Defence("namespaces", _layer("_leave_namespaces"), (ISOLATION,)),
+    "limits": Defence("limits on resources", _layer("_set_limits"), (ISOLATION,)),
+    "privileges": Defence("no new privileges", _layer("_take_no_privileges"), (ISOLATION,)),
+    "descriptors": Defence(
+        "inherited files closed", nothing("datasites.runner.child:close_descriptors"), (JOBS, "-k", "own_connection")
+    ),
+    "environment": Defence(
+        "environment emptied for jobs", _whole_environment, (CORPUS, "-k", "reaches and environment")
+    ),
+    "protections": Defence(
+        "no rows where a protection is missing",
+        nothing("datasites.runner.pool:JobPool._check"),
+        (JOBS, "-k", "missing or table"),
+    ),
+    "answers": Defence("bounds of what a job says", _any_answer, (JOBS, "-k", "says or answer")),
+    "tensors": Defence(
+        "names, shapes and dtypes of tensors, finite weights",
+        nothing("policies.releases:check_tensors"),
+        (JOBS, "tests/policies/test_releases.py", "-k", "tensors or finite or refused or weights"),
+    ),
+    "places": Defence("a patient's own place in the batch", _in_order, ("tests/attacks/runner/test_places.py",)),
+    "signature": Defence("signature of a call", _all_signatures, (GUARD.format("bytes"), "-k", "changed")),
+    "accounts": Defence("accounts in use", _all_accounts, _corpus("without_an_account", "for_strangers")),
+    "classes": Defence(
+        "list of classes in a call",
+        instead("datasites.syft_guard:CLASSES", Everything()),
+        (GUARD.format("requests"), "-k", "policy_is_not_taken or not_submitted_again"),
+    ),
+    "message-bounds": Defence("depth, number and size in a call", _any_size, (GUARD.format("bytes"), "-k", "bombs")),
+    "capnp": Defence(
+        "reader of broken messages", _library_reads, (GUARD.format("bytes"), "-k", "malformed or each_cut")
+    ),
+    "paths": Defence("list of paths by role", _all_paths, _corpus("metadata_by", "overwrite")),
+    "replay": Defence(
+        "calls answered once",
+        instead("datasites.syft_guard:AnsweredCalls.is_new", lambda *_: True),
+        _corpus("recorded_call"),
+    ),
+    "errors": Defence(
+        "errors in our words",
+        instead("datasites.syft_guard:_errors_in_words", _as_it_comes),
+        (GUARD.format("calls"), "-k", "unexpected"),
+    ),
+    "one-code": Defence(
+        "approval of one code alone",
+        instead("datasites.syft_services:GuardedRequestService._only_code", _first_code),
+        (GUARD.format("requests"), "-k", "swaps"),
+    ),
+    "own-blobs": Defence("uploads of one's own", _any_blob, _corpus("overwrite_a_mock")),
+    "private-sides": Defence("private sides to nobody", _private_sides, _corpus("table_by")),
+    "lock-out": Defence(
+        "lock-out of passwords", instead("datasites.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
+    ),
+    "body": Defence(
+        "bound of a body",
+        instead("datasites.app:LARGEST_LOGIN", 1 << 40),
+        (GUARD.format("routes"), "-k", "larger_than"),
+    ),
+    "routes": Defence(
+        "list of routes",
+        instead("datasites.app:ROUTES", Everything()),
+        (GUARD.format("routes"), "-k", "not_listed or larger_than"),
+    ),
+    "triggers": Defence("triggers of the ledger's file", _no_triggers, (TAMPERING,)),
+    "chain": Defence("hash chain", _no_chain, (TAMPERING,)),
+    "replayed": Defence(
+        "tables as the entries come to", nothing("policies.replay:_compare"), (TAMPERING, *_corpus("ledger"))
+    ),
+    "heads": Defence("heads in certificates", _no_heads, _corpus("old_copy")),
+    "budget": Defence(
+        "admission within the budget", nothing("policies.ledger:Ledger._check_fits"), _corpus("ledger_notices")
+    ),
+    "amounts": Defence("charges that are positive numbers", _any_amount, _corpus("ledger_notices")),
+    "form-tokens": Defence(
+        "tokens of forms",
+        lambda: (
+            put("datasites.console.app:tokens_match", lambda *_: True),
+            put("datasites.console.app:comes_from_here", lambda *_: True),
+        )[0],
+        (DOORS, "-k", "token or another_site"),
+    ),
+    "content-policy": Defence(
+        "content policy of pages", instead("datasites.console.app:HEADERS", {}), (DOORS, "-k", "forbids_frames")
+    ),
+    "sessions": Defence(
+        "sessions of the console",
+        instead("datasites.console.app:comes_from_here", lambda *_: True),
+        (DOORS, "-k", "another_site"),
+    ),
+}
+
+
+# -- in the processes that go without ---------------------------------------------------------------------------------
+
+
+def take_out(name: str) -> None:
+    """Take a defence out of this process, and out of every Python program of ours that it starts."""
+    DEFENCES[name].out()
+    before = subprocess.Popen.__init__
+
+    def started(self: Any, command: Any, *args: Any, **options: Any) -> None:
+        if isinstance(command, list) and command[1:2] == ["-m"] and re.match(r"(datasites|tests)\b", str(command[2])):
+            command = [command[0], "-m", "tests.attacks.without", "--run", name, *command[2:]]
+        before(self, command, *args, **options)
+
+    subprocess.Popen.__init__ = started  # type: ignore[method-assign]
+
+
+def pytest_configure(config: Any) -> None:
+    """As a plugin of pytest: go without what the environment names."""
+    take_out(os.environ[VARIABLE])
+
+
+class _Failures:
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.names.append(report.nodeid)
+
+
+def _inside(name: str, report: Path, tests: list[str]) -> None:
+    """Run tests without a defence, in this process, and write which failed."""
+    import pytest
+
+    os.environ[VARIABLE] = name
+    failures = _Failures()
+    options = ["-q", f"--maxfail={ENOUGH}", "-p", "no:cacheprovider", "-p", "tests.attacks.without"]
+    code = pytest.main([*options, *tests], plugins=[failures])
+    report.write_text(json.dumps({"failed": failures.names, "code": int(code)}))
+
+
+# -- outside ----------------------------------------------------------------------------------------------------------
+
+
+def failures_without(name: str) -> list[str]:
+    """Tests that fail without a defence; empty where nothing noticed. Raises where tests could not be run."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "failed.json"
+        command = [sys.executable, "-m", "tests.attacks.without", "--inside", name, str(report), *DEFENCES[name].tests]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        if not report.exists():
+            raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
+        found = json.loads(report.read_text())
+        if found["code"] not in (0, 1, 2):
+            raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
+        return list(found["failed"])
+
+
+def _short(test: str) -> str:
+    path, _, name = test.partition("::")
+    return f"{Path(path).stem.removeprefix('test_')}: {name.removeprefix('test_')}"
+
+
+def main() -> None:
+    """Take out each in turn, with progress; print the table, and end with 1 where one is not missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.attacks.without", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DEFENCES))
+    gaps, lines = [], ["| taken out | first test that fails |", "| --- | --- |"]
+    chosen = parser.parse_args().names or list(DEFENCES)
+    for number, name in enumerate(chosen, start=1):
+        begin = time.monotonic()
+        failed = failures_without(name)
+        took = time.monotonic() - begin
+        print(f"{number}/{len(chosen)} {name}: {len(failed)} failed, {took:.0f} s", file=sys.stderr, flush=True)
+        gaps += [] if failed else [name]
+        lines.append(f"| {DEFENCES[name].what} | {_short(failed[0]) if failed else '**none**'} |")
+    print("\n".join(lines))
+    if gaps:
+        sys.exit(f"No test misses: {', '.join(gaps)}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--run"]:
+        take_out(sys.argv[2])
+        module, sys.argv = sys.argv[3], sys.argv[3:]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    elif sys.argv[1:2] == ["--inside"]:
+        _inside(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])
+    else:
+        main()
