@@ -8,11 +8,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from datasites import invitations
 from datasites.audits import audit
@@ -20,17 +23,18 @@ from datasites.mocks import draw_mock
 from datasites.review import published_from
 from datasites.settings import write_private
 from policies import accountant
-from policies.code_requests import RequestStatus, RunStatus
-from policies.columns import Column
+from policies.code_requests import DatasetRecord, RequestStatus, RunStatus
+from policies.columns import Column, FloatArray
 from policies.entries import NANO
 from policies.errors import InvalidRequest, WrongStatus
 from policies.plans import plan_from
 from policies.rules import Rules
-from policies.schemas import FIRST_COLUMN
+from policies.schemas import FIRST_COLUMN, Schema
 
 if TYPE_CHECKING:
     from datasites.office import Office
 
+logger = logging.getLogger(__name__)
 PAGE = 50
 MOCK_ROWS_SHOWN = 8
 
@@ -75,6 +79,7 @@ def runs(office: Office, actor: str, *, limit: int = PAGE, offset: int = 0) -> d
                 "seconds": _seconds(row),
                 "reason": row["reason"] or "",
                 "ending": office.runs.is_ending(row["id"]),
+                "progress": office.runs.progress(row["id"]),
             }
             for row in page
         ],
@@ -128,10 +133,13 @@ def what_if(office: Office, actor: str, *, request: str) -> dict[str, Any]:
 
 
 def dataset(office: Office, actor: str, *, version: str) -> dict[str, Any]:
-    """One version of a dataset: its schema, as data and as the file, and some rows of a mock drawn from it."""
+    """One version of a dataset: its schema, as data and as the file, and rows of the mock that researchers see.
+
+    A retired version's mock went with its table; then there are no rows.
+    """
     record = office.ledger.dataset(version=version)
     schema = published_from(record).schema
-    mock = draw_mock(schema, 200)[:MOCK_ROWS_SHOWN, FIRST_COLUMN:]
+    mock = _mock(office, record)
     return {
         "name": record.name,
         "version": record.version,
@@ -156,13 +164,31 @@ def dataset(office: Office, actor: str, *, version: str) -> dict[str, Any]:
         ],
         "toml": schema.to_toml(),
         "mock": {
+            "declared": mock is not None and not _is_drawn(schema, mock),
             "columns": [column.name for column in schema.columns],
             "rows": [
                 [_mock_cell(column, value) for column, value in zip(schema.columns, row, strict=True)]
-                for row in mock.tolist()
+                for row in ([] if mock is None else mock[:MOCK_ROWS_SHOWN, FIRST_COLUMN:].tolist())
             ],
         },
     }
+
+
+def _mock(office: Office, record: DatasetRecord) -> FloatArray | None:
+    """The whole mock of a version as PySyft holds it; None where it is gone."""
+    asset = json.loads(record.assets_json).get("records")
+    if record.status != "published" or asset is None:
+        return None
+    try:
+        return np.asarray(office.syft.mock(asset), dtype=np.float64)
+    except Exception:  # PySyft's own; the page shows the schema all the same
+        logger.warning("The mock of a dataset could not be read.", exc_info=True)
+        return None
+
+
+def _is_drawn(schema: Schema, mock: FloatArray) -> bool:
+    """Whether a mock is the one that is drawn from the schema alone; else the owner declared a file public."""
+    return bool(len(mock) >= 2 and np.array_equal(mock, draw_mock(schema, len(mock)), equal_nan=True))
 
 
 def _mock_cell(column: Column, value: float) -> str:

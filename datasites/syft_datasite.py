@@ -202,11 +202,20 @@ class SyftDatasite:
         """The private tensor of an asset, decoded from its blob; for the runner alone."""
         services, key = self.server.services, self.server.verify_key
         twin = services.action.stash.get(uid=UID(asset), credentials=key, has_permission=True).unwrap()
-        entry_id = twin.private.syft_blob_storage_entry_id
-        if entry_id is None:
-            return np.asarray(twin.private.syft_action_data)
-        entry = services.blob_storage.stash.get_by_uid(key, entry_id).unwrap()
+        return self._decoded(twin.private)
+
+    def _decoded(self, stored: Any) -> np.ndarray:
+        services, key = self.server.services, self.server.verify_key
+        if stored.syft_blob_storage_entry_id is None:
+            return np.asarray(stored.syft_action_data)
+        entry = services.blob_storage.stash.get_by_uid(key, stored.syft_blob_storage_entry_id).unwrap()
         return np.asarray(_deserialize(Path(entry.location.path).read_bytes(), from_bytes=True))
+
+    def mock(self, asset: str) -> np.ndarray:
+        """The mock of an asset, as researchers see it."""
+        services, key = self.server.services, self.server.verify_key
+        twin = services.action.stash.get(uid=UID(asset), credentials=key, has_permission=True).unwrap()
+        return self._decoded(twin.mock)
 
     # -- status --------------------------------------------------------------------------------------------------
 

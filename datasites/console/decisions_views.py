@@ -20,6 +20,7 @@ from policies.plans import plan_from
 from policies.rules import outcomes
 
 PAGE = 50
+AFTER = "After this request"  # not shown where it does not fit: it can never come to that
 GROUPS = {
     "open": (RequestStatus.CHECKED, RequestStatus.SUBMITTED, RequestStatus.APPROVED),
     "waiting": (RequestStatus.CHECKED,),
@@ -139,7 +140,7 @@ def request_page(visit: Visit) -> Response:
         lines=source.lines(record.source, seen["findings"]),
         loose=[each for each in seen["findings"] if not each["line"]],
         difference=source.difference(seen["difference"]),
-        risks=_risks(cost, balance, after) if cost else [],
+        risks=[each for each in _risks(cost, balance, after) if cost["fits"] or each["title"] != AFTER] if cost else [],
         caveats=risk.CAVEATS,
         delta=balance.budget.delta,
         blocked=_blocked(visit, seen),
@@ -159,7 +160,7 @@ def _risks(cost: dict[str, Any], balance: Any, after: float) -> list[dict[str, A
     rows = [
         ("This request", cost["epsilon"], "taken alone"),
         ("Released so far", balance.epsilon_spent, "everything that left about these patients"),
-        ("After this request", after, "with all that is approved and this one"),
+        (AFTER, after, "with all that is approved and this one"),
         ("At most, ever", balance.budget.epsilon, "the budget promised to these patients"),
     ]
     return [

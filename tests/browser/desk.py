@@ -62,6 +62,9 @@ class PySyftAccounts:
     def set_password(self, email: str, password: str) -> None:
         self.passwords[email] = password
 
+    def mock(self, asset: str) -> Any:
+        raise KeyError(asset)
+
     def project_status(self, request: str, **_: Any) -> None: ...
 
 

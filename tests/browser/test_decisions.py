@@ -209,9 +209,20 @@ def test_a_new_version_is_uploaded_after_its_faults_are_mended(
     assert not list(site.directory.glob("upload-*"))
     owner.get_by_label("schema.toml").fill(SCHEMA.replace("Made-up visits", "Made-up visits, again"))
     owner.get_by_label("CSV or Parquet file").set_input_files(table)
+    mock = write_table(tmp_path / "mock.csv", patients=20, seed=9)
+    owner.locator("summary", has_text="A mock of your own").click()
+    owner.get_by_label("A file that you declare public").set_input_files(mock)
     owner.get_by_role("button", name="Check and publish").click()
     expect(owner.locator("p.lead")).to_have_text("Made-up visits, again")
     assert sorted(each["status"] for each in site.json("datasets")["datasets"]) == ["published", "retired"]
+    expect(owner.get_by_text("From a file that the owner declared public.")).to_be_visible()
+    shown = owner.get_by_role("region", name="Mock sample").locator("tbody tr").first.locator("td").all_inner_texts()
+    assert [float(shown[0]), float(shown[1])] == [
+        float(each) for each in mock.read_text().splitlines()[1].split(",")[1:3]
+    ]
+    owner.goto("/datasets")
+    owner.get_by_role("row", name=re.compile("flu")).get_by_role("link").click()
+    expect(owner.get_by_text("it goes with a dataset that is retired")).to_be_visible()
 
 
 def test_a_researcher_is_added_with_a_password_shown_once(site: DatasiteProcess, owner: Page, sign_in: SignIn) -> None:
