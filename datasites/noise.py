@@ -19,9 +19,10 @@ the value apart. Here the value is an integer number of grid units, and round(va
 released is the ideal real-valued mechanism's output, rounded, and rounding is post-processing. What is left is that z
 is a float64 and not a real number.
 
-* Holes: a radius comes from 63 random bits and an angle from 64. At a standard deviation of 2^20 units, a pair of
-  integers at distance 8 deviations still has about 2^28 preimages, so none in reach is missing and a pair gives nothing
-  away. The radius ends at 9.49 deviations, which a real Gaussian pair passes once in 2^64 draws.
+* Holes: a radius comes from a uniform number of 53 significant bits however small it is, an angle from 64 bits. So
+  circles of possible radii lie closer than the grid, from 2^-22 deviations out to 12, at any deviation below 2^31
+  units: no pair of integers in reach is missing, and a pair gives nothing away. The radius ends at 12.7 deviations,
+  which a real Gaussian pair passes once in 2^116 draws. (tests/proof/test_floats.py tries both ends.)
 * Errors: log, sqrt, cos and sin are off by a few units in the last place, so each edge between two integers lies within
   2^-26 units of its place, and a probability is off by a factor of at most 1 ± e with e about 2^-25. A Rényi divergence
   of order α sees α·e²/2: below α·10^-7 in total after 10^8 draws, which is 1000 steps of 100,000 parameters.
@@ -155,9 +156,17 @@ class NoiseSource:
     def __gaussians(self, count: int) -> torch.Tensor:
         """Standard Gaussians by Box and Muller's transform, in torch: three times as fast as in numpy."""
         pairs = (count + 1) // 2
-        drawn = torch.from_numpy(self.words(2 * pairs).view(np.int64)).to(torch.float64)
+        words = self.words(2 * pairs).view(np.int64)
+        drawn = torch.from_numpy(words).to(torch.float64)
         # |signed word| / 2^63 is uniform in [0, 1] with all its small values kept apart, which the tail needs.
-        radius = drawn[:pairs].abs_().clamp_(min=0.25).mul_(2.0**-63).log_().mul_(-2.0).sqrt_()
+        radius = drawn[:pairs].abs_()
+        # One in 1024 words is below 2^53 and gets a fraction of 53 bits more: without it, the circles that the largest
+        # radii leave free are wider than the grid.
+        small = np.flatnonzero(radius.numpy() < 2.0**53)
+        if len(small):
+            whole = np.where(words[small] < 0, -1 - words[small], words[small])
+            radius[torch.from_numpy(small)] = torch.from_numpy(whole + self.uniforms(len(small)))
+        radius.clamp_(min=2.0**-54).mul_(2.0**-63).log_().mul_(-2.0).sqrt_()
         angle = drawn[pairs:].mul_(math.pi * 2.0**-63)
         result = torch.empty(2 * pairs, dtype=torch.float64)
         torch.mul(torch.cos(angle), radius, out=result[:pairs])

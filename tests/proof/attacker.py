@@ -37,12 +37,17 @@ def seen_in_training(
       unit: how far one clipped gradient moves the weights: learning rate · clipping norm / public batch size.
 
     Returns:
-      [rounds + 1]: the signed distances in clipped gradients, then the logarithm of all rounds' squared rest.
+      The signed distances in clipped gradients, summed over rounds that began alike; then the logarithm of all rounds'
+      squared rest.
     """
     moved = np.stack([flat(before) - flat(after) for before, after in zip(sent, released, strict=True)]) / unit
     along = moved @ direction
     rest = moved - np.outer(along, direction)
-    return np.r_[along, np.log((rest**2).sum() + _TINY)]
+    alike: dict[bytes, float] = {}
+    for before, distance in zip(sent, along, strict=True):
+        key = flat(before).tobytes()
+        alike[key] = alike.get(key, 0.0) + float(distance)
+    return np.array([*alike.values(), np.log((rest**2).sum() + _TINY)])
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from policies.noise_scales import epsilon_per_query
 
 FloatArray = npt.NDArray[np.float64]
 
-EPSILONS = np.arange(-20.0, 60.0, 0.02)
+EPSILONS = np.r_[np.arange(-20.0, 20.0, 0.02), np.arange(20.0, 130.0, 0.5)]
 INTERVAL = 1e-3  # of losses; rounded up, so that the curve allows too much rather than too little
+COARSE_INTERVAL = 1e-2  # where noise is so small that losses run to a hundred
 ONE_LAPLACE = ("count", "sum")  # statistics whose noise is one Laplace draw
 
 
@@ -86,7 +87,7 @@ def _one_release(mechanism: Mechanism) -> Any:
             assert mechanism.noise_multiplier is not None
             step = distributions.from_gaussian_mechanism(
                 mechanism.noise_multiplier,
-                value_discretization_interval=INTERVAL,
+                value_discretization_interval=INTERVAL if mechanism.noise_multiplier >= 0.3 else COARSE_INTERVAL,
                 sampling_prob=mechanism.sampling_rate,
             )
             return step.self_compose(mechanism.steps)

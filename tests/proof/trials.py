@@ -12,8 +12,8 @@ from tests.proof.decisions import EACH, found, highest, lowest, power, trials_fo
 from tests.proof.faults import FAULTS, STATIC, Fault
 
 PILOT = 60  # of each side
-SPARE = 1.5  # trials over what the best event would need, since the fitted one is a little worse
-LEAST, NO_FAULT = 30, 200  # trials of pairs that no fault names
+SPARE = 1.4  # trials over what the best event would need, since the fitted one is a little worse
+LEAST, NO_FAULT = 30, 60  # trials of pairs that no fault names
 
 
 @dataclass(frozen=True)
