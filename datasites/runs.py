@@ -284,7 +284,7 @@ class Runs:
             if started:
                 self.ledger.fail_run(run.id, reason[:20_000])
             else:
-                self.ledger.void_run(run.id)
+                self.ledger.void_run(run.id, reason[:20_000])
                 logger.warning("Run %s was not started: %s", Shown(run.id[:8]), reason)
         except DatasiteError as second:  # the owner's revocation ended it first
             logger.warning("Run %s: %s", Shown(run.id[:8]), second)

@@ -144,17 +144,6 @@ class Ledger(Restores):
             raise WrongStatus(f"Closing makes a request {', '.join(sorted(CLOSING))}, not {status}.")
         return self.transition(request, status, actor=actor, comment=comment)
 
-    def revoke_all(self, *, actor: str, comment: str | None = None) -> tuple[CodeRequestRecord, ...]:
-        """Revoke every approved request, all at once: from here on nothing is admitted, started or released."""
-        with self.writing() as db:
-            rows = db.execute("SELECT id FROM requests WHERE status = 'approved' AND by_owner = 0").fetchall()
-            revoked = []
-            for row in rows:
-                if comment:
-                    self._comment(db, row["id"], actor, comment)
-                revoked.append(self._close(db, find_request(db, row["id"]), RequestStatus.REVOKED, actor=actor))
-            return tuple(revoked)
-
     # The datasite's own
 
     def charge_now(self, population: str, charge: Charge, *, dataset: str, version: str, actor: str, what: str) -> Run:

@@ -125,12 +125,6 @@ class Registry(Store):
 
     # Comments
 
-    def add_comment(self, request: str, *, actor: str, text: str) -> Comment:
-        """Keep what `actor` writes on a request."""
-        with self.writing() as db:
-            find_request(db, request)
-            return self._comment(db, request, actor, text)
-
     def comments(self, request: str) -> tuple[Comment, ...]:
         """What was written on a request, oldest first."""
         with self.reading() as db:

@@ -105,10 +105,10 @@ class Runs(Populations):
             self._end(db, find_request(db, found.request), found, RunStatus.FAILED, reason=reason_for_owner)
             return find_run(db, run)
 
-    def void_run(self, run: str) -> Run:
-        """`reserved` to `void`: nothing was read, and the request may use the run again."""
+    def void_run(self, run: str, reason_for_owner: str = "") -> Run:
+        """`reserved` to `void`: nothing was read, and the request may use the run again. The reason is the owner's."""
         with self.writing() as db:
-            return self._void(db, find_run(db, run))
+            return self._void(db, find_run(db, run), reason_for_owner)
 
     def expire_due(self) -> tuple[CodeRequestRecord, ...]:
         """Expire every approved request whose time is over, giving back what no run touched."""
@@ -162,12 +162,12 @@ class Runs(Populations):
         self._enter(db, EntryKind.START, "datasite", population=request.population, request=request.id, run=run.id)
         return self._set_run(db, run, RunStatus.RUNNING)
 
-    def _void(self, db: sqlite3.Connection, run: Run) -> Run:
+    def _void(self, db: sqlite3.Connection, run: Run, reason: str | None = None) -> Run:
         check_run_transition(run.status, RunStatus.VOID, run=run.id)
         request = find_request(db, run.request)
         self._enter(db, EntryKind.VOID, "datasite", population=request.population, request=request.id, run=run.id)
         self._update_request(db, request, open_runs=request.open_runs - 1)
-        return self._set_run(db, run, RunStatus.VOID)
+        return self._set_run(db, run, RunStatus.VOID, reason)
 
     def _end(
         self,

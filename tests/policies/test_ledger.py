@@ -408,14 +408,11 @@ def test_nothing_is_released_after_a_revocation_and_the_charge_stays(ledger: Led
     ledger.verify()
 
 
-def test_revoke_all_stops_everything_at_once(ledger: Ledger) -> None:
-    requests = [approved(ledger) for _ in range(3)]
-    run = ledger.admit_run(requests[0], 1, "w", GAUSSIAN)
-    assert {each.id for each in ledger.revoke_all(actor="owner", comment="incident")} == set(requests)
-    with pytest.raises(WrongStatus):
-        ledger.start_run(run.id)
-    assert ledger.balance("city").reserved_nano == 0
-    assert ledger.comments(requests[2])[0].text == "incident"
+def test_the_reason_of_a_void_run_is_kept_for_the_owner(ledger: Ledger) -> None:
+    run = ledger.admit_run(approved(ledger), 1, "w", GAUSSIAN)
+    assert ledger.void_run(run.id, "The runner is not running.").reason == "The runner is not running."
+    assert ledger.run(run.id).reason == "The runner is not running."
+    ledger.verify()
 
 
 def test_an_expired_approval_admits_nothing_and_gives_back(ledger: Ledger, clock: Clock) -> None:
