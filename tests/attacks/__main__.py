@@ -141,8 +141,8 @@ def _row(score: Score) -> str:
     return " | ".join(cell(each) for each in (score.stock, score.ours, score.behind))
 
 
-def measure_all(chosen: list[Payload], say: Callable[[str], None]) -> tuple[dict[str, Score], dict[str, Any]]:
-    """Scores by category, and what each payload reached."""
+def measure_all(chosen: list[Payload], say: Callable[[str], None], kept: Path | None = None) -> dict[str, Score]:
+    """Scores by category; what each payload reached is written to `kept` as it is found."""
     scores: dict[str, Score] = {}
     details: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="attacks-") as directory:
@@ -151,9 +151,11 @@ def measure_all(chosen: list[Payload], say: Callable[[str], None]) -> tuple[dict
             for payload in chosen:
                 say(payload.id)
                 details[payload.id] = bench.measure(payload, scores.setdefault(payload.category, Score()))
+                if kept is not None:
+                    kept.write_text(json.dumps(details, indent=1))
         finally:
             bench.stop()
-    return scores, details
+    return scores
 
 
 def main() -> None:
@@ -171,9 +173,7 @@ def main() -> None:
         def say(name: str) -> None:
             progress.update(task, description=name, advance=1)
 
-        scores, details = measure_all(chosen, say)
-    if arguments.details:
-        arguments.details.write_text(json.dumps(details, indent=1))
+        scores = measure_all(chosen, say, arguments.details)
     print(table(scores))
     screen.print(f"{len(chosen)} payloads in {time.monotonic() - begin:.0f} seconds.")
 

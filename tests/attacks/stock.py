@@ -20,13 +20,15 @@ import requests
 import torch
 from syft.serde.deserialize import _deserialize
 from syft.service.action.action_object import ActionObject
+from syft.service.code.user_code import SubmitUserCode
+from syft.types.uid import UID
 
 from tests.attacks.guard.attacker import OWNER, RESEARCHER, Refusal, Site
 from tests.attacks.payloads import Payload
 from tests.attacks.witnesses import Witnesses
 from tests.factories import free_port
 
-HEADER = "def {name}(records):\n    return 1\n"
+HEADER = "def any_name(records):\n    return 1\n"
 LONGEST_LOG = 30 << 20
 
 
@@ -46,11 +48,13 @@ class StockServer:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="stock-"))
         self.tokens: dict[str, str] = {}
         self.starts = 0
+        self._form: tuple[UID, dict[str, Any]] | None = None
 
     def start(self, tokens: dict[str, str] | None = None) -> Site:
         """A running server with one table and two researchers, and these tokens as its canaries."""
         self.tokens = tokens or self.tokens
         self.starts += 1
+        self._form = None
         folder = self.directory / str(self.starts)
         folder.mkdir()
         port, self.log = free_port(), folder / "out.log"
@@ -80,6 +84,17 @@ class StockServer:
         """Where the server's canaries lie."""
         return dict(json.loads((self.site.directory / "canaries.json").read_text()))
 
+    def asset_and_form(self) -> tuple[UID, dict[str, Any]]:
+        """The table's identifier and the fields of a code request on it; asked for once, since asking is slow."""
+        if self._form is None:
+            plain = self.site.submission(HEADER)
+            names = ("signature", "input_policy_type", "input_policy_init_kwargs", "input_kwargs")
+            fields = {
+                each: getattr(plain, each) for each in (*names, "output_policy_type", "output_policy_init_kwargs")
+            }
+            self._form = self.site.asset().action_id, fields
+        return self._form
+
     def ended(self) -> bool:
         """Whether the server's process is gone, or does not answer any more."""
         if self.process.poll() is not None:
@@ -102,7 +117,7 @@ def attempt(server: StockServer, payload: Payload, witnesses: Witnesses) -> list
     witnesses.seen("")
     at, begin, said = server.log.stat().st_size, time.monotonic(), ""
     try:
-        said = _ask(server.site, payload.name, text)
+        said = _ask(server, payload.name, text)
     except Refusal as refusal:
         said = refusal.text + refusal.trace
     except (requests.RequestException, ValueError, TypeError, AttributeError, KeyError) as error:
@@ -124,9 +139,10 @@ def attempt(server: StockServer, payload: Payload, witnesses: Witnesses) -> list
     return sorted(set(reached))
 
 
-def _ask(site: Site, name: str, text: str) -> str:
-    asset = site.asset().action_id
-    plain = site.submission(HEADER.format(name=name), code=text.strip("\n") + "\n")
+def _ask(server: StockServer, name: str, text: str) -> str:
+    site = server.site
+    asset, plain = server.asset_and_form()
+    plain = SubmitUserCode(**{**plain, "code": text.strip("\n") + "\n", "func_name": name})
     request = site.call(RESEARCHER, "code.request_code_execution", code=plain)
     site.call(OWNER, "request.apply", uid=request.id)
     value = site.call(RESEARCHER, "code.call", uid=request.code_id, records=asset)

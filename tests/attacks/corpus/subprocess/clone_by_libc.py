@@ -8,7 +8,7 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.a = nn.Linear(4, 1)
-        child = ctypes.CDLL(None).fork()
+        child = ctypes.PyDLL(None).fork()
         if child == 0:
             os.mkdir(MADE_FILE)
             os._exit(0)

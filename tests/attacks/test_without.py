@@ -1,0 +1,37 @@
+"""Each defence is missed by a test when it is taken out; and a stock server is seen to lack them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.attacks.__main__ import measure_all
+from tests.attacks.payloads import payloads
+from tests.attacks.without import DEFENCES, failures_without, put
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", DEFENCES)
+def test_without_this_defence_a_test_fails(name: str) -> None:
+    assert failures_without(name)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_the_corpus_reaches_nothing_of_ours_and_most_of_a_stock_server() -> None:
+    scores = measure_all(payloads(), lambda _: None)
+    for category, score in scores.items():
+        assert not any(score.ours), category
+        assert not any(score.behind), category
+    stock = [each for score in scores.values() for each in score.stock]
+    assert sum(stock) > len(stock) / 2
+
+
+def test_every_defence_is_where_it_is_taken_out() -> None:
+    """A name that moved would make its removal do nothing: `put` says so."""
+    with pytest.raises(AssertionError, match="not there"):
+        put("policies.inspection:no_such_name", None)
+    assert len(DEFENCES) >= 40
+    for name, each in DEFENCES.items():
+        assert each.what, name
+        assert each.tests, name
