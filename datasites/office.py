@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from datasites.console.accounts import Accounts
 from datasites.invitations import Invitations
+from datasites.logs import Shown
 from datasites.notices import Notices
 from datasites.restored import open_witness
 from datasites.review import Review, overview, published_from
@@ -85,10 +86,8 @@ class Office:
             raise
         if recovery.failed or recovery.voided or recovery.unstaged:
             logger.warning(
-                "After an interruption: %d round(s) failed with their charge kept, %d void, %d publication(s) undone.",
-                len(recovery.failed),
-                len(recovery.voided),
-                len(recovery.unstaged),
+                "After an interruption: %s round(s) failed with their charge kept, %s void, %s publication(s) undone.",
+                *(Shown(len(each)) for each in (recovery.failed, recovery.voided, recovery.unstaged)),
             )
         return office
 
@@ -239,7 +238,9 @@ class Office:
             elif verdict is RequestStatus.APPROVED:
                 self.approve_code(record.id, BY_POLICY, record.plan_digest)
         except DatasiteError as error:
-            logger.warning("The policy decided nothing on request %s: %s", record.id[:8], type(error).__name__)
+            logger.warning(
+                "The policy decided nothing on request %s: %s", Shown(record.id[:8]), Shown(type(error).__name__)
+            )
 
     def ask(self, researcher: str, code: str, round_number: int, weights: Arrays) -> dict[str, Any]:
         """A round of the researcher's own approved request."""
