@@ -20,6 +20,7 @@ from tests.proof.cases import cases
 from tests.proof.curves import curve_of
 from tests.proof.decisions import ALARM, PAIRS, found
 from tests.proof.faults import FAULTS, STATIC, Fault
+from tests.proof.one_run import SHOWN, audited
 from tests.proof.stock import DECLARED, stock_watched
 from tests.proof.trials import PILOT, found_by_shape, power_of, trials_of, trials_of_case, tried
 
@@ -74,6 +75,12 @@ def main() -> None:
             made.add_row(name, str(tried(case, trials_of_case(name))))
         made.add_section()
         made.add_row(*try_stock())
+        made.add_section()
+        made.add_row("one-run audit of ours", f"{audited().surplus:+.1f} deviations from its simulated null")
+        for fault in FAULTS:
+            if fault.name in SHOWN:
+                with fault.plant():
+                    made.add_row(f"one-run audit, {fault.name}", f"{audited().surplus:+.1f} deviations")
         console.print(made)
     load = os.getloadavg()[0]
     console.print(f"{time.monotonic() - begin:.0f} s, {time.process_time():.0f} s of processor, load {load:.1f}.")
