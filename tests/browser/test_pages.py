@@ -130,10 +130,16 @@ def _told(violation: dict[str, Any]) -> str:
     return f"{violation['id']}: {violation['help']}: {[each['html'][:120] for each in violation['nodes'][:3]]}"
 
 
-def test_the_sign_in_page_is_accessible(site: DatasiteProcess, chromium: Browser) -> None:
-    page = chromium.new_page(base_url=site.url)
-    page.goto("/sign-in")
-    assert [_told(each) for each in Axe().run(page).response["violations"]] == []
+def test_pages_for_strangers_are_accessible_and_fit(site: DatasiteProcess, chromium: Browser) -> None:
+    name = "Somebody With a Rather Long Name of the Institute of Epidemiology"
+    made = site.cli("researchers", "invite", "long.address.of.somebody@epidemiology.university.example", "--name", name)
+    link = re.search(r"/invitation/\S+", made.stdout)
+    assert link is not None
+    page = chromium.new_page(base_url=site.url, viewport={"width": 390, "height": 800})
+    for path in ("/sign-in", link[0]):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        assert [_told(each) for each in Axe().run(page).response["violations"]] == []
     page.close()
 
 
