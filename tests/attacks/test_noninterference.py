@@ -7,6 +7,7 @@ times) is replaced by its kind, and the rest must be equal to the byte. The owne
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +106,25 @@ def test_ledgers_and_logs_are_equal_but_for_ids_and_times(neighbours: list[Datas
     assert entries[0] == entries[1]
     logs = [without_what_is_random((each.directory / "datasite.log").read_text()) for each in neighbours]
     assert logs[0].replace(str(neighbours[0].directory), "") == logs[1].replace(str(neighbours[1].directory), "")
+
+
+def test_nothing_but_a_constructor_chooses_the_noise() -> None:
+    """Keys come from the operating system; a constant one stands where the runner warms up on a mock, alone."""
+    root = Path(__file__).resolve().parents[2] / "datasites"
+    calls = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called.split(".")[-1] == "NoiseSource" or (path.name == "noise.py" and called == "cls"):
+                    calls.add((path.name, ast.unparse(node)))
+    assert calls == {
+        ("child.py", "NoiseSource(constant)"),
+        ("noise.py", "NoiseSource(derived.finalize())"),
+        ("noise.py", "cls(os.urandom(KEY_BYTES))"),
+    }
+    child = ast.parse((root / "runner" / "child.py").read_text())
+    warming = [each for each in child.body if isinstance(each, ast.FunctionDef) and "constant" in ast.unparse(each)]
+    assert [each.name for each in warming] == ["_warm_runner"]
+    noise = (root / "noise.py").read_text()
+    assert not any(word in noise for word in ("environ", "getenv", "settings", "argv"))
