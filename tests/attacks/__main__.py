@@ -52,6 +52,7 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.witnesses = directory, Witnesses()
+        self.of_stock = Witnesses()  # of its own: what a stock server began may go on after its answer
         self.canaries = Canaries(self.witnesses.tokens)
         self.jobs = directory / "jobs"
         sockets = {kind: job_socket(self.jobs, kind) for kind in KINDS}
@@ -62,7 +63,7 @@ class Bench:
         self.exporting = Exporting(self.witnesses, self.canaries, self.jobs)
         self.running = Running(self.witnesses, self.jobs)
         self.stock = StockServer(directory)
-        self.stock.start(self.witnesses.tokens)
+        self.stock.start(self.of_stock.tokens)
         self._ours: DatasiteProcess | None = None
 
     def ours(self) -> Site:
@@ -80,13 +81,14 @@ class Bench:
         self.stock.stop()
         self.pool.stop()
         self.witnesses.close()
+        self.of_stock.close()
 
     def measure(self, payload: Payload, score: Score) -> dict[str, Any]:
         """One payload on both; what each reached."""
         score.payloads += 1
         found: dict[str, Any] = {}
         if payload.is_text:
-            found["stock"] = attempt(self.stock, payload, self.witnesses)
+            found["stock"] = attempt(self.stock, payload, self.of_stock)
             accepted = not self.exporting.codes(payload)
             found["behind"], _ = self.exporting.bypass(payload)
             found["ours"] = found["behind"] if accepted else []
@@ -99,7 +101,7 @@ class Bench:
                 found["ours"] = payload.function()(prepared(Path(directory) / "ledger.db"))
         else:
             if payload.stock_text({}) is not None:
-                found["stock"] = attempt(self.stock, payload, self.witnesses)
+                found["stock"] = attempt(self.stock, payload, self.of_stock)
             self.running.witnesses.seen("")
             reached = payload.function()(self.running)
             found["ours"] = reached or self.witnesses.seen(self.running.told)

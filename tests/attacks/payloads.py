@@ -155,7 +155,7 @@ def literal(value: object) -> str:
     if isinstance(value, str):
         half = len(value) // 2
         return f"{value[:half]!r} {value[half:]!r}"
-    return repr(value)
+    return f"({value!r})"
 
 
 def read(path: Path) -> Payload:
