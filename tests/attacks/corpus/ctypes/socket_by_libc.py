@@ -1,5 +1,5 @@
 # tries: Connect by calls of the C library.
-# must: inspection syntax
+# must: inspection import
 import ctypes
 from torch import nn
 

@@ -1,5 +1,5 @@
 # tries: Point the C library's resolver at a server and ask it.
-# must: inspection syntax
+# must: inspection import
 import ctypes
 from torch import nn
 
