@@ -26,6 +26,7 @@ from tests.factories import PASSWORD, RESEARCHER, SCHEMA, statistics_source
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2, which is not locked
+    import anyio._backends._asyncio  # noqa: F401  # what the client would import under Playwright's switched stack
     from starlette.testclient import TestClient
 
 OWNER, REVIEWER, AUDITOR = "owner@hospital.example", "reviewer@hospital.example", "auditor@hospital.example"

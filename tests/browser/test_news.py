@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def session(desk: Desk, email: str = OWNER) -> Session:
 
 
 def run(story: Any) -> None:
-    asyncio.run(asyncio.wait_for(story, 30))
+    """Run a story in a thread of its own: Playwright keeps a loop running in the tests'."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, asyncio.wait_for(story, 60)).result()
 
 
 @contextlib.asynccontextmanager
