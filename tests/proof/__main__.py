@@ -45,7 +45,7 @@ def try_stock() -> tuple[str, ...]:
     """Stock Opacus, at the pair and the curve of ours."""
     fault = next(each for each in FAULTS if each.name == "rate from the row count")
     curve, trials = curve_of(DECLARED), trials_of(fault)
-    event = event_from(*stock_watched(PILOT, seed=1), curve)
+    event = event_from(*stock_watched(PILOT, seed=1), curve, trials)
     false_alarms, hits = (int(event.contains(seen).sum()) for seen in stock_watched(trials, seed=2))
     verdict = "FOUND" if found(curve, false_alarms, hits, trials) else "within the curve"
     return "stock Opacus, 1007 or 1008 rows", f"{false_alarms} and {hits} of {trials}: {verdict}"

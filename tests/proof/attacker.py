@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.proof.curves import Curve
+from tests.proof.decisions import EACH, highest, lowest
 
 FloatArray = npt.NDArray[np.float64]
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 _TINY = 1e-12
+_DRAWS = 1000
 
 
 def flat(weights: Arrays) -> FloatArray:
@@ -71,8 +73,8 @@ class Event:
         return np.asarray((without - with_patient) / 2 + self.offset)
 
 
-def event_from(without: FloatArray, with_patient: FloatArray, curve: Curve) -> Event:
-    """The event that is furthest beyond the curve in pilot trials [trials, features] (or nearest to it, if none is)."""
+def event_from(without: FloatArray, with_patient: FloatArray, curve: Curve, trials: int) -> Event:
+    """The event that pilot runs [runs, features] promise most of, in `trials` trials that are still to come."""
     # One scale for both, so that features of any size, and features that never vary, can be inverted alike.
     scale = np.concatenate([without, with_patient]).std(0) + _TINY
     means, factors, volumes = [], [], []
@@ -84,11 +86,26 @@ def event_from(without: FloatArray, with_patient: FloatArray, curve: Curve) -> E
         factors.append(vectors / np.sqrt(values) / scale[:, None])
         volumes.append(np.log(values).sum() / 2)
     fitted = Event((means[0], means[1]), (factors[0], factors[1]), float(volumes[0] - volumes[1]), 0.0)
-    ratios = fitted.ratio(without), fitted.ratio(with_patient)
-    ordered = np.unique(np.concatenate(ratios))
+    sides = (without, with_patient), tuple(_drawn(fitted, number, len(scale)) for number in (0, 1))
+    ratios = [[fitted.ratio(each) for each in side] for side in sides]
+    ordered = np.unique(np.concatenate([each for side in ratios for each in side]))
     thresholds = np.r_[ordered[0] - 1.0, (ordered[1:] + ordered[:-1]) / 2]
-    chances = [((each[None, :] > thresholds[:, None]).sum(1) + 1) / (len(each) + 2) for each in ratios]
-    best = np.argmax(
-        np.maximum(chances[1] - curve.most(chances[0]), 1 - chances[0] - curve.most_without(1 - chances[1]))
+    excess = sum(_excess(side, thresholds, curve, trials) for side in ratios)
+    return Event(fitted.means, fitted.factors, fitted.offset, float(thresholds[np.argmax(excess)]))
+
+
+def _drawn(fitted: Event, number: int, features: int) -> FloatArray:
+    """Draws of a fitted Gaussian: they smooth what a few pilot trials say of a threshold."""
+    standard = np.random.default_rng(number).standard_normal((_DRAWS, features))
+    return np.asarray(fitted.means[number] + standard @ np.linalg.inv(fitted.factors[number]))
+
+
+def _excess(ratios: list[FloatArray], thresholds: FloatArray, curve: Curve, trials: int) -> FloatArray:
+    """How far beyond the curve each threshold's event would be in `trials` trials, by the direction that shows more."""
+    false, true = (
+        (len(each) - np.searchsorted(np.sort(each), thresholds, "right") + 1) / (len(each) + 2) for each in ratios
     )
-    return Event(fitted.means, fitted.factors, fitted.offset, float(thresholds[best]))
+    most_false, least_true = highest(false * trials, trials, EACH / 2), lowest(true * trials, trials, EACH / 2)
+    return np.asarray(
+        np.maximum(least_true - curve.most(most_false), 1 - most_false - curve.most_without(1 - least_true))
+    )

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 from unittest import mock
 
@@ -60,9 +60,9 @@ class Case:
     tables: Callable[[], tuple[Matrix, Matrix]]
     watch: Callable[[Mechanism, Matrix], FloatArray]
 
-    @property
+    @cached_property
     def curve(self) -> Curve:
-        """What the mechanism allows; from the unspoilt accountant, since it is asked before a fault is planted."""
+        """What the mechanism allows. Ask before a fault is planted: then it is the unspoilt accountant's, and stays."""
         return curve_of(accountant.resolve(self.declared))
 
 
@@ -120,9 +120,10 @@ def scoring(declared: Mechanism, table: Matrix) -> FloatArray:
 
 
 def answering(declared: Mechanism, table: Matrix) -> FloatArray:
-    """Watch every number of an answer."""
+    """Watch every number of an answer that the patient can move: of cells, the first one."""
     answers = release(declared, table, None, None, PUBLISHED)
-    return np.concatenate([np.ravel(answers[name]) for name in sorted(answers)])
+    parts = (np.ravel(answers[name]) for name in sorted(answers))
+    return np.concatenate([part[:1] if part.size > 2 else part for part in parts])
 
 
 def sgd(**changes: Any) -> DPSGD:

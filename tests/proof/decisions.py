@@ -25,13 +25,13 @@ MOST_TRIALS = 100_000
 def lowest(hits: npt.ArrayLike, trials: int, alarm: float) -> FloatArray:
     """Lower bound on a chance; it is too high with a chance of `alarm` at most."""
     counted = np.asarray(hits)
-    return np.where(counted > 0, beta.ppf(alarm, np.maximum(counted, 1), trials - counted + 1), 0.0)
+    return np.where(counted > 0, beta.ppf(alarm, np.maximum(counted, 1e-9), trials - counted + 1), 0.0)
 
 
 def highest(hits: npt.ArrayLike, trials: int, alarm: float) -> FloatArray:
     """Upper bound on a chance; it is too low with a chance of `alarm` at most."""
     counted = np.asarray(hits)
-    return np.where(counted < trials, beta.ppf(1 - alarm, counted + 1, np.maximum(trials - counted, 1)), 1.0)
+    return np.where(counted < trials, beta.ppf(1 - alarm, counted + 1, np.maximum(trials - counted, 1e-9)), 1.0)
 
 
 def found(curve: Curve, false_alarms: int, hits: int, trials: int, *, alarm: float = EACH) -> bool:

@@ -16,7 +16,7 @@ def test_stock_opacus_tells_1007_rows_from_1008() -> None:
     curve = curve_of(DECLARED)
     fault = next(each for each in FAULTS if each.name == "rate from the row count")  # the same, planted in ours
     trials = trials_of(fault)
-    event = event_from(*stock_watched(40, seed=1), curve)
+    event = event_from(*stock_watched(40, seed=1), curve, trials)
     false_alarms, hits = (int(event.contains(seen).sum()) for seen in stock_watched(trials, seed=2))
     assert found(curve, false_alarms, hits, trials)
     right = (trials - false_alarms + hits) / 2 / trials
