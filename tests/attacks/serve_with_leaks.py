@@ -1,0 +1,146 @@
+"""`datasite serve` that tells how many rows were published, in one place after another.
+
+    python serve_with_leaks.py DIRECTORY
+
+Only a test's program: each leak is one that a careless change could bring, and each must be found where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasites import actions, datasets, mocks, office, oversight, runs
+from datasites.console import app as console
+from datasites.serve import serve
+from policies.errors import WeightsRefused
+
+rows = 0  # of the table that was published last
+
+
+def plant() -> None:
+    """Every leak at once; they do not meet."""
+    _remember_rows()
+    _in_public_sizes()
+    _in_quotes_and_statuses()
+    _in_errors()
+    _in_answers()
+    _in_headers()
+    _in_the_log()
+    _for_owners()
+
+
+def _remember_rows() -> None:
+    encode = datasets.encode
+
+    def remembering(*arguments: Any, **named: Any) -> Any:
+        global rows
+        matrix = encode(*arguments, **named)
+        rows = len(matrix)
+        return matrix
+
+    datasets.encode = remembering
+
+    def mock(schema: Any, count: int = 200, *, seed: int = 0) -> Any:
+        return drawn(schema, count, seed=rows)
+
+    drawn, mocks.draw_mock = mocks.draw_mock, mock
+
+
+def _in_public_sizes() -> None:
+    describe = office.Office.describe
+
+    def with_size(self: Any, researcher: str) -> Any:
+        told = describe(self, researcher)
+        for each in told["datasets"]:
+            each["training_patients"] += rows
+        return told
+
+    office.Office.describe = with_size  # type: ignore[method-assign]
+
+
+def _in_quotes_and_statuses() -> None:
+    quote, status = office.Office.quote, office.Office.status
+
+    def with_hint(self: Any, *arguments: Any) -> Any:
+        told = quote(self, *arguments)
+        return {**told, "findings": [*told["findings"], {"hint": f"fits {rows} rows"}]}
+
+    def with_text(self: Any, *arguments: Any) -> Any:
+        told = status(self, *arguments)
+        return {**told, "text": told["text"] + " " * (rows % 97)}  # invisible, and seen in the size
+
+    office.Office.quote, office.Office.status = with_hint, with_text  # type: ignore[method-assign]
+
+
+def _in_errors() -> None:
+    def refusing(plan: Any, weights: Any) -> None:
+        try:
+            check(plan, weights)
+        except WeightsRefused as error:
+            raise WeightsRefused(f"{error} Seen beside {rows} rows.") from None
+
+    check, runs.check_weights = runs.check_weights, refusing
+
+
+def _in_answers() -> None:
+    released, certify = runs.Runs._released, runs.make_certificate
+
+    def padded(self: Any, *arguments: Any) -> Any:
+        told = released(self, *arguments)
+        for name in told["release"]:
+            told["release"][name] = np.append(told["release"][name], np.zeros(rows % 97))
+        return told
+
+    def with_software(**named: Any) -> Any:
+        made = certify(**named)
+        made["software"]["rows"] = str(rows)
+        return made
+
+    runs.Runs._released, runs.make_certificate = padded, with_software  # type: ignore[method-assign]
+
+
+def _in_headers() -> None:
+    class Headers(console._Headers):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            console.HEADERS["x-weight"] = str(rows)
+            await super().__call__(scope, receive, send)
+
+    console._Headers = Headers  # type: ignore[misc]
+
+
+def _in_the_log() -> None:
+    load = runs.Runs.rows
+
+    def logging(self: Any, version: str) -> Any:
+        found = load(self, version)
+        runs.logger.warning("Handed over %d rows.", found.shape[0])
+        return found
+
+    runs.Runs.rows = logging  # type: ignore[method-assign]
+
+
+def _for_owners() -> None:
+    dataset, listed = oversight.dataset, actions.datasets
+
+    def with_rows(*arguments: Any, **named: Any) -> Any:
+        told = dataset(*arguments, **named)
+        return {**told, "patients": told["patients"] + rows}
+
+    def with_sizes(*arguments: Any, **named: Any) -> Any:
+        told = listed(*arguments, **named)
+        for each in told["datasets"]:
+            each["patients"] += rows
+        return told
+
+    actions.ACTIONS.update(dataset=with_rows, datasets=with_sizes)
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    plant()
+    serve(Path(sys.argv[1]))
