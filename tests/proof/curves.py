@@ -23,6 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 
 EPSILONS = np.r_[np.arange(-20.0, 20.0, 0.02), np.arange(20.0, 130.0, 0.5)]
 INTERVAL = 1e-3  # of losses; rounded up, so that the curve allows too much rather than too little
+_FEW = 16
 COARSE_INTERVAL = 1e-2  # where noise is so small that losses run to a hundred
 ONE_LAPLACE = ("count", "sum")  # statistics whose noise is one Laplace draw
 
@@ -56,7 +57,10 @@ class Curve:
 
 def _least(chance: npt.ArrayLike, deltas: FloatArray) -> FloatArray:
     chances = np.asarray(chance, dtype=np.float64)
-    # A row of the grid at a time keeps memory small where many chances are asked for.
+    if chances.size <= _FEW:
+        lines = np.exp(EPSILONS)[:, None] * chances.reshape(1, -1) + deltas[:, None]
+        return np.asarray(np.minimum(lines.min(0), 1.0).reshape(chances.shape))
+    # An ε at a time keeps memory small where many chances are asked for.
     bound = np.ones(chances.shape)
     for factor, delta in zip(np.exp(EPSILONS), deltas, strict=True):
         np.minimum(bound, factor * chances + delta, out=bound)
