@@ -91,6 +91,8 @@ def event_from(without: FloatArray, with_patient: FloatArray, curve: Curve, tria
     ordered = np.unique(np.concatenate([each for side in ratios for each in side]))
     thresholds = np.r_[ordered[0] - 1.0, (ordered[1:] + ordered[:-1]) / 2]
     excess = sum(_excess(side, thresholds, curve, trials) for side in ratios)
+    if excess.max() <= 0:  # nothing is promised: the event that tells most, and not one that never or always comes
+        excess = sum(_chances(side, thresholds)[1] - _chances(side, thresholds)[0] for side in ratios)
     return Event(fitted.means, fitted.factors, fitted.offset, float(thresholds[np.argmax(excess)]))
 
 
@@ -100,11 +102,17 @@ def _drawn(fitted: Event, number: int, features: int) -> FloatArray:
     return np.asarray(fitted.means[number] + standard @ np.linalg.inv(fitted.factors[number]))
 
 
-def _excess(ratios: list[FloatArray], thresholds: FloatArray, curve: Curve, trials: int) -> FloatArray:
-    """How far beyond the curve each threshold's event would be in `trials` trials, by the direction that shows more."""
-    false, true = (
+def _chances(ratios: list[FloatArray], thresholds: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of each threshold's event, without the patient and with; a little off 0 and 1."""
+    without, with_patient = (
         (len(each) - np.searchsorted(np.sort(each), thresholds, "right") + 1) / (len(each) + 2) for each in ratios
     )
+    return without, with_patient
+
+
+def _excess(ratios: list[FloatArray], thresholds: FloatArray, curve: Curve, trials: int) -> FloatArray:
+    """How far beyond the curve each threshold's event would be in `trials` trials, by the direction that shows more."""
+    false, true = _chances(ratios, thresholds)
     most_false, least_true = highest(false * trials, trials, EACH / 2), lowest(true * trials, trials, EACH / 2)
     return np.asarray(
         np.maximum(least_true - curve.most(most_false), 1 - most_false - curve.most_without(1 - least_true))

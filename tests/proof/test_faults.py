@@ -7,6 +7,7 @@ from tests.proof.decisions import PAIRS, WANTED_POWER
 from tests.proof.faults import FAULTS, STATIC, Fault
 from tests.proof.trials import found_by_shape, power_of, trials_of, trials_of_case, tried
 
+EACH_NIGHT = {"20,481 parameters, 1006 or 1007"}  # dear, and much like another pair; test_many_trials has all
 BY_TRIALS = [fault for fault in FAULTS if fault.detector != STATIC]
 BY_SHAPE = [fault for fault in FAULTS if fault.detector == STATIC]
 
@@ -37,7 +38,7 @@ def test_the_static_check_finds_the_fault_and_nothing_in_ours(fault: Fault) -> N
     assert not found_by_shape(cases()[fault.case])
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", [name for name in cases() if name not in EACH_NIGHT])
 def test_ours_stays_within_the_curve_of_what_was_declared(name: str) -> None:
     outcome = tried(cases()[name], trials_of_case(name))
     assert not outcome.found, outcome
