@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -78,6 +79,7 @@ class JobPool:
         self.required = required
         self.start_parents = start_parents
         self._parents: dict[str, subprocess.Popen[bytes]] = {}
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -104,6 +106,9 @@ class JobPool:
                 assert parent.stdout is not None
                 parent.stdout.close()
             self._parents.clear()
+            if self._scratch is not None:
+                self._scratch.cleanup()
+                self._scratch = None
 
     def protections(self) -> dict[str, bool]:
         """What holds in a runner's child on this host, found out by a job that does nothing else."""
@@ -202,6 +207,8 @@ class JobPool:
 
     def _spawn(self, kind: str) -> None:
         socket_path = self.sockets[kind]
+        if self._scratch is None:  # torch makes a folder for its caches at import, in a name that others may foresee
+            self._scratch = tempfile.TemporaryDirectory(prefix="datasite-")
         # A scrubbed environment: nothing of the owner's reaches a job. One thread, or forked children would hang.
         environment = {
             "PATH": "/usr/bin:/bin",
@@ -211,7 +218,7 @@ class JobPool:
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-            "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",
+            "TORCHINDUCTOR_CACHE_DIR": self._scratch.name,
         }
         for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # some processors need them to compute rightly
             if name in os.environ:

@@ -17,7 +17,7 @@ CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.ar
 
 KEYS = (
     "find / -xdev \\( -name '*.key' -o -name '*.password' -o -name '*.token' \\) -size +0"
-    " -not -path '/proc/*' -not -path '/opt/venv/lib/*'"
+    " -not -path '/proc/*' -not -path '/opt/venv/lib/*' 2>/dev/null; true"
 )
 
 

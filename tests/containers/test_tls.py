@@ -80,7 +80,8 @@ def test_a_datasite_speaks_no_plain_http_beyond_loopback(network: Containers) ->
     assert network.run("general", "python3", "-c", plain, check=False).returncode != 0
 
 
-def test_the_researchers_client_refuses_plain_http_and_unknown_authorities(network: Containers) -> None:
+def test_the_researchers_client_refuses_plain_http_and_unknown_authorities(published: Containers) -> None:
+    network = published
     script = """
 import pathlib, sys, researcher
 path = pathlib.Path('/tmp/network.toml')
