@@ -42,13 +42,14 @@ class Containers:
     """One network of containers, by its Compose project; several may run beside each other."""
 
     project: str = "datasites"
-    files: tuple[Path, ...] = (FILE,)
+
+    def command(self, *words: str) -> list[str]:
+        """`docker compose` with these words, for this network."""
+        return ["docker", "compose", "-p", self.project, "-f", str(FILE), *words]
 
     def compose(self, *words: str, check: bool = True, quiet: bool = True) -> subprocess.CompletedProcess[str]:
-        """`docker compose` with these words. Raises `ContainersFailed`."""
-        files = [word for path in self.files for word in ("-f", str(path))]
-        command = ["docker", "compose", "-p", self.project, *files, *words]
-        done = subprocess.run(command, capture_output=quiet, text=True, stdin=subprocess.DEVNULL)
+        """Run `docker compose` with these words. Raises `ContainersFailed`."""
+        done = subprocess.run(self.command(*words), capture_output=quiet, text=True, stdin=subprocess.DEVNULL)
         if check and done.returncode:
             said = ((done.stderr or "") + (done.stdout or "")).strip()[-4000:]
             raise ContainersFailed(f"docker compose {' '.join(words)} failed. {said}")
@@ -97,10 +98,9 @@ class Containers:
             self.owner(hospital, "approve", str(each["id"]), "--yes", check=False)
         return len(waiting)
 
-    def begin_study(self, *options: str, output: int | None = None) -> subprocess.Popen[str]:
+    def begin_study(self, *, output: int | None = None) -> subprocess.Popen[str]:
         """Start the researcher's half in the researcher's container."""
-        files = [word for path in self.files for word in ("-f", str(path))]
-        command = ["docker", "compose", "-p", self.project, *files, "exec", "-T", "researcher", *STUDY, *options]
+        command = self.command("exec", "-T", "researcher", *STUDY)
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output and subprocess.STDOUT, text=True
         )

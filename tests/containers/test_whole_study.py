@@ -63,8 +63,7 @@ def test_a_database_that_restarts_leaves_nothing_half_published(published: Conta
         word.replace("SELECT * FROM visits", "SELECT v.*, pg_sleep(0.005)::text AS pause FROM visits v")
         for word in words
     ]
-    files = [word for path in network.files for word in ("-f", str(path))]
-    command = ["docker", "compose", "-p", network.project, *files, "exec", "-T", "rural", "datasite", *slow]
+    command = network.command("exec", "-T", "rural", "datasite", *slow)
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as publishing:
