@@ -237,7 +237,7 @@ DEFENCES: dict[str, Defence] = {
     "graph": Defence(
         "list of operators in a graph",
         nothing("policies.graphs:_check_nodes"),
-        ("tests/policies/test_graphs.py", *_corpus("custom_ops and runner", "resources and runner")),
+        ("tests/policies/test_graphs.py",),
     ),
     "shapes": Defence(
         "shapes computed anew before a run",

@@ -111,3 +111,24 @@ def test_a_buffer_is_refused_by_name() -> None:
 def test_a_source_without_a_model_is_refused(source: str) -> None:
     with pytest.raises(GraphRefused):
         export_source(source, "Model", (3,))
+
+
+class _Stopped(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            hidden = super().forward(x)
+        return hidden + super().forward(x)
+
+
+class _Detached(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [(_Stopped, "torch.no_grad"), (_Detached, r"\.detach\(\)")],
+)
+def test_what_changes_gradients_alone_is_refused(model: type[nn.Linear], says: str) -> None:
+    with pytest.raises(GraphRefused, match=says):
+        export_model(model(3, 1), (3,))
