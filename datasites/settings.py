@@ -41,6 +41,7 @@ owner_email = {email!r}
 isolation = "required"              # "required" refuses to run where a protection is missing; "reported" only says so
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
 largest_body_mib = 64               # largest HTTP body that is read
+uploads_mib = 4096                  # what each researcher's uploads and answers may take here; kept for a day
 jobs_directory = ""                 # exporter/exporter.sock and runner/runner.sock are in it; "" starts them here
 release_grid_seconds = 0.25         # rounds show at a multiple of this that a dry run tells, not when they end
 console_idle_minutes = 30           # a console session without a request for so long is signed out
@@ -69,6 +70,7 @@ class Settings:
       tls_certificate, tls_key: PEM files, relative to the directory, or both "".
       isolation: `"required"` or `"reported"`.
       round_seconds: deadline of one round, 0 for one taken from a dry run.
+      uploads_mib: what one researcher's uploads and answers may take on disk; each is kept for a day.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
       release_grid_seconds: finished rounds become visible at a public multiple of it, which a dry run tells.
       console_idle_minutes: after which a session of the console that asks for nothing ends.
@@ -89,6 +91,7 @@ class Settings:
     isolation: str = "required"
     round_seconds: float = 0.0
     largest_body_mib: int = 64
+    uploads_mib: int = 4096
     jobs_directory: str = ""
     release_grid_seconds: float = 0.25
     console_idle_minutes: float = 30.0
@@ -133,6 +136,11 @@ class Settings:
             )
         if not 1 <= settings.port <= 65535:
             raise DatasiteError(f"port={settings.port} in {path} is outside [1, 65535].")
+        if settings.uploads_mib < settings.largest_body_mib:
+            raise DatasiteError(
+                f"uploads_mib={settings.uploads_mib} in {path} is less than one body, largest_body_mib="
+                f"{settings.largest_body_mib}. Use 4096."
+            )
         if bool(settings.tls_certificate) != bool(settings.tls_key):
             raise DatasiteError(f"tls_certificate and tls_key in {path} go together: give both or neither.")
         if not settings.tls_certificate and not is_loopback(settings.host):

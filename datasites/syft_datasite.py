@@ -39,6 +39,7 @@ from datasites.syft_services import (
     GuardedRequestService,
     Office,
 )
+from datasites.syft_uploads import Uploads
 from policies.errors import DatasiteError
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,10 @@ class SyftDatasite:
         for name, service_class in GUARDED.items():
             _replace_service(self.server, name, service_class, office)
         self.server.services.blob_storage.largest = settings.largest_body_mib << 20
+        objects, blobs = self.server.services.action.stash, self.server.services.blob_storage.stash
+        uploads = Uploads(objects, blobs, most=settings.uploads_mib << 20)
+        for name in ("user_code", "action", "blob_storage"):
+            getattr(self.server.services, name).uploads = uploads
         own = DatasiteService(store=self.server.db)
         own.office = office
         self.server.services.services.append(own)

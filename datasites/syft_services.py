@@ -4,7 +4,7 @@
 * `GuardedCodeService.request_code_execution` inspects before anything is stored, and stores a request made here.
 * `GuardedRequestService.apply` and `undo` pass the owner's review.
 * `GuardedActionService` gives nobody a private object, and takes plain values alone.
-* `GuardedBlobService` keeps uploads in their folder, in bounds, and each in its uploader's hands.
+* `GuardedBlobService` keeps uploads in their folder, in bounds (`syft_uploads`), and each in its uploader's hands.
 * `DatasiteService` answers schema, quote, status and certificates by plain dictionaries.
 
 Annotations are real objects here, not strings: PySyft sends the signatures of service methods to its clients.
@@ -13,6 +13,7 @@ Annotations are real objects here, not strings: PySyft sends the signatures of s
 import ast
 import inspect
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from syft.serde.serializable import serializable
+from syft.serde.serialize import _serialize
 from syft.service.action.action_object import ActionObject, TwinMode
 from syft.service.action.action_permissions import ActionObjectPermission, ActionPermission
 from syft.service.action.action_service import ActionService
@@ -47,9 +49,11 @@ from syft.types.twin_object import TwinObject
 from syft.types.uid import UID
 
 from datasites.syft_guard import Malformed, Refused, is_inside, read_strictly
+from datasites.syft_uploads import Uploads
 from policies.errors import DatasiteError
 
 LONGEST_SOURCE = 64 << 10
+KEPT_WAITING = 20  # answers that say no more than "running"
 NO_PRIVATE = "Private rows are read by the runner alone. Use the mock, and submit a code request."
 NOT_YOURS = "You have no such object here."
 HOW_TO_BIND = (
@@ -94,6 +98,11 @@ class GuardedCodeService(UserCodeService):
     """Code requests that are inspected before they are stored, and run by our runner alone."""
 
     office: Office
+    uploads: Uploads
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store)
+        self._waiting: deque[UID] = deque()
 
     def request_code_execution(
         self,
@@ -149,6 +158,10 @@ class GuardedCodeService(UserCodeService):
             answer = {**answer, "release": {name: torch.from_numpy(a.copy()) for name, a in answer["release"].items()}}
         result = ActionObject.from_obj(answer, id=result_id or UID())
         context.server.services.action.set_result_to_store(result, context, None).unwrap()
+        if answer["release"] is None:
+            self._waiting.append(result.id)
+            if len(self._waiting) > KEPT_WAITING:
+                self.uploads.forget(self._waiting.popleft())
         return result
 
 
@@ -201,6 +214,7 @@ class GuardedActionService(ActionService):
     """Plain values in, the caller's own values and mocks out."""
 
     office: Office
+    uploads: Uploads
 
     def get(
         self,
@@ -211,7 +225,7 @@ class GuardedActionService(ActionService):
         communication_protocol: Any = None,
     ) -> Any:
         """An object of the caller's own, or an asset's mock. Private sides are given to no role."""
-        stored = self.stash.get(uid=uid.id, credentials=context.credentials, has_permission=True).unwrap()
+        stored = self._stored(uid)
         if isinstance(stored, TwinObject):
             if twin_mode is not TwinMode.MOCK:
                 raise Refused(NO_PRIVATE)
@@ -221,7 +235,7 @@ class GuardedActionService(ActionService):
 
     def get_mock(self, context: AuthedServiceContext, uid: UID, communication_protocol: Any = None) -> Any:
         """The public side of an asset."""
-        stored = self.stash.get(uid=uid.id, credentials=context.credentials, has_permission=True).unwrap()
+        stored = self._stored(uid)
         if not isinstance(stored, TwinObject):
             raise Refused(NOT_YOURS)
         mock = stored.mock
@@ -250,7 +264,14 @@ class GuardedActionService(ActionService):
         blob = action_object.syft_blob_storage_entry_id
         if blob is not None:
             _own_blob(context, blob)
+        self.uploads.take(context.credentials, len(_serialize(action_object, to_bytes=True)))
         return ActionService.set(self, context, action_object)
+
+    def _stored(self, uid: UID) -> Any:
+        try:
+            return self.stash.get(uid=uid.id, credentials=None, has_permission=True).unwrap()
+        except SyftException:
+            raise Refused(NOT_YOURS) from None
 
 
 @serializable(canonical_name="GuardedBlobService", version=1)
@@ -258,6 +279,7 @@ class GuardedBlobService(BlobStorageService):
     """Uploads as files of their own in one folder, written once by who made them, within the size of a body."""
 
     office: Office
+    uploads: Uploads
     largest: int
 
     def allocate(
@@ -269,6 +291,7 @@ class GuardedBlobService(BlobStorageService):
                 raise Refused(f"An upload is one value of at most {self.largest} bytes, without a file name.")
             if self.stash.exists(context.server.verify_key, UID(obj.id.value)):
                 raise Refused("This identifier is taken.")
+            self.uploads.take(context.credentials, obj.file_size)
         entry = CreateBlobStorageEntry(
             id=UID(obj.id.value), type_=obj.type_, mimetype="bytes", file_size=obj.file_size, extensions=[]
         )
@@ -280,8 +303,8 @@ class GuardedBlobService(BlobStorageService):
         """Write an upload, once, after its bytes were read as a value of the listed classes."""
         if not is_inside():
             entry = _own_blob(context, uid)
-            if not isinstance(data, bytes) or len(data) > self.largest:
-                raise Refused(f"An upload is at most {self.largest} bytes.")
+            if not isinstance(data, bytes) or len(data) > entry.file_size:
+                raise Refused(f"This upload is larger than the {entry.file_size} bytes that it was announced with.")
             if Path(entry.location.path).exists():
                 raise Refused("This upload was written before.")
             try:

@@ -115,6 +115,10 @@ def _library_reads() -> None:
             )
 
     put("datasites.syft_guard:read_named", read)
+    put(
+        "datasites.syft_guard:_BoundedSchema.from_bytes",
+        lambda self, blob, **options: self._schema.from_bytes(blob, **options),
+    )
 
 
 @contextmanager
@@ -276,10 +280,8 @@ DEFENCES: dict[str, Defence] = {
         (GUARD.format("requests"), "-k", "policy_is_not_taken or not_submitted_again"),
     ),
     "message-bounds": Defence("depth, number and size in a call", _any_size, (GUARD.format("bytes"), "-k", "bombs")),
-    "capnp": Defence(
-        "reader of broken messages", _library_reads, (GUARD.format("bytes"), "-k", "malformed or each_cut")
-    ),
-    "paths": Defence("list of paths by role", _all_paths, _corpus("metadata_by", "overwrite")),
+    "capnp": Defence("reader of broken messages", _library_reads, (GUARD.format("bytes"),)),
+    "paths": Defence("list of paths by role", _all_paths, (GUARD.format("calls"), "-k", "not_listed")),
     "replay": Defence(
         "calls answered once",
         instead("datasites.syft_guard:AnsweredCalls.is_new", lambda *_: True),
@@ -295,8 +297,8 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.syft_services:GuardedRequestService._only_code", _first_code),
         (GUARD.format("requests"), "-k", "swaps"),
     ),
-    "own-blobs": Defence("uploads of one's own", _any_blob, _corpus("overwrite_a_mock")),
-    "private-sides": Defence("private sides to nobody", _private_sides, _corpus("table_by")),
+    "own-blobs": Defence("uploads of one's own", _any_blob, (GUARD.format("objects"),)),
+    "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
     ),

@@ -77,9 +77,10 @@ def test_signed_call_runs_no_command_by_an_argument(site: Site, tmp_path: Path, 
 
 def test_uploaded_bytes_run_no_command_when_they_are_read(site: Site, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
-    entry = CreateBlobStorageEntry(id=UID(), file_size=10)
+    data = command(marker)
+    entry = CreateBlobStorageEntry(id=UID(), file_size=len(data))
     site.call(RESEARCHER, "blob_storage.allocate", obj=entry)
-    assert site.succeeds(RESEARCHER, "blob_storage.write_to_disk", uid=entry.id, data=command(marker)) is site.is_stock
+    assert site.succeeds(RESEARCHER, "blob_storage.write_to_disk", uid=entry.id, data=data) is site.is_stock
 
 
 def test_only_listed_classes_are_rebuilt() -> None:

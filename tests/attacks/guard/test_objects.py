@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from syft.types.twin_object import TwinObject
 from syft.types.uid import UID
 
 from tests.attacks.guard.attacker import OTHER, OWNER, RESEARCHER, Refusal, Site
+from tests.factories import DatasiteProcess
 
 
 def rows_in(site: Site, value: Any) -> bool:
@@ -54,6 +58,16 @@ def test_owners_key_reads_no_private_rows_over_the_network(site: Site) -> None:
     uid = site.asset().action_id
     assert tries_to_read(site, OWNER, "action.get", uid=uid) is site.is_stock
     assert tries_to_read(site, OWNER, "blob_storage.read", uid=site.private_blob()) is site.is_stock
+
+
+def test_service_gives_private_rows_to_no_role_whatever_path_leads_to_it(
+    made_datasite: Path, tmp_path: Path, jobs: Path
+) -> None:
+    """Asked in the datasite's own process, behind the list of paths."""
+    process = DatasiteProcess(made_datasite, tmp_path / "datasite", jobs=jobs)
+    command = [sys.executable, "-m", "tests.attacks.guard.behind_the_entry", str(process.directory)]
+    answers = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    assert answers == ["ADMIN: refused", "DATA_OWNER: refused", "DATA_SCIENTIST: refused", "mock: given"]
 
 
 def test_private_blob_is_not_read_by_its_identifier(site: Site) -> None:
@@ -126,8 +140,8 @@ def test_blob_goes_to_no_place_of_the_clients_choosing(site: Site, extension: st
 
 
 def test_blob_is_written_once_by_its_uploader_within_bounds(ours: Site) -> None:
-    entry = CreateBlobStorageEntry(id=UID(), file_size=3)
     data = bytes(_serialize([1, 2, 3], to_bytes=True))
+    entry = CreateBlobStorageEntry(id=UID(), file_size=len(data))
     ours.call(RESEARCHER, "blob_storage.allocate", obj=entry)
     with pytest.raises(Refusal, match="no such object"):
         ours.call(OTHER, "blob_storage.write_to_disk", uid=entry.id, data=data)

@@ -11,7 +11,7 @@ from tests.attacks.guard.test_bytes import command
 
 
 def attack(site):
-    entry = CreateBlobStorageEntry(id=UID(), file_size=10)
-    site.call(RESEARCHER, "blob_storage.allocate", obj=entry)
     data = command(Path(tempfile.mkdtemp()) / "ran")
+    entry = CreateBlobStorageEntry(id=UID(), file_size=len(data))
+    site.call(RESEARCHER, "blob_storage.allocate", obj=entry)
     return site.succeeds(RESEARCHER, "blob_storage.write_to_disk", uid=entry.id, data=data)

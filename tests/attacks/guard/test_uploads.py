@@ -1,0 +1,97 @@
+"""What one account can fill: a researcher's uploads and answers are bounded, and forgotten after a day."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from syft.serde.serialize import _serialize
+
+from datasites.settings import change_settings
+from datasites.syft_services import KEPT_WAITING
+from researcher.client import Datasite
+from tests.attacks.guard.attacker import OTHER, RESEARCHER, Refusal, Site
+from tests.attacks.guard.test_objects import stored
+from tests.attacks.guard.uploading import upload
+from tests.factories import PASSWORD, DatasiteProcess, initial_weights, training_source
+
+ROOM = 64  # MiB, as much as one body
+
+
+@pytest.fixture(scope="module")
+def small(made_datasite: Path, tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[DatasiteProcess]:
+    """A datasite that gives each researcher little room."""
+    process = DatasiteProcess(made_datasite, tmp_path_factory.mktemp("small") / "datasite", jobs=jobs)
+    change_settings(process.directory, {"uploads_mib": str(ROOM)})
+    yield process.start()
+    process.stop()
+
+
+@pytest.fixture
+def site(small: DatasiteProcess) -> Site:
+    return Site("ours", small.url, small.directory)
+
+
+def blobs(process: DatasiteProcess) -> set[str]:
+    return {each.name for each in (process.directory / "blobs").iterdir()}
+
+
+def test_an_account_fills_no_more_than_its_room(site: Site) -> None:
+    value = bytes(_serialize(b"x" * (20 << 20), to_bytes=True))
+    for _ in range(3):
+        upload(site, RESEARCHER, value)
+    with pytest.raises(Refusal, match=r"take 6\d MiB here and an account may keep 64 MiB"):
+        upload(site, RESEARCHER, value)
+    with pytest.raises(Refusal, match="may keep 64 MiB"):
+        site.call(RESEARCHER, "action.set", action_object=stored(data="x" * (8 << 20)))
+    upload(site, OTHER, value)
+
+
+def test_an_upload_is_no_larger_than_announced(site: Site) -> None:
+    value = bytes(_serialize(b"x" * 10_000, to_bytes=True))
+    with pytest.raises(Refusal, match="larger than the 5000 bytes"):
+        upload(site, OTHER, value, announced=5_000)
+
+
+def test_room_is_counted_across_a_restart_and_old_uploads_make_room(small: DatasiteProcess) -> None:
+    """Ages what PySyft keeps, by its own time of making, and starts again."""
+    value = bytes(_serialize(b"y" * (50 << 20), to_bytes=True))
+
+    def begin_again() -> Site:
+        small.start()
+        return Site("ours", small.url, small.directory)
+
+    with contextlib.suppress(Refusal):  # full already where the tests before ran
+        upload(Site("ours", small.url, small.directory), RESEARCHER, value)
+    before = blobs(small)
+    small.stop()
+    with pytest.raises(Refusal, match="may keep 64 MiB"):
+        upload(begin_again(), RESEARCHER, value)
+    small.stop()
+    with sqlite3.connect(small.directory / "datasite.db") as database:
+        for table in ("ActionObject", "BlobStorageEntry"):
+            database.execute(f"UPDATE {table} SET _created_at = datetime('now', '-25 hours')")
+    site = begin_again()
+    new = upload(site, RESEARCHER, value).no_dash
+    assert blobs(small) - before == {new}
+    assert len(blobs(small)) == 3  # with the table and its mock
+    mock = site.call(OTHER, "action.get_mock", uid=site.asset().action_id)
+    assert site.succeeds(OTHER, "blob_storage.read", uid=mock.syft_blob_storage_entry_id)
+
+
+def test_polling_leaves_only_the_last_answers_and_sends_forgotten_weights_again(small: DatasiteProcess) -> None:
+    datasite = Datasite(small.url, OTHER, PASSWORD)
+    asset = datasite.describe()["datasets"][0]["asset"]
+    code = datasite.submit(training_source(rounds=1, epsilon=1.0).replace("steps=5", "steps=600"), asset)
+    small.approve_all()
+    weights = {name: value.numpy() for name, value in initial_weights().items()}
+    before = len(blobs(small))
+    statuses = [datasite.run(code, asset, weights, 1)["status"] for _ in range(KEPT_WAITING + 10)]
+    assert set(statuses) == {"running"}
+    assert len(blobs(small)) <= before + KEPT_WAITING + len(weights)
+    with sqlite3.connect(small.directory / "datasite.db") as database:
+        database.execute("DELETE FROM ActionObject WHERE json_extract(fields, '$.__canonical_name__') != 'TwinObject'")
+    assert datasite.run(code, asset, weights, 1)["status"] in ("running", "released")
