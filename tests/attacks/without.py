@@ -298,6 +298,7 @@ DEFENCES: dict[str, Defence] = {
         (GUARD.format("requests"), "-k", "swaps"),
     ),
     "own-blobs": Defence("uploads of one's own", _any_blob, (GUARD.format("objects"),)),
+    "room": Defence("room of each account", nothing("datasites.syft_uploads:Uploads.take"), (GUARD.format("uploads"),)),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
