@@ -20,6 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 _TINY = 1e-12
+_FAR = 1e9
 _DRAWS = 1000
 
 
@@ -40,9 +41,10 @@ def seen_in_training(
 
     Returns:
       The signed distances in clipped gradients, summed over rounds that began alike; then the logarithm of all rounds'
-      squared rest.
+      squared rest. A weight that is not finite counts as one that moved very far, which no noise does.
     """
     moved = np.stack([flat(before) - flat(after) for before, after in zip(sent, released, strict=True)]) / unit
+    moved = np.nan_to_num(moved, nan=_FAR, posinf=_FAR, neginf=-_FAR)
     along = moved @ direction
     rest = moved - np.outer(along, direction)
     alike: dict[bytes, float] = {}

@@ -113,10 +113,14 @@ def _direction(hidden: int) -> FloatArray:
     return direction(hidden)
 
 
-def scoring(declared: Mechanism, table: Matrix) -> FloatArray:
+def scoring(weights: Callable[[int], Weights]) -> Any:
     """Watch the two cells of the histogram that the patient can fall into, and the sum of all others' noise."""
-    cells = release(declared, table, loud(NARROW), NARROW, PUBLISHED)["scores"].ravel()
-    return np.asarray([cells[: cells.size // 2].sum(), cells[cells.size // 2 - 1], cells.sum()])
+
+    def watch(declared: Mechanism, table: Matrix) -> FloatArray:
+        cells = release(declared, table, weights(NARROW), NARROW, PUBLISHED)["scores"].ravel()
+        return np.asarray([cells[: cells.size // 2].sum(), cells[cells.size // 2 - 1], cells.sum()])
+
+    return watch
 
 
 def answering(declared: Mechanism, table: Matrix) -> FloatArray:
@@ -168,8 +172,10 @@ COUNTED = "20,481 parameters, 1007 or 1008"
 EDGE = "physical batches, 1024 or 1025"
 ALONE = "one patient trains, or nobody"
 MANY = "a patient with 20 records"
+POISON = "a gradient that is not finite"
 SCORES = "scores of the hold-out"
 COUNT = "count of patients"
+STATISTICS = "every statistic, 20 records"
 
 
 @cache
@@ -194,14 +200,14 @@ def cases() -> dict[str, Case]:
         Case(ALONE, sgd(sampling_rate=0.5), one_among_held_out, training(NARROW)),
         Case(MANY, sgd(noise_multiplier=4.0), lambda: pair(1007, records=20), training(NARROW)),
         Case("a record that is not finite", sgd(), lambda: pair(1007, value=np.nan), training(NARROW)),
-        Case("a gradient that is not finite", sgd(), lambda: pair(1007), training(NARROW, overflowing)),
-        Case(SCORES, scores, lambda: pair(1007, held_out=True), scoring),
-        Case("scores, 20 records", scores, lambda: pair(1024, held_out=True, records=20), scoring),
-        Case("scores, not finite", scores, lambda: pair(1007, held_out=True, value=np.nan), scoring),
+        Case(POISON, sgd(), lambda: pair(1007), training(NARROW, overflowing)),
+        Case(SCORES, scores, lambda: pair(1007, held_out=True), scoring(loud)),
+        Case("scores, 20 records", scores, lambda: pair(1024, held_out=True, records=20), scoring(loud)),
+        Case("scores, not finite", scores, lambda: pair(1007, held_out=True), scoring(overflowing)),
         Case(COUNT, count, lambda: pair(1007), answering),
         Case("count of patients, 20 records", count, lambda: pair(1024, records=20), answering),
         Case(
-            "every statistic, 20 records",
+            STATISTICS,
             statistics(*EVERY_QUERY, epsilon=7.0),
             lambda: pair(1007, records=20),
             answering,

@@ -18,13 +18,26 @@ import numpy as np
 import torch
 from scipy.stats import chi2, norm
 
-from datasites import evaluation, training
+from datasites import evaluation, statistics, training
 from datasites.clipping import GridOptimizer, clipped_sum, grid_of
 from datasites.noise import KEY_BYTES, NoiseSource
 from datasites.sampling import PATIENT, PatientRows, Rows
 from policies import accountant
 from policies.mechanisms import DPSGD, Mechanism
-from tests.proof.cases import ALONE, COUNTED, EDGE, FULL, MANY, REPLAY, ROUNDS, SAMPLED, SCORES, cases
+from tests.proof.cases import (
+    ALONE,
+    COUNTED,
+    EDGE,
+    FULL,
+    MANY,
+    POISON,
+    REPLAY,
+    ROUNDS,
+    SAMPLED,
+    SCORES,
+    STATISTICS,
+    cases,
+)
 
 TRADE_OFF, STATIC = "trade-off test", "static check"
 Plant = Callable[[], AbstractContextManager[Any]]
@@ -100,6 +113,18 @@ class SkipsEmpty(GridOptimizer):
             self.step_hook(self)
             return False
         return super().pre_step(closure)  # type: ignore[no-any-return]
+
+
+class PoisonsTheSum(GridOptimizer):
+    """Clips by a factor of min(1, C / norm), as stock Opacus does: one NaN in a gradient is NaN in the sum."""
+
+    def clip_and_accumulate(self) -> None:
+        taken = [each[self.present].double() for each in self.grad_samples]
+        norms = torch.stack([each.flatten(1).norm(dim=1) for each in taken]).norm(dim=0)
+        factors = (self.max_grad_norm / norms).clamp(max=1.0) / grid_of(self.max_grad_norm)
+        super().clip_and_accumulate()
+        for p, each in zip(self.params, taken, strict=True):
+            p.summed_grad = factors @ each.flatten(1)
 
 
 def _optimizer(other: type[GridOptimizer]) -> Plant:
@@ -222,6 +247,21 @@ def one_key() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def trusts_gradients() -> Iterator[None]:
+    """No loss, output or gradient is looked at for what is not finite."""
+    with (
+        mock.patch.object(torch, "isfinite", lambda each: torch.ones_like(each, dtype=torch.bool)),
+        mock.patch.object(training, "GridOptimizer", PoisonsTheSum),
+    ):
+        yield
+
+
+def answers_every_record() -> AbstractContextManager[Any]:
+    """Statistics take all the records of a patient, and their noise is that of one."""
+    return mock.patch.object(statistics, "choose_records", lambda patients, most, source: np.arange(len(patients)))
+
+
 # -- what each one comes to ------------------------------------------------------------------------------------------
 
 
@@ -295,4 +335,10 @@ FAULTS = (
         # 20 records of one patient, each of the clipping norm, along one direction.
         chances=lambda: shifted(20 / _noise(MANY)),
     ),
+)
+
+# Beside the twelve, so that pairs which none of those names are seen to be able to fail.
+CONTROLS = (
+    Fault("a gradient that is not finite is summed", trusts_gradients, POISON, chances=lambda: (0.0, 1.0)),
+    Fault("statistics of every record", answers_every_record, STATISTICS, chances=lambda: (0.0, 1.0)),
 )

@@ -83,10 +83,11 @@ def quiet(hidden: int) -> Weights:
 
 
 def overflowing(hidden: int) -> Weights:
-    """Finite weights at which the one patient's logit, loss and gradient are not finite, and the crowd's are zero."""
+    """Finite weights at which the one patient's logit, loss and gradient are NaN, and the crowd's are zero."""
     made = loud(hidden)
-    made["first.weight"][:, -1] = -1e38
-    made["last.weight"][:] = 1e3
+    made["first.weight"][:, -1] = -3e38  # with the bias infinity for the patient, whose third feature is -1, else 0
+    made["first.bias"][:] = 3e38
+    made["last.weight"][0] = np.where(np.arange(hidden) % 2, -1.0, 1.0)  # infinity less infinity
     return made
 
 

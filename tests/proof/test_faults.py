@@ -3,8 +3,8 @@
 import pytest
 
 from tests.proof.cases import cases
-from tests.proof.decisions import PAIRS, WANTED_POWER
-from tests.proof.faults import FAULTS, STATIC, Fault
+from tests.proof.decisions import PAIRS, WANTED_POWER, power
+from tests.proof.faults import CONTROLS, FAULTS, STATIC, Fault
 from tests.proof.trials import found_by_shape, power_of, trials_of, trials_of_case, tried
 
 EACH_NIGHT = {"20,481 parameters, 1006 or 1007"}  # dear, and much like another pair; test_many_trials has all
@@ -42,3 +42,17 @@ def test_the_static_check_finds_the_fault_and_nothing_in_ours(fault: Fault) -> N
 def test_ours_stays_within_the_curve_of_what_was_declared(name: str) -> None:
     outcome = tried(cases()[name], trials_of_case(name))
     assert not outcome.found, outcome
+
+
+@pytest.mark.parametrize("name", cases())
+def test_no_pair_has_so_few_trials_that_it_cannot_fail(name: str) -> None:
+    assert power(cases()[name].curve, 0.0, 1.0, trials_of_case(name)) >= WANTED_POWER
+
+
+@pytest.mark.parametrize("fault", CONTROLS, ids=named)
+def test_a_pair_that_none_of_the_twelve_names_can_fail(fault: Fault) -> None:
+    case = cases()[fault.case]
+    assert case.curve
+    with fault.plant():
+        outcome = tried(case, trials_of_case(fault.case))
+    assert outcome.found, outcome

@@ -22,6 +22,24 @@ def test_the_curve_of_one_full_step_is_that_of_two_gaussians(noise: float) -> No
         assert (most(chances) >= expected - 1e-9).all()  # never stricter than what was declared
 
 
+@pytest.mark.parametrize("noise", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("rate", [1 / 16, 0.5])
+def test_the_curve_of_a_sampled_step_tells_its_two_directions_apart(noise: float, rate: float) -> None:
+    # The likelihood ratio grows with what is seen, so the best event is "above a threshold": one way round, and the
+    # other. A curve whose directions were taken for one another would be below the first of these or the second.
+    thresholds = np.linspace(-3 * noise, 1 + 3 * noise, 41)
+
+    def above(each: np.ndarray) -> np.ndarray:
+        return np.asarray((1 - rate) * norm.sf(each / noise) + rate * norm.sf((each - 1) / noise))
+
+    curve = curve_of(sgd(noise_multiplier=noise, sampling_rate=rate))
+    with_patient, without = curve.most(norm.sf(thresholds / noise)), curve.most_without(1 - above(thresholds))
+    assert with_patient == pytest.approx(above(thresholds), abs=3e-3)
+    assert without == pytest.approx(norm.cdf(thresholds / noise), abs=3e-3)
+    assert (with_patient >= above(thresholds) - 1e-9).all()
+    assert (without >= norm.cdf(thresholds / noise) - 1e-9).all()
+
+
 def test_the_curve_of_a_noisy_count_is_that_of_two_laplaces() -> None:
     # Below a threshold of 1: p = ½e^{-εt} without, and ½e^{-ε(t-1)} = e^ε p with the patient.
     curve = curve_of(statistics(Query("count"), epsilon=1.0))
