@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "SqlQuery", "check_table", "draft_schema", "encode", "is_held_out", "read_table", "secure_permutation",
-    "unused_columns",
+    "SqlQuery", "check_table", "draft_schema", "encode", "is_held_out", "read_table", "secure_codes",
+    "secure_permutation", "unused_columns",
 ]  # fmt: skip
 
 SMALLEST_SECRET = 16
@@ -59,25 +59,27 @@ def encode(
 ) -> FloatArray:
     """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`.
 
-    Patient codes are 0..P-1 and, as the order of rows, a secret uniform permutation, so that neither says anything of
-    the table's order or of identifiers. A patient's hold-out flag depends on `population_secret` and the identifier
+    The order of rows is a secret uniform permutation and patient codes are secret random numbers, so that neither says
+    anything of the table's order or of identifiers. A code has to do with no other patient's, nor with how many there
+    are: numbers from 0 to P-1 would move another one with every patient more, and with the code the place in a physical
+    batch (`datasites.sampling.by_place`). A patient's hold-out flag depends on `population_secret` and the identifier
     alone: every table and version of a population splits alike.
 
     Args:
       population_secret: at least 16 bytes, fixed for the population.
-      shuffle: a permutation of 0..n-1 for a given n; the operating system's randomness where it is left out.
+      shuffle: for tests and mocks: numbers for a given n, both of rows and of patients; the operating system's
+        randomness where it is left out.
 
     Raises:
       DataRefused: as in `check_table`, which need not be called first.
     """
     if len(population_secret) < SMALLEST_SECRET:
         raise DataRefused(f"The population's secret has fewer than {SMALLEST_SECRET} bytes. Make it anew.")
-    permutation = shuffle or secure_permutation
     rows = len(frame)
     matrix = np.empty((rows, FIRST_COLUMN + len(schema.columns)), dtype=np.float64)
-    place = permutation(rows)  # where each row of the table goes
+    place = (shuffle or secure_permutation)(rows)  # where each row of the table goes
     patients, distinct = _read(frame, schema, lambda index, values: _put(matrix, place, FIRST_COLUMN + index, values))
-    _put(matrix, place, 0, permutation(len(distinct))[patients])
+    _put(matrix, place, 0, (shuffle or secure_codes)(len(distinct))[patients])
     flags = np.fromiter(
         (is_held_out(name, population_secret, schema.holdout) for name in distinct), np.float64, len(distinct)
     )
@@ -97,6 +99,17 @@ def secure_permutation(size: int) -> IntArray:
     It is the order of 64-bit random keys; two of them are equal with probability below size² / 2⁶⁵.
     """
     return np.argsort(np.frombuffer(secrets.token_bytes(8 * size), dtype=np.uint64), kind="stable").astype(np.int64)
+
+
+def secure_codes(size: int) -> IntArray:
+    """Different whole numbers below 2^53, which float64 holds exactly, each a draw of its own.
+
+    All are drawn again where two are equal: with probability below size² / 2⁵⁴.
+    """
+    while True:
+        drawn = np.frombuffer(secrets.token_bytes(8 * size), dtype=np.uint64) >> np.uint64(11)
+        if len(np.unique(drawn)) == size:
+            return drawn.astype(np.int64)
 
 
 def _put(matrix: FloatArray, place: IntArray, column: int, values: npt.NDArray[Any]) -> None:

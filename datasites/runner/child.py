@@ -238,10 +238,11 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
 
 
 def _synthetic(schema: Schema, patients: int, *, held_out: bool) -> Records:
+    from datasites.datasets import secure_codes
     from datasites.mocks import draw_mock
 
     mock = draw_mock(schema, rows=max(2, min(patients, 200_000)))
-    mock[:, 0], mock[:, 1] = np.arange(len(mock)), held_out
+    mock[:, 0], mock[:, 1] = secure_codes(len(mock)), held_out  # codes share places as those of a published table do
     return mock
 
 

@@ -8,15 +8,17 @@ gradients: the sum would move by far more than the clipping norm that the noise 
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from datasites import sampling
+from datasites import datasets, sampling
 from datasites.evaluation import score_histogram
 from datasites.interpreter import forward
 from datasites.noise import NoiseSource
@@ -94,6 +96,23 @@ def test_one_patient_moves_the_sum_by_the_clipping_norm_at_most(absent: int) -> 
     rows = matrix()
     moved = (one_step(rows) - one_step(np.delete(rows, absent, axis=0))).norm()
     assert moved <= 1.0 + 1e-4
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_patient_more_in_a_published_table_moves_nobody_else(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # All others are alike, so that the order of rows changes nothing, and what codes they get is all that could.
+    def fixed(count: int) -> bytes:
+        return hashlib.shake_256(bytes([seed])).digest(count)
+
+    monkeypatch.setattr(datasets.secrets, "token_bytes", fixed)
+    rng = np.random.default_rng(0)
+    crowd, other = rng.uniform(-1, 1, (2, FEATURES))
+    names = [column.name for column in SCHEMA.columns]
+    every = pd.DataFrame([[*crowd, 1]] * (PATIENTS - 1) + [[*other, 0]], columns=names)
+    every.insert(0, "id", [f"p{number}" for number in range(PATIENTS)])
+    tables = (datasets.encode(each, SCHEMA, population_secret=bytes(32)) for each in (every, every[:-1]))
+    sums = [one_step(each) for each in tables]
+    assert (sums[0] - sums[1]).norm() <= 1.0 + 1e-4
 
 
 @pytest.mark.parametrize("absent", [0, 1, 31, PATIENTS - 1])
