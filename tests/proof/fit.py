@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2, chisquare, kstest, norm
 
-from datasites.clipping import grid_of
 from tests.proof.attacker import flat
 from tests.proof.cases import CLIPPING_NORM, WIDE, known_keys, release, sgd
 from tests.proof.neighbours import PUBLISHED, crowd, loud
@@ -53,8 +52,3 @@ def power_of_size(count: int, factor: float) -> float:
     """The power of the test of size against noise `factor` times as large as declared."""
     low, high = chi2.ppf(FALSE_ALARM / 2, count), chi2.isf(FALSE_ALARM / 2, count)
     return float(chi2.cdf(low / factor**2, count) + chi2.sf(high / factor**2, count))
-
-
-def in_deviations(units: FloatArray, noise_multiplier: float) -> FloatArray:
-    """Whole grid units of noise at clipping norm 1, in deviations."""
-    return units * grid_of(1.0) / noise_multiplier

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.proof.attacker import FloatArray, seen_in_training
-from tests.proof.cases import CLIPPING_NORM, WIDE, Case, cases, sgd
+from tests.proof.cases import CLIPPING_NORM, WIDE, sgd
 from tests.proof.neighbours import PUBLISHED, SCHEMA, Matrix, TwoLayers, direction, loud, pair
 
 BATCH = 64
@@ -52,8 +52,3 @@ def stock_watched(trials: int, *, seed: int) -> tuple[FloatArray, FloatArray]:
         torch.manual_seed(seed)
         both = np.asarray([[watch(table) for table in tables] for _ in range(trials)])
     return both[:, 0], both[:, 1]
-
-
-def stock_case() -> Case:
-    """The pair and the mechanism that stock Opacus is held to: the very ones of ours."""
-    return Case("stock Opacus, 1007 or 1008", DECLARED, lambda: pair(1007), next(iter(cases().values())).watch)

@@ -8,7 +8,7 @@ from functools import cache
 from policies.errors import WeightsRefused
 from tests.proof.attacker import event_from
 from tests.proof.cases import Case, cases, check_shapes, watched
-from tests.proof.decisions import EACH, found, highest, lowest, power, trials_for
+from tests.proof.decisions import found, power, trials_for
 from tests.proof.faults import FAULTS, STATIC, Fault
 
 PILOT = 40  # of each side
@@ -28,13 +28,6 @@ class Outcome:
     def __str__(self) -> str:
         verdict = "FOUND" if self.found else "within the curve"
         return f"{self.false_alarms} and {self.hits} of {self.trials}: {verdict}"
-
-    def holds(self, false_alarm: float, hit: float) -> bool:
-        """Whether chances that were worked out beforehand lie within the bounds on what was seen."""
-        return all(
-            lowest(seen, self.trials, EACH / 2) <= chance <= highest(seen, self.trials, EACH / 2)
-            for seen, chance in ((self.false_alarms, false_alarm), (self.hits, hit))
-        )
 
 
 def tried(case: Case, trials: int, *, pilot: int = PILOT, seed: str = "") -> Outcome:
