@@ -56,7 +56,8 @@ class OneRunAudit:
       bound: ε of the mechanism is at least this, at `confidence`; 0 where nothing was shown.
       canaries, guesses, right: how many were made, how many coins were guessed, how many of them rightly.
       strength: deviations between the scores of canaries that were in and that were not.
-      expected_strength, expected_deviation: the same of the declared mechanism, simulated: mean, standard deviation.
+      expected_strength, expected_deviation: the same of the declared mechanism, simulated: mean, and the standard
+        deviation of one more run from that mean, which a few simulations know only so well.
       expected_bound: the mean bound of those simulations.
     """
 
@@ -151,7 +152,7 @@ def one_run_audit(
         right=right,
         strength=_strength(scores, coins),
         expected_strength=expected,
-        expected_deviation=max(statistics.stdev(strengths), 2 / math.sqrt(canaries)),
+        expected_deviation=max(statistics.stdev(strengths), 2 / math.sqrt(canaries)) * math.sqrt(1 + 1 / simulations),
         expected_bound=statistics.fmean(bound(*each)[1] for each in simulated),
     )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from policies.schemas import Schema
 
 ROUND_SECONDS = 3600.0
-SUSPICIOUS = 4.0  # deviations above what the declared mechanism shows: by chance once in 30,000 audits
+SUSPICIOUS = 4.0  # deviations above what the declared mechanism shows: by chance once in 10,000 audits or fewer
 
 
 def audit(office: Office, actor: str, *, request: str, canaries: int = 4000, seed: int | None = None) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from tests.datasites.training_factories import mechanism
 
 SMALL = mechanism(rounds=2, steps=10, sampling_rate=0.3, noise_multiplier=2.0, delta=1e-5)
 PATIENTS = 500
+CLEAR = 5  # deviations of the simulated null: by chance rarer than once in 10,000 audits
 
 
 def engine(
@@ -100,7 +101,7 @@ def test_bound_is_below_the_accountants_epsilon_and_above_zero() -> None:
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_the_true_engine_fits_its_simulated_null(seed: int) -> None:
-    assert abs(of_the_engine(seed).surplus) < 4
+    assert abs(of_the_engine(seed).surplus) < CLEAR
 
 
 @pytest.mark.parametrize(
@@ -109,15 +110,16 @@ def test_the_true_engine_fits_its_simulated_null(seed: int) -> None:
 def test_every_optimizer_fits_its_simulated_null(changes: dict[str, object]) -> None:
     declared = replace(SMALL, learning_rate=0.1, **changes)  # type: ignore[arg-type]
     found = one_run_audit(engine, declared, PATIENTS, canaries=1000, seed=3, simulations=8)
-    assert abs(found.surplus) < 4
+    assert abs(found.surplus) < CLEAR
     assert found.strength > 0.3
 
 
 @pytest.mark.parametrize("fault", [without_noise, half_noise, wrong_clip, records_as_patients, everybody_in_every_step])
 def test_planted_faults_exceed_the_simulated_null(fault: object) -> None:
-    found = one_run_audit(fault, SMALL, PATIENTS, canaries=1000, seed=1, simulations=12)  # type: ignore[arg-type]
-    assert found.surplus > 6
-    assert found.bound > of_the_engine().bound
+    # With noise from the operating system: half of the noise was seen to come to 10 deviations, give or take 1.
+    found = one_run_audit(fault, SMALL, PATIENTS, canaries=2000, seed=1, simulations=12)  # type: ignore[arg-type]
+    assert found.surplus > CLEAR
+    assert found.bound > found.expected_bound
 
 
 def test_a_run_without_noise_is_ruled_out_by_the_bound_alone() -> None:

@@ -17,7 +17,7 @@ from datasites.noise import NoiseSource
 from tests.proof.cases import known_keys, sgd
 
 AUDITED = sgd(rounds=2, steps=5, sampling_rate=0.3, noise_multiplier=2.0)
-CANARIES, PATIENTS = 1000, 500
+CANARIES, PATIENTS = 2000, 500
 SURPLUS = 6.0  # deviations of the simulated null beyond which a fault is found
 SHOWN = ("no noise", "half noise", "per record where per patient is claimed")  # by canaries of one tensor, 3 records
 
