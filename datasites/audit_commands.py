@@ -52,8 +52,9 @@ def render(out: Console, value: dict[str, Any]) -> None:
     else:
         out.print("Nothing contradicts the plan.")
     out.print(
-        "What it can show: that the true ε is not below the bound, and that noise, clipping, sampling of patients and"
-        " their number of steps are as declared. What it cannot: a bound below the plan's ε proves nothing. It ran the"
+        "What it can show: that the true ε is not below the bound, and a gross fault, such as half of the noise, twice"
+        " the clipping norm, or records sampled as if they were patients. What it cannot: a bound below the plan's ε"
+        " proves nothing, and a run that gives away a little too much looks like one that does not. It ran the"
         " plan's mechanism in the confined runner on made-up patients with the worst gradients there are, in place of"
         " your patients and of the study's model, and saw each round's weights as a researcher does."
     )
