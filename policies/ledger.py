@@ -18,7 +18,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from policies.code_requests import (
-    CLOSING,
     CodeRequestRecord,
     DatasetRecord,
     Party,
@@ -135,14 +134,6 @@ class Ledger(Restores):
                 return self._close(db, found, status, actor=actor)
             findings = {} if findings_json is None else {"findings_json": findings_json}
             return self._move(db, found, status, actor=actor, **findings)
-
-    def close_request(
-        self, request: str, status: RequestStatus | str, *, actor: str, comment: str | None = None
-    ) -> CodeRequestRecord:
-        """`transition` to withdrawn, revoked or expired."""
-        if RequestStatus(status) not in CLOSING:
-            raise WrongStatus(f"Closing makes a request {', '.join(sorted(CLOSING))}, not {status}.")
-        return self.transition(request, status, actor=actor, comment=comment)
 
     # The datasite's own
 

@@ -174,13 +174,6 @@ def outcomes(
     return tuple(_outcome(title, function, rules, case) for title, function in CHECKS)
 
 
-def check_all(rules: Rules, plan: Plan, published: Published, standalone_epsilon: float, researcher: str) -> None:
-    """Raise `RuleBroken` with the title and message of the first check that fails."""
-    for each in outcomes(rules, plan, published, standalone_epsilon, researcher):
-        if not each.passed:
-            raise RuleBroken(f"{each.title}: {each.message}", title=each.title)
-
-
 def _outcome(title: str, function: CheckFunction, rules: Rules, case: Case) -> Outcome:
     try:
         return Outcome(title, True, function(rules, case))

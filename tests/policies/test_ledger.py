@@ -375,7 +375,7 @@ def test_closing_gives_back_only_what_no_run_touched(ledger: Ledger, status: Req
     ledger.fail_run(running(ledger, request, 2).id)
     ledger.void_run(ledger.admit_run(request, 3, "w", GAUSSIAN).id)
     reserved, open_run = ledger.admit_run(request, 4, "w", GAUSSIAN), running(ledger, request, 5)
-    ledger.close_request(request, status, actor="someone")
+    ledger.transition(request, status, actor="someone")
     one = GAUSSIAN.divergence_nano
     # spent: rounds 1 and 2; reserved: round 5, which runs; given back: the other three of six
     assert (ledger.balance("city").spent_nano, ledger.balance("city").reserved_nano) == (2 * one, one)
@@ -390,7 +390,7 @@ def test_closing_gives_back_only_what_no_run_touched(ledger: Ledger, status: Req
 def test_what_ran_when_its_request_was_closed_is_released(ledger: Ledger, status: RequestStatus) -> None:
     request = approved(ledger)
     run = running(ledger, request)
-    ledger.close_request(request, status, actor="someone")
+    ledger.transition(request, status, actor="someone")
     ledger.settle_run(run.id, b"x", "d", "{}")
     assert ledger.release(request, 1) is not None
     assert ledger.admit_run(request, 1, "w", GAUSSIAN).status is RunStatus.RELEASED
@@ -399,7 +399,7 @@ def test_what_ran_when_its_request_was_closed_is_released(ledger: Ledger, status
 def test_nothing_is_released_after_a_revocation_and_the_charge_stays(ledger: Ledger) -> None:
     request = approved(ledger)
     run = running(ledger, request)
-    ledger.close_request(request, RequestStatus.REVOKED, actor="owner")
+    ledger.transition(request, RequestStatus.REVOKED, actor="owner")
     with pytest.raises(WrongStatus, match="Nothing is released; the charge stays"):
         ledger.settle_run(run.id, b"x", "d", "{}")
     assert ledger.release(request, 1) is None

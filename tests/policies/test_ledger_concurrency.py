@@ -130,7 +130,7 @@ def test_a_revocation_meets_runs_and_nothing_is_released_after_it(ledger: Ledger
 
     def step(index: int) -> object:
         if index == 0:
-            return ledger.close_request(request, RequestStatus.REVOKED, actor="owner")
+            return ledger.transition(request, RequestStatus.REVOKED, actor="owner")
         return ledger.settle_run(running(ledger, request, index).id, b"x", "d", "{}")
 
     at_once(12, step)
