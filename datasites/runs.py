@@ -27,7 +27,7 @@ from datasites.runner.pool import Answer, JobPool, Rows
 from datasites.settings import Settings, write_private
 from policies import accountant
 from policies.certificates import make_certificate, sign
-from policies.code_requests import CodeRequestRecord, Run, RunStatus
+from policies.code_requests import CodeRequestRecord, RequestStatus, Run, RunStatus
 from policies.entries import Entry
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.ledger import Ledger
@@ -149,8 +149,9 @@ class Runs:
                 self._under_way[run.id] = (time.time(), self._grid(SHOWN_MARGIN * seconds))
                 with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
                     answer = self._run(record, plan, published, payload, seconds, before_rows, run)
-            if self.stopped.is_set():  # also while a finished round waited for its time
-                raise Unavailable("The owner stopped all work before this was released.")
+            # Also while a finished round waited for its time, or its end would tell whether its job was done.
+            if self.stopped.is_set() or run.id in self._ending:
+                raise Unavailable("The owner stopped this before it was released.")
             self.settle(run, plan, published, record.researcher, answer)
         except Exception as error:
             ids, kind = (Shown(run.id[:8]), Shown(record.id[:8])), Shown(type(error).__name__)
@@ -188,12 +189,12 @@ class Runs:
             largest=largest,
             rows=rows,
             before_rows=before_rows,
-            stop=lambda: self.stopped.is_set() or run.id in self._ending or self._closed(run),
+            stop=lambda: self.stopped.is_set() or run.id in self._ending or self._revoked(run),
         )
 
-    def _closed(self, run: Run) -> bool:
-        status = self.ledger.get(run.request).status.value
-        return status in ("revoked", "withdrawn")
+    def _revoked(self, run: Run) -> bool:
+        """By its owner. A researcher ends no job: released or failed would say whether it was over by then."""
+        return self.ledger.get(run.request).status is RequestStatus.REVOKED
 
     @staticmethod
     def _job(plan: Plan, published: Published) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""Ending a round tells nothing of when its job was done: both ways of a race with the job end alike.
+
+How long a job takes depends on private rows, and so rounds show at a multiple of a public time. Whoever could end one
+meanwhile, and saw whether that came too late, would have a clock as fine as they like: a released round was over by
+then, and a failed one was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datasites.runner.isolation import PROTECTIONS
+from datasites.runner.pool import Answer
+from policies.code_requests import RequestStatus, RunStatus
+from policies.errors import Unavailable
+from policies.releases import to_bytes
+from tests.browser.desk import Desk
+from tests.factories import RESEARCHER
+
+HELD = dict.fromkeys(PROTECTIONS, True)
+SECONDS = 30.0
+COUNT = (1,)  # the shape of a count
+Act = Callable[[Desk, str, str], object]
+
+
+class Racing:
+    """A runner whose job is done when somebody acts, and waits for its public time, or is still at work.
+
+    Args:
+      done: whether the job is done by then.
+    """
+
+    def __init__(self, *, done: bool) -> None:
+        self.done = done
+        self.began, self.acted = threading.Event(), threading.Event()
+
+    def run(self, *_: object, before_rows: Any, stop: Callable[[], bool], **__: object) -> Answer:
+        before_rows(HELD)
+        if not self.done:
+            self.began.set()
+            assert self.acted.wait(SECONDS)
+            if stop():
+                raise Unavailable("The job was stopped by the owner.")
+        return Answer({"event": "done"}, to_bytes({"count": np.zeros(COUNT, np.float64)}), HELD)
+
+    @contextlib.contextmanager
+    def shown(self, _: float) -> Iterator[None]:
+        """In place of the wait for a public time."""
+        yield
+        self.began.set()
+        assert self.acted.wait(SECONDS)
+
+
+def ended(desk: Desk, request: str, act: Act, *, done: bool) -> RunStatus:
+    """How a round ends that somebody acts on, its job being done or not."""
+    racing, runs, ledger = Racing(done=done), desk.office.runs, desk.office.ledger
+    runs.pool = racing  # type: ignore[assignment]
+    runs._shown_at_multiples_of = racing.shown  # type: ignore[method-assign, assignment]
+    desk.ask(request)
+    desk.office.approve_code(request, "owner@hospital.example")
+    record = ledger.get(request)
+    runs._rows[record.version] = None  # type: ignore[assignment]
+    assert runs.ask(record, 1, {})["status"] == "running"
+    assert racing.began.wait(SECONDS)
+    (run,) = ledger.runs(request)
+    thread = runs._threads[run.id]
+    act(desk, request, run.id)
+    racing.acted.set()
+    thread.join(SECONDS)
+    return ledger.run(run.id).status
+
+
+def withdraw(desk: Desk, request: str, _: str) -> object:
+    return desk.office.withdraw(RESEARCHER, request)
+
+
+def revoke(desk: Desk, request: str, _: str) -> object:
+    return desk.office.decide(request, RequestStatus.REVOKED, "owner@hospital.example", "No more.")
+
+
+def stop_one(desk: Desk, _: str, run: str) -> object:
+    return desk.office.runs.stop_one(run)
+
+
+def stop_all(desk: Desk, _: str, __: str) -> object:
+    return desk.office.runs.stopped.set()
+
+
+@pytest.mark.parametrize(
+    ("act", "end"),
+    [
+        (withdraw, RunStatus.RELEASED),
+        (revoke, RunStatus.FAILED),
+        (stop_one, RunStatus.FAILED),
+        (stop_all, RunStatus.FAILED),
+    ],
+)
+def test_a_round_that_somebody_ends_does_not_say_whether_its_job_was_done(
+    tmp_path: Path, act: Act, end: RunStatus
+) -> None:
+    desk = Desk(tmp_path / "datasite")
+    try:
+        found = []
+        for done in (True, False):
+            found.append(ended(desk, f"{act.__name__}-{done}", act, done=done))
+            desk.office.runs.stopped.clear()
+    finally:
+        desk.close()
+    assert found == [end, end]
