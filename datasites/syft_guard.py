@@ -8,7 +8,8 @@ Stock PySyft rebuilds whatever objects the bytes name, from anybody, before it l
 3. the message is rebuilt from a list of classes, within bounds of depth, number and size;
 4. the path must be on the list of the account's role; the call must be blocking and meant for this datasite;
 5. a call that changes something is answered once: stock clients put a fresh identifier into each call;
-6. what a service raises reaches the client as our own words or as one fixed text; tracebacks go to the log alone.
+6. an account has so many calls under way at most, and fewer that export a model: threads are everybody's;
+7. what a service raises reaches the client as our own words or as one fixed text; tracebacks go to the log alone.
 """
 
 import contextvars
@@ -44,6 +45,7 @@ from syft.types.syft_object_registry import SyftObjectRegistry
 
 from datasites.capnp_bytes import read_named, read_pairs, read_values
 from datasites.logs import Shown
+from datasites.turns import NoTurn, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,9 @@ PATHS = {ServiceRole.ADMIN: OWNER_PATHS, ServiceRole.DATA_SCIENTIST: RESEARCHER_
 
 # A repeat of these is refused. Objects and blobs are keyed by identifiers of their own: repeating them changes nothing.
 ONCE = frozenset("code.request_code_execution code.call datasite.withdraw request.apply request.undo".split())
+
+# These run the exporter for as long as the researcher's model takes.
+EXPORTS = frozenset({"datasite.quote", "code.request_code_execution"})
 
 # Every class that a stock client's calls are made of; none of them acts when it is built.
 CLASSES = frozenset(
@@ -281,6 +286,7 @@ class Entry:
     def __init__(self, server: Datasite, answered: AnsweredCalls) -> None:
         self.server = server
         self.answered = answered
+        self.turns = Turns()
         bound_deserialization()
         inner: Callable[..., Any] = server.handle_api_call_with_unsigned_result
 
@@ -294,12 +300,16 @@ class Entry:
     def answer(self, data: bytes) -> bytes:
         """The signed answer to a call. Raises `Malformed` where the bytes are no call of an account in use."""
         credentials, message = open_envelope(data)
-        role = self.role_of(credentials)
+        role, account = self.role_of(credentials), str(credentials)
         try:
-            call = self._admitted(message, credentials, role)
-            result = self._result(call, credentials, role)
+            with self.turns.taken(account):
+                call = self._admitted(message, credentials, role)
+                with self.turns.taken(account, export=True) if call.path in EXPORTS else nullcontext():
+                    result = self._result(call, credentials, role)
         except Refused as refusal:
             result = SyftError(message=refusal.public_message)
+        except NoTurn as refusal:
+            result = SyftError(message=str(refusal))
         return bytes(_serialize(SyftAPIData(data=result).sign(self.server.signing_key), to_bytes=True))
 
     def role_of(self, credentials: SyftVerifyKey) -> ServiceRole:
