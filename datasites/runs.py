@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.logs import Shown
+from datasites.pace import slowest
 from datasites.review import published_from
 from datasites.runner.pool import Answer, JobPool, Rows
 from datasites.settings import Settings, write_private
@@ -207,7 +208,10 @@ class Runs:
         }
 
     def _public_seconds(self, plan: Plan, published: Published, payload: bytes) -> float:
-        """What a round takes, from public facts alone: a dry run on synthetic rows at the public size, made once."""
+        """What a round takes at most, from public facts alone: a dry run on synthetic rows at the public size, once.
+
+        Times what the model's operators may take longer on other values than the synthetic ones.
+        """
         if isinstance(plan.mechanism, Statistics):
             return SECONDS_PER_ANSWER * published.patients * len(plan.mechanism.queries)
         if plan.digest not in self._rehearsed:
@@ -216,7 +220,8 @@ class Runs:
                 raise Unavailable(f"The dry run failed:\n{answer.message.get('output', '')}")
             steps = plan.mechanism.steps if isinstance(plan.mechanism, DPSGD) else 0
             told = answer.message
-            self._rehearsed[plan.digest] = float(told["seconds"]) + float(told["seconds_per_step"]) * steps
+            seconds = float(told["seconds"]) + float(told["seconds_per_step"]) * steps
+            self._rehearsed[plan.digest] = slowest(plan.graph) * seconds if plan.graph is not None else seconds
         return self._rehearsed[plan.digest]
 
     @contextlib.contextmanager

@@ -295,6 +295,9 @@ def _warm_runner() -> None:
 
     import datasites.runner.trial
     import datasites.statistics  # noqa: F401
+    from datasites.runner import even
+
+    even.install()
     from datasites.evaluation import score_histogram
     from datasites.mocks import draw_mock
     from datasites.noise import NoiseSource

@@ -1,0 +1,138 @@
+"""How long a round takes says nothing of the values in it: a hostile model makes its time depend on patients.
+
+√-1 takes twenty-seven times as long as √1, and a round of a model that took roots of -1 for patients above an age
+showed after one, two or three multiples of its public time as there were none, a third or all of that age.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from datasites.pace import slowest
+from datasites.runner import child, even
+from policies.exporter import export_model
+
+INF, NAN = math.inf, math.nan
+POINTS = torch.cat(
+    [
+        torch.tensor([0.0, -0.0, 1.0, -1.0, INF, -INF, NAN, 2e-38, 88.0, -88.0, 200.0, -200.0, 1e4, -1e4, 1e6, 1e30]),
+        torch.tensor([-1e30, 0.9999999, -0.9999999, 8.9, 9.5, -3.5]),
+        torch.linspace(-10, 10, 401),
+        torch.linspace(-80, 80, 301),
+    ]
+)
+CIRCLE = ("sin", "cos", "tan")
+# What each of them takes without turning aside, as measured.
+ORDINARY = {
+    "exp": (-87.1, 88.71), "log": (1.1e-38, 3.41e38), "log2": (1.1e-38, 3.41e38), "log10": (1.1e-38, 3.41e38),
+    "sqrt": (1.1e-38, 3.41e38), "sin": (-8001, 8001), "cos": (-8001, 8001), "tan": (-8001, 8001),
+    "asin": (-1, 1), "acos": (-1, 1), "erfc": (-1.1e30, 9.2),
+}  # fmt: skip
+
+
+class Seen(TorchDispatchMode):
+    """Remembers what reaches torch's own function of a name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.name, self.values = name, torch.empty(0)
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operator._schema.name == f"aten::{self.name}":
+            self.values = torch.cat([self.values, args[0]])
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", sorted(ORDINARY))
+def test_the_library_sees_ordinary_numbers_alone(name: str) -> None:
+    low, high = ORDINARY[name]
+    with Seen(name) as seen:
+        even.KERNELS[name](POINTS)
+    assert len(seen.values) == len(POINTS)
+    assert ((seen.values >= low) & (seen.values <= high)).all()
+
+
+@pytest.mark.parametrize("name", sorted(ORDINARY))
+def test_the_answers_are_torchs_own(name: str) -> None:
+    points = POINTS[~(POINTS.abs() > 1e7) | POINTS.isinf()] if name in CIRCLE else POINTS
+    found, wanted = even.KERNELS[name](points), getattr(torch, name)(points)
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-37, equal_nan=True)
+    near = points.abs() < 9
+    assert torch.equal(found[near].nan_to_num(), wanted[near].nan_to_num())
+    assert (even.KERNELS[name](torch.tensor([1.0, 0.5], dtype=torch.float64)) > -INF).all()
+    assert even.KERNELS[name](torch.tensor([1])).dtype == torch.float32
+
+
+def test_elu_and_its_gradient_are_torchs_own() -> None:
+    points = POINTS.clone().requires_grad_()
+    wanted = nn.functional.elu(points, 0.7)
+    wanted.backward(torch.ones_like(points))
+    values = points.detach()
+    assert torch.allclose(even.KERNELS["elu"](values, 0.7), wanted, rtol=1e-5, atol=1e-6, equal_nan=True)
+    for known, is_result in ((values, False), (wanted.detach(), True)):
+        found = even.KERNELS["elu_backward"](torch.ones_like(values), 0.7, 1, 1, is_result, known)
+        assert torch.allclose(found[~values.isnan()], points.grad[~values.isnan()], rtol=1e-4, atol=1e-6)  # type: ignore[index]
+
+
+def test_they_stand_in_torchs_place_in_gradients_too() -> None:
+    """In a process of its own, as they stay: the gradient of erf is an exponential, and that of tan has a tangent."""
+    program = (
+        "import torch, warnings; warnings.simplefilter('ignore')\n"
+        "from datasites.runner import even\n"
+        "seen = []\n"
+        "for name in ('exp', 'tan'):\n"
+        "    kernel = even.KERNELS[name]\n"
+        "    even.KERNELS[name] = lambda x, name=name, kernel=kernel: (seen.append(name), kernel(x))[1]\n"
+        "even.install(); even.install()\n"
+        "x = torch.ones(3, requires_grad=True)\n"
+        "torch.func.vmap(torch.func.grad(lambda each: torch.erf(each) + torch.tan(each)))(x)\n"
+        "print(sorted(set(seen)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "['exp', 'tan']\n"
+
+
+def test_a_runner_has_them_before_it_computes_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Installed(Exception): ...
+
+    def install() -> None:
+        raise Installed
+
+    monkeypatch.setattr(even, "install", install)
+    with pytest.raises(Installed):
+        child._warm_runner()
+
+
+class Sorts(nn.Module):
+    """Puts the record in order, or what does not come of it."""
+
+    def __init__(self, *, record: bool) -> None:
+        super().__init__()
+        self.layer, self.record = nn.Linear(3, 1), record
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.sort(x if self.record else torch.ones_like(x) * self.layer.weight)[0] + x)
+
+
+class LooksUp(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(size, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.table(x.to(torch.int64).clamp(0, 99)).flatten(1).sum(1, keepdim=True)
+
+
+def test_a_round_takes_its_time_on_the_slowest_values() -> None:
+    assert slowest(export_model(nn.Linear(3, 1), (3,))) == 1
+    assert slowest(export_model(Sorts(record=True), (3,))) == 10
+    assert slowest(export_model(LooksUp(100), (3,))) == 1
+    assert slowest(export_model(LooksUp(100_000), (3,))) == 10
