@@ -14,6 +14,7 @@ import math
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -42,7 +43,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 DEADLINE_MARGIN = 10.0  # deadline over the dry run's time
 LEAST_DEADLINE = 60.0
 SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
-SECONDS_PER_ANSWER = 1e-6  # of one statistic and patient, generously
+SECONDS_PER_PATIENT = 2e-5  # of finding the records of one among some sixty each, generously
+SECONDS_PER_RECORD = 2e-6  # of one statistic and record that may count, generously
 MOST_JOBS = 2
 JOB_MEMORY = 8 << 30  # the same whatever the table holds
 JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
@@ -73,6 +75,7 @@ class Runs:
         self._rehearsed: dict[str, float] = {}
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(MOST_JOBS)
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # of a researcher's own rounds
         self._threads: dict[str, threading.Thread] = {}
 
     # -- asking --------------------------------------------------------------------------------------------------
@@ -143,7 +146,8 @@ class Runs:
             started = True
 
         try:
-            with self._slots:
+            # One at a time of each researcher: rounds that take their time hold nobody else's up.
+            with self._turns[record.researcher], self._slots:
                 published = published_from(self.ledger.dataset(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
@@ -213,7 +217,8 @@ class Runs:
         Times what the model's operators may take longer on other values than the synthetic ones.
         """
         if isinstance(plan.mechanism, Statistics):
-            return SECONDS_PER_ANSWER * published.patients * len(plan.mechanism.queries)
+            counted = len(plan.mechanism.queries) * plan.mechanism.records_per_patient
+            return published.patients * (SECONDS_PER_PATIENT + SECONDS_PER_RECORD * counted)
         if plan.digest not in self._rehearsed:
             answer = self.pool.run("runner", {**self._job(plan, published), "job": "rehearse"}, payload, seconds=600)
             if not answer.done:

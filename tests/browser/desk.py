@@ -99,7 +99,15 @@ class Desk:
         self.office.invitations.close()
         self.office.close()
 
-    def ask(self, id: str, *, epsilon: float = 0.2, purpose: str = "To count.", function: str = "flu_counts") -> str:
+    def ask(
+        self,
+        id: str,
+        *,
+        epsilon: float = 0.2,
+        purpose: str = "To count.",
+        function: str = "flu_counts",
+        researcher: str = RESEARCHER,
+    ) -> str:
         """A statistics request that waits for a decision."""
         mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
         plan = Plan(
@@ -108,7 +116,7 @@ class Desk:
         )  # fmt: skip
         source = statistics_source(function, epsilon=epsilon)
         record = CodeRequestRecord(
-            id=id, function=function, researcher=RESEARCHER, dataset="flu", version=VERSION,
+            id=id, function=function, researcher=researcher, dataset="flu", version=VERSION,
             population=self.schema.population, source=source, purpose=purpose,
         )  # fmt: skip
         self.office.ledger.submit(record)

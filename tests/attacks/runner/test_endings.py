@@ -18,11 +18,13 @@ import pytest
 
 from datasites.runner.isolation import PROTECTIONS
 from datasites.runner.pool import Answer
+from datasites.runs import SECONDS_PER_RECORD
 from policies.code_requests import RequestStatus, RunStatus
 from policies.errors import Unavailable
 from policies.releases import to_bytes
 from tests.browser.desk import Desk
 from tests.factories import RESEARCHER
+from tests.policies.plan_factories import plan_of, statistics
 
 HELD = dict.fromkeys(PROTECTIONS, True)
 SECONDS = 30.0
@@ -114,3 +116,60 @@ def test_a_round_that_somebody_ends_does_not_say_whether_its_job_was_done(
     finally:
         desk.close()
     assert found == [end, end]
+
+
+class Busy:
+    """A runner whose jobs take as long as a test wants; `working` has the request of each that is at work."""
+
+    def __init__(self) -> None:
+        self.working: list[str] = []
+        self.went = threading.Condition()
+        self.over = threading.Event()
+
+    def run(self, *_: object, before_rows: Any, **__: object) -> Answer:
+        before_rows(HELD)
+        with self.went:
+            self.working.append(threading.current_thread().name)
+            self.went.notify_all()
+        assert self.over.wait(SECONDS)
+        return Answer({"event": "done"}, to_bytes({"count": np.zeros(COUNT, np.float64)}), HELD)
+
+
+def test_rounds_of_one_researcher_hold_nobody_elses_up(tmp_path: Path) -> None:
+    """Three approved requests whose rounds take their time, and then another researcher's."""
+    desk, busy = Desk(tmp_path / "datasite"), Busy()
+    runs, ledger = desk.office.runs, desk.office.ledger
+    runs.pool = busy  # type: ignore[assignment]
+    try:
+        names = ["first", "second", "third", "other"]
+        for name in names:
+            desk.ask(name, researcher="other@university.example" if name == "other" else RESEARCHER)
+            desk.office.approve_code(name, "owner@hospital.example")
+            runs._rows[ledger.get(name).version] = None  # type: ignore[assignment]
+            runs.ask(ledger.get(name), 1, {})
+        with busy.went:
+            assert busy.went.wait_for(lambda: len(busy.working) == 2, SECONDS)
+        status = {name: ledger.runs(name)[0].status for name in names}
+        assert status["other"] is RunStatus.RUNNING
+        assert [status[name] for name in names[:3]].count(RunStatus.RUNNING) == 1
+        threads = list(runs._threads.values())
+        busy.over.set()
+        for thread in threads:
+            thread.join(SECONDS)
+        assert {ledger.runs(name)[0].status for name in names} == {RunStatus.RELEASED}
+    finally:
+        desk.close()
+
+
+def test_the_time_of_statistics_counts_every_record_that_may_count(tmp_path: Path) -> None:
+    """Else a round of twenty records each would show long after one of one record each."""
+    desk = Desk(tmp_path / "datasite")
+    try:
+        published = desk.office.review.published(name="flu")
+        one, twenty = (
+            desk.office.runs._public_seconds(plan_of(statistics(records_per_patient=each)), published, b"")
+            for each in (1, 20)
+        )
+    finally:
+        desk.close()
+    assert twenty - one == pytest.approx(19 * 2 * published.patients * SECONDS_PER_RECORD)
