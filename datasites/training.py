@@ -279,7 +279,7 @@ def _step(
     values = {name: parameter.detach() for name, parameter in parameters.items()}
     for number, (inputs, labels, present) in enumerate(batches, start=1):
         found, (losses, outputs) = gradients(values, inputs, labels)
-        sound = torch.isfinite(losses) & torch.isfinite(outputs).flatten(1).all(1)
+        sound = torch.isfinite(losses) & torch.isfinite(outputs).reshape(len(losses), -1).all(1)
         for name, parameter in parameters.items():
             parameter.grad_sample = found[name]  # type: ignore[attr-defined]
         optimizer.present = present & sound

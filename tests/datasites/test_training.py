@@ -72,6 +72,19 @@ def test_a_release_has_the_names_order_and_shapes_of_the_graph() -> None:
     assert same(weights, before)
 
 
+class Squeezed(Plain):
+    """One number, and not one in a list."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze(1)
+
+
+@pytest.mark.parametrize("steps", [1, training.STEPS_WORTH_A_TAPE])
+def test_an_output_without_dimensions_trains_as_one_in_a_list(steps: int) -> None:
+    made = mechanism(loss="binary_cross_entropy_with_logits", steps=steps)
+    assert same(train(matrix(PATIENTS), made, model=Squeezed), train(matrix(PATIENTS), made, model=Plain))
+
+
 def test_an_empty_batch_takes_a_step_on_noise_alone() -> None:
     made = mechanism(sampling_rate=1e-9, noise_multiplier=1e-3, steps=3)
     _, weights = exported(Sigmoid)
