@@ -67,7 +67,7 @@ class SyftDatasite:
             _replace_service(self.server, name, service_class, office)
         self.server.services.blob_storage.largest = settings.largest_body_mib << 20
         objects, blobs = self.server.services.action.stash, self.server.services.blob_storage.stash
-        uploads = Uploads(objects, blobs, most=settings.uploads_mib << 20)
+        uploads = Uploads(objects, blobs, settings.directory, most=settings.uploads_mib << 20)
         for name in ("user_code", "action", "blob_storage"):
             getattr(self.server.services, name).uploads = uploads
         own = DatasiteService(store=self.server.db)

@@ -5,6 +5,7 @@ that polls for a year would by itself. Nothing is lost with them: weights are se
 ledger.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from datasites.syft_guard import Refused
 KEPT = timedelta(days=1)
 SWEPT_EVERY = 3600.0  # seconds
 LEAST_BYTES = 4096  # what each object takes at least: its row and its file
+KEPT_FREE = 256 << 20  # bytes of the disk that are the ledger's, whatever is uploaded
+DISK_FULL = "The datasite's disk is nearly full, and takes no uploads now. Ask its operator to make room."
 TOO_MUCH = (
     "Your uploads and answers take {held:,} MiB here and an account may keep {most:,} MiB. They are forgotten after a"
     " day; try again then, or ask the hospital for more room (uploads_mib in its settings)."
@@ -34,21 +37,30 @@ class Uploads:
 
     Args:
       actions, blobs: PySyft's stashes of objects and of blobs' entries.
+      directory: on the disk that they share with the ledger.
       most: bytes that one account may keep.
       now: the time, in UTC.
     """
 
     def __init__(
-        self, actions: Any, blobs: Any, *, most: int, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        actions: Any,
+        blobs: Any,
+        directory: Path,
+        *,
+        most: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.actions, self.blobs, self.most, self.now = actions, blobs, most, now
+        self.actions, self.blobs, self.directory, self.most, self.now = actions, blobs, directory, most, now
         self._held: dict[str, int] = {}
         self._swept = 0.0
         self._lock = threading.Lock()
 
     def take(self, credentials: SyftVerifyKey, size: int) -> None:
-        """Note `size` more bytes of an account. Raises `Refused` where they are more than it may keep."""
+        """Note `size` more bytes of an account. Raises `Refused` where it may keep no more, or the disk has no room."""
         with self._lock:
+            if shutil.disk_usage(self.directory).free < size + KEPT_FREE:
+                raise Refused(DISK_FULL)
             if time.monotonic() - self._swept > SWEPT_EVERY or not self._swept:
                 self.forget_old()
                 self._swept = time.monotonic()

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +31,7 @@ INSPECTION = "tests/policies/test_inspection.py"
 MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
+PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/policies/test_ledger_tampering.py"
 DOORS = "tests/browser/test_doors.py"
@@ -196,6 +197,20 @@ def _any_amount() -> None:
     put("policies.ledger:amount_of", lambda charge: Amount(int(charge.divergence_nano), 0, 1, 0))
 
 
+def _plain_kernels() -> None:
+    import torch
+
+    from datasites.runner.even import KERNELS
+
+    put("datasites.runner.even:KERNELS", {name: getattr(torch, name, None) for name in KERNELS})
+
+
+def _numbered() -> None:
+    from datasites.datasets import secure_permutation
+
+    put("datasites.datasets:secure_codes", secure_permutation)
+
+
 def _in_order() -> None:
     def by_order(codes: Any, size: int) -> Any:
         import numpy as np
@@ -272,6 +287,23 @@ DEFENCES: dict[str, Defence] = {
         (JOBS, "tests/policies/test_releases.py", "-k", "tensors or finite or refused or weights"),
     ),
     "places": Defence("a patient's own place in the batch", _in_order, ("tests/attacks/runner/test_places.py",)),
+    "codes": Defence(
+        "codes that tell nothing of other patients",
+        _numbered,
+        (
+            "tests/attacks/runner/test_places.py",
+            "tests/datasites/test_datasets.py",
+            "-k",
+            "nobody_else or secure_codes",
+        ),
+    ),
+    "even": Defence("kernels that take every value alike", _plain_kernels, (PACE,)),
+    "pace": Defence("time on the slowest values", instead("datasites.pace:slowest", lambda _: 1.0), (PACE,)),
+    "endings": Defence(
+        "an end that tells no time",
+        instead("datasites.runs:Runs._revoked", lambda self, run: self.ledger.get(run.request).status != "approved"),
+        ("tests/attacks/runner/test_endings.py",),
+    ),
     "signature": Defence("signature of a call", _all_signatures, (GUARD.format("bytes"), "-k", "changed")),
     "accounts": Defence("accounts in use", _all_accounts, _corpus("without_an_account", "for_strangers")),
     "classes": Defence(
@@ -298,6 +330,11 @@ DEFENCES: dict[str, Defence] = {
         (GUARD.format("requests"), "-k", "swaps"),
     ),
     "own-blobs": Defence("uploads of one's own", _any_blob, (GUARD.format("objects"),)),
+    "turns": Defence(
+        "turns of each account",
+        instead("datasites.turns:Turns.taken", lambda *_, **__: nullcontext()),
+        (GUARD.format("turns"),),
+    ),
     "room": Defence("room of each account", nothing("datasites.syft_uploads:Uploads.take"), (GUARD.format("uploads"),)),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
