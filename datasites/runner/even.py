@@ -9,6 +9,7 @@ it would have answered to the others is put in their place.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +29,10 @@ def install() -> None:
     global _library
     if _library is None:
         _library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-        for name, kernel in KERNELS.items():
-            _library.impl(name, kernel, "CPU")
+        with warnings.catch_warnings():  # torch tells whoever starts a job that a kernel was replaced
+            warnings.simplefilter("ignore", UserWarning)
+            for name, kernel in KERNELS.items():
+                _library.impl(name, kernel, "CPU")
 
 
 def _exactly(name: str) -> Callable[[Tensor], Tensor]:
