@@ -298,6 +298,11 @@ DEFENCES: dict[str, Defence] = {
         ),
     ),
     "even": Defence("kernels that take every value alike", _plain_kernels, (PACE,)),
+    "denormals": Defence(
+        "numbers near zero that are zero",
+        instead("torch:set_flush_denormal", lambda _: True),
+        _corpus("slow_numbers"),
+    ),
     "pace": Defence("time on the slowest values", instead("datasites.pace:slowest", lambda _: 1.0), (PACE,)),
     "endings": Defence(
         "an end that tells no time",

@@ -1,18 +1,34 @@
 # tries: Use numbers near zero, which take a hundred times longer where a processor keeps them.
 # must: refused
+import json
+
+import numpy as np
+
+
 def attack(running):
-    """Reached would be numbers below the smallest normal one in a job: they are flushed to zero."""
-    import torch
+    """Reached is a record that came through numbers below the smallest normal one: it trained the model.
 
-    before = torch.tensor([1e-40]) * 1.0
-    torch.set_flush_denormal(True)
-    try:
-        flushed = float((torch.tensor([1e-38]) * 1e-3)[0]) == 0.0
-    finally:
-        torch.set_flush_denormal(False)
-    from pathlib import Path
+    Where such numbers are flushed to zero, which takes no longer than any other, the inputs are zero and so are the
+    weights' gradients.
+    """
+    graph = json.loads(json.dumps(running.graph))
+    shape = [["float32", [1, *graph["input_shape"]]]]
+    chain, last = [], "record"
+    for number, factor in enumerate([1e-6] * 7 + [1e6] * 7):
+        chain.append([f"n{number}", "mul.Tensor", [{"ref": last}, factor], shape])
+        last = f"n{number}"
+    text = json.dumps([graph["nodes"], graph["output"]])
+    for number in reversed(range(len(graph["nodes"]))):
+        text = text.replace(f'"n{number}"', f'"n{number + len(chain)}"')
+    nodes, graph["output"] = json.loads(text.replace('"record"', f'"{last}"'))
+    graph["nodes"] = chain + nodes
+    answer = running.run(graph=graph, mechanism={"noise_multiplier": 1e-4, "sampling_rate": 1.0})
+    assert answer is not None and answer.done, running.told
+    moved = np.abs(weights(answer)["layer.weight"]).max()
+    return moved > 1e-3
 
-    from datasites.runner import child
 
-    called = "set_flush_denormal(True)" in Path(child.__file__).read_text()
-    return not (called and flushed and float(before[0]) != 0.0)
+def weights(answer):
+    from policies.releases import from_bytes
+
+    return from_bytes(answer.payload)
