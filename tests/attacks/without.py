@@ -377,7 +377,7 @@ DEFENCES: dict[str, Defence] = {
         "content policy of pages", instead("datasites.console.app:HEADERS", {}), (DOORS, "-k", "forbids_frames")
     ),
     "sessions": Defence(
-        "sessions of the console",
+        "forms of the console's own pages alone",
         instead("datasites.console.app:comes_from_here", lambda *_: True),
         (DOORS, "-k", "another_site"),
     ),

@@ -8,6 +8,7 @@ import pytest
 
 from compose.containers import Containers
 from tests.containers.conftest import HOSPITALS
+from tests.containers.engine import docker, inspected
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
@@ -112,3 +113,29 @@ def test_the_database_takes_tls_alone(network: Containers) -> None:
     )
     assert network.run("rural", "python", "-c", script, "verify-full").returncode == 0
     assert network.run("rural", "python", "-c", script, "disable", check=False).returncode != 0
+
+
+CROWD = """
+import collections, concurrent.futures, json, ssl, sys, urllib.error, urllib.request
+context = ssl._create_unverified_context()
+def status(number):
+    request = urllib.request.Request(sys.argv[1], data=b'{"email": "nobody@x.example", "password": "wrong"}')
+    try:
+        return urllib.request.urlopen(request, timeout=60, context=context).status
+    except urllib.error.HTTPError as error:
+        return error.code
+with concurrent.futures.ThreadPoolExecutor(20) as pool:
+    print(json.dumps(collections.Counter(pool.map(status, range(60)))))
+"""
+
+
+def test_one_address_does_not_crowd_out_the_others_logins(network: Containers) -> None:
+    """A machine of its own on the researchers' network, since what it does is counted against its address."""
+    found = inspected(network, "researcher")
+    (outside,) = found["NetworkSettings"]["Networks"]
+    url = "https://general.hospitals.example/api/v2/login"
+    command = ("run", "--rm", "--network", outside, "--entrypoint", "python3", found["Image"], "-c", CROWD, url)
+    statuses = json.loads(docker(*command))
+    assert statuses["429"] > 20, statuses
+    assert 20 <= statuses["200"] < 40, statuses
+    assert fetch(network, "https://general.hospitals.example/sign-in", "/secrets/ca.pem")[0] == 200
