@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -30,6 +32,28 @@ def addresses(network: Containers, service: str) -> list[str]:
 def reaches(network: Containers, service: str, host: str, port: int) -> bool:
     """Whether a service's container opens a TCP connection."""
     return network.run(service, "python3", "-c", CONNECT, host, str(port), check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def elsewhere(network: Containers) -> Iterator[tuple[str, int]]:
+    """Address and port of a server on a network that is none of ours, which answers this machine."""
+    image = inspected(network, "researcher")["Image"]
+    server = ("--entrypoint", "python3", image, "-m", "http.server", "8000")
+    container = docker("run", "--detach", "--rm", "--network", "bridge", *server).strip()
+    try:
+        (found,) = json.loads(docker("inspect", container))
+        address = found["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], 8000
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(address, timeout=2).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the server elsewhere does not answer"
+                time.sleep(0.2)
+        yield address
+    finally:
+        docker("kill", container)
 
 
 @pytest.mark.parametrize("service", [*SERVED, *JOBS, "setup"])
@@ -59,7 +83,9 @@ def test_the_read_only_file_system_holds(network: Containers, service: str) -> N
 
 
 @pytest.mark.parametrize("hospital", HOSPITALS)
-def test_a_hospital_reaches_no_other_and_nothing_beyond_its_network(network: Containers, hospital: str) -> None:
+def test_a_hospital_reaches_no_other_and_nothing_beyond_its_network(
+    network: Containers, elsewhere: tuple[str, int], hospital: str
+) -> None:
     assert reaches(network, hospital, "localhost", 9400)
     for other in {*HOSPITALS} - {hospital}:
         for host in (other, *addresses(network, other)):
@@ -68,10 +94,7 @@ def test_a_hospital_reaches_no_other_and_nothing_beyond_its_network(network: Con
         assert not reaches(network, hospital, host, 8888)
     for host in ("gateway", *addresses(network, "gateway")):  # nor another one through the gateway
         assert not reaches(network, hospital, host, 443), host
-    (outside,) = inspected(network, "researcher")["NetworkSettings"]["Networks"].values()
-    with socket.create_server((outside["Gateway"], 0)) as beyond:  # the host itself, on the researchers' side
-        assert reaches(network, "researcher", *beyond.getsockname())
-        assert not reaches(network, hospital, *beyond.getsockname())
+    assert not reaches(network, hospital, *elsewhere)
     assert reaches(network, hospital, "database", 5432) == (hospital == "rural")
 
 
