@@ -29,9 +29,14 @@ class Running:
     def __init__(self, witnesses: Witnesses, jobs: Path) -> None:
         self.witnesses = witnesses
         self.pool = JobPool({kind: job_socket(jobs, kind) for kind in KINDS}, start_parents=False)
-        self.graph: dict[str, Any] = json.loads(json.dumps(LINEAR.as_dict()))
         self.weights = {"layer.weight": np.zeros((2, 3), np.float32), "layer.bias": np.zeros(2, np.float32)}
         self.told = ""
+
+    @property
+    def graph(self) -> dict[str, Any]:
+        """An honest graph, the caller's own to spoil."""
+        copy: dict[str, Any] = json.loads(json.dumps(LINEAR.as_dict()))
+        return copy
 
     def rows(self) -> Any:
         """A table of 60 patients; the first one's temperature is the cell by which rows are known."""

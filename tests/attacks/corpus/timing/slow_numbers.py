@@ -11,7 +11,7 @@ def attack(running):
     Where such numbers are flushed to zero, which takes no longer than any other, the inputs are zero and so are the
     weights' gradients.
     """
-    graph = json.loads(json.dumps(running.graph))
+    graph = running.graph
     shape = [["float32", [1, *graph["input_shape"]]]]
     chain, last = [], "record"
     for number, factor in enumerate([1e-6] * 7 + [1e6] * 7):
