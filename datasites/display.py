@@ -7,22 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
-
-UNBROKEN = (
-    "id",
-    "request",
-    "status",
-    "run",
-    "version",
-    "seq",
-    "at",
-    "researcher",
-    "submitted_at",
-    "released_at",
-)  # to be copied, or read at a glance
 
 
 def datasets(out: Console, value: dict[str, Any]) -> None:
@@ -188,16 +177,39 @@ def _lines(out: Console, title: str, lines: list[str]) -> None:
 
 
 def _table(out: Console, title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    """A table, or where the terminal is too narrow for it, a paragraph for each row: no value is broken or left out."""
+    labels = [
+        each.removesuffix("_at").replace("epsilon_", "ε ").replace("epsilon", "ε").replace("_", " ") for each in names
+    ]
+    cells = [[_when(row[name]) if _is_time(name) else _text(row.get(name)) for name in names] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(labels, *cells, strict=True)]
+    width = sum(widths) + 3 * len(widths) + 1
+    if out.is_terminal and width > out.width:
+        out.print(title, style="bold")
+        for line in cells:
+            _paragraph(out, labels, line)
+        return
+    out.width = max(width, out.width)  # a file or a pipe is as wide as it needs to be
     table = Table(title=title, title_justify="left", title_style="bold")
-    for name in names:
-        table.add_column(
-            name.removesuffix("_at").replace("epsilon_", "ε ").replace("epsilon", "ε").replace("_", " "),
-            overflow="fold",
-            no_wrap=name in UNBROKEN,
-        )
-    for row in rows:
-        table.add_row(*(Text(_when(row[name]) if _is_time(name) else _text(row.get(name))) for name in names))
+    for label in labels:
+        table.add_column(label, no_wrap=True)
+    for line in cells:
+        table.add_row(*map(Text, line))
     out.print(table)
+
+
+def _paragraph(out: Console, labels: list[str], cells: list[str]) -> None:
+    """The first cell, then the others with their labels on as many lines as they need."""
+    out.print(Text(cells[0], style="bold"))
+    lines: list[str] = []
+    for item in (f"{label} {cell}" for label, cell in zip(labels[1:], cells[1:], strict=True)):
+        longer = f"{lines[-1]} · {item}" if lines else ""
+        if longer and cell_len(longer) + 2 <= out.width:
+            lines[-1] = longer
+        else:
+            lines.append(item)
+    for line in lines:
+        out.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 2)))
 
 
 def _is_time(name: str) -> bool:
