@@ -5,10 +5,10 @@ that polls for a year would by itself. Nothing is lost with them: weights are se
 ledger.
 """
 
+import math
 import shutil
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,21 +39,12 @@ class Uploads:
       actions, blobs: PySyft's stashes of objects and of blobs' entries.
       directory: on the disk that they share with the ledger.
       most: bytes that one account may keep.
-      now: the time, in UTC.
     """
 
-    def __init__(
-        self,
-        actions: Any,
-        blobs: Any,
-        directory: Path,
-        *,
-        most: int,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self.actions, self.blobs, self.directory, self.most, self.now = actions, blobs, directory, most, now
+    def __init__(self, actions: Any, blobs: Any, directory: Path, *, most: int) -> None:
+        self.actions, self.blobs, self.directory, self.most = actions, blobs, directory, most
         self._held: dict[str, int] = {}
-        self._swept = 0.0
+        self._swept = -math.inf
         self._lock = threading.Lock()
 
     def take(self, credentials: SyftVerifyKey, size: int) -> None:
@@ -61,7 +52,7 @@ class Uploads:
         with self._lock:
             if shutil.disk_usage(self.directory).free < size + KEPT_FREE:
                 raise Refused(DISK_FULL)
-            if time.monotonic() - self._swept > SWEPT_EVERY or not self._swept:
+            if time.monotonic() - self._swept > SWEPT_EVERY:
                 self.forget_old()
                 self._swept = time.monotonic()
             account = str(credentials)
@@ -81,7 +72,7 @@ class Uploads:
 
     def forget_old(self) -> None:
         """Delete what is older than `KEPT`, save tables and their mocks."""
-        before = (self.now() - KEPT).replace(tzinfo=None)
+        before = (datetime.now(UTC) - KEPT).replace(tzinfo=None)
         kind = sa.func.json_extract(self.actions.table.c.fields, "$.__canonical_name__")
         twin = TwinObject.__canonical_name__
         tables = [self._found(self.actions, uid) for uid in self._select(self.actions, kind == twin)]

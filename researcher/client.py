@@ -148,12 +148,12 @@ class Datasite:
         Calling again with the same weights costs nothing and answers with the stored release when there is one.
         """
         with self._calls() as client:
-            sent_before = bool(self._sent)
+            kept = self._sent
             pointers = self._pointers(client, code, asset, weights, round)
             try:
                 answer = client.api.services.code.call(uid=UID.from_string(code), **pointers)
             except SyftException:
-                if not sent_before:
+                if self._sent is not kept:  # they were sent just now
                     raise
                 self._sent = {}  # a datasite forgets uploads after a day: send them again, once
                 pointers = self._pointers(client, code, asset, weights, round)
