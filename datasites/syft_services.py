@@ -13,7 +13,7 @@ Annotations are real objects here, not strings: PySyft sends the signatures of s
 import ast
 import inspect
 import warnings
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +102,7 @@ class GuardedCodeService(UserCodeService):
 
     def __init__(self, store: Any) -> None:
         super().__init__(store)
-        self._waiting: deque[UID] = deque()
+        self._waiting: defaultdict[str, deque[UID]] = defaultdict(deque)  # by account: none pushes out another's
 
     def request_code_execution(
         self,
@@ -159,9 +159,10 @@ class GuardedCodeService(UserCodeService):
         result = ActionObject.from_obj(answer, id=result_id or UID())
         context.server.services.action.set_result_to_store(result, context, None).unwrap()
         if answer["release"] is None:
-            self._waiting.append(result.id)
-            if len(self._waiting) > KEPT_WAITING:
-                self.uploads.forget(self._waiting.popleft())
+            waiting = self._waiting[str(context.credentials)]
+            waiting.append(result.id)
+            if len(waiting) > KEPT_WAITING:
+                self.uploads.forget(waiting.popleft())
         return result
 
 
