@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from policies.schemas import Schema
+from policies.schema.schemas import Schema
 
 Floats = npt.NDArray[np.float64]
 CURVE_POINTS = 101

@@ -10,7 +10,7 @@ from torch import nn
 
 from compose import study
 from compose.baseline import Population
-from policies.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD
 
 
 @dataclass(frozen=True)

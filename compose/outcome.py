@@ -15,8 +15,8 @@ from torch import nn
 from compose import baseline
 from compose.demonstration import Demonstration, Site
 from compose.study import COUNT_EPSILON
-from policies.certificates import verify
-from policies.releases import to_bytes
+from policies.release.certificates import verify
+from policies.release.tensors import to_bytes
 from researcher.cohort import Cohort
 from researcher.estimates import Estimate
 from researcher.results import Result

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from compose.baseline import Floats, Population, population_of
 from compose.demonstration import Demonstration, Site
 from compose.study import REAL_TRAINING, MalignancyPredictor
-from policies.schemas import Schema
+from policies.schema.schemas import Schema
 
 SCHEMA = Path(__file__).parent / "hospitals" / "breast.toml"
 NAMES = (("north", "North hospital"), ("middle", "Middle hospital"), ("south", "South hospital"))

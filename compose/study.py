@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn, relu, sigmoid
 
-from policies.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD
 
 DELTA = 1e-5
 POPULATION_EPSILON = 6.0

@@ -9,7 +9,7 @@ from compose.demonstration import Demonstration, Site
 from compose.patients import HOSPITALS, make_patients, make_test_population
 from compose.study import TRAINING, FluPredictor
 from compose.tables import schema_path, write_tables
-from policies.schemas import Schema
+from policies.schema.schemas import Schema
 
 
 def synthetic_patients(data: Path, *, seed: int) -> Demonstration:

@@ -35,7 +35,7 @@ def dp_sgd(
     proximal_mu: float = 0.0,
     inputs: str | tuple[str, ...] = "features",
 ) -> NoReturn:
-    """Weights after one round of differentially private training: see `policies.mechanisms.DPSGD`."""
+    """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
     raise PermissionRefused(_RUNS_THERE.format("dp_sgd"))
 
 
@@ -51,7 +51,7 @@ def evaluate(
     rounds: int = 1,
     inputs: str | tuple[str, ...] = "features",
 ) -> NoReturn:
-    """A private histogram of a model's scores per class on the hold-out: see `policies.mechanisms.Evaluation`."""
+    """A private histogram of a model's scores per class on the hold-out: see `mechanisms.Evaluation`."""
     raise PermissionRefused(_RUNS_THERE.format("evaluate"))
 
 
@@ -71,7 +71,7 @@ def statistics(
     bins: int = 10,
     rounds: int = 1,
 ) -> NoReturn:
-    """Private statistics of columns: see `policies.mechanisms.Statistics`."""
+    """Private statistics of columns: see `policies.privacy.mechanisms.Statistics`."""
     raise PermissionRefused(_RUNS_THERE.format("statistics"))
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from datasites.control import ControlServer
+from datasites.datasite import Office
+from datasites.ledger.ledger import Ledger
 from datasites.logs import Observed, Shown, say, serving_logs
-from datasites.office import Office
+from datasites.operations.control_socket import ControlServer
 from datasites.settings import Settings, locked
 from policies.errors import DatasiteError, IsolationMissing
-from policies.ledger import Ledger
 
 if TYPE_CHECKING:
     import uvicorn
@@ -44,10 +44,10 @@ def serve(directory: Path) -> None:
     ):
         protections = office.start_serving()
         _say(settings, protections, office.ledger, out)
-        from datasites.app import make_app, route_class
         from datasites.console.app import make_console
         from datasites.console.news import News
-        from datasites.metrics import Metrics
+        from datasites.door.app import make_app, route_class
+        from datasites.operations.metrics import Metrics
 
         metrics = Metrics(office, token)
         control = ControlServer(settings.control_socket, office.act)

@@ -23,8 +23,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from datasites.review.policy import DEFAULT_POLICY, Rules
 from policies.errors import DatasiteError, Unavailable
-from policies.rules import DEFAULT_POLICY, Rules
 
 ISOLATION = ("required", "reported")
 LOG_FORMATS = ("text", "json")

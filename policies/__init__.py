@@ -1,4 +1,1 @@
-"""What both sides must agree on: budgets, mechanisms, accounting, the ledger, inspection, graphs, certificates.
-
-No syft and no web here; torch in `exporter.py` alone.
-"""
+"""What both sides and an auditor must agree on: no PySyft, no web, no disk. `graph.exporter` alone imports torch."""

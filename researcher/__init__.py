@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from policies.mechanisms import DPSGD as Training  # noqa: N811 (a class, whose name is an acronym)
+    from policies.privacy.mechanisms import DPSGD as Training  # noqa: N811 (a class, whose name is an acronym)
     from researcher.cohort import Cohort
     from researcher.network import Network, connect
     from researcher.results import Result, load
@@ -41,7 +41,7 @@ _HOMES = {
     "Result": ("researcher.results", "Result"),
     "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),
     "Study": ("researcher.studies", "Study"),
-    "Training": ("policies.mechanisms", "DPSGD"),  # a training is declared as the mechanism that will run
+    "Training": ("policies.privacy.mechanisms", "DPSGD"),  # a training is declared as the mechanism that will run
     "connect": ("researcher.network", "connect"),
     "load": ("researcher.results", "load"),
 }

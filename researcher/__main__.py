@@ -134,7 +134,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check certificates offline: signature, recomputed ε, and the release beside each file where there is one."""
-    from policies import certificates
+    from policies.release import certificates
 
     for path in files:
         release = Path(str(path).removesuffix(".certificate.json") + ".safetensors")

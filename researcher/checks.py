@@ -1,6 +1,6 @@
 """What hospitals would say to a study, before they are asked: findings, and the cost at each.
 
-The check is the owner's own: `policies.inspection` and `policies.exporter` here, then each datasite's quote, which adds
+The check is the owner's own: inspection and exporter of `policies` here, then each datasite's quote, which adds
 what it would cost there.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.errors import GraphRefused, InvalidRequest
-from policies.inspection import inspect_source
-from policies.mechanisms import Mechanism, Statistics
+from policies.privacy.mechanisms import Mechanism, Statistics
+from policies.source.inspection import inspect_source
 from researcher.cohort import Cohort
 from researcher.table import Table
 
@@ -74,7 +74,7 @@ def check_source(request: Request, cohort: Cohort) -> None:
     inspection = inspect_source(request.source)
     if isinstance(request.mechanism, Statistics):
         return
-    from policies.exporter import export_source
+    from policies.graph.exporter import export_source
 
     if inspection.model is None or inspection.model_source is None:
         raise InvalidRequest(f"{request.function} has no model.")

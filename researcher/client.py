@@ -29,7 +29,7 @@ from syft.types.server_url import ServerURL
 from syft.types.uid import UID
 
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, Unavailable
-from policies.releases import digest
+from policies.release.tensors import digest
 from researcher.transport import CONNECT_SECONDS, Session, check_url, tls_context
 
 # Our datasites count releases in their ledger; syft's own output policy counts nothing that holds (it must be given).

@@ -9,11 +9,11 @@ import time
 from typing import Any
 
 from policies.errors import DatasiteError, RuleBroken, Unavailable, WrongStatus
-from researcher.asking import Asked
 from researcher.checks import Check, Request, check_source, cost_row, finding_text, named, sha256, why_not
 from researcher.cohort import Cohort
 from researcher.network import Connection, ask_all
 from researcher.progress import Progress
+from researcher.releases import Asked
 from researcher.state import StudyState
 from researcher.table import Table
 

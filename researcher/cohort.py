@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from policies.errors import InvalidRequest, Unavailable, UnsupportedMechanism
-from policies.mechanisms import Query, Statistics
-from policies.plans import Published
-from policies.schemas import Schema
+from policies.privacy.mechanisms import Query, Statistics
+from policies.release.plans import Published
+from policies.schema.schemas import Schema
 from researcher.network import Connection, Network, ask_all, counted
 from researcher.table import Table
 

@@ -20,17 +20,17 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from policies.columns import Column
 from policies.errors import WeightsRefused
-from policies.mechanisms import Query, Statistics
-from policies.noise_scales import (
+from policies.privacy.mechanisms import Query, Statistics
+from policies.schema.columns import Column
+from policies.schema.noise_scales import (
     epsilon_per_query,
     mean_error,
     rank_error,
     standard_error,
     variance_error,
 )
-from policies.schemas import Schema
+from policies.schema.schemas import Schema
 from researcher.figures import Cells, Estimate, FloatArray, Quantiles, design_effect
 
 __all__ = ["Cells", "Estimate", "Quantiles", "Statistic", "combine_means", "combine_statistics", "read_statistics"]

@@ -27,11 +27,11 @@ from flwr.serverapp.strategy import Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
-from policies.releases import digest
-from researcher.asking import DEADLINE, GRACE, Answers, Asked, ask_everyone
+from policies.release.tensors import digest
 from researcher.checks import named
 from researcher.code_requests import CodeRequests
 from researcher.progress import Progress
+from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone
 from researcher.state import Tensors
 from researcher.strategies import quiet_flower
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from policies.noise_scales import LAPLACE_95
+from policies.schema.noise_scales import LAPLACE_95
 
 FloatArray = npt.NDArray[np.float64]
 NORMAL_95 = 1.959964

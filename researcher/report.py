@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from policies.risk import risk_sentences
+from policies.privacy.risk import risk_sentences
 from researcher.charts import Axis, Bar, Line, bar_chart, interval_chart, line_chart, ticks
 from researcher.report_style import STYLE
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
-from policies.releases import from_bytes, to_bytes
+from policies.release.tensors import from_bytes, to_bytes
 from researcher import scores as score_figures
-from researcher.asking import Answers
 from researcher.figures import Estimate
+from researcher.releases import Answers
 from researcher.state import Release, Tensors
 from researcher.table import Table
 

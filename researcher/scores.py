@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.errors import WeightsRefused
-from policies.mechanisms import Evaluation
+from policies.privacy.mechanisms import Evaluation
 from researcher.figures import Estimate, FloatArray
 
 

@@ -22,7 +22,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from policies.errors import InvalidRequest
-from policies.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
 
 WIDTH = 100
 FUNCTIONS = {DPSGD: "dp_sgd", Evaluation: "evaluate", Statistics: "statistics"}

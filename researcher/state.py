@@ -21,7 +21,7 @@ from urllib.parse import quote
 import numpy as np
 
 from policies.errors import Unavailable
-from policies.releases import digest, from_bytes, to_bytes
+from policies.release.tensors import digest, from_bytes, to_bytes
 
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from policies.mechanisms import Statistics
-from researcher.asking import DEADLINE, GRACE, Answers, ask_everyone
+from policies.privacy.mechanisms import Statistics
 from researcher.checks import Request
 from researcher.code_requests import CodeRequests
 from researcher.cohort import Cohort
 from researcher.estimates import Statistic, combine_statistics, read_statistics
+from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
 from researcher.results import check_anybody
 from researcher.sources import request_source
 from researcher.state import Release

@@ -13,7 +13,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 from flwr.serverapp import strategy as flower
 
 from policies.errors import InvalidRequest
-from policies.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD
 
 NAMES = (
     "FedAvg",

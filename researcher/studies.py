@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from policies import mechanisms
 from policies.errors import InvalidRequest, WrongStatus
-from policies.mechanisms import DPSGD
-from policies.releases import digest
-from researcher.asking import DEADLINE, GRACE, Answers, ask_everyone
+from policies.privacy import mechanisms
+from policies.privacy.mechanisms import DPSGD
+from policies.release.tensors import digest
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
 from researcher.cohort import Cohort
 from researcher.progress import Progress
+from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
 from researcher.sources import function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from datasites.runner.pool import KINDS, JobPool
+from datasites.jobs.pool import KINDS, JobPool
 from datasites.settings import job_socket
 from tests.factories import DatasiteProcess, make_datasite
 

@@ -25,16 +25,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from datasites.app import LockOut
 from datasites.console import (
+    administration_views,
     datasets_views,
     decisions_views,
     invitation_views,
-    office_views,
     records_views,
     sign_in_views,
 )
-from datasites.console.accounts import Role
 from datasites.console.auth import (
     DECIDERS,
     EVERYBODY,
@@ -46,9 +44,11 @@ from datasites.console.auth import (
 )
 from datasites.console.forms import Form, read_form
 from datasites.console.news import News, news
-from datasites.console.visits import Visit
+from datasites.console.page_requests import Visit
 from datasites.console.wording import public
-from datasites.office import Office
+from datasites.datasite import Office
+from datasites.door.app import LockOut
+from datasites.people.accounts import Role
 from policies.errors import DatasiteError, InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -143,23 +143,23 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/datasets/publish", datasets_views.publish, OWNER, "datasets", "/datasets/publish", upload=True),
     Page("GET", "/datasets/{version}", datasets_views.dataset, EVERYBODY, "datasets", "/datasets"),
     Page("POST", "/datasets/{name}/retire", datasets_views.retire, OWNER, "datasets", "/datasets"),
-    Page("GET", "/people", office_views.people, EVERYBODY, "people"),
-    Page("POST", "/people/researchers", office_views.add_researcher, OWNER, "people", "/people"),
+    Page("GET", "/people", administration_views.people, EVERYBODY, "people"),
+    Page("POST", "/people/researchers", administration_views.add_researcher, OWNER, "people", "/people"),
     Page("POST", "/people/invitations", invitation_views.invite, OWNER, "people", "/people"),
     Page("POST", "/people/invitations/withdraw", invitation_views.withdraw, OWNER, "people", "/people"),
     Page("GET", "/invitation/{token}", invitation_views.page, None),
     Page("POST", "/invitation/{token}", invitation_views.accept, None, password=True),
-    Page("POST", "/people/researchers/state", office_views.researcher_state, OWNER, "people", "/people"),
-    Page("POST", "/people/researchers/limit", office_views.researcher_limit, OWNER, "people", "/people"),
-    Page("POST", "/people/researchers/password", office_views.researcher_password, OWNER, "people", "/people"),
-    Page("POST", "/people/console", office_views.add_auditor, OWNER, "people", "/people"),
-    Page("POST", "/people/console/state", office_views.console_user_state, OWNER, "people", "/people"),
-    Page("GET", "/policy", office_views.policy, EVERYBODY, "policy"),
-    Page("POST", "/policy", office_views.change_policy, OWNER, "policy", "/policy"),
-    Page("POST", "/policy/file", office_views.change_policy_file, OWNER, "policy", "/policy"),
-    Page("GET", "/log", office_views.log, EVERYBODY, "log"),
-    Page("POST", "/log/verify", office_views.verify_log, EVERYBODY, "log", "/log"),
-    Page("GET", "/log/export.csv", office_views.export_log, EVERYBODY, "log"),
+    Page("POST", "/people/researchers/state", administration_views.researcher_state, OWNER, "people", "/people"),
+    Page("POST", "/people/researchers/limit", administration_views.researcher_limit, OWNER, "people", "/people"),
+    Page("POST", "/people/researchers/password", administration_views.researcher_password, OWNER, "people", "/people"),
+    Page("POST", "/people/console", administration_views.add_auditor, OWNER, "people", "/people"),
+    Page("POST", "/people/console/state", administration_views.console_user_state, OWNER, "people", "/people"),
+    Page("GET", "/policy", administration_views.policy, EVERYBODY, "policy"),
+    Page("POST", "/policy", administration_views.change_policy, OWNER, "policy", "/policy"),
+    Page("POST", "/policy/file", administration_views.change_policy_file, OWNER, "policy", "/policy"),
+    Page("GET", "/log", administration_views.log, EVERYBODY, "log"),
+    Page("POST", "/log/verify", administration_views.verify_log, EVERYBODY, "log", "/log"),
+    Page("GET", "/log/export.csv", administration_views.export_log, EVERYBODY, "log"),
 )
 
 

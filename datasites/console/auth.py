@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from datasites.console.accounts import Role, Session
+from datasites.people.accounts import Role, Session
 
 if TYPE_CHECKING:
-    from datasites.app import LockOut
-    from datasites.office import Office
+    from datasites.datasite import Office
+    from datasites.door.app import LockOut
 
 WRONG = "Wrong e-mail or password, or the account is closed."
 RESEARCHERS = (

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from datasites.console.forms import Form, Upload
-from datasites.console.visits import Visit
+from datasites.console.page_requests import Visit
 from datasites.console.wording import public
 from policies.errors import DataRefused, DatasiteError, InvalidRequest
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
-from datasites.actions import side_of
+from datasites.actions.actions import side_of
 from datasites.console import source, wording
 from datasites.console.auth import DECIDERS
-from datasites.console.visits import Visit
-from policies import accountant, risk
-from policies.code_requests import CodeRequestRecord, RequestStatus
+from datasites.console.page_requests import Visit
+from datasites.ledger.records import CodeRequestRecord, RequestStatus
+from datasites.review.policy import outcomes
 from policies.errors import DatasiteError, InvalidRequest
-from policies.mechanisms import DPSGD
-from policies.plans import plan_from
-from policies.rules import outcomes
+from policies.privacy import accountant, risk
+from policies.privacy.mechanisms import DPSGD
+from policies.release.plans import plan_from
 
 PAGE = 50
 AFTER = "After this request"  # not shown where it does not fit: it can never come to that

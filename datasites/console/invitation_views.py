@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from datasites import invitations
-from datasites.console import auth, office_views
-from datasites.console.visits import Visit
+from datasites.console import administration_views, auth
+from datasites.console.page_requests import Visit
+from datasites.people import invitations
 from policies.errors import InvalidRequest
 
 
@@ -21,7 +21,7 @@ def invite(visit: Visit) -> Response:
         base=base,
     )
     made = {"email": done["email"], "what": "Researcher invited", "link": done["link"], "ends": done["ends"]}
-    return office_views.with_made(visit, made)
+    return administration_views.with_made(visit, made)
 
 
 def withdraw(visit: Visit) -> Response:

@@ -16,9 +16,9 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from datasites.console.accounts import Session
-from datasites.office import Office
-from policies.code_requests import RequestStatus
+from datasites.datasite import Office
+from datasites.ledger.records import RequestStatus
+from datasites.people.accounts import Session
 
 MOST = 64  # streams in all; other pages ask every few seconds instead
 MOST_OF_ONE = 4  # of one session; with one more its oldest ends

@@ -10,10 +10,10 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from datasites.console import charts, wording
-from datasites.console.visits import Visit
-from datasites.exports import ENTRY_COLUMNS, as_csv, every_entry
-from policies.code_requests import RequestStatus
-from policies.entries import NANO, Amount
+from datasites.console.page_requests import Visit
+from datasites.ledger.entries import NANO, Amount
+from datasites.ledger.records import RequestStatus
+from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
 
 PAGE = 50

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.responses import RedirectResponse, Response
 
 from datasites.console import auth
-from datasites.console.accounts import check_password
-from datasites.console.visits import Visit
+from datasites.console.page_requests import Visit
+from datasites.people.accounts import check_password
 from policies.errors import InvalidRequest
 
 

@@ -1,1 +1,1 @@
-"""Processes forked for one job each: exporter (researcher code, mock rows), runner (our code, private rows)."""
+"""The name that `datasites.jobs` had in 0.1.0, for unit files of operators who start a parent themselves."""

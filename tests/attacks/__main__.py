@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from datasites.runner.pool import KINDS, JobPool
+from datasites.jobs.pool import KINDS, JobPool
 from datasites.settings import job_socket
 from tests.attacks.exporting import Exporting
 from tests.attacks.guard.attacker import Refusal, Site

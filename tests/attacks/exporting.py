@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from datasites.runner.pool import KINDS, JobPool
+from datasites.jobs.pool import KINDS, JobPool
 from datasites.settings import job_socket
 from policies.errors import DatasiteError
-from policies.inspection import list_findings
+from policies.source.inspection import list_findings
 from tests.attacks.payloads import Payload
 from tests.attacks.witnesses import Canaries, Witnesses
 

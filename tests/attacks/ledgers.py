@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-from policies.accountant import Charge
+from datasites.ledger.ledger import Ledger
+from datasites.ledger.store import hash_of, head_of
 from policies.errors import DatasiteError
-from policies.ledger import Ledger
-from policies.store import hash_of, head_of
-from tests.policies.ledger_factories import GAUSSIAN, START, approve, approved, checked, new_ledger, released
+from policies.privacy.accountant import Charge
+from tests.datasites.ledger.ledger_factories import GAUSSIAN, START, approve, approved, checked, new_ledger, released
 
 
 def prepared(path: Path) -> Path:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from datasites.mocks import draw_mock
-from datasites.runner.pool import KINDS, Answer, JobPool
-from datasites.runs import sealed
+from datasites.jobs.pool import KINDS, Answer, JobPool
+from datasites.review.rounds import sealed
 from datasites.settings import job_socket
+from datasites.vault.mocks import draw_mock
 from policies.errors import DatasiteError
-from policies.mechanisms import as_dict
-from policies.releases import from_bytes, to_bytes
+from policies.privacy.mechanisms import as_dict
+from policies.release.tensors import from_bytes, to_bytes
 from tests.attacks.witnesses import ROW, ROW_DIGITS, Witnesses
 from tests.policies.plan_factories import LINEAR, SCHEMA, evaluation, plan_of, statistics, training
 

@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from datasites import actions, datasets, mocks, office, oversight, runs
+from datasites import datasite
+from datasites.actions import actions, oversight
 from datasites.console import app as console
+from datasites.review import rounds
 from datasites.serve import serve
+from datasites.vault import encoding, mocks
 from policies.errors import WeightsRefused
 
 rows = 0  # of the table that was published last
@@ -35,7 +38,7 @@ def plant() -> None:
 
 
 def _remember_rows() -> None:
-    encode = datasets.encode
+    encode = encoding.encode
 
     def remembering(*arguments: Any, **named: Any) -> Any:
         global rows
@@ -43,7 +46,7 @@ def _remember_rows() -> None:
         rows = len(matrix)
         return matrix
 
-    datasets.encode = remembering
+    encoding.encode = remembering
 
     def mock(schema: Any, count: int = 200, *, seed: int = 0) -> Any:
         return drawn(schema, count, seed=rows)
@@ -52,7 +55,7 @@ def _remember_rows() -> None:
 
 
 def _in_public_sizes() -> None:
-    describe = office.Office.describe
+    describe = datasite.Office.describe
 
     def with_size(self: Any, researcher: str) -> Any:
         told = describe(self, researcher)
@@ -60,11 +63,11 @@ def _in_public_sizes() -> None:
             each["training_patients"] += rows
         return told
 
-    office.Office.describe = with_size  # type: ignore[method-assign]
+    datasite.Office.describe = with_size  # type: ignore[method-assign]
 
 
 def _in_quotes_and_statuses() -> None:
-    quote, status = office.Office.quote, office.Office.status
+    quote, status = datasite.Office.quote, datasite.Office.status
 
     def with_hint(self: Any, *arguments: Any) -> Any:
         told = quote(self, *arguments)
@@ -74,7 +77,7 @@ def _in_quotes_and_statuses() -> None:
         told = status(self, *arguments)
         return {**told, "text": told["text"] + " " * (rows % 97)}  # invisible, and seen in the size
 
-    office.Office.quote, office.Office.status = with_hint, with_text  # type: ignore[method-assign]
+    datasite.Office.quote, datasite.Office.status = with_hint, with_text  # type: ignore[method-assign]
 
 
 def _in_errors() -> None:
@@ -84,11 +87,11 @@ def _in_errors() -> None:
         except WeightsRefused as error:
             raise WeightsRefused(f"{error} Seen beside {rows} rows.") from None
 
-    check, runs.check_weights = runs.check_weights, refusing
+    check, rounds.check_weights = rounds.check_weights, refusing
 
 
 def _in_answers() -> None:
-    released, certify = runs.Runs._released, runs.make_certificate
+    released, certify = rounds.Runs._released, rounds.make_certificate
 
     def padded(self: Any, *arguments: Any) -> Any:
         told = released(self, *arguments)
@@ -101,7 +104,7 @@ def _in_answers() -> None:
         made["software"]["rows"] = str(rows)
         return made
 
-    runs.Runs._released, runs.make_certificate = padded, with_software  # type: ignore[method-assign]
+    rounds.Runs._released, rounds.make_certificate = padded, with_software  # type: ignore[method-assign]
 
 
 def _in_headers() -> None:
@@ -114,14 +117,14 @@ def _in_headers() -> None:
 
 
 def _in_the_log() -> None:
-    load = runs.Runs.rows
+    load = rounds.Runs.rows
 
     def logging(self: Any, version: str) -> Any:
         found = load(self, version)
-        runs.logger.warning("Handed over %d rows.", found.shape[0])
+        rounds.logger.warning("Handed over %d rows.", found.shape[0])
         return found
 
-    runs.Runs.rows = logging  # type: ignore[method-assign]
+    rounds.Runs.rows = logging  # type: ignore[method-assign]
 
 
 def _for_owners() -> None:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from datasites.interpreter import forward
+from datasites.engine.interpreter import forward
 from policies.errors import GraphRefused, InspectionFailed
-from policies.exporter import export_source
-from policies.graphs import Graph
-from policies.inspection import Inspection, inspect_source
+from policies.graph.exporter import export_source
+from policies.graph.graphs import Graph
+from policies.source.inspection import Inspection, inspect_source
 from tests.attacks.models.honest import HONEST, REQUESTS
 from tests.attacks.models.mutants import MUTANTS
 

@@ -26,7 +26,7 @@ import pytest
 from syft.types.errors import SyftException
 
 from datasites.console.app import PAGES
-from datasites.control import ask
+from datasites.operations.control_socket import ask
 from tests.e2e.stock import asset_of, call, login, submit
 from tests.factories import (
     OTHER,
@@ -361,8 +361,8 @@ def test_nothing_but_a_constructor_chooses_the_noise() -> None:
         ("noise.py", "NoiseSource(derived.finalize())"),
         ("noise.py", "cls(os.urandom(KEY_BYTES))"),
     }
-    child = ast.parse((root / "runner" / "child.py").read_text())
+    child = ast.parse((root / "jobs" / "child.py").read_text())
     warming = [each for each in child.body if isinstance(each, ast.FunctionDef) and "constant" in ast.unparse(each)]
     assert [each.name for each in warming] == ["_warm_runner"]
-    noise = (root / "noise.py").read_text()
+    noise = (root / "engine" / "noise.py").read_text()
     assert not any(word in noise for word in ("environ", "getenv", "settings", "argv"))

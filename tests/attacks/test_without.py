@@ -30,7 +30,7 @@ def test_the_corpus_reaches_nothing_of_ours_and_most_of_a_stock_server() -> None
 def test_every_defence_is_where_it_is_taken_out() -> None:
     """A name that moved would make its removal do nothing: `put` says so."""
     with pytest.raises(AssertionError, match="not there"):
-        put("policies.inspection:no_such_name", None)
+        put("policies.source.inspection:no_such_name", None)
     assert len(DEFENCES) >= 40
     for name, each in DEFENCES.items():
         assert each.what, name

@@ -27,13 +27,13 @@ from typing import Any
 
 VARIABLE = "WITHOUT_DEFENCE"
 CORPUS = "tests/attacks/test_corpus.py"
-INSPECTION = "tests/policies/test_inspection.py"
+INSPECTION = "tests/policies/source/test_inspection.py"
 MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
-TAMPERING = "tests/policies/test_ledger_tampering.py"
+TAMPERING = "tests/datasites/ledger/test_verification.py"
 DOORS = "tests/browser/test_doors.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
@@ -78,28 +78,28 @@ class Everything(frozenset[Any]):
 def _all_accounts() -> None:
     from syft.service.user.user_roles import ServiceRole
 
-    put("datasites.syft_guard:Entry.role_of", lambda *_: ServiceRole.DATA_SCIENTIST)
+    put("datasites.door.syft.guard:Entry.role_of", lambda *_: ServiceRole.DATA_SCIENTIST)
 
 
 def _all_signatures() -> None:
-    import datasites.syft_guard as guard
+    import datasites.door.syft.guard as guard
 
     class Believes(guard.VerifyKey):  # type: ignore[misc]
         def verify(self, smessage: bytes, *_: Any, **__: Any) -> bytes:
             return smessage
 
-    put("datasites.syft_guard:VerifyKey", Believes)
+    put("datasites.door.syft.guard:VerifyKey", Believes)
 
 
 def _all_paths() -> None:
-    import datasites.syft_guard as guard
+    import datasites.door.syft.guard as guard
 
-    put("datasites.syft_guard:PATHS", dict.fromkeys(guard.PATHS, Everything()))
+    put("datasites.door.syft.guard:PATHS", dict.fromkeys(guard.PATHS, Everything()))
 
 
 def _any_size() -> None:
     for name in ("DEEPEST", "MOST_OBJECTS", "TENSOR_BYTES"):
-        put(f"datasites.syft_guard:{name}", 1 << 60)
+        put(f"datasites.door.syft.guard:{name}", 1 << 60)
 
 
 def _library_reads() -> None:
@@ -115,9 +115,9 @@ def _library_reads() -> None:
                 nonrecursiveBlob=[bytes(each) for each in message.nonrecursiveBlob],
             )
 
-    put("datasites.syft_guard:read_named", read)
+    put("datasites.door.syft.guard:read_named", read)
     put(
-        "datasites.syft_guard:_BoundedSchema.from_bytes",
+        "datasites.door.syft.guard:_BoundedSchema.from_bytes",
         lambda self, blob, **options: self._schema.from_bytes(blob, **options),
     )
 
@@ -127,7 +127,7 @@ def _as_it_comes(_: str) -> Iterator[None]:
     """Errors of services with their traceback, as PySyft hands them out."""
     import traceback
 
-    from datasites.syft_guard import Refused
+    from datasites.door.syft.guard import Refused
 
     try:
         yield
@@ -146,17 +146,17 @@ def _any_blob() -> None:
     def found(context: Any, uid: Any) -> Any:
         return context.server.services.blob_storage.stash.get_by_uid(context.server.verify_key, uid).unwrap()
 
-    put("datasites.syft_services:_own_blob", found)
+    put("datasites.door.syft.services:_own_blob", found)
 
 
 def _private_sides() -> None:
     from syft.service.action.action_service import ActionService
 
-    put("datasites.syft_services:GuardedActionService.get", ActionService.get)
+    put("datasites.door.syft.services:GuardedActionService.get", ActionService.get)
 
 
 def _whole_environment() -> None:
-    import datasites.runner.pool as pool
+    import datasites.jobs.pool as pool
 
     def started(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
         return subprocess.Popen(command, env={**os.environ, **env}, **options)
@@ -165,50 +165,50 @@ def _whole_environment() -> None:
 
 
 def _any_answer() -> None:
-    put("datasites.runner.pool:LARGEST_ANSWER", 1 << 40)
-    put("datasites.runner.pool:_plain", lambda message: message)
+    put("datasites.jobs.pool:LARGEST_ANSWER", 1 << 40)
+    put("datasites.jobs.pool:_plain", lambda message: message)
 
 
 def _no_triggers() -> None:
-    import policies.store as store
+    import datasites.ledger.store as store
 
     kept = tuple(each for each in store.TABLES if "TRIGGER" not in each)
-    put("policies.store:TABLES", kept)
-    put("policies.replay:TABLES", kept)
+    put("datasites.ledger.store:TABLES", kept)
+    put("datasites.ledger.verification:TABLES", kept)
 
 
 def _no_chain() -> None:
     def rows(db: Any, table: str) -> Iterator[dict[str, Any]]:
         yield from (dict(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY seq").fetchall())
 
-    put("policies.store:check_chain", rows)
-    put("policies.replay:check_chain", rows)
+    put("datasites.ledger.store:check_chain", rows)
+    put("datasites.ledger.verification:check_chain", rows)
 
 
 def _no_heads() -> None:
-    from policies.ledger import Ledger
+    from datasites.ledger.ledger import Ledger
 
-    put("policies.ledger:Ledger.verify", lambda self, *, heads=(), _verify=Ledger.verify: _verify(self))
+    put("datasites.ledger.ledger:Ledger.verify", lambda self, *, heads=(), _verify=Ledger.verify: _verify(self))
 
 
 def _any_amount() -> None:
-    from policies.entries import Amount
+    from datasites.ledger.entries import Amount
 
-    put("policies.ledger:amount_of", lambda charge: Amount(int(charge.divergence_nano), 0, 1, 0))
+    put("datasites.ledger.ledger:amount_of", lambda charge: Amount(int(charge.divergence_nano), 0, 1, 0))
 
 
 def _plain_kernels() -> None:
     import torch
 
-    from datasites.runner.even import KERNELS
+    from datasites.engine.constant_time import KERNELS
 
-    put("datasites.runner.even:KERNELS", {name: getattr(torch, name, None) for name in KERNELS})
+    put("datasites.engine.constant_time:KERNELS", {name: getattr(torch, name, None) for name in KERNELS})
 
 
 def _numbered() -> None:
-    from datasites.datasets import secure_permutation
+    from datasites.vault.encoding import secure_permutation
 
-    put("datasites.datasets:secure_codes", secure_permutation)
+    put("datasites.vault.encoding:secure_codes", secure_permutation)
 
 
 def _in_order() -> None:
@@ -219,13 +219,13 @@ def _in_order() -> None:
         parts = [rows[at : at + size] for at in range(0, len(rows), size)] or [rows]
         return [(each, np.arange(len(each))) for each in parts]
 
-    put("datasites.sampling:by_place", by_order)
+    put("datasites.engine.sampling:by_place", by_order)
 
 
 def _layer(name: str) -> Callable[[], None]:
     if name == "_set_limits":
-        return instead(f"datasites.runner.isolation:{name}", lambda limits: limits.of(0, 0))
-    return instead(f"datasites.runner.isolation:{name}", lambda *_: False)
+        return instead(f"datasites.jobs.isolation:{name}", lambda limits: limits.of(0, 0))
+    return instead(f"datasites.jobs.isolation:{name}", lambda *_: False)
 
 
 def _corpus(*words: str) -> tuple[str, ...]:
@@ -234,34 +234,44 @@ def _corpus(*words: str) -> tuple[str, ...]:
 
 DEFENCES: dict[str, Defence] = {
     "inspection": Defence(
-        "inspection of the source", instead("policies.inspection:_inspect", lambda _: ((), None)), _corpus("says")
+        "inspection of the source",
+        instead("policies.source.inspection:_inspect", lambda _: ((), None)),
+        _corpus("says"),
     ),
     "text-bounds": Defence(
-        "bounds and characters of the text", nothing("policies.inspection:_check_text"), (INSPECTION,)
+        "bounds and characters of the text", nothing("policies.source.inspection:_check_text"), (INSPECTION,)
     ),
-    "identifiers": Defence("names in plain letters", nothing("policies.inspection:_check_identifiers"), (INSPECTION,)),
+    "identifiers": Defence(
+        "names in plain letters", nothing("policies.source.inspection:_check_identifiers"), (INSPECTION,)
+    ),
     "private-parameters": Defence(
-        "private parameters in one place", nothing("policies.inspection:_Reader._check_private"), (INSPECTION,)
+        "private parameters in one place", nothing("policies.source.inspection:_Reader._check_private"), (INSPECTION,)
     ),
-    "request-head": Defence("head of a request", nothing("policies.inspection:_Reader._check_head"), (INSPECTION,)),
-    "one-line": Defence("one statement a line", nothing("policies.inspection:_Reader._check_lines"), (INSPECTION,)),
-    "model-class": Defence("list for model classes", nothing("policies.classes:ClassReader.read"), _corpus("says")),
-    "modules": Defence("no state or chance in layers", nothing("policies.exporter:_check_modules"), (MODELS,)),
-    "batches": Defence("records apart in a batch", nothing("policies.exporter:_check_batches"), (MODELS,)),
+    "request-head": Defence(
+        "head of a request", nothing("policies.source.inspection:_Reader._check_head"), (INSPECTION,)
+    ),
+    "one-line": Defence(
+        "one statement a line", nothing("policies.source.inspection:_Reader._check_lines"), (INSPECTION,)
+    ),
+    "model-class": Defence(
+        "list for model classes", nothing("policies.source.model_classes:ClassReader.read"), _corpus("says")
+    ),
+    "modules": Defence("no state or chance in layers", nothing("policies.graph.exporter:_check_modules"), (MODELS,)),
+    "batches": Defence("records apart in a batch", nothing("policies.graph.exporter:_check_batches"), (MODELS,)),
     "traced": Defence(
         "no gradients of its own",
-        nothing("policies.exporter:_check_traced"),
-        (MODELS, "tests/policies/test_exporter.py"),
+        nothing("policies.graph.exporter:_check_traced"),
+        (MODELS, "tests/policies/graph/test_exporter.py"),
     ),
     "graph": Defence(
         "list of operators in a graph",
-        nothing("policies.graphs:_check_nodes"),
-        ("tests/policies/test_graphs.py",),
+        nothing("policies.graph.graphs:_check_nodes"),
+        ("tests/policies/graph/test_graphs.py",),
     ),
     "shapes": Defence(
         "shapes computed anew before a run",
-        nothing("datasites.interpreter:_check_shapes"),
-        ("tests/datasites/test_interpreter.py", CORPUS, "-k", "interpreter or (runner and custom_ops)"),
+        nothing("datasites.engine.interpreter:_check_shapes"),
+        ("tests/datasites/engine/test_interpreter.py", CORPUS, "-k", "interpreter or (runner and custom_ops)"),
     ),
     "calls": Defence("filter of system calls", _layer("_allow_calls"), (ISOLATION,)),
     "landlock": Defence("Landlock", _layer("_close_file_system"), (ISOLATION,)),
@@ -270,21 +280,21 @@ DEFENCES: dict[str, Defence] = {
     "limits": Defence("limits on resources", _layer("_set_limits"), (ISOLATION,)),
     "privileges": Defence("no new privileges", _layer("_take_no_privileges"), (ISOLATION,)),
     "descriptors": Defence(
-        "inherited files closed", nothing("datasites.runner.child:close_descriptors"), (JOBS, "-k", "own_connection")
+        "inherited files closed", nothing("datasites.jobs.child:close_descriptors"), (JOBS, "-k", "own_connection")
     ),
     "environment": Defence(
         "environment emptied for jobs", _whole_environment, (CORPUS, "-k", "reaches and environment")
     ),
     "protections": Defence(
         "no rows where a protection is missing",
-        nothing("datasites.runner.pool:JobPool._check"),
+        nothing("datasites.jobs.pool:JobPool._check"),
         (JOBS, "-k", "missing or table"),
     ),
     "answers": Defence("bounds of what a job says", _any_answer, (JOBS, "-k", "says or answer")),
     "tensors": Defence(
         "names, shapes and dtypes of tensors, finite weights",
-        nothing("policies.releases:check_tensors"),
-        (JOBS, "tests/policies/test_releases.py", "-k", "tensors or finite or refused or weights"),
+        nothing("policies.release.tensors:check_tensors"),
+        (JOBS, "tests/policies/release/test_tensors.py", "-k", "tensors or finite or refused or weights"),
     ),
     "places": Defence("a patient's own place in the batch", _in_order, ("tests/attacks/runner/test_places.py",)),
     "codes": Defence(
@@ -292,7 +302,7 @@ DEFENCES: dict[str, Defence] = {
         _numbered,
         (
             "tests/attacks/runner/test_places.py",
-            "tests/datasites/test_datasets.py",
+            "tests/datasites/vault/test_encoding.py",
             "-k",
             "nobody_else or secure_codes",
         ),
@@ -303,17 +313,19 @@ DEFENCES: dict[str, Defence] = {
         instead("torch:set_flush_denormal", lambda _: True),
         _corpus("slow_numbers"),
     ),
-    "pace": Defence("time on the slowest values", instead("datasites.pace:slowest", lambda _: 1.0), (PACE,)),
+    "pace": Defence("time on the slowest values", instead("datasites.review.timing:slowest", lambda _: 1.0), (PACE,)),
     "endings": Defence(
         "an end that tells no time",
-        instead("datasites.runs:Runs._revoked", lambda self, run: self.ledger.get(run.request).status != "approved"),
+        instead(
+            "datasites.review.rounds:Runs._revoked", lambda self, run: self.ledger.get(run.request).status != "approved"
+        ),
         ("tests/attacks/runner/test_endings.py",),
     ),
     "signature": Defence("signature of a call", _all_signatures, (GUARD.format("bytes"), "-k", "changed")),
     "accounts": Defence("accounts in use", _all_accounts, _corpus("without_an_account", "for_strangers")),
     "classes": Defence(
         "list of classes in a call",
-        instead("datasites.syft_guard:CLASSES", Everything()),
+        instead("datasites.door.syft.guard:CLASSES", Everything()),
         (GUARD.format("requests"), "-k", "policy_is_not_taken or not_submitted_again"),
     ),
     "message-bounds": Defence("depth, number and size in a call", _any_size, (GUARD.format("bytes"), "-k", "bombs")),
@@ -321,48 +333,52 @@ DEFENCES: dict[str, Defence] = {
     "paths": Defence("list of paths by role", _all_paths, (GUARD.format("calls"), "-k", "not_listed")),
     "replay": Defence(
         "calls answered once",
-        instead("datasites.syft_guard:AnsweredCalls.is_new", lambda *_: True),
+        instead("datasites.door.syft.guard:AnsweredCalls.is_new", lambda *_: True),
         _corpus("recorded_call"),
     ),
     "errors": Defence(
         "errors in our words",
-        instead("datasites.syft_guard:_errors_in_words", _as_it_comes),
+        instead("datasites.door.syft.guard:_errors_in_words", _as_it_comes),
         (GUARD.format("calls"), "-k", "unexpected"),
     ),
     "one-code": Defence(
         "approval of one code alone",
-        instead("datasites.syft_services:GuardedRequestService._only_code", _first_code),
+        instead("datasites.door.syft.services:GuardedRequestService._only_code", _first_code),
         (GUARD.format("requests"), "-k", "swaps"),
     ),
     "own-blobs": Defence("uploads of one's own", _any_blob, (GUARD.format("objects"),)),
     "turns": Defence(
         "turns of each account",
-        instead("datasites.turns:Turns.taken", lambda *_, **__: nullcontext()),
+        instead("datasites.door.syft.call_limits:Turns.taken", lambda *_, **__: nullcontext()),
         (GUARD.format("turns"),),
     ),
-    "room": Defence("room of each account", nothing("datasites.syft_uploads:Uploads.take"), (GUARD.format("uploads"),)),
+    "room": Defence(
+        "room of each account", nothing("datasites.door.syft.uploads:Uploads.take"), (GUARD.format("uploads"),)
+    ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
-        "lock-out of passwords", instead("datasites.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
+        "lock-out of passwords", instead("datasites.door.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
     ),
     "body": Defence(
         "bound of a body",
-        instead("datasites.app:LARGEST_LOGIN", 1 << 40),
+        instead("datasites.door.app:LARGEST_LOGIN", 1 << 40),
         (GUARD.format("routes"), "-k", "larger_than"),
     ),
     "routes": Defence(
         "list of routes",
-        instead("datasites.app:ROUTES", Everything()),
+        instead("datasites.door.app:ROUTES", Everything()),
         (GUARD.format("routes"), "-k", "not_listed or larger_than"),
     ),
     "triggers": Defence("triggers of the ledger's file", _no_triggers, (TAMPERING,)),
     "chain": Defence("hash chain", _no_chain, (TAMPERING,)),
     "replayed": Defence(
-        "tables as the entries come to", nothing("policies.replay:_compare"), (TAMPERING, *_corpus("ledger"))
+        "tables as the entries come to",
+        nothing("datasites.ledger.verification:_compare"),
+        (TAMPERING, *_corpus("ledger")),
     ),
     "heads": Defence("heads in certificates", _no_heads, _corpus("old_copy")),
     "budget": Defence(
-        "admission within the budget", nothing("policies.ledger:Ledger._check_fits"), _corpus("ledger_notices")
+        "admission within the budget", nothing("datasites.ledger.ledger:Ledger._check_fits"), _corpus("ledger_notices")
     ),
     "amounts": Defence("charges that are positive numbers", _any_amount, _corpus("ledger_notices")),
     "form-tokens": Defence(

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from policies.accountant import Charge
-from policies.budget import PrivacyBudget
-from policies.code_requests import CodeRequestRecord, DatasetRecord
-from policies.ledger import Ledger
-from policies.store import utc_now
+from datasites.ledger.ledger import Ledger
+from datasites.ledger.records import CodeRequestRecord, DatasetRecord
+from datasites.ledger.store import utc_now
+from policies.privacy.accountant import Charge
+from policies.privacy.budget import PrivacyBudget
 
 SIZES = (10, 1_000, 100_000)
 CHARGE = Charge(divergence_nano=1_000, pure_epsilon_nano=None)

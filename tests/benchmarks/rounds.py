@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from datasites.noise import NoiseSource
-from datasites.runner.pool import KINDS, JobPool
-from datasites.runs import sealed
-from datasites.training import train_round
-from policies.exporter import export_model
-from policies.mechanisms import DPSGD
-from policies.plans import Plan
-from policies.releases import to_bytes
+from datasites.engine.noise import NoiseSource
+from datasites.engine.training import train_round
+from datasites.jobs.pool import KINDS, JobPool
+from datasites.review.rounds import sealed
+from policies.graph.exporter import export_model
+from policies.privacy.mechanisms import DPSGD
+from policies.release.plans import Plan
+from policies.release.tensors import to_bytes
 from tests.benchmarks.training import FluPredictor, make_schema, make_table
 
 PATIENTS = 4096

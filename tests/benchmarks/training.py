@@ -27,12 +27,12 @@ from opacus.layers import DPLSTM
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from datasites.noise import NoiseSource
-from datasites.training import train_round
-from policies.columns import Column
-from policies.exporter import export_model
-from policies.mechanisms import DPSGD
-from policies.schemas import Schema
+from datasites.engine.noise import NoiseSource
+from datasites.engine.training import train_round
+from policies.graph.exporter import export_model
+from policies.privacy.mechanisms import DPSGD
+from policies.schema.columns import Column
+from policies.schema.schemas import Schema
 
 BATCH = 64
 PATIENTS = 4096

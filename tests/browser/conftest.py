@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from datasites.console import accounts
+from datasites.people import accounts
 from tests.browser.desk import AUDITOR, OWNER, REVIEWER
 from tests.e2e import stock
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess

@@ -9,19 +9,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from datasites.app import LockOut
-from datasites.console.accounts import Role
 from datasites.console.app import make_console
 from datasites.console.news import News
-from datasites.office import Office
-from datasites.runner.pool import JobPool
+from datasites.datasite import Office
+from datasites.door.app import LockOut
+from datasites.jobs.pool import JobPool
+from datasites.ledger.ledger import Ledger
+from datasites.ledger.records import CodeRequestRecord, DatasetRecord
+from datasites.people.accounts import Role
 from datasites.settings import create_directory
-from policies.budget import PrivacyBudget
-from policies.code_requests import CodeRequestRecord, DatasetRecord
-from policies.ledger import Ledger
-from policies.mechanisms import Query, Statistics
-from policies.plans import Plan, canonical
-from policies.schemas import Schema
+from policies.privacy.budget import PrivacyBudget
+from policies.privacy.mechanisms import Query, Statistics
+from policies.release.plans import Plan, canonical
+from policies.schema.schemas import Schema
 from tests.factories import PASSWORD, RESEARCHER, SCHEMA, statistics_source
 
 with warnings.catch_warnings():

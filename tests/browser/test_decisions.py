@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from policies.certificates import verify
+from policies.release.certificates import verify
 from tests.browser.conftest import SignIn, downloaded
 from tests.browser.desk import OWNER, REVIEWER
 from tests.e2e import stock

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasites.console.accounts import Accounts, Role
 from datasites.console.app import PAGES, Page
-from policies.code_requests import RequestStatus
+from datasites.ledger.records import RequestStatus
+from datasites.people.accounts import Accounts, Role
 from tests.browser.desk import AUDITOR, EMAILS, OWNER, REVIEWER, VERSION, Browser, Desk, TestClient
 from tests.factories import PASSWORD, RESEARCHER
 

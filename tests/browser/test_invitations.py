@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect
 
-from datasites.console.accounts import Role
-from datasites.invitations import DEAD
+from datasites.people.accounts import Role
+from datasites.people.invitations import DEAD
 from policies.errors import DatasiteError, InvalidRequest
 from tests.browser.desk import AUDITOR, OWNER, REVIEWER, Browser, Desk
 from tests.e2e import stock
@@ -60,7 +60,7 @@ def test_of_many_who_use_a_link_at_once_one_succeeds(desk: Desk) -> None:
     desk.syft.add_researcher = lambda email, *rest: made.append(email)  # type: ignore[method-assign]
 
     def one(number: int) -> bool:
-        from datasites.invitations import accept
+        from datasites.people.invitations import accept
 
         try:
             return bool(accept(desk.office, token, f"{CHOSEN} {number}"))

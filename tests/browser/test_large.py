@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from datasites.console.accounts import Role
-from policies.accountant import Charge
-from policies.store import utc_now
+from datasites.ledger.store import utc_now
+from datasites.people.accounts import Role
+from policies.privacy.accountant import Charge
 from tests.browser.desk import Desk
 
 FIRST_BYTE = 0.3  # seconds, on two cores

@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from datasites.console import news as module
-from datasites.console.accounts import Session
 from datasites.console.news import ENOUGH, OVER, News
+from datasites.people.accounts import Session
 from tests.browser.conftest import SignIn
 from tests.browser.desk import AUDITOR, OWNER, Desk
 from tests.browser.test_decisions import ask
@@ -116,7 +116,7 @@ def test_closing_ends_every_stream(desk: Desk) -> None:
 
 
 def test_where_no_stream_is_free_the_page_asks_instead(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datasites.console.accounts import Role
+    from datasites.people.accounts import Role
 
     monkeypatch.setattr(module, "MOST", 0)
     owner = desk.browser(Role.OWNER)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from datasites import trials as module
-from datasites.console.accounts import Role
-from datasites.runner.pool import KINDS, JobPool
+from datasites.jobs.pool import KINDS, JobPool
+from datasites.ledger.records import CodeRequestRecord
+from datasites.people.accounts import Role
+from datasites.review import mock_runs as module
+from datasites.review.mock_runs import Trials, sentences
 from datasites.settings import job_socket
-from datasites.trials import Trials, sentences
-from policies.code_requests import CodeRequestRecord
 from policies.errors import DatasiteError
-from policies.plans import canonical
+from policies.release.plans import canonical
 from tests.browser.desk import VERSION, Desk
 from tests.browser.test_decisions import open_request
 from tests.e2e import stock

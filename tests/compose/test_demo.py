@@ -14,8 +14,8 @@ from compose.demo import MARK, _clear
 from compose.processes import Datasite, DemonstrationFailed, free_port, write_network
 from compose.real import real_patients
 from compose.study import REAL_TRAINING, TRAINING, FluCoursePredictor, FluPredictor, MalignancyPredictor
-from datasites.datasets import check_table, read_table
-from policies.schemas import Schema
+from datasites.vault.encoding import check_table, read_table
+from policies.schema.schemas import Schema
 
 
 class OneFeature(nn.Module):

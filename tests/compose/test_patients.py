@@ -20,8 +20,8 @@ from compose.patients import (
     write_csv,
 )
 from compose.tables import schema_path
-from datasites.datasets import check_table, read_table
-from policies.schemas import Schema
+from datasites.vault.encoding import check_table, read_table
+from policies.schema.schemas import Schema
 from researcher.cohort import check_same_schema
 
 GENERAL, PAEDIATRIC, RURAL = HOSPITALS

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from datasites.ledger.ledger import Ledger
 from datasites.serve import serve
-from policies.ledger import Ledger
 
 
 def plant(when: str, method: str, count: int) -> None:

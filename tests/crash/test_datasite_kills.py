@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from policies.ledger import Ledger
+from datasites.ledger.ledger import Ledger
 from tests.e2e.stock import call, call_until_done, login, submit
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, initial_weights, training_source
 

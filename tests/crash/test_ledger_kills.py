@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from policies.audit import AuditLog
-from policies.code_requests import RequestStatus, RunStatus
+from datasites.ledger.audit_log import AuditLog
+from datasites.ledger.ledger import Ledger
+from datasites.ledger.records import RequestStatus, RunStatus
 from policies.errors import DatasiteError, LedgerDamaged
-from policies.ledger import Ledger
-from tests.policies.ledger_factories import (
+from tests.datasites.ledger.ledger_factories import (
     BUDGET,
     GAUSSIAN,
     LAPLACE,

@@ -33,7 +33,7 @@ ATTACK = """
         os.write(1, value.encode()); os.write(2, value.encode())
         subprocess.run([sys.executable, "-c", f"import sys; print({{value!r}}); print({{value!r}}, file=sys.stderr)"])
         warnings.warn(value)
-        for name in ("datasites.runs", "syft.server", "uvicorn.error", "root", "policies.ledger"):
+        for name in ("datasites.review.rounds", "syft.server", "uvicorn.error", "root", "datasites.ledger.ledger"):
             log = logging.getLogger(name)
             log.warning("Run %s ended: %s", Shown("3f2a91c0"), value)
             log.error("Failed with %d rows and %s.", 4711, ValueError(value))
@@ -89,15 +89,18 @@ def test_an_event_of_ours_shows_its_text_and_what_is_marked() -> None:
     def event(name: str, text: object, *arguments: object) -> str:
         return public_event(logging.LogRecord(name, 30, "", 0, text, arguments, None))
 
-    assert event("datasites.runs", "Run %s: %s", Shown("ab"), PRIVATE) == "Run ab: …"
-    assert event("datasites.runs", "Run %s: %r", Shown("ab"), PRIVATE) == "Run ab: …"
-    assert PRIVATE not in event("datasites.runs", "Run %d", PRIVATE)
-    assert PRIVATE not in event("datasites.runs", ValueError(PRIVATE))
+    assert event("datasites.review.rounds", "Run %s: %s", Shown("ab"), PRIVATE) == "Run ab: …"
+    assert event("datasites.review.rounds", "Run %s: %r", Shown("ab"), PRIVATE) == "Run ab: …"
+    assert PRIVATE not in event("datasites.review.rounds", "Run %d", PRIVATE)
+    assert PRIVATE not in event("datasites.review.rounds", ValueError(PRIVATE))
     assert PRIVATE not in event("datasites_of_somebody", PRIVATE)
-    assert PRIVATE not in event("datasites.runs", f"Fixed.\n%s{PRIVATE}", Shown("a"))
+    assert PRIVATE not in event("datasites.review.rounds", f"Fixed.\n%s{PRIVATE}", Shown("a"))
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("datasites/**/*.py")) + sorted(ROOT.glob("policies/*.py")), ids=str)
+OURS = sorted(ROOT.glob("datasites/**/*.py")) + sorted(ROOT.glob("policies/**/*.py"))
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_log_text_of_ours_is_a_constant(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:

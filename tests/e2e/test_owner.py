@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from syft.types.errors import SyftException
 
-from policies.certificates import verify
+from policies.release.certificates import verify
 from tests.e2e.stock import call, call_until_done, login, submit
 from tests.factories import OTHER, PASSWORD, RESEARCHER, SCHEMA, DatasiteProcess, initial_weights, training_source
 from tests.factories import write_table as write

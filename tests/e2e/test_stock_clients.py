@@ -8,7 +8,7 @@ import pytest
 import torch
 from syft.types.errors import SyftException
 
-from policies.certificates import verify
+from policies.release.certificates import verify
 from tests.e2e.stock import asset_of, call, call_until_done, login, submit
 from tests.factories import (
     OTHER,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from policies.accountant import resolve
-from policies.graphs import Graph
-from policies.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
-from policies.plans import Plan, Published
-from policies.schemas import Column, Schema
+from policies.graph.graphs import Graph
+from policies.privacy.accountant import resolve
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
+from policies.release.plans import Plan, Published
+from policies.schema.schemas import Column, Schema
 
 SCHEMA = Schema(
     name="flu",

@@ -1,6 +1,6 @@
 """What is tried: a declared mechanism, two tables that differ by one patient, and what an attacker sees of a run.
 
-A trial goes through the runner's own jobs (`datasites.runner.child`): a plan and a schema as plain data and the bytes
+A trial goes through the runner's own jobs (`datasites.jobs.child`): a plan and a schema as plain data and the bytes
 of the weights go in, the bytes of a release come out, and noise is keyed as a job keys it.
 """
 
@@ -17,12 +17,12 @@ from unittest import mock
 
 import numpy as np
 
-from datasites.noise import KEY_BYTES
-from datasites.runner import child
-from policies import accountant
-from policies.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics, as_dict
-from policies.plans import Plan, release_shapes
-from policies.releases import check_tensors, from_bytes, to_bytes
+from datasites.engine.noise import KEY_BYTES
+from datasites.jobs import child
+from policies.privacy import accountant
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics, as_dict
+from policies.release.plans import Plan, release_shapes
+from policies.release.tensors import check_tensors, from_bytes, to_bytes
 from tests.proof.attacker import FloatArray, seen_in_training
 from tests.proof.curves import Curve, curve_of
 from tests.proof.neighbours import (

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from dp_accounting.pld import privacy_loss_distribution as distributions
 from dp_accounting.pld.common import DifferentialPrivacyParameters
 
-from policies.accountant import epsilon_of
-from policies.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
-from policies.noise_scales import epsilon_per_query
+from policies.privacy.accountant import epsilon_of
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.schema.noise_scales import epsilon_per_query
 
 FloatArray = npt.NDArray[np.float64]
 

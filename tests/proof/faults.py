@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from scipy.stats import chi2, norm
 
-from datasites import evaluation, statistics, training
-from datasites.clipping import GridOptimizer, clipped_sum, grid_of
-from datasites.noise import KEY_BYTES, NoiseSource
-from datasites.sampling import PATIENT, PatientRows, Rows
-from policies import accountant
-from policies.mechanisms import DPSGD, Mechanism
+from datasites.engine import evaluation, statistics, training
+from datasites.engine.clipping import GridOptimizer, clipped_sum, grid_of
+from datasites.engine.noise import KEY_BYTES, NoiseSource
+from datasites.engine.sampling import PATIENT, PatientRows, Rows
+from policies.privacy import accountant
+from policies.privacy.mechanisms import DPSGD, Mechanism
 from tests.proof.cases import (
     ALONE,
     COUNTED,

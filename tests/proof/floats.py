@@ -14,7 +14,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from datasites.noise import NoiseSource, WordArray
+from datasites.engine.noise import NoiseSource, WordArray
 
 BITS = 53
 NEAR = 4  # candidates tried on each side of where the inverse lands; rounding moves it by fewer

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from policies.exporter import export_model
-from policies.graphs import Graph
-from tests.datasites.training_factories import FEATURES, schema
+from policies.graph.exporter import export_model
+from policies.graph.graphs import Graph
+from tests.datasites.engine.training_factories import FEATURES, schema
 
 Matrix = npt.NDArray[np.float64]
 Weights = dict[str, npt.NDArray[np.float32]]

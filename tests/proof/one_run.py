@@ -1,6 +1,6 @@
 """The one-run audit (Steinke, Nasr and Jagielski 2023, arXiv:2305.08846) as one more detector of planted faults.
 
-`datasites.auditing` has the audit, with patients as canaries and the declared mechanism's own simulated null; here it
+`engine.privacy_audit` has the audit, with patients as canaries and the declared mechanism's own simulated null; here it
 is asked of our engine as it stands, faults and all.
 """
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from datasites import training
-from datasites.auditing import OneRunAudit, one_run_audit
-from datasites.noise import NoiseSource
+from datasites.engine import training
+from datasites.engine.noise import NoiseSource
+from datasites.engine.privacy_audit import OneRunAudit, one_run_audit
 from tests.proof.cases import known_keys, sgd
 
 AUDITED = sgd(rounds=2, steps=5, sampling_rate=0.3, noise_multiplier=2.0)

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from datasites import training
-from datasites.noise import NoiseSource
+from datasites.engine import training
+from datasites.engine.noise import NoiseSource
 from tests.proof.cases import NARROW, release, sgd
 from tests.proof.faults import HalfNoise, NoNoise
 from tests.proof.fit import FALSE_ALARM, gaussian_p_values, laplace_p_value, power_of_size, released_noise

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from datasites import statistics
-from datasites.clipping import grid_of
-from datasites.noise import NoiseSource
-from policies.columns import Column
+from datasites.engine import statistics
+from datasites.engine.clipping import grid_of
+from datasites.engine.noise import NoiseSource
+from policies.schema.columns import Column
 from tests.proof.floats import NaiveGaussian, NaiveLaplace, reached_on_grid
 
 RELEASES = 300

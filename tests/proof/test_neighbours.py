@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasites.interpreter import forward
-from datasites.training import record_gradients
+from datasites.engine.interpreter import forward
+from datasites.engine.training import record_gradients
 from tests.proof.cases import LOSS, MIDDLE, NARROW
 from tests.proof.neighbours import SCHEMA, Matrix, Weights, crowd, graph_of, loud, overflowing, patient, quiet
 

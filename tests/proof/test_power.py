@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from policies import accountant
-from policies.mechanisms import DPSGD, Evaluation, Query
+from policies.privacy import accountant
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query
 from tests.proof.cases import LOSS, cases, sgd, statistics
 from tests.proof.curves import curve_of, stated
 from tests.proof.decisions import ALARM, EACH, PAIRS, found, power, power_of_epsilon_alone, trials_for

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import researcher
-from policies.mechanisms import DPSGD
-from researcher import asking
+from policies.privacy.mechanisms import DPSGD
+from researcher import releases
 from researcher.network import Network, network_of
 from tests.researcher.fake_datasites import FakeDatasite
 from tests.researcher.study_models import FluPredictor
@@ -36,8 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _plain_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fake hospitals sign nothing; tests/policies has the certificates' own tests. Waits are short."""
-    monkeypatch.setattr("policies.certificates.verify", lambda text, *, public_key, release: {}, raising=False)
-    monkeypatch.setattr(asking, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("policies.release.certificates.verify", lambda text, *, public_key, release: {}, raising=False)
+    monkeypatch.setattr(releases, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr("researcher.code_requests.check_source", lambda request, cohort: None)
 
 

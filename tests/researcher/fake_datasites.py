@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from policies.errors import PermissionRefused, Unavailable, WrongStatus
-from policies.releases import digest
-from policies.schemas import Schema
+from policies.release.tensors import digest
+from policies.schema.schemas import Schema
 
 SCHEMA = """
 name = "flu"

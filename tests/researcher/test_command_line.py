@@ -70,7 +70,7 @@ def test_a_study_goes_from_check_to_result_on_the_command_line(study_file, tmp_p
 def test_verify_checks_each_file_with_the_release_beside_it(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "policies.certificates.verify",
+        "policies.release.certificates.verify",
         lambda text, *, public_key, release: seen.append((text, public_key, release)),
         raising=False,
     )

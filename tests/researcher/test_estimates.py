@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import noise_scales
-from policies.columns import Column
 from policies.errors import WeightsRefused
-from policies.mechanisms import Query, Statistics
-from policies.schemas import Schema
+from policies.privacy.mechanisms import Query, Statistics
+from policies.schema import noise_scales
+from policies.schema.columns import Column
+from policies.schema.schemas import Schema
 from researcher.estimates import (
     Cells,
     Estimate,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.risk import risk_sentences
+from policies.privacy.risk import risk_sentences
 from researcher.charts import Axis as ChartAxis
 from researcher.charts import Bar, Line, bar_chart, line_chart, ticks
 from researcher.report import render, write_report

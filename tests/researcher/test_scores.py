@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from policies.errors import WeightsRefused
-from policies.mechanisms import Evaluation
+from policies.privacy.mechanisms import Evaluation
 from researcher import scores as reading
 from researcher.figures import Estimate
 from researcher.scores import Scores

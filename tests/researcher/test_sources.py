@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from policies.errors import InvalidRequest
-from policies.mechanisms import DPSGD, Evaluation, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
 from researcher.sources import class_source, function_name, request_source
 from tests.researcher import study_models as models
 

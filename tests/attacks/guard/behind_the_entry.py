@@ -16,7 +16,7 @@ from syft.service.user.user_roles import ServiceRole
 from syft.types.errors import SyftException
 from syft.types.uid import UID
 
-from datasites.office import Office
+from datasites.datasite import Office
 from datasites.settings import Settings
 
 

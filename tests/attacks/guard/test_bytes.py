@@ -85,7 +85,7 @@ def test_uploaded_bytes_run_no_command_when_they_are_read(site: Site, tmp_path: 
 
 def test_only_listed_classes_are_rebuilt() -> None:
     """Walk every class that PySyft can rebuild: those that are not on the list are refused before anything is built."""
-    from datasites.syft_guard import CLASSES, Malformed, bound_deserialization, read_strictly
+    from datasites.door.syft.guard import CLASSES, Malformed, bound_deserialization, read_strictly
 
     bound_deserialization()
     registered = SyftObjectRegistry.__object_serialization_registry__

@@ -6,7 +6,7 @@ import pytest
 from syft.service.service import ServiceConfigRegistry
 from syft.types.uid import UID
 
-from datasites.syft_guard import OWNER_PATHS, RESEARCHER_PATHS, AnsweredCalls
+from datasites.door.syft.guard import OWNER_PATHS, RESEARCHER_PATHS, AnsweredCalls
 from tests.attacks.guard.attacker import OTHER, OWNER, RESEARCHER, Refusal, Site
 from tests.factories import DatasiteProcess
 

@@ -87,7 +87,7 @@ def _link(uid: Any, target: Any = None) -> Any:
 
 def _checked(changes: list[Any], role: ServiceRole = ServiceRole.ADMIN) -> Any:
     """`GuardedRequestService`'s look at a request that came into the database somehow."""
-    from datasites.syft_services import GuardedRequestService
+    from datasites.door.syft.services import GuardedRequestService
 
     service = GuardedRequestService.__new__(GuardedRequestService)
     stored = SimpleNamespace(unwrap=lambda: SimpleNamespace(changes=changes))
@@ -101,7 +101,7 @@ def _change(status: UID, code: Any) -> Any:
 
 def test_review_finds_swaps_extra_changes_and_nested_code_by_itself() -> None:
     """The second wall: whatever a request in the database says, only one code's own status is decided."""
-    from datasites.syft_guard import Refused
+    from datasites.door.syft.guard import Refused
 
     status, other = UID(), UID()
     code = SimpleNamespace(id=UID(), status_link=SimpleNamespace(object_uid=status), nested_codes={})
@@ -180,8 +180,8 @@ def test_submitted_policy_is_not_taken(ours: Site, tmp_path: Path, kind: str) ->
 
 def test_services_take_no_submitted_policy_either() -> None:
     """The second wall: where the class passed, the service refuses it."""
-    from datasites.syft_guard import Refused
-    from datasites.syft_services import _submitted_asset
+    from datasites.door.syft.guard import Refused
+    from datasites.door.syft.services import _submitted_asset
 
     server = SimpleNamespace(server=SimpleNamespace(id=UID()))
     for input_policy, output_policy in (

@@ -86,7 +86,7 @@ def test_endpoints_of_a_wrong_key_are_not_found(ours: Site, key: str) -> None:
 
 @pytest.mark.parametrize("who", [RESEARCHER, OWNER])
 def test_endpoints_are_those_that_the_role_may_call(ours: Site, who: str) -> None:
-    from datasites.syft_guard import PATHS
+    from datasites.door.syft.guard import PATHS
 
     role = ServiceRole.ADMIN if who == OWNER else ServiceRole.DATA_SCIENTIST
     answer = ours.http("GET", "/api", params={"verify_key": str(ours.key(who).verify_key)})
@@ -182,7 +182,7 @@ def test_too_much_at_once_is_asked_to_come_back() -> None:
     import asyncio
     from typing import Any
 
-    from datasites.app import Gate
+    from datasites.door.app import Gate
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.05)
@@ -216,7 +216,7 @@ def test_slow_body_is_given_up() -> None:
     import asyncio
     from typing import Any
 
-    from datasites.app import Gate
+    from datasites.door.app import Gate
 
     statuses: list[int] = []
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from datasites.turns import MOST_EXPORTS, NoTurn, Turns
+from datasites.door.syft.call_limits import MOST_EXPORTS, NoTurn, Turns
 from tests.attacks.guard.attacker import OTHER, RESEARCHER, Refusal, Site
 from tests.factories import training_source
 

@@ -12,10 +12,10 @@ import pytest
 from syft.serde.serialize import _serialize
 from syft.server.credentials import SyftSigningKey
 
+from datasites.door.syft.guard import Refused
+from datasites.door.syft.services import KEPT_WAITING
+from datasites.door.syft.uploads import KEPT_FREE, Uploads
 from datasites.settings import change_settings
-from datasites.syft_guard import Refused
-from datasites.syft_services import KEPT_WAITING
-from datasites.syft_uploads import KEPT_FREE, Uploads
 from researcher.client import Datasite
 from tests.attacks.guard.attacker import OTHER, RESEARCHER, Refusal, Site
 from tests.attacks.guard.test_objects import stored
@@ -56,7 +56,9 @@ def test_an_account_fills_no_more_than_its_room(site: Site) -> None:
 
 def test_uploads_leave_the_ledger_room_on_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = SimpleNamespace(free=KEPT_FREE + 99)
-    monkeypatch.setattr("datasites.syft_uploads.shutil.disk_usage", lambda path: free if path == tmp_path else None)
+    monkeypatch.setattr(
+        "datasites.door.syft.uploads.shutil.disk_usage", lambda path: free if path == tmp_path else None
+    )
     with pytest.raises(Refused, match="disk is nearly full"):
         Uploads(None, None, tmp_path, most=1 << 40).take(SyftSigningKey.generate().verify_key, 100)
 

@@ -26,8 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasites.runner import isolation
-from datasites.runner.isolation import Limits
+from datasites.jobs import isolation
+from datasites.jobs.isolation import Limits
 
 SECRET = b"nobody may read this"
 MEMORY = 256 << 20

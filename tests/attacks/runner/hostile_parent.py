@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from datasites.runner import child, parent
-from datasites.runner.messages import HEADER
+from datasites.jobs import child, parent
+from datasites.jobs.frames import HEADER
 
 
 def _own_socket() -> int:
@@ -134,7 +134,7 @@ def draw_everything() -> None:
     import torch
     from pydp.algorithms.laplacian import Count
 
-    from datasites.noise import NoiseSource
+    from datasites.engine.noise import NoiseSource
 
     random.random()
     np.random.default_rng().random()

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasites.runner.isolation import PROTECTIONS
-from datasites.runner.pool import Answer
-from datasites.runs import SECONDS_PER_RECORD
-from policies.code_requests import RequestStatus, RunStatus
+from datasites.jobs.isolation import PROTECTIONS
+from datasites.jobs.pool import Answer
+from datasites.ledger.records import RequestStatus, RunStatus
+from datasites.review.rounds import SECONDS_PER_RECORD
 from policies.errors import Unavailable
-from policies.releases import to_bytes
+from policies.release.tensors import to_bytes
 from tests.browser.desk import Desk
 from tests.factories import RESEARCHER
 from tests.policies.plan_factories import plan_of, statistics

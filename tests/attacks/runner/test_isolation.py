@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from datasites.runner.isolation import PROTECTIONS
+from datasites.jobs.isolation import PROTECTIONS
 from tests.attacks.runner.confined import ATTACKS, LAYERS
 
 # What stands behind each refusal. Where several do, each is seen to be enough by itself. For setuid programs and for

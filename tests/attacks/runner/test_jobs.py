@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasites.runner.isolation import PROTECTIONS
-from datasites.runner.messages import receive_frame, send_frame
-from datasites.runner.pool import LONGEST_OUTPUT, LONGEST_PUBLIC, Answer, JobPool, Rows
-from datasites.runs import Runs, sealed
+from datasites.jobs.frames import receive_frame, send_frame
+from datasites.jobs.isolation import PROTECTIONS
+from datasites.jobs.pool import LONGEST_OUTPUT, LONGEST_PUBLIC, Answer, JobPool, Rows
+from datasites.review.rounds import Runs, sealed
 from policies.errors import DatasiteError, IsolationMissing, Unavailable, WeightsRefused
-from policies.mechanisms import Query, as_dict
-from policies.plans import plan_from, release_shapes
-from policies.releases import to_bytes
+from policies.privacy.mechanisms import Query, as_dict
+from policies.release.plans import plan_from, release_shapes
+from policies.release.tensors import to_bytes
 from tests.attacks.runner.hostile_parent import ATTACKS
 from tests.policies.plan_factories import SCHEMA, plan_of, published, statistics, training
 
@@ -251,7 +251,11 @@ def test_other_tensors_than_the_plans_are_a_failed_run_with_its_charge(payload: 
 
 def test_nothing_that_a_job_says_is_unpickled() -> None:
     root = Path(__file__).resolve().parents[3]
-    for path in (*root.glob("datasites/runner/*.py"), root / "datasites/runs.py", root / "policies/releases.py"):
+    for path in (
+        *root.glob("datasites/jobs/*.py"),
+        root / "datasites/review/rounds.py",
+        root / "policies/release/tensors.py",
+    ):
         assert not re.search(r"\bpickle\b(?!d)|torch\.load|np\.load|marshal|shelve", path.read_text()), path
 
 
@@ -296,7 +300,7 @@ def test_children_of_a_parent_that_drew_all_draw_differently(drawn: JobPool, mad
 
 
 def _rows() -> Any:
-    from datasites.mocks import draw_mock
+    from datasites.vault.mocks import draw_mock
 
     return draw_mock(SCHEMA, 100)
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from datasites.pace import slowest
-from datasites.runner import child, even
-from policies.exporter import export_model
+from datasites.engine import constant_time
+from datasites.jobs import child
+from datasites.review.timing import slowest
+from policies.graph.exporter import export_model
 
 INF, NAN = math.inf, math.nan
 POINTS = torch.cat(
@@ -55,7 +56,7 @@ class Seen(TorchDispatchMode):
 def test_the_library_sees_ordinary_numbers_alone(name: str) -> None:
     low, high = ORDINARY[name]
     with Seen(name) as seen:
-        even.KERNELS[name](POINTS)
+        constant_time.KERNELS[name](POINTS)
     assert len(seen.values) == len(POINTS)
     assert ((seen.values >= low) & (seen.values <= high)).all()
 
@@ -63,12 +64,12 @@ def test_the_library_sees_ordinary_numbers_alone(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(ORDINARY))
 def test_the_answers_are_torchs_own(name: str) -> None:
     points = POINTS[~(POINTS.abs() > 1e7) | POINTS.isinf()] if name in CIRCLE else POINTS
-    found, wanted = even.KERNELS[name](points), getattr(torch, name)(points)
+    found, wanted = constant_time.KERNELS[name](points), getattr(torch, name)(points)
     assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-37, equal_nan=True)
     near = points.abs() < 9
     assert torch.equal(found[near].nan_to_num(), wanted[near].nan_to_num())
-    assert (even.KERNELS[name](torch.tensor([1.0, 0.5], dtype=torch.float64)) > -INF).all()
-    assert even.KERNELS[name](torch.tensor([1])).dtype == torch.float32
+    assert (constant_time.KERNELS[name](torch.tensor([1.0, 0.5], dtype=torch.float64)) > -INF).all()
+    assert constant_time.KERNELS[name](torch.tensor([1])).dtype == torch.float32
 
 
 def test_elu_and_its_gradient_are_torchs_own() -> None:
@@ -76,9 +77,9 @@ def test_elu_and_its_gradient_are_torchs_own() -> None:
     wanted = nn.functional.elu(points, 0.7)
     wanted.backward(torch.ones_like(points))
     values = points.detach()
-    assert torch.allclose(even.KERNELS["elu"](values, 0.7), wanted, rtol=1e-5, atol=1e-6, equal_nan=True)
+    assert torch.allclose(constant_time.KERNELS["elu"](values, 0.7), wanted, rtol=1e-5, atol=1e-6, equal_nan=True)
     for known, is_result in ((values, False), (wanted.detach(), True)):
-        found = even.KERNELS["elu_backward"](torch.ones_like(values), 0.7, 1, 1, is_result, known)
+        found = constant_time.KERNELS["elu_backward"](torch.ones_like(values), 0.7, 1, 1, is_result, known)
         assert torch.allclose(found[~values.isnan()], points.grad[~values.isnan()], rtol=1e-4, atol=1e-6)  # type: ignore[index]
 
 
@@ -86,12 +87,12 @@ def test_they_stand_in_torchs_place_in_gradients_too() -> None:
     """In a process of its own, as they stay: the gradient of erf is an exponential, and that of tan has a tangent."""
     program = (
         "import torch\n"
-        "from datasites.runner import even\n"
+        "from datasites.jobs import even\n"
         "seen = []\n"
         "for name in ('exp', 'tan'):\n"
-        "    kernel = even.KERNELS[name]\n"
-        "    even.KERNELS[name] = lambda x, name=name, kernel=kernel: (seen.append(name), kernel(x))[1]\n"
-        "even.install(); even.install()\n"
+        "    kernel = constant_time.KERNELS[name]\n"
+        "    constant_time.KERNELS[name] = lambda x, name=name, kernel=kernel: (seen.append(name), kernel(x))[1]\n"
+        "constant_time.install(); constant_time.install()\n"
         "x = torch.ones(3, requires_grad=True)\n"
         "torch.func.vmap(torch.func.grad(lambda each: torch.erf(each) + torch.tan(each)))(x)\n"
         "print(sorted(set(seen)))\n"
@@ -106,7 +107,7 @@ def test_a_runner_has_them_before_it_computes_anything(monkeypatch: pytest.Monke
     def install() -> None:
         raise Installed
 
-    monkeypatch.setattr(even, "install", install)
+    monkeypatch.setattr(constant_time, "install", install)
     with pytest.raises(Installed):
         child._warm_runner()
 

@@ -18,16 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from datasites import datasets, sampling
-from datasites.evaluation import score_histogram
-from datasites.interpreter import forward
-from datasites.noise import NoiseSource
-from datasites.training import train_round
-from policies.columns import Column
-from policies.exporter import _convert, _trace
-from policies.graphs import Graph
-from policies.mechanisms import DPSGD, Evaluation
-from policies.schemas import Schema
+from datasites.engine import sampling
+from datasites.engine.evaluation import score_histogram
+from datasites.engine.interpreter import forward
+from datasites.engine.noise import NoiseSource
+from datasites.engine.training import train_round
+from datasites.vault import encoding
+from policies.graph.exporter import _convert, _trace
+from policies.graph.graphs import Graph
+from policies.privacy.mechanisms import DPSGD, Evaluation
+from policies.schema.columns import Column
+from policies.schema.schemas import Schema
 
 FEATURES, PATIENTS, KEY = 10, 64, bytes(32)
 SCHEMA = Schema(
@@ -104,13 +105,13 @@ def test_one_patient_more_in_a_published_table_moves_nobody_else(seed: int, monk
     def fixed(count: int) -> bytes:
         return hashlib.shake_256(bytes([seed])).digest(count)
 
-    monkeypatch.setattr(datasets.secrets, "token_bytes", fixed)
+    monkeypatch.setattr(encoding.secrets, "token_bytes", fixed)
     rng = np.random.default_rng(0)
     crowd, other = rng.uniform(-1, 1, (2, FEATURES))
     names = [column.name for column in SCHEMA.columns]
     every = pd.DataFrame([[*crowd, 1]] * (PATIENTS - 1) + [[*other, 0]], columns=names)
     every.insert(0, "id", [f"p{number}" for number in range(PATIENTS)])
-    tables = (datasets.encode(each, SCHEMA, population_secret=bytes(32)) for each in (every, every[:-1]))
+    tables = (encoding.encode(each, SCHEMA, population_secret=bytes(32)) for each in (every, every[:-1]))
     sums = [one_step(each) for each in tables]
     assert (sums[0] - sums[1]).norm() <= 1.0 + 1e-4
 

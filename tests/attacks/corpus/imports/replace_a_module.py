@@ -11,9 +11,9 @@ class Model(nn.Module):
         class Evil(types.ModuleType):
             def __getattr__(self, name):
                 os.mkdir(MADE_FILE)
-        sys.modules["policies.graphs"] = sys.modules["syft.service.code.user_code"] = Evil("x")
-        import policies.graphs
-        policies.graphs.Graph
+        sys.modules["policies.graph.graphs"] = sys.modules["syft.service.code.user_code"] = Evil("x")
+        import policies.graph.graphs
+        policies.graph.graphs.Graph
 
     def forward(self, x):
         return self.a(x)

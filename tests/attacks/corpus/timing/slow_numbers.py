@@ -29,6 +29,6 @@ def attack(running):
 
 
 def weights(answer):
-    from policies.releases import from_bytes
+    from policies.release.tensors import from_bytes
 
     return from_bytes(answer.payload)

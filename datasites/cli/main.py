@@ -1,0 +1,409 @@
+"""`datasite`: what an owner does on the command line. Every command acts through the same functions as the console.
+
+While `datasite serve` runs on a directory, a command reaches it through the directory's control socket; else it takes
+the directory's lock and works on the files itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datasites.cli import backup_commands, display, oversight_commands
+from datasites.cli.shell import (
+    AsJson,
+    Directory,
+    PasswordFile,
+    RequestId,
+    Yes,
+    act,
+    err,
+    out,
+    read_password,
+    read_settings,
+    read_text,
+    show,
+)
+from datasites.ledger.records import RequestStatus
+from policies.errors import DatasiteError
+
+app = typer.Typer(
+    name="datasite",
+    help="Run a hospital's datasite: publish tables, decide on requests, read the ledger.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+researchers = typer.Typer(help="Accounts of researchers.", no_args_is_help=True)
+app.add_typer(researchers, name="researchers")
+
+
+@app.command()
+def init(
+    directory: Directory,
+    name: Annotated[str, typer.Option(help="The hospital's name, as researchers see it.")],
+    email: Annotated[str, typer.Option(help="The owner's account.")] = "owner@datasite.example",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9400,
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="Take the owner's password from this file; else one is made.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting as NAME=VALUE; `datasite settings` lists them.")
+    ] = None,
+) -> None:
+    """Make a datasite's directory: identity, keys, settings, policy, ledger and the owner's account."""
+    from datasites.datasite import Office
+    from datasites.settings import create_directory
+
+    password = read_password(password_file, prompt="") if password_file else secrets.token_urlsafe(15)
+    settings = create_directory(
+        directory, name=name, host=host, port=port, owner_email=email, settings=read_settings(setting or [])
+    )
+    Office.create(settings, owner_password=password)
+    out.print(f"Made {directory} for [b]{name}[/b], owner {email}.")
+    if not password_file:
+        out.print(f"Owner's password, shown only now: [b]{password}[/b]")
+    out.print(
+        f"Next: `export DATASITE_DIR={directory}` spares you --dir. Draft a schema with `datasite schema data.csv >"
+        " schema.toml`, fill it in, start `datasite serve`, and `datasite publish data.csv --schema schema.toml`."
+    )
+
+
+@app.command()
+def settings(
+    directory: Directory,
+    change: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", show_default=False)] = None,
+) -> None:
+    """Show the settings, or change some. They are read when the datasite starts."""
+    from datasites.settings import Settings, change_settings
+
+    if change:
+        change_settings(directory, read_settings(change))
+        out.print(f"Changed {', '.join(read_settings(change))}; restart the datasite for it to count.")
+    else:
+        out.print((Settings.load(directory).directory / "settings.toml").read_text(encoding="utf-8"), markup=False)
+
+
+@app.command()
+def serve(directory: Directory) -> None:
+    """Run the datasite: PySyft's API under /api/v2, /healthz, and the warm exporter and runner. Ctrl-C ends it."""
+    from datasites.serve import serve as run
+
+    run(directory)
+
+
+@app.command()
+def schema(table: Annotated[str, typer.Argument(help="A CSV or Parquet file.", show_default=False)]) -> None:
+    """Draft a schema.toml for a table, for you to finish: bounds are left to fill in, never taken from the data."""
+    from datasites.vault.encoding import draft_schema
+
+    print(draft_schema(Path(table)))
+
+
+@app.command()
+def publish(
+    directory: Directory,
+    schema: Annotated[Path, typer.Option(help="The table's schema.toml.")],
+    table: Annotated[str | None, typer.Argument(help="A CSV or Parquet file.", show_default=False)] = None,
+    sql: Annotated[str | None, typer.Option(help="Instead of a file: a query.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="The database, as postgresql+psycopg://reader@host/name; no password here.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="The database's password; else DATASITE_DATABASE_PASSWORD is read.")
+    ] = None,
+    patients: Annotated[
+        int | None, typer.Option(help="Publish this number of patients; it stands as declared.")
+    ] = None,
+    count_epsilon: Annotated[
+        float | None, typer.Option(help="Publish a differentially private count of patients at this ε, charged.")
+    ] = None,
+    budget_epsilon: Annotated[float, typer.Option(help="ε of a new population.")] = 6.0,
+    budget_delta: Annotated[float, typer.Option(help="δ of a new population.")] = 1e-5,
+    public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
+) -> None:
+    """Check a table against its schema and publish it: private tensor, mock, public size. All or nothing."""
+    if (table is None) == (sql is None):
+        raise DatasiteError("Give either a file or --sql with --database, and not both.")
+    with err.status("Checking and publishing ..."):
+        done = act(
+            directory,
+            "publish",
+            table=str(Path(table).resolve()) if table else None,
+            sql=sql,
+            database=database,
+            password_file=str(password_file.resolve()) if password_file else None,
+            schema=read_text(schema, "--schema"),
+            patients=patients,
+            count_epsilon=count_epsilon,
+            budget=[budget_epsilon, budget_delta],
+            public_mock=str(public_mock.resolve()) if public_mock else None,
+        )
+    for note in done["notes"]:
+        err.print(f"Note: {note}")
+    out.print(
+        f"Published [b]{done['name']}[/b], version {done['version']}: {done['patients']} patients"
+        f" ({done['size_kind']}), population {done['population']}."
+    )
+    budget = done["budget"]
+    out.print(
+        f"All tables of {done['population']} share ε = {budget['epsilon']:g} at δ = {budget['delta']:g}:"
+        f" {budget['epsilon_remaining']:.3f} is left."
+    )
+
+
+@app.command()
+def datasets(directory: Directory, as_json: AsJson = False) -> None:
+    """List published datasets and the budgets of their populations."""
+    show(act(directory, "datasets"), display.datasets, as_json)
+
+
+@app.command()
+def retire(directory: Directory, name: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """Take a dataset back: no new requests. Its population's ledger keeps every charge."""
+    act(directory, "retire", name=name)
+    out.print(f"Retired {name}.")
+
+
+@researchers.command("add")
+def researchers_add(
+    directory: Directory,
+    email: Annotated[str, typer.Argument(show_default=False)],
+    name: Annotated[str, typer.Option(help="Full name.")],
+    institution: Annotated[str, typer.Option(help="University or company.")] = "",
+    password_file: PasswordFile = None,
+) -> None:
+    """Make a researcher's account."""
+    password = read_password(password_file, prompt=f"Password for {email}")
+    act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
+    out.print(f"Added {email}.")
+
+
+@researchers.command("list")
+def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
+    """List researchers, and whether their accounts are open."""
+    show(act(directory, "researchers"), display.researchers, as_json)
+
+
+@researchers.command("disable")
+def researchers_disable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """Close an account at once; its approved requests make no further releases."""
+    act(directory, "disable_researcher", email=email)
+    out.print(f"Closed the account of {email}.")
+
+
+@researchers.command("enable")
+def researchers_enable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
+    """Open a closed account again."""
+    act(directory, "enable_researcher", email=email)
+    out.print(f"Opened the account of {email}.")
+
+
+@app.command()
+def requests(
+    directory: Directory,
+    status: Annotated[
+        RequestStatus | None, typer.Option(help="Only requests of this status. Those that are checked wait for you.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List code requests, those that wait for you first."""
+    show(act(directory, "requests", status=status and status.value), display.requests, as_json)
+
+
+@app.command("show")
+def show_request(directory: Directory, request: RequestId, as_json: AsJson = False) -> None:
+    """Show a request: source, plan, findings, checks, risk in plain words, cost before and after."""
+    show(act(directory, "show", request=request), display.request, as_json)
+
+
+@app.command("try")
+def try_request(directory: Directory, request: RequestId, as_json: AsJson = False) -> None:
+    """Run a request on mock rows, confined as a round is, and show what it did. No patient's row is read."""
+    with err.status("Running it on the mock ..."):
+        done = act(directory, "try_request", request=request)
+    show(done, display.trial, as_json)
+
+
+@app.command()
+def approve(directory: Directory, request: RequestId, yes: Yes = False) -> None:
+    """Approve a request: its whole cost is reserved. Refused where a check failed or the budget does not hold it."""
+    seen = act(directory, "show", request=request)
+    yes = yes or seen["status"] != RequestStatus.CHECKED.value  # else it is refused below, and there is nothing to ask
+    if not yes:
+        display.request(out, seen)
+        typer.confirm(f"Approve {request} at ε = {seen['cost']['epsilon']:.2f}?", abort=True)
+    typed = seen["function"]
+    if not yes and seen["decision"]["typed"]:
+        typed = typer.prompt(f"Its ε is large. Type its name, {seen['function']}, to approve it")
+    out.print(act(directory, "approve", request=request, plan_digest=seen["plan_digest"], typed=typed))
+
+
+@app.command()
+def deny(
+    directory: Directory,
+    request: RequestId,
+    reason: Annotated[str, typer.Option(help="Why; the researcher reads it.")],
+) -> None:
+    """Deny a request, with a reason that reaches the researcher."""
+    act(directory, "deny", request=request, reason=reason)
+    out.print(f"Denied {request}.")
+
+
+@app.command("ask-changes")
+def ask_changes(
+    directory: Directory,
+    request: RequestId,
+    comment: Annotated[str, typer.Option(help="What to change; the researcher reads it.")],
+) -> None:
+    """Ask a researcher to change a request and submit it again."""
+    act(directory, "ask_changes", request=request, comment=comment)
+    out.print(f"Asked for changes to {request}.")
+
+
+@app.command()
+def revoke(
+    directory: Directory,
+    request: RequestId,
+    reason: Annotated[str, typer.Option(help="Why; the researcher reads it.")] = "Revoked by the owner.",
+) -> None:
+    """Revoke an approval: running rounds end, what no run touched returns to the budget."""
+    act(directory, "revoke", request=request, reason=reason)
+    out.print(f"Revoked {request}.")
+
+
+@app.command()
+def stop(directory: Directory, yes: Yes = False) -> None:
+    """Stop everything at once: running rounds end and nothing is released until `datasite resume`."""
+    if not yes:
+        typer.confirm("Stop all running work and all releases?", abort=True)
+    done = act(directory, "stop")
+    out.print(f"Stopped. {done['ended']} running round(s) ended. `datasite resume` lets work go on.")
+
+
+@app.command()
+def resume(directory: Directory) -> None:
+    """Let work go on after `datasite stop`."""
+    act(directory, "resume")
+    out.print("Work goes on.")
+
+
+@app.command()
+def releases(directory: Directory, as_json: AsJson = False) -> None:
+    """List what left: when, to whom, which round, at what cost."""
+    show(act(directory, "releases"), display.releases, as_json)
+
+
+@app.command()
+def certificate(
+    directory: Directory, request: RequestId, round_number: Annotated[int, typer.Argument(metavar="ROUND")]
+) -> None:
+    """Print the signed certificate of one release."""
+    print(act(directory, "certificate", request=request, round_number=round_number), end="")
+
+
+@app.command()
+def ledger(
+    directory: Directory,
+    verify: Annotated[bool, typer.Option("--verify", help="Recompute chain and totals.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show balances and entries of the ledger, or verify it."""
+    if verify:
+        done = act(directory, "verify_ledger")
+        out.print(f"The ledger verifies: {done['entries']} entries, head {done['head']}.")
+        return
+    show(act(directory, "ledger"), display.ledger, as_json)
+
+
+@app.command("raise-budget")
+def raise_budget(
+    directory: Directory,
+    population: Annotated[str, typer.Argument(show_default=False)],
+    epsilon: Annotated[float, typer.Option(help="The new ε in total.")],
+    yes: Yes = False,
+) -> None:
+    """Raise a population's ε. The new total is the promise to its patients from then on."""
+    from policies.privacy.risk import risk_sentences
+
+    if not yes:
+        delta = next(
+            (each["delta"] for each in act(directory, "datasets")["populations"] if each["population"] == population),
+            0.0,
+        )
+        for sentence in risk_sentences(epsilon, delta):
+            out.print(f"· {sentence}")
+        typer.confirm(f"Promise ε = {epsilon} in total to {population} from now on?", abort=True)
+    done = act(directory, "raise_budget", population=population, epsilon=epsilon)
+    out.print(f"The budget of {population} is now ε = {done['epsilon']} at δ = {done['delta']}.")
+
+
+@app.command()
+def log(
+    directory: Directory,
+    search: Annotated[str, typer.Option(help="Only rows that hold this text.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the audit log: who did what."""
+    show(act(directory, "search_log", search=search, limit=200), display.audit_log, as_json)
+
+
+@app.command()
+def password(
+    directory: Directory, email: Annotated[str, typer.Argument()] = "", password_file: PasswordFile = None
+) -> None:
+    """Give the owner (or the account EMAIL) a new password."""
+    new = read_password(password_file, prompt="New password")
+    act(directory, "set_password", email=email, password=new)
+    out.print(f"The password of {email or 'the owner'} is changed.")
+
+
+@app.command("rotate-key")
+def rotate_key(directory: Directory, yes: Yes = False) -> None:
+    """Sign certificates with a new key from now on. Old certificates stay valid under the old public key."""
+    if not yes:
+        typer.confirm("Make a new signing key? Researchers must be told the new public key.", abort=True)
+    done = act(directory, "rotate_key")
+    out.print(f"New public key: {done['public_key']}\nOld public key: {done['old_public_key']}")
+
+
+@app.command()
+def isolation(directory: Directory, as_json: AsJson = False) -> None:
+    """Show which protections hold for jobs on this host."""
+    show(act(directory, "isolation"), display.isolation, as_json)
+
+
+oversight_commands.add_to(app, researchers)
+backup_commands.add_to(app)
+
+
+def main() -> None:
+    """Run the command line; a `DatasiteError` becomes one sentence and exit code 1."""
+    logging.basicConfig(level=logging.WARNING)
+    os.umask(0o077)
+    try:
+        app(standalone_mode=False)
+    except DatasiteError as error:
+        err.print("[red]Error:[/red]", end=" ")
+        err.print(str(error), markup=False)
+        sys.exit(1)
+    except typer.Abort as abort:
+        if isinstance(abort.__cause__, KeyboardInterrupt):
+            err.print("Interrupted. What a serving datasite was asked, it may still do: see `datasite log`.")
+        else:
+            err.print("Nothing was done.")
+        sys.exit(1)
+    except typer.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except Exception as error:
+        if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        raise

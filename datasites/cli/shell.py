@@ -1,0 +1,103 @@
+"""What every `datasite` command shares: its options, how it reaches the datasite, how it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from datasites.progress import Tell, told_to
+from policies.errors import DatasiteError, Unavailable
+
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+STARTING_SECONDS = 90.0  # how long a command waits while `datasite serve` starts, or another command ends
+
+Directory = Annotated[
+    Path, typer.Option("--dir", envvar="DATASITE_DIR", help="The datasite's directory.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+PasswordFile = Annotated[
+    Path | None, typer.Option("--password-file", help="Read the password from this file instead of asking.")
+]
+RequestId = Annotated[
+    str, typer.Argument(help="The request's id, as `datasite requests` shows it.", show_default=False)
+]
+
+
+def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **arguments: Any) -> Any:
+    """Run one action, on the serving datasite or on the directory itself; waits while a datasite starts.
+
+    Args:
+      tell: hears what a long action says of its progress.
+    """
+    from datasites.operations.control_socket import ask, user_name
+    from datasites.settings import Settings, locked
+
+    settings = Settings.load(directory)
+    started, told = time.monotonic(), False
+    while True:
+        with contextlib.suppress(ConnectionError):
+            return ask(settings.control_socket, action, arguments, tell=tell)
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(directory))
+            except Unavailable:
+                if time.monotonic() - started > STARTING_SECONDS:
+                    raise
+            else:
+                from datasites.datasite import Office
+
+                with Office.open(settings) as office, told_to(tell):
+                    return office.act(action, user_name(os.getuid()), arguments)
+        if not told:
+            err.print(f"Waiting for {directory}: `datasite serve` is starting there, or another command works on it.")
+            told = True
+        time.sleep(0.3)
+
+
+def read_text(path: Path, option: str) -> str:
+    """The text of a file that an option names."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DatasiteError(f"{option} {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise DatasiteError(f"{option} {path} is not text in UTF-8. Save it as that.") from None
+
+
+def read_settings(words: list[str]) -> dict[str, str]:
+    """Settings by name from `NAME=VALUE`."""
+    wrong = [each for each in words if "=" not in each]
+    if wrong:
+        raise DatasiteError(f"{wrong[0]!r} is no setting: write NAME=VALUE.")
+    return {name.strip(): value.strip() for name, _, value in (each.partition("=") for each in words)}
+
+
+def read_password(path: Path | None, *, prompt: str) -> str:
+    """A password of at least 12 characters, from a file or typed twice."""
+    password = (
+        read_text(path, "--password-file").strip()
+        if path
+        else typer.prompt(prompt, hide_input=True, confirmation_prompt=True)
+    )
+    if len(password) < 12 or len(password.encode()) > 72:  # bcrypt reads no further
+        raise DatasiteError(f"The password has {len(password)} characters. Choose one of 12 to 72.")
+    return str(password)
+
+
+def show(value: Any, render: Any, as_json: bool) -> None:
+    """Print plain data as JSON or through its table."""
+    if as_json:
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+    else:
+        render(out, value)

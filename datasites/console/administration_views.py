@@ -1,0 +1,223 @@
+"""People, policy and the audit log."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import Any
+
+from starlette.responses import Response, StreamingResponse
+
+from datasites.console import wording
+from datasites.console.page_requests import Visit
+from datasites.console.records_views import download
+from datasites.operations.exports import LOG_COLUMNS, as_csv, every_log_row
+from datasites.people.accounts import Role
+from datasites.review.policy import MECHANISMS
+from policies.errors import DatasiteError, InvalidRequest
+
+PAGE = 50
+
+
+# -- people ------------------------------------------------------------------------------------------------------------
+
+
+def people(visit: Visit) -> Response:
+    """Researchers with their budgets, and the accounts of the console."""
+    return _people(visit)
+
+
+def with_made(visit: Visit, made: dict[str, str]) -> Response:
+    """The page with what was made just now, which is shown once: a `password`, or a `link`."""
+    return _people(visit, made=made)
+
+
+def _people(visit: Visit, *, made: dict[str, str] | None = None) -> Response:
+    researchers = visit.act("researchers")
+    for each in researchers:
+        each["budgets"] = visit.act("researcher_budgets", email=each["email"])
+        each["requests"] = len(visit.office.ledger.list(researcher=each["email"]))
+    return visit.render(
+        "people.html",
+        researchers=researchers,
+        populations=visit.office.ledger.populations(),
+        users=visit.act("console_users"),
+        owner=visit.office.settings.owner_email,
+        roles=wording.ROLES,
+        invited=visit.act("invitations"),
+        made={"password": "", "link": "", **made} if made else None,
+    )
+
+
+def add_researcher(visit: Visit) -> Response:
+    """A researcher's account with a password that is shown once."""
+    password, email = secrets.token_urlsafe(15), visit.form.text("email").lower()
+    if not visit.form.text("name"):
+        raise InvalidRequest("Write the researcher's name.")
+    visit.act(
+        "add_researcher",
+        email=email,
+        name=visit.form.text("name")[:200],
+        institution=visit.form.text("institution")[:200],
+        password=password,
+    )
+    return _people(visit, made={"email": email, "password": password, "what": "Researcher added"})
+
+
+def researcher_state(visit: Visit) -> Response:
+    """Close or open a researcher's account."""
+    email = _researcher(visit)
+    if visit.form.text("to") == "disabled":
+        visit.act("disable_researcher", email=email)
+        return visit.go("/people", f"Closed the account of {email}. It makes no further releases.")
+    visit.act("enable_researcher", email=email)
+    return visit.go("/people", f"Opened the account of {email} again.")
+
+
+def researcher_password(visit: Visit) -> Response:
+    """A new password for a researcher, shown once."""
+    email, password = _researcher(visit), secrets.token_urlsafe(15)
+    visit.act("set_password", email=email, password=password)
+    return _people(visit, made={"email": email, "password": password, "what": "New password"})
+
+
+def researcher_limit(visit: Visit) -> Response:
+    """Limit a researcher's releases in a population, or lift the limit."""
+    email, epsilon = _researcher(visit), visit.form.number("epsilon", "Limit")
+    visit.act("limit_researcher", email=email, population=visit.form.text("population"), epsilon=epsilon)
+    text = f"Limited {email} to ε {epsilon:g}." if epsilon is not None else f"{email} has no limit of their own now."
+    return visit.go("/people", text)
+
+
+def _researcher(visit: Visit) -> str:
+    """The researcher whom a form names; never another account of PySyft, such as the owner's."""
+    email = visit.form.text("email")
+    if email not in {each["email"] for each in visit.act("researchers")}:
+        raise InvalidRequest(f"{email[:80]!r} is no researcher here.")
+    return email
+
+
+def add_auditor(visit: Visit) -> Response:
+    """An auditor with a password that is shown once.
+
+    A second reviewer is made on the command line alone: the owner, who would read the password here, could vote twice.
+    """
+    password, email = secrets.token_urlsafe(15), visit.form.text("email").lower()
+    visit.act("add_console_user", email=email, name=visit.form.text("name"), role=Role.AUDITOR.value, password=password)
+    return _people(visit, made={"email": email, "password": password, "what": "Auditor added"})
+
+
+def console_user_state(visit: Visit) -> Response:
+    """Close or open an account of the console."""
+    email = visit.form.text("email")
+    closing = visit.form.text("to") == "disabled"
+    visit.act("disable_console_user" if closing else "enable_console_user", email=email)
+    return visit.go("/people", f"{'Closed' if closing else 'Opened'} the account of {email}.")
+
+
+# -- policy ------------------------------------------------------------------------------------------------------------
+
+
+def policy(visit: Visit) -> Response:
+    """The rules as a form and as the file."""
+    return _policy(visit, visit.act("policy"))
+
+
+def _policy(visit: Visit, found: dict[str, Any], *, text: str | None = None, why: str = "") -> Response:
+    return visit.render(
+        "policy.html",
+        status=422 if why else 200,
+        found=found,
+        text=found["text"] if text is None else text,
+        why=why,
+        groups=wording.RULES,
+        kinds=wording.KINDS,
+    )
+
+
+def change_policy(visit: Visit) -> Response:
+    """The form's values, written into the file: its comments stay."""
+    found = visit.act("policy")
+    text = found["text"]
+    for _, _, rules in wording.RULES:
+        for name, label, _ in rules:
+            text = _with(text, name, _number(visit, name, label))
+    text = _with(text, "deny_at_once", "true" if visit.form.text("deny_at_once") else "false")
+    allowed = [kind for kind in MECHANISMS if kind in visit.form.all("allowed_mechanisms")]
+    return _change(visit, _with(text, "allowed_mechanisms", json.dumps(allowed)))
+
+
+def _number(visit: Visit, name: str, label: str) -> str | None:
+    """A number as TOML, None where the field is empty."""
+    value = visit.form.number(name, label)
+    if value is None:
+        return None
+    return str(int(value)) if value == int(value) and "." not in visit.form.text(name) else repr(value)
+
+
+def _with(text: str, name: str, value: str | None) -> str:
+    """The file with one rule set; None takes its line out of use. The comment behind a value stays."""
+    live = re.compile(rf"^{name}\s*=\s*([^#\n]*?)(\s*#[^\n]*)?$", re.MULTILINE)
+    if value is None:
+        return live.sub(lambda found: f"# {found[0]}", text)
+    line = f"{name} = {value}"
+    if found := live.search(text):
+        if found[1].strip() == value:
+            return text
+        return text[: found.start()] + line + (found[2] or "") + text[found.end() :]
+    asleep = re.compile(rf"^#\s*{name}\s*=[^\n]*$", re.MULTILINE)
+    if asleep.search(text):
+        return asleep.sub(lambda _: line, text, count=1)
+    return f"{text.rstrip()}\n{line}\n"
+
+
+def change_policy_file(visit: Visit) -> Response:
+    """The whole file as typed."""
+    return _change(visit, visit.form.fields.get("text", [""])[-1])
+
+
+def _change(visit: Visit, text: str) -> Response:
+    try:
+        done = visit.act("change_policy", text=text, digest=visit.form.text("digest"))
+    except DatasiteError as error:
+        return _policy(visit, visit.act("policy"), text=text, why=wording.public(error))
+    names = ", ".join(done["changed"])
+    return visit.go("/policy", f"Changed: {names}. The audit log has it." if names else "Saved; no rule has changed.")
+
+
+# -- audit log ---------------------------------------------------------------------------------------------------------
+
+
+def log(visit: Visit) -> Response:
+    """Who did what, newest first, searched and by the page."""
+    search, before = visit.query("q"), visit.whole("before")
+    rows = visit.act(
+        "search_log",
+        search=search,
+        before=before,
+        limit=PAGE,
+    )
+    return visit.render(
+        "log.html",
+        rows=rows,
+        search=search,
+        older=rows[-1]["seq"] if len(rows) == PAGE else None,
+        newest=before is None,
+        head=visit.office.audit.head(),
+    )
+
+
+def verify_log(visit: Visit) -> Response:
+    """Recompute the log's chain."""
+    done = visit.act("verify_log")
+    return visit.go(
+        "/log", f"The log verifies: {done['rows']:,} rows, none changed or removed. Head {done['head'][:16]}…"
+    )
+
+
+def export_log(visit: Visit) -> Response:
+    """Every row as CSV."""
+    visit.office.audit.record(str(visit.actor), "export", "audit log", form="csv")
+    rows = as_csv(every_log_row(visit.act), LOG_COLUMNS)
+    return StreamingResponse(rows, media_type="text/csv", headers=download("audit-log.csv"))

@@ -1,0 +1,180 @@
+"""A visit: one request of a signed-in browser, with what a page needs to act and to answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from datasites.actions.actions import Auditor, SecondReviewer
+from datasites.console import charts, wording
+from datasites.console.forms import Form
+from datasites.console.news import News, stamp
+from datasites.datasite import Office
+from datasites.door.app import LockOut
+from datasites.ledger.records import RequestStatus, RunStatus
+from datasites.people.accounts import Role, Session
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Visit:
+    """One request. Views take it and give a response; all that they do goes through `act`.
+
+    Args:
+      section: of the navigation, as `"requests"`.
+    """
+
+    office: Office
+    lock_out: LockOut
+    news: News
+    request: Request
+    session: Session | None
+    form: Form
+    section: str
+    path: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def actor(self) -> str:
+        """Who acts, as the audit log names them; the kind of name says what they may decide."""
+        assert self.session is not None
+        kinds = {Role.OWNER: str, Role.SECOND_REVIEWER: SecondReviewer, Role.AUDITOR: Auditor}
+        return kinds[self.session.role](self.session.email)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the script asks by itself, and no person."""
+        return "x-live" in self.request.headers
+
+    @property
+    def is_owner(self) -> bool:
+        return self.session is not None and self.session.role is Role.OWNER
+
+    def act(self, action: str, **arguments: Any) -> Any:
+        """Run one of `datasites.actions.actions` in this person's name."""
+        return self.office.act(action, self.actor, arguments)
+
+    def query(self, name: str, default: str = "") -> str:
+        """A parameter of the address."""
+        return str(self.request.query_params.get(name, default))[:200]
+
+    def page_number(self) -> int:
+        """`?page=`, from 1."""
+        return max(1, min(1_000_000, self.whole("page") or 1))
+
+    def whole(self, name: str) -> int | None:
+        """A parameter of the address as a number from 0, None where it is none."""
+        text = self.query(name)
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+    def render(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        """A page."""
+        return HTMLResponse(environment().get_template(template).render(self._common() | values), status)
+
+    def go(self, address: str, notice: str = "", *, kind: str = "good", **query: str) -> Response:
+        """Go to another page of the console, with a sentence for it."""
+        if notice and self.session is not None:
+            self.office.accounts.leave_notice(self.session, json.dumps({"kind": kind, "text": notice}))
+        return RedirectResponse(f"{address}?{urlencode(query)}" if query else address, 303)
+
+    def _common(self) -> dict[str, Any]:
+        ledger = self.office.ledger
+        values: dict[str, Any] = {
+            "site": self.office.settings.name,
+            "session": self.session,
+            "section": self.section,
+            "asset": asset_digest(),
+            "notice": None,
+            "path": self.request.url.path,
+        }
+        if self.session is not None:
+            notice = "" if self.is_live else self.office.accounts.take_notice(self.session)
+            values |= {
+                "csrf": self.session.csrf,
+                "can_own": self.is_owner,
+                "notice": json.loads(notice) if notice else None,
+                "waiting": ledger.count(RequestStatus.CHECKED),
+                "stopped": self.office.runs.stopped.is_set(),
+                "working": len(ledger.runs(status=RunStatus.RUNNING)),
+                "stamp": stamp(self.office),
+            }
+        return values
+
+
+@cache
+def environment() -> Environment:
+    """Templates; all that they print is escaped, and a name that is not given is an error."""
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "when": when,
+        "ago": ago,
+        "until": until,
+        "figure": wording.figure,
+        "percent": wording.percent,
+        "kind": wording.kind_text,
+        "bytes": wording.bytes_text,
+        "mail": wording.mail,
+        "name": wording.name,
+    }
+    made.globals |= {"charts": charts, "wording": wording}
+    return made
+
+
+@cache
+def asset_digest() -> str:
+    """Changes with the style sheet and the script, so that browsers fetch them anew."""
+    parts = sorted((HERE / "static").iterdir())
+    return hashlib.sha256(b"".join(each.read_bytes() for each in parts)).hexdigest()[:12]
+
+
+def when(text: str | float | None) -> str:
+    """A moment in the site's own zone, as `23 Nov 2026, 07:49`."""
+    if text in (None, ""):
+        return "—"
+    return _moment(text).strftime("%-d %b %Y, %H:%M")
+
+
+def ago(text: str | float | None) -> str:
+    """How long since, as `3 hours ago`."""
+    if text in (None, ""):
+        return "—"
+    seconds = (datetime.now(UTC) - _moment(text)).total_seconds()
+    return "just now" if seconds < 60 else f"{_span(seconds)} ago"
+
+
+def until(text: str | float | None) -> str:
+    """How long until, as `in 3 days`."""
+    if text in (None, ""):
+        return "—"
+    seconds = (_moment(text) - datetime.now(UTC)).total_seconds()
+    return "now" if seconds < 60 else f"in {_span(seconds)}"
+
+
+def _moment(text: str | float | None) -> datetime:
+    if isinstance(text, int | float):
+        return datetime.fromtimestamp(text, UTC).astimezone()
+    return datetime.fromisoformat(str(text)).astimezone()
+
+
+def _span(seconds: float) -> str:
+    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            number = max(1, round(seconds / size - 0.25))
+            return f"{number} {name}{'s' if number > 1 else ''}"
+    return f"{int(seconds)} seconds"

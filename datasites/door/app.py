@@ -1,0 +1,254 @@
+"""The datasite's ASGI app: PySyft's API under `/api/v2`, health at `/healthz`, and nothing that is not listed here.
+
+Where a console is given, every other path is the console's, which has its own list of routes and its own rules.
+
+A request passes three plain layers before PySyft sees it: the list of routes, the bound on its body, and for logins a
+lock-out with back-off. Errors name no path, account or value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from datasites.door.syft.guard import Malformed
+from datasites.door.syft.server import SyftDatasite
+from datasites.settings import Settings
+
+if TYPE_CHECKING:
+    from datasites.operations.metrics import Metrics
+
+# What a PySyft client needs. Sign-up, password resets and streams are PySyft's own and stay closed.
+ROUTES = {
+    ("GET", "/healthz"),
+    ("GET", "/metrics"),
+    ("GET", "/api/v2/metadata"),
+    ("GET", "/api/v2/api"),
+    ("POST", "/api/v2/api_call"),
+    ("POST", "/api/v2/login"),
+}
+BODIES = {"/api/v2/api_call", "/api/v2/login"}
+ALONE = ("/healthz", "/metrics")
+LARGEST_LOGIN = 4096
+WRONG_LOGIN = "Wrong e-mail or password, or the account is closed."
+
+
+class Gate:
+    """Refuses routes that are not listed and bodies that are too large, before anything reads them.
+
+    Args:
+      largest_body: bytes of one body.
+      held: bytes of all bodies that are held at once; a call that would go beyond is asked to come back.
+      seconds: how long a client may take to send its body.
+    """
+
+    def __init__(self, app: ASGIApp, largest_body: int, *, held: int | None = None, seconds: float = 120.0) -> None:
+        self.app = app
+        self.largest_body = largest_body
+        self.seconds = seconds
+        self._free = held if held is not None else 4 * largest_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        path = scope["path"]
+        if (scope["method"], path) not in ROUTES:
+            await Response("Not found.\n", 404)(scope, receive, send)
+            return
+        limit = LARGEST_LOGIN if path.endswith("/login") else self.largest_body if path in BODIES else 0
+        parts: list[bytes] = []
+        try:
+            refusal = await self._read(receive, limit, parts)
+            if refusal is not None:
+                await refusal(scope, receive, send)
+                return
+            await self.app(scope, _replay(b"".join(parts), receive), send)
+        finally:
+            self._free += sum(map(len, parts))
+
+    async def _read(self, receive: Receive, limit: int, parts: list[bytes]) -> Response | None:
+        """Read a body into `parts`, within `limit` and what is free; else why not."""
+        size, more, deadline = 0, True, time.monotonic() + self.seconds
+        while more:
+            try:
+                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+            except TimeoutError:
+                return Response("The body came too slowly.\n", 408)
+            if message["type"] != "http.request":
+                return Response("The body ended early.\n", 400)
+            part, more = message.get("body", b""), message.get("more_body", False)
+            size += len(part)
+            if size > limit:
+                return Response(f"The body is larger than {limit} bytes.\n", 413)
+            if len(part) > self._free:
+                return Response("Too much is being sent at once. Try again in a moment.\n", 503)
+            self._free -= len(part)
+            parts.append(part)
+        return None
+
+
+class WithConsole:
+    """PySyft's routes and `/healthz` through their gate, every other path to the console with its own rules."""
+
+    def __init__(self, gate: ASGIApp, console: ASGIApp) -> None:
+        self.gate, self.console = gate, console
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        ours = scope["type"] == "http" and path not in ALONE and path.split("/")[1:2] != ["api"]
+        await (self.console if ours else self.gate)(scope, receive, send)
+
+
+def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    sent = False
+
+    async def replay() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+class LockOut:
+    """Failures per account: after `free` of them each further try waits, twice as long each time, up to `longest`.
+
+    The account alone is counted: behind a gateway all addresses look alike. A try that is begun counts as
+    failed, so that many at once gain nothing. `clock` gives seconds.
+    """
+
+    def __init__(self, *, free: int = 5, longest: float = 900.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.free, self.longest, self.clock = free, longest, clock
+        self._failures: dict[bytes, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, account: str) -> float:
+        """0 where this account may try, and then the try counts as failed until it succeeds; else the wait."""
+        key = _key(account)
+        with self._lock:
+            left = self._left(key)
+            if not left:
+                self._count(key)
+            return left
+
+    def succeeded(self, account: str) -> None:
+        """Forget an account's failures."""
+        with self._lock:
+            self._failures.pop(_key(account), None)
+
+    def _left(self, key: bytes) -> float:
+        count, last = self._failures.get(key, (0, 0.0))
+        if count < self.free:
+            return 0.0
+        wait = min(self.longest, 2.0 ** min(60, count - self.free))
+        return max(0.0, last + wait - self.clock())
+
+    def _count(self, key: bytes) -> None:
+        self._failures[key] = (self._failures.get(key, (0, 0.0))[0] + 1, self.clock())
+        if len(self._failures) > 10_000:  # strangers may make up accounts
+            for name in sorted(self._failures, key=lambda each: self._failures[each][1])[:5_000]:
+                del self._failures[name]
+
+
+def _key(account: str) -> bytes:
+    return hashlib.sha256(account.encode("utf-8", "replace")).digest()
+
+
+def route_class(path: str) -> str:
+    """What logs and metrics call a path: one of our few routes, or whose it is."""
+    if any(path == known for _, known in ROUTES):
+        return path
+    first = path.split("/")[1:2]
+    return "other" if first == ["api"] else "static" if first == ["static"] else "console"
+
+
+def make_app(
+    settings: Settings,
+    syft: SyftDatasite,
+    make_console: Callable[[LockOut], ASGIApp] | None = None,
+    metrics: Metrics | None = None,
+) -> ASGIApp:
+    """The app that `datasite serve` runs.
+
+    Args:
+      make_console: makes the owner's console; it counts failed sign-ins with PySyft's, in one `LockOut`.
+      metrics: shown under `/metrics` to whoever has their token; without them there is no such page.
+    """
+    app = FastAPI(title=settings.name, docs_url=None, redoc_url=None, openapi_url=None)
+    lock_out, one_login = LockOut(), asyncio.Semaphore(1)
+
+    @app.get("/healthz")
+    def health() -> dict[str, str]:
+        return {"status": "ok", "name": settings.name}
+
+    @app.get("/metrics")
+    def metrics_page(request: Request) -> Response:
+        if metrics is None:
+            return Response("Not found.\n", 404)
+        if not metrics.admits(request.headers.get("authorization", "")):
+            return Response("Show the token of the metrics.\n", 401, {"www-authenticate": "Bearer"})
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.post("/api/v2/login")
+    async def login(request: Request) -> Response:
+        email, password = _credentials(await request.body())
+        async with one_login:  # passwords take a processor a quarter of a second each; the others are for work
+            wait = lock_out.begin(email.lower())
+            if wait:
+                return _octets(syft.refusal(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds."))
+            answer = await run_in_threadpool(syft.login, email, password)
+            if answer is None:
+                return _octets(syft.refusal(WRONG_LOGIN))
+            lock_out.succeeded(email.lower())
+            return _octets(answer)
+
+    @app.get("/api/v2/metadata")
+    def metadata() -> dict[str, Any]:
+        return syft.metadata()
+
+    @app.get("/api/v2/api")
+    def endpoints(verify_key: str = "") -> Response:
+        answer = syft.endpoints(verify_key)
+        return Response("Not found.\n", 404) if answer is None else _octets(answer)
+
+    @app.post("/api/v2/api_call")
+    async def api_call(request: Request) -> Response:
+        body = await request.body()
+        try:
+            return _octets(await run_in_threadpool(syft.answer, body))
+        except Malformed as error:
+            return Response(f"{error}\n", 400)
+
+    gate = Gate(app, settings.largest_body_mib << 20)
+    return WithConsole(gate, make_console(lock_out)) if make_console else gate
+
+
+def _credentials(body: bytes) -> tuple[str, str]:
+    """E-mail and password of a login; empty texts, which fit no account, where there are none."""
+    try:
+        given = json.loads(body)
+        email, password = given["email"], given["password"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "", ""
+    if not isinstance(email, str) or not isinstance(password, str):
+        return "", ""
+    return email.strip(), password
+
+
+def _octets(content: bytes) -> Response:
+    return Response(content, media_type="application/octet-stream")

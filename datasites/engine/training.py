@@ -1,0 +1,296 @@
+"""One round of DP-SGD on private rows: the model's graph in, differentially private weights out.
+
+Opacus's `DPOptimizer` takes the steps and its accountant counts them; sampling, clipping and noise are ours, in
+modules beside this one. From the first look at private rows on nothing raises, prints or warns because of what they
+hold, and nothing is derived from how many there are.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from opacus.accountants import RDPAccountant
+from torch import Tensor, nn
+from torch.func import grad_and_value, vmap
+from torch.nn import functional
+
+from datasites.engine.clipping import LARGEST_BATCH, GridOptimizer
+from datasites.engine.gradient_recorder import NotRecordable, recorded
+from datasites.engine.interpreter import Forward, forward
+from datasites.engine.noise import NoiseSource
+from datasites.engine.sampling import PATIENT, PatientRows, Rows, by_place
+from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
+from policies.graph.graphs import Graph
+from policies.privacy.mechanisms import DPSGD, Evaluation
+from policies.schema.schemas import Schema
+
+Records = npt.NDArray[np.float64]
+Gradients = Callable[[Mapping[str, Tensor], Tensor, Tensor], tuple[dict[str, Tensor], tuple[Tensor, Tensor]]]
+
+STEPS_WORTH_A_TAPE = 25  # from here on recording one takes less time than it saves
+
+_BATCH_ELEMENTS = 2**25  # floats that one physical batch may hold in gradients and intermediates: 128 MiB
+_PASS_ELEMENTS = 2**20  # from here on a pass's own cost is small beside that of its floats
+_FEWEST_PLACES = 16
+_PREPARED_RECORDS = 4096  # scaled together: numpy's cost per call is shared by several steps
+
+
+def train_round(
+    graph: Graph,
+    mechanism: DPSGD,
+    schema: Schema,
+    published_training_patients: int,
+    records: npt.ArrayLike | Tensor,
+    weights: Mapping[str, Tensor],
+    noise: NoiseSource,
+    *,
+    accountant: RDPAccountant | None = None,
+) -> dict[str, Tensor]:
+    """The weights after `mechanism.steps` steps of DP-SGD from `weights`: one release of `mechanism`.
+
+    Sensitivity: what each step adds noise to is the sum of one clipped gradient per Poisson-sampled training patient,
+    so one patient more or less changes it by at most `clipping_norm` in L2 (`engine.clipping.clipped_sum`). The
+    divisor, the step count and every shape are public; learning rate, momentum, weight decay and FedProx's pull see
+    only what the noise has covered. Weights that overflow are a release like any other, infinities and NaN included.
+
+    Args:
+      mechanism: with its `noise_multiplier` resolved.
+      published_training_patients: the public number; the divisor is `sampling_rate` times it.
+      records: the private matrix [N, 2 + C]; rows held out never enter; N may be 0.
+      weights: float32, by parameter name; they are not changed.
+      noise: a fresh source; sampling and noise draw from children of it.
+      accountant: Opacus's, counting this round's steps, for `read_back_epsilon`; a new one if None.
+
+    Returns:
+      float32 tensors with the names, order and shapes of `graph.parameters`.
+
+    Raises:
+      UnsupportedMechanism, WeightsRefused, GraphRefused: mechanism, model, schema or weights do not go together,
+        decided before `records` is looked at.
+    """
+    if mechanism.noise_multiplier is None:
+        raise UnsupportedMechanism("No noise multiplier was found for this epsilon yet. Resolve the mechanism first.")
+    check_model(graph, mechanism, schema)
+    parameters = checked_parameters(graph, weights)
+    size = physical_batch(graph, mechanism.sampling_rate * published_training_patients)
+    gradients = record_gradients(forward(graph), mechanism.loss)
+    if mechanism.steps >= STEPS_WORTH_A_TAPE:
+        gradients = taped(gradients, graph, len(schema.classes), size)
+    accountant = RDPAccountant() if accountant is None else accountant
+    optimizer = GridOptimizer(
+        _torch_optimizer(mechanism, list(parameters.values())),
+        noise_multiplier=mechanism.noise_multiplier,
+        clipping_norm=mechanism.clipping_norm,
+        expected_batch_size=mechanism.sampling_rate * published_training_patients,
+        noise=noise.child("gaussian"),
+        proximal_mu=mechanism.proximal_mu,
+    )
+    optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate))
+    expected, matrix = mechanism.sampling_rate * published_training_patients, np.asarray(records, dtype=np.float64)
+    for inputs, labels, codes in _batches(mechanism, schema, size, expected, matrix, noise):
+        _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
+    _check_steps(accountant, mechanism)
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def read_back_epsilon(accountant: RDPAccountant, *, delta: float, orders: Sequence[float]) -> float:
+    """ε at `delta` of the steps that Opacus itself counted, over the given Rényi orders, to hold against ours."""
+    with warnings.catch_warnings():
+        # Opacus warns where the best order is the first or last: ours are as they are, and fixed for a population.
+        warnings.simplefilter("ignore", UserWarning)
+        return float(accountant.get_epsilon(delta=delta, alphas=list(orders)))
+
+
+def check_model(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -> None:
+    """Raise `UnsupportedMechanism` unless inputs, outputs, loss and classes go together. Looks at public facts only."""
+    wanted, classes = schema.input_shape(mechanism.inputs), len(schema.classes)
+    if graph.input_shape != wanted:
+        raise UnsupportedMechanism(f"The model takes records of {graph.input_shape}; these inputs are {wanted}.")
+    outputs = math.prod(graph.output_shape)
+    if mechanism.loss == "cross_entropy":
+        if graph.output_shape != (classes,):
+            raise UnsupportedMechanism(
+                f"cross_entropy takes one logit per class, ({classes},), and the model gives {graph.output_shape}."
+            )
+    elif classes != 2 or outputs != 1:
+        raise UnsupportedMechanism(
+            f"{mechanism.loss} takes one output and two classes, not {outputs} and {classes}. Use cross_entropy."
+        )
+
+
+def physical_batch(graph: Graph, expected_batch_size: float) -> int:
+    """Records of one physical batch: public, fixed, 1 to 512.
+
+    Two standard deviations above the expected Poisson batch, so that nearly every step needs one physical batch; a
+    larger sample takes several, and so do records that share a place. Less where the model is so large that memory
+    would grow past `_BATCH_ELEMENTS`, or that places left empty cost more than more passes over fewer of them would.
+    """
+    wanted = math.ceil(expected_batch_size + 2 * math.sqrt(expected_batch_size))
+    # Intermediates are kept once for the forward and once for the backward pass.
+    each = graph.parameter_count + 2 * graph.elements
+    worthwhile = max(_FEWEST_PLACES, _PASS_ELEMENTS // each)
+    return max(1, min(wanted, worthwhile, _BATCH_ELEMENTS // each, LARGEST_BATCH))
+
+
+def record_loss(output: Tensor, label: Tensor, loss: str) -> Tensor:
+    """The loss of one record, as torch's functions of the same names have it, but never an error.
+
+    Args:
+      output: of one record.
+      label: int64, the class index.
+    """
+    if loss == "cross_entropy":
+        return -functional.log_softmax(output, dim=0).gather(0, label.unsqueeze(0)).squeeze(0)
+    score, target = output.reshape(()), label.to(output.dtype)
+    if loss == "binary_cross_entropy":
+        return _binary_cross_entropy(score, target)
+    return functional.binary_cross_entropy_with_logits(score, target)
+
+
+def _binary_cross_entropy(score: Tensor, target: Tensor) -> Tensor:
+    """torch's value (logarithms at least -100) and torch's gradient (divisor at least 1e-12).
+
+    torch's own raises where a score is NaN or outside [0, 1], which would tell of a record. Here the loss is NaN there,
+    and the record counts as zero. The gradient is written out, as `slope`: that of a clamped logarithm is NaN at 0.
+    """
+    known = score.detach()
+    value = -(target * known.log().clamp(min=-100) + (1 - target) * torch.log1p(-known).clamp(min=-100))
+    slope = (known - target) / (known * (1 - known)).clamp(min=1e-12)
+    return value + slope * (score - known)
+
+
+def record_gradients(model: Forward, loss: str) -> Gradients:
+    """A function (parameters, inputs, labels) -> (gradients by name, (losses, outputs)), all of them [B, ...]."""
+
+    def one_record(parameters: Mapping[str, Tensor], record: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        output = model(parameters, record)
+        return record_loss(output, label, loss), output
+
+    gradients: Gradients = vmap(grad_and_value(one_record, has_aux=True), in_dims=(None, 0, 0))
+    return gradients
+
+
+def taped(gradients: Gradients, graph: Graph, classes: int, size: int) -> Gradients:
+    """`gradients` for physical batches of `size` as a tape: the same bits, without vmap's and autograd's own work.
+
+    Recorded from made-up values, before private rows are looked at. Where a model cannot be recorded, which the graph
+    and the size alone decide, `gradients` itself.
+    """
+    names = [each.name for each in graph.parameters]
+
+    def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
+        found, (losses, outputs) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
+        return [*(found[name] for name in names), losses, outputs]
+
+    def example(seed: int) -> list[Tensor]:
+        made = torch.Generator().manual_seed(seed)  # of its own: no randomness of this process is drawn or set
+        shapes = [*(each.shape for each in graph.parameters), (size, *graph.input_shape)]
+        labels = torch.randint(classes, (size,), generator=made)
+        return [*(torch.randn(shape, generator=made) for shape in shapes), labels]
+
+    try:
+        tape = recorded(flat, (example(1), example(2)))
+    except NotRecordable:
+        return gradients
+
+    def played(
+        parameters: Mapping[str, Tensor], inputs: Tensor, labels: Tensor
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+        *found, losses, outputs = tape([*(parameters[name] for name in names), inputs, labels])
+        return dict(zip(names, found, strict=True)), (losses, outputs)
+
+    return played
+
+
+def checked_parameters(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """Copies of the weights in the graph's order. Raises `WeightsRefused` where names, shapes or dtypes differ."""
+    if set(weights) != {each.name for each in graph.parameters}:
+        raise WeightsRefused(f"The model's weights are {', '.join(each.name for each in graph.parameters)}.")
+    for each in graph.parameters:
+        found = weights[each.name]
+        if tuple(found.shape) != each.shape or found.dtype != torch.float32:
+            raise WeightsRefused(f"{each.name} is {found.dtype} {tuple(found.shape)}, not float32 {each.shape}.")
+    return {each.name: nn.Parameter(weights[each.name].detach().clone()) for each in graph.parameters}
+
+
+def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if mechanism.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=mechanism.learning_rate, weight_decay=mechanism.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=mechanism.learning_rate, momentum=mechanism.momentum, weight_decay=mechanism.weight_decay
+    )
+
+
+def _batches(
+    mechanism: DPSGD, schema: Schema, size: int, expected: float, records: Records, noise: NoiseSource
+) -> Iterator[tuple[Tensor, Tensor, Records]]:
+    """Inputs, labels and patients of each step's Poisson sample, `mechanism.steps` of them, some perhaps empty."""
+    patients = PatientRows(records, held_out=False)
+    who, which = noise.child("patients"), noise.child("records")
+    together = max(1, _PREPARED_RECORDS // max(size, math.ceil(expected)))
+    for begin in range(0, mechanism.steps, together):
+        count = min(together, mechanism.steps - begin)
+        rows = [patients.sample(mechanism.sampling_rate, who, which) for _ in range(count)]
+        chosen, ends = np.concatenate(rows), np.cumsum([len(each) for each in rows])[:-1]
+        inputs, labels = _prepared(schema, mechanism, records, chosen)
+        codes = np.split(records[chosen, PATIENT], ends)
+        parts = torch.tensor_split(inputs, ends.tolist())
+        yield from zip(parts, torch.tensor_split(labels, ends.tolist()), codes, strict=True)
+
+
+def _prepared(schema: Schema, mechanism: DPSGD, records: Records, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of rows, scaled a few thousand at a time: what that takes in memory depends on no sample."""
+    inputs = torch.empty((len(rows), *schema.input_shape(mechanism.inputs)))
+    labels = torch.empty(len(rows), dtype=torch.int64)
+    for begin in range(0, len(rows), _PREPARED_RECORDS):
+        part = records[rows[begin : begin + _PREPARED_RECORDS]]
+        inputs[begin : begin + len(part)] = torch.from_numpy(schema.inputs(part, mechanism.inputs))
+        labels[begin : begin + len(part)] = torch.from_numpy(schema.targets(part))
+    return inputs, labels
+
+
+def _padded(inputs: Tensor, labels: Tensor, codes: Records, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """A sample as physical batches of `size` places, at least one: inputs, labels, and which places are taken."""
+    parts = []
+    for rows, places in by_place(codes, size):
+        batch = (
+            torch.zeros((size, *inputs.shape[1:])),
+            torch.zeros(size, dtype=torch.int64),
+            torch.zeros(size, dtype=torch.bool),
+        )
+        where, taken = torch.from_numpy(places), torch.from_numpy(rows)
+        batch[0][where], batch[1][where], batch[2][where] = inputs[taken], labels[taken], True
+        parts.append(batch)
+    return parts
+
+
+def _step(
+    optimizer: GridOptimizer,
+    gradients: Gradients,
+    parameters: Mapping[str, nn.Parameter],
+    batches: list[tuple[Tensor, Tensor, Tensor]],
+) -> None:
+    """One optimizer step over the physical batches of one sample; an empty sample steps on noise alone."""
+    values = {name: parameter.detach() for name, parameter in parameters.items()}
+    for number, (inputs, labels, present) in enumerate(batches, start=1):
+        found, (losses, outputs) = gradients(values, inputs, labels)
+        sound = torch.isfinite(losses) & torch.isfinite(outputs).reshape(len(losses), -1).all(1)
+        for name, parameter in parameters.items():
+            parameter.grad_sample = found[name]  # type: ignore[attr-defined]
+        optimizer.present = present & sound
+        optimizer.signal_skip_step(do_skip=number < len(batches))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:
+    """Refuse to release weights whose steps Opacus counted otherwise than the mechanism says: a fault of ours."""
+    wanted = (mechanism.noise_multiplier, mechanism.sampling_rate)
+    counted = accountant.history[-1] if accountant.history else (None, None, 0)
+    if counted[:2] != wanted or counted[2] % mechanism.steps:
+        raise DatasiteError("Opacus counted other steps than the plan's. Nothing is released; please report this.")

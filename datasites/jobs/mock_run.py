@@ -1,0 +1,76 @@
+"""A plan tried on mock rows, in the job's own process: what came of it, in a few public figures.
+
+The rows are drawn from the schema at the public size, and weights that nobody sent are made here: nothing of a
+patient's is in this process, so everything that it says may be shown.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from datasites.engine.interpreter import forward
+from datasites.engine.training import record_loss
+from policies.graph.graphs import Graph
+from policies.privacy.mechanisms import DPSGD
+from policies.schema.schemas import Schema
+
+MOST_SCORED = 1000  # mock rows that the mean loss is of
+
+
+def starting_weights(graph: Graph) -> dict[str, Tensor]:
+    """Weights such as a fresh model has, always the same: uniform within 1 / √(numbers that each one adds up)."""
+    made = torch.Generator().manual_seed(1)
+    weights = {}
+    for each in graph.parameters:
+        bound = 1 / math.sqrt(max(1, math.prod(each.shape[1:] or each.shape)))
+        weights[each.name] = (torch.rand(each.shape, generator=made) * 2 - 1) * bound
+    return weights
+
+
+def training_facts(
+    graph: Graph,
+    mechanism: DPSGD,
+    schema: Schema,
+    rows: npt.NDArray[np.float64],
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+) -> dict[str, Any]:
+    """Whether the weights changed and stayed finite, and the mean loss on mock rows before and after."""
+    return {
+        "parameters": graph.parameter_count,
+        "moved": any(not torch.equal(before[name], after[name]) for name in before),
+        "finite": all(bool(torch.isfinite(each).all()) for each in after.values()),
+        "loss_before": mean_loss(graph, mechanism, schema, rows, before),
+        "loss_after": mean_loss(graph, mechanism, schema, rows, after),
+    }
+
+
+def mean_loss(
+    graph: Graph, mechanism: DPSGD, schema: Schema, rows: npt.NDArray[np.float64], weights: Mapping[str, Tensor]
+) -> float | None:
+    """Over the first `MOST_SCORED` rows whose loss is finite; None where there is none."""
+    model, scored = forward(graph), rows[:MOST_SCORED]
+    inputs = torch.from_numpy(schema.inputs(scored, mechanism.inputs))
+    labels = torch.from_numpy(schema.targets(scored))
+
+    def one(record: Tensor, label: Tensor) -> Tensor:
+        return record_loss(model(weights, record), label, mechanism.loss)
+
+    with torch.no_grad():
+        losses = vmap(one)(inputs, labels)
+    finite = losses[torch.isfinite(losses)]
+    return float(finite.mean()) if len(finite) else None
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most, what it shares with its parent included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,250 @@
+"""The datasite's side of a job: start the warm parents, hand over a job, bound its time, read its answer."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasites.jobs.frames import LARGEST_ANSWER, receive_frame, send_frame
+from datasites.jobs.isolation import PROTECTIONS
+from policies.errors import IsolationMissing, Unavailable
+
+KINDS = ("exporter", "runner")
+READY_SECONDS = 120.0
+LONGEST_PUBLIC = 1_000  # characters of what a job says for the researcher
+LONGEST_OUTPUT = 100_000  # characters of what it says for the owner
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Private rows as an open, sealed file in memory: float64 of `shape`, little-endian, by rows."""
+
+    descriptor: int
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a job said: `message` and `payload` of its last frame, and the protections that held.
+
+    `message["output"]` is what the job printed and its traceback: for the owner only.
+    """
+
+    message: dict[str, Any]
+    payload: bytes
+    protections: dict[str, bool]
+
+    @property
+    def done(self) -> bool:
+        return self.message.get("event") == "done"
+
+
+def _send(
+    connection: socket.socket, message: dict[str, Any], payload: bytes = b"", *, descriptor: int | None = None
+) -> None:
+    try:
+        send_frame(connection, message, payload, descriptor=descriptor)
+    except OSError:  # a job that ended, or that does not read
+        raise Unavailable("The job ended or took no input.") from None
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """What a job said, its texts of bounded length: whatever a hostile one sent, owners and researchers can read it."""
+    public, output = message.get("public"), message.get("output")
+    plain = "".join(each for each in public[:LONGEST_PUBLIC] if each.isprintable()) if isinstance(public, str) else ""
+    return {**message, "public": plain, "output": output[:LONGEST_OUTPUT] if isinstance(output, str) else ""}
+
+
+class JobPool:
+    """Two warm parents, `exporter` and `runner`, and the jobs they fork.
+
+    Args:
+      sockets: where each kind listens.
+      required: refuse a job that lacks a protection.
+      start_parents: False where the parents run elsewhere, as containers on a shared volume.
+    """
+
+    def __init__(self, sockets: Mapping[str, Path], *, required: bool = True, start_parents: bool = True) -> None:
+        self.sockets = dict(sockets)
+        self.required = required
+        self.start_parents = start_parents
+        self._parents: dict[str, subprocess.Popen[bytes]] = {}
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start both parents at once, or wait for those that something else starts, until they are warm."""
+        with self._lock:
+            if self.start_parents:
+                for kind in KINDS:
+                    self._spawn(kind)
+            for kind in KINDS:
+                (self._wait_until_ready if self.start_parents else self._wait_until_listening)(kind)
+
+    def stop(self) -> None:
+        """End the parents, and with them every job."""
+        with self._lock:
+            for parent in self._parents.values():
+                assert parent.stdin is not None
+                parent.stdin.close()
+            for parent in self._parents.values():
+                try:
+                    parent.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    parent.kill()
+                    parent.wait()
+                assert parent.stdout is not None
+                parent.stdout.close()
+            self._parents.clear()
+            if self._scratch is not None:
+                self._scratch.cleanup()
+                self._scratch = None
+
+    def protections(self) -> dict[str, bool]:
+        """What holds in a runner's child on this host, found out by a job that does nothing else."""
+        return self.run("runner", {"job": "probe"}, seconds=60).protections
+
+    def run(
+        self,
+        kind: str,
+        job: dict[str, Any],
+        payload: bytes = b"",
+        *,
+        seconds: float,
+        memory: int = 4 << 30,
+        largest: int = 1 << 20,
+        rows: Rows | None = None,
+        before_rows: Callable[[dict[str, bool]], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Answer:
+        """Run one job and return its answer.
+
+        Args:
+          seconds: wall time and CPU time, together with memory the bounds of the job.
+          largest: most bytes of payload in its answer.
+          rows: handed over only after `before_rows` returned.
+          before_rows: told which protections hold; what it raises ends the job before a row is read.
+          stop: asked while the job works; True ends it.
+
+        Raises:
+          IsolationMissing: a protection is missing and `required` is set; no row was handed over.
+          Unavailable: the job ended early, took too long or was stopped.
+        """
+        deadline = time.monotonic() + seconds
+        with self._connect(kind) as connection:
+            connection.settimeout(seconds + 5)
+            bounds = {"memory": memory, "cpu_seconds": int(seconds) + 5}
+            _send(connection, {**job, **bounds}, payload)
+            self._wait(connection, deadline, stop)
+            ready, _, _ = receive_frame(connection, largest_payload=0, largest_json=LARGEST_ANSWER, deadline=deadline)
+            said = ready.get("protections")
+            protections = {name: isinstance(said, dict) and said.get(name) is True for name in PROTECTIONS}
+            self._check(protections)
+            if before_rows is not None:
+                before_rows(protections)
+            if rows is not None:
+                _send(connection, {"shape": list(rows.shape)}, descriptor=rows.descriptor)
+            self._wait(connection, deadline, stop)
+            message, result, _ = receive_frame(
+                connection, largest_payload=largest, largest_json=LARGEST_ANSWER, deadline=deadline
+            )
+            return Answer(_plain(message), result, protections)
+
+    def _check(self, protections: dict[str, bool]) -> None:
+        missing = [name for name, holds in protections.items() if not holds]
+        if not any(protections.values()):
+            raise Unavailable("The job ended before it was confined.")
+        # Where the datasite is not root it shares the parent's user with the job: the other layers stand alone.
+        if os.geteuid() != 0 and missing == ["own_user"]:
+            missing = []
+        if missing and self.required:
+            raise IsolationMissing(
+                f"This host does not give {', '.join(missing)}. Mend the host (libseccomp2, Landlock, Linux 5.13 or"
+                ' later), or accept less with isolation = "reported" in settings.toml.',
+                missing=tuple(missing),
+            )
+
+    @staticmethod
+    def _wait(connection: socket.socket, deadline: float, stop: Callable[[], bool]) -> None:
+        while not stop():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Unavailable("The job took longer than its deadline and was ended.")
+            if select.select([connection], [], [], min(left, 0.25))[0]:
+                return
+        raise Unavailable("The job was stopped by the owner.")
+
+    def _connect(self, kind: str) -> socket.socket:
+        for attempt in (0, 1):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.connect(str(self.sockets[kind]))
+                return connection
+            except OSError:
+                connection.close()
+                if attempt or not self.start_parents:
+                    break
+                self._restart(kind)
+        raise Unavailable(f"The {kind} of this datasite is not running. Ask its operator to look at the log.")
+
+    def _restart(self, kind: str) -> None:
+        with self._lock:
+            parent = self._parents.get(kind)
+            if parent is not None and parent.poll() is None:
+                return  # another thread started it meanwhile
+            self._spawn(kind)
+            self._wait_until_ready(kind)
+
+    def _spawn(self, kind: str) -> None:
+        socket_path = self.sockets[kind]
+        if self._scratch is None:  # torch makes a folder for its caches at import, in a name that others may foresee
+            self._scratch = tempfile.TemporaryDirectory(prefix="datasite-")
+        # A scrubbed environment: nothing of the owner's reaches a job. One thread, or forked children would hang.
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            "TORCHINDUCTOR_CACHE_DIR": self._scratch.name,
+        }
+        for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # some processors need them to compute rightly
+            if name in os.environ:
+                environment[name] = os.environ[name]
+        self._parents[kind] = subprocess.Popen(
+            [sys.executable, "-m", "datasites.jobs.parent", kind, str(socket_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd="/",
+        )
+
+    def _wait_until_listening(self, kind: str) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                self._connect(kind).close()
+                return
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _wait_until_ready(self, kind: str) -> None:
+        parent = self._parents[kind]
+        assert parent.stdout is not None
+        ready, _, _ = select.select([parent.stdout], [], [], READY_SECONDS)
+        if not ready or parent.stdout.readline().strip() != b"ready":
+            raise Unavailable(f"The {kind} did not become ready; datasite.out in the directory says why.")

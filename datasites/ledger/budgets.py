@@ -1,0 +1,263 @@
+"""Budgets of populations in the ledger: creating and raising them, balances, and whether an amount still fits.
+
+The budget is the population's, over all of its tables, versions and splits; a researcher's limit is policy within it.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from fractions import Fraction
+from typing import Any
+
+from datasites.ledger.entries import ATTO, NANO, Amount, Balance, EntryKind, balance_of, nano_down, nano_up
+from datasites.ledger.records import CodeRequestRecord
+from datasites.ledger.requests import Registry
+from policies.errors import (
+    BudgetExceeded,
+    BudgetTooSmall,
+    InvalidRequest,
+    RuleBroken,
+    UnsupportedMechanism,
+    WrongStatus,
+)
+from policies.privacy.budget import PrivacyBudget
+
+_SPENT = ("spent_divergence_nano", "spent_pure_nano", "spent_mixed", "spent_delta_atto")
+_RESERVED = ("reserved_divergence_nano", "reserved_pure_nano", "reserved_mixed", "reserved_delta_atto")
+_ADD = (
+    "UPDATE totals SET "
+    + ", ".join(f"{name} = {name} + ?" for name in (*_SPENT, *_RESERVED))
+    + " WHERE population = ? AND researcher = ?"
+)
+
+
+class Populations(Registry):
+    """The registers, and budgets over them. See `Ledger` for all of it together."""
+
+    def create_population(
+        self,
+        name: str,
+        budget: PrivacyBudget,
+        order: int | None = None,
+        *,
+        mechanism_delta: float = 0.0,
+        actor: str = "owner",
+    ) -> Balance:
+        """A new population with its budget; δ and order are fixed from here on.
+
+        Args:
+          order: Rényi order of its filter; None takes the one with which Gaussian releases fit best.
+          mechanism_delta: the part of δ kept for mechanisms that fail with a δ of their own.
+
+        Raises:
+          WrongStatus: it exists.
+          BudgetTooSmall: at this order, turning δ into ε uses up all of ε; names what would fit.
+          UnsupportedMechanism: `mechanism_delta` is not within δ.
+        """
+        from policies.privacy.accountant import best_order, conversion
+
+        if not name or len(name) > 200:
+            raise InvalidRequest("A population needs a name of 1 to 200 characters.")
+        if not 0 <= mechanism_delta < budget.delta:
+            raise UnsupportedMechanism(f"mechanism_delta={mechanism_delta} is outside [0, {budget.delta}).")
+        converted = PrivacyBudget(budget.epsilon, budget.delta - mechanism_delta)
+        if order is None:
+            order = best_order(converted)
+        nano = max(0, nano_up(conversion(order, converted.delta)))
+        capacity = nano_down(budget.epsilon) - nano
+        if capacity <= 0:
+            raise _too_small(converted, order, nano)
+        facts: dict[str, Any] = {
+            "epsilon": repr(float(budget.epsilon)),
+            "delta": repr(float(budget.delta)),
+            "order": order,
+            "conversion_nano": nano,
+            "capacity_nano": capacity,
+            "delta_capacity_atto": math.floor(Fraction(mechanism_delta) * ATTO),
+        }
+        with self.writing() as db:
+            if db.execute("SELECT 1 FROM populations WHERE name = ?", (name,)).fetchone():
+                raise WrongStatus(f"Population {name!r} exists. Its budget can be raised, never started anew.")
+            values = (name, budget.epsilon, budget.delta, order, nano, capacity, facts["delta_capacity_atto"])
+            db.execute("INSERT INTO populations VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            db.execute("INSERT INTO totals (population, researcher) VALUES (?, '')", (name,))
+            self._enter(db, EntryKind.POPULATION, actor, population=name, **facts)
+        return self.balance(name)
+
+    def raise_budget(self, name: str, budget: PrivacyBudget, *, actor: str = "owner") -> PrivacyBudget:
+        """Raise a population's ε, and return what is now promised in all.
+
+        Raises `RuleBroken` where ε would not rise or δ would change: the order was chosen for that δ.
+        """
+        with self.writing() as db:
+            row = self._population(db, name)
+            if budget.delta != row["delta"] or budget.epsilon <= row["epsilon"]:
+                raise RuleBroken(
+                    f"Population {name!r} has ε={row['epsilon']} at δ={row['delta']}. Its ε can only be raised,"
+                    f" and its δ stays; ε={budget.epsilon} at δ={budget.delta} was asked."
+                )
+            capacity = nano_down(budget.epsilon) - row["conversion_nano"]
+            query = "UPDATE populations SET epsilon = ?, capacity_nano = ? WHERE name = ?"
+            db.execute(query, (budget.epsilon, capacity, name))
+            self._enter(
+                db,
+                EntryKind.BUDGET,
+                actor,
+                population=name,
+                epsilon=repr(float(budget.epsilon)),
+                capacity_nano=capacity,
+            )
+        return budget
+
+    def set_researcher_limit(self, population: str, researcher: str, epsilon: float | None, *, actor: str) -> None:
+        """Limit the ε of one researcher's releases together, at the population's δ; None lifts the limit."""
+        if not researcher or (epsilon is not None and not 0 <= epsilon <= 100):
+            raise InvalidRequest(f"A limit of ε={epsilon} for {researcher!r} is not one. Give an e-mail and 0 to 100.")
+        with self.writing() as db:
+            self._population(db, population)
+            self._add(db, population, researcher)
+            query = "UPDATE totals SET limit_epsilon = ? WHERE population = ? AND researcher = ?"
+            db.execute(query, (epsilon, population, researcher))
+            written = None if epsilon is None else repr(float(epsilon))
+            self._enter(db, EntryKind.LIMIT, actor, population=population, researcher=researcher, epsilon=written)
+
+    def populations(self) -> tuple[str, ...]:
+        """Names of the populations."""
+        with self.reading() as db:
+            return tuple(row["name"] for row in db.execute("SELECT name FROM populations ORDER BY name"))
+
+    def balance(self, population: str) -> Balance:
+        """What the population's budget comes to now. Raises `InvalidRequest` where there is no such population."""
+        with self.reading() as db:
+            row = self._population(db, population)
+            spent, reserved = _totals(db, population, "")
+        return balance_of(
+            budget=PrivacyBudget(row["epsilon"], row["delta"]),
+            order=row["order"],
+            conversion_nano=row["conversion_nano"],
+            capacity_nano=row["capacity_nano"],
+            spent=spent,
+            reserved=reserved,
+        )
+
+    def researcher_balance(self, population: str, researcher: str, *, limit: float | None = None) -> Balance:
+        """The same of one researcher's releases, against their own limit, else `limit`, else all of the budget."""
+        with self.reading() as db:
+            row = self._population(db, population)
+            spent, reserved = _totals(db, population, researcher)
+            limit = _limit(db, population, researcher, limit)
+        epsilon = row["epsilon"] if limit is None else min(limit, row["epsilon"])
+        return balance_of(
+            budget=PrivacyBudget(max(epsilon, 1 / NANO), row["delta"]),
+            order=row["order"],
+            conversion_nano=row["conversion_nano"],
+            capacity_nano=max(0, nano_down(epsilon) - row["conversion_nano"]),
+            spent=spent,
+            reserved=reserved,
+        )
+
+    # Within a transaction
+
+    def _check_fits(
+        self, db: sqlite3.Connection, found: CodeRequestRecord, total: Amount, *, limit: float | None
+    ) -> None:
+        """Raise `BudgetExceeded` unless `total` fits the population's budget and the researcher's limit."""
+        population = self._population_of(db, found)
+        row = self._population(db, population)
+        spent, reserved = _totals(db, population, "")
+        used = spent + reserved
+        left = row["capacity_nano"] - used.divergence_nano
+        if total.divergence_nano > left:
+            raise _exceeded(f"population {population!r}", row["delta"], total.divergence_nano, left)
+        delta_left = row["delta_capacity_atto"] - used.delta_atto
+        if total.delta_atto > delta_left:
+            raise BudgetExceeded(
+                f"The mechanism fails with δ={total.delta_atto / ATTO:.3g} of its own; population {population!r} keeps"
+                f" δ={max(0, delta_left) / ATTO:.3g} for such. Use a mechanism with pure ε.",
+                requested=total.divergence_nano / NANO,
+                remaining=left / NANO,
+                short=0.0,
+            )
+        limit = None if found.by_owner else _limit(db, population, found.researcher, limit)
+        if limit is not None:
+            before = sum(_totals(db, population, found.researcher), Amount())
+            now, then = (each.epsilon_nano(row["conversion_nano"]) for each in (before, before + total))
+            if then > nano_down(limit):
+                whose = f"researcher {found.researcher} in population {population!r}"
+                raise _exceeded(whose, row["delta"], then - now, nano_down(limit) - now)
+
+    def _add(
+        self,
+        db: sqlite3.Connection,
+        population: str,
+        researcher: str,
+        *,
+        spent: Amount | None = None,
+        reserved: Amount | None = None,
+    ) -> None:
+        """Add to the running totals of the population and of the researcher's share."""
+        db.execute("INSERT OR IGNORE INTO totals (population, researcher) VALUES (?, ?)", (population, researcher))
+        changes = (*(spent or Amount()).as_row(), *(reserved or Amount()).as_row())
+        db.executemany(_ADD, [(*changes, population, ""), (*changes, population, researcher)])
+
+    def _population(self, db: sqlite3.Connection, name: str) -> sqlite3.Row:
+        self._check_population(db, name)
+        row: sqlite3.Row = db.execute("SELECT * FROM populations WHERE name = ?", (name,)).fetchone()
+        return row
+
+    @staticmethod
+    def _population_of(db: sqlite3.Connection, found: CodeRequestRecord) -> str:
+        if found.population is None:
+            raise WrongStatus(f"Request {found.id} names no dataset that is here.")
+        return found.population
+
+
+def _totals(db: sqlite3.Connection, population: str, researcher: str) -> tuple[Amount, Amount]:
+    """(spent, reserved) of the population ('') or of a researcher's share in it."""
+    query = "SELECT * FROM totals WHERE population = ? AND researcher = ?"
+    row = db.execute(query, (population, researcher)).fetchone()
+    if row is None:
+        return Amount(), Amount()
+    return Amount(*(row[name] for name in _SPENT)), Amount(*(row[name] for name in _RESERVED))
+
+
+def _limit(db: sqlite3.Connection, population: str, researcher: str, default: float | None) -> float | None:
+    query = "SELECT limit_epsilon FROM totals WHERE population = ? AND researcher = ?"
+    row = db.execute(query, (population, researcher)).fetchone()
+    return default if row is None or row[0] is None else float(row[0])
+
+
+def _exceeded(whose: str, delta: float, asked_nano: int, left_nano: int) -> BudgetExceeded:
+    left_nano = max(0, left_nano)
+    short_nano = asked_nano - left_nano
+    return BudgetExceeded(
+        f"This adds ε={_up(asked_nano)} but ε={_down(left_nano)} remains of {whose} at δ={delta}:"
+        f" ε={_up(short_nano)} short. Ask for fewer rounds or more noise.",
+        requested=asked_nano / NANO,
+        remaining=left_nano / NANO,
+        short=short_nano / NANO,
+    )
+
+
+def _too_small(budget: PrivacyBudget, order: int, conversion_nano: int) -> BudgetTooSmall:
+    from policies.privacy.accountant import ORDERS, conversion
+
+    fitting = [each for each in ORDERS if nano_up(conversion(each, budget.delta)) < nano_down(budget.epsilon)]
+    least = min(max(0, nano_up(conversion(each, budget.delta))) for each in ORDERS)
+    nearest = min(fitting, key=lambda each: abs(each - order), default=None)
+    step = f"Use order={nearest}, or" if nearest else f"No order fits: choose ε above {_up(least)}, or"
+    return BudgetTooSmall(
+        f"At order={order}, δ={budget.delta} alone comes to ε={_up(conversion_nano)}, which leaves nothing of"
+        f" ε={budget.epsilon}. {step} a larger δ.",
+        order=order,
+        nearest=nearest,
+    )
+
+
+def _up(nano: int) -> str:
+    return f"{math.ceil(nano / 100_000) / 10_000:.4f}"
+
+
+def _down(nano: int) -> str:
+    return f"{nano // 100_000 / 10_000:.4f}"

@@ -1,0 +1,234 @@
+"""A ledger that was put back from a copy: closed until it is shown to be the newest, or what it forgot is charged.
+
+What was spent after a copy was made is not in the copy. Somebody else may know: the witness (`witness.py`), a
+certificate that is younger than the copy, or the owner. Whoever it is, the charge is never less than the truth:
+
+* A witness whose newest line the chain goes through knows of nothing more. Nothing is charged.
+* A witness that knows more: let k be the newest of its lines that the chain goes through, U what was spent and reserved
+  when its newest line was written, and S what was spent up to entry k. All that was spent anywhere is at most U and
+  what this chain spent after k, so U - S is charged. (Reserved is charged as spent: rounds may have run since.)
+* A certificate that the chain goes through, of which the owner says that it is the newest there is. Nothing is charged.
+* Else the owner says what was spent in all, and the difference is charged.
+
+Where anything may be missing, every approval ends: it may have been used up or revoked since the copy was made, and a
+round that ran twice under it would be a second release.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datasites.ledger.entries import COLUMNS, Amount, Entry, EntryKind, nano_up
+from datasites.ledger.records import RequestStatus
+from datasites.ledger.requests import Head, find_request, restored_at
+from datasites.ledger.runs import Runs
+from datasites.ledger.store import head_of, ledger_name
+from datasites.ledger.witness import Witness, check_not_behind, goes_through, state_of
+from policies.errors import InvalidRequest, LedgerBehind
+
+_WITNESSED = "SELECT 1 FROM meta WHERE name = 'witnessed'"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What accepting a restored ledger did: charges by population, and how many approvals ended."""
+
+    lost: Mapping[str, Amount]
+    ended: int
+
+
+class Restores(Runs):
+    """Budgets, runs, and what becomes of a ledger that was put back. See `Ledger` for all of it together."""
+
+    def attach(self, witness: Witness) -> None:
+        """Let `witness` follow every entry from now on; a restored ledger that it vouches for is accepted.
+
+        It vouches where it has seen nothing that the ledger does not hold. What it only saw after the ledger was put
+        back says nothing of what was before.
+
+        Raises:
+          LedgerBehind: the ledger is older than the witness, or went another way.
+        """
+        if witness.last is None and self.is_witnessed:
+            raise LedgerBehind(f"The witness {witness.path} is empty and was not. Put it back: see accept-restored.")
+        with self.reading() as db:
+            check_not_behind(db, witness)
+            vouched = witness.last is not None and witness.last.seq < restored_at(db)
+        if vouched:
+            self._accept(how="witness")
+        self.follow_with(witness)
+
+    def is_of(self, witness: Witness) -> bool:
+        """Whether a witness is this ledger's, or new."""
+        with self.reading() as db:
+            return witness.last is None or witness.last.ledger == ledger_name(db)
+
+    def follow_with(self, witness: Witness) -> None:
+        """Bring `witness` up to this ledger as it is, whatever it knew, and let it follow."""
+        with self.writing() as db:
+            witness.write(state_of(db))
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('witnessed', '1')")
+            self.witness = witness
+
+    @property
+    def is_witnessed(self) -> bool:
+        """Whether this ledger has ever had a witness."""
+        with self.reading() as db:
+            return db.execute(_WITNESSED).fetchone() is not None
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether this ledger was put back from a copy and admits nothing until it is accepted."""
+        with self.reading() as db:
+            return restored_at(db) > 0
+
+    def mark_restored(self, *, actor: str, **facts: Any) -> Entry:
+        """Close a ledger that was put back from a copy: nothing is approved, admitted or started from now on."""
+        with self.writing() as db:
+            return self._enter(db, EntryKind.RESTORE, actor, **facts)
+
+    def accept_as_newest(self, head: Head, *, actor: str) -> Accepted:
+        """Open a restored ledger whose chain goes through `head`, the newest that was ever handed out.
+
+        Raises `LedgerBehind` where it does not: the copy is older.
+        """
+        with self.reading() as db:
+            end = head_of(db, "entries")[0]
+            row = db.execute("SELECT hash FROM entries WHERE seq = ?", (head.seq,)).fetchone()
+        if row is None or row["hash"] != head.hash:
+            raise LedgerBehind(
+                f"The ledger ends at entry {end} and does not hold entry {head.seq} of that certificate. This is an old"
+                " copy. Put a newer one back, or say what was spent in all: `datasite accept-restored --accept-older"
+                " --spent POPULATION=EPSILON`.",
+                seq=end,
+                witnessed=head.seq,
+            )
+        return self._accept(how="certificate", actor=actor, shown=head.seq)
+
+    def accept_older(
+        self, *, actor: str, witness: Witness | None = None, spent: Mapping[str, float] | None = None
+    ) -> Accepted:
+        """Open an older ledger: what it forgot is charged, and every approval ends.
+
+        Args:
+          witness: charges what it knows.
+          spent: without a witness, the ε that was spent of each population in all, as its owner says.
+
+        Raises:
+          InvalidRequest: a population is missing in `spent`, is not known, or more was spent than is said.
+        """
+        seen = witness.last if witness is not None else None
+        if witness is not None and seen is not None:
+            with self.reading() as db:
+                if seen.ledger != ledger_name(db):
+                    raise LedgerBehind(f"The witness {witness.path} is of another ledger. Nothing was done.")
+                again = db.execute(
+                    "SELECT 1 FROM entries WHERE kind = 'accept' AND json_extract(details, '$.witnessed') = ?",
+                    (seen.hash,),
+                ).fetchone()
+                lost = {} if again else _lost_since(db, witness)
+            facts = {name: each for name, each in seen.populations.items() if name not in self.populations()}
+            return self._accept(
+                how="older, witness", actor=actor, lost=lost, unknown=facts, end=True, witnessed=seen.hash
+            )
+        lost = self._lost_as_said(spent or {})
+        return self._accept(how="older, owner", actor=actor, lost=lost, end=True, said=_as_text(spent or {}))
+
+    def _lost_as_said(self, said: Mapping[str, float]) -> dict[str, Amount]:
+        """What to charge so that each population has spent what its owner says, rounded against ourselves."""
+        known = self.populations()
+        if set(said) != set(known):
+            raise InvalidRequest(
+                "Say what was spent in all of each population, as --spent NAME=EPSILON. The populations are"
+                f" {', '.join(known) or 'none'}."
+            )
+        lost = {}
+        with self.reading() as db:
+            for name, epsilon in said.items():
+                row = self._population(db, name)
+                lost[name] = _said(name, row, _spent_up_to(db, name, None), epsilon)
+        return lost
+
+    def _accept(
+        self,
+        *,
+        how: str,
+        actor: str = "datasite",
+        lost: Mapping[str, Amount] | None = None,
+        unknown: Mapping[str, Mapping[str, Any]] | None = None,
+        end: bool = False,
+        **facts: Any,
+    ) -> Accepted:
+        """Open the ledger in one transaction, with its charges and the ends of its approvals."""
+        charged = {name: each for name, each in (lost or {}).items() if any(each.as_row())}
+        with self.writing() as db:
+            for name, each in (unknown or {}).items():
+                self._create_again(db, name, each, actor)
+            ended = 0
+            if end:
+                approved = db.execute("SELECT id FROM requests WHERE status = 'approved'").fetchall()
+                for row in approved:
+                    self._close(db, find_request(db, row["id"]), RequestStatus.EXPIRED, actor="datasite")
+                ended = len(approved)
+            for name, amount in charged.items():
+                self._spend_lost(db, name, amount)
+                self._enter(db, EntryKind.LOST, actor, population=name, amount=amount, how=how)
+            self._enter(db, EntryKind.ACCEPT, actor, how=how, ended=ended, **facts)
+        return Accepted(charged, ended)
+
+    def _create_again(self, db: sqlite3.Connection, name: str, facts: Mapping[str, Any], actor: str) -> None:
+        """A population that was created after the copy was made, with the budget that it had."""
+        columns = ("epsilon", "delta", "order", "conversion_nano", "capacity_nano", "delta_capacity_atto")
+        db.execute("INSERT INTO populations VALUES (?, ?, ?, ?, ?, ?, ?)", (name, *(facts[each] for each in columns)))
+        db.execute("INSERT INTO totals (population, researcher) VALUES (?, '')", (name,))
+        details = {each: facts[each] for each in columns}
+        details |= {each: repr(float(facts[each])) for each in ("epsilon", "delta")}
+        self._enter(db, EntryKind.POPULATION, actor, population=name, **details)
+
+    def _spend_lost(self, db: sqlite3.Connection, population: str, amount: Amount) -> None:
+        """Add to what a population has spent, and to no researcher's share."""
+        changes = ", ".join(f"spent_{name} = spent_{name} + ?" for name in COLUMNS)
+        query = f"UPDATE totals SET {changes} WHERE population = ? AND researcher = ''"
+        db.execute(query, (*amount.as_row(), population))
+
+
+def _lost_since(db: sqlite3.Connection, witness: Witness) -> dict[str, Amount]:
+    """U - S of the module's docstring, for each population that the witness knows."""
+    newest = witness.last
+    assert newest is not None
+    common = next((each.seq for each in witness.newest_first() if goes_through(db, each)), 0)
+    return {name: newest.used(name) - _spent_up_to(db, name, common) for name in newest.populations}
+
+
+def _spent_up_to(db: sqlite3.Connection, population: str, seq: int | None) -> Amount:
+    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COLUMNS)
+    query = f"""SELECT {sums} FROM entries WHERE population = ? AND kind IN ('settle', 'fail', 'lost')
+      AND (?2 IS NULL OR seq <= ?2)"""
+    return Amount(*db.execute(query, (population, seq)).fetchone())
+
+
+def _said(name: str, row: sqlite3.Row, spent: Amount, epsilon: float) -> Amount:
+    """What to add to `spent` so that it comes to at least `epsilon`.
+
+    With a release that has no pure ε among them, ε is divergence plus conversion. Else what was lost may have been
+    pure throughout, and then its divergence is at most ε itself.
+    """
+    if not 0 <= epsilon <= 100:
+        raise InvalidRequest(f"ε={epsilon} is outside [0, 100].")
+    short = nano_up(epsilon) - spent.epsilon_nano(row["conversion_nano"])
+    if short < 0:
+        known = math.ceil(spent.epsilon_nano(row["conversion_nano"]) / 100_000) / 10_000
+        raise InvalidRequest(f"The copy itself knows of ε={known:.4f} that was spent of {name!r}. Say at least that.")
+    if short == 0:
+        return Amount()
+    least = nano_up(epsilon) - (row["conversion_nano"] if spent.mixed else 0)
+    delta = max(0, row["delta_capacity_atto"] - spent.delta_atto)
+    return Amount(max(0, least - spent.divergence_nano), 0, 1, delta)
+
+
+def _as_text(spent: Mapping[str, float]) -> dict[str, str]:
+    return {name: repr(float(epsilon)) for name, epsilon in spent.items()}

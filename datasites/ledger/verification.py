@@ -1,0 +1,351 @@
+"""The ledger checked from its entries alone: chain, totals, reservations, statuses, releases.
+
+Every entry is applied to an empty state by the rules that `ledger.py` writes by, and refused where it breaks one; the
+state in the end must be what the tables hold. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from datasites.ledger.entries import COLUMNS, Amount, Entry, EntryKind, entry_from
+from datasites.ledger.records import REQUEST_TRANSITIONS, RUN_TRANSITIONS, RequestStatus, RunStatus
+from datasites.ledger.requests import Head, sha256
+from datasites.ledger.store import TABLES, check_chain, head_of
+from policies.errors import LedgerDamaged
+
+NOTHING = Amount()
+# Columns of a request that the entries speak of in the same words.
+_COMPARED = (
+    "population",
+    "researcher",
+    "status",
+    "plan_digest",
+    "expires_at",
+    "rounds",
+    "attempts",
+    "open_runs",
+)
+
+
+@dataclass
+class _Request:
+    population: str | None
+    researcher: str
+    source_sha256: str
+    status: RequestStatus
+    plan_digest: str | None = None
+    plan_sha256: str | None = None
+    expires_at: str | None = None
+    once: Amount = NOTHING
+    rounds: int = 0
+    attempts: int = 0
+    open_runs: int = 0
+
+
+@dataclass
+class _Run:
+    request: str
+    round: int
+    weights_digest: str
+    status: RunStatus = RunStatus.RESERVED
+
+
+@dataclass
+class _State:
+    """What the entries so far come to."""
+
+    populations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    spent: dict[tuple[str, str], Amount] = field(default_factory=dict)
+    reserved: dict[tuple[str, str], Amount] = field(default_factory=dict)
+    limits: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    datasets: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    requests: dict[str, _Request] = field(default_factory=dict)
+    runs: dict[str, _Run] = field(default_factory=dict)
+    releases: dict[str, tuple[str, str]] = field(default_factory=dict)
+    votes: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
+    closed: bool = False  # put back from a copy, and not accepted yet
+
+
+def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Head:
+    """Check everything in the snapshot that `db` reads. Raises `LedgerDamaged`, naming the first disagreement."""
+    for row in db.execute("PRAGMA quick_check"):
+        if row[0] != "ok":
+            raise LedgerDamaged("The ledger's file is damaged. Stop the datasite and restore a backup.")
+    if {row[0] for row in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")} != set(TABLES):
+        raise LedgerDamaged("A table or a trigger of the ledger is not the one that was made.")
+    wanted, seen, state = dict(heads), set(), _State()
+    for row in check_chain(db, "entries"):
+        if wanted.get(row["seq"], row["hash"]) != row["hash"]:
+            raise LedgerDamaged(f"Entry {row['seq']} is not the one whose hash was handed out.", seq=row["seq"])
+        seen.add(row["seq"])
+        _apply(state, entry_from(row))
+    if missing := set(wanted) - seen - {0}:
+        raise LedgerDamaged(f"Entry {min(missing)} was handed out and is gone: the ledger was cut or put back.")
+    _compare(db, state)
+    for _ in check_chain(db, "audit"):
+        pass
+    return Head(*head_of(db, "entries"))
+
+
+def _apply(state: _State, entry: Entry) -> None:
+    if state.closed and entry.kind in (EntryKind.RESERVE, EntryKind.ADMIT, EntryKind.START):
+        _broken(entry, "was made while the ledger was closed")
+    try:
+        _RULES[entry.kind](state, entry)
+    except (KeyError, TypeError, ValueError):
+        _broken(entry, "speaks of what is not there")
+
+
+def _broken(entry: Entry, why: str) -> NoReturn:
+    raise LedgerDamaged(f"Entry {entry.seq} ({entry.kind}) {why}.", seq=entry.seq)
+
+
+def _population(state: _State, entry: Entry) -> None:
+    name = entry.population or ""
+    if name in state.populations:
+        _broken(entry, "creates a population a second time")
+    state.populations[name] = dict(entry.details)
+    state.spent[name, ""] = state.reserved[name, ""] = Amount()
+
+
+def _budget(state: _State, entry: Entry) -> None:
+    facts = state.populations[entry.population or ""]
+    if entry.details["capacity_nano"] <= facts["capacity_nano"]:
+        _broken(entry, "does not raise the budget")
+    facts.update(entry.details)
+
+
+def _limit(state: _State, entry: Entry) -> None:
+    key = entry.population or "", entry.details["researcher"]
+    state.limits[key] = entry.details["epsilon"]
+    state.spent.setdefault(key, Amount())
+    state.reserved.setdefault(key, Amount())
+
+
+def _publication(state: _State, entry: Entry) -> None:
+    state.datasets[entry.details["version"]] = "published", {**entry.details, "population": entry.population}
+
+
+def _retirement(state: _State, entry: Entry) -> None:
+    status, facts = state.datasets[entry.details["version"]]
+    if status != "published":
+        _broken(entry, "retires what is not published")
+    state.datasets[entry.details["version"]] = "retired", facts
+
+
+def _submit(state: _State, entry: Entry) -> None:
+    request, facts = entry.request or "", entry.details
+    if request in state.requests:
+        _broken(entry, "submits a request a second time")
+    state.requests[request] = _Request(
+        entry.population,
+        facts["researcher"],
+        facts["source_sha256"],
+        RequestStatus(facts["status"]),
+        facts["plan_digest"],
+    )
+
+
+def _status(state: _State, entry: Entry) -> None:
+    request, status = state.requests[entry.request or ""], RequestStatus(entry.details["status"])
+    if status not in REQUEST_TRANSITIONS[request.status] or entry.details["before"] != request.status:
+        _broken(entry, f"makes a request that is {request.status} {status}")
+    if status is RequestStatus.COMPLETED and request.attempts != request.rounds:
+        _broken(entry, "completes a request that has runs left")
+    request.status = status
+    request.plan_digest = entry.details.get("plan_digest", request.plan_digest)
+
+
+def _reserve(state: _State, entry: Entry) -> None:
+    request, facts = state.requests[entry.request or ""], entry.details
+    once = Amount(**facts["once"])
+    if RequestStatus.APPROVED not in REQUEST_TRANSITIONS[request.status] or entry.population != request.population:
+        _broken(entry, f"reserves for a request that is {request.status}")
+    if once * facts["rounds"] != entry.amount:
+        _broken(entry, "does not reserve its rounds times its charge")
+    request.status, request.once, request.rounds = RequestStatus.APPROVED, once, facts["rounds"]
+    request.plan_digest, request.plan_sha256 = facts["plan_digest"], facts["plan_sha256"]
+    request.expires_at = facts["expires_at"]
+    for each in facts.get("votes", ()):
+        state.votes[entry.request or "", each["side"]] = each["actor"], facts["plan_digest"], each["at"]
+    _add(state, entry, request, reserved=entry.amount)
+    name = entry.population or ""
+    used, limits = state.spent[name, ""] + state.reserved[name, ""], state.populations[name]
+    if used.divergence_nano > limits["capacity_nano"] or used.delta_atto > limits["delta_capacity_atto"]:
+        _broken(entry, "reserves more than the budget of its population")
+
+
+def _return(state: _State, entry: Entry) -> None:
+    request, status = state.requests[entry.request or ""], RequestStatus(entry.details["status"])
+    if request.status is not RequestStatus.APPROVED or status not in REQUEST_TRANSITIONS[request.status]:
+        _broken(entry, f"closes a request that is {request.status}")
+    if request.once * (request.rounds - request.attempts - request.open_runs) != entry.amount:
+        _broken(entry, "does not give back exactly what no run touched")
+    request.status = status
+    _add(state, entry, request, reserved=Amount() - entry.amount)
+
+
+def _admit(state: _State, entry: Entry) -> None:
+    request = state.requests[entry.request or ""]
+    if request.status is not RequestStatus.APPROVED or request.attempts + request.open_runs >= request.rounds:
+        _broken(entry, "admits a run that was not approved")
+    if (entry.run or "") in state.runs:
+        _broken(entry, "admits a run a second time")
+    request.open_runs += 1
+    state.runs[entry.run or ""] = _Run(entry.request or "", entry.details["round"], entry.details["weights_digest"])
+
+
+def _move_run(state: _State, entry: Entry, status: RunStatus) -> _Request:
+    run = state.runs[entry.run or ""]
+    if status not in RUN_TRANSITIONS[run.status] or run.request != entry.request:
+        _broken(entry, f"makes a run that is {run.status} {status}")
+    run.status = status
+    return state.requests[run.request]
+
+
+def _start(state: _State, entry: Entry) -> None:
+    _move_run(state, entry, RunStatus.RUNNING)
+
+
+def _void(state: _State, entry: Entry) -> None:
+    _move_run(state, entry, RunStatus.VOID).open_runs -= 1
+
+
+def _spend(state: _State, entry: Entry, status: RunStatus) -> None:
+    request = _move_run(state, entry, status)
+    if entry.amount != request.once:
+        _broken(entry, "does not spend the charge that was approved")
+    request.open_runs, request.attempts = request.open_runs - 1, request.attempts + 1
+    _add(state, entry, request, spent=entry.amount, reserved=Amount() - entry.amount)
+
+
+def _settle(state: _State, entry: Entry) -> None:
+    _spend(state, entry, RunStatus.RELEASED)
+    state.releases[entry.run or ""] = entry.details["release_digest"], entry.details["bytes_sha256"]
+
+
+def _fail(state: _State, entry: Entry) -> None:
+    _spend(state, entry, RunStatus.FAILED)
+
+
+def _restore(state: _State, entry: Entry) -> None:
+    state.closed = True
+
+
+def _accept(state: _State, entry: Entry) -> None:
+    state.closed = False
+
+
+def _lost(state: _State, entry: Entry) -> None:
+    if min(entry.amount.as_row()) < 0 or not any(entry.amount.as_row()):
+        _broken(entry, "charges nothing")
+    key = entry.population or "", ""
+    state.spent[key] = state.spent[key] + entry.amount
+
+
+_RULES: dict[EntryKind, Callable[[_State, Entry], None]] = {
+    EntryKind.POPULATION: _population,
+    EntryKind.BUDGET: _budget,
+    EntryKind.LIMIT: _limit,
+    EntryKind.PUBLICATION: _publication,
+    EntryKind.RETIREMENT: _retirement,
+    EntryKind.SUBMIT: _submit,
+    EntryKind.STATUS: _status,
+    EntryKind.RESERVE: _reserve,
+    EntryKind.RETURN: _return,
+    EntryKind.ADMIT: _admit,
+    EntryKind.START: _start,
+    EntryKind.SETTLE: _settle,
+    EntryKind.FAIL: _fail,
+    EntryKind.VOID: _void,
+    EntryKind.RESTORE: _restore,
+    EntryKind.LOST: _lost,
+    EntryKind.ACCEPT: _accept,
+}
+
+
+def _add(
+    state: _State, entry: Entry, request: _Request, *, spent: Amount = NOTHING, reserved: Amount = NOTHING
+) -> None:
+    for key in ((entry.population or "", ""), (entry.population or "", request.researcher)):
+        state.spent[key] = state.spent.get(key, Amount()) + spent
+        state.reserved[key] = state.reserved.get(key, Amount()) + reserved
+        if min(state.reserved[key].as_row()) < 0:
+            _broken(entry, "takes more from a reservation than it holds")
+
+
+def _compare(db: sqlite3.Connection, state: _State) -> None:
+    """Raise `LedgerDamaged` where a table does not hold what the entries come to."""
+    _same("population", _populations_in(db), state.populations)
+    _same("total", _totals_in(db), _totals_of(state))
+    _same("dataset", _datasets_in(db), state.datasets)
+    _same("request", _requests_in(db), {key: vars(each) for key, each in state.requests.items()})
+    _same("run", _runs_in(db), {key: vars(each) for key, each in state.runs.items()})
+    _same("vote", {key: each for key, each in _votes_in(db).items() if key in state.votes}, state.votes)
+    _same("release", _releases_in(db), {key: (each, state.runs[key].round) for key, each in state.releases.items()})
+
+
+def _same(what: str, found: dict[Any, Any], wanted: dict[Any, Any]) -> None:
+    for key in sorted(found.keys() | wanted.keys(), key=str):
+        if found.get(key) != wanted.get(key):
+            name = "/".join(filter(None, key)) if isinstance(key, tuple) else key
+            raise LedgerDamaged(f"The {what} {name} in its table is not what the entries come to.", table=what)
+
+
+def _populations_in(db: sqlite3.Connection) -> dict[str, Any]:
+    rows = (dict(row) for row in db.execute("SELECT * FROM populations"))
+    return {row.pop("name"): row | {"epsilon": repr(row["epsilon"]), "delta": repr(row["delta"])} for row in rows}
+
+
+def _totals_in(db: sqlite3.Connection) -> dict[tuple[str, str], Any]:
+    found = {}
+    for row in db.execute("SELECT * FROM totals"):
+        amounts = tuple(Amount(*(row[f"{kind}_{name}"] for name in COLUMNS)) for kind in ("spent", "reserved"))
+        limit = row["limit_epsilon"]
+        found[row["population"], row["researcher"]] = *amounts, None if limit is None else repr(limit)
+    return found
+
+
+def _totals_of(state: _State) -> dict[tuple[str, str], Any]:
+    return {key: (state.spent[key], state.reserved[key], state.limits.get(key)) for key in state.spent}
+
+
+def _datasets_in(db: sqlite3.Connection) -> dict[str, Any]:
+    found = {}
+    for row in db.execute("SELECT * FROM datasets WHERE status != 'staged'"):
+        facts = {name: row[name] for name in ("name", "version", "patients", "size_kind", "population")}
+        found[row["version"]] = row["status"], facts | {"schema_sha256": sha256(row["schema_json"])}
+    return found
+
+
+def _requests_in(db: sqlite3.Connection) -> dict[str, Any]:
+    found = {}
+    for row in db.execute("SELECT * FROM requests"):
+        facts = {name: row[name] for name in _COMPARED}
+        approved = row["charge_json"] is not None
+        found[row["id"]] = facts | {
+            "source_sha256": sha256(row["source"]),
+            "plan_sha256": sha256(row["plan_json"] or "") if approved else None,
+            "once": Amount(**json.loads(row["charge_json"] or "{}")),
+        }
+    return found
+
+
+def _runs_in(db: sqlite3.Connection) -> dict[str, Any]:
+    columns = ("request", "round", "weights_digest", "status")
+    return {row["id"]: {name: row[name] for name in columns} for row in db.execute("SELECT * FROM runs")}
+
+
+def _votes_in(db: sqlite3.Connection) -> dict[tuple[str, str], Any]:
+    query = "SELECT request, side, actor, plan_digest, at FROM votes"
+    return {(row["request"], row["side"]): (row["actor"], row["plan_digest"], row["at"]) for row in db.execute(query)}
+
+
+def _releases_in(db: sqlite3.Connection) -> dict[str, Any]:
+    query = "SELECT run, round, digest, bytes FROM releases"
+    return {row["run"]: ((row["digest"], sha256(row["bytes"])), row["round"]) for row in db.execute(query)}

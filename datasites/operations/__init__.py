@@ -1,0 +1,1 @@
+"""What an operator needs: backup, restore, the control socket, metrics, exports."""

@@ -1,0 +1,303 @@
+"""An owner's policy, and one check for each rule in it: they raise `RuleBroken` and change nothing.
+
+The budget in the ledger is what protects patients. These rules are the owner's own judgement on top of it, kept in
+`policy.toml`. A check is a function under `@check("Title")`: it gives a plain sentence where it passes. That one line
+is all that a new check needs to be run at every approval and to be listed on every page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from policies.errors import DatasiteError, RuleBroken
+from policies.privacy.mechanisms import DPSGD
+from policies.privacy.risk import rounded_up
+from policies.release.plans import Plan, Published
+
+MECHANISMS = ("dp_sgd", "evaluation", "statistics")
+
+DEFAULT_POLICY = """\
+# The owner's policy: what may be approved at all. Read anew at each check; where a line cannot be read, nothing is
+# approved. The budget of each population is kept in the ledger and holds whatever is written here.
+
+max_epsilon = 4.0              # largest ε of one request, all of its rounds together
+max_delta = 1e-5               # largest δ of one request
+delta_per_patient = 1.0        # largest δ times the number of patients as published: at 1.0, δ is at most 1/patients
+min_noise_multiplier = 0.5     # least noise of training, as a multiple of one patient's largest share
+min_batch = 10                 # least number of patients expected in a training step (sampling rate x patients)
+max_rounds = 50                # most releases of one request
+max_steps = 20000              # most training steps of one request, all of its rounds together
+max_parameters = 1000000       # largest model, in numbers
+min_patients = 50              # smallest dataset, in patients as published, of which anything is released
+allowed_mechanisms = ["dp_sgd", "evaluation", "statistics"]
+approval_days = 30             # days after which an approval expires
+typed_confirmation_epsilon = 1.0   # above this ε of a request, whoever approves types its name; 100 never asks
+
+# Above this ε of a request two people must agree: the owner, and a second reviewer with an account of the console
+# (`datasite console-users add`). Neither sees the other's vote first. Take the hash away to use it.
+# second_reviewer_epsilon = 2.0
+
+# What may be decided without anybody: denying at once what fails a check, and approving at once a request whose every
+# check passes, that needs no second reviewer, and whose ε is at most this. Both are off.
+deny_at_once = false
+# approve_at_once_epsilon = 0.1
+
+# Largest ε of one researcher's releases together, per population. It is policy and no protection, since researchers may
+# work together: take the hash away to use it.
+# researcher_epsilon = 3.0
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """An owner's policy; `DEFAULT_POLICY` says what each field means, and has the same values.
+
+    Raises:
+      RuleBroken: a value is outside its range; everything is refused until the owner has mended it.
+    """
+
+    max_epsilon: float = 4.0
+    max_delta: float = 1e-5
+    delta_per_patient: float = 1.0
+    min_noise_multiplier: float = 0.5
+    min_batch: float = 10
+    max_rounds: int = 50
+    max_steps: int = 20_000
+    max_parameters: int = 1_000_000
+    min_patients: int = 50
+    allowed_mechanisms: tuple[str, ...] = MECHANISMS
+    approval_days: int = 30
+    typed_confirmation_epsilon: float = 1.0
+    second_reviewer_epsilon: float | None = None
+    deny_at_once: bool = False
+    approve_at_once_epsilon: float | None = None
+    researcher_epsilon: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, (low, high, kind) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+                what = "whole number" if kind is int else "number"
+                raise _unreadable(f"{name} = {value!r} is not a {what} from {low:g} to {high:g}")
+        if not isinstance(self.deny_at_once, bool):
+            raise _unreadable(f"deny_at_once = {self.deny_at_once!r} is neither true nor false")
+        names = self.allowed_mechanisms
+        if not isinstance(names, tuple) or any(name not in MECHANISMS for name in names):
+            raise _unreadable(f"allowed_mechanisms = {names!r} is not a list of {', '.join(MECHANISMS)}")
+
+    @classmethod
+    def from_toml(cls, text: str) -> Rules:
+        """The rules of a `policy.toml`; what it leaves out has its default. Raises `RuleBroken` naming the line."""
+        try:
+            values: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise _unreadable(str(error)) from None
+        known = [each.name for each in dataclasses.fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise _unreadable(f"{', '.join(unknown)}: not known. The rules are {', '.join(known)}")
+        if isinstance(values.get("allowed_mechanisms"), list):
+            values["allowed_mechanisms"] = tuple(values["allowed_mechanisms"])
+        return cls(**values)
+
+
+_NUMBER = (int, float)
+_RANGES: dict[str, tuple[float, float, Any]] = {
+    "max_epsilon": (1e-6, 100, _NUMBER),
+    "max_delta": (1e-15, 0.01, _NUMBER),
+    "delta_per_patient": (1e-9, 1, _NUMBER),
+    "min_noise_multiplier": (0.05, 1000, _NUMBER),
+    "min_batch": (1, 1_000_000, _NUMBER),
+    "max_rounds": (1, 1000, int),
+    "max_steps": (1, 100_000_000, int),
+    "max_parameters": (1, 5_000_000, int),
+    "min_patients": (1, 1_000_000_000, int),
+    "approval_days": (1, 3650, int),
+    "typed_confirmation_epsilon": (0, 100, _NUMBER),
+    "second_reviewer_epsilon": (0, 100, _NUMBER),
+    "approve_at_once_epsilon": (0, 100, _NUMBER),
+    "researcher_epsilon": (0, 100, _NUMBER),
+}
+_OPTIONAL = ("researcher_epsilon", "second_reviewer_epsilon", "approve_at_once_epsilon")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the checks look at; all of it is public.
+
+    Args:
+      standalone_epsilon: ε of all rounds by themselves at the population's δ.
+      researcher: who asks.
+    """
+
+    plan: Plan
+    published: Published
+    standalone_epsilon: float
+    researcher: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One check: its title, whether it passed, and a sentence that says why."""
+
+    title: str
+    passed: bool
+    message: str
+
+
+CheckFunction = Callable[[Rules, Case], str]
+CHECKS: list[tuple[str, CheckFunction]] = []
+"""Every check under its title, in the order in which they are listed."""
+
+
+def check(title: str) -> Callable[[CheckFunction], CheckFunction]:
+    """Make a function one of `CHECKS`. It returns why it passes, or raises `RuleBroken`; it changes nothing."""
+
+    def add(function: CheckFunction) -> CheckFunction:
+        CHECKS.append((title, function))
+        return function
+
+    return add
+
+
+def outcomes(
+    rules: Rules, plan: Plan, published: Published, standalone_epsilon: float, researcher: str
+) -> tuple[Outcome, ...]:
+    """Every check of a plan with its result, failed ones included."""
+    case = Case(plan, published, standalone_epsilon, researcher)
+    return tuple(_outcome(title, function, rules, case) for title, function in CHECKS)
+
+
+def _outcome(title: str, function: CheckFunction, rules: Rules, case: Case) -> Outcome:
+    try:
+        return Outcome(title, True, function(rules, case))
+    except DatasiteError as error:
+        return Outcome(title, False, error.public_message)
+
+
+# -- the checks --------------------------------------------------------------------------------------------------------
+
+
+@check("Kind of computation")
+def check_mechanism(rules: Rules, case: Case) -> str:
+    kind = case.plan.mechanism.kind
+    if kind not in rules.allowed_mechanisms:
+        allowed = ", ".join(rules.allowed_mechanisms) or "nothing"
+        raise RuleBroken(f"{kind} is not allowed here; allowed is {allowed}. Ask for that, or ask the owner.")
+    return f"{kind} is allowed"
+
+
+@check("Privacy loss of the request")
+def check_epsilon(rules: Rules, case: Case) -> str:
+    epsilon = case.standalone_epsilon
+    if not epsilon <= rules.max_epsilon:
+        raise RuleBroken(
+            f"ε={rounded_up(epsilon)} for all rounds is above {rules.max_epsilon:g}. Ask for a smaller ε.",
+            value=epsilon,
+            bound=rules.max_epsilon,
+        )
+    return f"ε is {rounded_up(epsilon)} for all rounds; at most {rules.max_epsilon:g} is allowed"
+
+
+@check("Chance of failure")
+def check_delta(rules: Rules, case: Case) -> str:
+    mechanism = case.plan.mechanism
+    if not isinstance(mechanism, DPSGD):
+        return "the request is pure: it has no δ"
+    bound = min(rules.max_delta, rules.delta_per_patient / max(1, case.published.patients))
+    if mechanism.delta > bound:
+        raise RuleBroken(
+            f"δ={mechanism.delta:g} is above {bound:.3g}, the largest for {case.published.patients} patients. "
+            f"Ask with delta={_rounded_down(bound):g}.",
+            value=mechanism.delta,
+            bound=bound,
+        )
+    return f"δ is {mechanism.delta:g}; at most {bound:.3g} is allowed for this many patients"
+
+
+@check("Noise")
+def check_noise(rules: Rules, case: Case) -> str:
+    mechanism = case.plan.mechanism
+    if not isinstance(mechanism, DPSGD):
+        return "follows from ε alone"
+    noise = mechanism.noise_multiplier or 0.0
+    if noise < rules.min_noise_multiplier:
+        raise RuleBroken(
+            f"noise_multiplier={noise:g} is below {rules.min_noise_multiplier:g}. Ask for a smaller ε, fewer "
+            "patients at each step, or fewer steps with more noise.",
+            value=noise,
+            bound=rules.min_noise_multiplier,
+        )
+    return f"the noise multiplier is {noise:g}; at least {rules.min_noise_multiplier:g} is asked for"
+
+
+@check("Patients in a step")
+def check_batch(rules: Rules, case: Case) -> str:
+    mechanism = case.plan.mechanism
+    if not isinstance(mechanism, DPSGD):
+        return "nothing is trained"
+    patients = case.published.training_patients
+    batch = mechanism.sampling_rate * patients
+    if batch < rules.min_batch:
+        enough = min(1.0, math.ceil(1000 * rules.min_batch / patients) / 1000)
+        raise RuleBroken(
+            f"A step looks at {batch:.3g} patients on average, below {rules.min_batch:g}. Ask with "
+            f"sampling_rate={enough:g} or more.",
+            value=batch,
+            bound=rules.min_batch,
+        )
+    return f"{batch:.3g} on average; at least {rules.min_batch:g} is asked for"
+
+
+@check("Number of releases")
+def check_rounds(rules: Rules, case: Case) -> str:
+    return _at_most("rounds", case.plan.rounds, rules.max_rounds)
+
+
+@check("Training steps")
+def check_steps(rules: Rules, case: Case) -> str:
+    mechanism = case.plan.mechanism
+    if not isinstance(mechanism, DPSGD):
+        return "nothing is trained"
+    return _at_most("steps over all rounds", mechanism.steps * mechanism.rounds, rules.max_steps)
+
+
+@check("Size of the model")
+def check_parameters(rules: Rules, case: Case) -> str:
+    if case.plan.graph is None:
+        return "there is no model"
+    return _at_most("parameters", case.plan.graph.parameter_count, rules.max_parameters)
+
+
+@check("Patients in the dataset")
+def check_patients(rules: Rules, case: Case) -> str:
+    patients = case.published.patients
+    if patients < rules.min_patients:
+        raise RuleBroken(
+            f"{case.published.name} has {patients} patients as published, below {rules.min_patients}. Ask for "
+            "another dataset.",
+            value=patients,
+            bound=rules.min_patients,
+        )
+    return f"{patients} as published; at least {rules.min_patients} are asked for"
+
+
+def _at_most(what: str, value: int, bound: int) -> str:
+    if value > bound:
+        raise RuleBroken(f"{value} {what} are above {bound}. Ask for {bound} or fewer.", value=value, bound=bound)
+    return f"{value} {what}; at most {bound} are allowed"
+
+
+def _rounded_down(bound: float) -> float:
+    """The power of ten at or below `bound`: what people write for δ."""
+    return float(f"1e{math.floor(math.log10(bound))}")
+
+
+def _unreadable(what: str) -> RuleBroken:
+    return RuleBroken(f"The owner's policy.toml cannot be used: {what}. Nothing is approved until the owner mends it.")

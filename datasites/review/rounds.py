@@ -1,0 +1,359 @@
+"""Rounds of approved requests: check the weights, admit, start, run, settle, and answer from what is stored.
+
+From the moment that private rows are handed over, what a researcher can see (status, charge, shape, error text) is a
+function of public inputs alone: the plan, the weights, the ledger. Diagnostics go to the owner, into the run's reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datasites.jobs.pool import Answer, JobPool, Rows
+from datasites.ledger.entries import Entry
+from datasites.ledger.ledger import Ledger
+from datasites.ledger.records import CodeRequestRecord, RequestStatus, Run, RunStatus
+from datasites.logs import Shown
+from datasites.review.review import published_from
+from datasites.review.timing import slowest
+from datasites.settings import Settings, write_private
+from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
+from policies.privacy import accountant
+from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
+from policies.release.certificates import make_certificate, sign
+from policies.release.plans import Plan, Published, plan_from, release_shapes
+from policies.release.tensors import check_tensors, digest, from_bytes, to_bytes
+
+logger = logging.getLogger(__name__)
+
+Arrays = dict[str, npt.NDArray[Any]]
+DEADLINE_MARGIN = 10.0  # deadline over the dry run's time
+LEAST_DEADLINE = 60.0
+SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
+SECONDS_PER_PATIENT = 2e-5  # of finding the records of one among some sixty each, generously
+SECONDS_PER_RECORD = 2e-6  # of one statistic and record that may count, generously
+MOST_JOBS = 2
+JOB_MEMORY = 8 << 30  # the same whatever the table holds
+JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
+
+
+class Runs:
+    """Runs rounds in threads of the datasite process, one runner child each.
+
+    Args:
+      load: the private rows of an asset id; called once per dataset version, the rows then stay in a sealed memfd.
+    """
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, pool: JobPool, load: Callable[[str], npt.NDArray[np.float64]]
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.pool = pool
+        self.load = load
+        self.stopped = threading.Event()
+        self._stop_file = settings.directory / "stopped"  # a stop outlives a restart
+        if self._stop_file.exists():
+            self.stopped.set()
+        self._ending: set[str] = set()  # runs that the owner ends one by one
+        self._told: set[str] = set()
+        self._under_way: dict[str, tuple[float, float]] = {}  # by run: when its job began, and when it shows
+        self._rows: dict[str, Rows] = {}
+        self._rehearsed: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._slots = threading.Semaphore(MOST_JOBS)
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # of a researcher's own rounds
+        self._threads: dict[str, threading.Thread] = {}
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def ask(self, record: CodeRequestRecord, round_number: int, weights: Arrays) -> dict[str, Any]:
+        """The release of a round, or where it stands; starts it where it may start. Never waits for it.
+
+        Raises:
+          WeightsRefused: before anything is charged.
+          WrongStatus: not approved, another round's weights, attempts used up, or the datasite is stopped.
+        """
+        if record.plan_json is None:
+            raise WrongStatus(f"Request {record.id[:8]} is {record.status} and has no plan to run.")
+        plan = plan_from(json.loads(record.plan_json))
+        check_weights(plan, weights)
+        if self.stopped.is_set():
+            raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
+        weights_digest = digest(weights)
+        ended = self._untold_end(record, round_number, weights_digest)
+        if ended is not None:
+            return {"status": ended.value, "round": round_number, "release": None, "certificate": None}
+        charge = accountant.charge_for(plan.mechanism, self.ledger.balance(str(record.population)).order)
+        run = self.ledger.admit_run(record.id, round_number, weights_digest, charge)
+        if run.status is RunStatus.RELEASED:
+            return self._released(record, run)
+        if run.status is RunStatus.RESERVED:
+            self._begin(record, plan, run, weights)
+        return {"status": "running", "round": round_number, "release": None, "certificate": None}
+
+    def _untold_end(self, record: CodeRequestRecord, round_number: int, weights_digest: str) -> RunStatus | None:
+        """How the last run of these weights ended, once: only an ask that comes after it begins another."""
+        runs = [each for each in self.ledger.runs(record.id) if each.round == round_number]
+        if not runs or runs[-1].status not in (RunStatus.FAILED, RunStatus.VOID):
+            return None
+        with self._lock:
+            if runs[-1].weights_digest != weights_digest or runs[-1].id in self._told:
+                return None
+            self._told.add(runs[-1].id)
+        return runs[-1].status
+
+    def _released(self, record: CodeRequestRecord, run: Run) -> dict[str, Any]:
+        stored = self.ledger.release(record.id, run.round)
+        assert stored is not None
+        return {
+            "status": "released",
+            "round": run.round,
+            "release": from_bytes(stored.bytes),
+            "certificate": stored.certificate,
+        }
+
+    def _begin(self, record: CodeRequestRecord, plan: Plan, run: Run, weights: Arrays) -> None:
+        with self._lock:
+            if run.id in self._threads:
+                return
+            thread = threading.Thread(target=self._work, args=(record, plan, run, weights), name=f"run-{run.id[:8]}")
+            thread.daemon = True
+            self._threads[run.id] = thread
+        thread.start()
+
+    # -- working -------------------------------------------------------------------------------------------------
+
+    def _work(self, record: CodeRequestRecord, plan: Plan, run: Run, weights: Arrays) -> None:
+        started = False
+
+        def before_rows(protections: dict[str, bool]) -> None:
+            nonlocal started
+            self.ledger.start_run(run.id)  # durable: from here the charge stays
+            started = True
+
+        try:
+            # One at a time of each researcher: rounds that take their time hold nobody else's up.
+            with self._turns[record.researcher], self._slots:
+                published = published_from(self.ledger.dataset(version=record.version))
+                payload = to_bytes(weights) if weights else b""
+                seconds = self._public_seconds(plan, published, payload)
+                self._under_way[run.id] = (time.time(), self._grid(SHOWN_MARGIN * seconds))
+                with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
+                    answer = self._run(record, plan, published, payload, seconds, before_rows, run)
+            # Also while a finished round waited for its time, or its end would tell whether its job was done.
+            if self.stopped.is_set() or run.id in self._ending:
+                raise Unavailable("The owner stopped this before it was released.")
+            self.settle(run, plan, published, record.researcher, answer)
+        except Exception as error:
+            ids, kind = (Shown(run.id[:8]), Shown(record.id[:8])), Shown(type(error).__name__)
+            logger.warning("Run %s of request %s ended: %s", *ids, kind)
+            self._end(run, started, error)
+        finally:
+            with self._lock:
+                self._threads.pop(run.id, None)
+            self._under_way.pop(run.id, None)
+
+    def progress(self, run: str) -> dict[str, float] | None:
+        """When a run under way began and after how many seconds it most likely shows: public times, for the owner."""
+        found = self._under_way.get(run)
+        return {"began": found[0], "seconds": found[1]} if found and found[1] else None
+
+    def _run(
+        self,
+        record: CodeRequestRecord,
+        plan: Plan,
+        published: Published,
+        payload: bytes,
+        seconds: float,
+        before_rows: Callable[[dict[str, bool]], None],
+        run: Run,
+    ) -> Answer:
+        rows = self.rows(record.version)
+        shapes = release_shapes(plan, published.schema)
+        largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
+        return self.pool.run(
+            "runner",
+            self._job(plan, published),
+            payload,
+            seconds=self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds,
+            memory=JOB_MEMORY,
+            largest=largest,
+            rows=rows,
+            before_rows=before_rows,
+            stop=lambda: self.stopped.is_set() or run.id in self._ending or self._revoked(run),
+        )
+
+    def _revoked(self, run: Run) -> bool:
+        """By its owner. A researcher ends no job: released or failed would say whether it was over by then."""
+        return self.ledger.get(run.request).status is RequestStatus.REVOKED
+
+    @staticmethod
+    def _job(plan: Plan, published: Published) -> dict[str, Any]:
+        return {
+            "job": JOB_OF[plan.mechanism.kind],
+            "plan": plan.as_dict(),
+            "mechanism": as_dict(plan.mechanism),
+            "schema": published.schema.as_dict(),
+            "training_patients": published.training_patients,
+        }
+
+    def _public_seconds(self, plan: Plan, published: Published, payload: bytes) -> float:
+        """What a round takes at most, from public facts alone: a dry run on synthetic rows at the public size, once.
+
+        Times what the model's operators may take longer on other values than the synthetic ones.
+        """
+        if isinstance(plan.mechanism, Statistics):
+            counted = len(plan.mechanism.queries) * plan.mechanism.records_per_patient
+            return published.patients * (SECONDS_PER_PATIENT + SECONDS_PER_RECORD * counted)
+        if plan.digest not in self._rehearsed:
+            answer = self.pool.run("runner", {**self._job(plan, published), "job": "rehearse"}, payload, seconds=600)
+            if not answer.done:
+                raise Unavailable(f"The dry run failed:\n{answer.message.get('output', '')}")
+            steps = plan.mechanism.steps if isinstance(plan.mechanism, DPSGD) else 0
+            told = answer.message
+            seconds = float(told["seconds"]) + float(told["seconds_per_step"]) * steps
+            self._rehearsed[plan.digest] = slowest(plan.graph) * seconds if plan.graph is not None else seconds
+        return self._rehearsed[plan.digest]
+
+    @contextlib.contextmanager
+    def _shown_at_multiples_of(self, seconds: float) -> Iterator[None]:
+        """Let what happens inside be seen, done or failed, only after a whole multiple of a public time.
+
+        How long a round takes depends on how many patients it sampled. At 1.5 times the dry run nearly every round is
+        over, so what can be seen of its time is one and the same figure.
+        """
+        grid = self._grid(seconds)
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            elapsed = time.monotonic() - begin
+            if grid > 0 and not self.stopped.is_set():
+                time.sleep(max(1, math.ceil(elapsed / grid)) * grid - elapsed)
+
+    def _grid(self, seconds: float) -> float:
+        least = self.settings.release_grid_seconds
+        return math.ceil(seconds / least) * least if least > 0 else 0.0
+
+    def settle(self, run: Run, plan: Plan, published: Published, researcher: str, answer: Answer) -> Arrays:
+        """Check what a job answered, sign its certificate and settle its run; the tensors are then a release.
+
+        Raises:
+          Unavailable: the job failed.
+          WeightsRefused: its tensors are not those of the plan.
+        """
+        if not answer.done:
+            raise Unavailable(f"The runner failed:\n{answer.message.get('output', '')}")
+        tensors = from_bytes(answer.payload)
+        check_tensors(tensors, release_shapes(plan, published.schema), finite=False)
+        release_digest = digest(tensors)
+        balance = self.ledger.balance(published.population)
+
+        def certify(entry: Entry) -> str:
+            return sign(
+                make_certificate(
+                    plan=plan,
+                    published=published,
+                    datasite=self.settings.name,
+                    request=run.request,
+                    researcher=researcher,
+                    round_number=run.round,
+                    tensors=release_shapes(plan, published.schema),
+                    release_digest=release_digest,
+                    weights_digest=run.weights_digest,
+                    order=balance.order,
+                    budget=balance.budget,
+                    entry=entry.seq,
+                    head=entry.hash,
+                    protections=answer.protections,
+                    spent=self.ledger.balance(published.population).epsilon_spent,
+                    issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                ),
+                self.settings.signing_key(),
+            )
+
+        self.ledger.settle_run(run.id, answer.payload, release_digest, certify)
+        return tensors
+
+    def _end(self, run: Run, started: bool, error: Exception) -> None:
+        reason = str(error) if isinstance(error, DatasiteError) else f"{type(error).__name__}: {error}"
+        try:
+            if started:
+                self.ledger.fail_run(run.id, reason[:20_000])
+            else:
+                self.ledger.void_run(run.id, reason[:20_000])
+                logger.warning("Run %s was not started: %s", Shown(run.id[:8]), reason)
+        except DatasiteError as second:  # the owner's revocation ended it first
+            logger.warning("Run %s: %s", Shown(run.id[:8]), second)
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def rows(self, version: str) -> Rows:
+        """The private rows of a dataset version as a sealed file in memory, made once."""
+        with self._lock:
+            if version not in self._rows:
+                asset = json.loads(self.ledger.dataset(version=version).assets_json)["records"]
+                self._rows[version] = sealed(self.load(asset))
+            return self._rows[version]
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def stop(self) -> int:
+        """End every running round now and start none; returns how many were running."""
+        write_private(self._stop_file, "")
+        self.stopped.set()
+        with self._lock:
+            threads = list(self._threads.values())
+        for thread in threads:
+            thread.join(timeout=10)
+        return len(threads)
+
+    def stop_one(self, run: str) -> None:
+        """End one run now; it shows as failed at its public time, as any other."""
+        self._ending.add(run)
+
+    def is_ending(self, run: str) -> bool:
+        """Whether the owner has stopped this run."""
+        return run in self._ending
+
+    def resume(self) -> None:
+        """Let rounds start again."""
+        self._stop_file.unlink(missing_ok=True)
+        self.stopped.clear()
+
+
+def check_weights(plan: Plan, weights: Arrays) -> None:
+    """Raise `WeightsRefused` unless the weights are the plan's: names, shapes, dtypes, all finite."""
+    if plan.graph is None:
+        if weights:
+            raise WeightsRefused("Statistics take no weights. Call it as f(records=asset, round=1).")
+        return
+    shapes = {each.name: (each.shape, each.dtype) for each in plan.graph.parameters}
+    check_tensors(weights, shapes, finite=True)
+
+
+def sealed(array: npt.NDArray[np.float64]) -> Rows:
+    """A float64 table as a memfd that nobody can change any more."""
+    table = np.ascontiguousarray(array, dtype="<f8")
+    descriptor = os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(table.tobytes())
+    written = 0
+    while written < len(view):
+        written += os.write(descriptor, view[written : written + (1 << 28)])
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return Rows(descriptor, (int(table.shape[0]), int(table.shape[1])))

@@ -1,0 +1,207 @@
+"""From the owner's table to the private matrix: every row checked against the schema, patients coded, hold-out split.
+
+Refusals (`DataRefused`) name rows and values and stay with the owner. What is made here is private; what is public of a
+dataset is its `Schema` alone. Reading files and databases is in `datasites.vault.tables`, one column's cells in
+`datasites.vault.cells`, the draft of a schema in `datasites.vault.schema_draft`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import unicodedata
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datasites.vault.cells import EMPTY, FINE, arrow_array, fault_text, read_cells, words_of
+from datasites.vault.schema_draft import draft_schema
+from datasites.vault.tables import MOST_FAULTS, SqlQuery, check_headers, read_table
+from policies.errors import DataRefused
+from policies.schema.columns import FloatArray, IntArray
+from policies.schema.schemas import FIRST_COLUMN, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "SqlQuery", "check_table", "draft_schema", "encode", "is_held_out", "read_table", "secure_codes",
+    "secure_permutation", "unused_columns",
+]  # fmt: skip
+
+SMALLEST_SECRET = 16
+LONGEST_PATIENT = 200
+
+
+def check_table(frame: pd.DataFrame, schema: Schema) -> None:
+    """Raise `DataRefused` unless every row is what the schema declares.
+
+    Raises:
+      DataRefused: `faults` has the first twenty, each with row, column, value and bound; `total` counts all of them.
+    """
+    _read(frame, schema, None)
+
+
+def unused_columns(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
+    """Columns of the table that the schema does not declare: they are left out, and the owner should hear of it."""
+    declared = {schema.patient, *(column.name for column in schema.columns)}
+    return tuple(str(name) for name in frame.columns if name not in declared)
+
+
+def encode(
+    frame: pd.DataFrame,
+    schema: Schema,
+    *,
+    population_secret: bytes,
+    shuffle: Callable[[int], IntArray] | None = None,
+) -> FloatArray:
+    """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`.
+
+    The order of rows is a secret uniform permutation and patient codes are secret random numbers, so that neither says
+    anything of the table's order or of identifiers. A code has to do with no other patient's, nor with how many there
+    are: numbers from 0 to P-1 would move another one with every patient more, and with the code the place in a physical
+    batch (`engine.sampling.by_place`). A patient's hold-out flag depends on `population_secret` and the identifier
+    alone: every table and version of a population splits alike.
+
+    Args:
+      population_secret: at least 16 bytes, fixed for the population.
+      shuffle: for tests and mocks: numbers for a given n, both of rows and of patients; the operating system's
+        randomness where it is left out.
+
+    Raises:
+      DataRefused: as in `check_table`, which need not be called first.
+    """
+    if len(population_secret) < SMALLEST_SECRET:
+        raise DataRefused(f"The population's secret has fewer than {SMALLEST_SECRET} bytes. Make it anew.")
+    rows = len(frame)
+    matrix = np.empty((rows, FIRST_COLUMN + len(schema.columns)), dtype=np.float64)
+    place = (shuffle or secure_permutation)(rows)  # where each row of the table goes
+    patients, distinct = _read(frame, schema, lambda index, values: _put(matrix, place, FIRST_COLUMN + index, values))
+    _put(matrix, place, 0, (shuffle or secure_codes)(len(distinct))[patients])
+    flags = np.fromiter(
+        (is_held_out(name, population_secret, schema.holdout) for name in distinct), np.float64, len(distinct)
+    )
+    _put(matrix, place, 1, flags[patients])
+    return matrix
+
+
+def is_held_out(patient: str, population_secret: bytes, holdout: float) -> bool:
+    """Whether a patient is kept for evaluation: HMAC-SHA256(secret, patient) below the share `holdout`."""
+    digest = hmac.digest(population_secret, patient.encode(), "sha256")
+    return int.from_bytes(digest[:8], "big") < int(holdout * 2**64)
+
+
+def secure_permutation(size: int) -> IntArray:
+    """A permutation of 0..size-1 from the operating system's randomness.
+
+    It is the order of 64-bit random keys; two of them are equal with probability below size² / 2⁶⁵.
+    """
+    return np.argsort(np.frombuffer(secrets.token_bytes(8 * size), dtype=np.uint64), kind="stable").astype(np.int64)
+
+
+def secure_codes(size: int) -> IntArray:
+    """Different whole numbers below 2^53, which float64 holds exactly, each a draw of its own.
+
+    All are drawn again where two are equal: with probability below size² / 2⁵⁴.
+    """
+    while True:
+        drawn = np.frombuffer(secrets.token_bytes(8 * size), dtype=np.uint64) >> np.uint64(11)
+        if len(np.unique(drawn)) == size:
+            return drawn.astype(np.int64)
+
+
+def _put(matrix: FloatArray, place: IntArray, column: int, values: npt.NDArray[Any]) -> None:
+    matrix[place, column] = values
+
+
+def _read(
+    frame: pd.DataFrame, schema: Schema, keep: Callable[[int, FloatArray], None] | None
+) -> tuple[IntArray, list[str]]:
+    """Check every cell, hand each column's values to `keep`; index of each row's patient, and the distinct patients."""
+    _check_columns(frame, schema)
+    found: list[tuple[int, int, str]] = []
+    total = 0
+    patients, distinct, wrong = _patients(_array(frame, schema.patient))
+    for row in np.flatnonzero(wrong)[:MOST_FAULTS]:
+        found.append((int(row), -1, f"row {frame.index[row]}, column {schema.patient!r}: {_PATIENT_FAULT}"))
+    total += int(np.count_nonzero(wrong))
+    for index, column in enumerate(schema.columns):
+        array = _array(frame, column.name)
+        values, flags = read_cells(column, array)
+        bad = np.flatnonzero(flags != FINE)
+        total += len(bad)
+        for row in bad[:MOST_FAULTS]:
+            value = None if flags[row] == EMPTY else array[int(row)].as_py()
+            found.append((int(row), index, fault_text(column, frame.index[row], int(flags[row]), value)))
+        if keep is not None:
+            keep(index, values)
+    if total:
+        raise _refusal(schema, found, total)
+    return patients, distinct
+
+
+def _array(frame: pd.DataFrame, name: str) -> Any:
+    """A column as a pyarrow array of numbers or texts. Raises `DataRefused` where it holds lists, bytes or the like."""
+    from pyarrow import types
+
+    array = arrow_array(frame[name])
+    readable = (
+        types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_decimal,
+        types.is_boolean, types.is_date, types.is_timestamp, types.is_null,
+    )  # fmt: skip
+    if not any(is_one(array.type) for is_one in readable):
+        raise DataRefused(f"Column {name!r} holds {array.type} values. Publish numbers, texts or dates.")
+    return array
+
+
+_PATIENT_FAULT = f"is empty or longer than {LONGEST_PATIENT} characters, so it identifies nobody"
+
+
+def _refusal(schema: Schema, found: list[tuple[int, int, str]], total: int) -> DataRefused:
+    faults = tuple(text for _, _, text in sorted(found)[:MOST_FAULTS])
+    listed = "\n".join(faults)
+    return DataRefused(
+        f"The table does not fit {schema.name!r}: {total} fault(s), the first {len(faults)} of which follow. "
+        f"Mend them in the table, or declare bounds, missing or outside otherwise.\n{listed}",
+        faults=faults,
+        total=total,
+    )
+
+
+def _check_columns(frame: pd.DataFrame, schema: Schema) -> None:
+    names = [str(name) for name in frame.columns]
+    check_headers("The table", names)
+    for name in (schema.patient, *(column.name for column in schema.columns)):
+        if name not in names:
+            raise DataRefused(
+                f"Column {name!r} is declared and not in the table, which has {', '.join(names)[:500]}. "
+                "Add it to the table, or take it out of the schema."
+            )
+    if not len(frame):
+        raise DataRefused("The table has no rows. Publish one that has.")
+
+
+def _patients(array: Any) -> tuple[IntArray, list[str], npt.NDArray[np.bool_]]:
+    """Index of each row's patient, the distinct identifiers as normalised text, and the rows without a usable one.
+
+    One patient should have one identifier however a table types it: 17, "17", " 17 " and 17.0 are the same.
+    """
+    words = words_of(array)
+    numbers: dict[str, int] = {}
+    index_of_word = np.empty(len(words.distinct) + 1, dtype=np.int64)
+    index_of_word[-1] = -1
+    for place, word in enumerate(words.distinct):
+        text = _normalised(word.as_py())
+        usable = 0 < len(text) <= LONGEST_PATIENT
+        index_of_word[place] = numbers.setdefault(text, len(numbers)) if usable else -1
+    indices = index_of_word[words.indices]
+    return indices, list(numbers), indices < 0
+
+
+def _normalised(identifier: str) -> str:
+    whole, point, zeros = identifier.partition(".")
+    if point and whole.isdigit() and not zeros.strip("0"):
+        return whole
+    return unicodedata.normalize("NFC", identifier)

@@ -1,0 +1,119 @@
+"""The plan: what an inspected request will run, from which both the charge and the run are built.
+
+A `Published` dataset is all that is public of a table. A `Plan` binds source, mechanism, graph and the random version
+identifier of the inputs by one digest; approval is of that digest. No digest of private data enters it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from policies.graph.graphs import Graph
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict, mechanism_from
+from policies.schema.schemas import Schema
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is public of a dataset.
+
+    Args:
+      version: a random identifier, new at each publication.
+      patients: the published number of patients, hold-out included.
+      size_kind: `"declared"` where the owner typed `patients`, `"dp-count"` where the ledger paid for it.
+    """
+
+    name: str
+    version: str
+    population: str
+    schema: Schema
+    patients: int
+    size_kind: str
+
+    @property
+    def training_patients(self) -> int:
+        """The public number of patients outside the hold-out, at least 1: the base of sampling and of divisors."""
+        return max(1, round(self.patients * (1 - self.schema.holdout)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One request, inspected and exported.
+
+    Args:
+      function: the request's name.
+      mechanism: what will run; a `DPSGD` here always carries its resolved `noise_multiplier`.
+      model: the model class's name, or None for statistics.
+      graph: the model as a graph of tensor operators, or None for statistics.
+      source_sha256: hex digest of the source text.
+      dataset: the dataset's name.
+      version: the dataset version's random identifier.
+      declared: the mechanism as the researcher wrote it, before a noise multiplier was found.
+    """
+
+    function: str
+    mechanism: Mechanism
+    model: str | None
+    graph: Graph | None
+    source_sha256: str
+    dataset: str
+    version: str
+    declared: Mechanism
+
+    @property
+    def rounds(self) -> int:
+        """Releases that the plan may make in all."""
+        return self.mechanism.rounds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, from which `plan_from` makes an equal plan."""
+        return {
+            "function": self.function,
+            "mechanism": as_dict(self.mechanism),
+            "model": self.model,
+            "graph": self.graph.as_dict() if self.graph else None,
+            "source_sha256": self.source_sha256,
+            "dataset": self.dataset,
+            "version": self.version,
+            "declared": as_dict(self.declared),
+        }
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 over the canonical JSON of the plan."""
+        return hashlib.sha256(canonical(self.as_dict())).hexdigest()
+
+
+def plan_from(data: dict[str, Any]) -> Plan:
+    """The plan that `Plan.as_dict` wrote. Raises `GraphRefused` or `UnsupportedMechanism` where it is not sound."""
+    return Plan(
+        function=data["function"],
+        mechanism=mechanism_from(data["mechanism"]),
+        model=data["model"],
+        graph=Graph.from_dict(data["graph"]) if data["graph"] else None,
+        source_sha256=data["source_sha256"],
+        dataset=data["dataset"],
+        version=data["version"],
+        declared=mechanism_from(data["declared"]),
+    )
+
+
+def canonical(data: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal data, equal bytes."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name, shape and dtype (as `"float32"`) of every tensor in a release of `plan`: public, whatever the data are."""
+    if isinstance(plan.mechanism, DPSGD):
+        assert plan.graph is not None
+        return {each.name: (each.shape, each.dtype) for each in plan.graph.parameters}
+    if isinstance(plan.mechanism, Evaluation):
+        classes, bins = len(schema.classes), plan.mechanism.bins
+        return {"scores": ((classes, bins) if classes == 2 else (classes, classes, bins), "float64")}
+    return {
+        query.key: (schema.statistic_shape(query, plan.mechanism.bins), "float64") for query in plan.mechanism.queries
+    }

@@ -1,0 +1,332 @@
+"""What a table holds, as its owner declares it: the public half of a dataset.
+
+A `Schema` is read from a `schema.toml` like this one, and is published with the dataset. Bounds and categories are
+typed by the owner and never taken from the data; models get features scaled by them. Reading tables is in
+the datasite's vault, with drawing mocks; one column's arithmetic is in `policies.schema.columns`.
+
+    name = "flu"                        # the dataset
+    population = "general-hospital"     # the patients; every table about them shares one budget
+    description = "Visits for fever, winter 2025/26"
+    patient = "patient_id"              # identifies a patient; never a feature and never published
+    target = "influenza"                # optional; a boolean or a category
+    holdout = 0.2                       # share of patients kept for evaluation, 0 to 0.5
+
+    [columns.age]
+    kind = "integer"                    # real, integer, boolean, category or date
+    unit = "years"
+    minimum = 0                         # real, integer and date need both bounds
+    maximum = 110
+    outside = "clamp"                   # or "refuse", the default: what publishing does outside the bounds
+    description = "Age at the visit"
+
+    [columns.temperature_1]
+    kind = "real"
+    unit = "°C"
+    minimum = 34.0
+    maximum = 42.0
+    missing = {constant = 37.0, indicator = true}   # or "refuse", the default
+
+    [columns.temperature_2]
+    kind = "real"
+    unit = "°C"
+    minimum = 34.0
+    maximum = 42.0
+    missing = {constant = 37.0, indicator = true}
+
+    [columns.ward]
+    kind = "category"
+    categories = ["emergency", "general", "intensive"]
+
+    [columns.admitted]
+    kind = "date"
+    minimum = 2025-10-01                # a date's bounds are dates
+    maximum = 2026-04-30
+    feature = false                     # not among the "features"; statistics, sequences may still read it
+
+    [columns.influenza]
+    kind = "boolean"
+
+    [sequences]
+    fever = ["temperature_1", "temperature_2"]      # one channel; or steps of several, [["t1", "p1"], ["t2", "p2"]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.errors import DataRefused, UnsupportedMechanism
+from policies.privacy.mechanisms import Query
+from policies.schema import toml
+from policies.schema.columns import KINDS, Column, FloatArray, IntArray, check_name, check_text, is_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["HELD_OUT", "KINDS", "STATISTICS_OF", "Column", "Schema"]
+
+HELD_OUT = "held_out"
+FIRST_COLUMN = 2  # of the private matrix: patient code and hold-out flag come before it
+MOST_COLUMNS = 500
+MOST_CELLS = 1_000_000
+LARGEST_HOLDOUT = 0.5
+
+STATISTICS_OF = {
+    "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
+    "integer": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
+    "boolean": ("sum", "mean", "histogram", "crosstab"),
+    "category": ("histogram", "crosstab"),
+    "date": ("mean", "quantiles", "histogram", "crosstab"),
+}
+
+Sequence = tuple[str, tuple[tuple[str, ...], ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """A dataset's public declaration.
+
+    The private matrix that goes with it is float64 [N, 2 + C]: patient code, hold-out flag, then `columns` in order,
+    in matrix units (see `schema.columns`). The mock has the same layout. Every array below is finite and inside
+    public bounds whatever stands in the matrix.
+
+    Args:
+      name: of the dataset.
+      population: the patients who share one budget.
+      patient: header of the column that identifies a patient; not one of `columns`.
+      target: a boolean or category column without missing values, or None.
+      holdout: share of patients kept for evaluation, 0 to 0.5.
+      columns: 1 to 500, the target included.
+      sequences: name and steps of each, every step as many columns as the others.
+
+    Raises:
+      DataRefused: something is missing, unsafe or does not fit together.
+    """
+
+    name: str
+    population: str
+    patient: str
+    columns: tuple[Column, ...]
+    description: str = ""
+    target: str | None = None
+    holdout: float = 0.0
+    sequences: tuple[Sequence, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_name("dataset", self.name)
+        check_name("population", self.population)
+        check_name("patient column", self.patient)
+        check_text("description", self.description, most=2000, lines=True)
+        if not is_number(self.holdout) or not 0 <= self.holdout <= LARGEST_HOLDOUT:
+            raise DataRefused(f"holdout={self.holdout!r} is outside [0, {LARGEST_HOLDOUT}]. Write 0.2, or 0 for none.")
+        if not 1 <= len(self.columns) <= MOST_COLUMNS:
+            raise DataRefused(
+                f"{len(self.columns)} columns are outside [1, {MOST_COLUMNS}]. Declare those that matter."
+            )
+        names = [column.name for column in self.columns]
+        for name in (self.patient, HELD_OUT):
+            if name in names:
+                raise DataRefused(f"{name!r} cannot be a declared column: it stands for the patient or the hold-out.")
+        if len(set(names)) != len(names):
+            raise DataRefused("A column is declared twice. Declare each once.")
+        self._check_target(names)
+        self._check_sequences(names)
+
+    def _check_target(self, names: list[str]) -> None:
+        if self.target is None:
+            return
+        if self.target not in names:
+            raise DataRefused(f"target={self.target!r} is not a declared column. Declare [columns.{self.target}].")
+        column = self.column(self.target)
+        if not column.labels:
+            raise DataRefused(f"target={self.target!r} is {column.kind}. A target is a boolean or a category.")
+        if column.missing != "refuse":
+            raise DataRefused(f"target={self.target!r} cannot be filled where missing. Write missing = 'refuse'.")
+
+    def _check_sequences(self, names: list[str]) -> None:
+        taken = {"features", *names}
+        for name, steps in self.sequences:
+            check_name("sequence", name)
+            if name in taken:
+                raise DataRefused(f"Sequence {name!r} has the name of something else. Choose another.")
+            taken.add(name)
+            if not steps or not all(steps):
+                raise DataRefused(f"Sequence {name!r} has no columns. List its steps in order.")
+            for column in (each for step in steps for each in step):
+                if column not in names or column == self.target:
+                    raise DataRefused(f"Sequence {name!r} names {column!r}, which is not a declared feature column.")
+            if len({tuple(len(self.column(each).input_names) for each in step) for step in steps}) > 1:
+                raise DataRefused(f"Sequence {name!r} has steps of different widths. Give every step columns alike.")
+
+    @classmethod
+    def from_toml(cls, text: str) -> Schema:
+        """The schema in the text of a `schema.toml`. Raises `DataRefused` naming table, value, bound, next step."""
+        return cls.from_dict(toml.read(text))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Schema:
+        """The schema that `as_dict` wrote, also after a trip through JSON, checked anew. Raises `DataRefused`."""
+        fields = toml.checked_fields(data)
+        columns = tuple(Column(**each) for each in fields.pop("columns"))
+        return cls(columns=columns, **fields)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; it holds what the owner declared and nothing else."""
+        return toml.plain(self)
+
+    def to_toml(self) -> str:
+        """The text of a `schema.toml` from which `from_toml` makes an equal schema."""
+        return toml.write(self.as_dict())
+
+    def column(self, name: str) -> Column:
+        """The declared column of that name. Raises `UnsupportedMechanism` where there is none."""
+        return self.columns[self._position(name)]
+
+    def _position(self, name: str) -> int:
+        for position, column in enumerate(self.columns):
+            if column.name == name:
+                return position
+        raise UnsupportedMechanism(
+            f"{name!r} is not a column of {self.name!r}. It has {', '.join(column.name for column in self.columns)}."
+        )
+
+    def _raw(self, matrix: npt.ArrayLike, name: str) -> FloatArray:
+        cells = np.asarray(matrix)
+        wanted = FIRST_COLUMN + len(self.columns)
+        if cells.ndim != 2 or cells.shape[1] != wanted:
+            # The number of rows is private, so it is not in the message.
+            raise DataRefused(f"A matrix of {self.name!r} has {wanted} columns: patient, hold-out and those declared.")
+        return np.asarray(cells[:, FIRST_COLUMN + self._position(name)], dtype=np.float64)
+
+    @property
+    def matrix_columns(self) -> tuple[str, ...]:
+        """Headers of the matrix: the patient column, `held_out`, then every declared column."""
+        return (self.patient, HELD_OUT, *(column.name for column in self.columns))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels of the target. Raises `UnsupportedMechanism` where the schema has none."""
+        if self.target is None:
+            raise self._no_target()
+        return self.column(self.target).labels
+
+    def _no_target(self) -> UnsupportedMechanism:
+        return UnsupportedMechanism(f"{self.name!r} has no target to train or evaluate on. Ask for statistics.")
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the inputs of `"features"`: one-hot above two categories, with indicators."""
+        return self.input_names("features")
+
+    def input_names(self, inputs: str | tuple[str, ...] = "features") -> tuple[str, ...]:
+        """Names of a model's inputs, in order; of one step after the other for a sequence."""
+        return tuple(
+            name for step in self._steps(inputs) for column in step for name in self.column(column).input_names
+        )
+
+    def input_shape(self, inputs: str | tuple[str, ...] = "features") -> tuple[int, ...]:
+        """Shape of one record: (features,), or (steps, channels) for a sequence. Raises `UnsupportedMechanism`."""
+        steps = self._steps(inputs)
+        width = len(self.input_names(inputs)) // len(steps)
+        return (len(steps), width) if self._is_sequence(inputs) else (width,)
+
+    def _is_sequence(self, inputs: str | tuple[str, ...]) -> bool:
+        return isinstance(inputs, str) and inputs != "features"
+
+    def _steps(self, inputs: str | tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        if inputs == "features":
+            chosen = tuple(each.name for each in self.columns if each.feature and each.name != self.target)
+            if not chosen:
+                raise UnsupportedMechanism(f"{self.name!r} has no feature columns. Name columns as inputs=(...).")
+            return (chosen,)
+        if isinstance(inputs, str):
+            for name, steps in self.sequences:
+                if name == inputs:
+                    return steps
+            known = ", ".join(["features", *(name for name, _ in self.sequences)])
+            raise UnsupportedMechanism(f"inputs={inputs!r} is not known. Use one of {known}, or a tuple of columns.")
+        if not inputs or self.target in inputs or len(set(inputs)) != len(inputs):
+            raise UnsupportedMechanism(f"inputs={inputs!r} should name columns once each, without the target.")
+        for name in inputs:
+            self._position(name)
+        return (tuple(inputs),)
+
+    def inputs(self, matrix: npt.ArrayLike, inputs: str | tuple[str, ...] = "features") -> npt.NDArray[np.float32]:
+        """A model's inputs, float32 [N, *input_shape(inputs)] in [-1, 1]: filled, clamped, scaled by public bounds."""
+        shape = self.input_shape(inputs)
+        blocks = [self.column(name).scaled(self._raw(matrix, name)) for step in self._steps(inputs) for name in step]
+        flat = np.concatenate(blocks, axis=1)
+        return flat.reshape(len(flat), *shape)
+
+    def targets(self, matrix: npt.ArrayLike) -> IntArray:
+        """Class index of each record, int64 [N] in [0, len(classes))."""
+        if self.target is None:
+            raise self._no_target()
+        return self.values(matrix, self.target).astype(np.int64)
+
+    def values(self, matrix: npt.ArrayLike, column: str) -> FloatArray:
+        """A column in matrix units, float64 [N], filled and clamped to its [low, high]."""
+        return self.column(column).natural(self._raw(matrix, column))
+
+    def cells(self, column: str, bins: int) -> tuple[tuple[str, ...], FloatArray | None]:
+        """Public cells of a column: labels and, for numeric kinds, the edges in matrix units. See `Column.cells`."""
+        return self.column(column).cells(bins)
+
+    def cell_index(self, matrix: npt.ArrayLike, column: str, bins: int) -> IntArray:
+        """Index of each record's cell, int64 [N]."""
+        return self.column(column).cell_index(self._raw(matrix, column), bins)
+
+    def statistic_shape(self, query: Query, bins: int) -> tuple[int, ...]:
+        """Shape of a statistic's tensor in a release. Raises `UnsupportedMechanism`."""
+        self.check_query(query)
+        if query.name == "quantiles":
+            return (len(query.ranks),)
+        if query.name not in ("histogram", "crosstab"):
+            return (1,)
+        shape = tuple(len(self.cells(column, bins)[0]) for column in query.columns)
+        if int(np.prod(shape)) > MOST_CELLS:
+            raise UnsupportedMechanism(f"{query.key} has {np.prod(shape)} cells, above {MOST_CELLS}. Use fewer bins.")
+        return shape
+
+    def check_query(self, query: Query) -> None:
+        """Raise `UnsupportedMechanism`, naming the column and what can be asked of it, unless `query` makes sense."""
+        for name in query.columns:
+            kind = self.column(name).kind
+            if query.name not in STATISTICS_OF[kind]:
+                raise UnsupportedMechanism(
+                    f"{query.name} of {name!r} cannot be asked: it is {kind}. Ask for {', '.join(STATISTICS_OF[kind])}."
+                )
+        if len(set(query.columns)) != len(query.columns):
+            raise UnsupportedMechanism(f"{query.key} names a column twice. Name two different ones.")
+
+    def frame(self, matrix: npt.ArrayLike) -> pd.DataFrame:
+        """The matrix as people read it: labels, dates and numbers, with missing cells left missing."""
+        import pandas as pd
+
+        cells = np.asarray(matrix, dtype=np.float64)
+        series: dict[str, Any] = {self.patient: cells[:, 0].astype(np.int64), HELD_OUT: cells[:, 1] > 0}
+        for column in self.columns:
+            series[column.name] = _readable(column, self._raw(cells, column.name))
+        return pd.DataFrame(series)
+
+
+def _readable(column: Column, raw: FloatArray) -> Any:
+    """A pandas array of a column's natural values, NA where the cell is not finite."""
+    import pandas as pd
+
+    missing = ~np.isfinite(raw)
+    values = column.natural(raw)
+    if column.kind == "real":
+        return np.where(missing, np.nan, values)
+    if column.kind == "category":
+        codes = np.where(missing, -1, values).astype(np.int64)
+        return pd.Categorical.from_codes(codes.tolist(), pd.Index(column.categories))
+    if column.kind in ("boolean", "integer"):
+        dtype = "boolean" if column.kind == "boolean" else "Int64"
+        return pd.Series(np.where(missing, np.nan, values)).astype(dtype)  # type: ignore[call-overload, unused-ignore]
+    days = np.datetime64(column.origin, "D") + values.astype("timedelta64[D]")
+    return np.where(missing, np.datetime64("NaT"), days).astype("datetime64[s]")

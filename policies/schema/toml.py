@@ -1,0 +1,198 @@
+"""Reading and writing schemas as TOML and as plain data; `schema.columns` checks what the values may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from policies.errors import DataRefused
+from policies.schema.columns import Column, is_number
+
+if TYPE_CHECKING:
+    from policies.schema.schemas import Schema
+
+LARGEST_TEXT = 1 << 20
+TOP = ("name", "population", "description", "patient", "target", "holdout")
+TOML_COLUMN = (
+    "kind", "unit", "minimum", "maximum", "categories", "missing", "outside", "feature", "description",
+)  # fmt: skip
+PLAIN_COLUMN = tuple(each.name for each in dataclasses.fields(Column))
+
+
+def read(text: str) -> dict[str, Any]:
+    """The plain data (as `plain` writes it) in the text of a `schema.toml`. Raises `DataRefused`."""
+    if len(text) > LARGEST_TEXT:
+        raise DataRefused(f"The schema is longer than {LARGEST_TEXT} characters. Declare fewer columns.")
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DataRefused(f"The schema is not TOML: {error}. Mend that line.") from None
+    columns = data.get("columns")
+    if not isinstance(columns, dict) or not all(isinstance(each, dict) for each in columns.values()):
+        raise DataRefused("The schema declares no columns. Write a table as [columns.age] for each.")
+    return {**data, "columns": [_column_from_toml(name, table) for name, table in columns.items()]}
+
+
+def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for `Schema`, its columns as arguments for `Column`; names and containers are checked here."""
+    if not isinstance(data, Mapping):
+        raise DataRefused("A schema is a table of names and values.")
+    _check_keys("The schema", data, (*TOP, "columns", "sequences"))
+    for name in ("name", "population", "patient"):
+        if not isinstance(data.get(name), str):
+            raise DataRefused(f"The schema needs {name} = '...' at its top, above the first [columns.…].")
+    target = data.get("target")
+    if target is not None and not isinstance(target, str):
+        raise DataRefused(f"target={target!r} should be the name of a column.")
+    columns = data.get("columns")
+    if not isinstance(columns, list | tuple) or not all(isinstance(each, Mapping) for each in columns):
+        raise DataRefused("The schema declares no columns. Write a table as [columns.age] for each.")
+    return {
+        **data,
+        "columns": [_column_fields(each) for each in columns],
+        "sequences": _sequences(data.get("sequences", {})),
+    }
+
+
+def plain(schema: Schema) -> dict[str, Any]:
+    """A schema as plain data for JSON."""
+    return {
+        **{name: getattr(schema, name) for name in TOP},
+        "columns": [{**dataclasses.asdict(each), "categories": list(each.categories)} for each in schema.columns],
+        "sequences": {name: [list(step) for step in steps] for name, steps in schema.sequences},
+    }
+
+
+def write(data: Mapping[str, Any]) -> str:
+    """The text of a `schema.toml` of plain data."""
+    lines = [f"{name} = {_value(data[name])}" for name in TOP if data[name] not in ("", None)]
+    for fields in data["columns"]:
+        lines += ["", f"[columns.{_value(fields['name'])}]", *_column_lines(Column(**_column_fields(fields)))]
+    if data["sequences"]:
+        lines += ["", "[sequences]"]
+        lines += [f"{_value(name)} = {_value(steps)}" for name, steps in data["sequences"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _check_keys(what: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in known:
+            raise DataRefused(f"{what} has {str(key)[:60]!r}, which is not known. Use {', '.join(known)}.")
+
+
+def _column_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    if not {"name", "kind"} <= set(fields):
+        raise DataRefused(f"Column {fields.get('name', '')!r} needs a kind, as kind = 'real'.")
+    _check_keys(f"Column {fields['name']!r}", fields, PLAIN_COLUMN)
+    categories = fields.get("categories", ())
+    if not isinstance(categories, list | tuple):
+        raise DataRefused(f"Column {fields['name']!r}: categories should be a list of labels.")
+    numbers = {name: float(fields[name]) for name in ("minimum", "maximum", "missing") if is_number(fields.get(name))}
+    return {**fields, "categories": tuple(categories), **numbers}
+
+
+def _sequences(table: Any) -> tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]:
+    """Steps of columns by name; a plain list of columns is one channel."""
+    if not isinstance(table, Mapping):
+        raise DataRefused("[sequences] is a table of names and lists of columns.")
+    found = []
+    for name, steps in table.items():
+        if not isinstance(steps, list | tuple) or not all(isinstance(each, str | list | tuple) for each in steps):
+            raise DataRefused(f"Sequence {name!r} should be a list of columns, or of lists of columns.")
+        rows = tuple((each,) if isinstance(each, str) else tuple(each) for each in steps)
+        if not all(isinstance(column, str) for row in rows for column in row):
+            raise DataRefused(f"Sequence {name!r} should be a list of columns, or of lists of columns.")
+        found.append((name, rows))
+    return tuple(found)
+
+
+def _column_from_toml(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """Plain data of one `[columns.name]`: dates become days, a missing constant becomes its matrix units."""
+    where = f"Column {name!r}"
+    _check_keys(where, table, TOML_COLUMN)
+    fields = {"name": name, **table}
+    if table.get("kind") == "date":
+        fields |= _date_bounds(where, table)
+    missing = table.get("missing", "refuse")
+    if isinstance(missing, dict):
+        _check_keys(f"{where}: missing", missing, ("constant", "indicator"))
+        if "constant" not in missing:
+            raise DataRefused(f"{where}: missing needs a constant, as {{constant = 0, indicator = true}}.")
+        fields["missing"] = _constant(where, missing["constant"], fields)
+        fields["indicator"] = missing.get("indicator", False)
+    elif missing != "refuse":
+        raise DataRefused(f"{where}: missing={missing!r} is neither 'refuse' nor {{constant = ..., indicator = true}}.")
+    return fields
+
+
+def _date_bounds(where: str, table: dict[str, Any]) -> dict[str, Any]:
+    for name in ("minimum", "maximum"):
+        bound = table.get(name)
+        if bound is None:
+            raise DataRefused(f"{where} needs a {name}: bounds are public and never taken from the data. Write a date.")
+        if not _is_date(bound):
+            raise DataRefused(f"{where}: {name}={bound!r} is not a date. Write it bare, as {name} = 2020-01-31.")
+    days = (table["maximum"] - table["minimum"]).days
+    if days <= 0:
+        raise DataRefused(f"{where}: maximum={table['maximum']} is not after minimum={table['minimum']}.")
+    return {"minimum": 0.0, "maximum": float(days), "origin": table["minimum"].isoformat()}
+
+
+def _constant(where: str, constant: Any, fields: dict[str, Any]) -> float:
+    """A declared constant in matrix units."""
+    kind = fields.get("kind")
+    if kind == "category" and isinstance(fields.get("categories"), list) and constant in fields["categories"]:
+        return float(fields["categories"].index(constant))
+    if kind == "boolean" and isinstance(constant, bool):
+        return float(constant)
+    if kind == "date" and _is_date(constant):
+        return float((constant - datetime.date.fromisoformat(fields["origin"])).days)
+    if kind in ("real", "integer") and is_number(constant):
+        return float(constant)
+    raise DataRefused(f"{where}: missing constant {constant!r} is not a value of kind {kind!r}. Choose one that is.")
+
+
+def _is_date(value: Any) -> bool:
+    return isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)
+
+
+def _column_lines(column: Column) -> list[str]:
+    values: dict[str, Any] = {"kind": column.kind, "unit": column.unit}
+    if column.minimum is not None:
+        values |= {"minimum": _natural(column, column.low), "maximum": _natural(column, column.high)}
+    values |= {"categories": list(column.categories), "description": column.description}
+    if not isinstance(column.missing, str):
+        values["missing"] = {"constant": _natural(column, float(column.missing)), "indicator": column.indicator}
+    if column.outside != "refuse":
+        values["outside"] = column.outside
+    if not column.feature:
+        values["feature"] = False
+    return [f"{name} = {_value(value)}" for name, value in values.items() if value not in ("", [])]
+
+
+def _natural(column: Column, value: float) -> Any:
+    """A value in matrix units as TOML writes it."""
+    if column.kind == "boolean":
+        return bool(value)
+    if column.kind == "category":
+        return column.categories[int(value)]
+    if column.kind == "date":
+        return datetime.date.fromisoformat(column.origin) + datetime.timedelta(days=int(value))
+    return int(value) if column.kind == "integer" else value
+
+
+def _value(value: Any) -> str:
+    """One TOML value. Text was checked to be printable, so that JSON's escapes are TOML's."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_value(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return value.isoformat() if isinstance(value, datetime.date) else repr(value)

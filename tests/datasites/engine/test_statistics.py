@@ -1,0 +1,463 @@
+"""Statistics on private records: what one patient can move, how much noise there is, and what never happens."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasites.engine import statistics
+from datasites.engine.noise import NoiseSource
+from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanism
+from policies.privacy.mechanisms import Query, Statistics
+from policies.schema.columns import Column
+from policies.schema.noise_scales import laplace_scale, mean_error, standard_error, variance_error
+from policies.schema.schemas import Schema
+
+SCHEMA = Schema(
+    name="visits",
+    population="town",
+    patient="patient_id",
+    target="influenza",
+    holdout=0.2,
+    columns=(
+        Column(name="temperature", kind="real", unit="°C", minimum=34.0, maximum=42.0, missing=37.0),
+        Column(name="change", kind="real", minimum=-3.0, maximum=1.0, missing=0.0),
+        Column(name="age", kind="integer", minimum=0, maximum=110, outside="clamp"),
+        Column(name="ward", kind="category", categories=("emergency", "general", "intensive")),
+        Column(name="influenza", kind="boolean"),
+    ),
+)
+EVERY_QUERY = (
+    Query("count"),
+    Query("sum", ("temperature",)),
+    Query("mean", ("temperature",)),
+    Query("variance", ("temperature",)),
+    Query("quantiles", ("age",), (0.25, 0.5, 0.75)),
+    Query("histogram", ("age",)),
+    Query("crosstab", ("ward", "influenza")),
+)
+
+
+class Seeded:
+    """A source that repeats itself, for tests alone."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def uniforms(self, count: int, /) -> np.ndarray:
+        return self._random.random(count)
+
+
+def records(patients: np.ndarray, seed: int = 0, **columns: Any) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    n = len(patients)
+    values = {
+        "temperature": random.normal(37.5, 0.8, n).clip(34, 42),
+        "change": random.uniform(-3, 1, n),
+        "age": random.integers(0, 111, n),
+        "ward": random.integers(0, 3, n),
+        "influenza": random.integers(0, 2, n),
+    } | columns
+    return np.column_stack([patients, np.zeros(n), *(np.broadcast_to(values[c.name], n) for c in SCHEMA.columns)])
+
+
+def asked(*queries: Query, **arguments: Any) -> Statistics:
+    return Statistics(queries=queries, **({"epsilon": 100.0} | arguments))
+
+
+def answer(mechanism: Statistics, matrix: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    return statistics.answer(mechanism, SCHEMA, matrix, Seeded(seed))
+
+
+# --- what one patient can move: at ε = 100 the noise is about a hundredth of a sensitivity
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_patient_with_1000_records_moves_sum_by_at_most_k_times_largest_value(most: int) -> None:
+    crowd = records(np.arange(50))
+    heavy = records(np.full(1000, 50), temperature=42.0)
+    mechanism = asked(Query("sum", ("temperature",)), records_per_patient=most)
+    moved = answer(mechanism, np.vstack([crowd, heavy]))["sum/temperature"]
+    moved = moved - answer(mechanism, crowd)["sum/temperature"]
+    # k records of 42 degrees and not 1000 of them; noise of two answers: 20 scales of 42 k / 100.
+    assert moved[0] == pytest.approx(42.0 * most, abs=20 * 42.0 * most / 100)
+
+
+def test_count_counts_patients_and_not_records() -> None:
+    matrix = records(np.repeat(np.arange(40), 25))
+    assert answer(asked(Query("count")), matrix)["count"] == pytest.approx([40], abs=1)
+    assert answer(asked(Query("count"), records_per_patient=100), matrix)["count"] == pytest.approx([40], abs=1)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("query", [Query("histogram", ("age",)), Query("crosstab", ("ward", "influenza"))])
+def test_patient_with_1000_records_adds_at_most_k_to_all_cells_together(query: Query, most: int) -> None:
+    heavy = records(np.zeros(1000))
+    cells = answer(asked(query, records_per_patient=most), heavy)[query.key]
+    # Noise of scale 3 / 100 rounds to zero but for a chance of exp(-0.5 * 100 / 3) = 6e-8 per cell.
+    assert np.abs(cells).sum() == most
+
+
+def test_mean_weighs_a_patient_by_k_records_at_most() -> None:
+    # 100 patients at 35 degrees and one with 5,000 records at 42: 35.07 with k = 1, 41.9 if all records counted.
+    matrix = np.vstack([records(np.arange(100), temperature=35.0), records(np.full(5000, 100), temperature=42.0)])
+    mean = answer(asked(Query("mean", ("temperature",))), matrix)["mean/temperature"][0]
+    assert mean == pytest.approx((100 * 35 + 42) / 101, abs=0.05)
+
+
+def test_quantiles_and_variance_weigh_a_patient_by_k_records_at_most() -> None:
+    matrix = np.vstack([records(np.arange(200), age=30), records(np.full(5000, 200), age=90)])
+    mechanism = asked(Query("quantiles", ("age",), (0.5,)), Query("variance", ("age",)))
+    found = answer(mechanism, matrix)
+    assert found["quantiles/age"][0] == pytest.approx(30, abs=1)
+    share = 1 / 201
+    assert found["variance/age"][0] == pytest.approx(share * (1 - share) * 60**2, abs=10)
+
+
+@given(
+    patients=st.lists(st.integers(0, 6), max_size=60),
+    most=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_chosen_records_are_min_of_k_and_owned_per_patient(patients: list[int], most: int, seed: int) -> None:
+    codes = np.asarray(patients, dtype=np.float64)
+    chosen = statistics.choose_records(codes, most, Seeded(seed))
+    assert len(set(chosen.tolist())) == len(chosen)
+    for patient in set(patients):
+        assert np.count_nonzero(codes[chosen] == patient) == min(most, patients.count(patient))
+
+
+def test_every_record_of_a_patient_is_equally_likely_to_be_chosen() -> None:
+    codes = np.repeat([3.0, 1.0], [5, 2])
+    source = Seeded(1)
+    hits = np.zeros(7)
+    for _ in range(4000):
+        hits[statistics.choose_records(codes, 2, source)] += 1
+    # 2 of 5 records: sd of a share over 4000 draws is sqrt(.4 * .6 / 4000) = 0.0077.
+    assert hits[:5] / 4000 == pytest.approx(0.4, abs=5 * 0.0077)
+    assert (hits[5:] == 4000).all()
+
+
+def test_choice_works_with_the_runners_own_source_and_differs_between_runs() -> None:
+    codes = np.repeat(np.arange(200.0), 5)
+    first, again = (statistics.choose_records(codes, 2, NoiseSource.from_os()) for _ in range(2))
+    assert len(first) == len(again) == 400
+    assert first.tolist() != again.tolist()
+
+
+def test_choice_of_a_patient_does_not_depend_on_the_others() -> None:
+    codes = np.array([7.0, 7.0, 7.0, 1.0, 9.0])
+    for seed in range(30):
+        alone = statistics.choose_records(codes[:3], 1, Seeded(seed))
+        assert alone[0] in statistics.choose_records(codes, 1, Seeded(seed))
+
+
+# --- how much noise there is
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query("count"),
+        Query("sum", ("temperature",)),
+        Query("sum", ("change",)),
+        Query("histogram", ("ward",)),
+        Query("crosstab", ("ward", "influenza")),
+    ],
+    ids=lambda query: query.key,
+)
+def test_laplace_noise_has_the_stated_scale(query: Query, most: int) -> None:
+    matrix = records(np.arange(20), temperature=37.0, change=-1.0, ward=1, influenza=0)
+    mechanism = asked(query, epsilon=0.1, records_per_patient=most)
+    draws = np.array([answer(mechanism, matrix)[query.key].ravel() for _ in range(600)])
+    scale = laplace_scale(query, mechanism, SCHEMA)
+    # E|Laplace| = scale, sd of |Laplace| = scale: 600 draws or more give it to 1/sqrt(600) = 4 %.
+    assert np.abs(draws - np.median(draws, axis=0)).mean() == pytest.approx(scale, rel=0.18)
+    assert standard_error(query, mechanism, SCHEMA) == pytest.approx(math.sqrt(2) * scale, rel=0.02)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("temperature", [38.0, 41.5])
+def test_mean_noise_is_what_noise_scales_says(temperature: float, most: int) -> None:
+    matrix = records(np.arange(1000), temperature=temperature)
+    mechanism = asked(Query("mean", ("temperature",)), epsilon=1.0, records_per_patient=most)
+    draws = np.array([answer(mechanism, matrix)["mean/temperature"][0] for _ in range(500)])
+    column = SCHEMA.column("temperature")
+    stated = mean_error(column, epsilon=1.0, records=most, patients=1000, mean=temperature)
+    assert draws.std() == pytest.approx(stated, rel=0.25)
+    assert draws.mean() == pytest.approx(temperature, abs=5 * stated / math.sqrt(500))
+    assert stated <= standard_error(Query("mean", ("temperature",)), mechanism, SCHEMA, patients=1000)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_variance_noise_is_what_noise_scales_says(most: int) -> None:
+    temperature = np.where(np.arange(2000) % 2, 40.0, 37.0)
+    matrix = records(np.arange(2000), temperature=temperature)
+    mechanism = asked(Query("variance", ("temperature",)), epsilon=2.0, records_per_patient=most)
+    draws = np.array([answer(mechanism, matrix)["variance/temperature"][0] for _ in range(400)])
+    stated = variance_error(
+        SCHEMA.column("temperature"), epsilon=2.0, records=most, patients=2000, mean=38.5, variance=2.25
+    )
+    assert draws.std() == pytest.approx(stated, rel=0.25)
+    assert draws.mean() == pytest.approx(2.25, abs=5 * stated / math.sqrt(400))
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_rank_noise_stays_near_its_upper_value(most: int) -> None:
+    n = 3000
+    query = Query("quantiles", ("temperature",), (0.1, 0.5, 0.9))
+    temperature = np.random.default_rng(6).normal(37.5, 0.8, n).clip(34, 42)
+    matrix = records(np.arange(n), temperature=temperature)
+    mechanism = asked(query, epsilon=1.0, records_per_patient=most)
+    found = np.array([answer(mechanism, matrix)[query.key] for _ in range(120)])
+    ranks = np.searchsorted(np.sort(temperature), found) / n
+    errors = np.sqrt(((ranks - np.array(query.ranks)) ** 2).mean(axis=0))
+    stated = standard_error(query, mechanism, SCHEMA, patients=n)
+    assert (errors < 1.15 * stated).all()
+    assert (errors > 0.25 * stated).all()
+
+
+def test_epsilon_is_shared_by_the_queries() -> None:
+    alone, shared = asked(Query("count"), epsilon=1.0), asked(*EVERY_QUERY, epsilon=1.0)
+    assert laplace_scale(Query("count"), alone, SCHEMA) == 1.0
+    assert laplace_scale(Query("count"), shared, SCHEMA) == pytest.approx(7.0)
+
+
+# --- accuracy where noise is small, and shapes whatever the data are
+
+
+def test_answers_agree_with_the_data_when_noise_is_small() -> None:
+    matrix = records(np.random.default_rng(2).permutation(4000))
+    found = answer(asked(*EVERY_QUERY), matrix)
+    temperature, age = matrix[:, 2], matrix[:, 4]
+    assert found["count"][0] == pytest.approx(4000, abs=2)
+    assert found["sum/temperature"][0] == pytest.approx(temperature.sum(), abs=50)
+    assert found["mean/temperature"][0] == pytest.approx(temperature.mean(), abs=0.01)
+    assert found["variance/temperature"][0] == pytest.approx(temperature.var(), abs=0.02)
+    assert found["quantiles/age"] == pytest.approx(np.quantile(age, [0.25, 0.5, 0.75]), abs=1.1)
+    assert found["histogram/age"] == pytest.approx(np.histogram(age, bins=10, range=(0, 110))[0], abs=2)
+    crosstab = np.histogram2d(matrix[:, 5], matrix[:, 6], bins=[np.arange(4) - 0.5, np.arange(3) - 0.5])[0]
+    assert found["crosstab/ward,influenza"] == pytest.approx(crosstab, abs=2)
+
+
+AWKWARD = st.sampled_from([math.nan, math.inf, -math.inf, 1e308, -1e308, 0.0, 1.0, 37.0, -5e-324])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), *[AWKWARD] * 5), max_size=12),
+    epsilon=st.sampled_from([1e-6, 0.3, 100.0]),
+    most=st.integers(1, 100),
+    bins=st.integers(2, 130),
+)
+def test_answers_are_finite_and_of_public_shape_whatever_the_data(
+    rows: list[tuple[float, ...]], epsilon: float, most: int, bins: int
+) -> None:
+    matrix = np.array([(row[0], 0.0, *row[1:]) for row in rows], dtype=np.float64).reshape(-1, 7)
+    mechanism = asked(*EVERY_QUERY, epsilon=epsilon, records_per_patient=most, bins=bins)
+    found = answer(mechanism, matrix)
+    assert list(found) == [query.key for query in EVERY_QUERY]
+    for query in EVERY_QUERY:
+        assert found[query.key].shape == SCHEMA.statistic_shape(query, bins)
+        assert found[query.key].dtype == np.float64
+        assert np.isfinite(found[query.key]).all()
+    assert 34 <= found["mean/temperature"][0] <= 42
+    assert 0 <= found["variance/temperature"][0] <= 16
+    assert ((found["quantiles/age"] >= 0) & (found["quantiles/age"] <= 110)).all()
+
+
+def test_quantiles_keep_the_order_in_which_ranks_were_asked() -> None:
+    matrix = records(np.arange(2000))
+    query = Query("quantiles", ("temperature",), (0.9, 0.1, 0.5))
+    high, low, middle = answer(asked(query), matrix)[query.key]
+    assert low < middle < high
+
+
+def test_missing_and_infinite_cells_take_the_declared_fill() -> None:
+    matrix = records(np.arange(1000), temperature=math.nan, age=math.inf)
+    found = answer(asked(Query("mean", ("temperature",)), Query("mean", ("age",))), matrix)
+    assert found["mean/temperature"][0] == pytest.approx(37.0, abs=0.02)  # the constant of `missing`
+    assert found["mean/age"][0] == pytest.approx(0.0, abs=0.5)  # refused at publication: the lowest value
+
+
+def test_sums_are_exact_in_any_order() -> None:
+    # 1e5 values whose float sum depends on the order; on the grid it does not.
+    values = np.random.default_rng(3).uniform(-1, 1, 100_000)
+    on_grid = statistics._on_grid(values, statistics.SUM_GRID)
+    forward, backward = float(np.cumsum(on_grid)[-1]), float(np.cumsum(on_grid[::-1])[-1])
+    assert forward == backward == math.fsum(on_grid)
+    squares = np.square(statistics._on_grid(values, statistics.SQUARE_GRID))
+    assert float(np.cumsum(squares)[-1]) == float(np.cumsum(squares[::-1])[-1]) == math.fsum(squares)
+
+
+# --- how the library is called
+
+
+def _recorded(original: Any, calls: list[Any], results: list[Any]) -> Any:
+    """A library class that notes how it is made and how often it is asked."""
+
+    class Spy(original):  # type: ignore[misc]
+        def __init__(self, **stated: Any) -> None:
+            calls.append((original.__name__, stated))
+            super().__init__(**stated)
+
+        def result(self) -> Any:
+            results.append(self)
+            return super().result()
+
+        def quick_result(self, *_: Any) -> Any:
+            raise AssertionError("quick_result resets the budget")
+
+    Spy.__name__ = original.__name__  # by which the library finds its C++ class
+    return Spy
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_every_library_call_states_everything_and_is_asked_once(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    calls: list[tuple[str, dict[str, Any]]] = []
+    results: list[object] = []
+    for name in ("Count", "BoundedSum", "BoundedMean", "BoundedVariance"):
+        original = getattr(statistics, name)
+        monkeypatch.setattr(statistics, name, _recorded(original, calls, results))
+    answer(asked(*EVERY_QUERY, epsilon=7.0, records_per_patient=most), records(np.arange(30)))
+    assert len(calls) == len(results) == len({id(each) for each in results}) == 1 + 3 + 10 + 6
+    for name, stated in calls:
+        assert stated["epsilon"] == pytest.approx(1.0)
+        if name == "Count":
+            assert stated["dtype"] == "int64"
+            assert set(stated) == {"epsilon", "dtype", "l0_sensitivity", "linf_sensitivity"}
+        else:
+            assert stated["dtype"] == "float"
+            assert stated["delta"] == 0.0
+            assert -1.0 <= stated["lower_bound"] < stated["upper_bound"] <= 1.0
+            assert stated["l0_sensitivity"] * stated["linf_sensitivity"] == most
+    assert [stated["l0_sensitivity"] for name, stated in calls if name == "Count"] == [1] + [most] * 16
+
+
+def test_quantile_tree_is_asked_once_for_all_ranks_with_laplace_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_of: list[dict[str, Any]] = []
+
+    class Spy:
+        def __init__(self, *args: float) -> None:
+            assert args == (-1.0, 1.0, 4, 8)
+
+        def add_entry(self, value: float) -> None:
+            assert -1 <= value <= 1
+
+        def compute_quantiles(self, **stated: Any) -> list[float]:
+            asked_of.append(stated)
+            return [math.nan] * len(stated["quantiles"])  # what the library gives for a rank it does not know
+
+    monkeypatch.setattr(statistics, "QuantileTree", Spy)
+    query = Query("quantiles", ("age",), (0.25, 0.5))
+    found = answer(asked(query, epsilon=3.0, records_per_patient=6), records(np.arange(5)))
+    assert asked_of == [
+        {
+            "epsilon": 3.0,
+            "delta": 0.0,
+            "max_partitions_contributed": 1,
+            "max_contributions_per_partition": 6,
+            "quantiles": [0.25, 0.5],
+            "noise_type": "laplace",
+        }
+    ]
+    assert np.isfinite(found[query.key]).all()
+
+
+def test_module_uses_no_percentile_and_no_quick_result() -> None:
+    code = Path(statistics.__file__).read_text().split('"""', 2)[2]
+    assert "Percentile" not in code
+    assert "quick_result" not in code
+
+
+# --- errors and forks
+
+
+def test_library_failure_says_nothing_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(values: np.ndarray, *_: Any, **__: Any) -> float:
+        raise TypeError(f"Invoked with: {values.tolist()}")  # what the library's own errors look like
+
+    monkeypatch.setattr(statistics, "_sum", fails)
+    matrix = records(np.arange(5), temperature=41.123)
+    with pytest.raises(DatasiteError) as caught:
+        answer(asked(Query("sum", ("temperature",))), matrix)
+    assert "41.1" not in str(caught.value)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+
+
+def test_unsuitable_query_is_refused_before_records_are_read() -> None:
+    class Unread:
+        def __array__(self, *_: Any) -> np.ndarray:
+            raise AssertionError("records were read")
+
+    with pytest.raises(UnsupportedMechanism, match="ward"):
+        statistics.answer(asked(Query("mean", ("ward",))), SCHEMA, Unread(), Seeded())  # type: ignore[arg-type]
+
+
+FORKS = """
+import os, sys
+import numpy as np
+from test_statistics import SCHEMA, Seeded, asked, records
+from datasites import statistics
+from datasites.engine.noise import NoiseSource
+from policies.privacy.mechanisms import Query
+
+def answered():
+    mechanism = asked(Query("sum", ("temperature",)), Query("histogram", ("age",)), epsilon=0.01)
+    found = statistics.answer(mechanism, SCHEMA, records(np.arange(9)), Seeded())
+    return repr([value.tolist() for value in found.values()])
+
+if "asked" in sys.argv:
+    answered()
+if "unguarded" in sys.argv:
+    statistics._refuse_repeated_noise = lambda: None
+for _ in range(4):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            text = answered()
+        except BaseException as error:
+            text = type(error).__name__
+        os.write(write, text.encode())
+        os._exit(0)
+    os.close(write)
+    print(os.read(read, 65536).decode(), flush=True)
+    os.wait()
+"""
+
+
+def _answers_of_children(*parent: str) -> list[str]:
+    """What four real forks of a fresh process answer, one line each."""
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, *parent], capture_output=True, text=True, check=True, env={"PYTHONPATH": path}
+    )
+    return done.stdout.splitlines()
+
+
+def test_children_of_an_untouched_parent_draw_different_noise() -> None:
+    # Eight children of two parents, whose sources and data are the same: all that differs is the library's noise.
+    answers = _answers_of_children() + _answers_of_children()
+    assert len(set(answers)) == 8
+
+
+def test_children_of_a_parent_that_asked_are_refused() -> None:
+    assert _answers_of_children("asked") == [IsolationMissing.__name__] * 4
+
+
+def test_library_itself_repeats_its_noise_after_a_fork() -> None:
+    # Why the refusal exists. If this fails, the library has learnt of forks and the refusal may go.
+    answers = _answers_of_children("asked", "unguarded")
+    assert len(answers) == 4
+    assert len(set(answers)) == 1

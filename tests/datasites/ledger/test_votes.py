@@ -1,0 +1,110 @@
+"""Two people agree: each side votes once, on the plan that was read, and approval names both."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from datasites.ledger.ledger import Ledger
+from datasites.ledger.records import RequestStatus, Side
+from policies.errors import LedgerDamaged, WrongStatus
+from tests.datasites.ledger.ledger_factories import approve, checked, in_status, new_ledger
+
+BOTH = (Side.OWNER, Side.SECOND_REVIEWER)
+
+
+def vote(ledger: Ledger, request: str, side: Side, actor: str, plan: str = "plan") -> None:
+    ledger.vote(request, side=side, actor=actor, plan_digest=plan)
+
+
+def test_approval_waits_for_both_votes_and_its_entry_names_them(tmp_path: Path) -> None:
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        request = checked(ledger)
+        vote(ledger, request, Side.SECOND_REVIEWER, "rev@hospital.example")
+        with pytest.raises(WrongStatus, match="vote of the owner"):
+            approve(ledger, request, voters=BOTH)
+        assert ledger.get(request).status is RequestStatus.CHECKED
+        assert ledger.balance("city").reserved_nano == 0
+        vote(ledger, request, Side.OWNER, "owner")
+        approve(ledger, request, voters=BOTH)
+        entry = ledger.entries(request=request)[-1]
+        assert [each["actor"] for each in entry.details["votes"]] == ["rev@hospital.example", "owner"]
+        ledger.verify()
+
+
+def test_one_person_cannot_be_both_sides(tmp_path: Path) -> None:
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        request = checked(ledger)
+        vote(ledger, request, Side.OWNER, "owner")
+        with pytest.raises(WrongStatus, match="Another person"):
+            vote(ledger, request, Side.SECOND_REVIEWER, "owner")
+
+
+def test_a_side_votes_once_whoever_of_it_asks_again(tmp_path: Path) -> None:
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        request = checked(ledger)
+        vote(ledger, request, Side.OWNER, "owner")
+        vote(ledger, request, Side.OWNER, "os user")  # a stock PySyft owner, or the command line: the same side
+        assert [each.actor for each in ledger.votes(request)] == ["owner"]
+        with pytest.raises(WrongStatus, match="second reviewer"):
+            approve(ledger, request, voters=BOTH)
+
+
+def test_a_vote_is_for_the_plan_that_was_read(tmp_path: Path) -> None:
+    with new_ledger(tmp_path / "ledger.db") as ledger, pytest.raises(WrongStatus, match="not the one that was shown"):
+        vote(ledger, checked(ledger), Side.OWNER, "owner", plan="another")
+
+
+@pytest.mark.parametrize("status", [each for each in RequestStatus if each is not RequestStatus.CHECKED])
+def test_only_a_waiting_request_is_voted_on(tmp_path: Path, status: RequestStatus) -> None:
+    with new_ledger(tmp_path / "ledger.db") as ledger, pytest.raises(WrongStatus):
+        vote(ledger, in_status(ledger, status), Side.OWNER, "owner")
+
+
+def test_a_vote_shows_in_no_chain_before_the_decision(tmp_path: Path) -> None:
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        request = checked(ledger)
+        before = ledger.head()
+        vote(ledger, request, Side.OWNER, "owner")
+        assert ledger.head() == before
+
+
+def test_votes_can_neither_be_changed_nor_removed(tmp_path: Path) -> None:
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        vote(ledger, checked(ledger), Side.OWNER, "owner")
+        for statement in ("UPDATE votes SET actor = 'x'", "DELETE FROM votes"):
+            with pytest.raises(sqlite3.IntegrityError), ledger.writing() as db:
+                db.execute(statement)
+
+
+def test_a_vote_edited_in_the_file_after_approval_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with new_ledger(path) as ledger:
+        request = checked(ledger)
+        vote(ledger, request, Side.OWNER, "owner")
+        vote(ledger, request, Side.SECOND_REVIEWER, "rev@hospital.example")
+        approve(ledger, request, voters=BOTH)
+    trigger = "votes_not_updated"
+    with sqlite3.connect(path) as db:
+        text = db.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (trigger,)).fetchone()[0]
+        db.execute(f"DROP TRIGGER {trigger}")
+        db.execute("UPDATE votes SET actor = 'somebody else' WHERE side = 'second_reviewer'")
+        db.execute(text)
+    db.close()
+    with Ledger.open(path) as ledger, pytest.raises(LedgerDamaged, match="vote"):
+        ledger.verify()
+
+
+def test_a_ledger_of_the_version_before_is_brought_to_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    new_ledger(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE votes")
+        db.execute("DROP INDEX restores")
+        db.execute("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
+    db.close()
+    with Ledger.open(path) as ledger:
+        vote(ledger, checked(ledger), Side.OWNER, "owner")
+        ledger.verify()
