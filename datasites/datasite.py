@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from cryptography.hazmat.primitives import serialization
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.ledger.audit_log import AuditLog, os_user
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import STATUS_TEXT, CodeRequestRecord, Party, RequestStatus, Side
+from datasites.ledger.records import CodeRequestRecord
 from datasites.logs import Shown
 from datasites.operations.restore import open_witness
 from datasites.people.accounts import Accounts
@@ -30,7 +30,7 @@ from datasites.review.review import Review, overview, published_from
 from datasites.review.rounds import Arrays, Runs
 from datasites.settings import Settings, write_private
 from policies.errors import DatasiteError, InvalidRequest, WrongStatus
-from policies.release.plans import plan_from
+from policies.source.statuses import STATUS_TEXT, Party, RequestStatus, Side
 
 if TYPE_CHECKING:
     from datasites.door.syft.server import SyftDatasite
@@ -156,7 +156,7 @@ class Office:
 
         Where PySyft fails at it, nothing reads them, as the ledger knows no such version; the next start tries again.
         """
-        published = {asset for each in self.ledger.datasets() for asset in json.loads(each.assets_json).values()}
+        published = {asset for each in self.ledger.datasets() for asset in each.assets.values()}
         try:
             with self.holding_tables:
                 self.syft.forget_datasets(keep=published)
@@ -190,7 +190,7 @@ class Office:
                     "patients": published.patients,
                     "size_kind": published.size_kind,
                     "training_patients": published.training_patients,
-                    "asset": json.loads(record.assets_json)["records"],
+                    "asset": record.assets["records"],
                     "size_certificate": sizes.get(record.version),
                 }
             )
@@ -257,7 +257,7 @@ class Office:
             "status": record.status.value,
             "text": STATUS_TEXT[record.status],
             "comment": comments[-1].text if comments else "",
-            "findings": json.loads(record.findings_json),
+            "findings": [asdict(finding) for finding in record.findings],
             "rounds": [{"round": run.round, "status": run.status.value} for run in self.ledger.runs(record.id)],
             "expires": record.expires_at,
             "plan_digest": record.plan_digest,
@@ -324,7 +324,7 @@ class Office:
 
     def _project(self, record: CodeRequestRecord) -> None:
         """Write a status into PySyft, where PySyft is running and knows the request."""
-        request = json.loads(record.syft_json).get("request")
+        request = record.syft.get("request")
         if self._syft is None or not request or record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED):
             return
         approved = record.status in (RequestStatus.APPROVED, RequestStatus.COMPLETED)
@@ -364,7 +364,7 @@ def balance_dict(ledger: Ledger, population: str) -> dict[str, Any]:
 
 
 def _overview(record: CodeRequestRecord) -> dict[str, Any]:
-    return overview(record, plan_from(json.loads(record.plan_json)) if record.plan_json else None)
+    return overview(record, record.plan)
 
 
 def _pool(settings: Settings) -> JobPool:

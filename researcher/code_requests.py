@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from policies.errors import DatasiteError, RuleBroken, Unavailable, WrongStatus
+from policies.source.statuses import RequestStatus, RunStatus
 from researcher.checks import Check, Request, check_source, cost_row, finding_text, named, sha256, why_not
 from researcher.cohort import Cohort
 from researcher.network import Connection, ask_all
@@ -17,8 +18,8 @@ from researcher.releases import Asked
 from researcher.state import StudyState
 from researcher.table import Table
 
-UNDECIDED = frozenset({"submitted", "checked"})
-APPROVED = frozenset({"approved", "completed"})
+UNDECIDED = frozenset({RequestStatus.SUBMITTED, RequestStatus.CHECKED})
+APPROVED = frozenset({RequestStatus.APPROVED, RequestStatus.COMPLETED})
 
 
 class CodeRequests:
@@ -87,7 +88,7 @@ class CodeRequests:
         for request in self.requests:
             for hospital in self._hospitals():
                 status = found[request.role].get(hospital, {"status": "not asked"})
-                done = sum(each.get("status") == "released" for each in status.get("rounds", []))
+                done = sum(each.get("status") == RunStatus.RELEASED for each in status.get("rounds", []))
                 rows.append(
                     {
                         "hospital": hospital,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from policies.errors import CertificateRefused, DatasiteError, Unavailable, WrongStatus
 from policies.release import certificates
 from policies.release.tensors import digest, to_bytes
+from policies.source.statuses import RunStatus
 from researcher.network import Connection
 from researcher.progress import Progress
 from researcher.state import Release, StudyState, Tensors
@@ -107,12 +108,13 @@ def ask_release(
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since + pause > grace:
                 raise
-            answer = {"status": "running"}
-        if answer["status"] == "released":
+            answer = {"status": RunStatus.RUNNING}
+        if answer["status"] == RunStatus.RELEASED:
             return _verified(asked, answer["release"], answer["certificate"])
-        voids += answer["status"] == "void"  # ended before data were read, at no cost: asking again begins it anew
-        if answer["status"] != "running" and not (answer["status"] == "void" and voids <= VOID_RUNS):
-            raise WrongStatus(_ENDED[answer["status"] == "void"].format(round=round, hospital=asked.hospital))
+        is_void = answer["status"] == RunStatus.VOID  # ended before data were read: asking again begins it anew
+        voids += is_void
+        if answer["status"] != RunStatus.RUNNING and not (is_void and voids <= VOID_RUNS):
+            raise WrongStatus(_ENDED[is_void].format(round=round, hospital=asked.hospital))
         if time.monotonic() - started + pause > deadline:
             raise Unavailable(
                 f"{asked.hospital} was not done with round {round} after {deadline:g} s. Give a longer deadline, or "

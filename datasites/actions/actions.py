@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from datasites.actions import oversight
 from datasites.datasite import balance_dict
 from datasites.ledger.entries import NANO, Entry
-from datasites.ledger.records import DatasetRecord, RequestStatus, Side
+from datasites.ledger.records import DatasetRecord
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
 from datasites.review.review import overview
@@ -34,8 +33,9 @@ from policies.errors import (
 from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics, as_dict
-from policies.release.plans import Plan, Published, canonical, plan_from
+from policies.release.plans import Plan, Published
 from policies.schema.schemas import Schema
+from policies.source.statuses import RequestStatus, Side
 
 if TYPE_CHECKING:
     from datasites.datasite import Office
@@ -86,11 +86,9 @@ def publish(
     ]
     _ensure_population(office, declared.population, PrivacyBudget(*budget), actor)
     version = secrets.token_hex(8)
-    record = DatasetRecord(
-        name=declared.name,
+    record = DatasetRecord.of(
+        declared,
         version=version,
-        population=declared.population,
-        schema_json=canonical(declared.as_dict()).decode(),
         patients=patients and _two_digits(patients),
         size_kind="declared" if patients else "dp-count",
     )
@@ -99,7 +97,7 @@ def publish(
         asset = office.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
             record = _with_count(office, record, declared, matrix, count_epsilon, actor)
-        record = dataclasses.replace(record, assets_json=json.dumps({"records": asset}))
+        record = record.with_assets({"records": asset})
         office.ledger.publish_dataset(record, actor=actor)
     finally:
         office.forget_tables()  # of the version before this one, or of this one where it failed
@@ -251,7 +249,7 @@ def requests(office: Office, actor: str, *, status: str | None = None) -> list[d
     office.ledger.expire_due()
     found = list(reversed(office.ledger.list(status=status)))
     found.sort(key=lambda each: each.status is not RequestStatus.CHECKED)
-    return [overview(each, plan_from(json.loads(each.plan_json)) if each.plan_json else None) for each in found]
+    return [overview(each, each.plan) for each in found]
 
 
 class SecondReviewer(str):
@@ -285,7 +283,7 @@ def try_request(office: Office, actor: str, *, request: str, wait: bool = True) 
     if side_of(actor) is None:
         raise PermissionRefused("An auditor reads and runs nothing.")
     record = office.review.find(request)
-    if record.plan_json is None:
+    if record.plan is None:
         raise WrongStatus(f"Request {record.id[:8]} has no plan, so there is nothing to run.")
     office.audit.record(str(actor), "try on mock", record.id)
     if wait:
@@ -305,8 +303,8 @@ def approve(office: Office, actor: str, *, request: str, plan_digest: str, typed
       RuleBroken: `typed` is needed and is not the name.
     """
     record = office.review.find(request)
-    if record.plan_json and record.status is RequestStatus.CHECKED and typed.strip() != record.function:
-        plan, published = plan_from(json.loads(record.plan_json)), office.review.published(version=record.version)
+    if record.plan and record.status is RequestStatus.CHECKED and typed.strip() != record.function:
+        plan, published = record.plan, office.review.published(version=record.version)
         if office.review.needs_typing(plan, published):
             raise RuleBroken(f"Type the name of the request, {record.function}, to approve it: its ε is large.")
     side = side_of(actor)
@@ -329,7 +327,7 @@ def _may_decide(office: Office, actor: str, request: str) -> str:
     """The request's id. Raises `WrongStatus` where a second reviewer has no say: no second vote is needed."""
     record = office.review.find(request)
     if side_of(actor) is not Side.OWNER:
-        plan = plan_from(json.loads(record.plan_json)) if record.plan_json else None
+        plan = record.plan
         if plan is None or not office.review.voters(plan, office.review.published(version=record.version)):
             raise WrongStatus(f"The owner alone decides on request {record.id[:8]}: it needs no second reviewer.")
     return record.id

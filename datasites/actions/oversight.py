@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 import os
@@ -19,7 +18,7 @@ import numpy as np
 
 from datasites.actions.privacy_audit import audit
 from datasites.ledger.entries import NANO
-from datasites.ledger.records import DatasetRecord, RequestStatus, RunStatus
+from datasites.ledger.records import DatasetRecord
 from datasites.people import invitations
 from datasites.review.policy import Rules
 from datasites.review.review import published_from
@@ -27,9 +26,9 @@ from datasites.settings import write_private
 from datasites.vault.mocks import draw_mock
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import accountant
-from policies.release.plans import plan_from
 from policies.schema.columns import Column, FloatArray
 from policies.schema.schemas import FIRST_COLUMN, Schema
+from policies.source.statuses import RequestStatus, RunStatus
 
 if TYPE_CHECKING:
     from datasites.datasite import Office
@@ -108,9 +107,9 @@ def stop_run(office: Office, actor: str, *, run: str) -> None:
 def what_if(office: Office, actor: str, *, request: str) -> dict[str, Any]:
     """How many more requests like this one the budget of its population still holds, and ε after each of them."""
     record = office.review.find(request)
-    if record.plan_json is None or record.population is None:
+    plan = record.plan
+    if plan is None or record.population is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so it has no cost to compare with.")
-    plan = plan_from(json.loads(record.plan_json))
     balance = office.ledger.balance(record.population)
     total = accountant.charge_for(plan.mechanism, balance.order).divergence_nano * plan.rounds
     used = balance.spent_nano + balance.reserved_nano
@@ -176,7 +175,7 @@ def dataset(office: Office, actor: str, *, version: str) -> dict[str, Any]:
 
 def _mock(office: Office, record: DatasetRecord) -> FloatArray | None:
     """The whole mock of a version as PySyft holds it; None where it is gone."""
-    asset = json.loads(record.assets_json).get("records")
+    asset = record.assets.get("records")
     if record.status != "published" or asset is None:
         return None
     try:

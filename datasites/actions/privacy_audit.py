@@ -5,7 +5,6 @@ Nothing is charged, no private row is read, and what is found goes to the owner 
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from policies.errors import InvalidRequest, Unavailable
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD
-from policies.release.plans import Plan, plan_from
+from policies.release.plans import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +38,7 @@ def audit(office: Office, actor: str, *, request: str, canaries: int = 4000, see
     from datasites.progress import tell
 
     record = office.review.find(request)
-    plan = plan_from(json.loads(record.plan_json)) if record.plan_json else None
+    plan = record.plan
     if plan is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so there is nothing to audit.")
     if not isinstance(plan.mechanism, DPSGD):

@@ -30,8 +30,8 @@ from datasites.cli.shell import (
     read_text,
     show,
 )
-from datasites.ledger.records import RequestStatus
 from policies.errors import DatasiteError
+from policies.source.statuses import RequestStatus
 
 app = typer.Typer(
     name="datasite",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from typing import Any
 
@@ -12,12 +11,12 @@ from datasites.actions.actions import side_of
 from datasites.console import source, wording
 from datasites.console.auth import DECIDERS
 from datasites.console.page_requests import Visit
-from datasites.ledger.records import CodeRequestRecord, RequestStatus
+from datasites.ledger.records import CodeRequestRecord, parsed_plan
 from datasites.review.policy import outcomes
 from policies.errors import DatasiteError, InvalidRequest
 from policies.privacy import accountant, risk
 from policies.privacy.mechanisms import DPSGD
-from policies.release.plans import plan_from
+from policies.source.statuses import RequestStatus
 
 PAGE = 50
 AFTER = "After this request"  # not shown where it does not fit: it can never come to that
@@ -68,18 +67,18 @@ def inbox(visit: Visit) -> Response:
 def _matches(record: CodeRequestRecord, wanted: dict[str, str]) -> bool:
     if wanted["dataset"] and record.dataset != wanted["dataset"]:
         return False
-    if wanted["kind"] and _facts(record.plan_json or "", 16)["kind"] != wanted["kind"]:
+    if wanted["kind"] and _facts(record.plan_json, 16)["kind"] != wanted["kind"]:
         return False
     text = "\n".join((record.id, record.function, record.researcher, record.dataset, record.purpose)).lower()
     return all(word in text for word in wanted["q"].lower().split())
 
 
 @lru_cache(maxsize=4096)
-def _facts(plan_json: str, order: int) -> dict[str, Any]:
+def _facts(plan_json: str | None, order: int) -> dict[str, Any]:
     """Of a plan, which never changes: kind, ε as declared, rounds, and its cost at the population's order."""
-    if not plan_json:
+    if plan_json is None:
         return {"kind": None, "rounds": 0, "epsilon": None, "divergence": 0}
-    plan = plan_from(json.loads(plan_json))
+    plan = parsed_plan(plan_json)
     delta = plan.mechanism.delta if isinstance(plan.mechanism, DPSGD) else 1e-5
     return {
         "kind": plan.mechanism.kind,
@@ -92,7 +91,7 @@ def _facts(plan_json: str, order: int) -> dict[str, Any]:
 def _row(visit: Visit, record: CodeRequestRecord) -> dict[str, Any]:
     """One line of the inbox."""
     row: dict[str, Any] = {"record": record, "state": wording.status(record.status), "share": None, "troubles": 0}
-    row |= _facts(record.plan_json or "", 16)
+    row |= _facts(record.plan_json, 16)
     row["voted"] = False
     if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
         balance = visit.office.ledger.balance(record.population)
@@ -103,14 +102,16 @@ def _row(visit: Visit, record: CodeRequestRecord) -> dict[str, Any]:
         side = side_of(visit.actor)
         row["voted"] = any(each.side is side for each in visit.office.ledger.votes(record.id))
     elif record.status is RequestStatus.DENIED:
-        row["troubles"] = len(json.loads(record.findings_json))
+        row["troubles"] = len(record.findings)
     return row
 
 
 def _failed_checks(visit: Visit, record: CodeRequestRecord) -> int:
     try:
         published = visit.office.review.published(version=record.version)
-        plan = plan_from(json.loads(record.plan_json or ""))
+        plan = record.plan
+        if plan is None:
+            return 1
         delta = visit.office.ledger.balance(published.population).budget.delta
         epsilon = accountant.epsilon_of(plan.mechanism, delta)
         found = outcomes(visit.office.settings.rules(), plan, published, epsilon, record.researcher)
@@ -136,7 +137,7 @@ def request_page(visit: Visit) -> Response:
         seen=seen,
         state=wording.status(record.status),
         status_name=record.status.value,
-        mechanism=_facts(record.plan_json or "", 16),
+        mechanism=_facts(record.plan_json, 16),
         lines=source.lines(record.source, seen["findings"]),
         loose=[each for each in seen["findings"] if not each["line"]],
         difference=source.difference(seen["difference"]),
@@ -150,7 +151,7 @@ def request_page(visit: Visit) -> Response:
         runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
         can_try=visit.session is not None and visit.session.role in DECIDERS,
         releases={each["round"] for each in visit.office.ledger.releases(record.id)},
-        approved=record.charge_json is not None,
+        approved=record.charge is not None,
         record=record,
     )
 

@@ -17,8 +17,8 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from datasites.datasite import Office
-from datasites.ledger.records import RequestStatus
 from datasites.people.accounts import Session
+from policies.source.statuses import RequestStatus
 
 MOST = 64  # streams in all; other pages ask every few seconds instead
 MOST_OF_ONE = 4  # of one session; with one more its oldest ends

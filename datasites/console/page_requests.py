@@ -21,8 +21,8 @@ from datasites.console.forms import Form
 from datasites.console.news import News, stamp
 from datasites.datasite import Office
 from datasites.door.app import LockOut
-from datasites.ledger.records import RequestStatus, RunStatus
 from datasites.people.accounts import Role, Session
+from policies.source.statuses import RequestStatus, RunStatus
 
 HERE = Path(__file__).parent
 

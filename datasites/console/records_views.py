@@ -12,9 +12,9 @@ from starlette.responses import Response, StreamingResponse
 from datasites.console import charts, wording
 from datasites.console.page_requests import Visit
 from datasites.ledger.entries import NANO, Amount
-from datasites.ledger.records import RequestStatus
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
+from policies.source.statuses import RequestStatus
 
 PAGE = 50
 
@@ -158,7 +158,7 @@ def _studies(visit: Visit, population: str) -> list[dict[str, str]]:
     found = [
         each
         for each in reversed(visit.office.ledger.list())
-        if each.plan_json and each.population == population and each.status is not RequestStatus.SUBMITTED
+        if each.plan_json is not None and each.population == population and each.status is not RequestStatus.SUBMITTED
     ]
     return [{"id": each.id, "text": f"{each.function} ({each.researcher}, {each.id[:8]})"} for each in found[:100]]
 

@@ -6,9 +6,9 @@ import math
 
 from markupsafe import Markup
 
-from datasites.ledger.records import RequestStatus, RunStatus
 from policies.errors import DatasiteError
 from policies.privacy.risk import membership_belief, record_belief
+from policies.source.statuses import RequestStatus, RunStatus
 
 # Of each status: what it is called, and its tone (wait, good, bad, quiet).
 STATUS: dict[str, tuple[str, str]] = {

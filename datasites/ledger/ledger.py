@@ -13,27 +13,21 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from datasites.ledger.entries import Amount, EntryKind, amount_of
-from datasites.ledger.records import (
-    CodeRequestRecord,
-    DatasetRecord,
-    Party,
-    RequestStatus,
-    Run,
-    RunStatus,
-    Side,
-    check_transition,
-)
+from datasites.ledger.records import CodeRequestRecord, DatasetRecord, Run, findings_text
 from datasites.ledger.recovery import Restores
 from datasites.ledger.requests import Head, find_request, find_run, sha256, votes_of
 from datasites.ledger.runs import check_version
 from datasites.ledger.store import canonical, iso
 from datasites.ledger.verification import replay
 from policies.errors import InvalidRequest, WrongStatus
+from policies.source.findings import Finding
+from policies.source.statuses import Party, RequestStatus, RunStatus, Side, check_transition
 
 if TYPE_CHECKING:
     from policies.privacy.accountant import Charge
@@ -46,7 +40,6 @@ class Recovery:
     voided: tuple[Run, ...]
     failed: tuple[Run, ...]
     unstaged: tuple[DatasetRecord, ...]
-    expired: tuple[CodeRequestRecord, ...]
 
 
 class Ledger(Restores):
@@ -110,7 +103,7 @@ class Ledger(Restores):
         actor: str,
         comment: str | None = None,
         party: Party | None = None,
-        findings_json: str | None = None,
+        findings: Iterable[Finding] | None = None,
     ) -> CodeRequestRecord:
         """Deny, ask for changes, withdraw, revoke or expire. An approved request gives back what no run touched.
 
@@ -132,8 +125,8 @@ class Ledger(Restores):
                 self._comment(db, request, actor, comment)
             if found.status is RequestStatus.APPROVED:
                 return self._close(db, found, status, actor=actor)
-            findings = {} if findings_json is None else {"findings_json": findings_json}
-            return self._move(db, found, status, actor=actor, **findings)
+            changes = {} if findings is None else {"findings_json": findings_text(findings)}
+            return self._move(db, found, status, actor=actor, **changes)
 
     # The datasite's own
 
@@ -183,7 +176,8 @@ class Ledger(Restores):
             staged = db.execute("SELECT * FROM datasets WHERE status = 'staged'").fetchall()
             db.execute("DELETE FROM datasets WHERE status = 'staged'")
         unstaged = tuple(DatasetRecord(**dict(row)) for row in staged)
-        return Recovery(voided, tuple(failed), unstaged, self.expire_due())
+        self.expire_due()
+        return Recovery(voided, tuple(failed), unstaged)
 
     # Checking
 

@@ -1,160 +1,23 @@
-"""What a code request and a run can be: statuses, who may move them, and what a researcher may read of each.
+"""Records of the ledger's tables: code requests, runs, comments, votes and datasets, as frozen values.
 
-Both transition tables are data. `ledger.py` is the only place that moves a status, and writes its entry in the same
-transaction. `denied` and `changes_requested` are final for a record: a researcher who changes the source submits anew.
-Nothing here touches a file.
+A record keeps the text that is stored and hashed (`plan_json` and the like), and gives what it says as values: `plan`,
+`findings`, `syft`, `charge`, `schema`, `assets`. A text is parsed when its value is first asked for, so listing ten
+thousand requests parses no plan. Nothing here touches a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import cached_property, lru_cache
 
-from policies.errors import WrongStatus
-
-
-class Party(StrEnum):
-    """Who can act on a request."""
-
-    RESEARCHER = "researcher"
-    OWNER = "owner"
-    DATASITE = "datasite"
-
-
-class Side(StrEnum):
-    """Whose vote it is where two people must agree: the owner's (console, command or PySyft), or the reviewer's."""
-
-    OWNER = "owner"
-    SECOND_REVIEWER = "second_reviewer"
-
-
-class RequestStatus(StrEnum):
-    """Where a code request stands."""
-
-    SUBMITTED = "submitted"
-    CHECKED = "checked"
-    APPROVED = "approved"
-    COMPLETED = "completed"
-    EXPIRED = "expired"
-    WITHDRAWN = "withdrawn"
-    REVOKED = "revoked"
-    DENIED = "denied"
-    CHANGES_REQUESTED = "changes_requested"
-
-
-class RunStatus(StrEnum):
-    """Where one run of an approved request stands. From `RUNNING` on, its charge stays."""
-
-    RESERVED = "reserved"
-    RUNNING = "running"
-    RELEASED = "released"
-    FAILED = "failed"
-    VOID = "void"
-
-
-_S, _R, _P = RequestStatus, RunStatus, Party
-
-# From each status to each that may follow, and the parties who may make that move.
-REQUEST_TRANSITIONS: Mapping[RequestStatus, Mapping[RequestStatus, frozenset[Party]]] = {
-    _S.SUBMITTED: {
-        _S.CHECKED: frozenset({_P.DATASITE}),
-        _S.DENIED: frozenset({_P.DATASITE, _P.OWNER}),
-        _S.CHANGES_REQUESTED: frozenset({_P.OWNER}),
-        _S.WITHDRAWN: frozenset({_P.RESEARCHER}),
-    },
-    _S.CHECKED: {
-        _S.APPROVED: frozenset({_P.OWNER}),
-        _S.DENIED: frozenset({_P.DATASITE, _P.OWNER}),
-        _S.CHANGES_REQUESTED: frozenset({_P.OWNER}),
-        _S.WITHDRAWN: frozenset({_P.RESEARCHER}),
-    },
-    _S.APPROVED: {
-        _S.COMPLETED: frozenset({_P.DATASITE}),
-        _S.EXPIRED: frozenset({_P.DATASITE}),
-        _S.WITHDRAWN: frozenset({_P.RESEARCHER}),
-        _S.REVOKED: frozenset({_P.OWNER}),
-    },
-    _S.COMPLETED: {},
-    _S.EXPIRED: {},
-    _S.WITHDRAWN: {},
-    _S.REVOKED: {},
-    _S.DENIED: {},
-    _S.CHANGES_REQUESTED: {},
-}
-
-RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
-    _R.RESERVED: frozenset({_R.RUNNING, _R.VOID}),
-    _R.RUNNING: frozenset({_R.RELEASED, _R.FAILED}),
-    _R.RELEASED: frozenset(),
-    _R.FAILED: frozenset(),
-    _R.VOID: frozenset(),
-}
-
-# Who is to act while a request stands there; of a final status, whose move it would be to go on.
-STATUS_OWNER: Mapping[RequestStatus, Party] = {
-    _S.SUBMITTED: _P.DATASITE,
-    _S.CHECKED: _P.OWNER,
-    _S.APPROVED: _P.RESEARCHER,
-    _S.COMPLETED: _P.RESEARCHER,
-    _S.EXPIRED: _P.RESEARCHER,
-    _S.WITHDRAWN: _P.RESEARCHER,
-    _S.REVOKED: _P.OWNER,
-    _S.DENIED: _P.RESEARCHER,
-    _S.CHANGES_REQUESTED: _P.RESEARCHER,
-}
-
-RUN_OWNER: Mapping[RunStatus, Party] = {
-    _R.RESERVED: _P.DATASITE,
-    _R.RUNNING: _P.DATASITE,
-    _R.RELEASED: _P.RESEARCHER,
-    _R.FAILED: _P.RESEARCHER,
-    _R.VOID: _P.RESEARCHER,
-}
-
-# All that a researcher reads of a status. Fixed texts: nothing that happened to private rows can show in them.
-STATUS_TEXT: Mapping[RequestStatus, str] = {
-    _S.SUBMITTED: "Submitted. The datasite is inspecting the source.",
-    _S.CHECKED: "Inspected. The data owner has yet to decide.",
-    _S.APPROVED: "Approved. Run its rounds before the approval expires.",
-    _S.COMPLETED: "Completed. Every run it was approved for is used; releases can still be fetched.",
-    _S.EXPIRED: "Expired. Submit it again to run what is left.",
-    _S.WITHDRAWN: "Withdrawn by its researcher.",
-    _S.REVOKED: "Revoked by the data owner. Nothing more will run.",
-    _S.DENIED: "Denied. Read the findings and the comment, and submit a new request.",
-    _S.CHANGES_REQUESTED: "The data owner asks for changes. Read the comment, and submit a new request.",
-}
-
-RUN_TEXT: Mapping[RunStatus, str] = {
-    _R.RESERVED: "Waiting to run.",
-    _R.RUNNING: "Running.",
-    _R.RELEASED: "Released.",
-    _R.FAILED: "Failed on the datasite. Its charge is kept; the round may be asked again while runs are left.",
-    _R.VOID: "Not run, and not charged. Ask for the round again.",
-}
-
-CLOSING = frozenset({_S.EXPIRED, _S.WITHDRAWN, _S.REVOKED})
-
-
-def check_transition(old: RequestStatus, new: RequestStatus, *, request: str, party: Party | None = None) -> None:
-    """Raise `WrongStatus` unless `party` (None: anyone) may move a request from `old` to `new`."""
-    allowed = REQUEST_TRANSITIONS[old]
-    if new not in allowed:
-        nexts = ", ".join(allowed) or "nothing: submit a new request"
-        raise WrongStatus(
-            f"Request {request} is {old} and cannot become {new}. From there it can become {nexts}.",
-            status=old,
-            wanted=new,
-        )
-    if party is not None and party not in allowed[new]:
-        who = " or ".join(sorted(allowed[new]))
-        raise WrongStatus(f"A {party} cannot make request {request} {new}; ask the {who}.", status=old, wanted=new)
-
-
-def check_run_transition(old: RunStatus, new: RunStatus, *, run: str) -> None:
-    """Raise `WrongStatus` unless `RUN_TRANSITIONS` lets a run go from `old` to `new`."""
-    if new not in RUN_TRANSITIONS[old]:
-        raise WrongStatus(f"Run {run} is {old} and cannot become {new}.", status=old, wanted=new)
+from datasites.ledger.entries import Amount
+from policies.release.plans import Plan, canonical, plan_from
+from policies.schema.schemas import Schema
+from policies.source.findings import Finding
+from policies.source.statuses import RequestStatus, RunStatus, Side
 
 
 @dataclass(frozen=True)
@@ -165,12 +28,12 @@ class CodeRequestRecord:
       id: the code's identifier, as text; unique.
       researcher: e-mail of who asked.
       dataset, version, population: of the inputs; `population` is None where the inputs are not known here.
-      plan_json, plan_digest: of the inspected plan; None until the request is checked.
-      findings_json: what inspection has to say, a JSON list.
-      syft_json: PySyft's identifiers, a JSON object.
+      plan_json, plan_digest: of the inspected plan; None until the request is checked. Read it as `plan`.
+      findings_json: what inspection has to say, a JSON list. Read it as `findings`.
+      syft_json: PySyft's identifiers, a JSON object. Read it as `syft`.
       by_owner: a charge of the datasite's own, such as a dataset's DP count.
       rounds: releases approved; `attempts` of them have touched data, `open_runs` are reserved or running.
-      charge_json: the approved charge of one round.
+      charge_json: the approved charge of one round. Read it as `charge`.
       submitted_at, changed_at, expires_at: UTC, ISO 8601.
     """
 
@@ -195,6 +58,34 @@ class CodeRequestRecord:
     submitted_at: str = ""
     changed_at: str = ""
     expires_at: str | None = None
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """What inspection made of the source; None until the request is checked."""
+        return None if self.plan_json is None else parsed_plan(self.plan_json)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What inspection has against the source."""
+        return tuple(Finding(**finding) for finding in json.loads(self.findings_json))
+
+    @cached_property
+    def syft(self) -> Mapping[str, str]:
+        """PySyft's identifiers of the code and its request; empty where PySyft does not know it."""
+        return dict(json.loads(self.syft_json))
+
+    @cached_property
+    def charge(self) -> Amount | None:
+        """The approved charge of one round; None where nothing was approved."""
+        return None if self.charge_json is None else Amount(**json.loads(self.charge_json))
+
+    def with_findings(self, findings: Iterable[Finding]) -> CodeRequestRecord:
+        """The same request with what inspection has against it."""
+        return dataclasses.replace(self, findings_json=findings_text(findings))
+
+    def with_syft(self, identifiers: Mapping[str, str]) -> CodeRequestRecord:
+        """The same request with PySyft's identifiers of it."""
+        return dataclasses.replace(self, syft_json=json.dumps(dict(identifiers)))
 
     @property
     def runs_left(self) -> int:
@@ -245,7 +136,8 @@ class DatasetRecord:
       version: a random identifier, new at each publication.
       patients: the published number, or None while a staged version has no number yet.
       size_kind: `"declared"` or `"dp-count"`.
-      assets_json: identifiers of its private tensors, a JSON object.
+      schema_json: its public schema, a JSON object. Read it as `schema`.
+      assets_json: identifiers of its private tensors, a JSON object. Read it as `assets`.
       status: `"staged"`, `"published"` or `"retired"`.
     """
 
@@ -258,3 +150,40 @@ class DatasetRecord:
     assets_json: str = "{}"
     status: str = "staged"
     changed_at: str = ""
+
+    @classmethod
+    def of(cls, schema: Schema, *, version: str, patients: int | None, size_kind: str) -> DatasetRecord:
+        """A version of the table that `schema` declares, not yet published."""
+        return cls(
+            name=schema.name,
+            version=version,
+            population=schema.population,
+            schema_json=canonical(schema.as_dict()).decode(),
+            patients=patients,
+            size_kind=size_kind,
+        )
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The public declaration of its columns. Raises `DataRefused` where the stored text is none."""
+        return Schema.from_dict(json.loads(self.schema_json))
+
+    @cached_property
+    def assets(self) -> Mapping[str, str]:
+        """Identifiers of its private tensors by name; empty while they are not uploaded."""
+        return dict(json.loads(self.assets_json))
+
+    def with_assets(self, assets: Mapping[str, str]) -> DatasetRecord:
+        """The same version with the identifiers of its private tensors."""
+        return dataclasses.replace(self, assets_json=json.dumps(dict(assets)))
+
+
+def findings_text(findings: Iterable[Finding]) -> str:
+    """Findings as the ledger stores them."""
+    return json.dumps([dataclasses.asdict(finding) for finding in findings])
+
+
+@lru_cache(maxsize=256)
+def parsed_plan(text: str) -> Plan:
+    """A plan of its stored text: one decision reads a request several times and parses it once."""
+    return plan_from(json.loads(text))

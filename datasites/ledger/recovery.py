@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasites.ledger.entries import COLUMNS, Amount, Entry, EntryKind, nano_up
-from datasites.ledger.records import RequestStatus
 from datasites.ledger.requests import Head, find_request, restored_at
 from datasites.ledger.runs import Runs
 from datasites.ledger.store import head_of, ledger_name
 from datasites.ledger.witness import Witness, check_not_behind, goes_through, state_of
 from policies.errors import InvalidRequest, LedgerBehind
+from policies.source.statuses import RequestStatus
 
 _WITNESSED = "SELECT 1 FROM meta WHERE name = 'witnessed'"
 

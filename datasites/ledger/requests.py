@@ -9,23 +9,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sqlite3
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from datasites.ledger.entries import COLUMNS, Amount, Entry, EntryKind, entry_from
-from datasites.ledger.records import (
-    CodeRequestRecord,
-    Comment,
-    DatasetRecord,
-    Party,
-    RequestStatus,
-    Run,
-    RunStatus,
-    Side,
-    Vote,
-    check_transition,
-)
+from datasites.ledger.records import CodeRequestRecord, Comment, DatasetRecord, Run, Vote, findings_text
 from datasites.ledger.store import Store, canonical, head_of
 from policies.errors import InvalidRequest, WrongStatus
+from policies.release.plans import Plan
+from policies.source.findings import Finding
+from policies.source.statuses import Party, RequestStatus, RunStatus, Side, check_transition
 
 _PLACEHOLDERS = ", ".join("?" * len(dataclasses.fields(CodeRequestRecord)))
 
@@ -105,7 +98,7 @@ class Registry(Store):
             return dict(db.execute(f"SELECT status, count(*) FROM {table} {where} GROUP BY status").fetchall())
 
     def check(
-        self, request: str, *, plan_json: str, plan_digest: str, findings_json: str = "[]", actor: str = "datasite"
+        self, request: str, plan: Plan, *, findings: Iterable[Finding] = (), actor: str = "datasite"
     ) -> CodeRequestRecord:
         """`submitted` to `checked`, with the plan that inspection and export made."""
         with self.writing() as db:
@@ -118,9 +111,9 @@ class Registry(Store):
                 found,
                 RequestStatus.CHECKED,
                 actor=actor,
-                plan_json=plan_json,
-                plan_digest=plan_digest,
-                findings_json=findings_json,
+                plan_json=canonical(plan.as_dict()).decode(),
+                plan_digest=plan.digest,
+                findings_json=findings_text(findings),
             )
 
     # Comments

@@ -6,7 +6,6 @@ gives back what was spent.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import uuid
 from collections.abc import Callable
@@ -15,15 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from datasites.ledger.budgets import Populations
 from datasites.ledger.entries import Amount, Entry, EntryKind, amount_of
-from datasites.ledger.records import (
-    CodeRequestRecord,
-    RequestStatus,
-    Run,
-    RunStatus,
-    check_run_transition,
-)
+from datasites.ledger.records import CodeRequestRecord, Run
 from datasites.ledger.requests import find_request, find_run, live_run, sha256
 from policies.errors import InvalidRequest, WrongStatus
+from policies.source.statuses import RequestStatus, RunStatus, check_run_transition
 
 if TYPE_CHECKING:
     from policies.privacy.accountant import Charge
@@ -232,7 +226,7 @@ class Runs(Populations):
 
 def _once(request: CodeRequestRecord) -> Amount:
     """The approved amount of one round."""
-    return Amount(**json.loads(request.charge_json or "{}"))
+    return request.charge or Amount()
 
 
 def _same_weights(live: Run, weights_digest: str) -> Run:

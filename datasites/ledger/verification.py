@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from datasites.ledger.entries import COLUMNS, Amount, Entry, EntryKind, entry_from
-from datasites.ledger.records import REQUEST_TRANSITIONS, RUN_TRANSITIONS, RequestStatus, RunStatus
 from datasites.ledger.requests import Head, sha256
 from datasites.ledger.store import TABLES, check_chain, head_of
 from policies.errors import LedgerDamaged
+from policies.source.statuses import REQUEST_TRANSITIONS, RUN_TRANSITIONS, RequestStatus, RunStatus
 
 NOTHING = Amount()
 # Columns of a request that the entries speak of in the same words.

@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
-from datasites.ledger.records import RequestStatus, RunStatus
+from policies.source.statuses import RequestStatus, RunStatus
 
 if TYPE_CHECKING:
     from datasites.datasite import Office

@@ -20,7 +20,7 @@ from datasites.review.review import published_from
 from datasites.settings import Settings, write_private
 from policies.errors import DatasiteError, WrongStatus
 from policies.privacy.mechanisms import as_dict
-from policies.release.plans import Plan, Published, plan_from
+from policies.release.plans import Plan, Published
 
 logger = logging.getLogger(__name__)
 SECONDS = 120.0
@@ -61,7 +61,7 @@ class Trials:
     def start(self, record: CodeRequestRecord) -> bool:
         """Try a request soon, in a thread of its own; False where too many wait."""
         with self._lock:
-            if self._closing.is_set() or record.plan_json is None or len(self._waiting) >= MOST_WAITING:
+            if self._closing.is_set() or record.plan is None or len(self._waiting) >= MOST_WAITING:
                 return False
             if record.id not in self._waiting:
                 self._waiting.append(record.id)
@@ -72,10 +72,10 @@ class Trials:
 
     def run(self, record: CodeRequestRecord) -> dict[str, Any]:
         """Try a request now, and wait for it. Raises `WrongStatus` where it has no plan."""
-        if record.plan_json is None:
+        if record.plan is None:
             raise WrongStatus(f"Request {record.id[:8]} has no plan, so there is nothing to run.")
         with self._one_at_a_time:
-            plan = plan_from(json.loads(record.plan_json))
+            plan = record.plan
             found = self._try(plan, published_from(self.ledger.dataset(version=record.version)))
         self.directory.mkdir(mode=0o700, exist_ok=True)
         fresh = self.directory / f"{record.id}.new"

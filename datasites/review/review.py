@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from datasites.jobs.pool import JobPool
 from datasites.ledger.entries import NANO, Balance, nano_down
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import STATUS_TEXT, CodeRequestRecord, DatasetRecord, RequestStatus, Side
+from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.review.policy import outcomes
 from datasites.settings import Settings
 from policies.errors import (
@@ -33,9 +32,11 @@ from policies.errors import (
 from policies.graph.graphs import Graph
 from policies.privacy import accountant, risk
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
-from policies.release.plans import Plan, Published, canonical, plan_from
+from policies.release.plans import Plan, Published
 from policies.schema.schemas import Schema
+from policies.source.findings import Finding
 from policies.source.inspection import Inspection, inspect_source
+from policies.source.statuses import STATUS_TEXT, RequestStatus, Side
 
 EXPORT_SECONDS = 60.0
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
@@ -162,11 +163,17 @@ class Review:
         try:
             plan = self.plan(source, published)
         except InvalidRequest as error:
-            return {"accepted": False, "findings": findings_of(error), "plan": None, "plan_digest": None, "cost": None}
+            return {
+                "accepted": False,
+                "findings": _plain(findings_of(error)),
+                "plan": None,
+                "plan_digest": None,
+                "cost": None,
+            }
         failed = [each for each in self.checks(plan, published, researcher) if not each["passed"]]
         return {
             "accepted": not failed,
-            "findings": [_finding("rule", each["message"], each["title"]) for each in failed],
+            "findings": _plain(_finding("rule", each["message"], each["title"]) for each in failed),
             "plan": plan.as_dict(),
             "plan_digest": plan.digest,
             "cost": self.cost(plan, published, researcher),
@@ -183,7 +190,7 @@ class Review:
           InspectionFailed: it is recorded as denied, with its findings, and reaches nobody's inbox.
           WrongStatus: the same source was submitted before.
         """
-        record = next((each for each in self.ledger.datasets() if asset in json.loads(each.assets_json).values()), None)
+        record = next((each for each in self.ledger.datasets() if asset in each.assets.values()), None)
         if record is None:
             raise InvalidRequest("`records` is bound to no dataset that is published here now. Bind its asset again.")
         published = published_from(record)
@@ -194,26 +201,21 @@ class Review:
             self._record_denied(researcher, source, published, purpose, error)
             raise InvalidRequest(_as_text(error)) from None
         ids = store()
-        new = self._record(
-            ids["code"], researcher, source, published, purpose, plan.function, syft_json=json.dumps(ids)
-        )
-        return self._check(self.ledger.submit(new), plan)
-
-    def _check(self, record: CodeRequestRecord, plan: Plan) -> CodeRequestRecord:
-        return self.ledger.check(record.id, plan_json=canonical(plan.as_dict()).decode(), plan_digest=plan.digest)
+        new = self._record(ids["code"], researcher, source, published, purpose, plan.function).with_syft(ids)
+        return self.ledger.check(self.ledger.submit(new).id, plan)
 
     def check_submitted(self) -> None:
         """Give every request that a crash left as submitted its plan, or deny it."""
         for record in self.ledger.list(status=RequestStatus.SUBMITTED):
             try:
-                self._check(record, self.plan(record.source, self.published(version=record.version)))
+                self.ledger.check(record.id, self.plan(record.source, self.published(version=record.version)))
             except InvalidRequest as error:
-                findings = json.dumps(findings_of(error))
-                self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", findings_json=findings)
+                findings = findings_of(error)
+                self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", findings=findings)
 
     def _check_new(self, researcher: str, source: str, published: Published) -> None:
         for each in self.ledger.list(researcher=researcher):
-            if each.source == source and each.version == published.version and json.loads(each.syft_json):
+            if each.source == source and each.version == published.version and each.syft:
                 raise WrongStatus(
                     f"You asked this before: request {each.id[:8]}, {each.status}. Go on with that one, or change the"
                     " source (a comment is enough) to ask anew."
@@ -222,16 +224,14 @@ class Review:
     def _record_denied(
         self, researcher: str, source: str, published: Published, purpose: str, error: InvalidRequest
     ) -> None:
-        findings = json.dumps(findings_of(error))
-        record = self._record(
-            secrets.token_hex(16), researcher, source[:100_000], published, purpose, "refused", findings_json=findings
-        )
-        self.ledger.submit(record)
+        id = secrets.token_hex(16)
+        record = self._record(id, researcher, source[:100_000], published, purpose, "refused")
+        self.ledger.submit(record.with_findings(findings_of(error)))
         self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", comment="Refused by inspection.")
 
     @staticmethod
     def _record(
-        id: str, researcher: str, source: str, published: Published, purpose: str, function: str, **more: str
+        id: str, researcher: str, source: str, published: Published, purpose: str, function: str
     ) -> CodeRequestRecord:
         return CodeRequestRecord(
             id=id,
@@ -242,7 +242,6 @@ class Review:
             population=published.population,
             source=source,
             purpose=purpose[:4000],
-            **more,  # type: ignore[arg-type]
         )
 
     def find(self, prefix: str) -> CodeRequestRecord:
@@ -265,11 +264,11 @@ class Review:
           RuleBroken: a check fails.
           BudgetExceeded: it does not fit; names asked, left and short.
         """
-        if record.status is not RequestStatus.CHECKED or record.plan_json is None:
+        if record.status is not RequestStatus.CHECKED or record.plan is None:
             raise WrongStatus(f"Request {record.id[:8]} is {record.status}. {STATUS_TEXT[record.status]}")
         if plan_digest is not None and plan_digest != record.plan_digest:
             raise WrongStatus(f"Request {record.id[:8]} is no longer the one that you read. Read it again.")
-        plan, published = plan_from(json.loads(record.plan_json)), self.published(version=record.version)
+        plan, published = record.plan, self.published(version=record.version)
         for check in self.checks(plan, published, record.researcher):
             if not check["passed"]:
                 raise RuleBroken(f"{check['title']}: {check['message']}")
@@ -295,9 +294,9 @@ class Review:
 
     def at_once(self, record: CodeRequestRecord) -> tuple[RequestStatus | None, str]:
         """What the policy decides by itself on a checked request, with the reason for a denial; None leaves it."""
-        if record.status is not RequestStatus.CHECKED or record.plan_json is None:
+        if record.status is not RequestStatus.CHECKED or record.plan is None:
             return None, ""
-        plan, published = plan_from(json.loads(record.plan_json)), self.published(version=record.version)
+        plan, published = record.plan, self.published(version=record.version)
         rules = self.settings.rules()
         failed = [each for each in self.checks(plan, published, record.researcher) if not each["passed"]]
         if failed:
@@ -334,7 +333,7 @@ class Review:
 
     def show(self, record: CodeRequestRecord, side: Side | None = Side.OWNER) -> dict[str, Any]:
         """Everything that a decision needs, as plain data, for whoever decides as `side`; None decides nothing."""
-        plan = plan_from(json.loads(record.plan_json)) if record.plan_json else None
+        plan = record.plan
         published = self.published(version=record.version)
         balance = self.ledger.balance(published.population)
         cost = self.cost(plan, published, record.researcher) if plan else None
@@ -351,7 +350,7 @@ class Review:
             "budgets": self._budgets(record, plan, published) if plan else [],
             "decision": self.decision(record, plan, published, side),
             "checks": self.checks(plan, published, record.researcher) if plan else [],
-            "findings": json.loads(record.findings_json),
+            "findings": _plain(record.findings),
             "difference": self._difference(record),
             "comments": [asdict(each) for each in self.ledger.comments(record.id)],
             "rounds": [
@@ -387,7 +386,7 @@ class Review:
         earlier = [
             each
             for each in self.ledger.list(researcher=record.researcher)
-            if each.function == record.function and each.charge_json and each.id != record.id
+            if each.function == record.function and each.charge is not None and each.id != record.id
         ]
         if not earlier:
             return []
@@ -422,7 +421,7 @@ def published_from(record: DatasetRecord) -> Published:
         name=record.name,
         version=record.version,
         population=record.population,
-        schema=Schema.from_dict(json.loads(record.schema_json)),
+        schema=record.schema,
         patients=int(record.patients or 0),
         size_kind=record.size_kind,
     )
@@ -496,23 +495,27 @@ def check_outputs(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -
         )
 
 
-def findings_of(error: InvalidRequest) -> list[dict[str, Any]]:
-    """Why a source was refused, as plain data."""
+def findings_of(error: InvalidRequest) -> tuple[Finding, ...]:
+    """Why a source was refused."""
     if isinstance(error, InspectionFailed):
-        return [asdict(each) for each in error.findings]  # type: ignore[call-overload]
+        return cast(tuple[Finding, ...], error.findings)
     code = "graph" if isinstance(error, GraphRefused) else "mechanism"
-    return [_finding(code, error.public_message, "")]
+    return (_finding(code, error.public_message, ""),)
 
 
-def _finding(code: str, why: str, text: str) -> dict[str, Any]:
-    return {"code": code, "line": 0, "column": 0, "text": text, "why": why, "instead": ""}
+def _finding(code: str, why: str, text: str) -> Finding:
+    return Finding(code, 0, 0, text, why, instead="")
+
+
+def _plain(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    return [asdict(finding) for finding in findings]
 
 
 def _as_text(error: InvalidRequest) -> str:
     lines = [
-        f"line {each['line']}, column {each['column']}: {each['text']}: {each['why']} {each['instead']}"
-        if each["line"]
-        else each["why"]
-        for each in findings_of(error)
+        f"line {finding.line}, column {finding.column}: {finding.text}: {finding.why} {finding.instead}"
+        if finding.line
+        else finding.why
+        for finding in findings_of(error)
     ]
     return "Refused before anything was asked of the owner.\n" + "\n".join(lines)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import math
 import os
@@ -25,7 +24,7 @@ import numpy.typing as npt
 from datasites.jobs.pool import Answer, JobPool, Rows
 from datasites.ledger.entries import Entry
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import CodeRequestRecord, RequestStatus, Run, RunStatus
+from datasites.ledger.records import CodeRequestRecord, Run
 from datasites.logs import Shown
 from datasites.review.review import published_from
 from datasites.review.timing import slowest
@@ -34,8 +33,9 @@ from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongSta
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
 from policies.release.certificates import make_certificate, sign
-from policies.release.plans import Plan, Published, plan_from, release_shapes
+from policies.release.plans import Plan, Published, release_shapes
 from policies.release.tensors import check_tensors, digest, from_bytes, to_bytes
+from policies.source.statuses import RequestStatus, RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +87,9 @@ class Runs:
           WeightsRefused: before anything is charged.
           WrongStatus: not approved, another round's weights, attempts used up, or the datasite is stopped.
         """
-        if record.plan_json is None:
+        plan = record.plan
+        if plan is None:
             raise WrongStatus(f"Request {record.id[:8]} is {record.status} and has no plan to run.")
-        plan = plan_from(json.loads(record.plan_json))
         check_weights(plan, weights)
         if self.stopped.is_set():
             raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
@@ -306,7 +306,7 @@ class Runs:
         """The private rows of a dataset version as a sealed file in memory, made once."""
         with self._lock:
             if version not in self._rows:
-                asset = json.loads(self.ledger.dataset(version=version).assets_json)["records"]
+                asset = self.ledger.dataset(version=version).assets["records"]
                 self._rows[version] = sealed(self.load(asset))
             return self._rows[version]
 

@@ -12,7 +12,16 @@ from datasites.ledger.ledger import Ledger
 from datasites.ledger.store import hash_of, head_of
 from policies.errors import DatasiteError
 from policies.privacy.accountant import Charge
-from tests.datasites.ledger.ledger_factories import GAUSSIAN, START, approve, approved, checked, new_ledger, released
+from tests.datasites.ledger.ledger_factories import (
+    GAUSSIAN,
+    PLAN,
+    START,
+    approve,
+    approved,
+    checked,
+    new_ledger,
+    released,
+)
 
 
 def prepared(path: Path) -> Path:
@@ -91,7 +100,7 @@ def put_back(path: Path) -> bool:
     return _unnoticed(path, ((head.seq, head.hash),))
 
 
-def approves(path: Path, *, divergence: float = 10**8, rounds: int = 1, plan: str = "plan") -> bool:
+def approves(path: Path, *, divergence: float = 10**8, rounds: int = 1, plan: str = PLAN.digest) -> bool:
     """An approval of such a charge on the request that waits."""
     with Ledger.open(path, clock=lambda: START) as ledger:
         (waiting,) = ledger.list(status="checked")

@@ -19,23 +19,25 @@ from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.ledger.store import utc_now
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
+from tests.policies.plan_factories import plan_of
+from tests.policies.plan_factories import statistics as declared
 
 SIZES = (10, 1_000, 100_000)
 CHARGE = Charge(divergence_nano=1_000, pure_epsilon_nano=None)
+PLAN = plan_of(declared())
 TIMES = 60
 
 
 def request(ledger: Ledger, name: str) -> str:
     """A request that waits for approval."""
     ledger.submit(CodeRequestRecord(name, "f", "rita@uni.example", "flu", "v1", "city", "def f(): ..."))
-    return ledger.check(name, plan_json="{}", plan_digest="plan").id
+    return ledger.check(name, PLAN).id
 
 
 def approve(ledger: Ledger, name: str) -> None:
     """Approve it for as many rounds as there may be."""
-    ledger.approve(
-        name, actor="owner", plan_digest="plan", charge=CHARGE, rounds=1000, expires_at=utc_now() + timedelta(days=9)
-    )
+    until = utc_now() + timedelta(days=9)
+    ledger.approve(name, actor="owner", plan_digest=PLAN.digest, charge=CHARGE, rounds=1000, expires_at=until)
 
 
 def fill(ledger: Ledger, size: int) -> None:

@@ -120,8 +120,7 @@ class Desk:
             population=self.schema.population, source=source, purpose=purpose,
         )  # fmt: skip
         self.office.ledger.submit(record)
-        text = canonical(plan.as_dict()).decode()
-        return self.office.ledger.check(id, plan_json=text, plan_digest=plan.digest).id
+        return self.office.ledger.check(id, plan).id
 
     def browser(self, role: Role | None = None, *, address: str = "http://testserver") -> Browser:
         """A browser, signed in where a role is given."""

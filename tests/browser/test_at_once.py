@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from datasites.ledger.records import RequestStatus
 from datasites.people.accounts import Role
 from datasites.people.notices import Notices, message
+from policies.source.statuses import RequestStatus
 from tests.browser.desk import OWNER, Desk
 
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datasites.console.app import PAGES, Page
-from datasites.ledger.records import RequestStatus
 from datasites.people.accounts import Accounts, Role
+from policies.source.statuses import RequestStatus
 from tests.browser.desk import AUDITOR, EMAILS, OWNER, REVIEWER, VERSION, Browser, Desk, TestClient
 from tests.factories import PASSWORD, RESEARCHER
 

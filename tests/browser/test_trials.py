@@ -17,7 +17,6 @@ from datasites.review import mock_runs as module
 from datasites.review.mock_runs import Trials, sentences
 from datasites.settings import job_socket
 from policies.errors import DatasiteError
-from policies.release.plans import canonical
 from tests.browser.desk import VERSION, Desk
 from tests.browser.test_decisions import open_request
 from tests.e2e import stock
@@ -50,7 +49,7 @@ def training(desk: Desk) -> CodeRequestRecord:
             purpose="",
         )
     )
-    return desk.office.ledger.check("7" * 32, plan_json=canonical(plan.as_dict()).decode(), plan_digest=plan.digest)
+    return desk.office.ledger.check("7" * 32, plan)
 
 
 def test_a_training_is_tried_on_rows_of_the_schema_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ import pytest
 
 from datasites.ledger.audit_log import AuditLog
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import RequestStatus, RunStatus
 from policies.errors import DatasiteError, LedgerDamaged
+from policies.source.statuses import RequestStatus, RunStatus
 from tests.datasites.ledger.ledger_factories import (
     BUDGET,
     GAUSSIAN,

@@ -5,7 +5,6 @@ Run as `python -m tests.attacks.guard.behind_the_entry DIRECTORY`; prints an ans
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from datasites.settings import Settings
 def main() -> None:
     """Ask for the private side as each role, holding the server's own key, and for the mock."""
     with Office.open(Settings.load(Path(sys.argv[1]))) as office:
-        asset = UID(json.loads(office.ledger.datasets()[0].assets_json)["records"])
+        asset = UID(office.ledger.datasets()[0].assets["records"])
         server = office.syft.server
         for role in (ServiceRole.ADMIN, ServiceRole.DATA_OWNER, ServiceRole.DATA_SCIENTIST):
             context = AuthedServiceContext(server=server, credentials=server.verify_key, role=role)

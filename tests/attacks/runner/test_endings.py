@@ -18,10 +18,10 @@ import pytest
 
 from datasites.jobs.isolation import PROTECTIONS
 from datasites.jobs.pool import Answer
-from datasites.ledger.records import RequestStatus, RunStatus
 from datasites.review.rounds import SECONDS_PER_RECORD
 from policies.errors import Unavailable
 from policies.release.tensors import to_bytes
+from policies.source.statuses import RequestStatus, RunStatus
 from tests.browser.desk import Desk
 from tests.factories import RESEARCHER
 from tests.policies.plan_factories import plan_of, statistics

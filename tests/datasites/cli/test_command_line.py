@@ -14,10 +14,11 @@ from datasites.actions.actions import publish
 from datasites.cli import display, shell
 from datasites.cli import main as command_line
 from datasites.datasite import Office
-from datasites.ledger.records import DatasetRecord, RequestStatus
+from datasites.ledger.records import DatasetRecord
 from datasites.settings import Settings, create_directory, locked
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 from policies.privacy.budget import PrivacyBudget
+from policies.source.statuses import RequestStatus
 
 SCHEMA = """
 name = "flu"

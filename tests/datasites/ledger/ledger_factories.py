@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import CodeRequestRecord, DatasetRecord, RequestStatus, Run
+from datasites.ledger.records import CodeRequestRecord, DatasetRecord, Run
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
+from policies.source.statuses import RequestStatus
+from tests.policies.plan_factories import plan_of, statistics
 
 BUDGET = PrivacyBudget(6.0, 1e-5)
 ORDER = 16
@@ -17,6 +19,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 NATS = 1_000_000_000  # in nano-nats
 GAUSSIAN = Charge(divergence_nano=NATS // 10, pure_epsilon_nano=None)
 LAPLACE = Charge(divergence_nano=NATS // 20, pure_epsilon_nano=NATS // 5)
+PLAN = plan_of(statistics())
 _ids = itertools.count(1)
 
 
@@ -57,16 +60,16 @@ def submitted(ledger: Ledger, researcher: str = "rita@uni.example", **fields: ob
 
 
 def checked(ledger: Ledger, researcher: str = "rita@uni.example", **fields: object) -> str:
-    """The id of a request that waits for the owner, with plan digest `plan`."""
+    """The id of a request that waits for the owner, with the plan `PLAN`."""
     request = submitted(ledger, researcher, **fields)
-    ledger.check(request, plan_json='{"function":"flu_2026"}', plan_digest="plan")
+    ledger.check(request, PLAN)
     return request
 
 
 def approve(ledger: Ledger, request: str, charge: Charge = GAUSSIAN, rounds: int = 3, **options: object) -> None:
     """Approve a checked request for 30 days of 2026."""
     options = {"expires_at": START + timedelta(days=30), **options}
-    ledger.approve(request, actor="owner", plan_digest="plan", charge=charge, rounds=rounds, **options)  # type: ignore[arg-type]
+    ledger.approve(request, actor="owner", plan_digest=PLAN.digest, charge=charge, rounds=rounds, **options)  # type: ignore[arg-type]
 
 
 def approved(ledger: Ledger, charge: Charge = GAUSSIAN, rounds: int = 3, **fields: object) -> str:

@@ -12,7 +12,6 @@ import pytest
 
 from datasites.ledger.entries import ATTO, EntryKind, amount_of
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import RequestStatus, RunStatus
 from policies.errors import (
     BudgetExceeded,
     BudgetTooSmall,
@@ -24,6 +23,8 @@ from policies.errors import (
 )
 from policies.privacy.accountant import Charge, conversion
 from policies.privacy.budget import PrivacyBudget
+from policies.source.findings import Finding
+from policies.source.statuses import RequestStatus, RunStatus
 from tests.datasites.ledger.ledger_factories import (
     BUDGET,
     GAUSSIAN,
@@ -42,6 +43,8 @@ from tests.datasites.ledger.ledger_factories import (
     running,
     submitted,
 )
+
+IMPORT = Finding("import", 1, 1, "import os", "It reaches the host.", "Leave it out.")
 
 
 @pytest.fixture
@@ -445,8 +448,8 @@ def test_the_same_submission_again_is_answered_with_the_first(ledger: Ledger) ->
 
 def test_a_request_that_failed_inspection_is_denied_with_its_findings(ledger: Ledger) -> None:
     request = submitted(ledger, population=None, version="")
-    denied = ledger.transition(request, "denied", actor="datasite", findings_json='[{"code":"import"}]', comment="No.")
-    assert (denied.status, denied.findings_json) == (RequestStatus.DENIED, '[{"code":"import"}]')
+    denied = ledger.transition(request, "denied", actor="datasite", findings=(IMPORT,), comment="No.")
+    assert (denied.status, denied.findings) == (RequestStatus.DENIED, (IMPORT,))
     assert [each.text for each in ledger.comments(request)] == ["No."]
 
 
@@ -519,7 +522,7 @@ def test_recovery_voids_what_was_reserved_and_fails_what_ran(ledger: Ledger) -> 
     assert [each.version for each in recovery.unstaged] == ["v2"]
     assert ledger.balance("city").spent_nano == GAUSSIAN.divergence_nano
     assert ledger.datasets(status="staged") == ()
-    assert ledger.recover() == type(recovery)((), (), (), ())
+    assert ledger.recover() == type(recovery)((), (), ())
     ledger.verify()
 
 

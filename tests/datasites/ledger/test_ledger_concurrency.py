@@ -16,9 +16,9 @@ import pytest
 
 from datasites.ledger.audit_log import AuditLog
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import RequestStatus, RunStatus
 from policies.errors import BudgetExceeded, WrongStatus
 from policies.privacy.accountant import Charge
+from policies.source.statuses import RequestStatus, RunStatus
 from tests.datasites.ledger.ledger_factories import (
     GAUSSIAN,
     NATS,

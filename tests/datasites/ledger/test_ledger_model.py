@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import RequestStatus
 from policies.errors import BudgetExceeded, RuleBroken, WrongStatus
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
+from policies.source.statuses import RequestStatus
 from tests.datasites.ledger.ledger_factories import NATS, START, Clock, approve, checked, new_ledger
 
 ENDED = ("released", "failed")

@@ -1,76 +1,87 @@
-"""Statuses, transitions, their parties and the texts that a researcher may read."""
+"""Records of the ledger: what a stored text says, parsed once and only where somebody reads it."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from datasites.ledger.records import (
-    REQUEST_TRANSITIONS,
-    RUN_OWNER,
-    RUN_TEXT,
-    RUN_TRANSITIONS,
-    STATUS_OWNER,
-    STATUS_TEXT,
-    Party,
-    RequestStatus,
-    RunStatus,
-    check_run_transition,
-    check_transition,
+from datasites.ledger import records
+from datasites.ledger.entries import Amount, amount_of
+from datasites.ledger.records import CodeRequestRecord, DatasetRecord
+from policies.errors import DataRefused, WrongStatus
+from policies.source.findings import Finding
+from policies.source.statuses import REQUEST_TRANSITIONS, RequestStatus
+from tests.datasites.ledger.ledger_factories import (
+    GAUSSIAN,
+    PLAN,
+    approved,
+    checked,
+    dataset,
+    each_pair,
+    in_status,
+    new_ledger,
+    submitted,
 )
-from policies.errors import WrongStatus
-from tests.datasites.ledger.ledger_factories import each_pair, in_status, new_ledger
+from tests.policies.plan_factories import SCHEMA
 
-FINAL = {status for status, nexts in REQUEST_TRANSITIONS.items() if not nexts}
-
-
-def test_every_status_has_transitions_an_owner_and_a_text() -> None:
-    for table in (REQUEST_TRANSITIONS, STATUS_OWNER, STATUS_TEXT):
-        assert set(table) == set(RequestStatus)
-    for table in (RUN_TRANSITIONS, RUN_OWNER, RUN_TEXT):
-        assert set(table) == set(RunStatus)
+FINDING = Finding("import", 1, 8, "os", "It reaches the host.", "Leave it out.")
 
 
-def test_every_request_status_can_be_reached_from_submitted() -> None:
-    reached, new = {RequestStatus.SUBMITTED}, {RequestStatus.SUBMITTED}
-    while new := {each for status in new for each in REQUEST_TRANSITIONS[status]} - reached:
-        reached |= new
-    assert reached == set(RequestStatus)
+def test_a_request_gives_its_plan_findings_identifiers_and_charge_as_values(tmp_path: Path) -> None:
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        waiting = ledger.get(checked(ledger))
+        assert (waiting.plan, waiting.plan_digest, waiting.charge) == (PLAN, PLAN.digest, None)
+        assert (waiting.findings, waiting.syft) == ((), {})
+        assert ledger.get(approved(ledger)).charge == amount_of(GAUSSIAN)
+        assert ledger.get(submitted(ledger)).plan is None
 
 
-def test_denied_and_changes_requested_are_final() -> None:
-    assert {RequestStatus.DENIED, RequestStatus.CHANGES_REQUESTED} <= FINAL
+def test_findings_and_identifiers_are_kept_as_they_were_given(tmp_path: Path) -> None:
+    record = CodeRequestRecord("r1", "f", "rita@uni.example", "flu", "v1", "city", "def f(): ...")
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        ledger.submit(record.with_findings((FINDING,)).with_syft({"code": "c", "request": "q"}))
+        kept = ledger.get("r1")
+    assert (kept.findings, kept.syft) == ((FINDING,), {"code": "c", "request": "q"})
 
 
-def test_a_run_that_touched_data_is_never_void() -> None:
-    assert RunStatus.VOID not in RUN_TRANSITIONS[RunStatus.RUNNING]
-    assert not RUN_TRANSITIONS[RunStatus.FAILED]
+def test_a_charge_that_is_stored_is_read_as_an_amount() -> None:
+    text = '{"delta_atto":0,"divergence_nano":7,"mixed":1,"pure_nano":0}'
+    record = CodeRequestRecord("r1", "f", "r", "flu", "v1", "city", "", charge_json=text)
+    assert record.charge == Amount(7, 0, 1, 0)
 
 
-def test_only_the_owner_approves() -> None:
-    ways = [nexts[RequestStatus.APPROVED] for nexts in REQUEST_TRANSITIONS.values() if RequestStatus.APPROVED in nexts]
-    assert ways == [frozenset({Party.OWNER})]
+def test_listing_requests_parses_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    monkeypatch.setattr(records, "plan_from", lambda data: parsed.append("plan") or PLAN)
+    records.parsed_plan.cache_clear()
+    with new_ledger(tmp_path / "ledger.db") as ledger:
+        for _ in range(20):
+            checked(ledger)
+        listed = ledger.list()
+        assert len(listed) == 20
+        assert parsed == []
+        assert listed[0].plan is listed[0].plan is listed[1].plan  # the same text: parsed once for all
+    assert parsed == ["plan"]
 
 
-@pytest.mark.parametrize("old", RunStatus)
-@pytest.mark.parametrize("new", RunStatus)
-def test_runs_move_only_as_their_table_says(old: RunStatus, new: RunStatus) -> None:
-    if new in RUN_TRANSITIONS[old]:
-        check_run_transition(old, new, run="r")
-    else:
-        with pytest.raises(WrongStatus, match=f"is {old} and cannot become {new}"):
-            check_run_transition(old, new, run="r")
+def test_a_dataset_gives_its_schema_and_assets_as_values() -> None:
+    record = DatasetRecord.of(SCHEMA, version="v1", patients=1000, size_kind="declared")
+    assert (record.name, record.population, record.schema) == (SCHEMA.name, SCHEMA.population, SCHEMA)
+    assert record.assets == {}
+    assert record.with_assets({"records": "a"}).assets == {"records": "a"}
 
 
-@pytest.mark.parametrize("party", Party)
-@pytest.mark.parametrize(("old", "new"), each_pair())
-def test_parties_make_only_their_own_moves(old: RequestStatus, new: RequestStatus, party: Party) -> None:
-    if party in REQUEST_TRANSITIONS[old].get(new, ()):
-        check_transition(old, new, request="r", party=party)
-    else:
-        with pytest.raises(WrongStatus):
-            check_transition(old, new, request="r", party=party)
+def test_a_stored_schema_that_is_none_is_refused_where_it_is_read() -> None:
+    with pytest.raises(DataRefused):
+        _ = dataset(schema_json="{}").schema
+
+
+def test_a_record_that_is_changed_reads_its_new_text() -> None:
+    first = dataset().with_assets({"records": "a"})
+    assert first.assets == {"records": "a"}
+    assert dataclasses.replace(first, assets_json="{}").assets == {}
 
 
 @pytest.mark.parametrize(("old", "new"), each_pair())

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import RequestStatus, Side
 from policies.errors import LedgerDamaged, WrongStatus
-from tests.datasites.ledger.ledger_factories import approve, checked, in_status, new_ledger
+from policies.source.statuses import RequestStatus, Side
+from tests.datasites.ledger.ledger_factories import PLAN, approve, checked, in_status, new_ledger
 
 BOTH = (Side.OWNER, Side.SECOND_REVIEWER)
 
 
-def vote(ledger: Ledger, request: str, side: Side, actor: str, plan: str = "plan") -> None:
+def vote(ledger: Ledger, request: str, side: Side, actor: str, plan: str = PLAN.digest) -> None:
     ledger.vote(request, side=side, actor=actor, plan_digest=plan)
 
 

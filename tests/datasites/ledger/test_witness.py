@@ -11,9 +11,9 @@ import pytest
 
 from datasites.ledger.entries import Amount, EntryKind
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.records import RequestStatus
 from datasites.ledger.witness import Witness
 from policies.errors import InvalidRequest, LedgerBehind, LedgerDamaged, Unavailable, WrongStatus
+from policies.source.statuses import RequestStatus
 from tests.datasites.ledger.ledger_factories import (
     BUDGET,
     GAUSSIAN,
