@@ -9,12 +9,14 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from datasites.datasite import Office
+from datasites.actions.registry import act
+from datasites.datasite import Datasite, PySyft
 from datasites.ledger.ledger import Ledger
 from datasites.logs import Observed, Shown, say, serving_logs
 from datasites.operations.control_socket import ControlServer
+from datasites.people.roles import Actor, Role
 from datasites.settings import Settings, locked
 from policies.errors import DatasiteError, IsolationMissing
 
@@ -22,6 +24,23 @@ if TYPE_CHECKING:
     import uvicorn
 
 logger = logging.getLogger(__name__)
+
+
+def open_datasite(settings: Settings) -> Datasite:
+    """The datasite of a directory, whose PySyft starts when it is first needed."""
+    return Datasite.open(settings, start_pysyft)
+
+
+def start_pysyft(datasite: Datasite) -> PySyft:
+    """PySyft on a datasite's directory; its import takes seconds."""
+    from datasites.door.syft.server import SyftDatasite
+
+    return SyftDatasite(datasite)
+
+
+def act_as_owner(datasite: Datasite, name: str, user: str, arguments: dict[str, Any]) -> Any:
+    """Run an action for a user of the operating system who has the directory: whoever has it acts as owner."""
+    return act(datasite, name, Actor(user, Role.OWNER), arguments)
 
 
 def serve(directory: Path) -> None:
@@ -40,22 +59,25 @@ def serve(directory: Path) -> None:
         locked(directory),
         serving_logs(settings.directory, settings.log_format) as out,
         _told(),
-        Office.open(settings) as office,
+        open_datasite(settings) as datasite,
     ):
-        protections = office.start_serving()
-        _say(settings, protections, office.ledger, out)
+        protections = datasite.start_serving()
+        _say(settings, protections, datasite.ledger, out)
         from datasites.console.app import make_console
         from datasites.console.news import News
         from datasites.door.app import make_app, route_class
+        from datasites.door.syft.server import SyftDatasite
         from datasites.operations.metrics import Metrics
 
-        metrics = Metrics(office, token)
-        control = ControlServer(settings.control_socket, office.act)
+        syft = datasite.syft
+        assert isinstance(syft, SyftDatasite)
+        metrics = Metrics(settings.directory, datasite.ledger, token, is_stopped=datasite.rounds.stopped.is_set)
+        control = ControlServer(settings.control_socket, functools.partial(act_as_owner, datasite))
         control.start()
         try:
-            news = News(office)
-            console = functools.partial(make_console, office, news=news)
-            app = make_app(settings, office.syft, console, metrics if token else None)
+            news = News(datasite)
+            console = functools.partial(make_console, datasite, news=news)
+            app = make_app(settings, syft, console, metrics if token else None)
             config = uvicorn.Config(
                 Observed(app, route_class, metrics.count),
                 host=settings.host,

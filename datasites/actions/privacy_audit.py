@@ -10,6 +10,9 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from datasites.actions.registry import action
+from datasites.datasite import Datasite
+from datasites.people.roles import OWNER, Actor
 from policies.errors import InvalidRequest, Unavailable
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD
@@ -18,7 +21,6 @@ from policies.release.plans import Plan
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datasites.datasite import Office
     from datasites.engine.privacy_audit import Records
     from policies.graph.graphs import Graph
     from policies.schema.schemas import Schema
@@ -27,7 +29,10 @@ ROUND_SECONDS = 3600.0
 SUSPICIOUS = 4.0  # deviations above what the declared mechanism shows: by chance once in 10,000 audits or fewer
 
 
-def audit(office: Office, actor: str, *, request: str, canaries: int = 4000, seed: int | None = None) -> dict[str, Any]:
+@action(OWNER)
+def audit(
+    datasite: Datasite, actor: Actor, *, request: str, canaries: int = 4000, seed: int | None = None
+) -> dict[str, Any]:
     """A one-run audit of a request's training; see `datasites.engine.privacy_audit` for what it can and cannot show.
 
     Raises:
@@ -37,16 +42,16 @@ def audit(office: Office, actor: str, *, request: str, canaries: int = 4000, see
     from datasites.engine.privacy_audit import one_run_audit
     from datasites.progress import tell
 
-    record = office.review.find(request)
+    record = datasite.submissions.find(request)
     plan = record.plan
     if plan is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so there is nothing to audit.")
     if not isinstance(plan.mechanism, DPSGD):
         raise InvalidRequest(f"Request {record.id[:8]} trains nothing. An audit hides patients in a training run.")
-    published = office.review.published(version=record.version)
+    published = datasite.planner.published(version=record.version)
     seed = secrets.randbits(63) if seed is None else seed
     found = one_run_audit(
-        lambda *arguments: _in_runner(office, plan, *arguments),
+        lambda *arguments: _in_runner(datasite, plan, *arguments),
         plan.mechanism,
         published.training_patients,
         canaries=canaries,
@@ -74,12 +79,12 @@ def audit(office: Office, actor: str, *, request: str, canaries: int = 4000, see
     }
     answer["contradicted"] = found.bound > answer["epsilon"] or found.surplus > SUSPICIOUS
     told = {name: answer[name] for name in ("bound", "confidence", "epsilon", "canaries", "seed", "contradicted")}
-    office.audit.record(actor, "audit", record.id, function=record.function, **told)
+    datasite.audit_log.record(actor.name, "audit", record.id, function=record.function, **told)
     return answer
 
 
 def _in_runner(
-    office: Office,
+    datasite: Datasite,
     plan: Plan,
     graph: Graph,
     mechanism: DPSGD,
@@ -104,7 +109,7 @@ def _in_runner(
     payload = to_bytes({name: tensor.numpy() for name, tensor in weights.items()})
     rows = sealed(records)
     try:
-        answer = office.pool.run("runner", job, payload, seconds=ROUND_SECONDS, memory=JOB_MEMORY, rows=rows)
+        answer = datasite.pool.run("runner", job, payload, seconds=ROUND_SECONDS, memory=JOB_MEMORY, rows=rows)
     finally:
         os.close(rows.descriptor)
     if not answer.done:

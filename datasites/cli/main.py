@@ -59,14 +59,14 @@ def init(
     ] = None,
 ) -> None:
     """Make a datasite's directory: identity, keys, settings, policy, ledger and the owner's account."""
-    from datasites.datasite import Office
+    from datasites.datasite import Datasite
     from datasites.settings import create_directory
 
     password = read_password(password_file, prompt="") if password_file else secrets.token_urlsafe(15)
     settings = create_directory(
         directory, name=name, host=host, port=port, owner_email=email, settings=read_settings(setting or [])
     )
-    Office.create(settings, owner_password=password)
+    Datasite.create(settings, owner_password=password)
     out.print(f"Made {directory} for [b]{name}[/b], owner {email}.")
     if not password_file:
         out.print(f"Owner's password, shown only now: [b]{password}[/b]")

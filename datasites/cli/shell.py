@@ -55,10 +55,10 @@ def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **argum
                 if time.monotonic() - started > STARTING_SECONDS:
                     raise
             else:
-                from datasites.datasite import Office
+                from datasites.serve import act_as_owner, open_datasite
 
-                with Office.open(settings) as office, told_to(tell):
-                    return office.act(action, user_name(os.getuid()), arguments)
+                with open_datasite(settings) as datasite, told_to(tell):
+                    return act_as_owner(datasite, action, user_name(os.getuid()), arguments)
         if not told:
             err.print(f"Waiting for {directory}: `datasite serve` is starting there, or another command works on it.")
             told = True

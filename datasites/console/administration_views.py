@@ -10,10 +10,10 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from datasites.console import wording
-from datasites.console.page_requests import Visit
+from datasites.console.page_requests import PageRequest
 from datasites.console.records_views import download
 from datasites.operations.exports import LOG_COLUMNS, as_csv, every_log_row
-from datasites.people.accounts import Role
+from datasites.people.roles import Role
 from datasites.review.policy import MECHANISMS
 from policies.errors import DatasiteError, InvalidRequest
 
@@ -23,34 +23,34 @@ PAGE = 50
 # -- people ------------------------------------------------------------------------------------------------------------
 
 
-def people(visit: Visit) -> Response:
+def people(visit: PageRequest) -> Response:
     """Researchers with their budgets, and the accounts of the console."""
     return _people(visit)
 
 
-def with_made(visit: Visit, made: dict[str, str]) -> Response:
+def with_made(visit: PageRequest, made: dict[str, str]) -> Response:
     """The page with what was made just now, which is shown once: a `password`, or a `link`."""
     return _people(visit, made=made)
 
 
-def _people(visit: Visit, *, made: dict[str, str] | None = None) -> Response:
+def _people(visit: PageRequest, *, made: dict[str, str] | None = None) -> Response:
     researchers = visit.act("researchers")
     for each in researchers:
         each["budgets"] = visit.act("researcher_budgets", email=each["email"])
-        each["requests"] = len(visit.office.ledger.list(researcher=each["email"]))
+        each["requests"] = len(visit.datasite.ledger.list(researcher=each["email"]))
     return visit.render(
         "people.html",
         researchers=researchers,
-        populations=visit.office.ledger.populations(),
+        populations=visit.datasite.ledger.populations(),
         users=visit.act("console_users"),
-        owner=visit.office.settings.owner_email,
+        owner=visit.datasite.settings.owner_email,
         roles=wording.ROLES,
         invited=visit.act("invitations"),
         made={"password": "", "link": "", **made} if made else None,
     )
 
 
-def add_researcher(visit: Visit) -> Response:
+def add_researcher(visit: PageRequest) -> Response:
     """A researcher's account with a password that is shown once."""
     password, email = secrets.token_urlsafe(15), visit.form.text("email").lower()
     if not visit.form.text("name"):
@@ -65,7 +65,7 @@ def add_researcher(visit: Visit) -> Response:
     return _people(visit, made={"email": email, "password": password, "what": "Researcher added"})
 
 
-def researcher_state(visit: Visit) -> Response:
+def researcher_state(visit: PageRequest) -> Response:
     """Close or open a researcher's account."""
     email = _researcher(visit)
     if visit.form.text("to") == "disabled":
@@ -75,14 +75,14 @@ def researcher_state(visit: Visit) -> Response:
     return visit.go("/people", f"Opened the account of {email} again.")
 
 
-def researcher_password(visit: Visit) -> Response:
+def researcher_password(visit: PageRequest) -> Response:
     """A new password for a researcher, shown once."""
     email, password = _researcher(visit), secrets.token_urlsafe(15)
     visit.act("set_password", email=email, password=password)
     return _people(visit, made={"email": email, "password": password, "what": "New password"})
 
 
-def researcher_limit(visit: Visit) -> Response:
+def researcher_limit(visit: PageRequest) -> Response:
     """Limit a researcher's releases in a population, or lift the limit."""
     email, epsilon = _researcher(visit), visit.form.number("epsilon", "Limit")
     visit.act("limit_researcher", email=email, population=visit.form.text("population"), epsilon=epsilon)
@@ -90,7 +90,7 @@ def researcher_limit(visit: Visit) -> Response:
     return visit.go("/people", text)
 
 
-def _researcher(visit: Visit) -> str:
+def _researcher(visit: PageRequest) -> str:
     """The researcher whom a form names; never another account of PySyft, such as the owner's."""
     email = visit.form.text("email")
     if email not in {each["email"] for each in visit.act("researchers")}:
@@ -98,7 +98,7 @@ def _researcher(visit: Visit) -> str:
     return email
 
 
-def add_auditor(visit: Visit) -> Response:
+def add_auditor(visit: PageRequest) -> Response:
     """An auditor with a password that is shown once.
 
     A second reviewer is made on the command line alone: the owner, who would read the password here, could vote twice.
@@ -108,7 +108,7 @@ def add_auditor(visit: Visit) -> Response:
     return _people(visit, made={"email": email, "password": password, "what": "Auditor added"})
 
 
-def console_user_state(visit: Visit) -> Response:
+def console_user_state(visit: PageRequest) -> Response:
     """Close or open an account of the console."""
     email = visit.form.text("email")
     closing = visit.form.text("to") == "disabled"
@@ -119,12 +119,12 @@ def console_user_state(visit: Visit) -> Response:
 # -- policy ------------------------------------------------------------------------------------------------------------
 
 
-def policy(visit: Visit) -> Response:
+def policy(visit: PageRequest) -> Response:
     """The rules as a form and as the file."""
     return _policy(visit, visit.act("policy"))
 
 
-def _policy(visit: Visit, found: dict[str, Any], *, text: str | None = None, why: str = "") -> Response:
+def _policy(visit: PageRequest, found: dict[str, Any], *, text: str | None = None, why: str = "") -> Response:
     return visit.render(
         "policy.html",
         status=422 if why else 200,
@@ -136,7 +136,7 @@ def _policy(visit: Visit, found: dict[str, Any], *, text: str | None = None, why
     )
 
 
-def change_policy(visit: Visit) -> Response:
+def change_policy(visit: PageRequest) -> Response:
     """The form's values, written into the file: its comments stay."""
     found = visit.act("policy")
     text = found["text"]
@@ -148,7 +148,7 @@ def change_policy(visit: Visit) -> Response:
     return _change(visit, _with(text, "allowed_mechanisms", json.dumps(allowed)))
 
 
-def _number(visit: Visit, name: str, label: str) -> str | None:
+def _number(visit: PageRequest, name: str, label: str) -> str | None:
     """A number as TOML, None where the field is empty."""
     value = visit.form.number(name, label)
     if value is None:
@@ -172,12 +172,12 @@ def _with(text: str, name: str, value: str | None) -> str:
     return f"{text.rstrip()}\n{line}\n"
 
 
-def change_policy_file(visit: Visit) -> Response:
+def change_policy_file(visit: PageRequest) -> Response:
     """The whole file as typed."""
     return _change(visit, visit.form.fields.get("text", [""])[-1])
 
 
-def _change(visit: Visit, text: str) -> Response:
+def _change(visit: PageRequest, text: str) -> Response:
     try:
         done = visit.act("change_policy", text=text, digest=visit.form.text("digest"))
     except DatasiteError as error:
@@ -189,7 +189,7 @@ def _change(visit: Visit, text: str) -> Response:
 # -- audit log ---------------------------------------------------------------------------------------------------------
 
 
-def log(visit: Visit) -> Response:
+def log(visit: PageRequest) -> Response:
     """Who did what, newest first, searched and by the page."""
     search, before = visit.query("q"), visit.whole("before")
     rows = visit.act(
@@ -204,11 +204,11 @@ def log(visit: Visit) -> Response:
         search=search,
         older=rows[-1]["seq"] if len(rows) == PAGE else None,
         newest=before is None,
-        head=visit.office.audit.head(),
+        head=visit.datasite.audit_log.head(),
     )
 
 
-def verify_log(visit: Visit) -> Response:
+def verify_log(visit: PageRequest) -> Response:
     """Recompute the log's chain."""
     done = visit.act("verify_log")
     return visit.go(
@@ -216,8 +216,8 @@ def verify_log(visit: Visit) -> Response:
     )
 
 
-def export_log(visit: Visit) -> Response:
+def export_log(visit: PageRequest) -> Response:
     """Every row as CSV."""
-    visit.office.audit.record(str(visit.actor), "export", "audit log", form="csv")
+    visit.datasite.audit_log.record(visit.actor.name, "export", "audit log", form="csv")
     rows = as_csv(every_log_row(visit.act), LOG_COLUMNS)
     return StreamingResponse(rows, media_type="text/csv", headers=download("audit-log.csv"))

@@ -34,9 +34,6 @@ from datasites.console import (
     sign_in_views,
 )
 from datasites.console.auth import (
-    DECIDERS,
-    EVERYBODY,
-    OWNER,
     comes_from_here,
     is_secure,
     session_of,
@@ -44,11 +41,11 @@ from datasites.console.auth import (
 )
 from datasites.console.forms import Form, read_form
 from datasites.console.news import News, news
-from datasites.console.page_requests import Visit
+from datasites.console.page_requests import PageRequest
 from datasites.console.wording import public
-from datasites.datasite import Office
-from datasites.door.app import LockOut
-from datasites.people.accounts import Role
+from datasites.datasite import Datasite
+from datasites.people.lock_out import LockOut
+from datasites.people.roles import CONSOLE, DECIDERS, OWNER, Role
 from policies.errors import DatasiteError, InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -70,7 +67,7 @@ HEADERS = {
     "x-robots-tag": "noindex",
 }
 
-View = Callable[[Visit], Response]
+View = Callable[[PageRequest], Response]
 
 
 @dataclass(frozen=True)
@@ -96,12 +93,12 @@ class Page:
     by_script: bool = False
 
 
-def _live(visit: Visit) -> Response:
+def _live(visit: PageRequest) -> Response:
     """For the script, where it can hear no events: whether a page may have something new."""
-    return JSONResponse(news(visit.office))
+    return JSONResponse(news(visit.datasite))
 
 
-def _events(visit: Visit) -> Response:
+def _events(visit: PageRequest) -> Response:
     """For the script: the same as events, as long as the session lasts."""
     assert visit.session is not None
     if visit.news.is_full:
@@ -113,37 +110,37 @@ def _events(visit: Visit) -> Response:
 PAGES: tuple[Page, ...] = (
     Page("GET", "/sign-in", sign_in_views.form, None),
     Page("POST", "/sign-in", sign_in_views.sign_in, None, password=True),
-    Page("POST", "/sign-out", sign_in_views.sign_out, EVERYBODY),
-    Page("POST", "/sign-out-everywhere", sign_in_views.sign_out_everywhere, EVERYBODY),
-    Page("GET", "/account", sign_in_views.account, EVERYBODY, "account"),
-    Page("POST", "/account/password", sign_in_views.change_password, EVERYBODY, "account", "/account", password=True),
-    Page("GET", "/live", _live, EVERYBODY, by_script=True),
-    Page("GET", "/events", _events, EVERYBODY, by_script=True),
-    Page("GET", "/", decisions_views.home, EVERYBODY),
-    Page("GET", "/requests", decisions_views.inbox, EVERYBODY, "requests"),
-    Page("GET", "/requests/{id}", decisions_views.request_page, EVERYBODY, "requests", "/requests"),
+    Page("POST", "/sign-out", sign_in_views.sign_out, CONSOLE),
+    Page("POST", "/sign-out-everywhere", sign_in_views.sign_out_everywhere, CONSOLE),
+    Page("GET", "/account", sign_in_views.account, CONSOLE, "account"),
+    Page("POST", "/account/password", sign_in_views.change_password, CONSOLE, "account", "/account", password=True),
+    Page("GET", "/live", _live, CONSOLE, by_script=True),
+    Page("GET", "/events", _events, CONSOLE, by_script=True),
+    Page("GET", "/", decisions_views.home, CONSOLE),
+    Page("GET", "/requests", decisions_views.inbox, CONSOLE, "requests"),
+    Page("GET", "/requests/{id}", decisions_views.request_page, CONSOLE, "requests", "/requests"),
     Page("POST", "/requests/{id}/approve", decisions_views.approve, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/deny", decisions_views.deny, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/ask-changes", decisions_views.ask_changes, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/try", decisions_views.try_request, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/revoke", decisions_views.revoke, OWNER, "requests", "/requests/{id}"),
-    Page("GET", "/runs", records_views.runs, EVERYBODY, "runs"),
+    Page("GET", "/runs", records_views.runs, CONSOLE, "runs"),
     Page("POST", "/runs/stop", records_views.stop, OWNER, "runs", "/runs"),
     Page("POST", "/runs/resume", records_views.resume, OWNER, "runs", "/runs"),
     Page("POST", "/runs/{run}/stop", records_views.stop_run, OWNER, "runs", "/runs"),
-    Page("GET", "/releases", records_views.releases, EVERYBODY, "releases"),
-    Page("GET", "/releases/{id}/{round:int}/certificate", records_views.certificate, EVERYBODY, "releases"),
-    Page("GET", "/ledger", records_views.ledger, EVERYBODY, "ledger"),
-    Page("POST", "/ledger/verify", records_views.verify, EVERYBODY, "ledger", "/ledger"),
+    Page("GET", "/releases", records_views.releases, CONSOLE, "releases"),
+    Page("GET", "/releases/{id}/{round:int}/certificate", records_views.certificate, CONSOLE, "releases"),
+    Page("GET", "/ledger", records_views.ledger, CONSOLE, "ledger"),
+    Page("POST", "/ledger/verify", records_views.verify, CONSOLE, "ledger", "/ledger"),
     Page("POST", "/ledger/raise", records_views.raise_budget, OWNER, "ledger", "/ledger"),
-    Page("GET", "/ledger/export.csv", records_views.export_csv, EVERYBODY, "ledger"),
-    Page("GET", "/ledger/export.json", records_views.export_json, EVERYBODY, "ledger"),
-    Page("GET", "/datasets", datasets_views.datasets, EVERYBODY, "datasets"),
+    Page("GET", "/ledger/export.csv", records_views.export_csv, CONSOLE, "ledger"),
+    Page("GET", "/ledger/export.json", records_views.export_json, CONSOLE, "ledger"),
+    Page("GET", "/datasets", datasets_views.datasets, CONSOLE, "datasets"),
     Page("GET", "/datasets/publish", datasets_views.publish_form, OWNER, "datasets"),
     Page("POST", "/datasets/publish", datasets_views.publish, OWNER, "datasets", "/datasets/publish", upload=True),
-    Page("GET", "/datasets/{version}", datasets_views.dataset, EVERYBODY, "datasets", "/datasets"),
+    Page("GET", "/datasets/{version}", datasets_views.dataset, CONSOLE, "datasets", "/datasets"),
     Page("POST", "/datasets/{name}/retire", datasets_views.retire, OWNER, "datasets", "/datasets"),
-    Page("GET", "/people", administration_views.people, EVERYBODY, "people"),
+    Page("GET", "/people", administration_views.people, CONSOLE, "people"),
     Page("POST", "/people/researchers", administration_views.add_researcher, OWNER, "people", "/people"),
     Page("POST", "/people/invitations", invitation_views.invite, OWNER, "people", "/people"),
     Page("POST", "/people/invitations/withdraw", invitation_views.withdraw, OWNER, "people", "/people"),
@@ -154,18 +151,18 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/people/researchers/password", administration_views.researcher_password, OWNER, "people", "/people"),
     Page("POST", "/people/console", administration_views.add_auditor, OWNER, "people", "/people"),
     Page("POST", "/people/console/state", administration_views.console_user_state, OWNER, "people", "/people"),
-    Page("GET", "/policy", administration_views.policy, EVERYBODY, "policy"),
+    Page("GET", "/policy", administration_views.policy, CONSOLE, "policy"),
     Page("POST", "/policy", administration_views.change_policy, OWNER, "policy", "/policy"),
     Page("POST", "/policy/file", administration_views.change_policy_file, OWNER, "policy", "/policy"),
-    Page("GET", "/log", administration_views.log, EVERYBODY, "log"),
-    Page("POST", "/log/verify", administration_views.verify_log, EVERYBODY, "log", "/log"),
-    Page("GET", "/log/export.csv", administration_views.export_log, EVERYBODY, "log"),
+    Page("GET", "/log", administration_views.log, CONSOLE, "log"),
+    Page("POST", "/log/verify", administration_views.verify_log, CONSOLE, "log", "/log"),
+    Page("GET", "/log/export.csv", administration_views.export_log, CONSOLE, "log"),
 )
 
 
-def make_console(office: Office, lock_out: LockOut, news: News | None = None) -> ASGIApp:
+def make_console(datasite: Datasite, lock_out: LockOut, news: News | None = None) -> ASGIApp:
     """The console of a datasite as an ASGI app."""
-    desk = _Desk(office, lock_out, news or News(office))
+    desk = _Desk(datasite, lock_out, news or News(datasite))
     routes: list[BaseRoute] = [Route(page.path, desk.endpoint(page), methods=[page.method]) for page in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=HERE / "static")))
     return _Headers(Starlette(routes=routes, exception_handlers={HTTPException: _not_found}))
@@ -174,8 +171,8 @@ def make_console(office: Office, lock_out: LockOut, news: News | None = None) ->
 class _Desk:
     """Lets a request through to its page: who it is, whether they may, then the body, whose form it is, the view."""
 
-    def __init__(self, office: Office, lock_out: LockOut, news: News) -> None:
-        self.office = office
+    def __init__(self, datasite: Datasite, lock_out: LockOut, news: News) -> None:
+        self.datasite = datasite
         self.lock_out = lock_out
         self.news = news
         self._one_password, self._one_upload = asyncio.Semaphore(1), asyncio.Semaphore(1)
@@ -194,7 +191,7 @@ class _Desk:
         refusal = await run_in_threadpool(self._refusal, page, visit)
         if refusal is not None:
             return refusal  # before a byte of the body is read
-        largest = self.office.settings.largest_body_mib << 20 if page.upload else LARGEST_FORM
+        largest = self.datasite.settings.largest_body_mib << 20 if page.upload else LARGEST_FORM
         try:
             body = await asyncio.wait_for(_body(request, largest), 10 * SLOWEST if page.upload else SLOWEST)
         except TimeoutError:
@@ -206,15 +203,15 @@ class _Desk:
                 return await run_in_threadpool(self._answer, page, visit, body)
         return await run_in_threadpool(self._answer, page, visit, body)
 
-    def _visit(self, page: Page, request: Request) -> Visit:
+    def _visit(self, page: Page, request: Request) -> PageRequest:
         a_person = not page.by_script and "x-live" not in request.headers
-        session = session_of(self.office, request, touch=a_person)
-        return Visit(
-            self.office, self.lock_out, self.news, request, session, Form(), page.section, dict(request.path_params)
+        session = session_of(self.datasite, request, touch=a_person)
+        return PageRequest(
+            self.datasite, self.lock_out, self.news, request, session, Form(), page.section, dict(request.path_params)
         )
 
     @staticmethod
-    def _refusal(page: Page, visit: Visit) -> Response | None:
+    def _refusal(page: Page, visit: PageRequest) -> Response | None:
         if page.method == "POST" and not comes_from_here(visit.request):
             return _refused(visit, 403, "This form came from another site. Nothing was done.")
         if page.roles is None:
@@ -226,7 +223,7 @@ class _Desk:
         return None
 
     @staticmethod
-    def _answer(page: Page, visit: Visit, body: bytes) -> Response:
+    def _answer(page: Page, visit: PageRequest, body: bytes) -> Response:
         try:
             if page.method == "POST":
                 visit.form = read_form(visit.request.headers.get("content-type", ""), body)
@@ -240,7 +237,7 @@ class _Desk:
             return _refused(visit, 500, "The datasite failed inside; its log has the details.")
 
 
-def _token(visit: Visit) -> str:
+def _token(visit: PageRequest) -> str:
     return visit.session.csrf if visit.session else ""
 
 
@@ -254,7 +251,7 @@ async def _body(request: Request, largest: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _to_sign_in(page: Page, visit: Visit) -> Response:
+def _to_sign_in(page: Page, visit: PageRequest) -> Response:
     request = visit.request
     if page.method != "GET" or page.by_script:
         return Response("Sign in first.\n", 401)
@@ -264,7 +261,7 @@ def _to_sign_in(page: Page, visit: Visit) -> Response:
     return RedirectResponse(f"/sign-in?next={quote(address)}" if address != "/" else "/sign-in", 303)
 
 
-def _not_done(page: Page, visit: Visit, error: DatasiteError) -> Response:
+def _not_done(page: Page, visit: PageRequest, error: DatasiteError) -> Response:
     """What was asked is refused: back to the page of the form with the reason, or a page that says so."""
     if page.method == "POST" and visit.session is not None:
         back = re.sub(r"{(\w+)}", lambda found: quote(str(visit.path.get(found[1], "")), safe=""), page.back)
@@ -272,7 +269,7 @@ def _not_done(page: Page, visit: Visit, error: DatasiteError) -> Response:
     return _refused(visit, 404 if isinstance(error, InvalidRequest) else 400, public(error))
 
 
-def _refused(visit: Visit, status: int, why: str) -> Response:
+def _refused(visit: PageRequest, status: int, why: str) -> Response:
     return visit.render("refused.html", status=status, why=why)
 
 

@@ -11,17 +11,14 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from datasites.people.accounts import Role, Session
-
-if TYPE_CHECKING:
-    from datasites.datasite import Office
-    from datasites.door.app import LockOut
+from datasites.datasite import Datasite
+from datasites.people.accounts import Session
+from datasites.people.lock_out import LockOut
 
 WRONG = "Wrong e-mail or password, or the account is closed."
 RESEARCHERS = (
@@ -39,36 +36,36 @@ class SignIn:
     status: int = 200
 
 
-def sign_in(office: Office, lock_out: LockOut, email: str, password: str, *, browser: str) -> SignIn:
+def sign_in(datasite: Datasite, lock_out: LockOut, email: str, password: str, *, browser: str) -> SignIn:
     """Check an account's password and start a session."""
     email = email.strip().lower()[:200]
     wait = lock_out.begin(email)
     if wait:
         return SignIn(why=f"Too many wrong passwords. Try again in {int(wait) + 1} seconds.", status=429)
-    owner = office.settings.owner_email
+    owner = datasite.settings.owner_email
     is_owner = email == owner.lower()
-    known = is_owner or office.accounts.user(email) is not None
+    known = is_owner or datasite.accounts.user(email) is not None
     # Both are always asked, so that the time taken tells nobody which kind of account there is.
-    of_console = office.accounts.password_is_right(email, password)
-    of_pysyft = office.syft.login(owner if is_owner else email, password) is not None
+    of_console = datasite.accounts.password_is_right(email, password)
+    of_pysyft = datasite.syft.login(owner if is_owner else email, password) is not None
     if of_pysyft if is_owner else of_console:
         lock_out.succeeded(email)
-        office.audit.record(email, "sign in", "console")
-        return SignIn(token=office.accounts.begin(email, browser=browser))
+        datasite.audit_log.record(email, "sign in", "console")
+        return SignIn(token=datasite.accounts.begin(email, browser=browser))
     if of_pysyft and not known:
         lock_out.succeeded(email)
         return SignIn(why=RESEARCHERS, status=403)
     if known:  # strangers' inventions would fill the log
-        office.audit.record(email, "sign in refused", "console")
+        datasite.audit_log.record(email, "sign in refused", "console")
     return SignIn(why=WRONG, status=401)
 
 
 # -- cookies -----------------------------------------------------------------------------------------------------------
 
 
-def cookie_name(office: Office, request: Request, what: str) -> str:
+def cookie_name(datasite: Datasite, request: Request, what: str) -> str:
     """A cookie's name: of this datasite, since browsers share cookies between the ports of a host."""
-    name = f"{what}-{hashlib.sha256(office.settings.secret('syft.id').encode()).hexdigest()[:8]}"
+    name = f"{what}-{hashlib.sha256(datasite.settings.secret('syft.id').encode()).hexdigest()[:8]}"
     return f"__Host-{name}" if is_secure(request) else name
 
 
@@ -77,10 +74,10 @@ def is_secure(request: Request) -> bool:
     return request.url.scheme == "https"
 
 
-def set_cookie(office: Office, request: Request, response: Response, what: str, value: str) -> None:
+def set_cookie(datasite: Datasite, request: Request, response: Response, what: str, value: str) -> None:
     """Set a cookie that no script reads, no other site sends, and, under TLS, no plain connection carries."""
     response.set_cookie(
-        cookie_name(office, request, what),
+        cookie_name(datasite, request, what),
         value,
         httponly=True,
         samesite="strict",
@@ -89,17 +86,17 @@ def set_cookie(office: Office, request: Request, response: Response, what: str, 
     )
 
 
-def drop_cookie(office: Office, request: Request, response: Response, what: str) -> None:
+def drop_cookie(datasite: Datasite, request: Request, response: Response, what: str) -> None:
     """Remove a cookie from the browser."""
     response.delete_cookie(
-        cookie_name(office, request, what), path="/", httponly=True, samesite="strict", secure=is_secure(request)
+        cookie_name(datasite, request, what), path="/", httponly=True, samesite="strict", secure=is_secure(request)
     )
 
 
-def session_of(office: Office, request: Request, *, touch: bool) -> Session | None:
+def session_of(datasite: Datasite, request: Request, *, touch: bool) -> Session | None:
     """The session of a request's cookie."""
-    token = request.cookies.get(cookie_name(office, request, "session"), "")
-    return office.accounts.session(token, touch=touch) if token else None
+    token = request.cookies.get(cookie_name(datasite, request, "session"), "")
+    return datasite.accounts.session(token, touch=touch) if token else None
 
 
 # -- forms -------------------------------------------------------------------------------------------------------------
@@ -122,8 +119,3 @@ def comes_from_here(request: Request) -> bool:
 def tokens_match(given: str, wanted: str) -> bool:
     """Whether a form carries the token it should; never where there is none."""
     return bool(wanted) and hmac.compare_digest(given.encode(), wanted.encode())
-
-
-EVERYBODY = frozenset(Role)
-DECIDERS = frozenset({Role.OWNER, Role.SECOND_REVIEWER})
-OWNER = frozenset({Role.OWNER})

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from datasites.console.forms import Form, Upload
-from datasites.console.page_requests import Visit
+from datasites.console.page_requests import PageRequest
 from datasites.console.wording import public
 from policies.errors import DataRefused, DatasiteError, InvalidRequest
 
@@ -18,7 +18,7 @@ _FAULT = re.compile(r"^row (\d+), column '([^']*)': (.*)$", re.DOTALL)
 ENDINGS = (".csv", ".parquet", ".pq")
 
 
-def datasets(visit: Visit) -> Response:
+def datasets(visit: PageRequest) -> Response:
     """Every published dataset, its earlier versions below."""
     found = visit.act("datasets")
     balances = {each["population"]: each for each in found["populations"]}
@@ -30,12 +30,12 @@ def datasets(visit: Visit) -> Response:
     )
 
 
-def dataset(visit: Visit) -> Response:
+def dataset(visit: PageRequest) -> Response:
     """One version: schema and mock."""
     return visit.render("dataset.html", data=visit.act("dataset", version=visit.path["version"]))
 
 
-def retire(visit: Visit) -> Response:
+def retire(visit: PageRequest) -> Response:
     """Take a dataset back, its name typed."""
     name = visit.path["name"]
     if visit.form.text("typed") != name:
@@ -44,15 +44,17 @@ def retire(visit: Visit) -> Response:
     return visit.go("/datasets", f"Retired {name}. Its population's ledger keeps every charge.")
 
 
-def publish_form(visit: Visit) -> Response:
+def publish_form(visit: PageRequest) -> Response:
     """The form for a new dataset, or a new version of one."""
     version = visit.query("version")
     given = {"schema": visit.act("dataset", version=version)["toml"]} if version else {}
     return _form(visit, given)
 
 
-def _form(visit: Visit, given: dict[str, str], *, error: DatasiteError | None = None, status: int = 200) -> Response:
-    populations = visit.office.ledger.populations()
+def _form(
+    visit: PageRequest, given: dict[str, str], *, error: DatasiteError | None = None, status: int = 200
+) -> Response:
+    populations = visit.datasite.ledger.populations()
     return visit.render(
         "publish.html",
         status=status,
@@ -69,7 +71,7 @@ def _form(visit: Visit, given: dict[str, str], *, error: DatasiteError | None = 
         why=public(error) if error else "",
         faults=_faults(error),
         total=getattr(error, "total", 0),
-        largest=visit.office.settings.largest_body_mib,
+        largest=visit.datasite.settings.largest_body_mib,
     )
 
 
@@ -83,7 +85,7 @@ def _faults(error: DatasiteError | None) -> list[dict[str, str]]:
     return rows
 
 
-def publish(visit: Visit) -> Response:
+def publish(visit: PageRequest) -> Response:
     """Check the uploaded table and publish it, all or nothing. The upload is removed again, whatever happens."""
     form = visit.form
     given = {name: form.text(name) for name in ("size", "patients", "count_epsilon", "epsilon", "delta")}
@@ -98,7 +100,7 @@ def publish(visit: Visit) -> Response:
     )
 
 
-def _publish(visit: Visit, form: Form, schema: str) -> dict[str, Any]:
+def _publish(visit: PageRequest, form: Form, schema: str) -> dict[str, Any]:
     upload, mock = form.files.get("table"), form.files.get("mock")
     if upload is None or not upload.content:
         raise DataRefused("No table was chosen. Choose a CSV or Parquet file.")
@@ -108,7 +110,7 @@ def _publish(visit: Visit, form: Form, schema: str) -> dict[str, Any]:
         raise InvalidRequest(f"Number of patients: {patients:g} is not a whole number from 1 to 1,000,000,000.")
     if declared and patients is None:
         raise InvalidRequest("Write the number of patients, rounded, or choose the differentially private count.")
-    with tempfile.TemporaryDirectory(prefix="upload-", dir=visit.office.settings.directory) as scratch:
+    with tempfile.TemporaryDirectory(prefix="upload-", dir=visit.datasite.settings.directory) as scratch:
         arguments = {
             "table": _kept(Path(scratch), "table", upload),
             "public_mock": _kept(Path(scratch), "mock", mock) if mock and mock.content else None,

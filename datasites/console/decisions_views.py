@@ -7,12 +7,11 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
-from datasites.actions.actions import side_of
 from datasites.console import source, wording
-from datasites.console.auth import DECIDERS
-from datasites.console.page_requests import Visit
+from datasites.console.page_requests import PageRequest
 from datasites.ledger.records import CodeRequestRecord, parsed_plan
-from datasites.review.policy import outcomes
+from datasites.people.roles import DECIDERS
+from datasites.review.decisions import SIDES
 from policies.errors import DatasiteError, InvalidRequest
 from policies.privacy import accountant, risk
 from policies.privacy.mechanisms import DPSGD
@@ -33,18 +32,18 @@ GROUPS = {
 }
 
 
-def home(visit: Visit) -> Response:
+def home(visit: PageRequest) -> Response:
     """The first page is the inbox."""
     return RedirectResponse("/requests", 303)
 
 
-def inbox(visit: Visit) -> Response:
+def inbox(visit: PageRequest) -> Response:
     """Requests, those that wait first, oldest of them on top; filtered and searched."""
-    visit.office.ledger.expire_due()
+    visit.datasite.ledger.expire_due()
     group = visit.query("show", "all")
     statuses = GROUPS.get(group, GROUPS["all"])
     wanted = {name: visit.query(name) for name in ("dataset", "kind", "q")}
-    everything = visit.office.ledger.list()
+    everything = visit.datasite.ledger.list()
     rows = [each for each in everything if each.status in statuses and _matches(each, wanted)]
     waiting = [each for each in rows if each.status is RequestStatus.CHECKED]
     others = [each for each in reversed(rows) if each.status is not RequestStatus.CHECKED]
@@ -88,34 +87,27 @@ def _facts(plan_json: str | None, order: int) -> dict[str, Any]:
     }
 
 
-def _row(visit: Visit, record: CodeRequestRecord) -> dict[str, Any]:
+def _row(visit: PageRequest, record: CodeRequestRecord) -> dict[str, Any]:
     """One line of the inbox."""
     row: dict[str, Any] = {"record": record, "state": wording.status(record.status), "share": None, "troubles": 0}
     row |= _facts(record.plan_json, 16)
     row["voted"] = False
     if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
-        balance = visit.office.ledger.balance(record.population)
+        balance = visit.datasite.ledger.balance(record.population)
         left = balance.capacity_nano - balance.spent_nano - balance.reserved_nano
         cost = _facts(record.plan_json, balance.order)["divergence"]
         row["share"] = cost / left if left > 0 else 2.0
         row["troubles"] = _failed_checks(visit, record)
-        side = side_of(visit.actor)
-        row["voted"] = any(each.side is side for each in visit.office.ledger.votes(record.id))
+        side = SIDES.get(visit.actor.role)
+        row["voted"] = any(vote.side is side for vote in visit.datasite.ledger.votes(record.id))
     elif record.status is RequestStatus.DENIED:
         row["troubles"] = len(record.findings)
     return row
 
 
-def _failed_checks(visit: Visit, record: CodeRequestRecord) -> int:
+def _failed_checks(visit: PageRequest, record: CodeRequestRecord) -> int:
     try:
-        published = visit.office.review.published(version=record.version)
-        plan = record.plan
-        if plan is None:
-            return 1
-        delta = visit.office.ledger.balance(published.population).budget.delta
-        epsilon = accountant.epsilon_of(plan.mechanism, delta)
-        found = outcomes(visit.office.settings.rules(), plan, published, epsilon, record.researcher)
-        return sum(not each.passed for each in found)
+        return len(visit.datasite.decisions.case(record, visit.actor).failed)
     except DatasiteError:
         return 1
 
@@ -123,13 +115,13 @@ def _failed_checks(visit: Visit, record: CodeRequestRecord) -> int:
 # -- one request -------------------------------------------------------------------------------------------------------
 
 
-def request_page(visit: Visit) -> Response:
+def request_page(visit: PageRequest) -> Response:
     """Everything that a decision needs, and the decision."""
     seen = visit.act("show", request=visit.path["id"])
     if seen["id"] != visit.path["id"]:
         return RedirectResponse(f"/requests/{seen['id']}", 303)
-    record = visit.office.ledger.get(seen["id"])
-    balance = visit.office.ledger.balance(str(record.population))
+    record = visit.datasite.ledger.get(seen["id"])
+    balance = visit.datasite.ledger.balance(str(record.population))
     cost = seen["cost"]
     after = cost and max(cost["spent_after"], balance.epsilon_spent)
     return visit.render(
@@ -145,12 +137,12 @@ def request_page(visit: Visit) -> Response:
         caveats=risk.CAVEATS,
         delta=balance.budget.delta,
         blocked=_blocked(visit, seen),
-        may_decide=_may_decide(visit, seen),
+        may_decide=seen["decision"]["asked"],
         may_revoke=visit.is_owner and record.status is RequestStatus.APPROVED,
         denials=wording.DENIALS,
         runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
         can_try=visit.session is not None and visit.session.role in DECIDERS,
-        releases={each["round"] for each in visit.office.ledger.releases(record.id)},
+        releases={each["round"] for each in visit.datasite.ledger.releases(record.id)},
         approved=record.charge is not None,
         record=record,
     )
@@ -178,7 +170,7 @@ def _risks(cost: dict[str, Any], balance: Any, after: float) -> list[dict[str, A
     ]
 
 
-def _blocked(visit: Visit, seen: dict[str, Any]) -> list[str]:
+def _blocked(visit: PageRequest, seen: dict[str, Any]) -> list[str]:
     """Why it cannot be approved as things are; empty where it can."""
     why = [f"{each['title']}: {each['message']}" for each in seen["checks"] if not each["passed"]]
     for budget in seen["budgets"]:
@@ -188,21 +180,13 @@ def _blocked(visit: Visit, seen: dict[str, Any]) -> list[str]:
     return why
 
 
-def _may_decide(visit: Visit, seen: dict[str, Any]) -> bool:
-    """Whether this person's decision is asked for."""
-    assert visit.session is not None
-    if seen["status"] != RequestStatus.CHECKED.value:
-        return False
-    return visit.is_owner or visit.session.role.value in seen["decision"]["voters"]
-
-
-def try_request(visit: Visit) -> Response:
+def try_request(visit: PageRequest) -> Response:
     """Run the request on the mock; the page shows by itself what came of it."""
     visit.act("try_request", request=visit.path["id"], wait=False)
     return visit.go(f"/requests/{visit.path['id']}")
 
 
-def approve(visit: Visit) -> Response:
+def approve(visit: PageRequest) -> Response:
     """Approve, or vote."""
     digest = visit.form.text("plan_digest")
     if not digest:
@@ -211,7 +195,7 @@ def approve(visit: Visit) -> Response:
     return visit.go(f"/requests/{visit.path['id']}", done)
 
 
-def deny(visit: Visit) -> Response:
+def deny(visit: PageRequest) -> Response:
     """Deny with a template, words of one's own, or both."""
     templates = dict(wording.DENIALS)
     parts = [templates.get(visit.form.text("template"), ""), visit.form.text("reason")]
@@ -222,7 +206,7 @@ def deny(visit: Visit) -> Response:
     return visit.go(f"/requests/{visit.path['id']}", "Denied. The researcher sees the reason.")
 
 
-def ask_changes(visit: Visit) -> Response:
+def ask_changes(visit: PageRequest) -> Response:
     """Ask for changes; the comment reaches the researcher's `study.status()`."""
     comment = visit.form.text("comment")[:4000]
     if not comment:
@@ -231,7 +215,7 @@ def ask_changes(visit: Visit) -> Response:
     return visit.go(f"/requests/{visit.path['id']}", "Asked for changes. The researcher sees your comment.")
 
 
-def revoke(visit: Visit) -> Response:
+def revoke(visit: PageRequest) -> Response:
     """Revoke an approval."""
     reason = visit.form.text("reason")[:4000] or "Revoked by the owner."
     visit.act("revoke", request=visit.path["id"], reason=reason)

@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from datasites.datasite import Office
+from datasites.datasite import Datasite
 from datasites.people.accounts import Session
 from policies.source.statuses import RequestStatus
 
@@ -30,15 +30,15 @@ OVER = "event: over\ndata: 1\n\n"
 ENOUGH = "event: enough\ndata: 1\n\n"
 
 
-def stamp(office: Office) -> str:
+def stamp(datasite: Datasite) -> str:
     """Changes whenever a page may have something new. Votes that are sealed do not change it."""
-    stopped = int(office.runs.stopped.is_set())
-    return f"{office.ledger.head().seq}.{office.audit.head().seq}.{stopped}.{office.trials.ended}"
+    stopped = int(datasite.rounds.stopped.is_set())
+    return f"{datasite.ledger.head().seq}.{datasite.audit_log.head().seq}.{stopped}.{datasite.mock_runs.ended}"
 
 
-def news(office: Office) -> dict[str, Any]:
+def news(datasite: Datasite) -> dict[str, Any]:
     """What the script is told: the stamp, and how many requests wait."""
-    return {"stamp": stamp(office), "waiting": office.ledger.count(RequestStatus.CHECKED)}
+    return {"stamp": stamp(datasite), "waiting": datasite.ledger.count(RequestStatus.CHECKED)}
 
 
 @dataclass(eq=False)
@@ -55,8 +55,8 @@ class News:
       longest: seconds after which a stream ends.
     """
 
-    def __init__(self, office: Office, *, look_seconds: float = LOOK_SECONDS, longest: float = LONGEST) -> None:
-        self.office, self.look_seconds, self.longest = office, look_seconds, longest
+    def __init__(self, datasite: Datasite, *, look_seconds: float = LOOK_SECONDS, longest: float = LONGEST) -> None:
+        self.datasite, self.look_seconds, self.longest = datasite, look_seconds, longest
         self._streams: list[_Stream] = []  # oldest first; touched by the server's loop alone
         self._looked, self._found = -1e9, ""
         self._closed = False
@@ -88,7 +88,7 @@ class News:
         began = said = time.monotonic()
         told = ""
         while True:
-            if not await run_in_threadpool(self.office.accounts.is_alive, session):
+            if not await run_in_threadpool(self.datasite.accounts.is_alive, session):
                 yield OVER
                 return
             found, now = await self._look(), time.monotonic()
@@ -108,7 +108,7 @@ class News:
         """What is new, found out at most once in `look_seconds` for all streams together."""
         if time.monotonic() - self._looked >= 0.9 * self.look_seconds:
             self._looked = time.monotonic()
-            self._found = json.dumps(await run_in_threadpool(news, self.office))
+            self._found = json.dumps(await run_in_threadpool(news, self.datasite))
         return self._found
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A visit: one request of a signed-in browser, with what a page needs to act and to answer."""
+"""One HTTP request of a browser to the console, with what a page needs to act and to answer."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from datasites.actions.actions import Auditor, SecondReviewer
+from datasites.actions.registry import act
 from datasites.console import charts, wording
 from datasites.console.forms import Form
 from datasites.console.news import News, stamp
-from datasites.datasite import Office
-from datasites.door.app import LockOut
-from datasites.people.accounts import Role, Session
+from datasites.datasite import Datasite
+from datasites.people.accounts import Session
+from datasites.people.lock_out import LockOut
+from datasites.people.roles import Actor, Role
 from policies.source.statuses import RequestStatus, RunStatus
 
 HERE = Path(__file__).parent
 
 
 @dataclass
-class Visit:
+class PageRequest:
     """One request. Views take it and give a response; all that they do goes through `act`.
 
     Args:
       section: of the navigation, as `"requests"`.
     """
 
-    office: Office
+    datasite: Datasite
     lock_out: LockOut
     news: News
     request: Request
@@ -45,11 +46,10 @@ class Visit:
     path: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def actor(self) -> str:
-        """Who acts, as the audit log names them; the kind of name says what they may decide."""
+    def actor(self) -> Actor:
+        """Who acts: the person of the session, in the role that the account has now."""
         assert self.session is not None
-        kinds = {Role.OWNER: str, Role.SECOND_REVIEWER: SecondReviewer, Role.AUDITOR: Auditor}
-        return kinds[self.session.role](self.session.email)
+        return Actor(self.session.email, self.session.role)
 
     @property
     def is_live(self) -> bool:
@@ -61,8 +61,8 @@ class Visit:
         return self.session is not None and self.session.role is Role.OWNER
 
     def act(self, action: str, **arguments: Any) -> Any:
-        """Run one of `datasites.actions.actions` in this person's name."""
-        return self.office.act(action, self.actor, arguments)
+        """Run an action in this person's name."""
+        return act(self.datasite, action, self.actor, arguments)
 
     def query(self, name: str, default: str = "") -> str:
         """A parameter of the address."""
@@ -84,13 +84,13 @@ class Visit:
     def go(self, address: str, notice: str = "", *, kind: str = "good", **query: str) -> Response:
         """Go to another page of the console, with a sentence for it."""
         if notice and self.session is not None:
-            self.office.accounts.leave_notice(self.session, json.dumps({"kind": kind, "text": notice}))
+            self.datasite.accounts.leave_notice(self.session, json.dumps({"kind": kind, "text": notice}))
         return RedirectResponse(f"{address}?{urlencode(query)}" if query else address, 303)
 
     def _common(self) -> dict[str, Any]:
-        ledger = self.office.ledger
+        ledger = self.datasite.ledger
         values: dict[str, Any] = {
-            "site": self.office.settings.name,
+            "site": self.datasite.settings.name,
             "session": self.session,
             "section": self.section,
             "asset": asset_digest(),
@@ -98,15 +98,15 @@ class Visit:
             "path": self.request.url.path,
         }
         if self.session is not None:
-            notice = "" if self.is_live else self.office.accounts.take_notice(self.session)
+            notice = "" if self.is_live else self.datasite.accounts.take_notice(self.session)
             values |= {
                 "csrf": self.session.csrf,
                 "can_own": self.is_owner,
                 "notice": json.loads(notice) if notice else None,
                 "waiting": ledger.count(RequestStatus.CHECKED),
-                "stopped": self.office.runs.stopped.is_set(),
+                "stopped": self.datasite.rounds.stopped.is_set(),
                 "working": len(ledger.runs(status=RunStatus.RUNNING)),
-                "stamp": stamp(self.office),
+                "stamp": stamp(self.datasite),
             }
         return values
 

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from datasites.console import charts, wording
-from datasites.console.page_requests import Visit
+from datasites.console.page_requests import PageRequest
 from datasites.ledger.entries import NANO, Amount
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
@@ -22,7 +22,7 @@ PAGE = 50
 # -- runs ------------------------------------------------------------------------------------------------------------
 
 
-def runs(visit: Visit) -> Response:
+def runs(visit: PageRequest) -> Response:
     """What may run, what runs, what ended and why."""
     page = visit.page_number()
     found = visit.act("runs", limit=PAGE, offset=(page - 1) * PAGE)
@@ -40,19 +40,19 @@ def runs(visit: Visit) -> Response:
     )
 
 
-def stop(visit: Visit) -> Response:
+def stop(visit: PageRequest) -> Response:
     """Stop everything at once."""
     done = visit.act("stop")
     return visit.go("/runs", f"Stopped. {done['ended']} running round(s) ended. Nothing runs until you resume.")
 
 
-def resume(visit: Visit) -> Response:
+def resume(visit: PageRequest) -> Response:
     """Let work go on."""
     visit.act("resume")
     return visit.go("/runs", "Work goes on.")
 
 
-def stop_run(visit: Visit) -> Response:
+def stop_run(visit: PageRequest) -> Response:
     """End one run."""
     visit.act("stop_run", run=visit.path["run"])
     return visit.go("/runs", "The round is ended. It shows as failed at its public time, which tells nothing.")
@@ -61,7 +61,7 @@ def stop_run(visit: Visit) -> Response:
 # -- releases --------------------------------------------------------------------------------------------------------
 
 
-def releases(visit: Visit) -> Response:
+def releases(visit: PageRequest) -> Response:
     """What left, to whom, and its certificate."""
     page = visit.page_number()
     found = visit.act("release_page", limit=PAGE, offset=(page - 1) * PAGE)
@@ -71,9 +71,9 @@ def releases(visit: Visit) -> Response:
     )
 
 
-def _certified(visit: Visit, row: dict[str, Any]) -> dict[str, Any]:
+def _certified(visit: PageRequest, row: dict[str, Any]) -> dict[str, Any]:
     """What a release's certificate says of its cost and its content."""
-    stored = visit.office.ledger.release(row["request"], row["round"])
+    stored = visit.datasite.ledger.release(row["request"], row["round"])
     if stored is None or not stored.certificate:
         return {"certificate": False, "spent": None, "tensors": []}
     said = json.loads(stored.certificate)
@@ -81,7 +81,7 @@ def _certified(visit: Visit, row: dict[str, Any]) -> dict[str, Any]:
     return {"certificate": True, "spent": said["budget"]["spent"], "tensors": tensors}
 
 
-def certificate(visit: Visit) -> Response:
+def certificate(visit: PageRequest) -> Response:
     """Download the certificate of one release."""
     text = visit.act("certificate", request=visit.path["id"], round_number=visit.path["round"])
     name = f"certificate-{visit.path['id'][:8]}-round-{visit.path['round']}.json"
@@ -91,13 +91,13 @@ def certificate(visit: Visit) -> Response:
 # -- ledger ----------------------------------------------------------------------------------------------------------
 
 
-def ledger(visit: Visit) -> Response:
+def ledger(visit: PageRequest) -> Response:
     """Balances, spending over time, what-if, and entries by the page."""
-    office = visit.office
-    names = office.ledger.populations()
+    datasite = visit.datasite
+    names = datasite.ledger.populations()
     chosen = visit.query("population")
     chosen = chosen if chosen in names else (names[0] if names else "")
-    head = office.ledger.head()
+    head = datasite.ledger.head()
     before = visit.whole("before")
     first = head.seq + 1 if before is None else before
     entries = visit.act("entries", before=min(first, head.seq + 1), limit=PAGE, population=chosen or None)
@@ -109,7 +109,7 @@ def ledger(visit: Visit) -> Response:
         balance=next((each for each in balances if each["population"] == chosen), None),
         spending=_spending(visit, chosen) if chosen else None,
         entries=[{**each, "epsilon": _entry_text(each)} for each in entries],
-        own={each.id for each in office.ledger.list(by_owner=True)},
+        own={each.id for each in datasite.ledger.list(by_owner=True)},
         older=entries[-1]["seq"] if len(entries) == PAGE else None,
         newest=first > head.seq,
         head=head,
@@ -123,9 +123,9 @@ def _entry_text(entry: dict[str, Any]) -> str:
     return f"{entry['divergence']:.4f}" if entry["divergence"] else ""
 
 
-def _spending(visit: Visit, population: str) -> dict[str, Any]:
+def _spending(visit: PageRequest, population: str) -> dict[str, Any]:
     """ε over time for the chart, and sums by dataset and by researcher, each as if it alone had been released."""
-    balance = visit.office.ledger.balance(population)
+    balance = visit.datasite.ledger.balance(population)
     conversion = round(balance.budget.epsilon * NANO) - balance.capacity_nano
     total, points = Amount(), []
     shares: dict[str, dict[str, Amount]] = {"dataset": {}, "researcher": {}}
@@ -153,23 +153,23 @@ def _shares(found: dict[str, Amount], total: Amount) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda each: each["share"], reverse=True)[:10]
 
 
-def _studies(visit: Visit, population: str) -> list[dict[str, str]]:
+def _studies(visit: PageRequest, population: str) -> list[dict[str, str]]:
     """Requests that a what-if can be asked of: with a plan, of this population, newest first."""
     found = [
         each
-        for each in reversed(visit.office.ledger.list())
-        if each.plan_json is not None and each.population == population and each.status is not RequestStatus.SUBMITTED
+        for each in reversed(visit.datasite.ledger.list())
+        if each.plan_json and each.population == population and each.status is not RequestStatus.SUBMITTED
     ]
     return [{"id": each.id, "text": f"{each.function} ({each.researcher}, {each.id[:8]})"} for each in found[:100]]
 
 
-def _what_if(visit: Visit) -> dict[str, Any] | None:
+def _what_if(visit: PageRequest) -> dict[str, Any] | None:
     like = visit.query("like")
     found: dict[str, Any] | None = visit.act("what_if", request=like) if like else None
     return found
 
 
-def verify(visit: Visit) -> Response:
+def verify(visit: PageRequest) -> Response:
     """Recompute chains and totals."""
     done = visit.act("verify_ledger")
     return visit.go(
@@ -177,7 +177,7 @@ def verify(visit: Visit) -> Response:
     )
 
 
-def raise_budget(visit: Visit) -> Response:
+def raise_budget(visit: PageRequest) -> Response:
     """Raise a population's ε, its name typed."""
     name, epsilon = visit.form.text("population"), visit.form.number("epsilon", "New ε")
     if visit.form.text("typed") != name:
@@ -191,22 +191,22 @@ def raise_budget(visit: Visit) -> Response:
 # -- exports ---------------------------------------------------------------------------------------------------------
 
 
-def export_csv(visit: Visit) -> Response:
+def export_csv(visit: PageRequest) -> Response:
     """Every entry as CSV."""
-    visit.office.audit.record(str(visit.actor), "export", "ledger", form="csv")
+    visit.datasite.audit_log.record(visit.actor.name, "export", "ledger", form="csv")
     return StreamingResponse(
         as_csv(every_entry(visit.act), ENTRY_COLUMNS), media_type="text/csv", headers=download("ledger.csv")
     )
 
 
-def export_json(visit: Visit) -> Response:
+def export_json(visit: PageRequest) -> Response:
     """Every entry as JSON, with the balances and the head that verifies it."""
-    visit.office.audit.record(str(visit.actor), "export", "ledger", form="json")
+    visit.datasite.audit_log.record(visit.actor.name, "export", "ledger", form="json")
 
     def parts() -> Iterator[str]:
-        head = visit.office.ledger.head()
+        head = visit.datasite.ledger.head()
         top = {
-            "datasite": visit.office.settings.name,
+            "datasite": visit.datasite.settings.name,
             "head": {"seq": head.seq, "hash": head.hash},
             "balances": visit.act("datasets")["populations"],
         }

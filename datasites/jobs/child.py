@@ -293,6 +293,8 @@ def _warm_runner() -> None:
     """Train and score once on a mock, under a constant key: imports and first calls, and no randomness."""
     import torch
 
+    import datasites.engine.statistics  # noqa: F401, a confined child opens no file to import from
+    import datasites.jobs.mock_run  # noqa: F401
     from datasites.engine import constant_time
 
     constant_time.install()

@@ -17,16 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
+from datasites.ledger.ledger import Ledger
 from policies.source.statuses import RequestStatus, RunStatus
-
-if TYPE_CHECKING:
-    from datasites.datasite import Office
 
 
 def free_share(directory: Path) -> float:
@@ -39,6 +36,7 @@ class Metrics:
     """Counts answers, and reads the rest from the ledger when it is asked.
 
     Args:
+      is_stopped: whether the owner has stopped all work.
       token: that whoever asks has to show, as `Authorization: Bearer TOKEN`.
       clock: seconds since 1970.
       free: gives the share of a directory's disk that is free.
@@ -46,13 +44,15 @@ class Metrics:
 
     def __init__(
         self,
-        office: Office,
+        directory: Path,
+        ledger: Ledger,
         token: str,
         *,
+        is_stopped: Callable[[], bool],
         clock: Callable[[], float] = time.time,
         free: Callable[[Path], float] = free_share,
     ) -> None:
-        self.office, self.free = office, free
+        self.directory, self.ledger, self.is_stopped, self.free = directory, ledger, is_stopped, free
         self._token = token.encode()
         self._started = clock()
         self._answers: Counter[tuple[str, str]] = Counter()
@@ -93,7 +93,7 @@ class Metrics:
         yield family
 
     def _ledger(self) -> Iterator[Metric]:
-        ledger = self.office.ledger
+        ledger = self.ledger
         requests = ledger.count_by_status("requests")
         runs = ledger.count_by_status("runs")
         by_status = {each.value: requests.get(each, 0) for each in RequestStatus}
@@ -105,14 +105,14 @@ class Metrics:
         yield GaugeMetricFamily(
             "datasite_restored", "1 while a restored copy is not accepted.", int(ledger.is_restored)
         )
-        yield GaugeMetricFamily("datasite_stopped", "1 after `datasite stop`.", int(self.office.runs.stopped.is_set()))
+        yield GaugeMetricFamily("datasite_stopped", "1 after `datasite stop`.", int(self.is_stopped()))
         witness = ledger.witness
         now = "none" if witness is None else "behind" if witness.is_behind else "current"
         states = {state: int(state == now) for state in ("none", "current", "behind")}
         yield _by("datasite_witness", "The ledger's witness.", states, label="state")
 
     def _populations(self) -> Iterator[Metric]:
-        balances = {name: self.office.ledger.balance(name) for name in self.office.ledger.populations()}
+        balances = {name: self.ledger.balance(name) for name in self.ledger.populations()}
         for name, text, values in (
             ("budget", "ε that each population may lose.", {each: b.budget.epsilon for each, b in balances.items()}),
             ("spent", "ε that it has lost.", {each: b.epsilon_spent for each, b in balances.items()}),
@@ -121,7 +121,7 @@ class Metrics:
             yield _by(f"datasite_epsilon_{name}", text, values, label="population")
 
     def _host(self) -> Iterator[Metric]:
-        directory = self.office.settings.directory
+        directory = self.directory
         yield GaugeMetricFamily("datasite_disk_free_ratio", "Share of the disk that is free.", self.free(directory))
         try:
             at = datetime.fromisoformat((directory / "last_backup").read_text(encoding="utf-8").strip()).timestamp()

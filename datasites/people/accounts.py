@@ -16,10 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from datasites.people.roles import CONSOLE_ROLES, Role, role_named
 from policies.errors import InvalidRequest
 
 SHORTEST_PASSWORD = 12
@@ -36,17 +36,6 @@ CREATE TABLE IF NOT EXISTS sessions (
   id_sha256 TEXT PRIMARY KEY, email TEXT NOT NULL, csrf TEXT NOT NULL, started REAL NOT NULL, seen REAL NOT NULL,
   browser TEXT NOT NULL, notice TEXT NOT NULL DEFAULT '') STRICT;
 """
-
-
-class Role(StrEnum):
-    """What somebody may do in the console."""
-
-    OWNER = "owner"
-    SECOND_REVIEWER = "second_reviewer"
-    AUDITOR = "auditor"
-
-
-CONSOLE_ROLES = (Role.SECOND_REVIEWER, Role.AUDITOR)
 
 
 @dataclass(frozen=True)
@@ -140,7 +129,7 @@ class Accounts:
         if email == self.owner:
             return Role.OWNER
         user = self.user(email)
-        return Role(user["role"]) if user and user["state"] == "active" else None
+        return role_named(user["role"]) if user and user["state"] == "active" else None
 
     def _existing(self, email: str) -> None:
         if self.user(email) is None:

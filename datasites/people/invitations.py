@@ -13,15 +13,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from datasites.people.accounts import check_password
-from policies.errors import DatasiteError, InvalidRequest
-
-if TYPE_CHECKING:
-    from datasites.datasite import Office
+from typing import Any
 
 DAYS = 7
 MOST_DAYS = 30
@@ -92,77 +85,3 @@ class Invitations:
 
 def _sha256(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-# -- what an owner does ------------------------------------------------------------------------------------------------
-
-
-def invite_researcher(
-    office: Office, actor: str, *, email: str, name: str, institution: str = "", days: float = DAYS, base: str = ""
-) -> dict[str, Any]:
-    """A link that works once, on which somebody becomes a researcher with a password of their own.
-
-    Args:
-      days: more than 0, at most `MOST_DAYS`.
-      base: the address in front of the link where the settings name none.
-    """
-    email = email.strip().lower()
-    if "@" not in email or len(email) > 200 or not email.isprintable():
-        raise InvalidRequest(f"{email[:60]!r} is not an e-mail address.")
-    if not name.strip():
-        raise InvalidRequest("Write the researcher's name.")
-    if not 0 < days <= MOST_DAYS:
-        raise InvalidRequest(f"days={days:g} is outside (0, {MOST_DAYS}].")
-    if email == office.settings.owner_email.lower() or office.accounts.user(email) is not None:
-        raise InvalidRequest(f"{email} decides, reviews or audits here and cannot also ask. Use another person.")
-    if email in {each["email"].lower() for each in office.syft.researchers()}:
-        raise InvalidRequest(f"{email} has a researcher's account here. `datasite password {email}` gives a new one.")
-    token = office.invitations.make(email, name.strip()[:200], institution.strip()[:200], days=days)
-    ends = datetime.fromtimestamp(office.invitations.clock() + days * 86_400, UTC).isoformat(timespec="seconds")
-    office.audit.record(actor, "invite researcher", email, ends=ends)
-    address = (office.settings.console_url or base or office.settings.url).rstrip("/")
-    return {"email": email, "link": f"{address}/invitation/{token}", "ends": ends}
-
-
-def invitations(office: Office, actor: str) -> list[dict[str, Any]]:
-    """Invitations that wait to be used."""
-    return [
-        {**each, "ends": datetime.fromtimestamp(each["ends"], UTC).isoformat(timespec="seconds")}
-        for each in office.invitations.open()
-    ]
-
-
-def withdraw_invitation(office: Office, actor: str, *, email: str) -> None:
-    """End an invitation: its link works no more."""
-    if not office.invitations.withdraw(email.strip().lower()):
-        raise InvalidRequest(f"{email[:60]} has no open invitation. `datasite researchers invitations` lists them.")
-    office.audit.record(actor, "withdraw invitation", email.strip().lower())
-
-
-def accept(office: Office, token: str, password: str) -> str:
-    """Make the account of an invitation, with the password that its researcher chose; the e-mail.
-
-    Raises:
-      InvalidRequest: the password is too short or too long, and the link still works; or the link does not work.
-    """
-    check_password(password)
-    if len(password.encode()) > LONGEST_PASSWORD or "\0" in password:
-        raise InvalidRequest(f"The password is longer than {LONGEST_PASSWORD} bytes. Choose a shorter one.")
-    taken = office.invitations.take(token)
-    if taken is None:
-        raise InvalidRequest(DEAD)
-    email = str(taken["email"])
-    if office.accounts.user(email) is not None or email in {each["email"] for each in office.syft.researchers()}:
-        raise InvalidRequest(DEAD)  # the owner has made an account of that name meanwhile
-    try:
-        office.syft.add_researcher(email, taken["name"], password, taken["institution"])
-    except DatasiteError:
-        office.invitations.give_back(taken)
-        raise InvalidRequest("The account could not be made. Try again in a moment.") from None
-    office.audit.record(email, "accept invitation", email)
-    return email
-
-
-ACTIONS: dict[str, Callable[..., Any]] = {
-    action.__name__: action for action in (invite_researcher, invitations, withdraw_invitation)
-}

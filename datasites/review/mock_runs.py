@@ -1,7 +1,7 @@
-"""What each request did on the mock before anybody decides on it: tried in the confined runner, no private row near.
+"""Dry-run requests on mock rows before review, in the confined runner, with no private row near.
 
 Rows are drawn from the schema at the public size and noise is the plan's own, so whatever is shown here is public.
-Trials run one after the other beside the rounds of approved requests, and are kept in the directory, a file for each.
+They run one after the other beside the rounds of approved requests, and are kept in the directory, a file for each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
-from datasites.review.review import published_from
+from datasites.review.planning import published_from
 from datasites.settings import Settings, write_private
 from policies.errors import DatasiteError, WrongStatus
 from policies.privacy.mechanisms import as_dict
@@ -32,8 +32,8 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-class Trials:
-    """Tries requests on mock rows, and remembers what came of it."""
+class MockRuns:
+    """Runs requests on mock rows, and remembers what came of it."""
 
     def __init__(self, settings: Settings, ledger: Ledger, pool: JobPool) -> None:
         self.ledger, self.pool = ledger, pool
@@ -66,7 +66,7 @@ class Trials:
             if record.id not in self._waiting:
                 self._waiting.append(record.id)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="trials", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="mock-runs", daemon=True)
                 self._thread.start()
         return True
 
@@ -75,8 +75,7 @@ class Trials:
         if record.plan is None:
             raise WrongStatus(f"Request {record.id[:8]} has no plan, so there is nothing to run.")
         with self._one_at_a_time:
-            plan = record.plan
-            found = self._try(plan, published_from(self.ledger.dataset(version=record.version)))
+            found = self._try(record.plan, published_from(self.ledger.dataset(version=record.version)))
         self.directory.mkdir(mode=0o700, exist_ok=True)
         fresh = self.directory / f"{record.id}.new"
         write_private(fresh, json.dumps(found))
@@ -142,7 +141,7 @@ def _checked(said: Any, name: str) -> Any:
 
 
 def sentences(kept: dict[str, Any]) -> list[str]:
-    """A trial in plain words."""
+    """A mock run in plain words."""
     facts = kept.get("facts")
     if not facts or facts["rows"] is None:
         return ["It failed on the mock. Approved, its rounds would most likely not run."]

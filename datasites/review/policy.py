@@ -181,6 +181,16 @@ def _outcome(title: str, function: CheckFunction, rules: Rules, case: Case) -> O
         return Outcome(title, False, error.public_message)
 
 
+def isolation_outcome(setting: str, protections: dict[str, bool]) -> Outcome:
+    """Whether jobs on this host are held as the setting `isolation` requires, as a check among the others."""
+    missing = [name.replace("_", " ") for name, holds in protections.items() if not holds]
+    if not missing:
+        text = f"all {len(protections)} protections hold for jobs on this host"
+    else:
+        text = f"missing on this host: {', '.join(missing)}"
+    return Outcome("Isolation", not missing or setting == "reported" or missing == ["own user"], text)
+
+
 # -- the checks --------------------------------------------------------------------------------------------------------
 
 

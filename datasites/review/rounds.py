@@ -26,7 +26,7 @@ from datasites.ledger.entries import Entry
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, Run
 from datasites.logs import Shown
-from datasites.review.review import published_from
+from datasites.review.planning import published_from
 from datasites.review.timing import slowest
 from datasites.settings import Settings, write_private
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
@@ -50,7 +50,7 @@ JOB_MEMORY = 8 << 30  # the same whatever the table holds
 JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
 
 
-class Runs:
+class Rounds:
     """Runs rounds in threads of the datasite process, one runner child each.
 
     Args:

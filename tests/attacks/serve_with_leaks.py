@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datasites import datasite
-from datasites.actions import actions, oversight
+from datasites.actions import for_researchers, registry
 from datasites.console import app as console
 from datasites.review import rounds
 from datasites.serve import serve
@@ -55,7 +55,7 @@ def _remember_rows() -> None:
 
 
 def _in_public_sizes() -> None:
-    describe = datasite.Office.describe
+    describe = for_researchers.ForResearchers.describe
 
     def with_size(self: Any, researcher: str) -> Any:
         told = describe(self, researcher)
@@ -63,11 +63,11 @@ def _in_public_sizes() -> None:
             each["training_patients"] += rows
         return told
 
-    datasite.Office.describe = with_size  # type: ignore[method-assign]
+    for_researchers.ForResearchers.describe = with_size  # type: ignore[method-assign]
 
 
 def _in_quotes_and_statuses() -> None:
-    quote, status = datasite.Office.quote, datasite.Office.status
+    quote, status = for_researchers.ForResearchers.quote, for_researchers.ForResearchers.status
 
     def with_hint(self: Any, *arguments: Any) -> Any:
         told = quote(self, *arguments)
@@ -77,7 +77,7 @@ def _in_quotes_and_statuses() -> None:
         told = status(self, *arguments)
         return {**told, "text": told["text"] + " " * (rows % 97)}  # invisible, and seen in the size
 
-    datasite.Office.quote, datasite.Office.status = with_hint, with_text  # type: ignore[method-assign]
+    for_researchers.ForResearchers.quote, for_researchers.ForResearchers.status = with_hint, with_text  # type: ignore[method-assign]
 
 
 def _in_errors() -> None:
@@ -91,7 +91,7 @@ def _in_errors() -> None:
 
 
 def _in_answers() -> None:
-    released, certify = rounds.Runs._released, rounds.make_certificate
+    released, certify = rounds.Rounds._released, rounds.make_certificate
 
     def padded(self: Any, *arguments: Any) -> Any:
         told = released(self, *arguments)
@@ -104,7 +104,7 @@ def _in_answers() -> None:
         made["software"]["rows"] = str(rows)
         return made
 
-    rounds.Runs._released, rounds.make_certificate = padded, with_software  # type: ignore[method-assign]
+    rounds.Rounds._released, rounds.make_certificate = padded, with_software  # type: ignore[method-assign]
 
 
 def _in_headers() -> None:
@@ -117,18 +117,19 @@ def _in_headers() -> None:
 
 
 def _in_the_log() -> None:
-    load = rounds.Runs.rows
+    load = rounds.Rounds.rows
 
     def logging(self: Any, version: str) -> Any:
         found = load(self, version)
         rounds.logger.warning("Handed over %d rows.", found.shape[0])
         return found
 
-    rounds.Runs.rows = logging  # type: ignore[method-assign]
+    rounds.Rounds.rows = logging  # type: ignore[method-assign]
 
 
 def _for_owners() -> None:
-    dataset, listed = oversight.dataset, actions.datasets
+    registered = registry.actions()
+    dataset, listed = registered["dataset"].function, registered["datasets"].function
 
     def with_rows(*arguments: Any, **named: Any) -> Any:
         told = dataset(*arguments, **named)
@@ -140,7 +141,8 @@ def _for_owners() -> None:
             each["patients"] += rows
         return told
 
-    actions.ACTIONS.update(dataset=with_rows, datasets=with_sizes)
+    for name, leaking in (("dataset", with_rows), ("datasets", with_sizes)):
+        registry._REGISTERED[name] = replace(registered[name], function=leaking)
 
 
 if __name__ == "__main__":

@@ -317,7 +317,8 @@ DEFENCES: dict[str, Defence] = {
     "endings": Defence(
         "an end that tells no time",
         instead(
-            "datasites.review.rounds:Runs._revoked", lambda self, run: self.ledger.get(run.request).status != "approved"
+            "datasites.review.rounds:Rounds._revoked",
+            lambda self, run: self.ledger.get(run.request).status != "approved",
         ),
         ("tests/attacks/runner/test_endings.py",),
     ),

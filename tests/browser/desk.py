@@ -9,14 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from datasites.actions.registry import act
 from datasites.console.app import make_console
 from datasites.console.news import News
-from datasites.datasite import Office
+from datasites.datasite import Datasite
 from datasites.door.app import LockOut
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
-from datasites.people.accounts import Role
+from datasites.people.roles import Actor, Role
 from datasites.settings import create_directory
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics
@@ -70,21 +71,21 @@ class PySyftAccounts:
 
 
 class Desk:
-    """An office without a server, its console, and requests that wait. `clock.now` is the lock-out's, in seconds."""
+    """A datasite without a server, its console, and requests that wait. `clock.now` is the lock-out's, in seconds."""
 
     def __init__(self, directory: Path) -> None:
         settings = create_directory(directory, name="Test Hospital", host="127.0.0.1", port=9400, owner_email=OWNER)
         ledger = Ledger.create(settings.ledger_path)
-        self.office = Office(settings, ledger, JobPool({}, start_parents=False))
         self.syft = PySyftAccounts()
-        self.office._syft = self.syft  # type: ignore[assignment]
+        pool = JobPool({}, start_parents=False)
+        self.datasite = Datasite(settings, ledger, pool, lambda datasite: self.syft)  # type: ignore[arg-type, return-value]
         self.clock = SimpleNamespace(now=1000.0)
         lock_out = LockOut(clock=lambda: self.clock.now)
         self.app = make_console(
-            self.office, lock_out, News(self.office, longest=0)
+            self.datasite, lock_out, News(self.datasite, longest=0)
         )  # a stream says what is new, and ends
         for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
-            self.office.accounts.add(EMAILS[role], "", role, PASSWORD)
+            self.datasite.accounts.add(EMAILS[role], "", role, PASSWORD)
         self.schema = Schema.from_toml(SCHEMA)
         ledger.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
         ledger.publish_dataset(
@@ -94,10 +95,14 @@ class Desk:
             actor="owner",
         )
 
+    def act(self, action: str, arguments: dict[str, Any], *, role: Role = Role.OWNER) -> Any:
+        """An action by name, as somebody of a role does it."""
+        return act(self.datasite, action, Actor(EMAILS.get(role, RESEARCHER), role), arguments)
+
     def close(self) -> None:
-        self.office.accounts.close()
-        self.office.invitations.close()
-        self.office.close()
+        self.datasite.accounts.close()
+        self.datasite.invitations.close()
+        self.datasite.close()
 
     def ask(
         self,
@@ -119,8 +124,8 @@ class Desk:
             id=id, function=function, researcher=researcher, dataset="flu", version=VERSION,
             population=self.schema.population, source=source, purpose=purpose,
         )  # fmt: skip
-        self.office.ledger.submit(record)
-        return self.office.ledger.check(id, plan).id
+        self.datasite.ledger.submit(record)
+        return self.datasite.ledger.check(id, plan).id
 
     def browser(self, role: Role | None = None, *, address: str = "http://testserver") -> Browser:
         """A browser, signed in where a role is given."""

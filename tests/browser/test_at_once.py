@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from datasites.people.accounts import Role
 from datasites.people.notices import Notices, message
+from datasites.people.roles import Role
 from policies.source.statuses import RequestStatus
 from tests.browser.desk import OWNER, Desk
 
@@ -24,15 +24,15 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def policy(desk: Desk, *lines: str) -> None:
-    found = desk.office.act("policy", "owner", {})
-    desk.office.act("change_policy", "owner", {"text": "\n".join(lines), "digest": found["digest"]})
+    found = desk.act("policy", {})
+    desk.act("change_policy", {"text": "\n".join(lines), "digest": found["digest"]})
 
 
 def arrives(desk: Desk, id: str = "1" * 32, *, epsilon: float = 0.2) -> RequestStatus:
-    """A checked request, as the office has it after it was submitted."""
+    """A checked request, as the datasite has it after it was submitted."""
     desk.ask(id, epsilon=epsilon)
-    desk.office._decide_at_once(desk.office.ledger.get(id))
-    return desk.office.ledger.get(id).status
+    desk.datasite.decisions.decide_at_once(desk.datasite.ledger.get(id))
+    return desk.datasite.ledger.get(id).status
 
 
 def test_nothing_is_decided_at_once_unless_the_owner_says_so(desk: Desk) -> None:
@@ -43,8 +43,8 @@ def test_nothing_is_decided_at_once_unless_the_owner_says_so(desk: Desk) -> None
 def test_a_failed_check_denies_at_once_with_its_reason(desk: Desk) -> None:
     policy(desk, "deny_at_once = true")
     assert arrives(desk, epsilon=5.0) is RequestStatus.DENIED
-    assert "is above 4" in desk.office.ledger.comments("1" * 32)[-1].text
-    assert desk.office.audit.entries()[-1].who == "policy"
+    assert "is above 4" in desk.datasite.ledger.comments("1" * 32)[-1].text
+    assert desk.datasite.audit_log.entries()[-1].who == "policy"
 
 
 @pytest.mark.parametrize(
@@ -66,23 +66,23 @@ def test_only_what_is_small_clean_and_one_persons_is_approved_at_once(
 def test_the_budget_holds_whatever_the_policy_approves(desk: Desk) -> None:
     policy(desk, "approve_at_once_epsilon = 4.0")
     assert [arrives(desk, f"{number:032x}", epsilon=3.5) for number in range(3)].count(RequestStatus.APPROVED) <= 2
-    balance = desk.office.ledger.balance("patients")
+    balance = desk.datasite.ledger.balance("patients")
     assert balance.epsilon_spent + balance.epsilon_reserved <= balance.budget.epsilon
 
 
 def test_the_form_turns_rules_on_and_off_and_the_log_says_so(desk: Desk) -> None:
     owner = desk.browser(Role.OWNER)
-    rules = desk.office.act("policy", OWNER, {})["rules"]
+    rules = desk.act("policy", {})["rules"]
     fields = {name: "" if value is None else str(value) for name, value in rules.items() if name != "deny_at_once"}
     fields |= {"allowed_mechanisms": "statistics", "deny_at_once": "true", "approve_at_once_epsilon": "0,1"}
-    fields["digest"] = desk.office.act("policy", OWNER, {})["digest"]
+    fields["digest"] = desk.act("policy", {})["digest"]
     assert owner.post("/policy", **fields).status_code == 303
-    new = desk.office.settings.rules()
+    new = desk.datasite.settings.rules()
     assert (new.deny_at_once, new.approve_at_once_epsilon, new.allowed_mechanisms) == (True, 0.1, ("statistics",))
-    text = (desk.office.settings.directory / "policy.toml").read_text()
+    text = (desk.datasite.settings.directory / "policy.toml").read_text()
     assert "# what may run" not in text
     assert text.count("# largest ε of one request") == 1  # the comments of the file stay
-    assert set(desk.office.audit.entries()[-1].details["changed"]) == {
+    assert set(desk.datasite.audit_log.entries()[-1].details["changed"]) == {
         "deny_at_once", "approve_at_once_epsilon", "allowed_mechanisms",
     }  # fmt: skip
     again = owner.post("/policy", **fields)  # with the digest of before
@@ -92,11 +92,11 @@ def test_the_form_turns_rules_on_and_off_and_the_log_says_so(desk: Desk) -> None
 
 def test_a_policy_that_cannot_be_read_is_not_saved(desk: Desk) -> None:
     owner = desk.browser(Role.OWNER)
-    before = desk.office.act("policy", OWNER, {})
+    before = desk.act("policy", {})
     answer = owner.post("/policy/file", digest=before["digest"], text="max_epsilon = 'four'")
     assert answer.status_code == 422
     assert "four" in answer.text
-    assert desk.office.act("policy", OWNER, {}) == before
+    assert desk.act("policy", {}) == before
 
 
 # -- notices -----------------------------------------------------------------------------------------------------------
@@ -134,10 +134,10 @@ class MailServer(threading.Thread):
 def test_a_waiting_request_sends_word_once_in_a_while(desk: Desk) -> None:
     server = MailServer()
     settings = replace(
-        desk.office.settings, smtp_host="127.0.0.1", smtp_port=server.port, smtp_security="none",
+        desk.datasite.settings, smtp_host="127.0.0.1", smtp_port=server.port, smtp_security="none",
         smtp_to="privacy@hospital.example", console_url="https://console.hospital.example/",
     )  # fmt: skip
-    record = desk.office.ledger.get(desk.ask("1" * 32, purpose="A secret purpose"))
+    record = desk.datasite.ledger.get(desk.ask("1" * 32, purpose="A secret purpose"))
     now = [0.0]
     notices = Notices(settings, clock=lambda: now[0])
     sent = notices.waits(record)
@@ -150,17 +150,17 @@ def test_a_waiting_request_sends_word_once_in_a_while(desk: Desk) -> None:
     assert "secret purpose" not in text
     now[0] = 59
     assert notices.waits(record) is None  # whoever asks much fills no mailbox
-    assert Notices(desk.office.settings).waits(record) is None  # no server is set
+    assert Notices(desk.datasite.settings).waits(record) is None  # no server is set
 
 
 def test_a_mail_server_that_is_down_delays_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    settings = replace(desk.office.settings, smtp_host="127.0.0.1", smtp_port=1, smtp_security="none")
-    sent = Notices(settings).waits(desk.office.ledger.get(desk.ask("1" * 32)))
+    settings = replace(desk.datasite.settings, smtp_host="127.0.0.1", smtp_port=1, smtp_security="none")
+    sent = Notices(settings).waits(desk.datasite.ledger.get(desk.ask("1" * 32)))
     assert sent is not None
     sent.join(10)
     assert "was not sent" in caplog.text
 
 
 def test_a_notice_goes_to_the_owner_where_nobody_else_is_named(desk: Desk) -> None:
-    made = message(desk.office.settings, desk.office.ledger.get(desk.ask("1" * 32)))
+    made = message(desk.datasite.settings, desk.datasite.ledger.get(desk.ask("1" * 32)))
     assert (made["To"], made["From"]) == (OWNER, OWNER)

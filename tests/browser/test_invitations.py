@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect
 
-from datasites.people.accounts import Role
 from datasites.people.invitations import DEAD
+from datasites.people.roles import Role
 from policies.errors import DatasiteError, InvalidRequest
 from tests.browser.desk import AUDITOR, OWNER, REVIEWER, Browser, Desk
 from tests.e2e import stock
@@ -33,7 +33,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def invite(desk: Desk, email: str = NEW, **more: Any) -> str:
     """The path of a new link."""
     arguments = {"email": email, "name": "New Person", **more}
-    return "/invitation/" + desk.office.act("invite_researcher", "owner", arguments)["link"].rpartition("/")[2]
+    return "/invitation/" + desk.act("invite_researcher", arguments)["link"].rpartition("/")[2]
 
 
 def use(browser: Browser, path: str, password: str = CHOSEN, *, again: str | None = None) -> Any:
@@ -60,10 +60,10 @@ def test_of_many_who_use_a_link_at_once_one_succeeds(desk: Desk) -> None:
     desk.syft.add_researcher = lambda email, *rest: made.append(email)  # type: ignore[method-assign]
 
     def one(number: int) -> bool:
-        from datasites.people.invitations import accept
+        from datasites.actions.people import accept
 
         try:
-            return bool(accept(desk.office, token, f"{CHOSEN} {number}"))
+            return bool(accept(desk.datasite, token, f"{CHOSEN} {number}"))
         except InvalidRequest:
             return False
 
@@ -73,13 +73,13 @@ def test_of_many_who_use_a_link_at_once_one_succeeds(desk: Desk) -> None:
 
 
 def test_used_ended_withdrawn_replaced_and_guessed_links_are_answered_alike(desk: Desk) -> None:
-    now = [desk.office.invitations.clock()]
-    desk.office.invitations.clock = lambda: now[0]
+    now = [desk.datasite.invitations.clock()]
+    desk.datasite.invitations.clock = lambda: now[0]
     used, replaced = invite(desk), invite(desk, "b@university.example")
     use(desk.browser(), used)
     invite(desk, "b@university.example")
     withdrawn, ended = invite(desk, "c@university.example"), invite(desk, "d@university.example", days=1)
-    desk.office.act("withdraw_invitation", "owner", {"email": "c@university.example"})
+    desk.act("withdraw_invitation", {"email": "c@university.example"})
     now[0] += 86_401
     answers = set()
     for path in (used, replaced, withdrawn, ended, "/invitation/" + "t" * 43, "/invitation/%00"):
@@ -92,11 +92,11 @@ def test_used_ended_withdrawn_replaced_and_guessed_links_are_answered_alike(desk
 
 def test_the_token_is_kept_nowhere(desk: Desk) -> None:
     token = invite(desk).rpartition("/")[2]
-    for path in desk.office.settings.directory.rglob("*"):
+    for path in desk.datasite.settings.directory.rglob("*"):
         if path.is_file():
             assert token.encode() not in path.read_bytes(), path
-    assert (desk.office.settings.directory / "console.db").stat().st_mode & 0o77 == 0
-    assert token not in str([row.details for row in desk.office.audit.entries()])
+    assert (desk.datasite.settings.directory / "console.db").stat().st_mode & 0o77 == 0
+    assert token not in str([row.details for row in desk.datasite.audit_log.entries()])
     assert token not in desk.browser(Role.OWNER).get("/people").text
 
 
@@ -117,7 +117,7 @@ def test_the_form_needs_its_own_cookie_and_two_equal_passwords_that_are_long_eno
 def test_nobody_is_invited_who_has_an_account_or_no_address(desk: Desk, email: str) -> None:
     with pytest.raises(DatasiteError):
         invite(desk, email)
-    assert desk.office.invitations.open() == []
+    assert desk.datasite.invitations.open() == []
 
 
 @pytest.mark.parametrize("days", [0, -1, 31, float("nan"), float("inf")])
@@ -128,7 +128,7 @@ def test_a_link_ends_within_a_month(desk: Desk, days: float) -> None:
 
 def test_an_invited_person_who_reviews_meanwhile_does_not_also_ask(desk: Desk) -> None:
     path = invite(desk)
-    desk.office.accounts.add(NEW, "", Role.AUDITOR, CHOSEN)
+    desk.datasite.accounts.add(NEW, "", Role.AUDITOR, CHOSEN)
     assert use(desk.browser(), path).status_code == 404
     assert NEW not in desk.syft.names
 

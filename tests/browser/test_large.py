@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datasites.ledger.store import utc_now
-from datasites.people.accounts import Role
+from datasites.people.roles import Role
 from policies.privacy.accountant import Charge
 from tests.browser.desk import Desk
 
@@ -21,14 +21,14 @@ CHARGE = Charge(divergence_nano=1_000, pure_epsilon_nano=1_000)
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path / "datasite")
-    made.office.ledger._connection().execute("PRAGMA synchronous = OFF")  # only their number matters
+    made.datasite.ledger._connection().execute("PRAGMA synchronous = OFF")  # only their number matters
     yield made
     made.close()
 
 
 def fill(desk: Desk, entries: int) -> None:
     """Settled rounds until the ledger has so many entries."""
-    ledger = desk.office.ledger
+    ledger = desk.datasite.ledger
     while (seq := ledger.head().seq) < entries:
         request = desk.ask(f"{seq:032x}")
         digest = str(ledger.get(request).plan_digest)

@@ -29,7 +29,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def session(desk: Desk, email: str = OWNER) -> Session:
-    found = desk.office.accounts.session(desk.office.accounts.begin(email))
+    found = desk.datasite.accounts.session(desk.datasite.accounts.begin(email))
     assert found is not None
     return found
 
@@ -53,7 +53,7 @@ async def opened(news: News, *sessions: Session) -> AsyncIterator[list[AsyncIter
 
 def test_a_stream_tells_of_each_change_and_of_nothing_private(desk: Desk) -> None:
     async def story() -> None:
-        async with opened(News(desk.office, look_seconds=0.01), session(desk)) as (stream,):
+        async with opened(News(desk.datasite, look_seconds=0.01), session(desk)) as (stream,):
             desk.ask("1" * 32, purpose="Known to nobody.")
             event = await anext(stream)
             assert event.startswith('data: {"stamp": "')
@@ -66,22 +66,22 @@ def test_a_stream_tells_of_each_change_and_of_nothing_private(desk: Desk) -> Non
 def test_signing_out_ends_a_stream(desk: Desk) -> None:
     async def story() -> None:
         one, other = session(desk), session(desk, AUDITOR)
-        async with opened(News(desk.office, look_seconds=0.01), one, other) as (first, second):
-            desk.office.accounts.end(one)
+        async with opened(News(desk.datasite, look_seconds=0.01), one, other) as (first, second):
+            desk.datasite.accounts.end(one)
             assert await anext(first) == OVER
-            desk.office.accounts.set_state(AUDITOR, active=False)
+            desk.datasite.accounts.set_state(AUDITOR, active=False)
             assert await anext(second) == OVER
 
     run(story())
 
 
 def test_a_stream_keeps_no_idle_session_alive(desk: Desk) -> None:
-    now = [desk.office.accounts.clock()]
-    desk.office.accounts.clock = lambda: now[0]
+    now = [desk.datasite.accounts.clock()]
+    desk.datasite.accounts.clock = lambda: now[0]
 
     async def story() -> None:
-        async with opened(News(desk.office, look_seconds=0.01), session(desk)) as (stream,):
-            now[0] += desk.office.accounts.idle_seconds + 1
+        async with opened(News(desk.datasite, look_seconds=0.01), session(desk)) as (stream,):
+            now[0] += desk.datasite.accounts.idle_seconds + 1
             assert await anext(stream) == OVER
 
     run(story())
@@ -93,7 +93,7 @@ def test_one_session_holds_few_streams_and_all_together_a_bounded_number(
     monkeypatch.setattr(module, "MOST", 6)
 
     async def story() -> None:
-        news, greedy = News(desk.office, look_seconds=0.01), session(desk)
+        news, greedy = News(desk.datasite, look_seconds=0.01), session(desk)
         async with opened(news, *([greedy] * 5), session(desk, AUDITOR), session(desk, AUDITOR)) as streams:
             assert await anext(streams[0]) == ENOUGH  # its oldest ended for its fifth
             assert news.is_full
@@ -106,7 +106,7 @@ def test_one_session_holds_few_streams_and_all_together_a_bounded_number(
 
 def test_closing_ends_every_stream(desk: Desk) -> None:
     async def story() -> None:
-        news = News(desk.office, look_seconds=60)
+        news = News(desk.datasite, look_seconds=60)
         async with opened(news, session(desk)) as (stream,):
             news.close()
             assert await anext(stream) == ENOUGH
@@ -116,7 +116,7 @@ def test_closing_ends_every_stream(desk: Desk) -> None:
 
 
 def test_where_no_stream_is_free_the_page_asks_instead(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datasites.people.accounts import Role
+    from datasites.people.roles import Role
 
     monkeypatch.setattr(module, "MOST", 0)
     owner = desk.browser(Role.OWNER)

@@ -12,9 +12,9 @@ from playwright.sync_api import Page, expect
 
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.ledger.records import CodeRequestRecord
-from datasites.people.accounts import Role
+from datasites.people.roles import Role
 from datasites.review import mock_runs as module
-from datasites.review.mock_runs import Trials, sentences
+from datasites.review.mock_runs import MockRuns, sentences
 from datasites.settings import job_socket
 from policies.errors import DatasiteError
 from tests.browser.desk import VERSION, Desk
@@ -25,10 +25,10 @@ from tests.factories import DatasiteProcess, training_source
 
 @pytest.fixture
 def desk(tmp_path: Path, jobs: Path) -> Iterator[Desk]:
-    """A console whose office reaches a real confined runner."""
+    """A console whose datasite reaches a real confined runner."""
     made = Desk(tmp_path / "datasite")
     pool = JobPool({kind: job_socket(jobs, kind) for kind in KINDS}, start_parents=False)
-    made.office.pool = made.office.review.pool = made.office.trials.pool = pool
+    made.datasite.pool = made.datasite.planner.pool = made.datasite.mock_runs.pool = pool
     yield made
     made.close()
 
@@ -36,8 +36,8 @@ def desk(tmp_path: Path, jobs: Path) -> Iterator[Desk]:
 def training(desk: Desk) -> CodeRequestRecord:
     """A request that trains, and waits."""
     source = training_source("flu_tried")
-    plan = desk.office.review.plan(source, desk.office.review.published(version=VERSION))
-    desk.office.ledger.submit(
+    plan = desk.datasite.planner.plan(source, desk.datasite.planner.published(version=VERSION))
+    desk.datasite.ledger.submit(
         CodeRequestRecord(
             id="7" * 32,
             function=plan.function,
@@ -49,21 +49,21 @@ def training(desk: Desk) -> CodeRequestRecord:
             purpose="",
         )
     )
-    return desk.office.ledger.check("7" * 32, plan)
+    return desk.datasite.ledger.check("7" * 32, plan)
 
 
 def test_a_training_is_tried_on_rows_of_the_schema_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    run = desk.office.pool.run
+    run = desk.datasite.pool.run
 
     def watched(kind: str, job: dict[str, Any], *rest: Any, **more: Any) -> Any:
         given.append((kind, job, rest, more.get("rows")))
         return run(kind, job, *rest, **more)
 
     record = training(desk)
-    monkeypatch.setattr(desk.office.pool, "run", watched)
-    monkeypatch.setattr(desk.office.runs, "load", lambda asset: pytest.fail("private rows were read"))
-    found = desk.office.act("try_request", "owner", {"request": record.id})
+    monkeypatch.setattr(desk.datasite.pool, "run", watched)
+    monkeypatch.setattr(desk.datasite.rounds, "load", lambda asset: pytest.fail("private rows were read"))
+    found = desk.act("try_request", {"request": record.id})
     facts = found["facts"]
     assert facts["rows"] == 300  # of 400 patients as published, a quarter held out
     assert (facts["steps"], facts["steps_of_round"], facts["parameters"]) == (5, 5, 49)
@@ -75,12 +75,12 @@ def test_a_training_is_tried_on_rows_of_the_schema_alone(desk: Desk, monkeypatch
     assert (kind, rest, rows) == ("runner", (), None)
     public = {"job", "plan", "mechanism", "schema", "training_patients", "patients"}
     assert set(job) == public
-    assert desk.office.act("show", "owner", {"request": record.id})["trial"]["facts"] == facts
-    assert Trials(desk.office.settings, desk.office.ledger, desk.office.pool).of(record.id) is not None  # kept
+    assert desk.act("show", {"request": record.id})["trial"]["facts"] == facts
+    assert MockRuns(desk.datasite.settings, desk.datasite.ledger, desk.datasite.pool).of(record.id) is not None  # kept
 
 
 def test_statistics_are_tried_too(desk: Desk) -> None:
-    found = desk.office.act("try_request", "owner", {"request": desk.ask("8" * 32)})
+    found = desk.act("try_request", {"request": desk.ask("8" * 32)})
     assert "Answered 1 statistic over 400 mock rows" in found["lines"][0]
 
 
@@ -89,8 +89,8 @@ def test_the_page_says_honestly_what_was_not_run_and_what_failed(tmp_path: Path)
     request, owner = desk.ask("9" * 32), desk.browser(Role.OWNER)
     assert "It was not run on the mock yet." in owner.get(f"/requests/{request}").text
     with pytest.raises(DatasiteError):
-        desk.office.act("try_request", "owner", {"request": "nothing"})
-    kept = desk.office.trials.directory
+        desk.act("try_request", {"request": "nothing"})
+    kept = desk.datasite.mock_runs.directory
     kept.mkdir()
     (kept / f"{request}.json").write_text(json.dumps({"failed": "<script>no memory</script>"}))
     text = owner.get(f"/requests/{request}").text
@@ -109,9 +109,9 @@ def test_a_job_that_says_odd_things_shows_none_of_them() -> None:
 
 def test_only_so_many_wait_to_be_tried(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_WAITING", 0)
-    record = desk.office.ledger.get(desk.ask("8" * 32))
-    assert not desk.office.trials.start(record)
-    assert desk.office.trials.of(record.id) is None
+    record = desk.datasite.ledger.get(desk.ask("8" * 32))
+    assert not desk.datasite.mock_runs.start(record)
+    assert desk.datasite.mock_runs.of(record.id) is None
 
 
 def test_a_request_that_arrives_was_tried_when_it_is_read(site: DatasiteProcess, researcher: Any, owner: Page) -> None:

@@ -18,7 +18,7 @@ import torch
 from syft.serde.deserialize import _deserialize
 from syft.serde.serialize import _serialize
 from syft.server.credentials import SyftSigningKey
-from syft.server.datasite import Datasite
+from syft.server.datasite import Datasite as SyftServer
 from syft.service.context import AuthedServiceContext
 from syft.service.metadata.server_metadata import ServerMetadataJSON
 from syft.service.response import SyftError
@@ -29,6 +29,8 @@ from syft.store.db.sqlite import SQLiteDBConfig
 from syft.types.errors import SyftException
 from syft.types.uid import UID
 
+from datasites.actions.for_researchers import ForResearchers
+from datasites.datasite import Datasite
 from datasites.door.syft.guard import PATHS, AnsweredCalls, Entry, inside
 from datasites.door.syft.services import (
     DatasiteService,
@@ -36,7 +38,6 @@ from datasites.door.syft.services import (
     GuardedBlobService,
     GuardedCodeService,
     GuardedRequestService,
-    Office,
 )
 from datasites.door.syft.uploads import Uploads
 from datasites.settings import Settings
@@ -51,9 +52,9 @@ NOBODY = "$2b$12$8A2M0SlR.sJXyOiJW.2CLe5LMGHYKA7Z7Vwe..mmZ6LvM.W6sEdQW"
 class SyftDatasite:
     """A PySyft server on the datasite's directory, guarded. Identity, accounts, assets and requests live in it."""
 
-    def __init__(self, settings: Settings, office: Office) -> None:
+    def __init__(self, datasite: Datasite) -> None:
         os.umask(0o077)
-        self.settings = settings
+        self.settings = settings = datasite.settings
         logging.getLogger("syft").setLevel(logging.CRITICAL + 1)  # it logs the hash of its signing key as critical
         root_level = logging.getLogger().level
         with _silence():
@@ -64,14 +65,14 @@ class SyftDatasite:
             path.chmod(0o600)
         self._relocate_blobs()
         for name, service_class in GUARDED.items():
-            _replace_service(self.server, name, service_class, office)
+            _replace_service(self.server, name, service_class, datasite)
         self.server.services.blob_storage.largest = settings.largest_body_mib << 20
         objects, blobs = self.server.services.action.stash, self.server.services.blob_storage.stash
         uploads = Uploads(objects, blobs, settings.directory, most=settings.uploads_mib << 20)
         for name in ("user_code", "action", "blob_storage"):
             getattr(self.server.services, name).uploads = uploads
         own = DatasiteService(store=self.server.db)
-        own.office = office
+        own.researchers = ForResearchers(datasite)
         self.server.services.services.append(own)
         self.server.services.service_path_map["datasiteservice"] = own
         self._entry = Entry(self.server, AnsweredCalls(settings.directory / "calls.db"))
@@ -252,8 +253,8 @@ GUARDED = {
 }
 
 
-def _make_server(settings: Settings) -> Datasite:
-    return Datasite(
+def _make_server(settings: Settings) -> SyftServer:
+    return SyftServer(
         name=settings.name,
         id=UID(settings.secret("syft.id")),
         signing_key=SyftSigningKey.from_string(settings.secret("syft.key")),
@@ -271,10 +272,10 @@ def _make_server(settings: Settings) -> Datasite:
     )
 
 
-def _replace_service(server: Datasite, name: str, service_class: Any, office: Office) -> None:
+def _replace_service(server: SyftServer, name: str, service_class: Any, datasite: Datasite) -> None:
     old = getattr(server.services, name)
     new = service_class(store=server.db)
-    new.office = office
+    new.datasite = datasite
     setattr(server.services, name, new)
     server.services.services = [new if service is old else service for service in server.services.services]
     for path, service in server.services.service_path_map.items():

@@ -1,6 +1,6 @@
 """PySyft's services as this datasite has them: ours in place of every one that stores, reads, runs or approves.
 
-* `GuardedCodeService._call` runs an approved plan through `Runs`; no researcher's text is executed.
+* `GuardedCodeService._call` runs an approved plan through `Rounds`; no researcher's text is executed.
 * `GuardedCodeService.request_code_execution` inspects before anything is stored, and stores a request made here.
 * `GuardedRequestService.apply` and `undo` pass the owner's review.
 * `GuardedActionService` gives nobody a private object, and takes plain values alone.
@@ -14,10 +14,10 @@ import ast
 import inspect
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +48,15 @@ from syft.types.result import as_result
 from syft.types.twin_object import TwinObject
 from syft.types.uid import UID
 
+from datasites.actions.for_researchers import ForResearchers
+from datasites.actions.registry import act
+from datasites.datasite import Datasite
 from datasites.door.syft.guard import Malformed, Refused, is_inside, read_strictly
 from datasites.door.syft.uploads import Uploads
+from datasites.people.roles import Actor, Role
+from datasites.review.decisions import check_has_voice
 from policies.errors import DatasiteError
+from policies.source.statuses import RequestStatus
 
 LONGEST_SOURCE = 64 << 10
 KEPT_WAITING = 20  # answers that say no more than "running"
@@ -60,23 +66,6 @@ HOW_TO_BIND = (
     "The input policy must be sy.MixedInputPolicy(records=asset, weights=dict, round=int, client=client); for"
     " statistics without weights."
 )
-
-
-class Office(Protocol):
-    """What PySyft's side asks of the datasite's own: plain data in, plain data out, `DatasiteError` raised."""
-
-    def describe(self, researcher: str) -> dict[str, Any]: ...
-    def quote(self, researcher: str, source: str, dataset: str) -> dict[str, Any]: ...
-    def submit(
-        self, researcher: str, source: str, asset: str, purpose: str, store: Callable[[], dict[str, str]]
-    ) -> None: ...
-    def ask(self, researcher: str, code: str, round_number: int, weights: dict[str, Any]) -> dict[str, Any]: ...
-    def status(self, researcher: str, code: str) -> dict[str, Any]: ...
-    def requests_of(self, researcher: str) -> list[dict[str, Any]]: ...
-    def withdraw(self, researcher: str, code: str) -> dict[str, Any]: ...
-    def certificates(self, researcher: str, code: str) -> list[str]: ...
-    def approve_code(self, code: str, actor: str) -> str: ...
-    def deny_code(self, code: str, actor: str, reason: str) -> None: ...
 
 
 @contextmanager
@@ -93,11 +82,22 @@ def _email(context: AuthedServiceContext) -> str:
     return str(server.services.user.stash.get_by_verify_key(server.verify_key, context.credentials).unwrap().email)
 
 
+ROLES = {ServiceRole.ADMIN: Role.OWNER, ServiceRole.DATA_SCIENTIST: Role.RESEARCHER}
+
+
+def _actor(context: AuthedServiceContext) -> Actor:
+    """Who calls, in our words. Refuses PySyft's other roles."""
+    role = ROLES.get(context.role)
+    if role is None:
+        raise Refused("Your account has no role here.")
+    return Actor(_email(context), role)
+
+
 @serializable(canonical_name="GuardedCodeService", version=1)
 class GuardedCodeService(UserCodeService):
     """Code requests that are inspected before they are stored, and run by our runner alone."""
 
-    office: Office
+    datasite: Datasite
     uploads: Uploads
 
     def __init__(self, store: Any) -> None:
@@ -125,7 +125,8 @@ class GuardedCodeService(UserCodeService):
 
         stored: list[Any] = []
         with _public_errors():
-            self.office.submit(_email(context), code.code, asset, reason if isinstance(reason, str) else "", store)
+            purpose = reason if isinstance(reason, str) else ""
+            ForResearchers(self.datasite).submit(_email(context), code.code, asset, purpose, store)
         return stored[0]
 
     def get_all(self, context: AuthedServiceContext, communication_protocol: Any = None) -> list[UserCode]:
@@ -153,7 +154,7 @@ class GuardedCodeService(UserCodeService):
             raise Refused("Call it as f(records=asset, weights={name: tensor}, round=1).")
         arrays = {str(name): _array(value) for name, value in weights.items()}
         with _public_errors():
-            answer = self.office.ask(_email(context), str(uid), round_number, arrays)
+            answer = ForResearchers(self.datasite).ask(_email(context), str(uid), round_number, arrays)
         if answer["release"] is not None:
             answer = {**answer, "release": {name: torch.from_numpy(a.copy()) for name, a in answer["release"].items()}}
         result = ActionObject.from_obj(answer, id=result_id or UID())
@@ -168,24 +169,28 @@ class GuardedCodeService(UserCodeService):
 
 @serializable(canonical_name="GuardedRequestService", version=1)
 class GuardedRequestService(RequestService):
-    """Approvals and denials of a stock client, passed to the owner's review."""
+    """Approvals and denials of a stock client, passed to the one judge."""
 
-    office: Office
+    datasite: Datasite
 
     def apply(self, context: AuthedServiceContext, uid: UID, **kwargs: Any) -> SyftSuccess:
-        """A stock `request.approve()`: the same review, then PySyft's status follows."""
+        """A stock `request.approve()`, or `request.approve(typed=NAME)` where a name is to be typed."""
+        typed = kwargs.pop("typed", "")
+        if kwargs or not isinstance(typed, str):
+            raise Refused('approve() takes typed="NAME OF THE REQUEST" and nothing else here.')
         code = self._only_code(context, uid)
         with _public_errors():
-            done = self.office.approve_code(str(code), _email(context))
+            done = act(self.datasite, "approve", _actor(context), {"request": str(code), "typed": typed})
         return SyftSuccess(message=done)
 
     def undo(
         self, context: AuthedServiceContext, uid: UID, reason: str = "", communication_protocol: Any = None
     ) -> SyftSuccess:
-        """A stock `request.deny(reason)`."""
-        code = self._only_code(context, uid)
+        """A stock `request.deny(reason)`: denies a waiting request, or revokes an approved one."""
+        code = str(self._only_code(context, uid))
         with _public_errors():
-            self.office.deny_code(str(code), _email(context), reason)
+            approved = self.datasite.ledger.get(code).status is RequestStatus.APPROVED
+            act(self.datasite, "revoke" if approved else "deny", _actor(context), {"request": code, "reason": reason})
         return SyftSuccess(message=f"Request {uid} denied.")
 
     def project(self, context: AuthedServiceContext, uid: UID, *, approved: bool, reason: str) -> None:
@@ -197,8 +202,8 @@ class GuardedRequestService(RequestService):
 
     def _only_code(self, context: AuthedServiceContext, uid: UID) -> UID:
         """The code of a request that changes nothing but that code's own status. Refuses everything else."""
-        if context.role is not ServiceRole.ADMIN:
-            raise Refused("Only the owner decides requests.")
+        with _public_errors():
+            check_has_voice(_actor(context))
         request = self.stash.get_by_uid(context.credentials, uid).unwrap()
         changes = request.changes
         if len(changes) != 1 or type(changes[0]) is not UserCodeStatusChange:
@@ -214,7 +219,6 @@ class GuardedRequestService(RequestService):
 class GuardedActionService(ActionService):
     """Plain values in, the caller's own values and mocks out."""
 
-    office: Office
     uploads: Uploads
 
     def get(
@@ -279,7 +283,6 @@ class GuardedActionService(ActionService):
 class GuardedBlobService(BlobStorageService):
     """Uploads as files of their own in one folder, written once by who made them, within the size of a body."""
 
-    office: Office
     uploads: Uploads
     largest: int
 
@@ -325,7 +328,7 @@ class GuardedBlobService(BlobStorageService):
 class DatasiteService(AbstractService):
     """Schema, budget, quote, status and certificates, as plain dictionaries, to any signed-in researcher."""
 
-    office: Office
+    researchers: ForResearchers
 
     def __init__(self, store: Any) -> None:
         self.store = store
@@ -334,37 +337,37 @@ class DatasiteService(AbstractService):
     def describe(self, context: AuthedServiceContext) -> dict:
         """Name, public key, datasets with schemas and public sizes, budgets left."""
         with _public_errors():
-            return self.office.describe(_email(context))
+            return self.researchers.describe(_email(context))
 
     @service_method(path="datasite.quote", name="quote", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def quote(self, context: AuthedServiceContext, source: str, dataset: str) -> dict:
         """Findings, plan and cost of a request, before it is made."""
         with _public_errors():
-            return self.office.quote(_email(context), source, dataset)
+            return self.researchers.quote(_email(context), source, dataset)
 
     @service_method(path="datasite.request_status", name="request_status", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def request_status(self, context: AuthedServiceContext, code: str) -> dict:
         """Where the caller's request stands, with comments and rounds."""
         with _public_errors():
-            return self.office.status(_email(context), code)
+            return self.researchers.status(_email(context), code)
 
     @service_method(path="datasite.requests", name="requests", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def requests(self, context: AuthedServiceContext) -> list:
         """The caller's own requests."""
         with _public_errors():
-            return self.office.requests_of(_email(context))
+            return self.researchers.requests_of(_email(context))
 
     @service_method(path="datasite.withdraw", name="withdraw", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def withdraw(self, context: AuthedServiceContext, code: str) -> dict:
         """Take the caller's request back; what no run touched returns to the budget."""
         with _public_errors():
-            return self.office.withdraw(_email(context), code)
+            return self.researchers.withdraw(_email(context), code)
 
     @service_method(path="datasite.certificates", name="certificates", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def certificates(self, context: AuthedServiceContext, code: str) -> list:
         """The signed certificates of the caller's releases, as JSON texts."""
         with _public_errors():
-            return self.office.certificates(_email(context), code)
+            return self.researchers.certificates(_email(context), code)
 
 
 def _may_see(context: AuthedServiceContext, owner: Any) -> bool:

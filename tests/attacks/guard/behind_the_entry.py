@@ -15,15 +15,15 @@ from syft.service.user.user_roles import ServiceRole
 from syft.types.errors import SyftException
 from syft.types.uid import UID
 
-from datasites.datasite import Office
+from datasites.serve import open_datasite
 from datasites.settings import Settings
 
 
 def main() -> None:
     """Ask for the private side as each role, holding the server's own key, and for the mock."""
-    with Office.open(Settings.load(Path(sys.argv[1]))) as office:
-        asset = UID(office.ledger.datasets()[0].assets["records"])
-        server = office.syft.server
+    with open_datasite(Settings.load(Path(sys.argv[1]))) as datasite:
+        asset = UID(datasite.ledger.datasets()[0].assets["records"])
+        server = datasite.syft.server
         for role in (ServiceRole.ADMIN, ServiceRole.DATA_OWNER, ServiceRole.DATA_SCIENTIST):
             context = AuthedServiceContext(server=server, credentials=server.verify_key, role=role)
             AuthServerContextRegistry.set_server_context(server.id, context, server.verify_key)

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasites.actions.for_researchers import ForResearchers
 from datasites.jobs.isolation import PROTECTIONS
 from datasites.jobs.pool import Answer
 from datasites.review.rounds import SECONDS_PER_RECORD
 from policies.errors import Unavailable
 from policies.release.tensors import to_bytes
-from policies.source.statuses import RequestStatus, RunStatus
+from policies.source.statuses import RunStatus
 from tests.browser.desk import Desk
 from tests.factories import RESEARCHER
 from tests.policies.plan_factories import plan_of, statistics
@@ -62,11 +63,11 @@ class Racing:
 
 def ended(desk: Desk, request: str, act: Act, *, done: bool) -> RunStatus:
     """How a round ends that somebody acts on, its job being done or not."""
-    racing, runs, ledger = Racing(done=done), desk.office.runs, desk.office.ledger
+    racing, runs, ledger = Racing(done=done), desk.datasite.rounds, desk.datasite.ledger
     runs.pool = racing  # type: ignore[assignment]
     runs._shown_at_multiples_of = racing.shown  # type: ignore[method-assign, assignment]
     desk.ask(request)
-    desk.office.approve_code(request, "owner@hospital.example")
+    desk.act("approve", {"request": request})
     record = ledger.get(request)
     runs._rows[record.version] = None  # type: ignore[assignment]
     assert runs.ask(record, 1, {})["status"] == "running"
@@ -80,19 +81,19 @@ def ended(desk: Desk, request: str, act: Act, *, done: bool) -> RunStatus:
 
 
 def withdraw(desk: Desk, request: str, _: str) -> object:
-    return desk.office.withdraw(RESEARCHER, request)
+    return ForResearchers(desk.datasite).withdraw(RESEARCHER, request)
 
 
 def revoke(desk: Desk, request: str, _: str) -> object:
-    return desk.office.decide(request, RequestStatus.REVOKED, "owner@hospital.example", "No more.")
+    return desk.act("revoke", {"request": request, "reason": "No more."})
 
 
 def stop_one(desk: Desk, _: str, run: str) -> object:
-    return desk.office.runs.stop_one(run)
+    return desk.datasite.rounds.stop_one(run)
 
 
 def stop_all(desk: Desk, _: str, __: str) -> object:
-    return desk.office.runs.stopped.set()
+    return desk.datasite.rounds.stopped.set()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_a_round_that_somebody_ends_does_not_say_whether_its_job_was_done(
         found = []
         for done in (True, False):
             found.append(ended(desk, f"{act.__name__}-{done}", act, done=done))
-            desk.office.runs.stopped.clear()
+            desk.datasite.rounds.stopped.clear()
     finally:
         desk.close()
     assert found == [end, end]
@@ -138,13 +139,13 @@ class Busy:
 def test_rounds_of_one_researcher_hold_nobody_elses_up(tmp_path: Path) -> None:
     """Three approved requests whose rounds take their time, and then another researcher's."""
     desk, busy = Desk(tmp_path / "datasite"), Busy()
-    runs, ledger = desk.office.runs, desk.office.ledger
+    runs, ledger = desk.datasite.rounds, desk.datasite.ledger
     runs.pool = busy  # type: ignore[assignment]
     try:
         names = ["first", "second", "third", "other"]
         for name in names:
             desk.ask(name, researcher="other@university.example" if name == "other" else RESEARCHER)
-            desk.office.approve_code(name, "owner@hospital.example")
+            desk.act("approve", {"request": name})
             runs._rows[ledger.get(name).version] = None  # type: ignore[assignment]
             runs.ask(ledger.get(name), 1, {})
         with busy.went:
@@ -165,9 +166,9 @@ def test_the_time_of_statistics_counts_every_record_that_may_count(tmp_path: Pat
     """Else a round of twenty records each would show long after one of one record each."""
     desk = Desk(tmp_path / "datasite")
     try:
-        published = desk.office.review.published(name="flu")
+        published = desk.datasite.planner.published(name="flu")
         one, twenty = (
-            desk.office.runs._public_seconds(plan_of(statistics(records_per_patient=each)), published, b"")
+            desk.datasite.rounds._public_seconds(plan_of(statistics(records_per_patient=each)), published, b"")
             for each in (1, 20)
         )
     finally:

@@ -23,7 +23,7 @@ import pytest
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import PROTECTIONS
 from datasites.jobs.pool import LONGEST_OUTPUT, LONGEST_PUBLIC, Answer, JobPool, Rows
-from datasites.review.rounds import Runs, sealed
+from datasites.review.rounds import Rounds, sealed
 from policies.errors import DatasiteError, IsolationMissing, Unavailable, WeightsRefused
 from policies.privacy.mechanisms import Query, as_dict
 from policies.release.plans import plan_from, release_shapes
@@ -238,7 +238,7 @@ class Ends:
     ids=["empty", "noise", "pickle", "missing", "extra", "dtype", "shape", "short"],
 )
 def test_other_tensors_than_the_plans_are_a_failed_run_with_its_charge(payload: bytes) -> None:
-    runs, ledger = object.__new__(Runs), Ends()
+    runs, ledger = object.__new__(Rounds), Ends()
     runs.ledger = ledger  # type: ignore[assignment]
     run = SimpleNamespace(id="r1", request="q1", round=1)
     answer = Answer({"event": "done"}, payload, HELD)

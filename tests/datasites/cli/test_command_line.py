@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from datasites.actions.actions import publish
+from datasites.actions.publishing import publish
 from datasites.cli import display, shell
 from datasites.cli import main as command_line
-from datasites.datasite import Office
+from datasites.datasite import Datasite
 from datasites.ledger.records import DatasetRecord
+from datasites.people.roles import Actor, Role
+from datasites.serve import open_datasite
 from datasites.settings import Settings, create_directory, locked
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 from policies.privacy.budget import PrivacyBudget
@@ -35,7 +37,7 @@ maximum = 110
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("datasite") / "hospital"
     settings = create_directory(made, name="A", host="127.0.0.1", port=9400, owner_email="owner@datasite.example")
-    Office.create(settings, owner_password="long-enough-password")
+    Datasite.create(settings, owner_password="long-enough-password")
     return made
 
 
@@ -103,17 +105,17 @@ def test_a_command_does_not_wait_for_ever(directory: Path, monkeypatch: pytest.M
 
 def test_a_name_under_another_population_is_refused_before_anything_is_read_or_charged(directory: Path) -> None:
     settings = _settings(directory)
-    with Office.open(settings) as office:
-        office.ledger.create_population("elsewhere", PrivacyBudget(6.0, 1e-5), actor="owner")
+    with open_datasite(settings) as datasite:
+        datasite.ledger.create_population("elsewhere", PrivacyBudget(6.0, 1e-5), actor="owner")
         record = DatasetRecord(
             name="flu", version="v1", population="elsewhere", schema_json="{}", patients=100, size_kind="declared"
         )
-        office.ledger.publish_dataset(record, actor="owner")
-        before = office.ledger.head()
+        datasite.ledger.publish_dataset(record, actor="owner")
+        before = datasite.ledger.head()
         with pytest.raises(WrongStatus, match=r"published of population 'elsewhere'.*says 'hospital-a'"):
             publish(
-                office,
-                "owner",
+                datasite,
+                Actor("owner", Role.OWNER),
                 table="no-such-table.csv",
                 sql=None,
                 database=None,
@@ -124,7 +126,7 @@ def test_a_name_under_another_population_is_refused_before_anything_is_read_or_c
                 budget=[6.0, 1e-5],
                 public_mock=None,
             )
-        assert office.ledger.head() == before
+        assert datasite.ledger.head() == before
 
 
 def test_a_datasite_starts_though_a_table_cannot_be_deleted(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -132,9 +134,9 @@ def test_a_datasite_starts_though_a_table_cannot_be_deleted(directory: Path, cap
         def forget_datasets(self, *, keep: set[str]) -> None:
             raise RuntimeError("BlobStorageEntry: not found")
 
-    with Office.open(_settings(directory)) as office:
-        office._syft = Stubborn()  # type: ignore[assignment]
-        office.forget_tables()
+    with open_datasite(_settings(directory)) as datasite:
+        datasite._syft = Stubborn()  # type: ignore[assignment]
+        datasite.forget_tables()
     assert "could not be deleted" in caplog.text
 
 

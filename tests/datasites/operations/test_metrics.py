@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from datasites.datasite import Office
 from datasites.ledger.ledger import Ledger
 from datasites.operations.metrics import Metrics, free_share
 from datasites.settings import Settings, change_settings, create_directory
@@ -31,8 +30,9 @@ def metrics_of(directory: Path, *, private: bytes) -> bytes:
         checked(ledger)
     (directory / "blobs").mkdir()
     (directory / "blobs" / "table").write_bytes(private)
-    with Office.open(Settings.load(directory)) as office:
-        metrics = Metrics(office, TOKEN, clock=lambda: 1.0, free=lambda _: 0.5)
+    with Ledger.open(Settings.load(directory).ledger_path) as ledger:
+        ledger.recover()
+        metrics = Metrics(directory, ledger, TOKEN, is_stopped=lambda: False, clock=lambda: 1.0, free=lambda _: 0.5)
         metrics.count("/api/v2/api_call", 200)
         metrics.count("console", 303)
         return metrics.text()

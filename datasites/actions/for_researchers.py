@@ -1,0 +1,143 @@
+"""What a researcher asks of a datasite, by way of PySyft: plain data in, plain data out, `DatasiteError` raised.
+
+Whoever asks is named by the e-mail of their account. Another's request is answered as one that does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from datasites.actions.balances import balance_dict
+from datasites.actions.requests import cost_dict, overview
+from datasites.datasite import Datasite
+from datasites.ledger.records import CodeRequestRecord
+from datasites.review.planning import published_from
+from datasites.review.rounds import Arrays
+from policies.errors import InvalidRequest
+from policies.source.statuses import STATUS_TEXT, Party, RequestStatus
+
+PROTOCOL = 1
+
+
+class ForResearchers:
+    """The researchers' half of a datasite."""
+
+    def __init__(self, datasite: Datasite) -> None:
+        self.datasite = datasite
+
+    def describe(self, researcher: str) -> dict[str, Any]:
+        """Name, public key, datasets with schemas and public sizes, and budgets left."""
+        datasite, ledger = self.datasite, self.datasite.ledger
+        limit = datasite.settings.rules().researcher_epsilon
+        datasets, budgets = [], {}
+        sizes = self._size_certificates()
+        for record in ledger.datasets():
+            published = published_from(record)
+            datasets.append(
+                {
+                    "name": published.name,
+                    "version": published.version,
+                    "population": published.population,
+                    "schema": published.schema.as_dict(),
+                    "patients": published.patients,
+                    "size_kind": published.size_kind,
+                    "training_patients": published.training_patients,
+                    "asset": record.assets["records"],
+                    "size_certificate": sizes.get(record.version),
+                }
+            )
+            own = ledger.researcher_balance(published.population, researcher, limit=limit)
+            budgets[published.population] = {
+                **balance_dict(ledger, published.population),
+                "researcher_epsilon_remaining": own.epsilon_remaining,
+            }
+        return {
+            "name": datasite.settings.name,
+            "protocol": PROTOCOL,
+            "public_key": datasite.public_key(),
+            "datasets": datasets,
+            "budgets": budgets,
+        }
+
+    def quote(self, researcher: str, source: str, dataset: str) -> dict[str, Any]:
+        """Findings, plan and cost of a source, before it is submitted."""
+        quote = self.datasite.submissions.quote(source, dataset, researcher)
+        return {
+            "accepted": quote.accepted,
+            "findings": [asdict(finding) for finding in quote.findings],
+            "plan": quote.plan.as_dict() if quote.plan else None,
+            "plan_digest": quote.plan.digest if quote.plan else None,
+            "cost": cost_dict(quote.cost) if quote.cost else None,
+        }
+
+    def submit(
+        self, researcher: str, source: str, asset: str, purpose: str, store: Callable[[], dict[str, str]]
+    ) -> None:
+        """Inspect and record a request; `store` keeps it in PySyft."""
+        datasite = self.datasite
+        record = datasite.submissions.submit(researcher, source, asset, purpose, store)
+        datasite.audit_log.record(researcher, "submit", record.id, function=record.function, dataset=record.dataset)
+        datasite.decisions.decide_at_once(record)
+        if datasite.ledger.get(record.id).status is RequestStatus.CHECKED:
+            datasite.notices.waits(record)
+            datasite.mock_runs.start(record)
+
+    def ask(self, researcher: str, code: str, round_number: int, weights: Arrays) -> dict[str, Any]:
+        """A round of the researcher's own approved request."""
+        return self.datasite.rounds.ask(self._own(researcher, code), round_number, weights)
+
+    def status(self, researcher: str, code: str) -> dict[str, Any]:
+        """Where the researcher's own request stands, in fixed texts and what people wrote."""
+        ledger = self.datasite.ledger
+        ledger.expire_due()
+        record = self._own(researcher, code)
+        comments = ledger.comments(record.id)
+        return {
+            "request": record.id,
+            "function": record.function,
+            "status": record.status.value,
+            "text": STATUS_TEXT[record.status],
+            "comment": comments[-1].text if comments else "",
+            "findings": [asdict(finding) for finding in record.findings],
+            "rounds": [{"round": run.round, "status": run.status.value} for run in ledger.runs(record.id)],
+            "expires": record.expires_at,
+            "plan_digest": record.plan_digest,
+            "purpose": record.purpose,
+        }
+
+    def requests_of(self, researcher: str) -> list[dict[str, Any]]:
+        """The researcher's own requests."""
+        return [overview(record) for record in self.datasite.ledger.list(researcher=researcher)]
+
+    def withdraw(self, researcher: str, code: str) -> dict[str, Any]:
+        """Take the researcher's own request back."""
+        record = self._own(researcher, code)
+        self.datasite.ledger.transition(record.id, RequestStatus.WITHDRAWN, actor=researcher, party=Party.RESEARCHER)
+        self.datasite.audit_log.record(researcher, "withdraw", record.id)
+        return self.status(researcher, code)
+
+    def certificates(self, researcher: str, code: str) -> list[str]:
+        """Certificates of the researcher's own releases, oldest first."""
+        record = self._own(researcher, code)
+        return [release["certificate"] for release in self.datasite.ledger.releases(record.id)]
+
+    def _own(self, researcher: str, code: str) -> CodeRequestRecord:
+        try:
+            record = self.datasite.ledger.get(code)
+        except InvalidRequest:
+            record = None
+        if record is None or record.researcher != researcher:
+            raise InvalidRequest("You have no such request here. `client.api.services.datasite.requests()` lists them.")
+        return record
+
+    def _size_certificates(self) -> dict[str, str]:
+        """The certificate of each version's DP count of patients, by version."""
+        ledger = self.datasite.ledger
+        counts = {record.id: record.version for record in ledger.list(by_owner=True)}
+        return {
+            counts[release["request"]]: release["certificate"]
+            for release in ledger.releases()
+            if release["request"] in counts
+        }

@@ -1,0 +1,63 @@
+"""The host: signing key, backup, a restored copy, health, and what holds jobs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from datasites.actions.registry import action
+from datasites.datasite import Datasite
+from datasites.operations import restore
+from datasites.operations.backup import write_backup
+from datasites.people.roles import OWNER, Actor
+from datasites.settings import new_signing_key, write_private
+
+
+@action(OWNER)
+def rotate_key(datasite: Datasite, actor: Actor) -> dict[str, str]:
+    """Sign certificates with a new key; the old one is kept beside it, marked with the time."""
+    old = datasite.public_key()
+    path = datasite.settings.directory / "certificate.pem"
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    write_private(path.with_name(f"certificate.{stamp}.pem"), path.read_text(encoding="utf-8"))
+    fresh = path.with_name("certificate.new.pem")
+    write_private(fresh, new_signing_key())
+    fresh.replace(path)
+    datasite.audit_log.record(actor.name, "rotate key", datasite.public_key(), before=old)
+    return {"public_key": datasite.public_key(), "old_public_key": old}
+
+
+@action(OWNER)
+def backup(datasite: Datasite, actor: Actor, *, file: str) -> dict[str, Any]:
+    """Copy everything into a new file."""
+    with datasite.holding_tables:
+        done = write_backup(datasite.settings, datasite.ledger, Path(file))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_private(datasite.settings.directory / "last_backup", f"{now}\n")
+    datasite.audit_log.record(actor.name, "backup", done["file"], entries=done["entries"])
+    return done
+
+
+@action(OWNER)
+def accept_restored(
+    datasite: Datasite, actor: Actor, *, certificate: str | None, older: bool, spent: dict[str, float]
+) -> dict[str, Any]:
+    """Let a restored datasite admit work again."""
+    done = restore.accept_restored(
+        datasite.settings, datasite.ledger, actor.name, certificate=certificate, older=older, spent=spent, serving=True
+    )
+    datasite.audit_log.record(actor.name, "accept restored", done["how"], charged=done["charged"], ended=done["ended"])
+    return done
+
+
+@action(OWNER)
+def health(datasite: Datasite, actor: Actor) -> dict[str, str]:
+    """That it serves, and whether it was restored and waits for `accept_restored`."""
+    return {"status": "restored, admits nothing yet" if datasite.ledger.is_restored else "ok"}
+
+
+@action(OWNER)
+def isolation(datasite: Datasite, actor: Actor) -> dict[str, bool]:
+    """Which protections hold for a job on this host."""
+    return datasite.pool.protections()

@@ -1,0 +1,210 @@
+"""Accounts: researchers, second reviewers and auditors, their passwords, limits, sessions and invitations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from datasites.actions.registry import action
+from datasites.datasite import Datasite
+from datasites.people.accounts import check_password
+from datasites.people.invitations import DAYS, DEAD, LONGEST_PASSWORD, MOST_DAYS
+from datasites.people.roles import CONSOLE, OWNER, Actor, Role
+from policies.errors import DatasiteError, InvalidRequest, PermissionRefused
+
+
+@action(OWNER)
+def add_researcher(datasite: Datasite, actor: Actor, *, email: str, name: str, institution: str, password: str) -> None:
+    """Make a researcher's account."""
+    if "@" not in email or len(email) > 200:
+        raise InvalidRequest(f"{email!r} is not an e-mail address.")
+    if datasite.accounts.user(email) is not None:
+        raise InvalidRequest(f"{email} reviews or audits here and cannot also ask. Use another person.")
+    datasite.syft.add_researcher(email.lower(), name, password, institution)
+    datasite.audit_log.record(actor.name, "add researcher", email.lower())
+
+
+@action(CONSOLE)
+def researchers(datasite: Datasite, actor: Actor) -> list[dict[str, str]]:
+    """Accounts of researchers and their states."""
+    return datasite.syft.researchers()
+
+
+@action(OWNER)
+def disable_researcher(datasite: Datasite, actor: Actor, *, email: str) -> None:
+    """Close an account at once."""
+    datasite.syft.disable_researcher(email)
+    datasite.audit_log.record(actor.name, "disable researcher", email)
+
+
+@action(OWNER)
+def enable_researcher(datasite: Datasite, actor: Actor, *, email: str) -> None:
+    """Open a closed account again."""
+    datasite.syft.enable_researcher(email)
+    datasite.audit_log.record(actor.name, "enable researcher", email)
+
+
+@action(OWNER)
+def set_password(datasite: Datasite, actor: Actor, *, email: str, password: str) -> None:
+    """A new password for an account, the owner's by default."""
+    datasite.syft.set_password(email or datasite.settings.owner_email, password)
+    datasite.accounts.end_all(email or datasite.settings.owner_email)
+    datasite.audit_log.record(actor.name, "set password", email or datasite.settings.owner_email)
+
+
+@action(CONSOLE)
+def researcher_budgets(datasite: Datasite, actor: Actor, *, email: str) -> list[dict[str, Any]]:
+    """What one researcher's releases have cost each population, and what is left for them."""
+    limit = datasite.settings.rules().researcher_epsilon
+    rows = []
+    for name in datasite.ledger.populations():
+        balance = datasite.ledger.researcher_balance(name, email, limit=limit)
+        rows.append(
+            {
+                "population": name,
+                "epsilon": balance.budget.epsilon,
+                "epsilon_spent": balance.epsilon_spent,
+                "epsilon_reserved": balance.epsilon_reserved,
+                "epsilon_remaining": balance.epsilon_remaining,
+            }
+        )
+    return rows
+
+
+@action(OWNER)
+def limit_researcher(datasite: Datasite, actor: Actor, *, email: str, population: str, epsilon: float | None) -> None:
+    """Limit the ε of one researcher's releases together in a population; None lifts the limit."""
+    if email not in {account["email"] for account in datasite.syft.researchers()}:
+        raise InvalidRequest(f"{email[:200]!r} is no researcher here. `datasite researchers list` shows them.")
+    datasite.ledger.set_researcher_limit(population, email, epsilon, actor=actor.name)
+    datasite.audit_log.record(actor.name, "limit researcher", email, population=population, epsilon=epsilon)
+
+
+@action(CONSOLE)
+def console_users(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
+    """Accounts of the console: second reviewers and auditors."""
+    names = ("email", "name", "role", "state")
+    return [{name: user[name] for name in names} for user in datasite.accounts.users()]
+
+
+@action(OWNER)
+def add_console_user(datasite: Datasite, actor: Actor, *, email: str, name: str, role: str, password: str) -> None:
+    """A new second reviewer or auditor; never somebody who asks for releases as a researcher."""
+    if email.strip().lower() in {account["email"].lower() for account in datasite.syft.researchers()}:
+        raise InvalidRequest(f"{email} is a researcher here and cannot also review. Use another person.")
+    datasite.accounts.add(email, name, role, password)
+    datasite.audit_log.record(actor.name, "add console user", email.strip().lower(), role=role)
+
+
+@action(OWNER)
+def disable_console_user(datasite: Datasite, actor: Actor, *, email: str) -> None:
+    """Close an account of the console and end its sessions."""
+    datasite.accounts.set_state(email, active=False)
+    datasite.audit_log.record(actor.name, "disable console user", email.lower())
+
+
+@action(OWNER)
+def enable_console_user(datasite: Datasite, actor: Actor, *, email: str) -> None:
+    """Open a closed account of the console again."""
+    datasite.accounts.set_state(email, active=True)
+    datasite.audit_log.record(actor.name, "enable console user", email.lower())
+
+
+@action(CONSOLE)
+def set_console_password(datasite: Datasite, actor: Actor, *, email: str, password: str) -> None:
+    """A new password for an account of the console, one's own or by the owner; its sessions end."""
+    _check_own(actor, email)
+    datasite.accounts.set_password(email, password)
+    datasite.audit_log.record(actor.name, "set password", email.lower())
+
+
+@action(CONSOLE)
+def sign_out(datasite: Datasite, actor: Actor, *, email: str) -> None:
+    """End every session of an account of the console, or of the owner: one's own, or anybody's by the owner."""
+    _check_own(actor, email)
+    datasite.accounts.end_all(email or datasite.settings.owner_email)
+    datasite.audit_log.record(actor.name, "sign out everywhere", email or datasite.settings.owner_email)
+
+
+@action(OWNER)
+def invite_researcher(
+    datasite: Datasite,
+    actor: Actor,
+    *,
+    email: str,
+    name: str,
+    institution: str = "",
+    days: float = DAYS,
+    base: str = "",
+) -> dict[str, Any]:
+    """A link that works once, on which somebody becomes a researcher with a password of their own.
+
+    Args:
+      days: more than 0, at most `MOST_DAYS`.
+      base: the address in front of the link where the settings name none.
+    """
+    email = email.strip().lower()
+    if "@" not in email or len(email) > 200 or not email.isprintable():
+        raise InvalidRequest(f"{email[:60]!r} is not an e-mail address.")
+    if not name.strip():
+        raise InvalidRequest("Write the researcher's name.")
+    if not 0 < days <= MOST_DAYS:
+        raise InvalidRequest(f"days={days:g} is outside (0, {MOST_DAYS}].")
+    if email == datasite.settings.owner_email.lower() or datasite.accounts.user(email) is not None:
+        raise InvalidRequest(f"{email} decides, reviews or audits here and cannot also ask. Use another person.")
+    if email in {account["email"].lower() for account in datasite.syft.researchers()}:
+        raise InvalidRequest(f"{email} has a researcher's account here. `datasite password {email}` gives a new one.")
+    token = datasite.invitations.make(email, name.strip()[:200], institution.strip()[:200], days=days)
+    ends = datetime.fromtimestamp(datasite.invitations.clock() + days * 86_400, UTC).isoformat(timespec="seconds")
+    datasite.audit_log.record(actor.name, "invite researcher", email, ends=ends)
+    address = (datasite.settings.console_url or base or datasite.settings.url).rstrip("/")
+    return {"email": email, "link": f"{address}/invitation/{token}", "ends": ends}
+
+
+@action(CONSOLE)
+def invitations(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
+    """Invitations that wait to be used."""
+    return [
+        {**invitation, "ends": datetime.fromtimestamp(invitation["ends"], UTC).isoformat(timespec="seconds")}
+        for invitation in datasite.invitations.open()
+    ]
+
+
+@action(OWNER)
+def withdraw_invitation(datasite: Datasite, actor: Actor, *, email: str) -> None:
+    """End an invitation: its link works no more."""
+    if not datasite.invitations.withdraw(email.strip().lower()):
+        raise InvalidRequest(f"{email[:60]} has no open invitation. `datasite researchers invitations` lists them.")
+    datasite.audit_log.record(actor.name, "withdraw invitation", email.strip().lower())
+
+
+def _check_own(actor: Actor, email: str) -> None:
+    """Raise `PermissionRefused` unless the account is the actor's own, or the actor is the owner."""
+    if actor.role is not Role.OWNER and email.strip().lower() != actor.name.lower():
+        raise PermissionRefused(f"{email[:60]} is another's account. The owner can do this.")
+
+
+def accept(datasite: Datasite, token: str, password: str) -> str:
+    """Make the account of an invitation, with the password that its researcher chose; the e-mail.
+
+    Raises:
+      InvalidRequest: the password is too short or too long, and the link still works; or the link does not work.
+    """
+    check_password(password)
+    if len(password.encode()) > LONGEST_PASSWORD or "\0" in password:
+        raise InvalidRequest(f"The password is longer than {LONGEST_PASSWORD} bytes. Choose a shorter one.")
+    taken = datasite.invitations.take(token)
+    if taken is None:
+        raise InvalidRequest(DEAD)
+    email = str(taken["email"])
+    if datasite.accounts.user(email) is not None or email in {
+        account["email"] for account in datasite.syft.researchers()
+    }:
+        raise InvalidRequest(DEAD)  # the owner has made an account of that name meanwhile
+    try:
+        datasite.syft.add_researcher(email, taken["name"], password, taken["institution"])
+    except DatasiteError:
+        datasite.invitations.give_back(taken)
+        raise InvalidRequest("The account could not be made. Try again in a moment.") from None
+    datasite.audit_log.record(email, "accept invitation", email)
+    return email

@@ -1,0 +1,60 @@
+"""The owner's policy: read, and replaced where its rules can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from typing import Any
+
+from datasites.actions.registry import action
+from datasites.datasite import Datasite
+from datasites.people.roles import CONSOLE, OWNER, Actor
+from datasites.review.policy import Rules
+from datasites.settings import write_private
+from policies.errors import WrongStatus
+
+
+@action(CONSOLE)
+def policy(datasite: Datasite, actor: Actor) -> dict[str, Any]:
+    """The owner's policy as the file and as values; where the file cannot be read, `error` says why."""
+    text = (datasite.settings.directory / "policy.toml").read_text(encoding="utf-8")
+    found: dict[str, Any] = {"text": text, "digest": _digest(text), "rules": None, "error": ""}
+    try:
+        found["rules"] = _plain(Rules.from_toml(text))
+    except Exception as error:
+        found["error"] = str(error)
+    return found
+
+
+@action(OWNER)
+def change_policy(datasite: Datasite, actor: Actor, *, text: str, digest: str) -> dict[str, Any]:
+    """Replace the policy file where its rules can be read; answers what changed, which the log records.
+
+    Args:
+      digest: of the text that was read before; another means that somebody changed it meanwhile.
+
+    Raises:
+      WrongStatus: it was changed meanwhile.
+      RuleBroken: the new text cannot be used; nothing was changed.
+    """
+    before = policy(datasite, actor)
+    if before["digest"] != digest:
+        raise WrongStatus("The policy was changed since you opened it. Look at it again, then change it.")
+    text = text.replace("\r\n", "\n")
+    new, old = _plain(Rules.from_toml(text)), before["rules"] or {}
+    path = datasite.settings.directory / "policy.toml"
+    fresh = path.with_name("policy.new.toml")
+    write_private(fresh, text)
+    os.replace(fresh, path)
+    changed = {name: {"from": old.get(name), "to": new[name]} for name in new if old.get(name) != new[name]}
+    datasite.audit_log.record(actor.name, "change policy", "policy.toml", changed=changed, sha256=_digest(text))
+    return {"changed": changed}
+
+
+def _plain(rules: Rules) -> dict[str, Any]:
+    return {**dataclasses.asdict(rules), "allowed_mechanisms": list(rules.allowed_mechanisms)}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,162 @@
+"""Publish a table and take it back: private tensor, mock and public size, all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import secrets
+from pathlib import Path
+from typing import Any
+
+from datasites.actions.balances import balance_dict
+from datasites.actions.registry import action
+from datasites.datasite import Datasite
+from datasites.ledger.records import DatasetRecord
+from datasites.people.roles import OWNER, Actor
+from datasites.review.rounds import JOB_MEMORY, sealed
+from policies.errors import DataRefused, DatasiteError, WrongStatus
+from policies.privacy import accountant
+from policies.privacy.budget import PrivacyBudget
+from policies.privacy.mechanisms import Query, Statistics, as_dict
+from policies.release.plans import Plan, Published
+from policies.schema.schemas import Schema
+
+MOCK_ROWS = 200
+COUNT_SECONDS = 300.0
+
+
+@action(OWNER)
+def publish(
+    datasite: Datasite,
+    actor: Actor,
+    *,
+    table: str | None,
+    sql: str | None,
+    database: str | None,
+    password_file: str | None,
+    schema: str,
+    patients: int | None,
+    count_epsilon: float | None,
+    budget: list[float],
+    public_mock: str | None,
+) -> dict[str, Any]:
+    """Check a table against its schema and publish it, all or nothing: private tensor, mock and public size.
+
+    Raises:
+      DataRefused: the schema or rows of the table; nothing was published.
+      BudgetExceeded: the DP count does not fit; nothing was published.
+    """
+    from datasites.vault.encoding import SqlQuery, encode, read_table, unused_columns
+    from datasites.vault.mocks import draw_mock
+    from datasites.vault.mocks import public_mock as read_mock
+
+    declared = Schema.from_toml(schema)
+    _check_stays(datasite, declared)
+    _check_size(patients, count_epsilon)
+    source: Path | SqlQuery = (
+        Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
+    )
+    frame = read_table(source)
+    matrix = encode(frame, declared, population_secret=datasite.settings.population_secret())
+    mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
+    notes = [
+        f"Column {name!r} of the table is not in the schema and was left out."
+        for name in unused_columns(frame, declared)
+    ]
+    _ensure_population(datasite, declared.population, PrivacyBudget(*budget), actor)
+    version = secrets.token_hex(8)
+    record = DatasetRecord.of(
+        declared,
+        version=version,
+        patients=patients and _two_digits(patients),
+        size_kind="declared" if patients else "dp-count",
+    )
+    record = datasite.ledger.stage_dataset(record)
+    try:
+        asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
+        if count_epsilon is not None:
+            record = _with_count(datasite, record, declared, matrix, count_epsilon, actor)
+        record = record.with_assets({"records": asset})
+        datasite.ledger.publish_dataset(record, actor=actor.name)
+    finally:
+        datasite.forget_tables()  # of the version before this one, or of this one where it failed
+    datasite.audit_log.record(actor.name, "publish", declared.name, version=version, size_kind=record.size_kind)
+    return {
+        "name": record.name,
+        "version": version,
+        "population": record.population,
+        "patients": record.patients,
+        "size_kind": record.size_kind,
+        "budget": balance_dict(datasite.ledger, record.population),
+        "notes": notes,
+    }
+
+
+def _check_stays(datasite: Datasite, schema: Schema) -> None:
+    """Refuse a published name under another population, before anything is stored or charged there."""
+    for dataset in datasite.ledger.datasets():
+        if dataset.name == schema.name and dataset.population != schema.population:
+            raise WrongStatus(
+                f"{schema.name!r} is published of population {dataset.population!r}, whose budget it stays on, and this"
+                f" schema says {schema.population!r}. Use that population, or another name."
+            )
+
+
+def _check_size(patients: int | None, count_epsilon: float | None) -> None:
+    if (patients is None) == (count_epsilon is None):
+        raise DataRefused(
+            "Say how the number of patients is published: --patients N (declared, rounded to two digits) or"
+            " --count-epsilon 0.1 (a differentially private count, charged)."
+        )
+    if patients is not None and patients < 1:
+        raise DataRefused(f"patients={patients} is below 1. Give the number of patients, rounded.")
+
+
+def _two_digits(number: int) -> int:
+    """A number rounded to its two leading digits: a declared size is never exact."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return max(1, int(round(number / step) * step))
+
+
+def _ensure_population(datasite: Datasite, name: str, budget: PrivacyBudget, actor: Actor) -> None:
+    if name not in datasite.ledger.populations():
+        datasite.ledger.create_population(name, budget, actor=actor.name)
+        datasite.audit_log.record(actor.name, "create population", name, epsilon=budget.epsilon, delta=budget.delta)
+
+
+def _with_count(
+    datasite: Datasite, record: DatasetRecord, schema: Schema, matrix: Any, epsilon: float, actor: Actor
+) -> DatasetRecord:
+    """The record with its DP count: reserve, run in the runner, settle, certify, like any release."""
+    mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
+    plan = Plan(
+        function="published_patients",
+        mechanism=mechanism,
+        model=None,
+        graph=None,
+        source_sha256=hashlib.sha256(b"").hexdigest(),
+        dataset=record.name,
+        version=record.version,
+        declared=mechanism,
+    )
+    charge = accountant.charge_for(mechanism, datasite.ledger.balance(record.population).order)
+    run = datasite.ledger.charge_now(
+        record.population, charge, dataset=record.name, version=record.version, actor=actor.name, what=plan.function
+    )
+    job = {"job": "statistics", "mechanism": as_dict(mechanism), "schema": schema.as_dict()}
+    try:
+        answer = datasite.pool.run("runner", job, seconds=COUNT_SECONDS, memory=JOB_MEMORY, rows=sealed(matrix))
+        published = Published(record.name, record.version, record.population, schema, 0, "dp-count")
+        tensors = datasite.rounds.settle(run, plan, published, actor.name, answer)
+    except DatasiteError as error:
+        datasite.ledger.fail_run(run.id, str(error))
+        raise
+    return dataclasses.replace(record, patients=max(1, round(float(tensors["count"][0]))))
+
+
+@action(OWNER)
+def retire(datasite: Datasite, actor: Actor, *, name: str) -> None:
+    """Take a dataset back; its population's ledger keeps every charge."""
+    datasite.ledger.retire_dataset(datasite.ledger.dataset(name=name).version, actor=actor.name)
+    datasite.forget_tables()
+    datasite.audit_log.record(actor.name, "retire", name)

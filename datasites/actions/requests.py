@@ -1,0 +1,204 @@
+"""Code requests as they are read and decided: every door comes through these functions.
+
+A decision is judged in `datasites.review.decisions`; here a request is found by its id, and what is known of it becomes
+plain data.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict
+from typing import Any
+
+from datasites.actions.registry import action
+from datasites.datasite import Datasite
+from datasites.ledger.entries import NANO
+from datasites.ledger.records import CodeRequestRecord
+from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
+from datasites.review.decisions import Case, may_decide
+from datasites.review.pricing import BudgetLine, Cost, budget_lines, cost_of
+from datasites.review.wording import summary
+from policies.errors import InvalidRequest, Unavailable, WrongStatus
+from policies.privacy import accountant, risk
+from policies.source.statuses import RequestStatus
+
+EVERY_DOOR = frozenset({*CONSOLE, Role.RESEARCHER})
+"""Who may ask for a decision. The judge refuses those who have no say, with the reason."""
+
+
+@action(CONSOLE)
+def requests(datasite: Datasite, actor: Actor, *, status: str | None = None) -> list[dict[str, Any]]:
+    """Requests, those that wait for the owner first, newest first within."""
+    if status is not None and status not in set(RequestStatus):
+        raise InvalidRequest(f"status={status!r} is not known. Use one of {', '.join(RequestStatus)}.")
+    datasite.ledger.expire_due()
+    found = list(reversed(datasite.ledger.list(status=status)))
+    found.sort(key=lambda record: record.status is not RequestStatus.CHECKED)
+    return [overview(record) for record in found]
+
+
+@action(CONSOLE)
+def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
+    """Everything that a decision on one request needs."""
+    record = datasite.submissions.find(request)
+    case = datasite.decisions.case(record, actor)
+    plan = record.plan
+    published = datasite.planner.published(version=record.version)
+    cost = cost_of(datasite.ledger, plan, published) if plan else None
+    total = datasite.ledger.balance(published.population).budget
+    limit = case.rules.researcher_epsilon if case.rules else None
+    budgets = budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit) if plan else ()
+    return {
+        **overview(record),
+        "version": record.version,
+        "purpose": record.purpose,
+        "source": record.source,
+        "plan": plan.as_dict() if plan else None,
+        "plan_digest": record.plan_digest,
+        "summary": summary(plan, published) if plan else [],
+        "risk": risk.risk_sentences(cost.epsilon, cost.delta, total=total) if cost else [],
+        "cost": cost_dict(cost) if cost else None,
+        "budgets": [_budget_dict(line) for line in budgets],
+        "decision": _decision_dict(case),
+        "checks": [asdict(check) for check in case.checks],
+        "findings": [asdict(finding) for finding in record.findings],
+        "difference": _difference(datasite, record),
+        "comments": [asdict(comment) for comment in datasite.ledger.comments(record.id)],
+        "rounds": [
+            {"round": run.round, "status": run.status.value, "owner_note": run.reason or ""}
+            for run in datasite.ledger.runs(record.id)
+        ],
+        "trial": datasite.mock_runs.of(record.id),
+    }
+
+
+@action(DECIDERS)
+def try_request(datasite: Datasite, actor: Actor, *, request: str, wait: bool = True) -> dict[str, Any] | None:
+    """Run a request on mock rows, where it is or was waiting to be decided; what came of it, or that it is under way.
+
+    Raises:
+      WrongStatus: it has no plan.
+      Unavailable: too many wait to be tried.
+    """
+    record = datasite.submissions.find(request)
+    if record.plan is None:
+        raise WrongStatus(f"Request {record.id[:8]} has no plan, so there is nothing to run.")
+    datasite.audit_log.record(actor.name, "try on mock", record.id)
+    if wait:
+        return datasite.mock_runs.run(record)
+    if not datasite.mock_runs.start(record):
+        raise Unavailable("Too many requests wait to be run on the mock. Try again in a moment.")
+    return datasite.mock_runs.of(record.id)
+
+
+@action(EVERY_DOOR)
+def approve(datasite: Datasite, actor: Actor, *, request: str, plan_digest: str | None = None, typed: str = "") -> str:
+    """Approve a request, or vote for it where two people must agree; what was done, in a sentence.
+
+    Args:
+      plan_digest: of the plan that was read; None from a door that shows none.
+      typed: the request's name as the actor typed it; needed above the policy's `typed_confirmation_epsilon`.
+    """
+    return datasite.decisions.approve(datasite.submissions.find(request), actor, plan_digest=plan_digest, typed=typed)
+
+
+@action(EVERY_DOOR)
+def deny(datasite: Datasite, actor: Actor, *, request: str, reason: str) -> None:
+    """Deny with a reason."""
+    datasite.decisions.deny(datasite.submissions.find(request), actor, reason)
+
+
+@action(EVERY_DOOR)
+def ask_changes(datasite: Datasite, actor: Actor, *, request: str, comment: str) -> None:
+    """Ask for changes with a comment."""
+    datasite.decisions.ask_changes(datasite.submissions.find(request), actor, comment)
+
+
+@action(EVERY_DOOR)
+def revoke(datasite: Datasite, actor: Actor, *, request: str, reason: str) -> None:
+    """Revoke an approval; running rounds end."""
+    datasite.decisions.revoke(datasite.submissions.find(request), actor, reason)
+
+
+@action(CONSOLE)
+def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
+    """How many more requests like this one the budget of its population still holds, and ε after each of them."""
+    record = datasite.submissions.find(request)
+    if record.plan is None or record.population is None:
+        raise InvalidRequest(f"Request {record.id[:8]} has no plan, so it has no cost to compare with.")
+    balance = datasite.ledger.balance(record.population)
+    total = accountant.charge_for(record.plan.mechanism, balance.order).divergence_nano * record.plan.rounds
+    used = balance.spent_nano + balance.reserved_nano
+    waiting = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
+    fits = (balance.capacity_nano - used) // total
+    conversion = round(balance.budget.epsilon * NANO) - balance.capacity_nano
+    return {
+        "request": record.id,
+        "function": record.function,
+        "population": record.population,
+        "waiting": waiting,
+        "fits": fits,
+        "budget": balance.budget.epsilon,
+        "now": balance.epsilon_spent + balance.epsilon_reserved,
+        "after": [(used + total * many + conversion) / NANO for many in range(1, min(fits, 12) + 1)],
+    }
+
+
+# -- as plain data -----------------------------------------------------------------------------------------------------
+
+
+def overview(record: CodeRequestRecord) -> dict[str, Any]:
+    """One line of the inbox."""
+    plan = record.plan
+    mechanism = plan.declared if plan else None
+    return {
+        "id": record.id,
+        "status": record.status.value,
+        "researcher": record.researcher,
+        "function": record.function,
+        "dataset": record.dataset,
+        "mechanism": mechanism.kind if mechanism else None,
+        "epsilon": getattr(mechanism, "epsilon", None),
+        "rounds": plan.rounds if plan else None,
+        "submitted_at": record.submitted_at,
+        "expires_at": record.expires_at,
+    }
+
+
+def cost_dict(cost: Cost) -> dict[str, Any]:
+    """A cost in one flat dictionary."""
+    flat = asdict(cost)
+    return {**flat, **flat.pop("fit")}
+
+
+def _budget_dict(line: BudgetLine) -> dict[str, Any]:
+    flat = asdict(line)
+    return {**flat, **flat.pop("fit")}
+
+
+def _decision_dict(case: Case) -> dict[str, Any]:
+    """Who must agree, what the actor has to do, and the votes: before the decision the actor's own alone."""
+    waits = case.record.status is RequestStatus.CHECKED
+    return {
+        "voters": [side.value for side in case.voters] if waits else [],
+        "typed": case.needs_typing,
+        "asked": may_decide(case),
+        "voted": any(vote.side is case.side for vote in case.votes),
+        "votes": [asdict(vote) for vote in case.votes if not waits or vote.side is case.side],
+    }
+
+
+def _difference(datasite: Datasite, record: CodeRequestRecord) -> list[str]:
+    """How the source differs from the one of this name that was approved before."""
+    earlier = [
+        other
+        for other in datasite.ledger.list(researcher=record.researcher)
+        if other.function == record.function and other.charge is not None and other.id != record.id
+    ]
+    if not earlier:
+        return []
+    before = earlier[-1]
+    lines = difflib.unified_diff(
+        before.source.splitlines(), record.source.splitlines(), before.id[:8], record.id[:8], lineterm=""
+    )
+    return list(lines) or ["(none)"]

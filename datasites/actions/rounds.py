@@ -1,0 +1,90 @@
+"""Rounds that run under approvals: listed, stopped one by one or all at once, and resumed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from datasites.actions.registry import action
+from datasites.datasite import Datasite
+from datasites.people.roles import CONSOLE, OWNER, Actor
+from policies.errors import WrongStatus
+from policies.source.statuses import RequestStatus, RunStatus
+
+PAGE = 50
+
+
+@action(CONSOLE)
+def runs(datasite: Datasite, actor: Actor, *, limit: int = PAGE, offset: int = 0) -> dict[str, Any]:
+    """Whether work is stopped, requests that may run now, and runs, newest first."""
+    datasite.ledger.expire_due()
+    count, page = datasite.ledger.run_page(limit=limit, offset=offset)
+    approved = datasite.ledger.list(status=RequestStatus.APPROVED)
+    return {
+        "stopped": datasite.rounds.stopped.is_set(),
+        "approved": [
+            {
+                "id": record.id,
+                "function": record.function,
+                "researcher": record.researcher,
+                "dataset": record.dataset,
+                "rounds": record.rounds,
+                "attempts": record.attempts,
+                "open_runs": record.open_runs,
+                "expires_at": record.expires_at,
+                "runs": [{"round": run.round, "status": run.status.value} for run in datasite.ledger.runs(record.id)],
+            }
+            for record in approved
+        ],
+        "count": count,
+        "runs": [
+            {
+                "id": row["id"],
+                "request": row["request"],
+                "round": row["round"],
+                "rounds": row["rounds"],
+                "function": row["function"],
+                "researcher": row["researcher"],
+                "dataset": row["dataset"],
+                "status": row["status"],
+                "began": row["created_at"],
+                "ended": row["changed_at"] if row["status"] not in ("reserved", "running") else None,
+                "seconds": _seconds(row),
+                "reason": row["reason"] or "",
+                "ending": datasite.rounds.is_ending(row["id"]),
+                "progress": datasite.rounds.progress(row["id"]),
+            }
+            for row in page
+        ],
+    }
+
+
+def _seconds(row: dict[str, Any]) -> float | None:
+    if row["status"] in ("reserved", "running"):
+        return None
+    began, ended = datetime.fromisoformat(row["created_at"]), datetime.fromisoformat(row["changed_at"])
+    return (ended - began).total_seconds()
+
+
+@action(OWNER)
+def stop_run(datasite: Datasite, actor: Actor, *, run: str) -> None:
+    """End one run now. Its charge stays if it had begun to read; its request may still run other rounds."""
+    found = datasite.ledger.run(run)
+    if found.status not in (RunStatus.RESERVED, RunStatus.RUNNING):
+        raise WrongStatus(f"Run {run[:8]} is {found.status}; there is nothing to stop.")
+    datasite.rounds.stop_one(run)
+    datasite.audit_log.record(actor.name, "stop run", run, request=found.request, round=found.round)
+
+
+@action(OWNER)
+def stop(datasite: Datasite, actor: Actor) -> dict[str, int]:
+    """Stop everything at once."""
+    datasite.audit_log.record(actor.name, "stop")
+    return {"ended": datasite.rounds.stop()}
+
+
+@action(OWNER)
+def resume(datasite: Datasite, actor: Actor) -> None:
+    """Let work go on after a stop."""
+    datasite.rounds.resume()
+    datasite.audit_log.record(actor.name, "resume")

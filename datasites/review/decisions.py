@@ -1,0 +1,319 @@
+"""The only judge: who may decide on a request, under which rules, and what a decision does.
+
+Console, command line, PySyft's own `approve()` and the owner's policy file translate and ask here. A decision reads the
+policy, the checks and the votes once, into one frozen `Case`; the functions that judge it are pure. What was decided is
+written by the ledger, which checks status, plan, votes and budget again in the transaction that reserves the cost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from datasites.ledger.audit_log import AuditLog
+from datasites.ledger.ledger import Ledger
+from datasites.ledger.records import CodeRequestRecord, Vote
+from datasites.logs import Shown
+from datasites.people.roles import Actor, Role
+from datasites.review.planning import Planner
+from datasites.review.policy import Outcome, Rules, outcomes
+from datasites.review.pricing import standalone_epsilon
+from policies.errors import DatasiteError, PermissionRefused, RuleBroken, WrongStatus
+from policies.privacy import accountant
+from policies.release.plans import Plan, Published
+from policies.source.statuses import STATUS_TEXT, Party, RequestStatus, Side
+
+logger = logging.getLogger(__name__)
+
+APPROVED = "Approved; the whole cost is reserved in the ledger."
+VOTED = "Your vote is kept, sealed. Nothing is approved until the other person has voted as well."
+BY_POLICY = Actor("policy", Role.POLICY)
+SIDES = {Role.OWNER: Side.OWNER, Role.SECOND_REVIEWER: Side.SECOND_REVIEWER}
+"""Whose vote a role casts; the others have none."""
+NO_VOICE = {
+    Role.AUDITOR: "An auditor reads and does not decide.",
+    Role.RESEARCHER: "Only the owner decides requests.",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that a decision on one request looks at, read once.
+
+    Args:
+      actor: who decides.
+      record: the request as the ledger has it.
+      rules: the owner's policy; None where the file cannot be read, and then a check says so and fails.
+      epsilon: of all its rounds alone at the population's δ; None where it has no plan.
+      checks: every check of its plan; none where it has no plan.
+      votes: those that are cast; sealed until it is decided.
+    """
+
+    actor: Actor
+    record: CodeRequestRecord
+    rules: Rules | None
+    epsilon: float | None = None
+    checks: tuple[Outcome, ...] = ()
+    votes: tuple[Vote, ...] = ()
+
+    @property
+    def voters(self) -> tuple[Side, ...]:
+        """Whose votes an approval needs, where it needs two; else none: the owner's alone decides."""
+        bound = self.rules.second_reviewer_epsilon if self.rules else None
+        return tuple(Side) if bound is not None and self.epsilon is not None and self.epsilon > bound else ()
+
+    @property
+    def needs_typing(self) -> bool:
+        """Whether a person who approves types the request's name."""
+        bound = self.rules.typed_confirmation_epsilon if self.rules else 0.0
+        return self.epsilon is not None and self.epsilon > bound
+
+    @property
+    def side(self) -> Side | None:
+        """Whose vote the actor would cast."""
+        return SIDES.get(self.actor.role)
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """Checks that do not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+# -- the judgement: pure functions of a case ---------------------------------------------------------------------------
+
+
+def check_may_approve(case: Case, *, plan_digest: str | None, typed: str) -> Side | None:
+    """Raise unless the actor may approve now; the side to vote for where two people must agree, else None.
+
+    Args:
+      plan_digest: of the plan that the actor read; None where the door shows none (PySyft's).
+      typed: the request's name as the actor typed it.
+
+    Raises:
+      PermissionRefused: the role has no say, or the policy does not approve this at once.
+      WrongStatus: it is not waiting, its plan is another, or the owner alone decides on it.
+      RuleBroken: a check fails, or the name is not typed.
+    """
+    check_has_voice(case.actor)
+    record, name = case.record, case.record.id[:8]
+    if record.status is not RequestStatus.CHECKED or case.epsilon is None:
+        raise WrongStatus(f"Request {name} is {record.status}. {STATUS_TEXT[record.status]}")
+    if plan_digest is not None and plan_digest != record.plan_digest:
+        raise WrongStatus(f"Request {name} is no longer the one that you read. Read it again.")
+    for check in case.failed:
+        raise RuleBroken(f"{check.title}: {check.message}")
+    if case.actor.role is Role.POLICY:
+        _check_policy_approves(case)
+        return None
+    if case.needs_typing and typed.strip() != record.function:
+        raise RuleBroken(
+            f"Type the name of the request, {record.function}, to approve it: its ε is large. With a PySyft client:"
+            f' request.approve(typed="{record.function}").'
+        )
+    if case.voters:
+        return case.side
+    if case.side is not Side.OWNER:
+        raise WrongStatus(f"The owner alone decides on request {name}: its ε needs no second reviewer.")
+    return None
+
+
+def check_may_refuse(case: Case, to: RequestStatus) -> None:
+    """Raise unless the actor may deny (or ask for changes to) the request now.
+
+    Raises:
+      PermissionRefused: the role has no say, or the policy does not deny this at once.
+      WrongStatus: it is approved, or the owner alone decides on it.
+    """
+    check_has_voice(case.actor)
+    name = case.record.id[:8]
+    if case.actor.role is Role.POLICY:
+        allowed = to is RequestStatus.DENIED and case.rules is not None and case.rules.deny_at_once
+        if not (allowed and case.failed):
+            raise PermissionRefused("The policy denies nothing at once that passes every check.")
+    if case.actor.role is Role.SECOND_REVIEWER and not case.voters:
+        raise WrongStatus(f"The owner alone decides on request {name}: it needs no second reviewer.")
+    if to is RequestStatus.DENIED and case.record.status is RequestStatus.APPROVED:
+        raise WrongStatus(f"Request {name} is approved already. `datasite revoke {name}` takes that back.")
+
+
+def check_may_revoke(case: Case) -> None:
+    """Raise `PermissionRefused` unless the actor may take an approval back: the owner alone."""
+    check_has_voice(case.actor)
+    if case.actor.role is not Role.OWNER:
+        raise PermissionRefused("The owner alone revokes an approval.")
+
+
+def may_decide(case: Case) -> bool:
+    """Whether the actor's decision is asked for now."""
+    return case.record.status is RequestStatus.CHECKED and (
+        case.actor.role is Role.OWNER or (case.side is not None and case.side in case.voters)
+    )
+
+
+def check_has_voice(actor: Actor) -> None:
+    """Raise `PermissionRefused` where a role has no say in any decision."""
+    why = NO_VOICE.get(actor.role)
+    if why is not None:
+        raise PermissionRefused(why)
+
+
+def _check_policy_approves(case: Case) -> None:
+    bound = case.rules.approve_at_once_epsilon if case.rules else None
+    if bound is None or case.epsilon is None or case.epsilon > bound or case.voters:
+        raise PermissionRefused("The policy approves nothing of this ε at once; a person decides.")
+
+
+# -- the decision: carried out in the ledger ---------------------------------------------------------------------------
+
+
+class Decisions:
+    """Judges and carries out decisions over one ledger.
+
+    Args:
+      read_rules: the owner's policy as the file has it now.
+      changed: hears of each request whose status a decision changed: PySyft's own status follows.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        planner: Planner,
+        audit_log: AuditLog,
+        read_rules: Callable[[], Rules],
+        *,
+        changed: Callable[[CodeRequestRecord], None] = lambda record: None,
+    ) -> None:
+        self.ledger = ledger
+        self.planner = planner
+        self.audit_log = audit_log
+        self.read_rules = read_rules
+        self.changed = changed
+        self.host_checks: list[Callable[[], Outcome]] = []
+        """Checks of the host beside those of the policy; the serving process adds what its jobs are held by."""
+
+    def case(self, record: CodeRequestRecord, actor: Actor) -> Case:
+        """The case of a request as things stand, for whoever would decide on it."""
+        rules, broken = self._rules()
+        if record.plan is None:
+            return Case(actor, record, rules, votes=self.ledger.votes(record.id))
+        published = self.planner.published(version=record.version)
+        epsilon = standalone_epsilon(self.ledger, record.plan, published.population)
+        checks = self._checks(rules, broken, record.plan, published, epsilon, record.researcher)
+        return Case(actor, record, rules, epsilon, checks, self.ledger.votes(record.id))
+
+    def checks(self, plan: Plan, published: Published, researcher: str) -> tuple[Outcome, ...]:
+        """Every check of a plan, under the policy as it is now."""
+        rules, broken = self._rules()
+        epsilon = standalone_epsilon(self.ledger, plan, published.population)
+        return self._checks(rules, broken, plan, published, epsilon, researcher)
+
+    def approve(
+        self, record: CodeRequestRecord, actor: Actor, *, plan_digest: str | None = None, typed: str = ""
+    ) -> str:
+        """Approve: the whole cost is reserved. Or vote, where two people must agree. What was done, in a sentence.
+
+        Raises what `check_may_approve` does, and `BudgetExceeded` where it does not fit: asked, left and short.
+        """
+        case = self.case(record, actor)
+        side = check_may_approve(case, plan_digest=plan_digest, typed=typed)
+        assert record.plan is not None
+        assert case.rules is not None
+        if side is not None:
+            self.ledger.vote(record.id, side=side, actor=actor.name, plan_digest=str(record.plan_digest))
+            if {vote.side for vote in self.ledger.votes(record.id)} < set(case.voters):
+                return VOTED
+        try:
+            approved = self._reserve(case, record.plan, case.rules)
+        except WrongStatus:
+            if side is None or self.ledger.get(record.id).status is not RequestStatus.APPROVED:
+                raise
+            return APPROVED  # both voted in the same moment, and the other's vote has reserved it
+        votes = self._opened_votes(record.id)
+        self.audit_log.record(actor.name, "approve", record.id, plan_digest=record.plan_digest, **votes)
+        self.changed(approved)
+        return APPROVED
+
+    def deny(self, record: CodeRequestRecord, actor: Actor, reason: str) -> None:
+        """Deny a waiting request; the researcher reads the reason. Raises what `check_may_refuse` does."""
+        check_may_refuse(self.case(record, actor), RequestStatus.DENIED)
+        self._move(record, RequestStatus.DENIED, actor, reason)
+
+    def ask_changes(self, record: CodeRequestRecord, actor: Actor, comment: str) -> None:
+        """Ask for changes; the researcher reads the comment. Raises what `check_may_refuse` does."""
+        check_may_refuse(self.case(record, actor), RequestStatus.CHANGES_REQUESTED)
+        self._move(record, RequestStatus.CHANGES_REQUESTED, actor, comment)
+
+    def revoke(self, record: CodeRequestRecord, actor: Actor, reason: str) -> None:
+        """Take an approval back: running rounds end, and what no run touched returns to the budget."""
+        check_may_revoke(self.case(record, actor))
+        self._move(record, RequestStatus.REVOKED, actor, reason)
+
+    def decide_at_once(self, record: CodeRequestRecord) -> None:
+        """What the policy decides without anybody, both off by default. What it leaves waits for people."""
+        try:
+            case = self.case(record, BY_POLICY)
+            if record.status is not RequestStatus.CHECKED or case.rules is None:
+                return
+            if case.failed and case.rules.deny_at_once:
+                why = " ".join(f"{check.title}: {check.message}" for check in case.failed)
+                self.deny(record, BY_POLICY, why)
+            elif not case.failed and case.rules.approve_at_once_epsilon is not None:
+                self.approve(record, BY_POLICY, plan_digest=record.plan_digest)
+        except DatasiteError as error:
+            facts = (Shown(record.id[:8]), Shown(type(error).__name__))
+            logger.info("The policy decided nothing on request %s: %s", *facts)
+
+    def _reserve(self, case: Case, plan: Plan, rules: Rules) -> CodeRequestRecord:
+        record = case.record
+        balance = self.ledger.balance(str(record.population))
+        return self.ledger.approve(
+            record.id,
+            actor=case.actor.name,
+            plan_digest=str(record.plan_digest),
+            charge=accountant.charge_for(plan.mechanism, balance.order),
+            rounds=plan.rounds,
+            expires_at=datetime.now(UTC) + timedelta(days=rules.approval_days),
+            researcher_epsilon=rules.researcher_epsilon,
+            voters=case.voters,
+        )
+
+    def _move(self, record: CodeRequestRecord, to: RequestStatus, actor: Actor, comment: str) -> None:
+        moved = self.ledger.transition(record.id, to, actor=actor.name, comment=comment, party=Party.OWNER)
+        self.audit_log.record(actor.name, to.value, record.id, **self._opened_votes(record.id))
+        self.changed(moved)
+
+    def _opened_votes(self, request: str) -> dict[str, Any]:
+        """The votes on a request that is decided, for the log."""
+        votes = [{"who": vote.actor, "side": vote.side.value, "at": vote.at} for vote in self.ledger.votes(request)]
+        return {"votes": votes} if votes else {}
+
+    def _rules(self) -> tuple[Rules | None, str]:
+        """The policy, or None and why it cannot be used: then a check fails, and nothing is approved."""
+        try:
+            return self.read_rules(), ""
+        except RuleBroken as error:
+            return None, error.public_message
+
+    def _checks(
+        self, rules: Rules | None, broken: str, plan: Plan, published: Published, epsilon: float, researcher: str
+    ) -> tuple[Outcome, ...]:
+        of_policy = (
+            (Outcome("Policy", False, broken),)
+            if rules is None
+            else outcomes(rules, plan, published, epsilon, researcher)
+        )
+        return (
+            Outcome("Inspection", True, "only allowed forms; rows reach the mechanism alone"),
+            Outcome("Model check", True, _model_text(plan)),
+            *of_policy,
+            *(check() for check in self.host_checks),
+        )
+
+
+def _model_text(plan: Plan) -> str:
+    if plan.graph is None:
+        return "there is no model"
+    return f"{len(plan.graph.nodes)} operators, all of them allowed; it sees one record at a time"
