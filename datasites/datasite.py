@@ -101,6 +101,7 @@ class Office:
         """End every job and let go of the files."""
         self.trials.close()
         self.pool.stop()
+        self.runs.tables.close()
         self.ledger.close()
         if self.ledger.witness is not None:
             self.ledger.witness.close()
@@ -152,10 +153,11 @@ class Office:
         return protections
 
     def forget_tables(self) -> None:
-        """Delete from PySyft the private tensors of versions that are not published (any more).
+        """Close and delete the private rows of versions that are not published (any more).
 
         Where PySyft fails at it, nothing reads them, as the ledger knows no such version; the next start tries again.
         """
+        self.runs.tables.close_unwanted()
         published = {asset for each in self.ledger.datasets() for asset in json.loads(each.assets_json).values()}
         try:
             with self.holding_tables:

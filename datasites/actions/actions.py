@@ -39,6 +39,7 @@ from policies.schema.schemas import Schema
 
 if TYPE_CHECKING:
     from datasites.datasite import Office
+    from datasites.vault.private_rows import PrivateRows
 
 MOCK_ROWS = 200
 SHOWN_ENTRIES = 50
@@ -70,6 +71,7 @@ def publish(
     from datasites.vault.encoding import SqlQuery, encode, read_table, unused_columns
     from datasites.vault.mocks import draw_mock
     from datasites.vault.mocks import public_mock as read_mock
+    from datasites.vault.private_rows import PrivateRows
 
     declared = Schema.from_toml(schema)
     _check_stays(office, declared)
@@ -84,6 +86,7 @@ def publish(
         f"Column {name!r} of the table is not in the schema and was left out."
         for name in unused_columns(frame, declared)
     ]
+    del frame  # the owner's table as it was read: the matrix is all that is needed of it
     _ensure_population(office, declared.population, PrivacyBudget(*budget), actor)
     version = secrets.token_hex(8)
     record = DatasetRecord(
@@ -98,7 +101,9 @@ def publish(
     try:
         asset = office.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
-            record = _with_count(office, record, declared, matrix, count_epsilon, actor)
+            with PrivateRows(matrix) as rows:
+                del matrix  # the sealed copy is the only one while the runner counts
+                record = _with_count(office, record, declared, rows, count_epsilon, actor)
         record = dataclasses.replace(record, assets_json=json.dumps({"records": asset}))
         office.ledger.publish_dataset(record, actor=actor)
     finally:
@@ -148,11 +153,9 @@ def _ensure_population(office: Office, name: str, budget: PrivacyBudget, actor: 
 
 
 def _with_count(
-    office: Office, record: DatasetRecord, schema: Schema, matrix: Any, epsilon: float, actor: str
+    office: Office, record: DatasetRecord, schema: Schema, rows: PrivateRows, epsilon: float, actor: str
 ) -> DatasetRecord:
     """The record with its DP count: reserve, run in the runner, settle, certify, like any release."""
-    from datasites.review.rounds import sealed
-
     mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
     plan = Plan(
         function="published_patients",
@@ -170,7 +173,7 @@ def _with_count(
     )
     job = {"job": "statistics", "mechanism": as_dict(mechanism), "schema": schema.as_dict()}
     try:
-        answer = office.pool.run("runner", job, seconds=300, memory=8 << 30, rows=sealed(matrix))
+        answer = office.pool.run("runner", job, seconds=300, memory=8 << 30, rows=rows)
         published = Published(record.name, record.version, record.population, schema, 0, "dp-count")
         tensors = office.runs.settle(run, plan, published, actor, answer)
     except DatasiteError as error:
