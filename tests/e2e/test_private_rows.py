@@ -152,8 +152,16 @@ def test_the_count_runs_beside_the_sealed_table_alone(
     assert seen == [(1, [True])]
 
 
-STEPS = ["ledger.stage_dataset", "syft.upload", "ledger.charge_now", "pool.run", "runs.settle", "ledger.publish_dataset",
-         "syft.forget_datasets", "audit.record"]  # fmt: skip
+STEPS = (
+    "ledger.stage_dataset",
+    "syft.upload",
+    "ledger.charge_now",
+    "pool.run",
+    "runs.settle",
+    "ledger.publish_dataset",
+    "syft.forget_datasets",
+    "audit.record",
+)
 
 
 @pytest.mark.parametrize("step", STEPS)
