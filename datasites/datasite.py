@@ -124,6 +124,7 @@ class Datasite:
         """End every job and let go of the files."""
         self.mock_runs.close()
         self.pool.stop()
+        self.rounds.tables.close()
         self.ledger.close()
         if self.ledger.witness is not None:
             self.ledger.witness.close()
@@ -173,10 +174,11 @@ class Datasite:
         return protections
 
     def forget_tables(self) -> None:
-        """Delete from PySyft the private tensors of versions that are not published (any more).
+        """Close and delete the private rows of versions that are not published (any more).
 
         Where PySyft fails at it, nothing reads them, as the ledger knows no such version; the next start tries again.
         """
+        self.rounds.tables.close_unwanted()
         published = {asset for dataset in self.ledger.datasets() for asset in dataset.assets.values()}
         try:
             with self.holding_tables:

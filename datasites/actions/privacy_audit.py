@@ -5,7 +5,6 @@ Nothing is charged, no private row is read, and what is found goes to the owner 
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -96,7 +95,8 @@ def _in_runner(
     """One round as a job like any other, confined and with secure noise; only its rows and its graph are made up."""
     from dataclasses import replace
 
-    from datasites.review.rounds import JOB_MEMORY, JOB_OF, sealed
+    from datasites.review.rounds import JOB_MEMORY, JOB_OF
+    from datasites.vault.private_rows import PrivateRows
     from policies.release.tensors import from_bytes, to_bytes
 
     probe = replace(plan, graph=graph, mechanism=mechanism, model="probe")
@@ -107,11 +107,8 @@ def _in_runner(
         "training_patients": training_patients,
     }
     payload = to_bytes({name: tensor.numpy() for name, tensor in weights.items()})
-    rows = sealed(records)
-    try:
+    with PrivateRows(records) as rows:
         answer = datasite.pool.run("runner", job, payload, seconds=ROUND_SECONDS, memory=JOB_MEMORY, rows=rows)
-    finally:
-        os.close(rows.descriptor)
     if not answer.done:
         raise Unavailable(f"The runner failed:\n{answer.message.get('output', '')}")
     return from_bytes(answer.payload)

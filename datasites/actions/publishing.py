@@ -13,7 +13,8 @@ from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.ledger.records import DatasetRecord
 from datasites.people.roles import OWNER, Actor
-from datasites.review.rounds import JOB_MEMORY, sealed
+from datasites.review.rounds import JOB_MEMORY
+from datasites.vault.private_rows import PrivateRows
 from policies.errors import DataRefused, DatasiteError, WrongStatus
 from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
@@ -63,6 +64,7 @@ def publish(
         f"Column {name!r} of the table is not in the schema and was left out."
         for name in unused_columns(frame, declared)
     ]
+    del frame  # the owner's table as it was read: the matrix is all that is needed of it
     _ensure_population(datasite, declared.population, PrivacyBudget(*budget), actor)
     version = secrets.token_hex(8)
     record = DatasetRecord.of(
@@ -75,7 +77,9 @@ def publish(
     try:
         asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
-            record = _with_count(datasite, record, declared, matrix, count_epsilon, actor)
+            with PrivateRows(matrix) as rows:
+                del matrix  # the sealed copy is the only one while the runner counts
+                record = _with_count(datasite, record, declared, rows, count_epsilon, actor)
         record = record.with_assets({"records": asset})
         datasite.ledger.publish_dataset(record, actor=actor.name)
     finally:
@@ -125,7 +129,7 @@ def _ensure_population(datasite: Datasite, name: str, budget: PrivacyBudget, act
 
 
 def _with_count(
-    datasite: Datasite, record: DatasetRecord, schema: Schema, matrix: Any, epsilon: float, actor: Actor
+    datasite: Datasite, record: DatasetRecord, schema: Schema, rows: PrivateRows, epsilon: float, actor: Actor
 ) -> DatasetRecord:
     """The record with its DP count: reserve, run in the runner, settle, certify, like any release."""
     mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
@@ -145,7 +149,7 @@ def _with_count(
     )
     job = {"job": "statistics", "mechanism": as_dict(mechanism), "schema": schema.as_dict()}
     try:
-        answer = datasite.pool.run("runner", job, seconds=COUNT_SECONDS, memory=JOB_MEMORY, rows=sealed(matrix))
+        answer = datasite.pool.run("runner", job, seconds=COUNT_SECONDS, memory=JOB_MEMORY, rows=rows)
         published = Published(record.name, record.version, record.population, schema, 0, "dp-count")
         tensors = datasite.rounds.settle(run, plan, published, actor.name, answer)
     except DatasiteError as error:

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from datasites.engine.interpreter import forward
+from datasites.engine.matrix import PATIENT
 from datasites.engine.noise import NoiseSource
-from datasites.engine.sampling import PATIENT, PatientRows, by_place
+from datasites.engine.sampling import PatientRows, by_place
 from datasites.engine.training import check_model, checked_parameters, physical_batch
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import Evaluation

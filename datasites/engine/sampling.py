@@ -8,11 +8,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from datasites.engine.matrix import HELD_OUT, PATIENT
 from datasites.engine.noise import NoiseSource
 
 Rows = npt.NDArray[np.intp]
-
-PATIENT, HELD_OUT = 0, 1  # columns of the private matrix
 
 
 def by_place(codes: npt.NDArray[np.float64], size: int) -> list[tuple[Rows, Rows]]:

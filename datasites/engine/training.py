@@ -22,8 +22,9 @@ from torch.nn import functional
 from datasites.engine.clipping import LARGEST_BATCH, GridOptimizer
 from datasites.engine.gradient_recorder import NotRecordable, recorded
 from datasites.engine.interpreter import Forward, forward
+from datasites.engine.matrix import PATIENT
 from datasites.engine.noise import NoiseSource
-from datasites.engine.sampling import PATIENT, PatientRows, Rows, by_place
+from datasites.engine.sampling import PatientRows, Rows, by_place
 from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation

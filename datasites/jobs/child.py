@@ -11,7 +11,6 @@ import contextlib
 import io
 import mmap
 import os
-import signal
 import socket
 import struct
 import time
@@ -22,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datasites.engine.matrix import HELD_OUT, PATIENT, secure_codes
+from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, close_descriptors, confine
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
@@ -32,29 +33,6 @@ from policies.schema.schemas import Schema
 LARGEST_WEIGHTS = 256 * 1024 * 1024
 LARGEST_OUTPUT = 64 * 1024
 TRIED_STEPS = 12
-WARM_SCHEMA = """
-name = "warm"
-population = "nobody"
-patient = "patient"
-target = "sick"
-holdout = 0.3
-columns.sick = { kind = "boolean" }
-columns.a = { kind = "real", minimum = 0.0, maximum = 1.0 }
-columns.b = { kind = "real", minimum = 0.0, maximum = 1.0 }
-sequences.series = [["a", "b"], ["b", "a"], ["a", "b"], ["b", "a"]]
-"""
-WARM_MODEL = """
-import torch
-from torch import nn
-
-class Warm(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.lstm, self.norm, self.out = nn.LSTM(2, 3, batch_first=True), nn.GroupNorm(1, 3), nn.Linear(3, 1)
-
-    def forward(self, x):
-        return torch.sigmoid(self.out(self.norm(self.lstm(x)[0][:, -1])))
-"""
 
 Records = npt.NDArray[np.float64]
 Answer = tuple[dict[str, Any], bytes]
@@ -238,11 +216,9 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
 
 
 def _synthetic(schema: Schema, patients: int, *, held_out: bool) -> Records:
-    from datasites.vault.encoding import secure_codes
-    from datasites.vault.mocks import draw_mock
-
     mock = draw_mock(schema, rows=max(2, min(patients, 200_000)))
-    mock[:, 0], mock[:, 1] = secure_codes(len(mock)), held_out  # codes share places as those of a published table do
+    mock[:, PATIENT] = secure_codes(len(mock))  # which share places as those of a published table do
+    mock[:, HELD_OUT] = held_out
     return mock
 
 
@@ -268,58 +244,3 @@ JOBS: dict[str, dict[str, tuple[Callable[..., Answer], bool]]] = {
         "probe": (probe, False),
     },
 }
-
-
-def warm_up(kind: str) -> None:
-    """Import and run once, on zeros, all that jobs of `kind` need, so that a child opens no file and starts at once."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # numbers near zero take a hundred times longer, which would tell of a record
-    if kind == "exporter":
-        _warm_exporter()
-    else:
-        _warm_runner()
-
-
-def _warm_exporter() -> None:
-    from policies.graph.exporter import export_source
-
-    export_source(WARM_MODEL, "Warm", (4, 2))
-
-
-def _warm_runner() -> None:
-    """Train and score once on a mock, under a constant key: imports and first calls, and no randomness."""
-    import torch
-
-    import datasites.engine.statistics  # noqa: F401, a confined child opens no file to import from
-    import datasites.jobs.mock_run  # noqa: F401
-    from datasites.engine import constant_time
-
-    constant_time.install()
-    from datasites.engine.evaluation import score_histogram
-    from datasites.engine.noise import NoiseSource
-    from datasites.engine.training import STEPS_WORTH_A_TAPE, train_round
-    from datasites.vault.mocks import draw_mock
-    from policies.graph.exporter import export_source
-
-    schema = Schema.from_toml(WARM_SCHEMA)
-    graph, _ = export_source(WARM_MODEL, "Warm", schema.input_shape("series"))
-    weights = {each.name: torch.zeros(each.shape) for each in graph.parameters}
-    rows, constant = draw_mock(schema, 20), bytes(32)
-    for optimizer in ("sgd", "adam"):
-        mechanism = DPSGD(
-            loss="binary_cross_entropy",
-            rounds=1,
-            steps=STEPS_WORTH_A_TAPE,
-            sampling_rate=0.5,
-            clipping_norm=1.0,
-            learning_rate=0.1,
-            noise_multiplier=1.0,
-            optimizer=optimizer,
-            inputs="series",
-        )
-        train_round(graph, mechanism, schema, 10, rows, weights, NoiseSource(constant))
-    evaluation = Evaluation(loss="binary_cross_entropy", epsilon=1.0, inputs="series")
-    _release(score_histogram(graph, evaluation, schema, rows, weights, NoiseSource(constant)))

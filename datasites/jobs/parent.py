@@ -17,7 +17,7 @@ import socket
 import sys
 import warnings
 
-from datasites.jobs import child
+from datasites.jobs import child, warming
 
 MOST_JOBS = 8
 
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     if alone:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     warnings.simplefilter("ignore")
-    child.warm_up(kind)
+    warming.warm_up(kind)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if os.path.exists(path):
         os.unlink(path)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from datasites.jobs.frames import LARGEST_ANSWER, receive_frame, send_frame
 from datasites.jobs.isolation import PROTECTIONS
@@ -25,12 +25,14 @@ LONGEST_PUBLIC = 1_000  # characters of what a job says for the researcher
 LONGEST_OUTPUT = 100_000  # characters of what it says for the owner
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Private rows as an open, sealed file in memory: float64 of `shape`, little-endian, by rows."""
+class SealedRows(Protocol):
+    """What is handed to a job of private rows: an open, sealed file, float64 of `shape`, little-endian, by rows."""
 
-    descriptor: int
-    shape: tuple[int, int]
+    @property
+    def descriptor(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class JobPool:
         seconds: float,
         memory: int = 4 << 30,
         largest: int = 1 << 20,
-        rows: Rows | None = None,
+        rows: SealedRows | None = None,
         before_rows: Callable[[dict[str, bool]], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Answer:

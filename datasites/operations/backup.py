@@ -60,7 +60,7 @@ def partial_path(target: Path) -> Path:
 def write_backup(settings: Settings, ledger: Ledger, target: Path) -> dict[str, Any]:
     """Copy the directory into the new file `target` (0600); answers its size, and the ledger's last entry in it.
 
-    While this runs, no table may be deleted (`Office.holding_tables`); all else goes on.
+    While this runs, no table may be deleted (`Datasite.holding_tables`); all else goes on.
 
     Raises:
       DatasiteError: the file exists, would lie in the directory, or its own directory does not exist.

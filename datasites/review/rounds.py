@@ -7,10 +7,8 @@ function of public inputs alone: the plan, the weights, the ledger. Diagnostics 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import math
-import os
 import threading
 import time
 from collections import defaultdict
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datasites.jobs.pool import Answer, JobPool, Rows
+from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.entries import Entry
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, Run
@@ -29,6 +27,7 @@ from datasites.logs import Shown
 from datasites.review.planning import published_from
 from datasites.review.timing import slowest
 from datasites.settings import Settings, write_private
+from datasites.vault.private_rows import PublishedRows
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
@@ -54,7 +53,7 @@ class Rounds:
     """Runs rounds in threads of the datasite process, one runner child each.
 
     Args:
-      load: the private rows of an asset id; called once per dataset version, the rows then stay in a sealed memfd.
+      load: the private rows of an asset id.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Rounds:
         self._ending: set[str] = set()  # runs that the owner ends one by one
         self._told: set[str] = set()
         self._under_way: dict[str, tuple[float, float]] = {}  # by run: when its job began, and when it shows
-        self._rows: dict[str, Rows] = {}
+        self.tables = PublishedRows(self._read_rows, self._wants_rows)
         self._rehearsed: dict[str, float] = {}
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(MOST_JOBS)
@@ -182,20 +181,20 @@ class Rounds:
         before_rows: Callable[[dict[str, bool]], None],
         run: Run,
     ) -> Answer:
-        rows = self.rows(record.version)
         shapes = release_shapes(plan, published.schema)
         largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
-        return self.pool.run(
-            "runner",
-            self._job(plan, published),
-            payload,
-            seconds=self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds,
-            memory=JOB_MEMORY,
-            largest=largest,
-            rows=rows,
-            before_rows=before_rows,
-            stop=lambda: self.stopped.is_set() or run.id in self._ending or self._revoked(run),
-        )
+        with self.tables.lend(record.version) as rows:
+            return self.pool.run(
+                "runner",
+                self._job(plan, published),
+                payload,
+                seconds=self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds,
+                memory=JOB_MEMORY,
+                largest=largest,
+                rows=rows,
+                before_rows=before_rows,
+                stop=lambda: self.stopped.is_set() or run.id in self._ending or self._revoked(run),
+            )
 
     def _revoked(self, run: Run) -> bool:
         """By its owner. A researcher ends no job: released or failed would say whether it was over by then."""
@@ -302,13 +301,12 @@ class Rounds:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def rows(self, version: str) -> Rows:
-        """The private rows of a dataset version as a sealed file in memory, made once."""
-        with self._lock:
-            if version not in self._rows:
-                asset = self.ledger.dataset(version=version).assets["records"]
-                self._rows[version] = sealed(self.load(asset))
-            return self._rows[version]
+    def _read_rows(self, version: str) -> npt.NDArray[np.float64]:
+        return self.load(self.ledger.dataset(version=version).assets["records"])
+
+    def _wants_rows(self, version: str) -> bool:
+        """Whether a table may stay open between runs."""
+        return not self.stopped.is_set() and self.ledger.dataset(version=version).status == "published"
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
@@ -320,6 +318,7 @@ class Rounds:
             threads = list(self._threads.values())
         for thread in threads:
             thread.join(timeout=10)
+        self.tables.close_unwanted()
         return len(threads)
 
     def stop_one(self, run: str) -> None:
@@ -344,16 +343,3 @@ def check_weights(plan: Plan, weights: Arrays) -> None:
         return
     shapes = {each.name: (each.shape, each.dtype) for each in plan.graph.parameters}
     check_tensors(weights, shapes, finite=True)
-
-
-def sealed(array: npt.NDArray[np.float64]) -> Rows:
-    """A float64 table as a memfd that nobody can change any more."""
-    table = np.ascontiguousarray(array, dtype="<f8")
-    descriptor = os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    view = memoryview(table.tobytes())
-    written = 0
-    while written < len(view):
-        written += os.write(descriptor, view[written : written + (1 << 28)])
-    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    return Rows(descriptor, (int(table.shape[0]), int(table.shape[1])))

@@ -8,7 +8,6 @@ dataset is its `Schema` alone. Reading files and databases is in `datasites.vaul
 from __future__ import annotations
 
 import hmac
-import secrets
 import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from datasites.engine.matrix import HELD_OUT, PATIENT, secure_codes, secure_permutation
 from datasites.vault.cells import EMPTY, FINE, arrow_array, fault_text, read_cells, words_of
 from datasites.vault.schema_draft import draft_schema
 from datasites.vault.tables import MOST_FAULTS, SqlQuery, check_headers, read_table
@@ -26,10 +26,7 @@ from policies.schema.schemas import FIRST_COLUMN, Schema
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "SqlQuery", "check_table", "draft_schema", "encode", "is_held_out", "read_table", "secure_codes",
-    "secure_permutation", "unused_columns",
-]  # fmt: skip
+__all__ = ["SqlQuery", "check_table", "draft_schema", "encode", "is_held_out", "read_table", "unused_columns"]
 
 SMALLEST_SECRET = 16
 LONGEST_PATIENT = 200
@@ -79,11 +76,11 @@ def encode(
     matrix = np.empty((rows, FIRST_COLUMN + len(schema.columns)), dtype=np.float64)
     place = (shuffle or secure_permutation)(rows)  # where each row of the table goes
     patients, distinct = _read(frame, schema, lambda index, values: _put(matrix, place, FIRST_COLUMN + index, values))
-    _put(matrix, place, 0, (shuffle or secure_codes)(len(distinct))[patients])
+    _put(matrix, place, PATIENT, (shuffle or secure_codes)(len(distinct))[patients])
     flags = np.fromiter(
         (is_held_out(name, population_secret, schema.holdout) for name in distinct), np.float64, len(distinct)
     )
-    _put(matrix, place, 1, flags[patients])
+    _put(matrix, place, HELD_OUT, flags[patients])
     return matrix
 
 
@@ -91,25 +88,6 @@ def is_held_out(patient: str, population_secret: bytes, holdout: float) -> bool:
     """Whether a patient is kept for evaluation: HMAC-SHA256(secret, patient) below the share `holdout`."""
     digest = hmac.digest(population_secret, patient.encode(), "sha256")
     return int.from_bytes(digest[:8], "big") < int(holdout * 2**64)
-
-
-def secure_permutation(size: int) -> IntArray:
-    """A permutation of 0..size-1 from the operating system's randomness.
-
-    It is the order of 64-bit random keys; two of them are equal with probability below size² / 2⁶⁵.
-    """
-    return np.argsort(np.frombuffer(secrets.token_bytes(8 * size), dtype=np.uint64), kind="stable").astype(np.int64)
-
-
-def secure_codes(size: int) -> IntArray:
-    """Different whole numbers below 2^53, which float64 holds exactly, each a draw of its own.
-
-    All are drawn again where two are equal: with probability below size² / 2⁵⁴.
-    """
-    while True:
-        drawn = np.frombuffer(secrets.token_bytes(8 * size), dtype=np.uint64) >> np.uint64(11)
-        if len(np.unique(drawn)) == size:
-            return drawn.astype(np.int64)
 
 
 def _put(matrix: FloatArray, place: IntArray, column: int, values: npt.NDArray[Any]) -> None:

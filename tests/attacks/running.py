@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from datasites.jobs.pool import KINDS, Answer, JobPool
-from datasites.review.rounds import sealed
 from datasites.settings import job_socket
 from datasites.vault.mocks import draw_mock
+from datasites.vault.private_rows import PrivateRows
 from policies.errors import DatasiteError
 from policies.privacy.mechanisms import as_dict
 from policies.release.tensors import from_bytes, to_bytes
@@ -74,16 +73,15 @@ class Running:
             "training_patients": 48,
             **(changes or {}),
         }
-        held = sealed(self.rows() if rows is None else rows)
+        bounds: dict[str, Any] = {"seconds": seconds, "memory": memory, "largest": largest}
         try:
-            answer = self.pool.run("runner", given, payload, seconds=seconds, memory=memory, largest=largest, rows=held)
+            with PrivateRows(self.rows() if rows is None else rows) as held:
+                answer = self.pool.run("runner", given, payload, rows=held, **bounds)
         except DatasiteError as error:
             if "not running" in str(error):  # then there was nothing to attack
                 raise
             self.told = str(error)
             return None
-        finally:
-            os.close(held.descriptor)
         self.told = json.dumps(answer.message, ensure_ascii=False)
         if answer.done:
             self.told += repr({name: value.tolist() for name, value in from_bytes(answer.payload).items()})

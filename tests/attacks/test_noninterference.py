@@ -357,12 +357,12 @@ def test_nothing_but_a_constructor_chooses_the_noise() -> None:
                 if called.split(".")[-1] == "NoiseSource" or (path.name == "noise.py" and called == "cls"):
                     calls.add((path.name, ast.unparse(node)))
     assert calls == {
-        ("child.py", "NoiseSource(constant)"),
+        ("warming.py", "NoiseSource(constant)"),
         ("noise.py", "NoiseSource(derived.finalize())"),
         ("noise.py", "cls(os.urandom(KEY_BYTES))"),
     }
-    child = ast.parse((root / "jobs" / "child.py").read_text())
-    warming = [each for each in child.body if isinstance(each, ast.FunctionDef) and "constant" in ast.unparse(each)]
+    module = ast.parse((root / "jobs" / "warming.py").read_text())
+    warming = [each for each in module.body if isinstance(each, ast.FunctionDef) and "constant" in ast.unparse(each)]
     assert [each.name for each in warming] == ["_warm_runner"]
     noise = (root / "engine" / "noise.py").read_text()
     assert not any(word in noise for word in ("environ", "getenv", "settings", "argv"))

@@ -31,6 +31,7 @@ INSPECTION = "tests/policies/source/test_inspection.py"
 MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
+KERNELS = "tests/datasites/engine/test_constant_time.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
@@ -206,9 +207,10 @@ def _plain_kernels() -> None:
 
 
 def _numbered() -> None:
-    from datasites.vault.encoding import secure_permutation
+    from datasites.engine.matrix import secure_permutation
 
-    put("datasites.vault.encoding:secure_codes", secure_permutation)
+    for module in ("datasites.engine.matrix", "datasites.vault.encoding"):
+        put(f"{module}:secure_codes", secure_permutation)
 
 
 def _in_order() -> None:
@@ -302,12 +304,12 @@ DEFENCES: dict[str, Defence] = {
         _numbered,
         (
             "tests/attacks/runner/test_places.py",
-            "tests/datasites/vault/test_encoding.py",
+            "tests/datasites/engine/test_matrix.py",
             "-k",
             "nobody_else or secure_codes",
         ),
     ),
-    "even": Defence("kernels that take every value alike", _plain_kernels, (PACE,)),
+    "even": Defence("kernels that take every value alike", _plain_kernels, (KERNELS, PACE)),
     "denormals": Defence(
         "numbers near zero that are zero",
         instead("torch:set_flush_denormal", lambda _: True),

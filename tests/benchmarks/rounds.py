@@ -18,7 +18,7 @@ from typing import Any
 from datasites.engine.noise import NoiseSource
 from datasites.engine.training import train_round
 from datasites.jobs.pool import KINDS, JobPool
-from datasites.review.rounds import sealed
+from datasites.vault.private_rows import PrivateRows
 from policies.graph.exporter import export_model
 from policies.privacy.mechanisms import DPSGD
 from policies.release.plans import Plan
@@ -46,7 +46,7 @@ def job_overhead(turns: int) -> dict[str, float]:
     )
     plan = Plan("flu", made, "FluPredictor", graph, "0" * 64, "flu", "v1", made)
     job = {"job": "train", "plan": plan.as_dict(), "schema": schema.as_dict(), "training_patients": PATIENTS}
-    payload, rows = to_bytes({name: value.numpy() for name, value in weights.items()}), sealed(table)
+    payload, rows = to_bytes({name: value.numpy() for name, value in weights.items()}), PrivateRows(table)
     taken: dict[str, list[float]] = {"job": [], "training": [], "difference": []}
     with tempfile.TemporaryDirectory() as directory:
         pool = JobPool({kind: Path(directory) / f"{kind}.sock" for kind in KINDS})
@@ -66,6 +66,7 @@ def job_overhead(turns: int) -> dict[str, float]:
                     taken["difference"].append((between - begin) - (end - between))
         finally:
             pool.stop()
+            rows.close()
     return {name: statistics.median(each) for name, each in taken.items()}
 
 

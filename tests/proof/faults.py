@@ -20,8 +20,9 @@ from scipy.stats import chi2, norm
 
 from datasites.engine import evaluation, statistics, training
 from datasites.engine.clipping import GridOptimizer, clipped_sum, grid_of
+from datasites.engine.matrix import PATIENT
 from datasites.engine.noise import KEY_BYTES, NoiseSource
-from datasites.engine.sampling import PATIENT, PatientRows, Rows
+from datasites.engine.sampling import PatientRows, Rows
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Mechanism
 from tests.proof.cases import (

@@ -173,10 +173,16 @@ class GuardedRequestService(RequestService):
 
     datasite: Datasite
 
-    def apply(self, context: AuthedServiceContext, uid: UID, **kwargs: Any) -> SyftSuccess:
+    def apply(
+        self,
+        context: AuthedServiceContext,
+        uid: UID,
+        typed: str = "",
+        communication_protocol: Any = None,
+        **others: Any,
+    ) -> SyftSuccess:
         """A stock `request.approve()`, or `request.approve(typed=NAME)` where a name is to be typed."""
-        typed = kwargs.pop("typed", "")
-        if kwargs or not isinstance(typed, str):
+        if others or not isinstance(typed, str):
             raise Refused('approve() takes typed="NAME OF THE REQUEST" and nothing else here.')
         code = self._only_code(context, uid)
         with _public_errors():

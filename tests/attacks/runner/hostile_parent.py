@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from datasites.jobs import child, parent
+from datasites.jobs import child, parent, warming
 from datasites.jobs.frames import HEADER
 
 
@@ -149,11 +149,11 @@ def draw_everything() -> None:
 def main(kind: str, path: str) -> None:
     """Serve as the real parent does."""
     if kind == "exporter":
-        child.warm_up = lambda kind: None  # type: ignore[assignment]
+        warming.warm_up = lambda kind: None  # type: ignore[assignment]
         child.JOBS["exporter"]["attack"] = (attack, False)
     else:
-        warm = child.warm_up
-        child.warm_up = lambda kind: (warm(kind), draw_everything())[0]  # type: ignore[assignment, func-returns-value]
+        warm = warming.warm_up
+        warming.warm_up = lambda kind: (warm(kind), draw_everything())[0]  # type: ignore[assignment, func-returns-value]
     parent.main([kind, path])
 
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +21,9 @@ import pytest
 
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import PROTECTIONS
-from datasites.jobs.pool import LONGEST_OUTPUT, LONGEST_PUBLIC, Answer, JobPool, Rows
-from datasites.review.rounds import Rounds, sealed
+from datasites.jobs.pool import LONGEST_OUTPUT, LONGEST_PUBLIC, Answer, JobPool
+from datasites.review.rounds import Rounds
+from datasites.vault.private_rows import PrivateRows
 from policies.errors import DatasiteError, IsolationMissing, Unavailable, WeightsRefused
 from policies.privacy.mechanisms import Query, as_dict
 from policies.release.plans import plan_from, release_shapes
@@ -176,12 +176,12 @@ class FakeRunner:
 def test_no_row_is_handed_over_where_a_protection_is_missing(tmp_path: Path, missing: str, value: Any) -> None:
     runner = FakeRunner(tmp_path, {**HELD, missing: value})
     told: list[dict[str, bool]] = []
-    rows = sealed(np.zeros((2, 3)))
+    rows = PrivateRows(np.zeros((2, 3)))
     pool = JobPool({"runner": runner.path}, start_parents=False)
     with pytest.raises(IsolationMissing, match=missing) as refused:
         pool.run("runner", {"job": "train"}, seconds=5, rows=rows, before_rows=told.append)
     runner.close()
-    os.close(rows.descriptor)
+    rows.close()
     assert refused.value.missing == (missing,)  # type: ignore[attr-defined]
     assert not runner.rows
     assert told == []  # so the ledger has not started the run
@@ -189,11 +189,11 @@ def test_no_row_is_handed_over_where_a_protection_is_missing(tmp_path: Path, mis
 
 def test_where_isolation_is_reported_the_job_runs_and_says_so(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path, {**HELD, "no_network": False})
-    rows = sealed(np.zeros((2, 3)))
+    rows = PrivateRows(np.zeros((2, 3)))
     pool = JobPool({"runner": runner.path}, start_parents=False, required=False)
     answer = pool.run("runner", {"job": "train"}, seconds=5, rows=rows)
     runner.close()
-    os.close(rows.descriptor)
+    rows.close()
     assert runner.rows
     assert answer.protections == {**HELD, "no_network": False}
 
@@ -287,15 +287,15 @@ def test_children_of_a_parent_that_drew_all_draw_differently(drawn: JobPool, mad
         "training_patients": 100,
     }
     assert plan_from(job["plan"]) == plan
-    rows = sealed(_rows())
+    rows = PrivateRows(_rows())
     weights = (
         to_bytes({each.name: np.zeros(each.shape, np.float32) for each in plan.graph.parameters}) if plan.graph else b""
     )
     seen = set()
     for _ in range(CHILDREN):
-        answer = drawn.run("runner", job, weights, seconds=60, rows=replace(rows))
+        answer = drawn.run("runner", job, weights, seconds=60, rows=rows)
         seen.add(answer.payload if answer.done else f"refused {len(seen)}".encode())
-    os.close(rows.descriptor)
+    rows.close()
     assert len(seen) == CHILDREN
 
 
@@ -303,11 +303,3 @@ def _rows() -> Any:
     from datasites.vault.mocks import draw_mock
 
     return draw_mock(SCHEMA, 100)
-
-
-def test_rows_cannot_be_changed_by_who_holds_them() -> None:
-    rows: Rows = sealed(np.ones((2, 2)))
-    for attempt in (lambda: os.write(rows.descriptor, b"x"), lambda: os.ftruncate(rows.descriptor, 1)):
-        with pytest.raises(PermissionError):
-            attempt()
-    os.close(rows.descriptor)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datasites.engine.interpreter import forward
+from datasites.engine.matrix import HELD_OUT, PATIENT
 from datasites.engine.noise import NoiseSource
 from datasites.engine.privacy_audit import (
     RECORDS_EACH,
@@ -24,7 +25,6 @@ from datasites.engine.privacy_audit import (
     probe_schema,
     simulated_round,
 )
-from datasites.engine.sampling import HELD_OUT, PATIENT
 from datasites.engine.training import record_gradients, train_round
 from policies.errors import InvalidRequest
 from policies.graph.graphs import Graph
