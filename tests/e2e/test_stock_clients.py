@@ -36,7 +36,11 @@ def test_researcher_trains_after_owner_approves(shared_datasite: DatasiteProcess
     with pytest.raises(SyftException, match="not approved"):
         call(researcher, "flu_stock", weights=initial_weights())
     request = next(each for each in owner.requests if each.code.service_func_name == "flu_stock")
-    request.approve()
+    with pytest.raises(SyftException, match=r'request\.approve\(typed="flu_stock"\)'):
+        request.approve()  # its ε is above the policy's, and PySyft's approval is held to that as any other
+    with pytest.raises(SyftException, match="nothing else"):
+        request.approve(typed="flu_stock", force=True)
+    request.approve(typed="flu_stock")
 
     weights = initial_weights()
     first = call_until_done(researcher, "flu_stock", weights=weights, round=1)
