@@ -350,7 +350,7 @@ def test_a_serving_datasite_has_no_table_open_that_is_not_published(made_datasit
         datasite.cli("stop", "--yes")
         assert tables_open(serving) == 0
         datasite.cli("resume")
-        datasite.cli("retire", "flu", "--yes")
+        datasite.cli("retire", "flu")
         assert tables_open(serving) == 0
         assert tables_open(runner_of(datasite).pid) == 0
     finally:
