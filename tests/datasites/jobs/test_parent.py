@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,10 +25,14 @@ class Served:
         listener.listen(64)
         self.process = os.fork()
         if self.process == 0:
-            os.close(self.alive)
-            child.run = _stays  # type: ignore[assignment]
-            Parent("runner", listener, watched=watched).serve()
-            os._exit(0)
+            status = 1
+            try:
+                os.close(self.alive)
+                child.run = _stays  # type: ignore[assignment]
+                Parent("runner", listener, watched=watched).serve()
+                status = 0
+            finally:
+                os._exit(status)
         listener.close()
         os.close(watched)
 
@@ -120,4 +123,3 @@ def test_it_warms_up_before_it_listens(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(parent.warming, "warm_up", warm_up)
     with pytest.raises(Warmed):
         parent.main(["runner", str(tmp_path / "socket")])
-    assert threading.active_count() >= 1
