@@ -1,4 +1,4 @@
-"""What a code request may return a call of. The three functions run inside a datasite alone.
+"""Stubs that a code request imports; never executed.
 
 A request imports one of them and returns its call with literal arguments; a datasite reads that call as text and never
 executes it. They are written here so that an editor can complete them and a reader can look them up.

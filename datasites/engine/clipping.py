@@ -1,4 +1,4 @@
-"""Clipped sums of per-record gradients in exact integers, and the Opacus optimizer that takes its steps with them.
+"""Sum clipped per-record gradients in exact integers, and step with them in an Opacus optimizer.
 
 A gradient is scaled to norm `clipping_norm` at most, cut off toward zero at a public grid, and added as integers: the
 sum is exact and does not depend on order, so adding or removing one record changes it by exactly that record's
@@ -60,12 +60,12 @@ def clipped_sum(gradients: Sequence[Tensor], present: Tensor, *, clipping_norm: 
     records = len(present)
     if records > LARGEST_BATCH:
         raise DatasiteError(f"A batch of {records} is above {LARGEST_BATCH} records. Sum it in parts.")
-    flat = [each.reshape(records, -1) for each in gradients]
-    if sum(each.shape[1] for each in flat) <= _SMALL_MODEL:
+    flat = [gradient.reshape(records, -1) for gradient in gradients]
+    if sum(gradient.shape[1] for gradient in flat) <= _SMALL_MODEL:
         flat = [torch.cat(flat, dim=1)]  # each call costs more than the copy
-    squares = torch.stack([_squares(each) for each in flat]).sum(0)
+    squares = torch.stack([_squares(gradient) for gradient in flat]).sum(0)
     factors = _factors(squares.sqrt(), present, clipping_norm)
-    return torch.cat([_sum_of_units(each, factors) for each in flat]).to(torch.float64)
+    return torch.cat([_sum_of_units(gradient, factors) for gradient in flat]).to(torch.float64)
 
 
 def _block(gradients: Tensor) -> int:

@@ -1,6 +1,6 @@
-"""Elementary functions whose time depends on no value, in place of torch's where a runner's jobs compute.
+"""Constant-time replacements for torch's elementary functions.
 
-Torch hands these functions to Intel's vector library, which takes ten to sixty times as long for a number outside of
+Torch hands them to Intel's vector library, which takes ten to sixty times as long for a number outside of
 their ordinary domain: √-1, e^-100, ln 0, sin 10⁶. A hostile model makes such numbers of the patients that it asks
 about, and how long a round took would say how many there are. Here the library sees ordinary numbers alone, and what
 it would have answered to the others is put in their place.
@@ -69,8 +69,8 @@ def _around(name: str, far: float) -> Kernel:
             return own(x)
         wide = x.to(torch.float64)
         near = (wide - torch.round(wide / TURN) * TURN).nan_to_num_(0.0, 0.0, 0.0).clamp_(-TURN, TURN)
-        found = own(torch.where(x.abs() <= far, x, near.to(torch.float32)))
-        return torch.where(x.abs() <= LARGE, found, math.nan)
+        value = own(torch.where(x.abs() <= far, x, near.to(torch.float32)))
+        return torch.where(x.abs() <= LARGE, value, math.nan)
 
     return kernel
 

@@ -1,4 +1,4 @@
-"""How well a model does on the hold-out, as a noisy histogram of its scores per class.
+"""Score a model on the hold-out, as a noisy histogram of its scores per class.
 
 Accuracy, AUC, ROC curves and calibration are computed from the histogram, by whoever gets it.
 """
@@ -90,6 +90,6 @@ def _cells(outputs: Tensor, truth: IntArray, mechanism: Evaluation, classes: int
     if classes == 2:
         scores, predicted = outputs[:, -1], torch.zeros_like(predicted)
     bins = (scores.clamp(0.0, 1.0) * mechanism.bins).to(torch.int64).clamp(max=mechanism.bins - 1)
-    found = torch.where(sound, predicted * mechanism.bins + bins, 0).numpy()
-    cells: IntArray = truth * (mechanism.bins if classes == 2 else classes * mechanism.bins) + found
+    within = torch.where(sound, predicted * mechanism.bins + bins, 0).numpy()
+    cells: IntArray = truth * (mechanism.bins if classes == 2 else classes * mechanism.bins) + within
     return cells

@@ -1,4 +1,4 @@
-"""The operators that a function of tensors calls, written down once, to be called again without the machinery around.
+"""Record the operators that a function of tensors calls, and replay them without autograd and vmap.
 
 Per-record gradients of a small model spend most of their time in PyTorch's transforms and in autograd, which find the
 same list of operators anew at each step. `recorded` runs the function on made-up values and keeps that list: a tape
@@ -91,10 +91,10 @@ def recorded(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tens
     first, second = (_Recorder.run(function, example) for example in examples)
     if first.signatures != second.signatures or first.outputs != second.outputs:
         raise NotRecordable("The operators that are called depend on values.")
-    if [id(each) for each in first.outside.values()] != [id(each) for each in second.outside.values()]:
+    if [id(tensor) for tensor in first.outside.values()] != [id(tensor) for tensor in second.outside.values()]:
         raise NotRecordable("A tensor appears that no operator made.")
     tape = _Tape(first, examples[0])
-    played = tape([each.clone(memory_format=torch.contiguous_format) for each in examples[1]])
+    played = tape([tensor.clone(memory_format=torch.contiguous_format) for tensor in examples[1]])
     if not all(torch.allclose(*pair, rtol=0, atol=0, equal_nan=True) for pair in zip(played, second.made, strict=True)):
         raise NotRecordable("The tape gives other values than the function.")
     return tape
@@ -120,18 +120,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._shown: dict[int, set[int]] = {}  # numbers of the tensors that show a memory
         self._bytes = 0
         self._inputs = len(inputs)
-        for each in inputs:
-            self._add(each)
+        for tensor in inputs:
+            self._add(tensor)
 
     @classmethod
     def run(cls, function: Function, inputs: Sequence[Tensor]) -> _Recorder:
         """Record one run on copies of `inputs`."""
-        copies = [each.clone(memory_format=torch.contiguous_format) for each in inputs]
+        copies = [tensor.clone(memory_format=torch.contiguous_format) for tensor in inputs]
         recorder = cls(copies)
         with recorder:
             outputs = function(copies)
         recorder.made = list(outputs)
-        recorder.outputs = [recorder._number(each) for each in outputs]
+        recorder.outputs = [recorder._number(tensor) for tensor in outputs]
         if recorder._refusal:
             raise NotRecordable(recorder._refusal)
         return recorder
@@ -176,7 +176,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = list(result) if several else [result]
         if torch.Tag.nondeterministic_seeded in operator.tags:
             self._refusal = f"{operator} draws random numbers."
-        elif not all(each is None or isinstance(each, Tensor) for each in tensors):
+        elif not all(tensor is None or isinstance(tensor, Tensor) for tensor in tensors):
             self._refusal = f"{operator} gives something else than tensors."
         elif self._bytes > LARGEST_RECORDING:
             self._refusal = f"Its values take more than {LARGEST_RECORDING} bytes."
@@ -195,7 +195,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if tensor is not None and number is not None:
                     self._repeat(tensor, number)
             return
-        call = replace(call, results=tuple(None if each is None else self._add(each) for each in tensors))
+        call = replace(call, results=tuple(None if tensor is None else self._add(tensor) for tensor in tensors))
         self._made[signature] = call
         self._append(call, signature)
 
@@ -203,8 +203,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls.append(call)
         self.signatures.append(signature)
         by_shape = call.operator in _BY_SHAPE_ALONE
-        if by_shape or all(each in self.fixed or each in self.outside for each in _read(call)):
-            self.fixed.update(each for each in call.results if each is not None)
+        if by_shape or all(number in self.fixed or number in self.outside for number in _read(call)):
+            self.fixed.update(number for number in call.results if number is not None)
 
     def _is_view(self, tensor: Tensor) -> bool:
         """Whether it shows memory that is known; it is then one view of the tensor whose memory that is."""
@@ -254,9 +254,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(value, Tensor):
             return _Slot(self._number(value))
         if isinstance(value, dict):
-            return {name: self._written(each) for name, each in value.items()}
+            return {name: self._written(part) for name, part in value.items()}
         if isinstance(value, list | tuple):
-            return tuple(self._written(each) for each in value)
+            return tuple(self._written(part) for part in value)
         return value
 
 
@@ -272,7 +272,7 @@ def _read(value: Any) -> list[int]:
         return [value.number]
     if isinstance(value, _Call):
         return _read(value.arguments) + _read(tuple(value.keywords.values()))
-    return [number for each in value for number in _read(each)] if isinstance(value, tuple) else []
+    return [number for part in value for number in _read(part)] if isinstance(value, tuple) else []
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ class _Tape:
     """Runs what was recorded, but not what no output needs; what no input has a part in is there already."""
 
     def __init__(self, recorder: _Recorder, inputs: Sequence[Tensor]) -> None:
-        self._inputs = [(each.shape, each.dtype) for each in inputs]
+        self._inputs = [(tensor.shape, tensor.dtype) for tensor in inputs]
         needed = set(recorder.outputs)
         calls: list[_Call] = []
         for call in reversed(recorder.calls):
@@ -301,36 +301,36 @@ class _Tape:
                 needed.update(_read(call))
         made = [number for call in calls for number in call.results if number is not None]
         constants = sorted(needed - set(made) - set(range(len(inputs))))
-        self._constants = [recorder.values[each] for each in constants]
+        self._constants = [recorder.values[number] for number in constants]
         numbers = [*range(len(inputs)), *constants, *made]
         places = {number: place for place, number in enumerate(numbers)}
         self._room: list[None] = [None] * len(made)
-        self._outputs = [places[each] for each in recorder.outputs]
+        self._outputs = [places[number] for number in recorder.outputs]
         last = {places[number]: index for index, call in enumerate(calls) for number in _read(call)}
         kept = {*self._outputs, *range(len(numbers) - len(made))}
         ended: list[list[int]] = [[] for _ in calls]
         for place, index in last.items():
             if place not in kept:
                 ended[index].append(place)
-        self._steps = [_step(call, places, each) for call, each in zip(calls, ended, strict=True)]
+        self._steps = [_step(call, places, over) for call, over in zip(calls, ended, strict=True)]
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        if [(each.shape, each.dtype) for each in inputs] != self._inputs:
+        if [(tensor.shape, tensor.dtype) for tensor in inputs] != self._inputs:
             raise DatasiteError("A tape was recorded for tensors of other shapes.")
         # Views are taken by their place in memory.
-        if not all(each.is_contiguous() and each.storage_offset() == 0 for each in inputs):
+        if not all(tensor.is_contiguous() and tensor.storage_offset() == 0 for tensor in inputs):
             raise DatasiteError("A tape takes tensors that lie in memory of their own, in one piece.")
         values: list[Any] = [*inputs, *self._constants, *self._room]
         with torch.no_grad():
             for step in self._steps:
                 arguments = step.arguments.copy()
                 for position, place in step.slots:
-                    arguments[position] = values[place] if isinstance(place, int) else [values[each] for each in place]
+                    arguments[position] = values[place] if isinstance(place, int) else [values[part] for part in place]
                 result = step.operator(*arguments, **step.keywords)
                 if step.several:
-                    for target, each in zip(step.results, result, strict=True):
+                    for target, tensor in zip(step.results, result, strict=True):
                         if target is not None:
-                            values[target] = each
+                            values[target] = tensor
                 else:
                     values[step.results[0]] = result  # type: ignore[index]
                 for place in step.ended:
@@ -346,9 +346,9 @@ def _step(call: _Call, places: dict[int, int], ended: list[int]) -> _Step:
         if isinstance(value, _Slot):
             slots.append((position, places[value.number]))
         elif _read(value):
-            if not all(isinstance(each, _Slot) for each in value):
+            if not all(isinstance(part, _Slot) for part in value):
                 raise NotRecordable(f"{call.operator} takes a list of which some are no tensors.")
-            slots.append((position, [places[each.number] for each in value]))
+            slots.append((position, [places[part.number] for part in value]))
     operator = _SHORT.get(call.operator, call.operator)
-    results = [None if each is None else places[each] for each in call.results]
+    results = [None if number is None else places[number] for number in call.results]
     return _Step(operator, list(call.arguments), slots, call.keywords, results, call.several, ended)

@@ -1,4 +1,4 @@
-"""Runs a graph of allowed operators on one record: the only form in which a researcher's model meets private rows.
+"""Run a graph of allowed operators on one record: the only form in which a researcher's model meets private rows.
 
 Operators are looked up in the table below and nowhere else. `forward` gives a pure function of parameters and one
 record, made for `torch.func.vmap(grad(...))`; under vmap one record's output and gradient depend on no other record.
@@ -235,7 +235,7 @@ def _compile(graph: Graph, device: str) -> Callable[[Mapping[str, Tensor], Tenso
         for (node, operator, fixed, places, keywords), unneeded in zip(steps, done, strict=True):
             args = fixed.copy()
             for place, slot in places:
-                args[place] = values[slot] if isinstance(slot, int) else [values[each] for each in slot]
+                args[place] = values[slot] if isinstance(slot, int) else [values[part] for part in slot]
             value = operator(*args, **keywords)
             if watch is not None:
                 watch(node, value)
@@ -264,7 +264,7 @@ def _step(node: Node, slots: Mapping[tuple[str, str], int], device: str) -> _Ste
 
     for argument, value in zip(OPERATORS[node.op].arguments, node.args, strict=True):
         if argument.kind == "tensors":
-            places.append((len(fixed), [slot(each) for each in value]))
+            places.append((len(fixed), [slot(reference) for reference in value]))
             fixed.append(None)
         elif argument.kind in ("tensor", "operand") and isinstance(value, dict):
             places.append((len(fixed), slot(value)))
@@ -293,11 +293,11 @@ def _check_shapes(graph: Graph) -> None:
 
     def compare(node: Node, value: Any) -> None:
         tensors = value if isinstance(value, list | tuple) else [value]
-        found = tuple((str(each.dtype).removeprefix("torch."), tuple(each.shape)) for each in tensors)
-        if found != node.outputs:
-            raise GraphRefused(f"{node.op} in {node.name} gives {found} where the graph says {node.outputs}.")
+        given = tuple((str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for tensor in tensors)
+        if given != node.outputs:
+            raise GraphRefused(f"{node.op} in {node.name} gives {given} where the graph says {node.outputs}.")
 
-    parameters = {each.name: torch.empty(each.shape, device="meta") for each in graph.parameters}
+    parameters = {parameter.name: torch.empty(parameter.shape, device="meta") for parameter in graph.parameters}
     try:
         with torch.no_grad():
             _compile(graph, "meta")(parameters, torch.empty((1, *graph.input_shape), device="meta"), compare)

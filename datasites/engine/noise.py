@@ -1,4 +1,4 @@
-"""Secure randomness for mechanisms: sampling and noise from a keystream that nobody outside this process can know.
+"""Cryptographically secure sampling and noise: a keystream that nobody outside this process can know.
 
 A `NoiseSource` is AES-256 in counter mode over a key that its constructor is given; `NoiseSource.from_os` takes the key
 from the operating system. No setting, variable or global chooses a key. A source works in the process that made it and

@@ -1,4 +1,4 @@
-"""How much ε one training run shows at least: the estimator of Steinke, Nasr and Jagielski (2023), pure arithmetic.
+"""Bound ε from below by one training run: the estimator of Steinke, Nasr and Jagielski (2023), pure arithmetic.
 
 An auditor hides m canaries, each in the data or not by the toss of a fair coin, sees one run's output, and guesses the
 coins of the r canaries that it is surest of (arXiv:2305.08846). Were the run (ε, δ)-differentially private, then of r
@@ -109,9 +109,9 @@ def best_guesses(canaries: int, strength: float, *, delta: float, confidence: fl
     chosen, best, guesses = 2, -1.0, 2
     while guesses <= canaries:
         right = int(expected_right(canaries, guesses, strength))
-        found = epsilon_bound(canaries, guesses, right, delta=delta, confidence=confidence)
-        if found > best:
-            chosen, best = guesses, found
+        bound = epsilon_bound(canaries, guesses, right, delta=delta, confidence=confidence)
+        if bound > best:
+            chosen, best = guesses, bound
         guesses = max(guesses + 2, 2 * int(guesses * 0.6))
     return chosen
 

@@ -1,4 +1,4 @@
-"""A one-run audit of a study's mechanism on made-up patients (Steinke, Nasr and Jagielski 2023, arXiv:2305.08846).
+"""Audit a study's mechanism in one run on made-up patients (Steinke, Nasr and Jagielski 2023, arXiv:2305.08846).
 
 The request's own plan runs as it would: rounds, steps, sampling, clipping, noise, optimizer, public size. Two things
 are put in its stead. The rows are canaries, made-up patients of three records each, of whom a fair coin leaves out
@@ -141,9 +141,9 @@ def one_run_audit(
         answer = train(graph, mechanism, schema, training_patients, records, weights)
         released += np.asarray(answer[_PARAMETER], dtype=np.float64)
     scores = _scores(wings, released)
-    right, found = bound(scores, coins)
+    right, least = bound(scores, coins)
     return OneRunAudit(
-        bound=found,
+        bound=least,
         confidence=confidence,
         delta=delta,
         canaries=canaries,
@@ -152,7 +152,7 @@ def one_run_audit(
         strength=_strength(scores, coins),
         expected_strength=expected,
         expected_deviation=max(statistics.stdev(strengths), 2 / math.sqrt(canaries)) * math.sqrt(1 + 1 / simulations),
-        expected_bound=statistics.fmean(bound(*each)[1] for each in simulated),
+        expected_bound=statistics.fmean(bound(*run)[1] for run in simulated),
     )
 
 

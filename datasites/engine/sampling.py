@@ -1,4 +1,4 @@
-"""Which records a mechanism reads: patients first, then one record of each. Private rows are grouped once per job.
+"""Poisson sampling of patients, then one record of each. Private rows are grouped once per job.
 
 Sampling is of patients, so that a patient with many records weighs no more than one with a single record.
 """

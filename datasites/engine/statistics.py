@@ -199,8 +199,8 @@ def _quantiles(
         quantiles=list(ranks),
         noise_type="laplace",
     )
-    found = np.clip(np.nan_to_num(np.asarray(answers, dtype=np.float64)), -1.0, 1.0)
-    return np.asarray((column.low + column.high) / 2 + half_range(column) * found, dtype=np.float64)
+    centred = np.clip(np.nan_to_num(np.asarray(answers, dtype=np.float64)), -1.0, 1.0)
+    return np.asarray((column.low + column.high) / 2 + half_range(column) * centred, dtype=np.float64)
 
 
 def _centred(values: FloatArray, column: Column) -> FloatArray:

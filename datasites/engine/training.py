@@ -1,4 +1,4 @@
-"""One round of DP-SGD on private rows: the model's graph in, differentially private weights out.
+"""Train one round of DP-SGD on private rows: the model's graph in, differentially private weights out.
 
 Opacus's `DPOptimizer` takes the steps and its accountant counts them; sampling, clipping and noise are ours, in
 modules beside this one. From the first look at private rows on nothing raises, prints or warns because of what they
@@ -133,9 +133,9 @@ def physical_batch(graph: Graph, expected_batch_size: float) -> int:
     """
     wanted = math.ceil(expected_batch_size + 2 * math.sqrt(expected_batch_size))
     # Intermediates are kept once for the forward and once for the backward pass.
-    each = graph.parameter_count + 2 * graph.elements
-    worthwhile = max(_FEWEST_PLACES, _PASS_ELEMENTS // each)
-    return max(1, min(wanted, worthwhile, _BATCH_ELEMENTS // each, LARGEST_BATCH))
+    floats = graph.parameter_count + 2 * graph.elements
+    worthwhile = max(_FEWEST_PLACES, _PASS_ELEMENTS // floats)
+    return max(1, min(wanted, worthwhile, _BATCH_ELEMENTS // floats, LARGEST_BATCH))
 
 
 def record_loss(output: Tensor, label: Tensor, loss: str) -> Tensor:
@@ -182,15 +182,15 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int) -> Gradie
     Recorded from made-up values, before private rows are looked at. Where a model cannot be recorded, which the graph
     and the size alone decide, `gradients` itself.
     """
-    names = [each.name for each in graph.parameters]
+    names = [parameter.name for parameter in graph.parameters]
 
     def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
-        found, (losses, outputs) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
-        return [*(found[name] for name in names), losses, outputs]
+        by_name, (losses, outputs) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
+        return [*(by_name[name] for name in names), losses, outputs]
 
     def example(seed: int) -> list[Tensor]:
         made = torch.Generator().manual_seed(seed)  # of its own: no randomness of this process is drawn or set
-        shapes = [*(each.shape for each in graph.parameters), (size, *graph.input_shape)]
+        shapes = [*(parameter.shape for parameter in graph.parameters), (size, *graph.input_shape)]
         labels = torch.randint(classes, (size,), generator=made)
         return [*(torch.randn(shape, generator=made) for shape in shapes), labels]
 
@@ -202,21 +202,22 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int) -> Gradie
     def played(
         parameters: Mapping[str, Tensor], inputs: Tensor, labels: Tensor
     ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-        *found, losses, outputs = tape([*(parameters[name] for name in names), inputs, labels])
-        return dict(zip(names, found, strict=True)), (losses, outputs)
+        *replayed, losses, outputs = tape([*(parameters[name] for name in names), inputs, labels])
+        return dict(zip(names, replayed, strict=True)), (losses, outputs)
 
     return played
 
 
 def checked_parameters(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
     """Copies of the weights in the graph's order. Raises `WeightsRefused` where names, shapes or dtypes differ."""
-    if set(weights) != {each.name for each in graph.parameters}:
-        raise WeightsRefused(f"The model's weights are {', '.join(each.name for each in graph.parameters)}.")
-    for each in graph.parameters:
-        found = weights[each.name]
-        if tuple(found.shape) != each.shape or found.dtype != torch.float32:
-            raise WeightsRefused(f"{each.name} is {found.dtype} {tuple(found.shape)}, not float32 {each.shape}.")
-    return {each.name: nn.Parameter(weights[each.name].detach().clone()) for each in graph.parameters}
+    names = [parameter.name for parameter in graph.parameters]
+    if set(weights) != set(names):
+        raise WeightsRefused(f"The model's weights are {', '.join(names)}.")
+    for parameter in graph.parameters:
+        given, wanted = weights[parameter.name], parameter.shape
+        if tuple(given.shape) != wanted or given.dtype != torch.float32:
+            raise WeightsRefused(f"{parameter.name} is {given.dtype} {tuple(given.shape)}, not float32 {wanted}.")
+    return {name: nn.Parameter(weights[name].detach().clone()) for name in names}
 
 
 def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -237,7 +238,7 @@ def _batches(
     for begin in range(0, mechanism.steps, together):
         count = min(together, mechanism.steps - begin)
         rows = [patients.sample(mechanism.sampling_rate, who, which) for _ in range(count)]
-        chosen, ends = np.concatenate(rows), np.cumsum([len(each) for each in rows])[:-1]
+        chosen, ends = np.concatenate(rows), np.cumsum([len(sample) for sample in rows])[:-1]
         inputs, labels = _prepared(schema, mechanism, records, chosen)
         codes = np.split(records[chosen, PATIENT], ends)
         parts = torch.tensor_split(inputs, ends.tolist())
@@ -279,10 +280,10 @@ def _step(
     """One optimizer step over the physical batches of one sample; an empty sample steps on noise alone."""
     values = {name: parameter.detach() for name, parameter in parameters.items()}
     for number, (inputs, labels, present) in enumerate(batches, start=1):
-        found, (losses, outputs) = gradients(values, inputs, labels)
+        by_name, (losses, outputs) = gradients(values, inputs, labels)
         sound = torch.isfinite(losses) & torch.isfinite(outputs).reshape(len(losses), -1).all(1)
         for name, parameter in parameters.items():
-            parameter.grad_sample = found[name]  # type: ignore[attr-defined]
+            parameter.grad_sample = by_name[name]  # type: ignore[attr-defined]
         optimizer.present = present & sound
         optimizer.signal_skip_step(do_skip=number < len(batches))
         optimizer.step()

@@ -1,1 +1,1 @@
-"""Processes forked for one job each: exporter (researcher code, mock rows), runner (our code, private rows)."""
+"""Confined processes, forked for one job each: exporter (a researcher's Python), runner (our code, private rows)."""

@@ -1,4 +1,4 @@
-"""One job in one forked process: read it, confine, report, receive the rows, compute, answer, end.
+"""Run one job in one forked process: read it, confine, report, receive the rows, compute, answer, end.
 
 The order is the point. The job's public part arrives first; then the process gives up what it can and says what
 holds; only then does the datasite mark the run as started in its ledger and hand over the private rows. From there the
@@ -88,7 +88,7 @@ def _user(connection: socket.socket) -> int:
 def _receive_rows(connection: socket.socket) -> Records:
     message, _, descriptor = receive_frame(connection, largest_payload=0, with_descriptor=True)
     assert descriptor is not None
-    rows, columns = (int(each) for each in message["shape"])
+    rows, columns = (int(size) for size in message["shape"])
     if rows == 0:
         return np.zeros((0, columns))
     memory = mmap.mmap(descriptor, rows * columns * 8, prot=mmap.PROT_READ)
@@ -209,7 +209,7 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
         assert plan.graph is not None
         facts |= training_facts(plan.graph, plan.mechanism, schema, mock, start, came_out)
     else:
-        facts |= {"finite": all(bool(np.isfinite(each.numpy()).all()) for each in came_out.values())}
+        facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}
     if isinstance(plan.mechanism, Statistics):
         facts["answers"] = len(plan.mechanism.queries)
     return {"facts": {**facts, "memory": peak_memory()}}, b""

@@ -1,4 +1,4 @@
-"""Frames between the datasite and a job: JSON with an optional payload of bytes and at most one file descriptor.
+"""Length-prefixed frames over a Unix socket: JSON, an optional payload of bytes, at most one file descriptor.
 
 Nothing is pickled. Every length is bounded by whoever reads, so neither side can make the other hold more than it said.
 """

@@ -1,4 +1,4 @@
-"""What a job's process gives up before it works, and a report of what then holds.
+"""Confine a job's process with namespaces, Landlock, seccomp and limits, and report what then holds.
 
 Each protection is a *property*, reached by any means that this host offers and then probed by trying what it forbids.
 Two independent layers usually stand behind each: namespaces or another user, and a list of allowed system calls.
@@ -134,7 +134,7 @@ def close_descriptors(keep: set[int]) -> None:
 
 def _set_limits(limits: Limits) -> dict[int, int]:
     with open("/proc/self/statm", "rb") as file:
-        pages = [int(each) * resource.getpagesize() for each in file.read().split()]
+        pages = [int(count) * resource.getpagesize() for count in file.read().split()]
     bounds = limits.of(pages[5], pages[0])  # data and stack; everything that is mapped
     for which, bound in bounds.items():
         hard = resource.getrlimit(which)[1]

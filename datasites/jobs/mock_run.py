@@ -1,4 +1,4 @@
-"""A plan tried on mock rows, in the job's own process: what came of it, in a few public figures.
+"""Dry-run a plan on mock rows, in the job's own process, and sum up what came of it in a few public figures.
 
 The rows are drawn from the schema at the public size, and weights that nobody sent are made here: nothing of a
 patient's is in this process, so everything that it says may be shown.
@@ -30,9 +30,9 @@ def starting_weights(graph: Graph) -> dict[str, Tensor]:
     """Weights such as a fresh model has, always the same: uniform within 1 / √(numbers that each one adds up)."""
     made = torch.Generator().manual_seed(1)
     weights = {}
-    for each in graph.parameters:
-        bound = 1 / math.sqrt(max(1, math.prod(each.shape[1:] or each.shape)))
-        weights[each.name] = (torch.rand(each.shape, generator=made) * 2 - 1) * bound
+    for parameter in graph.parameters:
+        bound = 1 / math.sqrt(max(1, math.prod(parameter.shape[1:] or parameter.shape)))
+        weights[parameter.name] = (torch.rand(parameter.shape, generator=made) * 2 - 1) * bound
     return weights
 
 
@@ -48,7 +48,7 @@ def training_facts(
     return {
         "parameters": graph.parameter_count,
         "moved": any(not torch.equal(before[name], after[name]) for name in before),
-        "finite": all(bool(torch.isfinite(each).all()) for each in after.values()),
+        "finite": all(bool(torch.isfinite(weight).all()) for weight in after.values()),
         "loss_before": mean_loss(graph, mechanism, schema, rows, before),
         "loss_after": mean_loss(graph, mechanism, schema, rows, after),
     }

@@ -1,4 +1,4 @@
-"""The warm parent: a program of its own that has imported torch and forks one child for each connection.
+"""The warm parent of jobs: a program that has imported torch and forks one child for each connection.
 
     python -m datasites.jobs.parent {exporter|runner} SOCKET [--alone]
 

@@ -1,4 +1,4 @@
-"""The datasite's side of a job: start the warm parents, hand over a job, bound its time, read its answer."""
+"""Start the warm parents, hand a job over, bound its time and size, read its answer."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def _send(
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
     """What a job said, its texts of bounded length: whatever a hostile one sent, owners and researchers can read it."""
     public, output = message.get("public"), message.get("output")
-    plain = "".join(each for each in public[:LONGEST_PUBLIC] if each.isprintable()) if isinstance(public, str) else ""
+    shown = public[:LONGEST_PUBLIC] if isinstance(public, str) else ""
+    plain = "".join(character for character in shown if character.isprintable())
     return {**message, "public": plain, "output": output[:LONGEST_OUTPUT] if isinstance(output, str) else ""}
 
 

@@ -1,4 +1,4 @@
-"""The cells of one column, from the owner's table to float64 in matrix units, with what is wrong in each.
+"""Parse one column to float64 and flag invalid cells.
 
 Vectorised over distinct values, so that millions of rows are read in seconds. Nothing is guessed: an empty cell is
 missing, everything else is what the schema declares or a fault. Faults speak of private values and stay with the owner.
@@ -53,7 +53,7 @@ def arrow_array(values: Any) -> Any:
     try:
         array = pa.Array.from_pandas(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        array = pa.array([None if _is_missing(each) else str(each) for each in values], pa.string())
+        array = pa.array([None if _is_missing(value) else str(value) for value in values], pa.string())
     array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
@@ -148,12 +148,12 @@ def _from_words(column: Column, distinct: Any) -> FloatArray:
     if column.kind in ("real", "integer"):
         return _numbers(distinct, NUMBER if column.kind == "real" else WHOLE)
     if column.kind == "date":
-        return _each(distinct, _days_since(datetime.date.fromisoformat(column.origin)))
+        return _parsed(distinct, _days_since(datetime.date.fromisoformat(column.origin)))
     if column.kind == "boolean":
         known = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
-        return _each(distinct, lambda word: known.get(word.lower()))
+        return _parsed(distinct, lambda word: known.get(word.lower()))
     places = {label: float(index) for index, label in enumerate(column.categories)}
-    return _each(distinct, lambda word: places.get(word, places.get(word.removesuffix(".0"))))
+    return _parsed(distinct, lambda word: places.get(word, places.get(word.removesuffix(".0"))))
 
 
 def _numbers(distinct: Any, pattern: str) -> FloatArray:
@@ -165,9 +165,9 @@ def _numbers(distinct: Any, pattern: str) -> FloatArray:
     return np.asarray(pc.cast(digits, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _each(distinct: Any, read: Callable[[str], float | None]) -> FloatArray:
-    found = (read(word.as_py()) for word in distinct)
-    return np.fromiter((np.nan if each is None else each for each in found), dtype=np.float64, count=len(distinct))
+def _parsed(distinct: Any, read: Callable[[str], float | None]) -> FloatArray:
+    values = (read(word.as_py()) for word in distinct)
+    return np.fromiter((np.nan if value is None else value for value in values), np.float64, count=len(distinct))
 
 
 def _days_since(origin: datetime.date) -> Callable[[str], float | None]:

@@ -1,4 +1,4 @@
-"""From the owner's table to the private matrix: every row checked against the schema, patients coded, hold-out split.
+"""Encode the owner's table as the private matrix: check every row, code patients, split off the hold-out.
 
 Refusals (`DataRefused`) name rows and values and stay with the owner. What is made here is private; what is public of a
 dataset is its `Schema` alone. Reading files and databases is in `datasites.vault.tables`, one column's cells in
@@ -99,11 +99,11 @@ def _read(
 ) -> tuple[IntArray, list[str]]:
     """Check every cell, hand each column's values to `keep`; index of each row's patient, and the distinct patients."""
     _check_columns(frame, schema)
-    found: list[tuple[int, int, str]] = []
+    faults: list[tuple[int, int, str]] = []
     total = 0
     patients, distinct, wrong = _patients(_array(frame, schema.patient))
     for row in np.flatnonzero(wrong)[:MOST_FAULTS]:
-        found.append((int(row), -1, f"row {frame.index[row]}, column {schema.patient!r}: {_PATIENT_FAULT}"))
+        faults.append((int(row), -1, f"row {frame.index[row]}, column {schema.patient!r}: {_PATIENT_FAULT}"))
     total += int(np.count_nonzero(wrong))
     for index, column in enumerate(schema.columns):
         array = _array(frame, column.name)
@@ -112,11 +112,11 @@ def _read(
         total += len(bad)
         for row in bad[:MOST_FAULTS]:
             value = None if flags[row] == EMPTY else array[int(row)].as_py()
-            found.append((int(row), index, fault_text(column, frame.index[row], int(flags[row]), value)))
+            faults.append((int(row), index, fault_text(column, frame.index[row], int(flags[row]), value)))
         if keep is not None:
             keep(index, values)
     if total:
-        raise _refusal(schema, found, total)
+        raise _refusal(schema, faults, total)
     return patients, distinct
 
 
@@ -137,13 +137,13 @@ def _array(frame: pd.DataFrame, name: str) -> Any:
 _PATIENT_FAULT = f"is empty or longer than {LONGEST_PATIENT} characters, so it identifies nobody"
 
 
-def _refusal(schema: Schema, found: list[tuple[int, int, str]], total: int) -> DataRefused:
-    faults = tuple(text for _, _, text in sorted(found)[:MOST_FAULTS])
-    listed = "\n".join(faults)
+def _refusal(schema: Schema, faults: list[tuple[int, int, str]], total: int) -> DataRefused:
+    texts = tuple(text for _, _, text in sorted(faults)[:MOST_FAULTS])
+    listed = "\n".join(texts)
     return DataRefused(
-        f"The table does not fit {schema.name!r}: {total} fault(s), the first {len(faults)} of which follow. "
+        f"The table does not fit {schema.name!r}: {total} fault(s), the first {len(texts)} of which follow. "
         f"Mend them in the table, or declare bounds, missing or outside otherwise.\n{listed}",
-        faults=faults,
+        faults=texts,
         total=total,
     )
 

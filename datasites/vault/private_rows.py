@@ -1,4 +1,4 @@
-"""Private rows in the serving process: one sealed table in memory that closes itself, and the tables lent to runs.
+"""Hold private rows in the serving process: a sealed table in memory that closes itself, and those lent to runs.
 
 `PrivateRows` is the only object that holds a table where researchers' calls are answered. A job gets its open file, and
 the file is closed as soon as nobody needs it. Whoever makes one hands the array over and keeps no reference to it.

@@ -1,4 +1,4 @@
-"""A first `schema.toml` for the owner to finish.
+"""Draft a `schema.toml` from a table's header, for the owner to finish.
 
 The finished schema is public, so nothing in a draft comes from the values of the table but a guess of each column's
 kind: no bound, no category, no missing constant. Those stay commented until the owner types them, and

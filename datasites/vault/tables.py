@@ -1,4 +1,4 @@
-"""Reading the owner's table: CSV, Parquet, or the answer of an SQL query. Values stay as written; nothing is guessed.
+"""Read the owner's table from CSV, Parquet or an SQL query. Values stay as written; nothing is guessed.
 
 The frame's index, named `row`, counts as the owner's tools do: the first row below a CSV's header is row 2, the first
 of a Parquet file or query is row 1. Credentials come from a file or the environment and never stand in an error.

@@ -9,6 +9,7 @@ gradients: the sum would move by far more than the clipping norm that the noise 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from datasites.engine import matrix as matrix_codes
 from datasites.engine import sampling
 from datasites.engine.evaluation import score_histogram
 from datasites.engine.interpreter import forward
@@ -106,7 +106,7 @@ def test_one_patient_more_in_a_published_table_moves_nobody_else(seed: int, monk
     def fixed(count: int) -> bytes:
         return hashlib.shake_256(bytes([seed])).digest(count)
 
-    monkeypatch.setattr(matrix_codes.secrets, "token_bytes", fixed)
+    monkeypatch.setattr(secrets, "token_bytes", fixed)
     rng = np.random.default_rng(0)
     crowd, other = rng.uniform(-1, 1, (2, FEATURES))
     names = [column.name for column in SCHEMA.columns]
