@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives import serialization
 
+from datasites.files import write_private
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.ledger.audit_log import AuditLog, os_user
 from datasites.ledger.ledger import Ledger
@@ -31,7 +32,7 @@ from datasites.review.planning import Planner
 from datasites.review.policy import isolation_outcome
 from datasites.review.rounds import Rounds
 from datasites.review.submissions import Submissions
-from datasites.settings import Settings, write_private
+from datasites.settings import Settings
 from policies.source.statuses import STATUS_TEXT, RequestStatus
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Datasite:
         self.settings = settings
         self.ledger = ledger
         self.pool = pool
-        self.audit_log = AuditLog(ledger)
+        self.audit_log = AuditLog(ledger.store)
         self.planner = Planner(ledger, pool)
         self.decisions = Decisions(ledger, self.planner, self.audit_log, settings.rules, changed=self.project)
         self.submissions = Submissions(ledger, self.planner, self.decisions)
@@ -92,7 +93,7 @@ class Datasite:
         hashed = bcrypt.hashpw(owner_password.encode(), bcrypt.gensalt()).decode()
         write_private(settings.directory / OWNER_HASH, hashed)
         with Ledger.create(settings.ledger_path) as ledger:
-            AuditLog(ledger).record(os_user(), "init", settings.name)
+            AuditLog(ledger.store).record(os_user(), "init", settings.name)
 
     @classmethod
     def open(cls, settings: Settings, start_pysyft: Callable[[Datasite], PySyft]) -> Self:
@@ -164,7 +165,7 @@ class Datasite:
         protections = self.pool.protections()
         self.decisions.host_checks.append(lambda: isolation_outcome(self.settings.isolation, protections))
         self.submissions.check_submitted()
-        known = {record.id: record for record in self.ledger.list()}
+        known = {record.id: record for record in self.ledger.requests.list()}
         self.forget_tables()
         syft.forget_requests(keep=set(known))
         for record in known.values():
@@ -179,7 +180,7 @@ class Datasite:
         Where PySyft fails at it, nothing reads them, as the ledger knows no such version; the next start tries again.
         """
         self.rounds.tables.close_unwanted()
-        published = {asset for dataset in self.ledger.datasets() for asset in dataset.assets.values()}
+        published = {asset for dataset in self.ledger.datasets.list() for asset in dataset.assets.values()}
         try:
             with self.holding_tables:
                 self.syft.forget_datasets(keep=published)

@@ -9,7 +9,7 @@ from datasites.ledger.ledger import Ledger
 
 def balance_dict(ledger: Ledger, population: str) -> dict[str, Any]:
     """A population's budget in ε: promised, spent, reserved and left, with δ and the order of its filter."""
-    balance = ledger.balance(population)
+    balance = ledger.budgets.balance(population)
     return {
         "population": population,
         "epsilon": balance.budget.epsilon,

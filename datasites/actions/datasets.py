@@ -26,11 +26,11 @@ MOCK_ROWS_SHOWN = 8
 @action(CONSOLE)
 def datasets(datasite: Datasite, actor: Actor) -> dict[str, Any]:
     """Published and retired datasets, and the budgets of their populations."""
-    records = [record for record in datasite.ledger.datasets(status=None) if record.status != "staged"]
+    records = [record for record in datasite.ledger.datasets.list(status=None) if record.status != "staged"]
     names = ("name", "version", "population", "patients", "size_kind", "status")
     return {
         "datasets": [{name: getattr(record, name) for name in names} for record in records],
-        "populations": [balance_dict(datasite.ledger, name) for name in datasite.ledger.populations()],
+        "populations": [balance_dict(datasite.ledger, name) for name in datasite.ledger.budgets.populations()],
     }
 
 
@@ -40,7 +40,7 @@ def dataset(datasite: Datasite, actor: Actor, *, version: str) -> dict[str, Any]
 
     A retired version's mock went with its table; then there are no rows.
     """
-    record = datasite.ledger.dataset(version=version)
+    record = datasite.ledger.datasets.get(version=version)
     schema = published_from(record).schema
     mock = _mock(datasite, record)
     return {
@@ -103,7 +103,7 @@ def _mock_cell(column: Column, value: float) -> str:
 @action(OWNER)
 def raise_budget(datasite: Datasite, actor: Actor, *, population: str, epsilon: float) -> dict[str, float]:
     """Raise a population's ε; answers the new total, which is the promise from now on."""
-    delta = datasite.ledger.balance(population).budget.delta
-    budget = datasite.ledger.raise_budget(population, PrivacyBudget(epsilon, delta), actor=actor.name)
+    delta = datasite.ledger.budgets.balance(population).budget.delta
+    budget = datasite.ledger.budgets.raise_budget(population, PrivacyBudget(epsilon, delta), actor=actor.name)
     datasite.audit_log.record(actor.name, "raise budget", population, epsilon=epsilon)
     return {"epsilon": budget.epsilon, "delta": budget.delta}

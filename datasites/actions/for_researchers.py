@@ -33,7 +33,7 @@ class ForResearchers:
         limit = datasite.settings.rules().researcher_epsilon
         datasets, budgets = [], {}
         sizes = self._size_certificates()
-        for record in ledger.datasets():
+        for record in ledger.datasets.list():
             published = published_from(record)
             datasets.append(
                 {
@@ -48,7 +48,7 @@ class ForResearchers:
                     "size_certificate": sizes.get(record.version),
                 }
             )
-            own = ledger.researcher_balance(published.population, researcher, limit=limit)
+            own = ledger.budgets.researcher_balance(published.population, researcher, limit=limit)
             budgets[published.population] = {
                 **balance_dict(ledger, published.population),
                 "researcher_epsilon_remaining": own.epsilon_remaining,
@@ -80,7 +80,7 @@ class ForResearchers:
         record = datasite.submissions.submit(researcher, source, asset, purpose, store)
         datasite.audit_log.record(researcher, "submit", record.id, function=record.function, dataset=record.dataset)
         datasite.decisions.decide_at_once(record)
-        if datasite.ledger.get(record.id).status is RequestStatus.CHECKED:
+        if datasite.ledger.requests.get(record.id).status is RequestStatus.CHECKED:
             datasite.notices.waits(record)
             datasite.mock_runs.start(record)
 
@@ -93,7 +93,7 @@ class ForResearchers:
         ledger = self.datasite.ledger
         ledger.expire_due()
         record = self._own(researcher, code)
-        comments = ledger.comments(record.id)
+        comments = ledger.requests.comments(record.id)
         return {
             "request": record.id,
             "function": record.function,
@@ -101,7 +101,7 @@ class ForResearchers:
             "text": STATUS_TEXT[record.status],
             "comment": comments[-1].text if comments else "",
             "findings": [asdict(finding) for finding in record.findings],
-            "rounds": [{"round": run.round, "status": run.status.value} for run in ledger.runs(record.id)],
+            "rounds": [{"round": run.round, "status": run.status.value} for run in ledger.runs.list(record.id)],
             "expires": record.expires_at,
             "plan_digest": record.plan_digest,
             "purpose": record.purpose,
@@ -109,7 +109,7 @@ class ForResearchers:
 
     def requests_of(self, researcher: str) -> list[dict[str, Any]]:
         """The researcher's own requests."""
-        return [overview(record) for record in self.datasite.ledger.list(researcher=researcher)]
+        return [overview(record) for record in self.datasite.ledger.requests.list(researcher=researcher)]
 
     def withdraw(self, researcher: str, code: str) -> dict[str, Any]:
         """Take the researcher's own request back."""
@@ -121,11 +121,11 @@ class ForResearchers:
     def certificates(self, researcher: str, code: str) -> list[str]:
         """Certificates of the researcher's own releases, oldest first."""
         record = self._own(researcher, code)
-        return [release["certificate"] for release in self.datasite.ledger.releases(record.id)]
+        return [release["certificate"] for release in self.datasite.ledger.runs.releases(record.id)]
 
     def _own(self, researcher: str, code: str) -> CodeRequestRecord:
         try:
-            record = self.datasite.ledger.get(code)
+            record = self.datasite.ledger.requests.get(code)
         except InvalidRequest:
             record = None
         if record is None or record.researcher != researcher:
@@ -135,9 +135,9 @@ class ForResearchers:
     def _size_certificates(self) -> dict[str, str]:
         """The certificate of each version's DP count of patients, by version."""
         ledger = self.datasite.ledger
-        counts = {record.id: record.version for record in ledger.list(by_owner=True)}
+        counts = {record.id: record.version for record in ledger.requests.list(by_owner=True)}
         return {
             counts[release["request"]]: release["certificate"]
-            for release in ledger.releases()
+            for release in ledger.runs.releases()
             if release["request"] in counts
         }

@@ -8,10 +8,11 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
+from datasites.files import write_private
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
 from datasites.people.roles import OWNER, Actor
-from datasites.settings import new_signing_key, write_private
+from datasites.settings import new_signing_key
 
 
 @action(OWNER)
@@ -54,7 +55,7 @@ def accept_restored(
 @action(OWNER)
 def health(datasite: Datasite, actor: Actor) -> dict[str, str]:
     """That it serves, and whether it was restored and waits for `accept_restored`."""
-    return {"status": "restored, admits nothing yet" if datasite.ledger.is_restored else "ok"}
+    return {"status": "restored, admits nothing yet" if datasite.ledger.recovery.is_restored else "ok"}
 
 
 @action(OWNER)

@@ -57,8 +57,8 @@ def researcher_budgets(datasite: Datasite, actor: Actor, *, email: str) -> list[
     """What one researcher's releases have cost each population, and what is left for them."""
     limit = datasite.settings.rules().researcher_epsilon
     rows = []
-    for name in datasite.ledger.populations():
-        balance = datasite.ledger.researcher_balance(name, email, limit=limit)
+    for name in datasite.ledger.budgets.populations():
+        balance = datasite.ledger.budgets.researcher_balance(name, email, limit=limit)
         rows.append(
             {
                 "population": name,
@@ -76,7 +76,7 @@ def limit_researcher(datasite: Datasite, actor: Actor, *, email: str, population
     """Limit the ε of one researcher's releases together in a population; None lifts the limit."""
     if email not in {account["email"] for account in datasite.syft.researchers()}:
         raise InvalidRequest(f"{email[:200]!r} is no researcher here. `datasite researchers list` shows them.")
-    datasite.ledger.set_researcher_limit(population, email, epsilon, actor=actor.name)
+    datasite.ledger.budgets.set_researcher_limit(population, email, epsilon, actor=actor.name)
     datasite.audit_log.record(actor.name, "limit researcher", email, population=population, epsilon=epsilon)
 
 

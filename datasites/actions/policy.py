@@ -9,9 +9,9 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
+from datasites.files import write_private
 from datasites.people.roles import CONSOLE, OWNER, Actor
 from datasites.review.policy import Rules
-from datasites.settings import write_private
 from policies.errors import WrongStatus
 
 

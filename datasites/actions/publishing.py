@@ -73,7 +73,7 @@ def publish(
         patients=patients and _two_digits(patients),
         size_kind="declared" if patients else "dp-count",
     )
-    record = datasite.ledger.stage_dataset(record)
+    record = datasite.ledger.datasets.stage(record)
     try:
         asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
@@ -81,7 +81,7 @@ def publish(
                 del matrix  # the sealed copy is the only one while the runner counts
                 record = _with_count(datasite, record, declared, rows, count_epsilon, actor)
         record = record.with_assets({"records": asset})
-        datasite.ledger.publish_dataset(record, actor=actor.name)
+        datasite.ledger.datasets.publish(record, actor=actor.name)
     finally:
         datasite.forget_tables()  # of the version before this one, or of this one where it failed
     datasite.audit_log.record(actor.name, "publish", declared.name, version=version, size_kind=record.size_kind)
@@ -98,7 +98,7 @@ def publish(
 
 def _check_stays(datasite: Datasite, schema: Schema) -> None:
     """Refuse a published name under another population, before anything is stored or charged there."""
-    for dataset in datasite.ledger.datasets():
+    for dataset in datasite.ledger.datasets.list():
         if dataset.name == schema.name and dataset.population != schema.population:
             raise WrongStatus(
                 f"{schema.name!r} is published of population {dataset.population!r}, whose budget it stays on, and this"
@@ -123,8 +123,8 @@ def _two_digits(number: int) -> int:
 
 
 def _ensure_population(datasite: Datasite, name: str, budget: PrivacyBudget, actor: Actor) -> None:
-    if name not in datasite.ledger.populations():
-        datasite.ledger.create_population(name, budget, actor=actor.name)
+    if name not in datasite.ledger.budgets.populations():
+        datasite.ledger.budgets.create_population(name, budget, actor=actor.name)
         datasite.audit_log.record(actor.name, "create population", name, epsilon=budget.epsilon, delta=budget.delta)
 
 
@@ -143,7 +143,7 @@ def _with_count(
         version=record.version,
         declared=mechanism,
     )
-    charge = accountant.charge_for(mechanism, datasite.ledger.balance(record.population).order)
+    charge = accountant.charge_for(mechanism, datasite.ledger.budgets.balance(record.population).order)
     run = datasite.ledger.charge_now(
         record.population, charge, dataset=record.name, version=record.version, actor=actor.name, what=plan.function
     )
@@ -153,7 +153,7 @@ def _with_count(
         published = Published(record.name, record.version, record.population, schema, 0, "dp-count")
         tensors = datasite.rounds.settle(run, plan, published, actor.name, answer)
     except DatasiteError as error:
-        datasite.ledger.fail_run(run.id, str(error))
+        datasite.ledger.runs.fail(run.id, str(error))
         raise
     return dataclasses.replace(record, patients=max(1, round(float(tensors["count"][0]))))
 
@@ -161,6 +161,6 @@ def _with_count(
 @action(OWNER)
 def retire(datasite: Datasite, actor: Actor, *, name: str) -> None:
     """Take a dataset back; its population's ledger keeps every charge."""
-    datasite.ledger.retire_dataset(datasite.ledger.dataset(name=name).version, actor=actor.name)
+    datasite.ledger.datasets.retire(datasite.ledger.datasets.get(name=name).version, actor=actor.name)
     datasite.forget_tables()
     datasite.audit_log.record(actor.name, "retire", name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from policies.privacy.nano import NANO
+
 from datasites.actions.balances import balance_dict
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
-from datasites.ledger.entries import NANO, Entry
+from datasites.ledger.entries import Entry
 from datasites.people.roles import CONSOLE, Actor
 from policies.errors import InvalidRequest
 
@@ -20,8 +22,8 @@ SHOWN_ENTRIES = 50
 def releases(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
     """What left, newest first."""
     rows = []
-    for release in reversed(datasite.ledger.releases()):
-        record = datasite.ledger.get(release["request"])
+    for release in reversed(datasite.ledger.runs.releases()):
+        record = datasite.ledger.requests.get(release["request"])
         rows.append(
             {
                 "request": record.id,
@@ -40,14 +42,14 @@ def releases(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
 @action(CONSOLE)
 def release_page(datasite: Datasite, actor: Actor, *, limit: int = PAGE, offset: int = 0) -> dict[str, Any]:
     """What left, newest first, a page of it."""
-    count, rows = datasite.ledger.release_page(limit=limit, offset=offset)
+    count, rows = datasite.ledger.runs.release_page(limit=limit, offset=offset)
     return {"count": count, "releases": list(rows)}
 
 
 @action(CONSOLE)
 def certificate(datasite: Datasite, actor: Actor, *, request: str, round_number: int) -> str:
     """The certificate of one release."""
-    stored = datasite.ledger.release(datasite.submissions.find(request).id, round_number)
+    stored = datasite.ledger.runs.release(datasite.submissions.find(request).id, round_number)
     if stored is None:
         raise InvalidRequest(
             f"Round {round_number} of request {request} has no release. `datasite releases` lists them."
@@ -58,10 +60,10 @@ def certificate(datasite: Datasite, actor: Actor, *, request: str, round_number:
 @action(CONSOLE)
 def ledger(datasite: Datasite, actor: Actor, *, entries: int = SHOWN_ENTRIES) -> dict[str, Any]:
     """Balances and the newest entries."""
-    newest = datasite.ledger.entries(limit=entries, newest_first=True)
-    head = datasite.ledger.head()
+    newest = datasite.ledger.entries.list(limit=entries, newest_first=True)
+    head = datasite.ledger.entries.head()
     return {
-        "balances": [balance_dict(datasite.ledger, name) for name in datasite.ledger.populations()],
+        "balances": [balance_dict(datasite.ledger, name) for name in datasite.ledger.budgets.populations()],
         "entries": [entry_as_dict(entry) for entry in newest],
         "head": f"{head.seq} {head.hash}",
     }
@@ -95,7 +97,7 @@ def entries(
     newest_first: bool = True,
 ) -> list[dict[str, Any]]:
     """Entries of the ledger, a page of them."""
-    found = datasite.ledger.entries(
+    found = datasite.ledger.entries.list(
         before=before, after=after, limit=limit, population=population, newest_first=newest_first
     )
     return [entry_as_dict(entry) for entry in found]
@@ -104,7 +106,7 @@ def entries(
 @action(CONSOLE)
 def spending(datasite: Datasite, actor: Actor, *, population: str, after: int = 0) -> list[dict[str, Any]]:
     """What was spent of a population's budget, by day, dataset and researcher."""
-    return list(datasite.ledger.spending(population, after=after))
+    return list(datasite.ledger.budgets.spending(population, after=after))
 
 
 @action(CONSOLE)

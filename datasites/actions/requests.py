@@ -10,9 +10,10 @@ import difflib
 from dataclasses import asdict
 from typing import Any
 
+from policies.privacy.nano import NANO
+
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
-from datasites.ledger.entries import NANO
 from datasites.ledger.records import CodeRequestRecord
 from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
 from datasites.review.decisions import Case, may_decide
@@ -32,7 +33,7 @@ def requests(datasite: Datasite, actor: Actor, *, status: str | None = None) -> 
     if status is not None and status not in set(RequestStatus):
         raise InvalidRequest(f"status={status!r} is not known. Use one of {', '.join(RequestStatus)}.")
     datasite.ledger.expire_due()
-    found = list(reversed(datasite.ledger.list(status=status)))
+    found = list(reversed(datasite.ledger.requests.list(status=status)))
     found.sort(key=lambda record: record.status is not RequestStatus.CHECKED)
     return [overview(record) for record in found]
 
@@ -45,7 +46,7 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
     plan = record.plan
     published = datasite.planner.published(version=record.version)
     cost = cost_of(datasite.ledger, plan, published) if plan else None
-    total = datasite.ledger.balance(published.population).budget
+    total = datasite.ledger.budgets.balance(published.population).budget
     limit = case.rules.researcher_epsilon if case.rules else None
     budgets = budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit) if plan else ()
     return {
@@ -63,10 +64,10 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
         "checks": [asdict(check) for check in case.checks],
         "findings": [asdict(finding) for finding in record.findings],
         "difference": _difference(datasite, record),
-        "comments": [asdict(comment) for comment in datasite.ledger.comments(record.id)],
+        "comments": [asdict(comment) for comment in datasite.ledger.requests.comments(record.id)],
         "rounds": [
             {"round": run.round, "status": run.status.value, "owner_note": run.reason or ""}
-            for run in datasite.ledger.runs(record.id)
+            for run in datasite.ledger.runs.list(record.id)
         ],
         "trial": datasite.mock_runs.of(record.id),
     }
@@ -126,7 +127,7 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
     record = datasite.submissions.find(request)
     if record.plan is None or record.population is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so it has no cost to compare with.")
-    balance = datasite.ledger.balance(record.population)
+    balance = datasite.ledger.budgets.balance(record.population)
     total = accountant.charge_for(record.plan.mechanism, balance.order).divergence_nano * record.plan.rounds
     used = balance.spent_nano + balance.reserved_nano
     waiting = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
@@ -192,7 +193,7 @@ def _difference(datasite: Datasite, record: CodeRequestRecord) -> list[str]:
     """How the source differs from the one of this name that was approved before."""
     earlier = [
         other
-        for other in datasite.ledger.list(researcher=record.researcher)
+        for other in datasite.ledger.requests.list(researcher=record.researcher)
         if other.function == record.function and other.charge is not None and other.id != record.id
     ]
     if not earlier:

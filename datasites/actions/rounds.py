@@ -18,8 +18,8 @@ PAGE = 50
 def runs(datasite: Datasite, actor: Actor, *, limit: int = PAGE, offset: int = 0) -> dict[str, Any]:
     """Whether work is stopped, requests that may run now, and runs, newest first."""
     datasite.ledger.expire_due()
-    count, page = datasite.ledger.run_page(limit=limit, offset=offset)
-    approved = datasite.ledger.list(status=RequestStatus.APPROVED)
+    count, page = datasite.ledger.runs.page(limit=limit, offset=offset)
+    approved = datasite.ledger.requests.list(status=RequestStatus.APPROVED)
     return {
         "stopped": datasite.rounds.stopped.is_set(),
         "approved": [
@@ -32,7 +32,9 @@ def runs(datasite: Datasite, actor: Actor, *, limit: int = PAGE, offset: int = 0
                 "attempts": record.attempts,
                 "open_runs": record.open_runs,
                 "expires_at": record.expires_at,
-                "runs": [{"round": run.round, "status": run.status.value} for run in datasite.ledger.runs(record.id)],
+                "runs": [
+                    {"round": run.round, "status": run.status.value} for run in datasite.ledger.runs.list(record.id)
+                ],
             }
             for record in approved
         ],
@@ -69,7 +71,7 @@ def _seconds(row: dict[str, Any]) -> float | None:
 @action(OWNER)
 def stop_run(datasite: Datasite, actor: Actor, *, run: str) -> None:
     """End one run now. Its charge stays if it had begun to read; its request may still run other rounds."""
-    found = datasite.ledger.run(run)
+    found = datasite.ledger.runs.get(run)
     if found.status not in (RunStatus.RESERVED, RunStatus.RUNNING):
         raise WrongStatus(f"Run {run[:8]} is {found.status}; there is nothing to stop.")
     datasite.rounds.stop_one(run)

@@ -37,11 +37,11 @@ def _people(visit: PageRequest, *, made: dict[str, str] | None = None) -> Respon
     researchers = visit.act("researchers")
     for each in researchers:
         each["budgets"] = visit.act("researcher_budgets", email=each["email"])
-        each["requests"] = len(visit.datasite.ledger.list(researcher=each["email"]))
+        each["requests"] = len(visit.datasite.ledger.requests.list(researcher=each["email"]))
     return visit.render(
         "people.html",
         researchers=researchers,
-        populations=visit.datasite.ledger.populations(),
+        populations=visit.datasite.ledger.budgets.populations(),
         users=visit.act("console_users"),
         owner=visit.datasite.settings.owner_email,
         roles=wording.ROLES,

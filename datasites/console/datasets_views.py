@@ -54,7 +54,7 @@ def publish_form(visit: PageRequest) -> Response:
 def _form(
     visit: PageRequest, given: dict[str, str], *, error: DatasiteError | None = None, status: int = 200
 ) -> Response:
-    populations = visit.datasite.ledger.populations()
+    populations = visit.datasite.ledger.budgets.populations()
     return visit.render(
         "publish.html",
         status=status,

@@ -43,7 +43,7 @@ def inbox(visit: PageRequest) -> Response:
     group = visit.query("show", "all")
     statuses = GROUPS.get(group, GROUPS["all"])
     wanted = {name: visit.query(name) for name in ("dataset", "kind", "q")}
-    everything = visit.datasite.ledger.list()
+    everything = visit.datasite.ledger.requests.list()
     rows = [each for each in everything if each.status in statuses and _matches(each, wanted)]
     waiting = [each for each in rows if each.status is RequestStatus.CHECKED]
     others = [each for each in reversed(rows) if each.status is not RequestStatus.CHECKED]
@@ -93,13 +93,13 @@ def _row(visit: PageRequest, record: CodeRequestRecord) -> dict[str, Any]:
     row |= _facts(record.plan_json, 16)
     row["voted"] = False
     if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
-        balance = visit.datasite.ledger.balance(record.population)
+        balance = visit.datasite.ledger.budgets.balance(record.population)
         left = balance.capacity_nano - balance.spent_nano - balance.reserved_nano
         cost = _facts(record.plan_json, balance.order)["divergence"]
         row["share"] = cost / left if left > 0 else 2.0
         row["troubles"] = _failed_checks(visit, record)
         side = SIDES.get(visit.actor.role)
-        row["voted"] = any(vote.side is side for vote in visit.datasite.ledger.votes(record.id))
+        row["voted"] = any(vote.side is side for vote in visit.datasite.ledger.requests.votes(record.id))
     elif record.status is RequestStatus.DENIED:
         row["troubles"] = len(record.findings)
     return row
@@ -120,8 +120,8 @@ def request_page(visit: PageRequest) -> Response:
     seen = visit.act("show", request=visit.path["id"])
     if seen["id"] != visit.path["id"]:
         return RedirectResponse(f"/requests/{seen['id']}", 303)
-    record = visit.datasite.ledger.get(seen["id"])
-    balance = visit.datasite.ledger.balance(str(record.population))
+    record = visit.datasite.ledger.requests.get(seen["id"])
+    balance = visit.datasite.ledger.budgets.balance(str(record.population))
     cost = seen["cost"]
     after = cost and max(cost["spent_after"], balance.epsilon_spent)
     return visit.render(
@@ -142,7 +142,7 @@ def request_page(visit: PageRequest) -> Response:
         denials=wording.DENIALS,
         runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
         can_try=visit.session is not None and visit.session.role in DECIDERS,
-        releases={each["round"] for each in visit.datasite.ledger.releases(record.id)},
+        releases={each["round"] for each in visit.datasite.ledger.runs.releases(record.id)},
         approved=record.charge is not None,
         record=record,
     )

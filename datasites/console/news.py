@@ -33,12 +33,12 @@ ENOUGH = "event: enough\ndata: 1\n\n"
 def stamp(datasite: Datasite) -> str:
     """Changes whenever a page may have something new. Votes that are sealed do not change it."""
     stopped = int(datasite.rounds.stopped.is_set())
-    return f"{datasite.ledger.head().seq}.{datasite.audit_log.head().seq}.{stopped}.{datasite.mock_runs.ended}"
+    return f"{datasite.ledger.entries.head().seq}.{datasite.audit_log.head().seq}.{stopped}.{datasite.mock_runs.ended}"
 
 
 def news(datasite: Datasite) -> dict[str, Any]:
     """What the script is told: the stamp, and how many requests wait."""
-    return {"stamp": stamp(datasite), "waiting": datasite.ledger.count(RequestStatus.CHECKED)}
+    return {"stamp": stamp(datasite), "waiting": datasite.ledger.requests.count(RequestStatus.CHECKED)}
 
 
 @dataclass(eq=False)

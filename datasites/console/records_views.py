@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
+from policies.privacy.nano import NANO
 from starlette.responses import Response, StreamingResponse
 
 from datasites.console import charts, wording
 from datasites.console.page_requests import PageRequest
-from datasites.ledger.entries import NANO, Amount
+from datasites.ledger.amounts import Amount
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
 from policies.source.statuses import RequestStatus
@@ -73,7 +74,7 @@ def releases(visit: PageRequest) -> Response:
 
 def _certified(visit: PageRequest, row: dict[str, Any]) -> dict[str, Any]:
     """What a release's certificate says of its cost and its content."""
-    stored = visit.datasite.ledger.release(row["request"], row["round"])
+    stored = visit.datasite.ledger.runs.release(row["request"], row["round"])
     if stored is None or not stored.certificate:
         return {"certificate": False, "spent": None, "tensors": []}
     said = json.loads(stored.certificate)
@@ -94,10 +95,10 @@ def certificate(visit: PageRequest) -> Response:
 def ledger(visit: PageRequest) -> Response:
     """Balances, spending over time, what-if, and entries by the page."""
     datasite = visit.datasite
-    names = datasite.ledger.populations()
+    names = datasite.ledger.budgets.populations()
     chosen = visit.query("population")
     chosen = chosen if chosen in names else (names[0] if names else "")
-    head = datasite.ledger.head()
+    head = datasite.ledger.entries.head()
     before = visit.whole("before")
     first = head.seq + 1 if before is None else before
     entries = visit.act("entries", before=min(first, head.seq + 1), limit=PAGE, population=chosen or None)
@@ -109,7 +110,7 @@ def ledger(visit: PageRequest) -> Response:
         balance=next((each for each in balances if each["population"] == chosen), None),
         spending=_spending(visit, chosen) if chosen else None,
         entries=[{**each, "epsilon": _entry_text(each)} for each in entries],
-        own={each.id for each in datasite.ledger.list(by_owner=True)},
+        own={each.id for each in datasite.ledger.requests.list(by_owner=True)},
         older=entries[-1]["seq"] if len(entries) == PAGE else None,
         newest=first > head.seq,
         head=head,
@@ -125,7 +126,7 @@ def _entry_text(entry: dict[str, Any]) -> str:
 
 def _spending(visit: PageRequest, population: str) -> dict[str, Any]:
     """ε over time for the chart, and sums by dataset and by researcher, each as if it alone had been released."""
-    balance = visit.datasite.ledger.balance(population)
+    balance = visit.datasite.ledger.budgets.balance(population)
     conversion = round(balance.budget.epsilon * NANO) - balance.capacity_nano
     total, points = Amount(), []
     shares: dict[str, dict[str, Amount]] = {"dataset": {}, "researcher": {}}
@@ -157,7 +158,7 @@ def _studies(visit: PageRequest, population: str) -> list[dict[str, str]]:
     """Requests that a what-if can be asked of: with a plan, of this population, newest first."""
     found = [
         each
-        for each in reversed(visit.datasite.ledger.list())
+        for each in reversed(visit.datasite.ledger.requests.list())
         if each.plan_json and each.population == population and each.status is not RequestStatus.SUBMITTED
     ]
     return [{"id": each.id, "text": f"{each.function} ({each.researcher}, {each.id[:8]})"} for each in found[:100]]
@@ -204,7 +205,7 @@ def export_json(visit: PageRequest) -> Response:
     visit.datasite.audit_log.record(visit.actor.name, "export", "ledger", form="json")
 
     def parts() -> Iterator[str]:
-        head = visit.datasite.ledger.head()
+        head = visit.datasite.ledger.entries.head()
         top = {
             "datasite": visit.datasite.settings.name,
             "head": {"seq": head.seq, "hash": head.hash},

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from policies.canonical import canonical
 
 from datasites.engine.matrix import HELD_OUT, PATIENT
 from policies.errors import DataRefused
-from policies.release.plans import canonical
 from policies.schema.columns import Column, FloatArray, IntArray
 from policies.schema.schemas import FIRST_COLUMN, Schema
 

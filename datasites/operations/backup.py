@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from datasites.ledger.audit_log import AuditLog
+from datasites.ledger.chain import Head
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.requests import Head
 from datasites.settings import Settings
 from policies.errors import DatasiteError, Unavailable
 
@@ -231,12 +231,12 @@ def restore(file: Path, directory: Path, *, actor: str) -> dict[str, Any]:
         settings = Settings.load(building)
         with Ledger.open(building / LEDGER) as ledger:
             head = ledger.verify()
-            AuditLog(ledger).verify()
+            AuditLog(ledger.store).verify()
             if list(head) != [manifest["entries"], manifest["head"]]:
                 raise _unsound(file, "its ledger is not the one that its manifest names")
-            ledger.mark_restored(actor=actor, copy_of=head.seq, taken_at=str(manifest["taken_at"]))
-            AuditLog(ledger).record(actor, "restore", "", entries=head.seq, taken_at=str(manifest["taken_at"]))
-            newest = ledger.entries(limit=1, before=head.seq + 1, newest_first=True)
+            ledger.recovery.mark_restored(actor=actor, copy_of=head.seq, taken_at=str(manifest["taken_at"]))
+            AuditLog(ledger.store).record(actor, "restore", "", entries=head.seq, taken_at=str(manifest["taken_at"]))
+            newest = ledger.entries.list(limit=1, before=head.seq + 1, newest_first=True)
         _sync_tree(building)
         if directory.exists():
             directory.rmdir()

@@ -198,11 +198,11 @@ class Decisions:
         """The case of a request as things stand, for whoever would decide on it."""
         rules, broken = self._rules()
         if record.plan is None:
-            return Case(actor, record, rules, votes=self.ledger.votes(record.id))
+            return Case(actor, record, rules, votes=self.ledger.requests.votes(record.id))
         published = self.planner.published(version=record.version)
         epsilon = standalone_epsilon(self.ledger, record.plan, published.population)
         checks = self._checks(rules, broken, record.plan, published, epsilon, record.researcher)
-        return Case(actor, record, rules, epsilon, checks, self.ledger.votes(record.id))
+        return Case(actor, record, rules, epsilon, checks, self.ledger.requests.votes(record.id))
 
     def checks(self, plan: Plan, published: Published, researcher: str) -> tuple[Outcome, ...]:
         """Every check of a plan, under the policy as it is now."""
@@ -222,13 +222,13 @@ class Decisions:
         assert record.plan is not None
         assert case.rules is not None
         if side is not None:
-            self.ledger.vote(record.id, side=side, actor=actor.name, plan_digest=str(record.plan_digest))
-            if {vote.side for vote in self.ledger.votes(record.id)} < set(case.voters):
+            self.ledger.requests.vote(record.id, side=side, actor=actor.name, plan_digest=str(record.plan_digest))
+            if {vote.side for vote in self.ledger.requests.votes(record.id)} < set(case.voters):
                 return VOTED
         try:
             approved = self._reserve(case, record.plan, case.rules)
         except WrongStatus:
-            if side is None or self.ledger.get(record.id).status is not RequestStatus.APPROVED:
+            if side is None or self.ledger.requests.get(record.id).status is not RequestStatus.APPROVED:
                 raise
             return APPROVED  # both voted in the same moment, and the other's vote has reserved it
         votes = self._opened_votes(record.id)
@@ -268,7 +268,7 @@ class Decisions:
 
     def _reserve(self, case: Case, plan: Plan, rules: Rules) -> CodeRequestRecord:
         record = case.record
-        balance = self.ledger.balance(str(record.population))
+        balance = self.ledger.budgets.balance(str(record.population))
         return self.ledger.approve(
             record.id,
             actor=case.actor.name,
@@ -287,7 +287,9 @@ class Decisions:
 
     def _opened_votes(self, request: str) -> dict[str, Any]:
         """The votes on a request that is decided, for the log."""
-        votes = [{"who": vote.actor, "side": vote.side.value, "at": vote.at} for vote in self.ledger.votes(request)]
+        votes = [
+            {"who": vote.actor, "side": vote.side.value, "at": vote.at} for vote in self.ledger.requests.votes(request)
+        ]
         return {"votes": votes} if votes else {}
 
     def _rules(self) -> tuple[Rules | None, str]:

@@ -13,11 +13,12 @@ import os
 import threading
 from typing import Any
 
+from datasites.files import write_private
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
 from datasites.review.planning import published_from
-from datasites.settings import Settings, write_private
+from datasites.settings import Settings
 from policies.errors import DatasiteError, WrongStatus
 from policies.privacy.mechanisms import as_dict
 from policies.release.plans import Plan, Published
@@ -75,7 +76,7 @@ class MockRuns:
         if record.plan is None:
             raise WrongStatus(f"Request {record.id[:8]} has no plan, so there is nothing to run.")
         with self._one_at_a_time:
-            found = self._try(record.plan, published_from(self.ledger.dataset(version=record.version)))
+            found = self._try(record.plan, published_from(self.ledger.datasets.get(version=record.version)))
         self.directory.mkdir(mode=0o700, exist_ok=True)
         fresh = self.directory / f"{record.id}.new"
         write_private(fresh, json.dumps(found))
@@ -109,7 +110,7 @@ class MockRuns:
                     return
                 request = self._waiting[0]
             try:
-                self.run(self.ledger.get(request))
+                self.run(self.ledger.requests.get(request))
             except Exception as error:
                 if not self._closing.is_set():
                     logger.warning("Request %s was not tried on the mock: %s", request[:8], type(error).__name__)

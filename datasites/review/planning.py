@@ -41,7 +41,7 @@ class Planner:
 
     def published(self, *, name: str | None = None, version: str | None = None) -> Published:
         """A dataset's public side. Raises `InvalidRequest` where there is none of that name or version."""
-        return published_from(self.ledger.dataset(name=name, version=version))
+        return published_from(self.ledger.datasets.get(name=name, version=version))
 
     def plan(self, source: str, published: Published) -> Plan:
         """The plan of a source on a dataset.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasites.ledger.entries import NANO, Balance, nano_down
+from policies.privacy.nano import NANO, nano_down
+
+from datasites.ledger.amounts import Balance
 from datasites.ledger.ledger import Ledger
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD
@@ -63,7 +65,7 @@ class BudgetLine:
 def cost_of(ledger: Ledger, plan: Plan, published: Published) -> Cost:
     """What a plan costs the population of its dataset as the ledger stands."""
     mechanism = plan.mechanism
-    balance = ledger.balance(published.population)
+    balance = ledger.budgets.balance(published.population)
     delta = mechanism.delta if isinstance(mechanism, DPSGD) else balance.budget.delta
     return Cost(
         epsilon=accountant.epsilon_of(mechanism, delta),
@@ -85,8 +87,8 @@ def budget_lines(
     Args:
       limit: the policy's ε for a researcher who has no limit of their own.
     """
-    whole = ledger.balance(published.population)
-    own = ledger.researcher_balance(published.population, researcher, limit=limit)
+    whole = ledger.budgets.balance(published.population)
+    own = ledger.budgets.researcher_balance(published.population, researcher, limit=limit)
     charge = accountant.charge_for(plan.mechanism, whole.order)
     return (
         _line("population", published.population, whole, charge, plan.rounds),
@@ -120,4 +122,4 @@ def fit_of(balance: Balance, charge: accountant.Charge, rounds: int) -> Fit:
 
 def standalone_epsilon(ledger: Ledger, plan: Plan, population: str) -> float:
     """ε of all rounds of a plan alone, at its population's δ: what an owner's rules speak of."""
-    return accountant.epsilon_of(plan.mechanism, ledger.balance(population).budget.delta)
+    return accountant.epsilon_of(plan.mechanism, ledger.budgets.balance(population).budget.delta)

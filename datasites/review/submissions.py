@@ -58,7 +58,7 @@ class Submissions:
           InspectionFailed: it is recorded as denied, with its findings, and reaches nobody's inbox.
           WrongStatus: the same source was submitted before.
         """
-        dataset = next((dataset for dataset in self.ledger.datasets() if asset in dataset.assets.values()), None)
+        dataset = next((dataset for dataset in self.ledger.datasets.list() if asset in dataset.assets.values()), None)
         if dataset is None:
             raise InvalidRequest("`records` is bound to no dataset that is published here now. Bind its asset again.")
         published = published_from(dataset)
@@ -70,27 +70,31 @@ class Submissions:
             raise InvalidRequest(_as_text(error)) from None
         ids = store()
         new = _record(ids["code"], researcher, source, published, purpose, plan.function).with_syft(ids)
-        return self.ledger.check(self.ledger.submit(new).id, plan)
+        return self.ledger.requests.check(self.ledger.requests.submit(new).id, plan)
 
     def check_submitted(self) -> None:
         """Give every request that a crash left as submitted its plan, or deny it."""
-        for record in self.ledger.list(status=RequestStatus.SUBMITTED):
+        for record in self.ledger.requests.list(status=RequestStatus.SUBMITTED):
             try:
                 published = self.planner.published(version=record.version)
-                self.ledger.check(record.id, self.planner.plan(record.source, published))
+                self.ledger.requests.check(record.id, self.planner.plan(record.source, published))
             except InvalidRequest as error:
                 self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", findings=findings_of(error))
 
     def find(self, prefix: str) -> CodeRequestRecord:
         """The request whose id begins with `prefix` (4 characters or more). Raises `InvalidRequest`."""
-        found = [record for record in self.ledger.list() if record.id.startswith(prefix)] if len(prefix) >= 4 else []
+        found = (
+            [record for record in self.ledger.requests.list() if record.id.startswith(prefix)]
+            if len(prefix) >= 4
+            else []
+        )
         if len(found) != 1:
             what = "no request" if not found else f"{len(found)} requests"
             raise InvalidRequest(f"{prefix!r} names {what}. `datasite requests` lists them.")
         return found[0]
 
     def _check_new(self, researcher: str, source: str, published: Published) -> None:
-        for record in self.ledger.list(researcher=researcher):
+        for record in self.ledger.requests.list(researcher=researcher):
             if record.source == source and record.version == published.version and record.syft:
                 raise WrongStatus(
                     f"You asked this before: request {record.id[:8]}, {record.status}. Go on with that one, or change"
@@ -102,7 +106,7 @@ class Submissions:
     ) -> None:
         id, text = secrets.token_hex(16), source[:LONGEST_REFUSED_SOURCE]
         record = _record(id, researcher, text, published, purpose, "refused")
-        self.ledger.submit(record.with_findings(findings_of(error)))
+        self.ledger.requests.submit(record.with_findings(findings_of(error)))
         self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", comment="Refused by inspection.")
 
 

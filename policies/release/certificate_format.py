@@ -59,7 +59,7 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def canonical_text(data: Mapping[str, Any]) -> str:
+def canonical_ascii(data: Mapping[str, Any]) -> str:
     """One line of ASCII JSON with sorted keys and no spaces: equal data, equal text."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -70,7 +70,7 @@ def parse(text: str) -> dict[str, Any]:
         raise CertificateRefused(f"A certificate is text of at most {LARGEST_TEXT} characters.")
     try:
         data = json.loads(text)
-        same = isinstance(data, dict) and canonical_text(data) == text
+        same = isinstance(data, dict) and canonical_ascii(data) == text
     except (ValueError, RecursionError, OverflowError):
         same = False
     if not same:

@@ -193,7 +193,7 @@ def _no_heads() -> None:
 
 
 def _any_amount() -> None:
-    from datasites.ledger.entries import Amount
+    from datasites.ledger.amounts import Amount
 
     put("datasites.ledger.ledger:amount_of", lambda charge: Amount(int(charge.divergence_nano), 0, 1, 0))
 
@@ -320,7 +320,7 @@ DEFENCES: dict[str, Defence] = {
         "an end that tells no time",
         instead(
             "datasites.review.rounds:Rounds._revoked",
-            lambda self, run: self.ledger.get(run.request).status != "approved",
+            lambda self, run: self.ledger.requests.get(run.request).status != "approved",
         ),
         ("tests/attacks/runner/test_endings.py",),
     ),

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from policies.canonical import canonical
+
 from datasites.actions.registry import act
 from datasites.console.app import make_console
 from datasites.console.news import News
@@ -21,7 +23,7 @@ from datasites.people.roles import Actor, Role
 from datasites.settings import create_directory
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics
-from policies.release.plans import Plan, canonical
+from policies.release.plans import Plan
 from policies.schema.schemas import Schema
 from tests.factories import PASSWORD, RESEARCHER, SCHEMA, statistics_source
 
@@ -87,8 +89,8 @@ class Desk:
         for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
             self.datasite.accounts.add(EMAILS[role], "", role, PASSWORD)
         self.schema = Schema.from_toml(SCHEMA)
-        ledger.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
-        ledger.publish_dataset(
+        ledger.budgets.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
+        ledger.datasets.publish(
             DatasetRecord(
                 "flu", VERSION, self.schema.population, canonical(self.schema.as_dict()).decode(), 400, "declared"
             ),
@@ -124,8 +126,8 @@ class Desk:
             id=id, function=function, researcher=researcher, dataset="flu", version=VERSION,
             population=self.schema.population, source=source, purpose=purpose,
         )  # fmt: skip
-        self.datasite.ledger.submit(record)
-        return self.datasite.ledger.check(id, plan).id
+        self.datasite.ledger.requests.submit(record)
+        return self.datasite.ledger.requests.check(id, plan).id
 
     def browser(self, role: Role | None = None, *, address: str = "http://testserver") -> Browser:
         """A browser, signed in where a role is given."""

@@ -54,13 +54,13 @@ def check_books(directory: Path) -> tuple[int, int]:
     """(charged runs, releases) after checking that the books are true."""
     with Ledger.open(directory / "ledger.db") as ledger:
         ledger.verify()
-        runs = ledger.runs()
+        runs = ledger.runs.list()
         charged = [each for each in runs if each.status in ("released", "failed")]
-        released = {(each["request"], each["round"]) for each in ledger.releases()}
+        released = {(each["request"], each["round"]) for each in ledger.runs.releases()}
         assert released == {(each.request, each.round) for each in runs if each.status == "released"}
-        for request in ledger.list():
+        for request in ledger.requests.list():
             assert request.attempts == len([each for each in charged if each.request == request.id])
-        balance = ledger.balance("patients")
+        balance = ledger.budgets.balance("patients")
         assert balance.spent_nano + balance.reserved_nano <= balance.capacity_nano
         return len(charged), len(released)
 

@@ -86,11 +86,13 @@ def publish(datasite: Datasite, table: Path, *, count: bool = True) -> dict[str,
 
 def approved(datasite: Datasite) -> str:
     """An approved request for statistics on the version that is published now."""
-    (record,) = datasite.ledger.datasets()
+    (record,) = datasite.ledger.datasets.list()
     source = statistics_source(f"flu_{secrets.token_hex(4)}", epsilon=0.05)
     asset = ForResearchers(datasite).describe(RESEARCHER)["datasets"][0]["asset"]
     ForResearchers(datasite).submit(RESEARCHER, source, asset, "To count.", lambda: {"code": secrets.token_hex(16)})
-    (request,) = (request.id for request in datasite.ledger.list(status="checked") if request.version == record.version)
+    (request,) = (
+        request.id for request in datasite.ledger.requests.list(status="checked") if request.version == record.version
+    )
     act_as_owner(datasite, "approve", OWNER, {"request": request})
     return request
 
@@ -100,7 +102,7 @@ def ended(datasite: Datasite, request: str) -> RunStatus:
     ForResearchers(datasite).ask(RESEARCHER, request, 1, {})
     for thread in list(datasite.rounds._threads.values()):
         thread.join(60)
-    return datasite.ledger.runs(request)[-1].status
+    return datasite.ledger.runs.list(request)[-1].status
 
 
 # -- publishing -------------------------------------------------------------------------------------------------------
@@ -155,12 +157,12 @@ def test_the_count_runs_beside_the_sealed_table_alone(
 
 
 STEPS = (
-    "ledger.stage_dataset",
+    "ledger.datasets.stage",
     "syft.upload",
     "ledger.charge_now",
     "pool.run",
     "rounds.settle",
-    "ledger.publish_dataset",
+    "ledger.datasets.publish",
     "syft.forget_datasets",
     "audit_log.record",
 )
@@ -255,14 +257,14 @@ def test_a_round_that_fails_is_killed_or_stopped_gives_its_table_back(
     ForResearchers(datasite).ask(RESEARCHER, retired_while_it_ran, 1, {})
     assert runner.has_rows.wait(30)
     act_as_owner(datasite, "retire", OWNER, {"name": "flu"})
-    (run,) = datasite.ledger.runs(retired_while_it_ran)
+    (run,) = datasite.ledger.runs.list(retired_while_it_ran)
     if how == "hangs":
         assert tables_open() == 1  # in use
         datasite.rounds.stop_one(run.id)
     for thread in list(datasite.rounds._threads.values()):
         thread.join(60)
     runner.close()
-    assert datasite.ledger.run(run.id).status is RunStatus.FAILED
+    assert datasite.ledger.runs.get(run.id).status is RunStatus.FAILED
     assert tables_open() == 0
 
 

@@ -195,7 +195,7 @@ class GuardedRequestService(RequestService):
         """A stock `request.deny(reason)`: denies a waiting request, or revokes an approved one."""
         code = str(self._only_code(context, uid))
         with _public_errors():
-            approved = self.datasite.ledger.get(code).status is RequestStatus.APPROVED
+            approved = self.datasite.ledger.requests.get(code).status is RequestStatus.APPROVED
             act(self.datasite, "revoke" if approved else "deny", _actor(context), {"request": code, "reason": reason})
         return SyftSuccess(message=f"Request {uid} denied.")
 

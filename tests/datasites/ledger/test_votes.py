@@ -16,7 +16,7 @@ BOTH = (Side.OWNER, Side.SECOND_REVIEWER)
 
 
 def vote(ledger: Ledger, request: str, side: Side, actor: str, plan: str = PLAN.digest) -> None:
-    ledger.vote(request, side=side, actor=actor, plan_digest=plan)
+    ledger.requests.vote(request, side=side, actor=actor, plan_digest=plan)
 
 
 def test_approval_waits_for_both_votes_and_its_entry_names_them(tmp_path: Path) -> None:
@@ -25,11 +25,11 @@ def test_approval_waits_for_both_votes_and_its_entry_names_them(tmp_path: Path) 
         vote(ledger, request, Side.SECOND_REVIEWER, "rev@hospital.example")
         with pytest.raises(WrongStatus, match="vote of the owner"):
             approve(ledger, request, voters=BOTH)
-        assert ledger.get(request).status is RequestStatus.CHECKED
-        assert ledger.balance("city").reserved_nano == 0
+        assert ledger.requests.get(request).status is RequestStatus.CHECKED
+        assert ledger.budgets.balance("city").reserved_nano == 0
         vote(ledger, request, Side.OWNER, "owner")
         approve(ledger, request, voters=BOTH)
-        entry = ledger.entries(request=request)[-1]
+        entry = ledger.entries.list(request=request)[-1]
         assert [each["actor"] for each in entry.details["votes"]] == ["rev@hospital.example", "owner"]
         ledger.verify()
 
@@ -47,7 +47,7 @@ def test_a_side_votes_once_whoever_of_it_asks_again(tmp_path: Path) -> None:
         request = checked(ledger)
         vote(ledger, request, Side.OWNER, "owner")
         vote(ledger, request, Side.OWNER, "os user")  # a stock PySyft owner, or the command line: the same side
-        assert [each.actor for each in ledger.votes(request)] == ["owner"]
+        assert [each.actor for each in ledger.requests.votes(request)] == ["owner"]
         with pytest.raises(WrongStatus, match="second reviewer"):
             approve(ledger, request, voters=BOTH)
 
@@ -66,16 +66,16 @@ def test_only_a_waiting_request_is_voted_on(tmp_path: Path, status: RequestStatu
 def test_a_vote_shows_in_no_chain_before_the_decision(tmp_path: Path) -> None:
     with new_ledger(tmp_path / "ledger.db") as ledger:
         request = checked(ledger)
-        before = ledger.head()
+        before = ledger.entries.head()
         vote(ledger, request, Side.OWNER, "owner")
-        assert ledger.head() == before
+        assert ledger.entries.head() == before
 
 
 def test_votes_can_neither_be_changed_nor_removed(tmp_path: Path) -> None:
     with new_ledger(tmp_path / "ledger.db") as ledger:
         vote(ledger, checked(ledger), Side.OWNER, "owner")
         for statement in ("UPDATE votes SET actor = 'x'", "DELETE FROM votes"):
-            with pytest.raises(sqlite3.IntegrityError), ledger.writing() as db:
+            with pytest.raises(sqlite3.IntegrityError), ledger.store.writing() as db:
                 db.execute(statement)
 
 

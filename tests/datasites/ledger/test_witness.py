@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from datasites.ledger.amounts import Amount
 
-from datasites.ledger.entries import Amount, EntryKind
+from datasites.ledger.entries import EntryKind
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.witness import Witness
 from policies.errors import InvalidRequest, LedgerBehind, LedgerDamaged, Unavailable, WrongStatus
@@ -43,8 +44,8 @@ class House:
         self.witness: Witness | None = None
 
     def attach(self) -> Ledger:
-        self.witness = Witness(self.witness_path, new=not self.ledger.is_witnessed)
-        self.ledger.attach(self.witness)
+        self.witness = Witness(self.witness_path, new=not self.ledger.recovery.is_witnessed)
+        self.ledger.recovery.attach(self.witness)
         return self.ledger
 
     def copy(self, name: str = "copy") -> Path:
@@ -65,25 +66,25 @@ class House:
         shutil.copy(copy, self.path)
         self.ledger = Ledger.open(self.path, clock=self.clock)
         if marked:
-            self.ledger.mark_restored(actor="os:root")
+            self.ledger.recovery.mark_restored(actor="os:root")
         return self.ledger
 
     def accept_older(self) -> Ledger:
         """As `datasite accept-restored --accept-older` does it."""
         self.ledger.recover()
         witness = Witness(self.witness_path, new=True)
-        self.ledger.accept_older(actor="os:root", witness=witness)
-        self.ledger.follow_with(witness)
+        self.ledger.recovery.accept_older(actor="os:root", witness=witness)
+        self.ledger.recovery.follow_with(witness)
         self.witness = witness
         return self.ledger
 
     @property
     def spent(self) -> int:
-        return self.ledger.balance("city").spent_nano
+        return self.ledger.budgets.balance("city").spent_nano
 
     @property
     def used(self) -> int:
-        balance = self.ledger.balance("city")
+        balance = self.ledger.budgets.balance("city")
         return balance.spent_nano + balance.reserved_nano
 
 
@@ -95,9 +96,9 @@ def house(tmp_path: Path) -> House:
 @pytest.mark.parametrize("marked", [True, False])
 def test_an_old_copy_is_refused_and_the_error_names_both_numbers(house: House, marked: bool) -> None:
     released(house.attach(), approved(house.ledger))
-    copy, then = house.copy(), house.ledger.head().seq
+    copy, then = house.copy(), house.ledger.entries.head().seq
     released(house.ledger, approved(house.ledger))
-    now = house.ledger.head().seq
+    now = house.ledger.entries.head().seq
     house.put_back(copy, marked=marked)
     with pytest.raises(LedgerBehind, match="accept-restored --accept-older") as caught:
         house.attach()
@@ -110,8 +111,8 @@ def test_a_copy_that_the_witness_vouches_for_goes_on_where_it_was(house: House) 
     released(house.ledger, request)
     house.put_back(house.copy())
     with pytest.raises(WrongStatus, match="accept-restored"):
-        house.ledger.admit_run(request, 2, "w", GAUSSIAN)
-    assert house.ledger.admit_run(request, 1, "w", GAUSSIAN).status == "released"  # what left is still fetched
+        house.ledger.runs.admit(request, 2, "w", GAUSSIAN)
+    assert house.ledger.runs.admit(request, 1, "w", GAUSSIAN).status == "released"  # what left is still fetched
     house.attach()
     released(house.ledger, request, 2)  # the study goes on
     house.ledger.verify()
@@ -119,12 +120,12 @@ def test_a_copy_that_the_witness_vouches_for_goes_on_where_it_was(house: House) 
 
 def test_a_restored_ledger_approves_admits_and_charges_nothing(house: House) -> None:
     request, other = approved(house.ledger), checked(house.ledger)
-    waiting = house.ledger.admit_run(request, 2, "w", GAUSSIAN)
+    waiting = house.ledger.runs.admit(request, 2, "w", GAUSSIAN)
     house.put_back(house.copy())
     for step in (
         lambda: approve(house.ledger, other),
-        lambda: house.ledger.admit_run(request, 1, "w", GAUSSIAN),
-        lambda: house.ledger.start_run(waiting.id),
+        lambda: house.ledger.runs.admit(request, 1, "w", GAUSSIAN),
+        lambda: house.ledger.runs.start(waiting.id),
         lambda: house.ledger.charge_now("city", LAPLACE, dataset="flu", version="v1", actor="owner", what="count"),
     ):
         with pytest.raises(WrongStatus, match="restored from a copy"):
@@ -135,11 +136,11 @@ def test_a_restored_ledger_approves_admits_and_charges_nothing(house: House) -> 
 def test_a_witness_that_began_after_the_restore_vouches_for_nothing(house: House) -> None:
     house.put_back(house.copy())
     house.attach()
-    assert house.ledger.is_restored
+    assert house.ledger.recovery.is_restored
     house.shut()
     house.ledger = Ledger.open(house.path)
     house.attach()
-    assert house.ledger.is_restored
+    assert house.ledger.recovery.is_restored
 
 
 def test_rounds_that_a_copy_forgot_are_charged_and_its_approvals_end(house: House) -> None:
@@ -151,9 +152,9 @@ def test_rounds_that_a_copy_forgot_are_charged_and_its_approvals_end(house: Hous
     house.accept_older()
     # Both rounds left the house: had the copy's reservation stood for them, they could be run again unseen.
     assert house.spent == house.used == 2 * ONCE
-    assert house.ledger.get(request).status is RequestStatus.EXPIRED
+    assert house.ledger.requests.get(request).status is RequestStatus.EXPIRED
     with pytest.raises(WrongStatus):
-        house.ledger.admit_run(request, 1, "other weights", GAUSSIAN)
+        house.ledger.runs.admit(request, 1, "other weights", GAUSSIAN)
     house.ledger.verify()
     house.shut()
     house.ledger = Ledger.open(house.path, clock=house.clock)
@@ -163,12 +164,12 @@ def test_rounds_that_a_copy_forgot_are_charged_and_its_approvals_end(house: Hous
 def test_a_population_that_a_copy_does_not_know_comes_back_with_its_charges(house: House) -> None:
     house.attach()
     copy = house.copy()
-    house.ledger.create_population("county", BUDGET, ORDER)
+    house.ledger.budgets.create_population("county", BUDGET, ORDER)
     approved(house.ledger, population="county", version="v2")
-    before = house.ledger.balance("county")
+    before = house.ledger.budgets.balance("county")
     house.put_back(copy)
     house.accept_older()
-    after = house.ledger.balance("county")
+    after = house.ledger.budgets.balance("county")
     assert after.spent_nano == before.reserved_nano == 3 * ONCE  # reserved may have run since
     assert (after.budget, after.order, after.capacity_nano) == (before.budget, before.order, before.capacity_nano)
     house.ledger.verify()
@@ -195,7 +196,7 @@ def test_an_acceptance_that_was_cut_off_charges_once(house: House) -> None:
     released(house.ledger, request)
     house.put_back(copy)
     witness = Witness(house.witness_path, new=False)
-    house.ledger.accept_older(actor="os:root", witness=witness)
+    house.ledger.recovery.accept_older(actor="os:root", witness=witness)
     witness.close()  # killed before the witness was told
     house.ledger.close()
     house.ledger = Ledger.open(house.path, clock=house.clock)
@@ -214,19 +215,19 @@ def test_nothing_spent_is_forgotten_whatever_copies_are_put_back(house: House, s
     house.attach()
     for step in range(60):
         kind = draw.choice(("release", "release", "reserve", "close", "fail", "copy", "put back", "crash"))
-        open_requests = house.ledger.list(status="approved")
-        if kind in ("release", "fail") and open_requests and house.ledger.is_restored is False:
+        open_requests = house.ledger.requests.list(status="approved")
+        if kind in ("release", "fail") and open_requests and house.ledger.recovery.is_restored is False:
             request = draw.choice(open_requests)
-            taken = {each.round for each in house.ledger.runs(request.id) if each.status == "released"}
+            taken = {each.round for each in house.ledger.runs.list(request.id) if each.status == "released"}
             free = [each for each in range(1, request.rounds + 1) if each not in taken]
             if request.runs_left and free:
                 run = running(house.ledger, request.id, free[0])
                 truth += ONCE  # from here it may have left
                 if kind == "release":
-                    house.ledger.settle_run(run.id, b"", f"digest {step}", "{}")
+                    house.ledger.runs.settle(run.id, b"", f"digest {step}", "{}")
                 else:
-                    house.ledger.fail_run(run.id)
-        elif kind == "reserve" and house.ledger.balance("city").capacity_nano > house.used + 4 * ONCE:
+                    house.ledger.runs.fail(run.id)
+        elif kind == "reserve" and house.ledger.budgets.balance("city").capacity_nano > house.used + 4 * ONCE:
             approved(house.ledger, rounds=draw.choice((1, 4)))
         elif kind == "close" and open_requests:
             house.ledger.transition(draw.choice(open_requests).id, "revoked", actor="owner")
@@ -246,8 +247,8 @@ def test_nothing_spent_is_forgotten_whatever_copies_are_put_back(house: House, s
                 house.witness.close()
                 house.accept_older()
         assert house.spent >= truth
-        assert house.ledger.balance("city").reserved_nano == sum(
-            (each.rounds - each.attempts) * ONCE for each in house.ledger.list(status="approved")
+        assert house.ledger.budgets.balance("city").reserved_nano == sum(
+            (each.rounds - each.attempts) * ONCE for each in house.ledger.requests.list(status="approved")
         )
     house.ledger.verify()
 
@@ -263,7 +264,7 @@ def test_a_ledger_ahead_of_its_witness_is_fine(house: House) -> None:
     house.attach()
     assert house.witness is not None
     assert house.witness.last is not None
-    assert house.witness.last.seq == house.ledger.head().seq
+    assert house.witness.last.seq == house.ledger.entries.head().seq
 
 
 @pytest.mark.parametrize("torn", [b"{", b'{"hash":"00","ledger":"x"', b"\0" * 40])
@@ -293,19 +294,19 @@ def test_a_damaged_line_is_refused(house: House) -> None:
 
 def test_nothing_is_admitted_while_the_witness_cannot_be_written(house: House) -> None:
     request = approved(house.attach())
-    run = house.ledger.admit_run(request, 1, "w", GAUSSIAN)
+    run = house.ledger.runs.admit(request, 1, "w", GAUSSIAN)
     with pytest.MonkeyPatch.context() as full:
         full.setattr("datasites.ledger.witness.os.pwrite", lambda *_: 3)
-        house.ledger.start_run(run.id)  # committed, and its line is owed; the reservation before it was witnessed
+        house.ledger.runs.start(run.id)  # committed, and its line is owed; the reservation before it was witnessed
         with pytest.raises(Unavailable, match="cannot be written"):
-            house.ledger.admit_run(request, 2, "w", GAUSSIAN)
+            house.ledger.runs.admit(request, 2, "w", GAUSSIAN)
         with pytest.raises(Unavailable, match="cannot be written"):
-            house.ledger.settle_run(run.id, b"", "d", "{}")
-    house.ledger.settle_run(run.id, b"", "d", "{}")
+            house.ledger.runs.settle(run.id, b"", "d", "{}")
+    house.ledger.runs.settle(run.id, b"", "d", "{}")
     house.ledger.verify()
     assert house.witness is not None
     assert house.witness.last is not None
-    assert house.witness.last.seq == house.ledger.head().seq
+    assert house.witness.last.seq == house.ledger.entries.head().seq
     house.shut()
     Witness(house.witness_path, new=False).close()  # no torn line stayed
 
@@ -317,7 +318,7 @@ def test_no_rows_are_read_for_a_charge_that_the_witness_does_not_know(house: Hou
         with pytest.raises(Unavailable):
             house.ledger.charge_now("city", LAPLACE, dataset="flu", version="v1", actor="owner", what="count")
     house.ledger.recover()
-    assert not house.ledger.runs(status="running")
+    assert not house.ledger.runs.list(status="running")
     house.ledger.verify()
 
 
@@ -360,14 +361,14 @@ def test_two_datasites_cannot_share_a_witness(house: House, tmp_path: Path) -> N
 def test_the_newest_certificate_opens_a_copy_that_holds_it_and_no_older_one(house: House) -> None:
     request = approved(house.ledger)
     released(house.ledger, request, 1)
-    known, copy = house.ledger.head(), house.copy()
+    known, copy = house.ledger.entries.head(), house.copy()
     released(house.ledger, request, 2)
-    newer = house.ledger.head()
+    newer = house.ledger.entries.head()
     house.put_back(copy)
     with pytest.raises(LedgerBehind, match=f"does not hold entry {newer.seq}"):
-        house.ledger.accept_as_newest(newer, actor="owner")
-    assert house.ledger.is_restored
-    house.ledger.accept_as_newest(known, actor="owner")
+        house.ledger.recovery.accept_as_newest(newer, actor="owner")
+    assert house.ledger.recovery.is_restored
+    house.ledger.recovery.accept_as_newest(known, actor="owner")
     released(house.ledger, request, 2)
     house.ledger.verify()
 
@@ -375,13 +376,13 @@ def test_the_newest_certificate_opens_a_copy_that_holds_it_and_no_older_one(hous
 def test_what_the_owner_says_was_spent_is_charged_and_never_less(house: House) -> None:
     released(house.ledger, approved(house.ledger, rounds=3))
     house.put_back(house.copy())
-    known = house.ledger.balance("city").epsilon_spent
+    known = house.ledger.budgets.balance("city").epsilon_spent
     for spent, why in (({}, "Say what was spent"), ({"city": 0.1}, "Say at least"), ({"town": 3.0}, "city")):
         with pytest.raises(InvalidRequest, match=why):
-            house.ledger.accept_older(actor="owner", spent=spent)
-    house.ledger.accept_older(actor="owner", spent={"city": known + 1})
-    assert house.ledger.balance("city").epsilon_spent >= known + 1
-    assert house.ledger.balance("city").reserved_nano == 0
+            house.ledger.recovery.accept_older(actor="owner", spent=spent)
+    house.ledger.recovery.accept_older(actor="owner", spent={"city": known + 1})
+    assert house.ledger.budgets.balance("city").epsilon_spent >= known + 1
+    assert house.ledger.budgets.balance("city").reserved_nano == 0
     house.ledger.verify()
 
 
@@ -391,8 +392,8 @@ def test_no_way_to_spend_what_was_said_costs_more_than_what_is_charged(house: Ho
     if not pure:
         released(house.ledger, approved(house.ledger, rounds=1))
     house.put_back(house.copy())
-    house.ledger.accept_older(actor="owner", spent={"city": said})
-    balance = house.ledger.balance("city")
+    house.ledger.recovery.accept_older(actor="owner", spent={"city": said})
+    balance = house.ledger.budgets.balance("city")
     conversion = round(balance.budget.epsilon * 1e9) - balance.capacity_nano
     assert balance.spent_nano >= round(said * 1e9) - (0 if pure else conversion)
     assert balance.epsilon_spent >= said
@@ -401,9 +402,9 @@ def test_no_way_to_spend_what_was_said_costs_more_than_what_is_charged(house: Ho
 
 def test_a_lost_charge_takes_an_amount_and_no_request(house: House) -> None:
     house.put_back(house.copy())
-    house.ledger.accept_older(actor="owner", spent={"city": 1.0})
-    (lost,) = [each for each in house.ledger.entries() if each.kind is EntryKind.LOST]
+    house.ledger.recovery.accept_older(actor="owner", spent={"city": 1.0})
+    (lost,) = [each for each in house.ledger.entries.list() if each.kind is EntryKind.LOST]
     assert lost.amount == Amount(1_000_000_000, 0, 1, 0)
     assert (lost.request, lost.run) == (None, None)
-    (row,) = house.ledger.spending("city")
+    (row,) = house.ledger.budgets.spending("city")
     assert (row["dataset"], row["divergence_nano"]) == ("", 1_000_000_000)

@@ -179,7 +179,7 @@ def _browser(desk: Desk, role: Role) -> Browser:
 
 def by_console(desk: Desk, role: Role, verb: str, request: str, typed: str) -> str:
     browser = _browser(desk, role)
-    digest = desk.datasite.ledger.get(request).plan_digest
+    digest = desk.datasite.ledger.requests.get(request).plan_digest
     fields = {"plan_digest": digest, "typed": typed, "reason": "No.", "comment": "Less."}
     answer = browser.post(f"/requests/{request}/{verb}", **fields)
     if answer.status_code == 403:
@@ -254,7 +254,7 @@ def _check_one(desk: Desk, door: str, role: Role, verb: str, policy: str, typed:
     with_verb = DOORS[door][0]
     with contextlib.suppress(DatasiteError, Refused):
         with_verb(desk, role, verb, request, typed)
-    status, votes = desk.datasite.ledger.get(request).status, desk.datasite.ledger.votes(request)
+    status, votes = desk.datasite.ledger.requests.get(request).status, desk.datasite.ledger.requests.votes(request)
     wanted, wanted_votes = RequestStatus.CHECKED, 0
     if verb == "approve" and role in (W, R) and not (policy == "typed" and typed != NAME):
         found = APPROVALS[policy].get(role)
@@ -308,7 +308,7 @@ def test_votes_of_the_same_moment_end_in_one_approval(desk: Desk) -> None:
     assert desk.act("approve", {"request": request}, role=R) == VOTED
     decisions._reserve = beaten  # type: ignore[method-assign]
     assert desk.act("approve", {"request": request}) == APPROVED
-    assert ledger.get(request).status is RequestStatus.APPROVED
+    assert ledger.requests.get(request).status is RequestStatus.APPROVED
 
 
 def test_a_request_can_be_denied_where_the_policy_cannot_be_read(desk: Desk) -> None:
@@ -317,7 +317,7 @@ def test_a_request_can_be_denied_where_the_policy_cannot_be_read(desk: Desk) -> 
     checks = desk.act("show", {"request": request})["checks"]
     assert [check["title"] for check in checks if not check["passed"]] == ["Policy"]
     desk.act("deny", {"request": request, "reason": "No."})
-    assert desk.datasite.ledger.get(request).status is RequestStatus.DENIED
+    assert desk.datasite.ledger.requests.get(request).status is RequestStatus.DENIED
 
 
 def test_the_factories_plan_costs_what_the_table_says() -> None:
