@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cryptography.hazmat.primitives import serialization
 
+from datasites.files import write_private
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.ledger.audit_log import AuditLog, os_user
 from datasites.ledger.ledger import Ledger
@@ -28,7 +29,7 @@ from datasites.people.notices import Notices
 from datasites.review.mock_runs import Trials
 from datasites.review.review import Review, overview, published_from
 from datasites.review.rounds import Arrays, Runs
-from datasites.settings import Settings, write_private
+from datasites.settings import Settings
 from policies.errors import DatasiteError, InvalidRequest, WrongStatus
 from policies.source.statuses import STATUS_TEXT, Party, RequestStatus, Side
 
@@ -52,7 +53,7 @@ class Office:
         self.settings = settings
         self.ledger = ledger
         self.pool = pool
-        self.audit = AuditLog(ledger)
+        self.audit = AuditLog(ledger.store)
         self.review = Review(settings, ledger, pool)
         self.notices = Notices(settings)
         self.runs = Runs(settings, ledger, pool, lambda asset: self.syft.records(asset))
@@ -142,7 +143,7 @@ class Office:
         protections = self.pool.protections()
         self.review.more_checks.append(lambda plan, published: isolation_check(self.settings, protections))
         self.review.check_submitted()
-        known = {each.id: each for each in self.ledger.list()}
+        known = {each.id: each for each in self.ledger.requests.list()}
         self.forget_tables()
         known_to_syft.forget_requests(keep=set(known))
         for record in known.values():
@@ -156,7 +157,7 @@ class Office:
 
         Where PySyft fails at it, nothing reads them, as the ledger knows no such version; the next start tries again.
         """
-        published = {asset for each in self.ledger.datasets() for asset in each.assets.values()}
+        published = {asset for each in self.ledger.datasets.list() for asset in each.assets.values()}
         try:
             with self.holding_tables:
                 self.syft.forget_datasets(keep=published)
@@ -179,7 +180,7 @@ class Office:
         limit = self.settings.rules().researcher_epsilon
         datasets, budgets = [], {}
         sizes = self._size_certificates()
-        for record in self.ledger.datasets():
+        for record in self.ledger.datasets.list():
             published = published_from(record)
             datasets.append(
                 {
@@ -194,7 +195,7 @@ class Office:
                     "size_certificate": sizes.get(record.version),
                 }
             )
-            own = self.ledger.researcher_balance(published.population, researcher, limit=limit)
+            own = self.ledger.budgets.researcher_balance(published.population, researcher, limit=limit)
             budgets[published.population] = {
                 **balance_dict(self.ledger, published.population),
                 "researcher_epsilon_remaining": own.epsilon_remaining,
@@ -209,10 +210,9 @@ class Office:
 
     def _size_certificates(self) -> dict[str, str]:
         """The certificate of each version's DP count of patients, by version."""
-        counts = {each.id: each.version for each in self.ledger.list(by_owner=True)}
-        return {
-            counts[each["request"]]: each["certificate"] for each in self.ledger.releases() if each["request"] in counts
-        }
+        counts = {each.id: each.version for each in self.ledger.requests.list(by_owner=True)}
+        releases = self.ledger.runs.releases()
+        return {counts[release.request]: release.certificate for release in releases if release.request in counts}
 
     def quote(self, researcher: str, source: str, dataset: str) -> dict[str, Any]:
         """Findings, plan and cost of a source, before it is submitted."""
@@ -225,7 +225,7 @@ class Office:
         record = self.review.submit(researcher, source, asset, purpose, store)
         self.audit.record(researcher, "submit", record.id, function=record.function, dataset=record.dataset)
         self._decide_at_once(record)
-        if self.ledger.get(record.id).status is RequestStatus.CHECKED:
+        if self.ledger.requests.get(record.id).status is RequestStatus.CHECKED:
             self.notices.waits(record)
             self.trials.start(record)
 
@@ -250,7 +250,7 @@ class Office:
         """Where the researcher's own request stands, in fixed texts and what people wrote."""
         self.ledger.expire_due()
         record = self._own(researcher, code)
-        comments = self.ledger.comments(record.id)
+        comments = self.ledger.requests.comments(record.id)
         return {
             "request": record.id,
             "function": record.function,
@@ -258,7 +258,7 @@ class Office:
             "text": STATUS_TEXT[record.status],
             "comment": comments[-1].text if comments else "",
             "findings": [asdict(finding) for finding in record.findings],
-            "rounds": [{"round": run.round, "status": run.status.value} for run in self.ledger.runs(record.id)],
+            "rounds": [{"round": run.round, "status": run.status.value} for run in self.ledger.runs.list(record.id)],
             "expires": record.expires_at,
             "plan_digest": record.plan_digest,
             "purpose": record.purpose,
@@ -266,7 +266,7 @@ class Office:
 
     def requests_of(self, researcher: str) -> list[dict[str, Any]]:
         """The researcher's own requests."""
-        return [_overview(each) for each in self.ledger.list(researcher=researcher)]
+        return [_overview(each) for each in self.ledger.requests.list(researcher=researcher)]
 
     def withdraw(self, researcher: str, code: str) -> dict[str, Any]:
         """Take the researcher's own request back."""
@@ -277,12 +277,12 @@ class Office:
 
     def certificates(self, researcher: str, code: str) -> list[str]:
         """Certificates of the researcher's own releases, oldest first."""
-        return [each["certificate"] for each in self.ledger.releases(self._own(researcher, code).id)]
+        return [release.certificate for release in self.ledger.runs.releases(self._own(researcher, code).id)]
 
     def _own(self, researcher: str, code: str) -> CodeRequestRecord:
         """The caller's own request; another's is answered as one that does not exist."""
         try:
-            record = self.ledger.get(code)
+            record = self.ledger.requests.get(code)
         except InvalidRequest:
             record = None
         if record is None or record.researcher != researcher:
@@ -296,7 +296,7 @@ class Office:
 
         Where two people must agree and one has yet to vote, this is a vote; it is logged once both have voted.
         """
-        record = self.review.approve(self.ledger.get(code), actor=actor, plan_digest=plan_digest, side=side)
+        record = self.review.approve(self.ledger.requests.get(code), actor=actor, plan_digest=plan_digest, side=side)
         if record.status is RequestStatus.CHECKED:
             return "Your vote is kept, sealed. Nothing is approved until the other person has voted as well."
         self.audit.record(actor, "approve", record.id, plan_digest=record.plan_digest, **self._opened_votes(record.id))
@@ -305,18 +305,19 @@ class Office:
 
     def _opened_votes(self, request: str) -> dict[str, Any]:
         """The votes on a request that is decided, for the log."""
-        votes = [{"who": each.actor, "side": each.side.value, "at": each.at} for each in self.ledger.votes(request)]
-        return {"votes": votes} if votes else {}
+        votes = self.ledger.requests.votes(request)
+        told = [{"who": vote.actor, "side": vote.side.value, "at": vote.at} for vote in votes]
+        return {"votes": told} if told else {}
 
     def deny_code(self, code: str, actor: str, reason: str) -> None:
         """Deny a waiting request, or revoke an approved one."""
-        status = self.ledger.get(code).status
+        status = self.ledger.requests.get(code).status
         to = RequestStatus.REVOKED if status is RequestStatus.APPROVED else RequestStatus.DENIED
         self.decide(code, to, actor, reason)
 
     def decide(self, code: str, to: RequestStatus, actor: str, comment: str) -> None:
         """Deny, ask for changes or revoke, with a comment that the researcher reads."""
-        if to is RequestStatus.DENIED and self.ledger.get(code).status is RequestStatus.APPROVED:
+        if to is RequestStatus.DENIED and self.ledger.requests.get(code).status is RequestStatus.APPROVED:
             raise WrongStatus(f"Request {code[:8]} is approved already. `datasite revoke {code[:8]}` takes that back.")
         record = self.ledger.transition(code, to, actor=actor, comment=comment, party=Party.OWNER)
         self.audit.record(actor, to.value, record.id, **self._opened_votes(record.id))
@@ -350,7 +351,7 @@ def isolation_check(settings: Settings, protections: dict[str, bool]) -> dict[st
 
 def balance_dict(ledger: Ledger, population: str) -> dict[str, Any]:
     """A population's budget as plain data in ε."""
-    balance = ledger.balance(population)
+    balance = ledger.budgets.balance(population)
     return {
         "population": population,
         "epsilon": balance.budget.epsilon,

@@ -111,11 +111,11 @@ def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: 
         lines.append("  The datasite is not root: jobs share its user; the other layers stand.")
     if ledger.witness is None:
         lines.append("  The ledger has no witness: an old copy that is put back by hand would not be noticed here.")
-    if ledger.is_restored:
+    if ledger.recovery.is_restored:
         lines.append("  Restored from a copy: nothing is admitted until `datasite accept-restored`.")
     if settings.log_format == "json":
         facts = {"name": settings.name, "url": settings.url, "protections": protections}
-        say("serving", **facts, witness=ledger.witness is not None, restored=ledger.is_restored)
+        say("serving", **facts, witness=ledger.witness is not None, restored=ledger.recovery.is_restored)
     else:
         print("\n".join(lines), file=out, flush=True)
     if missing and missing != ["own_user"] and settings.isolation == "required":

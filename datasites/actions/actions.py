@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from datasites.actions import oversight
 from datasites.datasite import balance_dict
-from datasites.ledger.entries import NANO, Entry
+from datasites.files import replace_private, write_private
+from datasites.ledger.entries import Entry
 from datasites.ledger.records import DatasetRecord
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
 from datasites.review.review import overview
-from datasites.settings import new_signing_key, write_private
+from datasites.settings import new_signing_key
 from policies.errors import (
     DataRefused,
     DatasiteError,
@@ -33,6 +34,7 @@ from policies.errors import (
 from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics, as_dict
+from policies.privacy.nano import NANO
 from policies.release.plans import Plan, Published
 from policies.schema.schemas import Schema
 from policies.source.statuses import RequestStatus, Side
@@ -92,13 +94,13 @@ def publish(
         patients=patients and _two_digits(patients),
         size_kind="declared" if patients else "dp-count",
     )
-    record = office.ledger.stage_dataset(record)
+    record = office.ledger.datasets.stage(record)
     try:
         asset = office.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
             record = _with_count(office, record, declared, matrix, count_epsilon, actor)
         record = record.with_assets({"records": asset})
-        office.ledger.publish_dataset(record, actor=actor)
+        office.ledger.datasets.publish(record, actor=actor)
     finally:
         office.forget_tables()  # of the version before this one, or of this one where it failed
     office.audit.record(actor, "publish", declared.name, version=version, size_kind=record.size_kind)
@@ -115,7 +117,7 @@ def publish(
 
 def _check_stays(office: Office, schema: Schema) -> None:
     """Refuse a published name under another population, before anything is stored or charged there."""
-    for each in office.ledger.datasets():
+    for each in office.ledger.datasets.list():
         if each.name == schema.name and each.population != schema.population:
             raise WrongStatus(
                 f"{schema.name!r} is published of population {each.population!r}, whose budget it stays on, and this"
@@ -140,8 +142,8 @@ def _two_digits(number: int) -> int:
 
 
 def _ensure_population(office: Office, name: str, budget: PrivacyBudget, actor: str) -> None:
-    if name not in office.ledger.populations():
-        office.ledger.create_population(name, budget, actor=actor)
+    if name not in office.ledger.budgets.populations():
+        office.ledger.budgets.create_population(name, budget, actor=actor)
         office.audit.record(actor, "create population", name, epsilon=budget.epsilon, delta=budget.delta)
 
 
@@ -162,7 +164,7 @@ def _with_count(
         version=record.version,
         declared=mechanism,
     )
-    charge = accountant.charge_for(mechanism, office.ledger.balance(record.population).order)
+    charge = accountant.charge_for(mechanism, office.ledger.budgets.balance(record.population).order)
     run = office.ledger.charge_now(
         record.population, charge, dataset=record.name, version=record.version, actor=actor, what=plan.function
     )
@@ -172,32 +174,32 @@ def _with_count(
         published = Published(record.name, record.version, record.population, schema, 0, "dp-count")
         tensors = office.runs.settle(run, plan, published, actor, answer)
     except DatasiteError as error:
-        office.ledger.fail_run(run.id, str(error))
+        office.ledger.runs.fail(run.id, str(error))
         raise
     return dataclasses.replace(record, patients=max(1, round(float(tensors["count"][0]))))
 
 
 def datasets(office: Office, actor: str) -> dict[str, Any]:
     """Published and retired datasets, and the budgets of their populations."""
-    records = [each for each in office.ledger.datasets(status=None) if each.status != "staged"]
+    records = [each for each in office.ledger.datasets.list(status=None) if each.status != "staged"]
     names = ("name", "version", "population", "patients", "size_kind", "status")
     return {
         "datasets": [{name: getattr(each, name) for name in names} for each in records],
-        "populations": [balance_dict(office.ledger, name) for name in office.ledger.populations()],
+        "populations": [balance_dict(office.ledger, name) for name in office.ledger.budgets.populations()],
     }
 
 
 def retire(office: Office, actor: str, *, name: str) -> None:
     """Take a dataset back; its population's ledger keeps every charge."""
-    office.ledger.retire_dataset(office.ledger.dataset(name=name).version, actor=actor)
+    office.ledger.datasets.retire(office.ledger.datasets.get(name=name).version, actor=actor)
     office.forget_tables()
     office.audit.record(actor, "retire", name)
 
 
 def raise_budget(office: Office, actor: str, *, population: str, epsilon: float) -> dict[str, float]:
     """Raise a population's ε; answers the new total, which is the promise from now on."""
-    delta = office.ledger.balance(population).budget.delta
-    budget = office.ledger.raise_budget(population, PrivacyBudget(epsilon, delta), actor=actor)
+    delta = office.ledger.budgets.balance(population).budget.delta
+    budget = office.ledger.budgets.raise_budget(population, PrivacyBudget(epsilon, delta), actor=actor)
     office.audit.record(actor, "raise budget", population, epsilon=epsilon)
     return {"epsilon": budget.epsilon, "delta": budget.delta}
 
@@ -247,7 +249,7 @@ def requests(office: Office, actor: str, *, status: str | None = None) -> list[d
     if status is not None and status not in set(RequestStatus):
         raise InvalidRequest(f"status={status!r} is not known. Use one of {', '.join(RequestStatus)}.")
     office.ledger.expire_due()
-    found = list(reversed(office.ledger.list(status=status)))
+    found = list(reversed(office.ledger.requests.list(status=status)))
     found.sort(key=lambda each: each.status is not RequestStatus.CHECKED)
     return [overview(each, each.plan) for each in found]
 
@@ -356,18 +358,18 @@ def resume(office: Office, actor: str) -> None:
 def releases(office: Office, actor: str) -> list[dict[str, Any]]:
     """What left, newest first."""
     rows = []
-    for each in reversed(office.ledger.releases()):
-        record = office.ledger.get(each["request"])
+    for release in reversed(office.ledger.runs.releases()):
+        record = office.ledger.requests.get(release.request)
         rows.append(
             {
                 "request": record.id,
-                "round": each["round"],
+                "round": release.round,
                 "function": record.function,
                 "researcher": record.researcher,
                 "dataset": record.dataset,
-                "released_at": each["at"],
-                "bytes": each["size"],
-                "digest": each["digest"],
+                "released_at": release.at,
+                "bytes": release.size,
+                "digest": release.digest,
             }
         )
     return rows
@@ -375,7 +377,7 @@ def releases(office: Office, actor: str) -> list[dict[str, Any]]:
 
 def certificate(office: Office, actor: str, *, request: str, round_number: int) -> str:
     """The certificate of one release."""
-    stored = office.ledger.release(office.review.find(request).id, round_number)
+    stored = office.ledger.runs.release(office.review.find(request).id, round_number)
     if stored is None:
         raise InvalidRequest(
             f"Round {round_number} of request {request} has no release. `datasite releases` lists them."
@@ -385,10 +387,10 @@ def certificate(office: Office, actor: str, *, request: str, round_number: int) 
 
 def ledger(office: Office, actor: str, *, entries: int = SHOWN_ENTRIES) -> dict[str, Any]:
     """Balances and the newest entries."""
-    newest = office.ledger.entries(limit=entries, newest_first=True)
-    head = office.ledger.head()
+    newest = office.ledger.entries.list(limit=entries, newest_first=True)
+    head = office.ledger.entries.head()
     return {
-        "balances": [balance_dict(office.ledger, name) for name in office.ledger.populations()],
+        "balances": [balance_dict(office.ledger, name) for name in office.ledger.budgets.populations()],
         "entries": [entry_as_dict(each) for each in newest],
         "head": f"{head.seq} {head.hash}",
     }
@@ -433,9 +435,7 @@ def rotate_key(office: Office, actor: str) -> dict[str, str]:
     path = office.settings.directory / "certificate.pem"
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     write_private(path.with_name(f"certificate.{stamp}.pem"), path.read_text(encoding="utf-8"))
-    fresh = path.with_name("certificate.new.pem")
-    write_private(fresh, new_signing_key())
-    fresh.replace(path)
+    replace_private(path, new_signing_key())
     office.audit.record(actor, "rotate key", office.public_key(), before=old)
     return {"public_key": office.public_key(), "old_public_key": old}
 
@@ -463,7 +463,7 @@ def accept_restored(
 
 def health(office: Office, actor: str) -> dict[str, str]:
     """That it serves, and whether it was restored and waits for `accept_restored`."""
-    return {"status": "restored, admits nothing yet" if office.ledger.is_restored else "ok"}
+    return {"status": "restored, admits nothing yet" if office.ledger.recovery.is_restored else "ok"}
 
 
 def isolation(office: Office, actor: str) -> dict[str, bool]:

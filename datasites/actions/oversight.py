@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import logging
 import math
-import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasites.actions.privacy_audit import audit
-from datasites.ledger.entries import NANO
-from datasites.ledger.records import DatasetRecord
+from datasites.files import replace_private
+from datasites.ledger.records import DatasetRecord, Run
 from datasites.people import invitations
 from datasites.review.policy import Rules
 from datasites.review.review import published_from
-from datasites.settings import write_private
 from datasites.vault.mocks import draw_mock
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import accountant
+from policies.privacy.nano import NANO
 from policies.schema.columns import Column, FloatArray
 from policies.schema.schemas import FIRST_COLUMN, Schema
-from policies.source.statuses import RequestStatus, RunStatus
+from policies.source.statuses import RequestStatus
 
 if TYPE_CHECKING:
     from datasites.datasite import Office
@@ -44,8 +43,8 @@ MOCK_ROWS_SHOWN = 8
 def runs(office: Office, actor: str, *, limit: int = PAGE, offset: int = 0) -> dict[str, Any]:
     """Whether work is stopped, requests that may run now, and runs, newest first."""
     office.ledger.expire_due()
-    count, page = office.ledger.run_page(limit=limit, offset=offset)
-    approved = office.ledger.list(status=RequestStatus.APPROVED)
+    count, page = office.ledger.runs.page(limit=limit, offset=offset)
+    approved = office.ledger.requests.list(status=RequestStatus.APPROVED)
     return {
         "stopped": office.runs.stopped.is_set(),
         "approved": [
@@ -58,44 +57,43 @@ def runs(office: Office, actor: str, *, limit: int = PAGE, offset: int = 0) -> d
                 "attempts": each.attempts,
                 "open_runs": each.open_runs,
                 "expires_at": each.expires_at,
-                "runs": [{"round": run.round, "status": run.status.value} for run in office.ledger.runs(each.id)],
+                "runs": [{"round": run.round, "status": run.status.value} for run in office.ledger.runs.list(each.id)],
             }
             for each in approved
         ],
         "count": count,
         "runs": [
             {
-                "id": row["id"],
-                "request": row["request"],
-                "round": row["round"],
-                "rounds": row["rounds"],
-                "function": row["function"],
-                "researcher": row["researcher"],
-                "dataset": row["dataset"],
-                "status": row["status"],
-                "began": row["created_at"],
-                "ended": row["changed_at"] if row["status"] not in ("reserved", "running") else None,
-                "seconds": _seconds(row),
-                "reason": row["reason"] or "",
-                "ending": office.runs.is_ending(row["id"]),
-                "progress": office.runs.progress(row["id"]),
+                "id": line.run.id,
+                "request": line.run.request,
+                "round": line.run.round,
+                "rounds": line.rounds,
+                "function": line.function,
+                "researcher": line.researcher,
+                "dataset": line.dataset,
+                "status": line.run.status.value,
+                "began": line.run.created_at,
+                "ended": None if line.run.is_open else line.run.changed_at,
+                "seconds": _seconds(line.run),
+                "reason": line.run.reason or "",
+                "ending": office.runs.is_ending(line.run.id),
+                "progress": office.runs.progress(line.run.id),
             }
-            for row in page
+            for line in page
         ],
     }
 
 
-def _seconds(row: dict[str, Any]) -> float | None:
-    if row["status"] in ("reserved", "running"):
+def _seconds(run: Run) -> float | None:
+    if run.is_open:
         return None
-    began, ended = datetime.fromisoformat(row["created_at"]), datetime.fromisoformat(row["changed_at"])
-    return (ended - began).total_seconds()
+    return (datetime.fromisoformat(run.changed_at) - datetime.fromisoformat(run.created_at)).total_seconds()
 
 
 def stop_run(office: Office, actor: str, *, run: str) -> None:
     """End one run now. Its charge stays if it had begun to read; its request may still run other rounds."""
-    found = office.ledger.run(run)
-    if found.status not in (RunStatus.RESERVED, RunStatus.RUNNING):
+    found = office.ledger.runs.get(run)
+    if not found.is_open:
         raise WrongStatus(f"Run {run[:8]} is {found.status}; there is nothing to stop.")
     office.runs.stop_one(run)
     office.audit.record(actor, "stop run", run, request=found.request, round=found.round)
@@ -110,12 +108,12 @@ def what_if(office: Office, actor: str, *, request: str) -> dict[str, Any]:
     plan = record.plan
     if plan is None or record.population is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so it has no cost to compare with.")
-    balance = office.ledger.balance(record.population)
+    balance = office.ledger.budgets.balance(record.population)
     total = accountant.charge_for(plan.mechanism, balance.order).divergence_nano * plan.rounds
     used = balance.spent_nano + balance.reserved_nano
     waiting = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
     fits = (balance.capacity_nano - used) // total
-    conversion = round(balance.budget.epsilon * NANO) - balance.capacity_nano
+    conversion = balance.conversion_nano
     return {
         "request": record.id,
         "function": record.function,
@@ -136,7 +134,7 @@ def dataset(office: Office, actor: str, *, version: str) -> dict[str, Any]:
 
     A retired version's mock went with its table; then there are no rows.
     """
-    record = office.ledger.dataset(version=version)
+    record = office.ledger.datasets.get(version=version)
     schema = published_from(record).schema
     mock = _mock(office, record)
     return {
@@ -226,9 +224,7 @@ def change_policy(office: Office, actor: str, *, text: str, digest: str) -> dict
     text = text.replace("\r\n", "\n")
     new, old = _plain(Rules.from_toml(text)), before["rules"] or {}
     path = office.settings.directory / "policy.toml"
-    fresh = path.with_name("policy.new.toml")
-    write_private(fresh, text)
-    os.replace(fresh, path)
+    replace_private(path, text)
     changed = {name: {"from": old.get(name), "to": new[name]} for name in new if old.get(name) != new[name]}
     office.audit.record(actor, "change policy", "policy.toml", changed=changed, sha256=_digest(text))
     return {"changed": changed}
@@ -249,8 +245,8 @@ def researcher_budgets(office: Office, actor: str, *, email: str) -> list[dict[s
     """What one researcher's releases have cost each population, and what is left for them."""
     limit = office.settings.rules().researcher_epsilon
     rows = []
-    for name in office.ledger.populations():
-        balance = office.ledger.researcher_balance(name, email, limit=limit)
+    for name in office.ledger.budgets.populations():
+        balance = office.ledger.budgets.researcher_balance(name, email, limit=limit)
         rows.append(
             {
                 "population": name,
@@ -267,7 +263,7 @@ def limit_researcher(office: Office, actor: str, *, email: str, population: str,
     """Limit the ε of one researcher's releases together in a population; None lifts the limit."""
     if email not in {each["email"] for each in office.syft.researchers()}:
         raise InvalidRequest(f"{email[:200]!r} is no researcher here. `datasite researchers list` shows them.")
-    office.ledger.set_researcher_limit(population, email, epsilon, actor=actor)
+    office.ledger.budgets.set_researcher_limit(population, email, epsilon, actor=actor)
     office.audit.record(actor, "limit researcher", email, population=population, epsilon=epsilon)
 
 
@@ -325,7 +321,7 @@ def entries(
     """Entries of the ledger, a page of them."""
     from datasites.actions.actions import entry_as_dict
 
-    found = office.ledger.entries(
+    found = office.ledger.entries.list(
         before=before, after=after, limit=limit, population=population, newest_first=newest_first
     )
     return [entry_as_dict(each) for each in found]
@@ -333,7 +329,10 @@ def entries(
 
 def spending(office: Office, actor: str, *, population: str, after: int = 0) -> list[dict[str, Any]]:
     """What was spent of a population's budget, by day, dataset and researcher."""
-    return list(office.ledger.spending(population, after=after))
+    return [
+        {"day": day.day, "dataset": day.dataset, "researcher": day.researcher, **day.amount.as_dict(), "runs": day.runs}
+        for day in office.ledger.budgets.spending(population, after=after)
+    ]
 
 
 def search_log(
@@ -359,8 +358,8 @@ def verify_log(office: Office, actor: str) -> dict[str, Any]:
 
 def release_page(office: Office, actor: str, *, limit: int = PAGE, offset: int = 0) -> dict[str, Any]:
     """What left, newest first, a page of it."""
-    count, rows = office.ledger.release_page(limit=limit, offset=offset)
-    return {"count": count, "releases": list(rows)}
+    count, rows = office.ledger.runs.release_page(limit=limit, offset=offset)
+    return {"count": count, "releases": [dataclasses.asdict(line) for line in rows]}
 
 
 ACTIONS: dict[str, Callable[..., Any]] = {

@@ -37,11 +37,11 @@ def _people(visit: Visit, *, made: dict[str, str] | None = None) -> Response:
     researchers = visit.act("researchers")
     for each in researchers:
         each["budgets"] = visit.act("researcher_budgets", email=each["email"])
-        each["requests"] = len(visit.office.ledger.list(researcher=each["email"]))
+        each["requests"] = len(visit.office.ledger.requests.list(researcher=each["email"]))
     return visit.render(
         "people.html",
         researchers=researchers,
-        populations=visit.office.ledger.populations(),
+        populations=visit.office.ledger.budgets.populations(),
         users=visit.act("console_users"),
         owner=visit.office.settings.owner_email,
         roles=wording.ROLES,

@@ -52,7 +52,7 @@ def publish_form(visit: Visit) -> Response:
 
 
 def _form(visit: Visit, given: dict[str, str], *, error: DatasiteError | None = None, status: int = 200) -> Response:
-    populations = visit.office.ledger.populations()
+    populations = visit.office.ledger.budgets.populations()
     return visit.render(
         "publish.html",
         status=status,

@@ -44,7 +44,7 @@ def inbox(visit: Visit) -> Response:
     group = visit.query("show", "all")
     statuses = GROUPS.get(group, GROUPS["all"])
     wanted = {name: visit.query(name) for name in ("dataset", "kind", "q")}
-    everything = visit.office.ledger.list()
+    everything = visit.office.ledger.requests.list()
     rows = [each for each in everything if each.status in statuses and _matches(each, wanted)]
     waiting = [each for each in rows if each.status is RequestStatus.CHECKED]
     others = [each for each in reversed(rows) if each.status is not RequestStatus.CHECKED]
@@ -94,13 +94,13 @@ def _row(visit: Visit, record: CodeRequestRecord) -> dict[str, Any]:
     row |= _facts(record.plan_json, 16)
     row["voted"] = False
     if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
-        balance = visit.office.ledger.balance(record.population)
+        balance = visit.office.ledger.budgets.balance(record.population)
         left = balance.capacity_nano - balance.spent_nano - balance.reserved_nano
         cost = _facts(record.plan_json, balance.order)["divergence"]
         row["share"] = cost / left if left > 0 else 2.0
         row["troubles"] = _failed_checks(visit, record)
         side = side_of(visit.actor)
-        row["voted"] = any(each.side is side for each in visit.office.ledger.votes(record.id))
+        row["voted"] = any(each.side is side for each in visit.office.ledger.requests.votes(record.id))
     elif record.status is RequestStatus.DENIED:
         row["troubles"] = len(record.findings)
     return row
@@ -112,7 +112,7 @@ def _failed_checks(visit: Visit, record: CodeRequestRecord) -> int:
         plan = record.plan
         if plan is None:
             return 1
-        delta = visit.office.ledger.balance(published.population).budget.delta
+        delta = visit.office.ledger.budgets.balance(published.population).budget.delta
         epsilon = accountant.epsilon_of(plan.mechanism, delta)
         found = outcomes(visit.office.settings.rules(), plan, published, epsilon, record.researcher)
         return sum(not each.passed for each in found)
@@ -128,8 +128,8 @@ def request_page(visit: Visit) -> Response:
     seen = visit.act("show", request=visit.path["id"])
     if seen["id"] != visit.path["id"]:
         return RedirectResponse(f"/requests/{seen['id']}", 303)
-    record = visit.office.ledger.get(seen["id"])
-    balance = visit.office.ledger.balance(str(record.population))
+    record = visit.office.ledger.requests.get(seen["id"])
+    balance = visit.office.ledger.budgets.balance(str(record.population))
     cost = seen["cost"]
     after = cost and max(cost["spent_after"], balance.epsilon_spent)
     return visit.render(
@@ -150,7 +150,7 @@ def request_page(visit: Visit) -> Response:
         denials=wording.DENIALS,
         runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
         can_try=visit.session is not None and visit.session.role in DECIDERS,
-        releases={each["round"] for each in visit.office.ledger.releases(record.id)},
+        releases={release.round for release in visit.office.ledger.runs.releases(record.id)},
         approved=record.charge is not None,
         record=record,
     )

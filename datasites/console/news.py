@@ -33,12 +33,12 @@ ENOUGH = "event: enough\ndata: 1\n\n"
 def stamp(office: Office) -> str:
     """Changes whenever a page may have something new. Votes that are sealed do not change it."""
     stopped = int(office.runs.stopped.is_set())
-    return f"{office.ledger.head().seq}.{office.audit.head().seq}.{stopped}.{office.trials.ended}"
+    return f"{office.ledger.entries.head().seq}.{office.audit.head().seq}.{stopped}.{office.trials.ended}"
 
 
 def news(office: Office) -> dict[str, Any]:
     """What the script is told: the stamp, and how many requests wait."""
-    return {"stamp": stamp(office), "waiting": office.ledger.count(RequestStatus.CHECKED)}
+    return {"stamp": stamp(office), "waiting": office.ledger.requests.count(RequestStatus.CHECKED)}
 
 
 @dataclass(eq=False)

@@ -103,9 +103,9 @@ class Visit:
                 "csrf": self.session.csrf,
                 "can_own": self.is_owner,
                 "notice": json.loads(notice) if notice else None,
-                "waiting": ledger.count(RequestStatus.CHECKED),
+                "waiting": ledger.requests.count(RequestStatus.CHECKED),
                 "stopped": self.office.runs.stopped.is_set(),
-                "working": len(ledger.runs(status=RunStatus.RUNNING)),
+                "working": len(ledger.runs.list(status=RunStatus.RUNNING)),
                 "stamp": stamp(self.office),
             }
         return values

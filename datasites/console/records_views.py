@@ -11,9 +11,10 @@ from starlette.responses import Response, StreamingResponse
 
 from datasites.console import charts, wording
 from datasites.console.page_requests import Visit
-from datasites.ledger.entries import NANO, Amount
+from datasites.ledger.amounts import Amount
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
+from policies.privacy.nano import NANO
 from policies.source.statuses import RequestStatus
 
 PAGE = 50
@@ -73,7 +74,7 @@ def releases(visit: Visit) -> Response:
 
 def _certified(visit: Visit, row: dict[str, Any]) -> dict[str, Any]:
     """What a release's certificate says of its cost and its content."""
-    stored = visit.office.ledger.release(row["request"], row["round"])
+    stored = visit.office.ledger.runs.release(row["request"], row["round"])
     if stored is None or not stored.certificate:
         return {"certificate": False, "spent": None, "tensors": []}
     said = json.loads(stored.certificate)
@@ -94,10 +95,10 @@ def certificate(visit: Visit) -> Response:
 def ledger(visit: Visit) -> Response:
     """Balances, spending over time, what-if, and entries by the page."""
     office = visit.office
-    names = office.ledger.populations()
+    names = office.ledger.budgets.populations()
     chosen = visit.query("population")
     chosen = chosen if chosen in names else (names[0] if names else "")
-    head = office.ledger.head()
+    head = office.ledger.entries.head()
     before = visit.whole("before")
     first = head.seq + 1 if before is None else before
     entries = visit.act("entries", before=min(first, head.seq + 1), limit=PAGE, population=chosen or None)
@@ -109,7 +110,7 @@ def ledger(visit: Visit) -> Response:
         balance=next((each for each in balances if each["population"] == chosen), None),
         spending=_spending(visit, chosen) if chosen else None,
         entries=[{**each, "epsilon": _entry_text(each)} for each in entries],
-        own={each.id for each in office.ledger.list(by_owner=True)},
+        own={each.id for each in office.ledger.requests.list(by_owner=True)},
         older=entries[-1]["seq"] if len(entries) == PAGE else None,
         newest=first > head.seq,
         head=head,
@@ -125,8 +126,8 @@ def _entry_text(entry: dict[str, Any]) -> str:
 
 def _spending(visit: Visit, population: str) -> dict[str, Any]:
     """ε over time for the chart, and sums by dataset and by researcher, each as if it alone had been released."""
-    balance = visit.office.ledger.balance(population)
-    conversion = round(balance.budget.epsilon * NANO) - balance.capacity_nano
+    balance = visit.office.ledger.budgets.balance(population)
+    conversion = balance.conversion_nano
     total, points = Amount(), []
     shares: dict[str, dict[str, Amount]] = {"dataset": {}, "researcher": {}}
     for row in visit.act("spending", population=population):
@@ -157,7 +158,7 @@ def _studies(visit: Visit, population: str) -> list[dict[str, str]]:
     """Requests that a what-if can be asked of: with a plan, of this population, newest first."""
     found = [
         each
-        for each in reversed(visit.office.ledger.list())
+        for each in reversed(visit.office.ledger.requests.list())
         if each.plan_json is not None and each.population == population and each.status is not RequestStatus.SUBMITTED
     ]
     return [{"id": each.id, "text": f"{each.function} ({each.researcher}, {each.id[:8]})"} for each in found[:100]]
@@ -204,7 +205,7 @@ def export_json(visit: Visit) -> Response:
     visit.office.audit.record(str(visit.actor), "export", "ledger", form="json")
 
     def parts() -> Iterator[str]:
-        head = visit.office.ledger.head()
+        head = visit.office.ledger.entries.head()
         top = {
             "datasite": visit.office.settings.name,
             "head": {"seq": head.seq, "hash": head.hash},

@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasites.ledger.entries import COLUMNS, Amount
-from datasites.ledger.store import canonical, head_of, ledger_name
+from datasites.ledger.amounts import COLUMNS, Amount
+from datasites.ledger.budgets import FACTS
+from datasites.ledger.chain import head_of, ledger_name
+from policies.canonical import canonical
 from policies.errors import LedgerBehind, LedgerDamaged, Unavailable
 
 logger = logging.getLogger(__name__)
 _LARGEST = 1 << 30  # bytes of a witness that are read
-_FACTS = ("epsilon", "delta", "order", "conversion_nano", "capacity_nano", "delta_capacity_atto")
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def state_of(db: sqlite3.Connection) -> Seen:
     populations = {}
     for row in db.execute(query):
         used = [row[f"spent_{name}"] + row[f"reserved_{name}"] for name in COLUMNS]
-        facts = {name: row[name] for name in _FACTS}
+        facts = {name: row[name] for name in FACTS}
         populations[row["name"]] = facts | {"used": used}
     return Seen(ledger_name(db), *head_of(db, "entries"), populations)
 
@@ -214,10 +215,10 @@ def _missing(path: Path, new: bool) -> LedgerBehind | Unavailable:
 def _seen(line: bytes) -> Seen:
     data = json.loads(line)
     populations = data["populations"]
-    for each in populations.values():
-        if len(each["used"]) != len(COLUMNS) or any(type(number) is not int or number < 0 for number in each["used"]):
+    for facts in populations.values():
+        if len(facts["used"]) != len(COLUMNS) or any(type(part) is not int or part < 0 for part in facts["used"]):
             raise ValueError(line)
-        if set(each) != {*_FACTS, "used"}:
+        if set(facts) != {*FACTS, "used"}:
             raise ValueError(line)
     if type(data["seq"]) is not int or not isinstance(data["hash"], str) or not isinstance(data["ledger"], str):
         raise ValueError(line)

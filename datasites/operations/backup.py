@@ -32,9 +32,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from datasites.files import sync_directory
 from datasites.ledger.audit_log import AuditLog
+from datasites.ledger.chain import Head
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.requests import Head
 from datasites.settings import Settings
 from policies.errors import DatasiteError, Unavailable
 
@@ -110,7 +111,7 @@ def _publish(partial: Path, target: Path) -> None:
         raise DatasiteError(f"{target} was made by somebody else meanwhile. Choose another name.") from None
     except OSError:  # a volume without hard links
         os.rename(partial, target)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def _write(settings: Settings, ledger: Ledger, file: IO[bytes], scratch: Path) -> dict[str, Any]:
@@ -207,7 +208,7 @@ def _copy_database(source: Path, target: Path) -> None:
 
 def _head(ledger: Path) -> Head:
     with Ledger.open(ledger) as copy:
-        return copy.head()
+        return copy.entries.head()
 
 
 # -- putting back ----------------------------------------------------------------------------------------------------
@@ -231,17 +232,17 @@ def restore(file: Path, directory: Path, *, actor: str) -> dict[str, Any]:
         settings = Settings.load(building)
         with Ledger.open(building / LEDGER) as ledger:
             head = ledger.verify()
-            AuditLog(ledger).verify()
+            AuditLog(ledger.store).verify()
             if list(head) != [manifest["entries"], manifest["head"]]:
                 raise _unsound(file, "its ledger is not the one that its manifest names")
-            ledger.mark_restored(actor=actor, copy_of=head.seq, taken_at=str(manifest["taken_at"]))
-            AuditLog(ledger).record(actor, "restore", "", entries=head.seq, taken_at=str(manifest["taken_at"]))
-            newest = ledger.entries(limit=1, before=head.seq + 1, newest_first=True)
+            ledger.recovery.mark_restored(actor=actor, copy_of=head.seq, taken_at=str(manifest["taken_at"]))
+            AuditLog(ledger.store).record(actor, "restore", "", entries=head.seq, taken_at=str(manifest["taken_at"]))
+            newest = ledger.entries.list(limit=1, before=head.seq + 1, newest_first=True)
         _sync_tree(building)
         if directory.exists():
             directory.rmdir()
         os.rename(building, directory)
-        _sync_directory(directory.parent)
+        sync_directory(directory.parent)
     except BaseException as error:
         shutil.rmtree(building, ignore_errors=True)
         if isinstance(error, OSError):
@@ -331,12 +332,4 @@ def _sync_tree(directory: Path) -> None:
         for name in names:
             with (Path(folder) / name).open("rb") as file:
                 os.fsync(file.fileno())
-        _sync_directory(Path(folder))
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_directory(Path(folder))

@@ -94,16 +94,16 @@ class Metrics:
 
     def _ledger(self) -> Iterator[Metric]:
         ledger = self.office.ledger
-        requests = ledger.count_by_status("requests")
-        runs = ledger.count_by_status("runs")
+        requests = ledger.requests.count_by_status()
+        runs = ledger.runs.count_by_status()
         by_status = {each.value: requests.get(each, 0) for each in RequestStatus}
         yield _by("datasite_requests", "Code requests.", by_status)
         by_status = {each.value: runs.get(each, 0) for each in RunStatus}
         yield _by("datasite_runs", "Runs by public status; in flight are reserved and running.", by_status)
-        yield GaugeMetricFamily("datasite_releases", "Releases.", ledger.release_page(limit=0)[0])
-        yield GaugeMetricFamily("datasite_ledger_entries", "Entries of the ledger.", ledger.head().seq)
+        yield GaugeMetricFamily("datasite_releases", "Releases.", ledger.runs.release_page(limit=0)[0])
+        yield GaugeMetricFamily("datasite_ledger_entries", "Entries of the ledger.", ledger.entries.head().seq)
         yield GaugeMetricFamily(
-            "datasite_restored", "1 while a restored copy is not accepted.", int(ledger.is_restored)
+            "datasite_restored", "1 while a restored copy is not accepted.", int(ledger.recovery.is_restored)
         )
         yield GaugeMetricFamily("datasite_stopped", "1 after `datasite stop`.", int(self.office.runs.stopped.is_set()))
         witness = ledger.witness
@@ -112,7 +112,7 @@ class Metrics:
         yield _by("datasite_witness", "The ledger's witness.", states, label="state")
 
     def _populations(self) -> Iterator[Metric]:
-        balances = {name: self.office.ledger.balance(name) for name in self.office.ledger.populations()}
+        balances = {name: self.office.ledger.budgets.balance(name) for name in self.office.ledger.budgets.populations()}
         for name, text, values in (
             ("budget", "ε that each population may lose.", {each: b.budget.epsilon for each, b in balances.items()}),
             ("spent", "ε that it has lost.", {each: b.epsilon_spent for each, b in balances.items()}),

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives import serialization
 
-from datasites.ledger.entries import NANO
+from datasites.ledger.chain import Head
 from datasites.ledger.recovery import Accepted
-from datasites.ledger.requests import Head
 from datasites.ledger.witness import Witness
 from datasites.settings import Settings
 from policies.errors import CertificateRefused, InvalidRequest, LedgerBehind, WrongStatus
+from policies.privacy.nano import NANO
 from policies.release import certificates
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def open_witness(settings: Settings, ledger: Ledger) -> Witness | None:
     """
     if not settings.witness:
         return None
-    witness = Witness(Path(settings.witness), new=not ledger.is_witnessed)
+    witness = Witness(Path(settings.witness), new=not ledger.recovery.is_witnessed)
     try:
-        ledger.attach(witness)
+        ledger.recovery.attach(witness)
     except BaseException:
         witness.close()
         raise
@@ -72,11 +72,11 @@ def accept_restored(
         if not serving and (held := ledger.witness or witness) is not None:
             ledger.witness = None
             held.close()
-    standing = ledger.list(status="approved")
+    standing = ledger.requests.list(status="approved")
     return {
         "how": how,
         "charged": {name: each.divergence_nano / NANO for name, each in done.lost.items()},
-        "epsilon_spent": {name: ledger.balance(name).epsilon_spent for name in ledger.populations()},
+        "epsilon_spent": {name: ledger.budgets.balance(name).epsilon_spent for name in ledger.budgets.populations()},
         "ended": done.ended,
         "approvals": [{"id": each.id, "function": each.function, "researcher": each.researcher} for each in standing],
     }
@@ -92,36 +92,36 @@ def _accept(
     spent: dict[str, float] | None,
     serving: bool,
 ) -> tuple[Accepted, str]:
-    lost_witness = bool(settings.witness) and ledger.is_witnessed and (witness is None or witness.last is None)
-    was_restored = ledger.is_restored
+    lost_witness = bool(settings.witness) and ledger.recovery.is_witnessed and (witness is None or witness.last is None)
+    was_restored = ledger.recovery.is_restored
     if witness is not None and witness.last is not None and not serving:
         try:
-            ledger.attach(witness)
+            ledger.recovery.attach(witness)
         except LedgerBehind:
-            if not older or not ledger.is_of(witness):
+            if not older or not ledger.recovery.is_of(witness):
                 raise
             ledger.recover()
-            done = ledger.accept_older(actor=actor, witness=witness)
-            ledger.follow_with(witness)
+            done = ledger.recovery.accept_older(actor=actor, witness=witness)
+            ledger.recovery.follow_with(witness)
             return done, "witness"
-        if was_restored and not ledger.is_restored:
+        if was_restored and not ledger.recovery.is_restored:
             return Accepted({}, 0), "witness"
-    if not ledger.is_restored and not lost_witness:
+    if not ledger.recovery.is_restored and not lost_witness:
         raise WrongStatus("Nothing was restored here that is not accepted yet.")
     if not serving:
         ledger.recover()
     if certificate is not None:
-        done, how = ledger.accept_as_newest(_head(settings, certificate), actor=actor), "certificate"
+        done, how = ledger.recovery.accept_as_newest(_head(settings, certificate), actor=actor), "certificate"
     elif older:
-        done, how = ledger.accept_older(actor=actor, spent=spent), "owner"
+        done, how = ledger.recovery.accept_older(actor=actor, spent=spent), "owner"
     else:
         raise InvalidRequest(
-            f"No witness vouches for this copy; its ledger ends at entry {ledger.head().seq}. Show the newest"
+            f"No witness vouches for this copy; its ledger ends at entry {ledger.entries.head().seq}. Show the newest"
             " certificate that any researcher or you have (--newest-certificate FILE), or say what was spent in all"
             " (--accept-older --spent POPULATION=EPSILON); populations made after the copy are not in it."
         )
     if settings.witness and ledger.witness is None:
-        ledger.follow_with(witness or Witness(Path(settings.witness), new=True))
+        ledger.recovery.follow_with(witness or Witness(Path(settings.witness), new=True))
     return done, how
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import threading
 from typing import Any
 
+from datasites.files import replace_private
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
 from datasites.review.review import published_from
-from datasites.settings import Settings, write_private
+from datasites.settings import Settings
 from policies.errors import DatasiteError, WrongStatus
 from policies.privacy.mechanisms import as_dict
 from policies.release.plans import Plan, Published
@@ -76,11 +76,9 @@ class Trials:
             raise WrongStatus(f"Request {record.id[:8]} has no plan, so there is nothing to run.")
         with self._one_at_a_time:
             plan = record.plan
-            found = self._try(plan, published_from(self.ledger.dataset(version=record.version)))
+            found = self._try(plan, published_from(self.ledger.datasets.get(version=record.version)))
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        fresh = self.directory / f"{record.id}.new"
-        write_private(fresh, json.dumps(found))
-        os.replace(fresh, self.directory / f"{record.id}.json")
+        replace_private(self.directory / f"{record.id}.json", json.dumps(found))
         self.ended += 1
         return _shown(found)
 
@@ -110,7 +108,7 @@ class Trials:
                     return
                 request = self._waiting[0]
             try:
-                self.run(self.ledger.get(request))
+                self.run(self.ledger.requests.get(request))
             except Exception as error:
                 if not self._closing.is_set():
                     logger.warning("Request %s was not tried on the mock: %s", request[:8], type(error).__name__)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from datasites.jobs.pool import JobPool
-from datasites.ledger.entries import NANO, Balance, nano_down
+from datasites.ledger.amounts import Balance
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.review.policy import outcomes
@@ -32,6 +32,7 @@ from policies.errors import (
 from policies.graph.graphs import Graph
 from policies.privacy import accountant, risk
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
+from policies.privacy.nano import NANO
 from policies.release.plans import Plan, Published
 from policies.schema.schemas import Schema
 from policies.source.findings import Finding
@@ -63,7 +64,7 @@ class Review:
 
     def published(self, *, name: str | None = None, version: str | None = None) -> Published:
         """A dataset's public side. Raises `InvalidRequest` where there is none of that name or version."""
-        return published_from(self.ledger.dataset(name=name, version=version))
+        return published_from(self.ledger.datasets.get(name=name, version=version))
 
     # -- plans and costs -----------------------------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ class Review:
     def cost(self, plan: Plan, published: Published, researcher: str) -> dict[str, Any]:
         """What a plan costs and whether it fits, as plain data in ε."""
         mechanism = plan.mechanism
-        balance = self.ledger.balance(published.population)
+        balance = self.ledger.budgets.balance(published.population)
         delta = mechanism.delta if isinstance(mechanism, DPSGD) else balance.budget.delta
         charge = accountant.charge_for(mechanism, balance.order)
         return {
@@ -190,7 +191,7 @@ class Review:
           InspectionFailed: it is recorded as denied, with its findings, and reaches nobody's inbox.
           WrongStatus: the same source was submitted before.
         """
-        record = next((each for each in self.ledger.datasets() if asset in each.assets.values()), None)
+        record = next((each for each in self.ledger.datasets.list() if asset in each.assets.values()), None)
         if record is None:
             raise InvalidRequest("`records` is bound to no dataset that is published here now. Bind its asset again.")
         published = published_from(record)
@@ -202,19 +203,19 @@ class Review:
             raise InvalidRequest(_as_text(error)) from None
         ids = store()
         new = self._record(ids["code"], researcher, source, published, purpose, plan.function).with_syft(ids)
-        return self.ledger.check(self.ledger.submit(new).id, plan)
+        return self.ledger.requests.check(self.ledger.requests.submit(new).id, plan)
 
     def check_submitted(self) -> None:
         """Give every request that a crash left as submitted its plan, or deny it."""
-        for record in self.ledger.list(status=RequestStatus.SUBMITTED):
+        for record in self.ledger.requests.list(status=RequestStatus.SUBMITTED):
             try:
-                self.ledger.check(record.id, self.plan(record.source, self.published(version=record.version)))
+                self.ledger.requests.check(record.id, self.plan(record.source, self.published(version=record.version)))
             except InvalidRequest as error:
                 findings = findings_of(error)
                 self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", findings=findings)
 
     def _check_new(self, researcher: str, source: str, published: Published) -> None:
-        for each in self.ledger.list(researcher=researcher):
+        for each in self.ledger.requests.list(researcher=researcher):
             if each.source == source and each.version == published.version and each.syft:
                 raise WrongStatus(
                     f"You asked this before: request {each.id[:8]}, {each.status}. Go on with that one, or change the"
@@ -226,7 +227,7 @@ class Review:
     ) -> None:
         id = secrets.token_hex(16)
         record = self._record(id, researcher, source[:100_000], published, purpose, "refused")
-        self.ledger.submit(record.with_findings(findings_of(error)))
+        self.ledger.requests.submit(record.with_findings(findings_of(error)))
         self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", comment="Refused by inspection.")
 
     @staticmethod
@@ -246,7 +247,7 @@ class Review:
 
     def find(self, prefix: str) -> CodeRequestRecord:
         """The request whose id begins with `prefix` (4 characters or more). Raises `InvalidRequest`."""
-        found = [each for each in self.ledger.list() if each.id.startswith(prefix)] if len(prefix) >= 4 else []
+        found = [each for each in self.ledger.requests.list() if each.id.startswith(prefix)] if len(prefix) >= 4 else []
         if len(found) != 1:
             what = "no request" if not found else f"{len(found)} requests"
             raise InvalidRequest(f"{prefix!r} names {what}. `datasite requests` lists them.")
@@ -273,12 +274,12 @@ class Review:
             if not check["passed"]:
                 raise RuleBroken(f"{check['title']}: {check['message']}")
         rules = self.settings.rules()
-        balance = self.ledger.balance(published.population)
+        balance = self.ledger.budgets.balance(published.population)
         voters = self.voters(plan, published)
         if voters:
-            self.ledger.vote(record.id, side=side, actor=actor, plan_digest=str(record.plan_digest))
-            if {each.side for each in self.ledger.votes(record.id)} < set(voters):
-                return self.ledger.get(record.id)
+            self.ledger.requests.vote(record.id, side=side, actor=actor, plan_digest=str(record.plan_digest))
+            if {each.side for each in self.ledger.requests.votes(record.id)} < set(voters):
+                return self.ledger.requests.get(record.id)
         elif side is not Side.OWNER:
             raise WrongStatus(f"The owner alone decides on request {record.id[:8]}: its ε needs no second reviewer.")
         return self.ledger.approve(
@@ -316,13 +317,13 @@ class Review:
         return self._epsilon(plan, published) > self.settings.rules().typed_confirmation_epsilon
 
     def _epsilon(self, plan: Plan, published: Published) -> float:
-        return accountant.epsilon_of(plan.mechanism, self.ledger.balance(published.population).budget.delta)
+        return accountant.epsilon_of(plan.mechanism, self.ledger.budgets.balance(published.population).budget.delta)
 
     def decision(
         self, record: CodeRequestRecord, plan: Plan | None, published: Published, side: Side | None
     ) -> dict[str, Any]:
         """Who must agree, what `side` has to do, and the votes: before the decision its own alone."""
-        votes = self.ledger.votes(record.id)
+        votes = self.ledger.requests.votes(record.id)
         open_still = record.status is RequestStatus.CHECKED
         return {
             "voters": [each.value for each in self.voters(plan, published)] if plan and open_still else [],
@@ -335,7 +336,7 @@ class Review:
         """Everything that a decision needs, as plain data, for whoever decides as `side`; None decides nothing."""
         plan = record.plan
         published = self.published(version=record.version)
-        balance = self.ledger.balance(published.population)
+        balance = self.ledger.budgets.balance(published.population)
         cost = self.cost(plan, published, record.researcher) if plan else None
         return {
             **overview(record, plan),
@@ -352,18 +353,18 @@ class Review:
             "checks": self.checks(plan, published, record.researcher) if plan else [],
             "findings": _plain(record.findings),
             "difference": self._difference(record),
-            "comments": [asdict(each) for each in self.ledger.comments(record.id)],
+            "comments": [asdict(each) for each in self.ledger.requests.comments(record.id)],
             "rounds": [
                 {"round": run.round, "status": run.status.value, "owner_note": run.reason or ""}
-                for run in self.ledger.runs(record.id)
+                for run in self.ledger.runs.list(record.id)
             ],
         }
 
     def _budgets(self, record: CodeRequestRecord, plan: Plan, published: Published) -> list[dict[str, Any]]:
         """The population's and the researcher's ε, spent, reserved and after this request."""
         limit = self.settings.rules().researcher_epsilon
-        whole = self.ledger.balance(published.population)
-        own = self.ledger.researcher_balance(published.population, record.researcher, limit=limit)
+        whole = self.ledger.budgets.balance(published.population)
+        own = self.ledger.budgets.researcher_balance(published.population, record.researcher, limit=limit)
         charge = accountant.charge_for(plan.mechanism, whole.order)
         rows = []
         for whose, name, balance in (
@@ -385,7 +386,7 @@ class Review:
     def _difference(self, record: CodeRequestRecord) -> list[str]:
         earlier = [
             each
-            for each in self.ledger.list(researcher=record.researcher)
+            for each in self.ledger.requests.list(researcher=record.researcher)
             if each.function == record.function and each.charge is not None and each.id != record.id
         ]
         if not earlier:
@@ -407,7 +408,7 @@ def before_and_after(balance: Balance, charge: accountant.Charge, rounds: int) -
     before = balance.epsilon_spent + balance.epsilon_reserved
     used = balance.spent_nano + balance.reserved_nano
     total = charge.divergence_nano * rounds
-    conversion = nano_down(balance.budget.epsilon) - balance.capacity_nano
+    conversion = balance.conversion_nano
     after = (used + total + conversion) / NANO
     if charge.pure_epsilon_nano is not None:
         after = min(after, before + charge.pure_epsilon_nano * rounds / NANO)

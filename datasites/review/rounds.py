@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool, Rows
 from datasites.ledger.entries import Entry
 from datasites.ledger.ledger import Ledger
@@ -28,7 +29,7 @@ from datasites.ledger.records import CodeRequestRecord, Run
 from datasites.logs import Shown
 from datasites.review.review import published_from
 from datasites.review.timing import slowest
-from datasites.settings import Settings, write_private
+from datasites.settings import Settings
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
@@ -97,8 +98,8 @@ class Runs:
         ended = self._untold_end(record, round_number, weights_digest)
         if ended is not None:
             return {"status": ended.value, "round": round_number, "release": None, "certificate": None}
-        charge = accountant.charge_for(plan.mechanism, self.ledger.balance(str(record.population)).order)
-        run = self.ledger.admit_run(record.id, round_number, weights_digest, charge)
+        charge = accountant.charge_for(plan.mechanism, self.ledger.budgets.balance(str(record.population)).order)
+        run = self.ledger.runs.admit(record.id, round_number, weights_digest, charge)
         if run.status is RunStatus.RELEASED:
             return self._released(record, run)
         if run.status is RunStatus.RESERVED:
@@ -107,7 +108,7 @@ class Runs:
 
     def _untold_end(self, record: CodeRequestRecord, round_number: int, weights_digest: str) -> RunStatus | None:
         """How the last run of these weights ended, once: only an ask that comes after it begins another."""
-        runs = [each for each in self.ledger.runs(record.id) if each.round == round_number]
+        runs = [each for each in self.ledger.runs.list(record.id) if each.round == round_number]
         if not runs or runs[-1].status not in (RunStatus.FAILED, RunStatus.VOID):
             return None
         with self._lock:
@@ -117,7 +118,7 @@ class Runs:
         return runs[-1].status
 
     def _released(self, record: CodeRequestRecord, run: Run) -> dict[str, Any]:
-        stored = self.ledger.release(record.id, run.round)
+        stored = self.ledger.runs.release(record.id, run.round)
         assert stored is not None
         return {
             "status": "released",
@@ -142,13 +143,13 @@ class Runs:
 
         def before_rows(protections: dict[str, bool]) -> None:
             nonlocal started
-            self.ledger.start_run(run.id)  # durable: from here the charge stays
+            self.ledger.runs.start(run.id)  # durable: from here the charge stays
             started = True
 
         try:
             # One at a time of each researcher: rounds that take their time hold nobody else's up.
             with self._turns[record.researcher], self._slots:
-                published = published_from(self.ledger.dataset(version=record.version))
+                published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
                 self._under_way[run.id] = (time.time(), self._grid(SHOWN_MARGIN * seconds))
@@ -199,7 +200,7 @@ class Runs:
 
     def _revoked(self, run: Run) -> bool:
         """By its owner. A researcher ends no job: released or failed would say whether it was over by then."""
-        return self.ledger.get(run.request).status is RequestStatus.REVOKED
+        return self.ledger.requests.get(run.request).status is RequestStatus.REVOKED
 
     @staticmethod
     def _job(plan: Plan, published: Published) -> dict[str, Any]:
@@ -261,7 +262,7 @@ class Runs:
         tensors = from_bytes(answer.payload)
         check_tensors(tensors, release_shapes(plan, published.schema), finite=False)
         release_digest = digest(tensors)
-        balance = self.ledger.balance(published.population)
+        balance = self.ledger.budgets.balance(published.population)
 
         def certify(entry: Entry) -> str:
             return sign(
@@ -280,22 +281,22 @@ class Runs:
                     entry=entry.seq,
                     head=entry.hash,
                     protections=answer.protections,
-                    spent=self.ledger.balance(published.population).epsilon_spent,
+                    spent=self.ledger.budgets.balance(published.population).epsilon_spent,
                     issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 ),
                 self.settings.signing_key(),
             )
 
-        self.ledger.settle_run(run.id, answer.payload, release_digest, certify)
+        self.ledger.runs.settle(run.id, answer.payload, release_digest, certify)
         return tensors
 
     def _end(self, run: Run, started: bool, error: Exception) -> None:
         reason = str(error) if isinstance(error, DatasiteError) else f"{type(error).__name__}: {error}"
         try:
             if started:
-                self.ledger.fail_run(run.id, reason[:20_000])
+                self.ledger.runs.fail(run.id, reason[:20_000])
             else:
-                self.ledger.void_run(run.id, reason[:20_000])
+                self.ledger.runs.void(run.id, reason[:20_000])
                 logger.warning("Run %s was not started: %s", Shown(run.id[:8]), reason)
         except DatasiteError as second:  # the owner's revocation ended it first
             logger.warning("Run %s: %s", Shown(run.id[:8]), second)
@@ -306,7 +307,7 @@ class Runs:
         """The private rows of a dataset version as a sealed file in memory, made once."""
         with self._lock:
             if version not in self._rows:
-                asset = self.ledger.dataset(version=version).assets["records"]
+                asset = self.ledger.datasets.get(version=version).assets["records"]
                 self._rows[version] = sealed(self.load(asset))
             return self._rows[version]
 

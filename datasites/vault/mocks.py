@@ -13,8 +13,8 @@ import numpy as np
 
 from datasites.vault.encoding import encode
 from datasites.vault.tables import read_table
+from policies.canonical import canonical
 from policies.errors import DataRefused
-from policies.release.plans import canonical
 from policies.schema.columns import Column, FloatArray, IntArray
 from policies.schema.schemas import FIRST_COLUMN, Schema
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused
 from policies.privacy.budget import NeighboringRelation, UnitOfPrivacy
 
@@ -59,18 +59,13 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def canonical_text(data: Mapping[str, Any]) -> str:
-    """One line of ASCII JSON with sorted keys and no spaces: equal data, equal text."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
 def parse(text: str) -> dict[str, Any]:
     """The content of a text that has this form in every byte. Raises `CertificateRefused`."""
     if not isinstance(text, str) or len(text) > LARGEST_TEXT:
         raise CertificateRefused(f"A certificate is text of at most {LARGEST_TEXT} characters.")
     try:
         data = json.loads(text)
-        same = isinstance(data, dict) and canonical_text(data) == text
+        same = isinstance(data, dict) and canonical_ascii(data) == text
     except (ValueError, RecursionError, OverflowError):
         same = False
     if not same:

@@ -17,12 +17,13 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused, InvalidRequest
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
 from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict, mechanism_from
 from policies.privacy.risk import CAVEATS, risk_sentences, rounded_up
-from policies.release.certificate_format import SCHEMA_VERSION, canonical_text, parse
+from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def make_certificate(
 def sign(certificate: Mapping[str, Any], private_key: Ed25519PrivateKey) -> str:
     """The certificate as the text that is handed out: with public key and signature, in canonical form."""
     signed = {**certificate, "public_key": private_key.public_key().public_bytes_raw().hex()}
-    signature = private_key.sign(_CONTEXT + canonical_text(signed).encode())
-    return canonical_text({**signed, "signature": signature.hex()})
+    signature = private_key.sign(_CONTEXT + canonical_ascii(signed).encode())
+    return canonical_ascii({**signed, "signature": signature.hex()})
 
 
 def verify(
@@ -183,7 +184,7 @@ def _check_signature(certificate: dict[str, Any]) -> None:
     signed = {name: value for name, value in certificate.items() if name != "signature"}
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(certificate["public_key"]))
-        key.verify(bytes.fromhex(certificate["signature"]), _CONTEXT + canonical_text(signed).encode())
+        key.verify(bytes.fromhex(certificate["signature"]), _CONTEXT + canonical_ascii(signed).encode())
     except (InvalidSignature, ValueError):
         raise CertificateRefused("Its signature is not valid: it was changed after it was signed.") from None
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+from datasites.ledger.chain import hash_of, head_of
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.store import hash_of, head_of
 from policies.errors import DatasiteError
 from policies.privacy.accountant import Charge
 from tests.datasites.ledger.ledger_factories import (
@@ -93,7 +93,7 @@ def put_back(path: Path) -> bool:
     with Ledger.open(path, clock=lambda: START) as ledger:
         ledger.backup(old)
         released(ledger, approved(ledger, rounds=1), 1)
-        head = ledger.head()
+        head = ledger.entries.head()
     for each in path.parent.glob(f"{path.name}-*"):
         each.unlink()
     shutil.copy(old, path)
@@ -103,7 +103,7 @@ def put_back(path: Path) -> bool:
 def approves(path: Path, *, divergence: float = 10**8, rounds: int = 1, plan: str = PLAN.digest) -> bool:
     """An approval of such a charge on the request that waits."""
     with Ledger.open(path, clock=lambda: START) as ledger:
-        (waiting,) = ledger.list(status="checked")
+        (waiting,) = ledger.requests.list(status="checked")
         try:
             charge = Charge(divergence_nano=divergence, pure_epsilon_nano=None)  # type: ignore[arg-type]
             ledger.approve(
@@ -122,9 +122,9 @@ def approves(path: Path, *, divergence: float = 10**8, rounds: int = 1, plan: st
 def runs_again(path: Path) -> bool:
     """A second run, for other weights, of a round that was released."""
     with Ledger.open(path, clock=lambda: START) as ledger:
-        (request,) = ledger.list(status="approved")
+        (request,) = ledger.requests.list(status="approved")
         try:
-            ledger.admit_run(request.id, 1, "other weights", GAUSSIAN)
+            ledger.runs.admit(request.id, 1, "other weights", GAUSSIAN)
         except DatasiteError:
             return False
     return True
@@ -143,5 +143,5 @@ def crowds(path: Path) -> bool:
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(one, requests))
-        balance = ledger.balance("city")
+        balance = ledger.budgets.balance("city")
         return balance.spent_nano + balance.reserved_nano > balance.capacity_nano

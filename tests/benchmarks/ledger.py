@@ -30,8 +30,8 @@ TIMES = 60
 
 def request(ledger: Ledger, name: str) -> str:
     """A request that waits for approval."""
-    ledger.submit(CodeRequestRecord(name, "f", "rita@uni.example", "flu", "v1", "city", "def f(): ..."))
-    return ledger.check(name, PLAN).id
+    ledger.requests.submit(CodeRequestRecord(name, "f", "rita@uni.example", "flu", "v1", "city", "def f(): ..."))
+    return ledger.requests.check(name, PLAN).id
 
 
 def approve(ledger: Ledger, name: str) -> None:
@@ -42,24 +42,24 @@ def approve(ledger: Ledger, name: str) -> None:
 
 def fill(ledger: Ledger, size: int) -> None:
     """Settled rounds until there are `size` entries; without syncing each, since only their number matters."""
-    db = ledger._connection()
+    db = ledger.store._connection()
     db.execute("PRAGMA synchronous = OFF")
-    while (seq := ledger.head().seq) < size - 10:
+    while (seq := ledger.entries.head().seq) < size - 10:
         name = request(ledger, f"filler-{seq}")
         approve(ledger, name)
         for round in range(1, 1001):
-            if ledger.head().seq >= size:
+            if ledger.entries.head().seq >= size:
                 break
-            run = ledger.start_run(ledger.admit_run(name, round, "w", CHARGE).id)
-            ledger.settle_run(run.id, b"release", "digest", "{}")
+            run = ledger.runs.start(ledger.runs.admit(name, round, "w", CHARGE).id)
+            ledger.runs.settle(run.id, b"release", "digest", "{}")
     db.execute("PRAGMA synchronous = FULL")
 
 
 def prepared(directory: Path, size: int) -> Ledger:
     """A ledger of `size` entries, with an approved request `rounds-on` and `rounds-off` and others that wait."""
     ledger = Ledger.create(directory / f"{size}.db")
-    ledger.create_population("city", PrivacyBudget(100.0, 1e-5), 16)
-    ledger.publish_dataset(DatasetRecord("flu", "v1", "city", "{}", 1000, "declared"), actor="owner")
+    ledger.budgets.create_population("city", PrivacyBudget(100.0, 1e-5), 16)
+    ledger.datasets.publish(DatasetRecord("flu", "v1", "city", "{}", 1000, "declared"), actor="owner")
     fill(ledger, size)
     for disk in ("on", "off"):
         approve(ledger, request(ledger, f"rounds-{disk}"))
@@ -84,18 +84,18 @@ def measure(ledgers: list[Ledger]) -> dict[str, list[float]]:
     found = {}
     for disk, sync in (("on", "FULL"), ("off", "OFF")):
         for ledger in ledgers:
-            ledger._connection().execute(f"PRAGMA synchronous = {sync}")
+            ledger.store._connection().execute(f"PRAGMA synchronous = {sync}")
 
         def approval(ledger: Ledger, number: int, disk: str = disk) -> None:
             approve(ledger, f"waiting-{disk}-{number}")
 
         def run(ledger: Ledger, number: int, disk: str = disk) -> None:
-            ledger.start_run(ledger.admit_run(f"rounds-{disk}", number + 1, "w", CHARGE).id)
+            ledger.runs.start(ledger.runs.admit(f"rounds-{disk}", number + 1, "w", CHARGE).id)
 
         where = "" if disk == "on" else ", unsynced"
         found[f"approve{where}"] = milliseconds(ledgers, approval)
         found[f"admit and start{where}"] = milliseconds(ledgers, run)
-    found["balance"] = milliseconds(ledgers, lambda ledger, _: ledger.balance("city"))
+    found["balance"] = milliseconds(ledgers, lambda ledger, _: ledger.budgets.balance("city"))
     found["verify"] = milliseconds(ledgers, lambda ledger, _: ledger.verify(), times=1)
     return found
 

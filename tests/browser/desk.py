@@ -18,9 +18,10 @@ from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.accounts import Role
 from datasites.settings import create_directory
+from policies.canonical import canonical
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics
-from policies.release.plans import Plan, canonical
+from policies.release.plans import Plan
 from policies.schema.schemas import Schema
 from tests.factories import PASSWORD, RESEARCHER, SCHEMA, statistics_source
 
@@ -86,8 +87,8 @@ class Desk:
         for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
             self.office.accounts.add(EMAILS[role], "", role, PASSWORD)
         self.schema = Schema.from_toml(SCHEMA)
-        ledger.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
-        ledger.publish_dataset(
+        ledger.budgets.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
+        ledger.datasets.publish(
             DatasetRecord(
                 "flu", VERSION, self.schema.population, canonical(self.schema.as_dict()).decode(), 400, "declared"
             ),
@@ -119,8 +120,8 @@ class Desk:
             id=id, function=function, researcher=researcher, dataset="flu", version=VERSION,
             population=self.schema.population, source=source, purpose=purpose,
         )  # fmt: skip
-        self.office.ledger.submit(record)
-        return self.office.ledger.check(id, plan).id
+        self.office.ledger.requests.submit(record)
+        return self.office.ledger.requests.check(id, plan).id
 
     def browser(self, role: Role | None = None, *, address: str = "http://testserver") -> Browser:
         """A browser, signed in where a role is given."""

@@ -31,8 +31,8 @@ def policy(desk: Desk, *lines: str) -> None:
 def arrives(desk: Desk, id: str = "1" * 32, *, epsilon: float = 0.2) -> RequestStatus:
     """A checked request, as the office has it after it was submitted."""
     desk.ask(id, epsilon=epsilon)
-    desk.office._decide_at_once(desk.office.ledger.get(id))
-    return desk.office.ledger.get(id).status
+    desk.office._decide_at_once(desk.office.ledger.requests.get(id))
+    return desk.office.ledger.requests.get(id).status
 
 
 def test_nothing_is_decided_at_once_unless_the_owner_says_so(desk: Desk) -> None:
@@ -43,7 +43,7 @@ def test_nothing_is_decided_at_once_unless_the_owner_says_so(desk: Desk) -> None
 def test_a_failed_check_denies_at_once_with_its_reason(desk: Desk) -> None:
     policy(desk, "deny_at_once = true")
     assert arrives(desk, epsilon=5.0) is RequestStatus.DENIED
-    assert "is above 4" in desk.office.ledger.comments("1" * 32)[-1].text
+    assert "is above 4" in desk.office.ledger.requests.comments("1" * 32)[-1].text
     assert desk.office.audit.entries()[-1].who == "policy"
 
 
@@ -66,7 +66,7 @@ def test_only_what_is_small_clean_and_one_persons_is_approved_at_once(
 def test_the_budget_holds_whatever_the_policy_approves(desk: Desk) -> None:
     policy(desk, "approve_at_once_epsilon = 4.0")
     assert [arrives(desk, f"{number:032x}", epsilon=3.5) for number in range(3)].count(RequestStatus.APPROVED) <= 2
-    balance = desk.office.ledger.balance("patients")
+    balance = desk.office.ledger.budgets.balance("patients")
     assert balance.epsilon_spent + balance.epsilon_reserved <= balance.budget.epsilon
 
 
@@ -137,7 +137,7 @@ def test_a_waiting_request_sends_word_once_in_a_while(desk: Desk) -> None:
         desk.office.settings, smtp_host="127.0.0.1", smtp_port=server.port, smtp_security="none",
         smtp_to="privacy@hospital.example", console_url="https://console.hospital.example/",
     )  # fmt: skip
-    record = desk.office.ledger.get(desk.ask("1" * 32, purpose="A secret purpose"))
+    record = desk.office.ledger.requests.get(desk.ask("1" * 32, purpose="A secret purpose"))
     now = [0.0]
     notices = Notices(settings, clock=lambda: now[0])
     sent = notices.waits(record)
@@ -155,12 +155,12 @@ def test_a_waiting_request_sends_word_once_in_a_while(desk: Desk) -> None:
 
 def test_a_mail_server_that_is_down_delays_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     settings = replace(desk.office.settings, smtp_host="127.0.0.1", smtp_port=1, smtp_security="none")
-    sent = Notices(settings).waits(desk.office.ledger.get(desk.ask("1" * 32)))
+    sent = Notices(settings).waits(desk.office.ledger.requests.get(desk.ask("1" * 32)))
     assert sent is not None
     sent.join(10)
     assert "was not sent" in caplog.text
 
 
 def test_a_notice_goes_to_the_owner_where_nobody_else_is_named(desk: Desk) -> None:
-    made = message(desk.office.settings, desk.office.ledger.get(desk.ask("1" * 32)))
+    made = message(desk.office.settings, desk.office.ledger.requests.get(desk.ask("1" * 32)))
     assert (made["To"], made["From"]) == (OWNER, OWNER)

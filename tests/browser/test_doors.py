@@ -123,11 +123,11 @@ def test_readers_see_no_control_of_the_owner(browsers: dict[Role, Browser]) -> N
 
 @pytest.mark.parametrize("route", [page for page in CLOSED if page.method == "POST"], ids=named)
 def test_a_form_without_its_token_does_nothing(desk: Desk, browsers: dict[Role, Browser], route: Page) -> None:
-    before = desk.office.ledger.head(), desk.office.audit.head()
+    before = desk.office.ledger.entries.head(), desk.office.audit.head()
     for token in ("", browsers[Role.AUDITOR].csrf, "x" * 43):
         answer = browsers[Role.OWNER].post(address(route), csrf=token)
         assert answer.status_code == 403
-    assert (desk.office.ledger.head(), desk.office.audit.head()) == before
+    assert (desk.office.ledger.entries.head(), desk.office.audit.head()) == before
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def shown(browser: Browser, request: str) -> str:
 
 
 def vote(browser: Browser, request: str, **fields: str) -> Any:
-    digest = browser.desk.office.ledger.get(request).plan_digest
+    digest = browser.desk.office.ledger.requests.get(request).plan_digest
     return browser.post(f"/requests/{request}/approve", plan_digest=digest, **fields)
 
 
@@ -380,12 +380,12 @@ def test_two_people_agree_and_neither_sees_the_others_vote_first(fresh: Desk, fi
 
     before = seen_by(other), seen_by(reader)
     assert vote(one, request).status_code == 303
-    assert fresh.office.ledger.get(request).status is RequestStatus.CHECKED
+    assert fresh.office.ledger.requests.get(request).status is RequestStatus.CHECKED
     assert (seen_by(other), seen_by(reader)) == before
     assert "You voted" in shown(one, request)
     assert "You voted" not in shown(other, request)
     vote(other, request)
-    assert fresh.office.ledger.get(request).status is RequestStatus.APPROVED
+    assert fresh.office.ledger.requests.get(request).status is RequestStatus.APPROVED
     assert EMAILS[first] in shown(reader, request)
     logged = fresh.office.audit.entries()[-1]
     assert logged.what == "approve"
@@ -396,21 +396,21 @@ def test_voting_twice_from_one_side_is_one_vote(fresh: Desk) -> None:
     with_policy(fresh, second_reviewer_epsilon=0.1)
     request = fresh.ask("1" * 32)
     vote(fresh.browser(Role.OWNER), request)
-    arguments = {"request": request, "plan_digest": fresh.office.ledger.get(request).plan_digest}
+    arguments = {"request": request, "plan_digest": fresh.office.ledger.requests.get(request).plan_digest}
     fresh.office.act("approve", "root", arguments)  # the command line
     fresh.office.approve_code(request, OWNER)  # a stock PySyft owner
-    assert fresh.office.ledger.get(request).status is RequestStatus.CHECKED
-    assert len(fresh.office.ledger.votes(request)) == 1
+    assert fresh.office.ledger.requests.get(request).status is RequestStatus.CHECKED
+    assert len(fresh.office.ledger.requests.votes(request)) == 1
 
 
 def test_the_control_socket_cannot_vote_for_the_second_reviewer(fresh: Desk) -> None:
     with_policy(fresh, second_reviewer_epsilon=0.1)
     request = fresh.ask("1" * 32)
     vote(fresh.browser(Role.OWNER), request)
-    arguments = {"request": request, "plan_digest": fresh.office.ledger.get(request).plan_digest}
+    arguments = {"request": request, "plan_digest": fresh.office.ledger.requests.get(request).plan_digest}
     for actor in (REVIEWER, json.loads(f'"{REVIEWER}"')):
         fresh.office.act("approve", actor, arguments)
-    assert fresh.office.ledger.get(request).status is RequestStatus.CHECKED
+    assert fresh.office.ledger.requests.get(request).status is RequestStatus.CHECKED
     with pytest.raises(TypeError):
         fresh.office.act("approve", "root", {**arguments, "side": "second_reviewer"})
 
@@ -421,10 +421,12 @@ def test_either_of_two_can_deny_and_a_reviewer_decides_nothing_else(fresh: Desk)
     with_policy(fresh, second_reviewer_epsilon=0.1)
     large = fresh.ask("2" * 32)
     for action, fields in (("deny", {"reason": "No."}), ("ask-changes", {"comment": "No."}), ("approve", {})):
-        reviewer.post(f"/requests/{small}/{action}", plan_digest=fresh.office.ledger.get(small).plan_digest, **fields)
-        assert fresh.office.ledger.get(small).status is RequestStatus.CHECKED
+        reviewer.post(
+            f"/requests/{small}/{action}", plan_digest=fresh.office.ledger.requests.get(small).plan_digest, **fields
+        )
+        assert fresh.office.ledger.requests.get(small).status is RequestStatus.CHECKED
     reviewer.post(f"/requests/{large}/deny", reason="Too much.")
-    assert fresh.office.ledger.get(large).status is RequestStatus.DENIED
+    assert fresh.office.ledger.requests.get(large).status is RequestStatus.DENIED
 
 
 def test_a_large_request_needs_its_name_typed(fresh: Desk) -> None:
@@ -432,9 +434,9 @@ def test_a_large_request_needs_its_name_typed(fresh: Desk) -> None:
     request, owner = fresh.ask("1" * 32), fresh.browser(Role.OWNER)
     for typed in ("", "flu", "flu_count"):
         vote(owner, request, typed=typed)
-        assert fresh.office.ledger.get(request).status is RequestStatus.CHECKED
+        assert fresh.office.ledger.requests.get(request).status is RequestStatus.CHECKED
     vote(owner, request, typed="flu_counts")
-    assert fresh.office.ledger.get(request).status is RequestStatus.APPROVED
+    assert fresh.office.ledger.requests.get(request).status is RequestStatus.APPROVED
 
 
 def test_what_cannot_be_approved_has_no_button_and_is_refused_all_the_same(fresh: Desk) -> None:
@@ -444,14 +446,14 @@ def test_what_cannot_be_approved_has_no_button_and_is_refused_all_the_same(fresh
     assert "This cannot be approved" in page
     assert f"/requests/{request}/approve" not in page
     vote(owner, request, typed="flu_counts")
-    assert fresh.office.ledger.get(request).status is RequestStatus.CHECKED
+    assert fresh.office.ledger.requests.get(request).status is RequestStatus.CHECKED
 
 
 def test_a_page_that_was_read_before_the_plan_changed_approves_nothing(fresh: Desk) -> None:
     request, owner = fresh.ask("1" * 32), fresh.browser(Role.OWNER)
     owner.post(f"/requests/{request}/approve", plan_digest="0" * 64)
     owner.post(f"/requests/{request}/approve")
-    assert fresh.office.ledger.get(request).status is RequestStatus.CHECKED
+    assert fresh.office.ledger.requests.get(request).status is RequestStatus.CHECKED
 
 
 # -- anything at all ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ CHARGE = Charge(divergence_nano=1_000, pure_epsilon_nano=1_000)
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path / "datasite")
-    made.office.ledger._connection().execute("PRAGMA synchronous = OFF")  # only their number matters
+    made.office.ledger.store._connection().execute("PRAGMA synchronous = OFF")  # only their number matters
     yield made
     made.close()
 
@@ -29,16 +29,16 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def fill(desk: Desk, entries: int) -> None:
     """Settled rounds until the ledger has so many entries."""
     ledger = desk.office.ledger
-    while (seq := ledger.head().seq) < entries:
+    while (seq := ledger.entries.head().seq) < entries:
         request = desk.ask(f"{seq:032x}")
-        digest = str(ledger.get(request).plan_digest)
+        digest = str(ledger.requests.get(request).plan_digest)
         until = utc_now() + timedelta(days=9)
         ledger.approve(request, actor="owner", plan_digest=digest, charge=CHARGE, rounds=1000, expires_at=until)
         for number in range(1, 1001):
-            if ledger.head().seq >= entries:
+            if ledger.entries.head().seq >= entries:
                 break
-            run = ledger.start_run(ledger.admit_run(request, number, "w", CHARGE).id)
-            ledger.settle_run(run.id, b"release", "digest", "")
+            run = ledger.runs.start(ledger.runs.admit(request, number, "w", CHARGE).id)
+            ledger.runs.settle(run.id, b"release", "digest", "")
 
 
 def quickest(desk: Desk, path: str) -> float:

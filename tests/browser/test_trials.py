@@ -37,7 +37,7 @@ def training(desk: Desk) -> CodeRequestRecord:
     """A request that trains, and waits."""
     source = training_source("flu_tried")
     plan = desk.office.review.plan(source, desk.office.review.published(version=VERSION))
-    desk.office.ledger.submit(
+    desk.office.ledger.requests.submit(
         CodeRequestRecord(
             id="7" * 32,
             function=plan.function,
@@ -49,7 +49,7 @@ def training(desk: Desk) -> CodeRequestRecord:
             purpose="",
         )
     )
-    return desk.office.ledger.check("7" * 32, plan)
+    return desk.office.ledger.requests.check("7" * 32, plan)
 
 
 def test_a_training_is_tried_on_rows_of_the_schema_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_a_job_that_says_odd_things_shows_none_of_them() -> None:
 
 def test_only_so_many_wait_to_be_tried(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_WAITING", 0)
-    record = desk.office.ledger.get(desk.ask("8" * 32))
+    record = desk.office.ledger.requests.get(desk.ask("8" * 32))
     assert not desk.office.trials.start(record)
     assert desk.office.trials.of(record.id) is None
 

@@ -96,38 +96,38 @@ def a_whole_life(path: Path, tell: Tell) -> None:
     """Everything that a ledger does, telling each thing once it returned."""
     ledger = Ledger.create(path, clock=Clock())
     tell("created")
-    ledger.create_population("city", BUDGET, ORDER)
+    ledger.budgets.create_population("city", BUDGET, ORDER)
     tell("population")
-    ledger.stage_dataset(dataset())
+    ledger.datasets.stage(dataset())
     count = ledger.charge_now("city", LAPLACE, dataset="flu", version="v1", actor="owner", what="patient count")
     tell(f"running {count.id}")
-    ledger.settle_run(count.id, b"1000", "count", "{}")
+    ledger.runs.settle(count.id, b"1000", "count", "{}")
     tell(f"released {count.id}")
-    ledger.publish_dataset(dataset(), actor="owner")
+    ledger.datasets.publish(dataset(), actor="owner")
     tell("published v1")
     request = approved(ledger, rounds=3)
     tell(f"approved {request}")
     tell(f"released {released(ledger, request, 1).id}")
     run = running(ledger, request, 2)
     tell(f"running {run.id}")
-    ledger.fail_run(run.id, "a reason")
+    ledger.runs.fail(run.id, "a reason")
     tell(f"failed {run.id}")
-    run = ledger.void_run(ledger.admit_run(request, 2, "w", GAUSSIAN).id)
+    run = ledger.runs.void(ledger.runs.admit(request, 2, "w", GAUSSIAN).id)
     tell(f"void {run.id}")
     tell(f"released {released(ledger, request, 3).id}")
     tell(f"completed {request}")
     request = approved(ledger, rounds=4)
     left_open = running(ledger, request, 1)
-    ledger.admit_run(request, 2, "w", GAUSSIAN)
+    ledger.runs.admit(request, 2, "w", GAUSSIAN)
     ledger.transition(request, "revoked", actor="owner", comment="stop")
     tell(f"revoked {request}")
-    ledger.fail_run(left_open.id)
+    ledger.runs.fail(left_open.id)
     tell(f"failed {left_open.id}")
-    ledger.stage_dataset(dataset("v2"))
-    ledger.publish_dataset(dataset("v2"), actor="owner")
+    ledger.datasets.stage(dataset("v2"))
+    ledger.datasets.publish(dataset("v2"), actor="owner")
     tell("published v2")
     ledger.transition(checked(ledger, version="v2"), "denied", actor="owner")
-    AuditLog(ledger).record("owner", "deny")
+    AuditLog(ledger.store).record("owner", "deny")
     tell("audited")
     ledger.close()
     tell("closed")
@@ -139,32 +139,36 @@ def check_what_was_told(ledger: Ledger, told: list[str]) -> None:
     words = [line.split() for line in told]
     for what, *name in words:
         if what in ("released", "failed", "void"):
-            assert ledger.run(name[0]).status is RunStatus(what)
+            assert ledger.runs.get(name[0]).status is RunStatus(what)
         elif what == "published":
-            assert ledger.dataset(version=name[0]).status in ("published", "retired")
+            assert ledger.datasets.get(version=name[0]).status in ("published", "retired")
         elif what in ("completed", "revoked"):
-            assert ledger.get(name[0]).status is RequestStatus(what)
+            assert ledger.requests.get(name[0]).status is RequestStatus(what)
         elif what == "approved":
-            assert ledger.get(name[0]).rounds == 3
+            assert ledger.requests.get(name[0]).rounds == 3
         elif what == "running":  # told before private rows would be read: never free again
-            assert ledger.run(name[0]).status not in (RunStatus.RESERVED, RunStatus.VOID)
+            assert ledger.runs.get(name[0]).status not in (RunStatus.RESERVED, RunStatus.VOID)
         elif what == "audited":
-            assert AuditLog(ledger).head().seq == 1
-    assert len(ledger.datasets()) <= 1
+            assert AuditLog(ledger.store).head().seq == 1
+    assert len(ledger.datasets.list()) <= 1
 
 
 def check_charges(ledger: Ledger) -> None:
     """After recovery: spent is what touched data, reserved what approved requests may still run, and no run is open."""
-    charges = {request.id: (LAPLACE if request.by_owner else GAUSSIAN) for request in ledger.list(by_owner=None)}
-    ended = [run for run in ledger.runs() if run.status in (RunStatus.RELEASED, RunStatus.FAILED)]
-    assert {run.status for run in ledger.runs()} <= {RunStatus.RELEASED, RunStatus.FAILED, RunStatus.VOID}
-    if "city" in ledger.populations():
-        balance = ledger.balance("city")
+    charges = {
+        request.id: (LAPLACE if request.by_owner else GAUSSIAN) for request in ledger.requests.list(by_owner=None)
+    }
+    ended = [run for run in ledger.runs.list() if run.status in (RunStatus.RELEASED, RunStatus.FAILED)]
+    assert {run.status for run in ledger.runs.list()} <= {RunStatus.RELEASED, RunStatus.FAILED, RunStatus.VOID}
+    if "city" in ledger.budgets.populations():
+        balance = ledger.budgets.balance("city")
         assert balance.spent_nano == sum(charges[run.request].divergence_nano for run in ended)
-        held = [(each.runs_left, charges[each.id]) for each in ledger.list(by_owner=None)]
+        held = [(each.runs_left, charges[each.id]) for each in ledger.requests.list(by_owner=None)]
         assert balance.reserved_nano == sum(left * charge.divergence_nano for left, charge in held)
-    assert {each["run"] for each in ledger.releases()} == {run.id for run in ended if run.status is RunStatus.RELEASED}
-    assert not ledger.datasets(status="staged")
+    assert {release.run for release in ledger.runs.releases()} == {
+        run.id for run in ended if run.status is RunStatus.RELEASED
+    }
+    assert not ledger.datasets.list(status="staged")
 
 
 def open_after_a_kill(path: Path) -> Ledger:
@@ -187,7 +191,7 @@ def test_a_kill_at_any_statement_leaves_a_true_ledger(directory: Path) -> None:
         died = child.killed
         with open_after_a_kill(path) as ledger:
             if "created" not in child.told:
-                assert not ledger.entries()
+                assert not ledger.entries.list()
             check_what_was_told(ledger, child.told)
             ledger.recover()
             ledger.verify()
@@ -207,17 +211,17 @@ def test_a_kill_during_recovery_is_recovered_from(directory: Path) -> None:
         ledger = new_ledger(path)
         request = approved(ledger, rounds=4)
         ran = running(ledger, request, 1)
-        waits = ledger.admit_run(request, 2, "w", GAUSSIAN)
-        ledger.stage_dataset(dataset("v2"))
+        waits = ledger.runs.admit(request, 2, "w", GAUSSIAN)
+        ledger.datasets.stage(dataset("v2"))
         ledger.close()
         child = Child(lambda _, path=path: void(Ledger.open(path, clock=Clock()).recover()), die_at=number)
         died = child.killed
         with Ledger.open(path, clock=Clock()) as ledger:
             ledger.verify()
             ledger.recover()
-            assert ledger.run(ran.id).status is RunStatus.FAILED
-            assert ledger.run(waits.id).status is RunStatus.VOID
-            assert ledger.balance("city").spent_nano == GAUSSIAN.divergence_nano
+            assert ledger.runs.get(ran.id).status is RunStatus.FAILED
+            assert ledger.runs.get(waits.id).status is RunStatus.VOID
+            assert ledger.budgets.balance("city").spent_nano == GAUSSIAN.divergence_nano
             check_charges(ledger)
             ledger.verify()
     assert number > 20
@@ -235,8 +239,8 @@ def test_a_killed_run_can_be_asked_again_at_a_new_charge(directory: Path) -> Non
     with Ledger.open(path, clock=Clock()) as ledger:
         ledger.recover()
         released(ledger, request, weights="others")
-        assert ledger.balance("city").spent_nano == 2 * GAUSSIAN.divergence_nano
-        assert ledger.get(request).status is RequestStatus.COMPLETED
+        assert ledger.budgets.balance("city").spent_nano == 2 * GAUSSIAN.divergence_nano
+        assert ledger.requests.get(request).status is RequestStatus.COMPLETED
         ledger.verify()
 
 
@@ -248,11 +252,11 @@ def work_for_ever(path: Path, seed: int) -> None:
             for round in (1, 2, 3):
                 run = running(ledger, request, round)
                 if dice.random() < 0.5:
-                    ledger.settle_run(run.id, bytes(dice.randrange(200_000)), "d", "{}")
+                    ledger.runs.settle(run.id, bytes(dice.randrange(200_000)), "d", "{}")
                 elif dice.random() < 0.5:
                     ledger.transition(request, "withdrawn", actor="researcher")
         except DatasiteError:
-            ledger.transition(ledger.list(status="approved")[0].id, "revoked", actor="owner")
+            ledger.transition(ledger.requests.list(status="approved")[0].id, "revoked", actor="owner")
 
 
 @pytest.mark.nightly

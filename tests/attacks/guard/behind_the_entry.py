@@ -22,7 +22,7 @@ from datasites.settings import Settings
 def main() -> None:
     """Ask for the private side as each role, holding the server's own key, and for the mock."""
     with Office.open(Settings.load(Path(sys.argv[1]))) as office:
-        asset = UID(office.ledger.datasets()[0].assets["records"])
+        asset = UID(office.ledger.datasets.list()[0].assets["records"])
         server = office.syft.server
         for role in (ServiceRole.ADMIN, ServiceRole.DATA_OWNER, ServiceRole.DATA_SCIENTIST):
             context = AuthedServiceContext(server=server, credentials=server.verify_key, role=role)

@@ -67,16 +67,16 @@ def ended(desk: Desk, request: str, act: Act, *, done: bool) -> RunStatus:
     runs._shown_at_multiples_of = racing.shown  # type: ignore[method-assign, assignment]
     desk.ask(request)
     desk.office.approve_code(request, "owner@hospital.example")
-    record = ledger.get(request)
+    record = ledger.requests.get(request)
     runs._rows[record.version] = None  # type: ignore[assignment]
     assert runs.ask(record, 1, {})["status"] == "running"
     assert racing.began.wait(SECONDS)
-    (run,) = ledger.runs(request)
+    (run,) = ledger.runs.list(request)
     thread = runs._threads[run.id]
     act(desk, request, run.id)
     racing.acted.set()
     thread.join(SECONDS)
-    return ledger.run(run.id).status
+    return ledger.runs.get(run.id).status
 
 
 def withdraw(desk: Desk, request: str, _: str) -> object:
@@ -145,18 +145,18 @@ def test_rounds_of_one_researcher_hold_nobody_elses_up(tmp_path: Path) -> None:
         for name in names:
             desk.ask(name, researcher="other@university.example" if name == "other" else RESEARCHER)
             desk.office.approve_code(name, "owner@hospital.example")
-            runs._rows[ledger.get(name).version] = None  # type: ignore[assignment]
-            runs.ask(ledger.get(name), 1, {})
+            runs._rows[ledger.requests.get(name).version] = None  # type: ignore[assignment]
+            runs.ask(ledger.requests.get(name), 1, {})
         with busy.went:
             assert busy.went.wait_for(lambda: len(busy.working) == 2, SECONDS)
-        status = {name: ledger.runs(name)[0].status for name in names}
+        status = {name: ledger.runs.list(name)[0].status for name in names}
         assert status["other"] is RunStatus.RUNNING
         assert [status[name] for name in names[:3]].count(RunStatus.RUNNING) == 1
         threads = list(runs._threads.values())
         busy.over.set()
         for thread in threads:
             thread.join(SECONDS)
-        assert {ledger.runs(name)[0].status for name in names} == {RunStatus.RELEASED}
+        assert {ledger.runs.list(name)[0].status for name in names} == {RunStatus.RELEASED}
     finally:
         desk.close()
 

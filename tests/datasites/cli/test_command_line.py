@@ -104,12 +104,12 @@ def test_a_command_does_not_wait_for_ever(directory: Path, monkeypatch: pytest.M
 def test_a_name_under_another_population_is_refused_before_anything_is_read_or_charged(directory: Path) -> None:
     settings = _settings(directory)
     with Office.open(settings) as office:
-        office.ledger.create_population("elsewhere", PrivacyBudget(6.0, 1e-5), actor="owner")
+        office.ledger.budgets.create_population("elsewhere", PrivacyBudget(6.0, 1e-5), actor="owner")
         record = DatasetRecord(
             name="flu", version="v1", population="elsewhere", schema_json="{}", patients=100, size_kind="declared"
         )
-        office.ledger.publish_dataset(record, actor="owner")
-        before = office.ledger.head()
+        office.ledger.datasets.publish(record, actor="owner")
+        before = office.ledger.entries.head()
         with pytest.raises(WrongStatus, match=r"published of population 'elsewhere'.*says 'hospital-a'"):
             publish(
                 office,
@@ -124,7 +124,7 @@ def test_a_name_under_another_population_is_refused_before_anything_is_read_or_c
                 budget=[6.0, 1e-5],
                 public_mock=None,
             )
-        assert office.ledger.head() == before
+        assert office.ledger.entries.head() == before
 
 
 def test_a_datasite_starts_though_a_table_cannot_be_deleted(directory: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -39,8 +39,8 @@ class Clock:
 def new_ledger(path: Path, clock: Clock | None = None, *, busy_seconds: float = 10.0) -> Ledger:
     """A ledger with population `city` (ε=6 at δ=1e-5, order 16) and dataset `flu`, version `v1`."""
     ledger = Ledger.create(path, clock=clock or Clock(), busy_seconds=busy_seconds)
-    ledger.create_population("city", BUDGET, ORDER)
-    ledger.publish_dataset(dataset(), actor="owner")
+    ledger.budgets.create_population("city", BUDGET, ORDER)
+    ledger.datasets.publish(dataset(), actor="owner")
     return ledger
 
 
@@ -56,13 +56,13 @@ def submitted(ledger: Ledger, researcher: str = "rita@uni.example", **fields: ob
     record = CodeRequestRecord(
         function="flu_2026", researcher=researcher, dataset="flu", source="def flu_2026(): ...", **facts  # type: ignore[arg-type]
     )  # fmt: skip
-    return ledger.submit(record).id
+    return ledger.requests.submit(record).id
 
 
 def checked(ledger: Ledger, researcher: str = "rita@uni.example", **fields: object) -> str:
     """The id of a request that waits for the owner, with the plan `PLAN`."""
     request = submitted(ledger, researcher, **fields)
-    ledger.check(request, PLAN)
+    ledger.requests.check(request, PLAN)
     return request
 
 
@@ -81,14 +81,14 @@ def approved(ledger: Ledger, charge: Charge = GAUSSIAN, rounds: int = 3, **field
 
 def running(ledger: Ledger, request: str, round: int = 1, charge: Charge = GAUSSIAN, weights: str = "w") -> Run:
     """A run of `request` that has begun to read private rows."""
-    return ledger.start_run(ledger.admit_run(request, round, weights, charge).id)
+    return ledger.runs.start(ledger.runs.admit(request, round, weights, charge).id)
 
 
 def released(ledger: Ledger, request: str, round: int = 1, charge: Charge = GAUSSIAN, weights: str = "w") -> Run:
     """A run of `request` with its release stored."""
     run = running(ledger, request, round, charge, weights)
-    ledger.settle_run(run.id, f"release {round}".encode(), f"digest-{round}", '{"certificate": true}')
-    return ledger.run(run.id)
+    ledger.runs.settle(run.id, f"release {round}".encode(), f"digest-{round}", '{"certificate": true}')
+    return ledger.runs.get(run.id)
 
 
 def in_status(ledger: Ledger, status: RequestStatus) -> str:
@@ -110,7 +110,7 @@ def in_status(ledger: Ledger, status: RequestStatus) -> str:
 
 def nano_left(ledger: Ledger, population: str = "city") -> int:
     """Capacity that is neither spent nor reserved."""
-    balance = ledger.balance(population)
+    balance = ledger.budgets.balance(population)
     return balance.capacity_nano - balance.spent_nano - balance.reserved_nano
 
 

@@ -14,7 +14,7 @@ from tests.datasites.ledger.ledger_factories import Clock, new_ledger
 def test_what_was_recorded_is_read_back_in_order(tmp_path: Path) -> None:
     clock = Clock()
     with new_ledger(tmp_path / "ledger.db", clock) as ledger:
-        log = AuditLog(ledger)
+        log = AuditLog(ledger.store)
         first = log.record("owner@hospital.example", "approve", "request-1", epsilon=2.0)
         clock.turn(hours=1)
         log.record(os_user(), "password reset")
@@ -30,14 +30,14 @@ def test_what_was_recorded_is_read_back_in_order(tmp_path: Path) -> None:
 
 def test_it_does_not_lengthen_the_chain_of_privacy_loss(tmp_path: Path) -> None:
     with new_ledger(tmp_path / "ledger.db") as ledger:
-        head = ledger.head()
-        AuditLog(ledger).record("owner", "login")
-        assert ledger.head() == head
+        head = ledger.entries.head()
+        AuditLog(ledger.store).record("owner", "login")
+        assert ledger.entries.head() == head
 
 
 def test_details_are_of_kinds_that_json_has(tmp_path: Path) -> None:
     with new_ledger(tmp_path / "ledger.db") as ledger:
-        log = AuditLog(ledger)
+        log = AuditLog(ledger.store)
         for value in (float("nan"), object()):
             with pytest.raises((ValueError, TypeError)):
                 log.record("owner", "login", x=value)
@@ -50,5 +50,5 @@ def test_the_user_of_the_host_is_named() -> None:
 
 def test_two_ledgers_never_share_a_chain(tmp_path: Path) -> None:
     with Ledger.create(tmp_path / "a.db") as a, Ledger.create(tmp_path / "b.db") as b:
-        assert AuditLog(a).head().hash != AuditLog(b).head().hash
-        assert a.head().hash != b.head().hash
+        assert AuditLog(a.store).head().hash != AuditLog(b.store).head().hash
+        assert a.entries.head().hash != b.entries.head().hash

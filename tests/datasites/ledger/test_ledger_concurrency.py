@@ -72,21 +72,21 @@ def in_processes(count: int, step: Callable[[int], object]) -> list[int]:
 
 def test_threads_that_ask_for_one_round_get_one_run(ledger: Ledger) -> None:
     request = approved(ledger)
-    runs = at_once(16, lambda _: ledger.admit_run(request, 1, "w", GAUSSIAN))
+    runs = at_once(16, lambda _: ledger.runs.admit(request, 1, "w", GAUSSIAN))
     assert len({run.id for run in runs}) == 1  # type: ignore[attr-defined]
-    assert len(ledger.runs(request)) == 1
+    assert len(ledger.runs.list(request)) == 1
 
 
 def test_threads_with_other_weights_get_one_run_and_refusals(ledger: Ledger) -> None:
     request = approved(ledger)
-    answers = at_once(16, lambda index: ledger.admit_run(request, 1, f"w{index}", GAUSSIAN))
+    answers = at_once(16, lambda index: ledger.runs.admit(request, 1, f"w{index}", GAUSSIAN))
     assert sum(isinstance(answer, WrongStatus) for answer in answers) == 15
-    assert len(ledger.runs(request)) == 1
+    assert len(ledger.runs.list(request)) == 1
 
 
 def test_threads_start_a_run_once(ledger: Ledger) -> None:
-    run = ledger.admit_run(approved(ledger), 1, "w", GAUSSIAN)
-    answers = at_once(16, lambda _: ledger.start_run(run.id))
+    run = ledger.runs.admit(approved(ledger), 1, "w", GAUSSIAN)
+    answers = at_once(16, lambda _: ledger.runs.start(run.id))
     assert sum(isinstance(answer, WrongStatus) for answer in answers) == 15
 
 
@@ -94,10 +94,10 @@ def test_a_run_that_is_settled_and_failed_at_once_is_charged_once(ledger: Ledger
     run = running(ledger, approved(ledger))
 
     def end(index: int) -> object:
-        return ledger.settle_run(run.id, b"x", "d", "{}") if index % 2 else ledger.fail_run(run.id)
+        return ledger.runs.settle(run.id, b"x", "d", "{}") if index % 2 else ledger.runs.fail(run.id)
 
     at_once(16, end)
-    assert ledger.balance("city").spent_nano == GAUSSIAN.divergence_nano
+    assert ledger.budgets.balance("city").spent_nano == GAUSSIAN.divergence_nano
     ledger.verify()
 
 
@@ -116,12 +116,12 @@ def test_threads_that_use_up_an_approval_get_its_rounds_and_no_more(ledger: Ledg
 
     def whole(index: int) -> None:
         run = running(ledger, request, index % 4 + 1, weights=f"w{index}")
-        ledger.settle_run(run.id, b"x", "d", "{}")
+        ledger.runs.settle(run.id, b"x", "d", "{}")
 
     at_once(12, whole)
     at_once(12, whole)
-    assert ledger.balance("city").spent_nano == 4 * GAUSSIAN.divergence_nano
-    assert ledger.get(request).status is RequestStatus.COMPLETED
+    assert ledger.budgets.balance("city").spent_nano == 4 * GAUSSIAN.divergence_nano
+    assert ledger.requests.get(request).status is RequestStatus.COMPLETED
     ledger.verify()
 
 
@@ -131,20 +131,20 @@ def test_a_revocation_meets_runs_and_nothing_is_released_after_it(ledger: Ledger
     def step(index: int) -> object:
         if index == 0:
             return ledger.transition(request, RequestStatus.REVOKED, actor="owner")
-        return ledger.settle_run(running(ledger, request, index).id, b"x", "d", "{}")
+        return ledger.runs.settle(running(ledger, request, index).id, b"x", "d", "{}")
 
     at_once(12, step)
-    entries = ledger.entries(request=request)
+    entries = ledger.entries.list(request=request)
     revoked = next(entry.seq for entry in entries if entry.kind == "return")
     assert all(entry.seq < revoked for entry in entries if entry.kind == "settle")
-    balance = ledger.balance("city")
-    ended = [run for run in ledger.runs(request) if run.status in (RunStatus.RELEASED, RunStatus.FAILED)]
+    balance = ledger.budgets.balance("city")
+    ended = [run for run in ledger.runs.list(request) if run.status in (RunStatus.RELEASED, RunStatus.FAILED)]
     assert (balance.spent_nano, balance.reserved_nano) == (len(ended) * GAUSSIAN.divergence_nano, 0)
     ledger.verify()
 
 
 def test_entries_and_audit_rows_of_many_threads_make_one_chain(ledger: Ledger) -> None:
-    log = AuditLog(ledger)
+    log = AuditLog(ledger.store)
     at_once(12, lambda index: [log.record("owner", "look", f"{index}-{turn}") for turn in range(5)])
     assert log.verify().seq == 60
 
@@ -153,7 +153,7 @@ def test_processes_that_approve_never_overspend(ledger: Ledger) -> None:
     charge = Charge(NATS, None)
     fitting = nano_left(ledger) // NATS
     requests = [checked(ledger, f"{index}@uni.example") for index in range(8)]
-    path = ledger.path
+    path = ledger.store.path
     ledger.close()
     codes = in_processes(8, lambda index: approve(Ledger.open(path, clock=Clock()), requests[index], charge, rounds=1))
     assert sorted(codes) == [0] * fitting + [3] * (8 - fitting)
@@ -163,30 +163,30 @@ def test_processes_that_approve_never_overspend(ledger: Ledger) -> None:
 
 def test_processes_that_ask_for_one_round_get_one_run(ledger: Ledger) -> None:
     request = approved(ledger)
-    path = ledger.path
+    path = ledger.store.path
     ledger.close()
-    codes = in_processes(6, lambda _: Ledger.open(path, clock=Clock()).admit_run(request, 1, "w", GAUSSIAN))
+    codes = in_processes(6, lambda _: Ledger.open(path, clock=Clock()).runs.admit(request, 1, "w", GAUSSIAN))
     assert codes == [0] * 6
-    assert len(ledger.runs(request)) == 1
+    assert len(ledger.runs.list(request)) == 1
 
 
 def test_a_forked_child_uses_connections_of_its_own(ledger: Ledger) -> None:
     requests = [checked(ledger) for _ in range(4)]  # the parent's connection is open while it forks
     codes = in_processes(4, lambda index: approve(ledger, requests[index]))
     assert codes == [0] * 4
-    assert ledger.balance("city").reserved_nano == 12 * GAUSSIAN.divergence_nano
+    assert ledger.budgets.balance("city").reserved_nano == 12 * GAUSSIAN.divergence_nano
     ledger.verify()
 
 
 def test_reading_goes_on_while_somebody_writes(ledger: Ledger) -> None:
-    with ThreadPoolExecutor(1) as pool, ledger.writing():
+    with ThreadPoolExecutor(1) as pool, ledger.store.writing():
         began = time.monotonic()
-        assert pool.submit(ledger.balance, "city").result(timeout=5).spent_nano == 0
+        assert pool.submit(ledger.budgets.balance, "city").result(timeout=5).spent_nano == 0
         assert time.monotonic() - began < 5
 
 
 def test_connections_of_finished_threads_are_let_go(ledger: Ledger) -> None:
     for _ in range(5):
-        at_once(8, lambda _: ledger.balance("city"))
+        at_once(8, lambda _: ledger.budgets.balance("city"))
     gc.collect()
-    assert len(ledger._connections) < 10
+    assert len(ledger.store._connections) < 10

@@ -56,7 +56,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.until = START + timedelta(days=30)
         self.ledger = new_ledger(self.directory / "ledger.db", self.clock)
-        self.capacity = self.ledger.balance("city").capacity_nano
+        self.capacity = self.ledger.budgets.balance("city").capacity_nano
         self.requests: dict[str, Asked] = {}
         self.spent_before = self.other = 0
         self.pick = 0
@@ -113,9 +113,9 @@ class LedgerMachine(RuleBasedStateMachine):
             refused = asked.status != "approved" or round > asked.rounds or open_or_ended >= asked.rounds
         if refused:
             with pytest.raises(WrongStatus):
-                self.ledger.admit_run(request, round, weights, asked.charge)
+                self.ledger.runs.admit(request, round, weights, asked.charge)
             return
-        run = self.ledger.admit_run(request, round, weights, asked.charge)
+        run = self.ledger.runs.admit(request, round, weights, asked.charge)
         assert [run.id] == [each[3] for each in live] or not live
         if not live:
             asked.runs.append([round, weights, "reserved", run.id])
@@ -130,7 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
         taken = {run[0] for run in asked.runs if run[2] in ("reserved", "running", "released")}
         self.admit(number, min(set(range(1, 6)) - taken), weights)
         if starts and asked.runs and asked.runs[-1][2] == "reserved":
-            self.ledger.start_run(str(asked.runs[-1][3]))
+            self.ledger.runs.start(str(asked.runs[-1][3]))
             asked.runs[-1][2] = "running"
 
     @precondition(lambda self: any(each.runs for each in self.requests.values()))
@@ -140,10 +140,10 @@ class LedgerMachine(RuleBasedStateMachine):
         request, run = pairs[index % len(pairs)]
         asked, name = self.requests[request], str(run[3])
         move = {
-            "running": lambda: self.ledger.start_run(name),
-            "released": lambda: self.ledger.settle_run(name, name.encode(), f"digest of {name}", "{}"),
-            "failed": lambda: self.ledger.fail_run(name, "a reason"),
-            "void": lambda: self.ledger.void_run(name),
+            "running": lambda: self.ledger.runs.start(name),
+            "released": lambda: self.ledger.runs.settle(name, name.encode(), f"digest of {name}", "{}"),
+            "failed": lambda: self.ledger.runs.fail(name, "a reason"),
+            "void": lambda: self.ledger.runs.void(name),
         }[to]
         allowed = {"reserved": ("running", "void"), "running": ("released", "failed")}.get(str(run[2]), ())
         if to not in allowed:
@@ -189,18 +189,18 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.ledger.charge_now("city", charge, **details)
             return
         run = self.ledger.charge_now("city", charge, **details)
-        self.ledger.fail_run(run.id) if fails else self.ledger.settle_run(run.id, b"", "d", "{}")
+        self.ledger.runs.fail(run.id) if fails else self.ledger.runs.settle(run.id, b"", "d", "{}")
         self.other += charge.divergence_nano
 
     @rule(by=st.sampled_from([-0.5, 0.0, 0.5]))
     def raise_budget(self, by: float) -> None:
-        budget = self.ledger.balance("city").budget
+        budget = self.ledger.budgets.balance("city").budget
         new = PrivacyBudget(budget.epsilon + by, budget.delta)
         if by <= 0:
             with pytest.raises(RuleBroken):
-                self.ledger.raise_budget("city", new)
+                self.ledger.budgets.raise_budget("city", new)
             return
-        self.ledger.raise_budget("city", new)
+        self.ledger.budgets.raise_budget("city", new)
         self.capacity += int(by * NATS)
 
     @rule(days=st.sampled_from([0.5, 29.0]))
@@ -228,7 +228,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_ledger_is_the_model(self) -> None:
         if not hasattr(self, "ledger"):
             return
-        balance = self.ledger.balance("city")
+        balance = self.ledger.budgets.balance("city")
         assert balance.capacity_nano == self.capacity
         assert balance.spent_nano == self.other + sum(each.used for each in self.requests.values())
         assert balance.reserved_nano == sum(each.held for each in self.requests.values())
@@ -236,14 +236,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert balance.spent_nano >= self.spent_before
         self.spent_before = balance.spent_nano
         for request, asked in self.requests.items():
-            assert self.ledger.get(request).status is RequestStatus(asked.status)
+            assert self.ledger.requests.get(request).status is RequestStatus(asked.status)
         self.ledger.verify()
 
     @invariant()
     def nothing_is_released_without_an_entry(self) -> None:
         if hasattr(self, "ledger"):
-            settled = {entry.run for entry in self.ledger.entries() if entry.kind == "settle"}
-            assert {release["run"] for release in self.ledger.releases()} == settled
+            settled = {entry.run for entry in self.ledger.entries.list() if entry.kind == "settle"}
+            assert {release.run for release in self.ledger.runs.releases()} == settled
 
 
 _checks = [HealthCheck.too_slow, HealthCheck.data_too_large]

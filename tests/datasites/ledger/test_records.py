@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasites.ledger import records
-from datasites.ledger.entries import Amount, amount_of
+from datasites.ledger.amounts import Amount, amount_of
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from policies.errors import DataRefused, WrongStatus
 from policies.source.findings import Finding
@@ -31,18 +31,18 @@ FINDING = Finding("import", 1, 8, "os", "It reaches the host.", "Leave it out.")
 
 def test_a_request_gives_its_plan_findings_identifiers_and_charge_as_values(tmp_path: Path) -> None:
     with new_ledger(tmp_path / "ledger.db") as ledger:
-        waiting = ledger.get(checked(ledger))
+        waiting = ledger.requests.get(checked(ledger))
         assert (waiting.plan, waiting.plan_digest, waiting.charge) == (PLAN, PLAN.digest, None)
         assert (waiting.findings, waiting.syft) == ((), {})
-        assert ledger.get(approved(ledger)).charge == amount_of(GAUSSIAN)
-        assert ledger.get(submitted(ledger)).plan is None
+        assert ledger.requests.get(approved(ledger)).charge == amount_of(GAUSSIAN)
+        assert ledger.requests.get(submitted(ledger)).plan is None
 
 
 def test_findings_and_identifiers_are_kept_as_they_were_given(tmp_path: Path) -> None:
     record = CodeRequestRecord("r1", "f", "rita@uni.example", "flu", "v1", "city", "def f(): ...")
     with new_ledger(tmp_path / "ledger.db") as ledger:
-        ledger.submit(record.with_findings((FINDING,)).with_syft({"code": "c", "request": "q"}))
-        kept = ledger.get("r1")
+        ledger.requests.submit(record.with_findings((FINDING,)).with_syft({"code": "c", "request": "q"}))
+        kept = ledger.requests.get("r1")
     assert (kept.findings, kept.syft) == ((FINDING,), {"code": "c", "request": "q"})
 
 
@@ -59,7 +59,7 @@ def test_listing_requests_parses_no_plan(tmp_path: Path, monkeypatch: pytest.Mon
     with new_ledger(tmp_path / "ledger.db") as ledger:
         for _ in range(20):
             checked(ledger)
-        listed = ledger.list()
+        listed = ledger.requests.list()
         assert len(listed) == 20
         assert parsed == []
         assert listed[0].plan is listed[0].plan is listed[1].plan  # the same text: parsed once for all
@@ -97,5 +97,5 @@ def test_the_ledger_moves_requests_only_as_the_table_says(
         else:
             with pytest.raises(WrongStatus):
                 ledger.transition(request, new, actor="someone")
-            assert ledger.get(request).status is old
+            assert ledger.requests.get(request).status is old
         ledger.verify()

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from datasites.ledger.audit_log import AuditLog
+from datasites.ledger.chain import hash_of, head_of
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.store import canonical, hash_of, head_of
+from policies.canonical import canonical
 from policies.errors import LedgerDamaged
 from tests.datasites.ledger.ledger_factories import (
     GAUSSIAN,
@@ -32,15 +33,15 @@ def path(tmp_path: Path) -> Path:
     with new_ledger(path) as ledger:
         first, second = approved(ledger, rounds=4), approved(ledger, LAPLACE, rounds=2)
         released(ledger, first, 1)
-        ledger.fail_run(running(ledger, first, 2).id, "a reason")
-        ledger.void_run(ledger.admit_run(first, 3, "w", GAUSSIAN).id)
+        ledger.runs.fail(running(ledger, first, 2).id, "a reason")
+        ledger.runs.void(ledger.runs.admit(first, 3, "w", GAUSSIAN).id)
         released(ledger, second, 1, LAPLACE)
         ledger.transition(second, "revoked", actor="owner", comment="no longer")
         checked(ledger)
-        ledger.set_researcher_limit("city", "rita@uni.example", 2.0, actor="owner")
-        ledger.publish_dataset(dataset("v2"), actor="owner")
-        AuditLog(ledger).record("owner", "approve", first)
-        AuditLog(ledger).record("owner", "revoke", second)
+        ledger.budgets.set_researcher_limit("city", "rita@uni.example", 2.0, actor="owner")
+        ledger.datasets.publish(dataset("v2"), actor="owner")
+        AuditLog(ledger.store).record("owner", "approve", first)
+        AuditLog(ledger.store).record("owner", "revoke", second)
         ledger.verify()
     return path
 
@@ -145,8 +146,8 @@ def test_a_forged_chain_that_reserves_above_the_budget_is_found(path: Path) -> N
 
 def test_a_forged_chain_that_is_sound_is_found_by_a_head_that_was_handed_out(path: Path) -> None:
     with Ledger.open(path) as ledger:
-        head = ledger.head()
-        early = ledger.entries(limit=5)[-1]
+        head = ledger.entries.head()
+        early = ledger.entries.list(limit=5)[-1]
 
     def rename(row: dict[str, object]) -> None:
         row["actor"] = "somebody else"
@@ -162,8 +163,8 @@ def test_a_forged_chain_that_is_sound_is_found_by_a_head_that_was_handed_out(pat
 def test_an_older_copy_put_back_is_found_by_a_later_head(path: Path, tmp_path: Path) -> None:
     with Ledger.open(path) as ledger:
         ledger.backup(tmp_path / "old.db")
-        ledger.create_population("county", ledger.balance("city").budget, 16)
-        head = ledger.head()
+        ledger.budgets.create_population("county", ledger.budgets.balance("city").budget, 16)
+        head = ledger.entries.head()
     with Ledger.open(tmp_path / "old.db") as old, pytest.raises(LedgerDamaged, match="cut or put back"):
         old.verify(heads=(head,))
 
@@ -256,7 +257,7 @@ def test_a_file_that_is_no_ledger_is_damaged(tmp_path: Path) -> None:
 def test_a_changed_row_of_the_audit_log_is_found(path: Path, column: str) -> None:
     tamper(path, f"UPDATE audit SET {column} = 'x' WHERE seq = 1")
     with Ledger.open(path) as ledger:
-        for check in (AuditLog(ledger).verify, ledger.verify):
+        for check in (AuditLog(ledger.store).verify, ledger.verify):
             with pytest.raises(LedgerDamaged, match="audit"):
                 check()
 

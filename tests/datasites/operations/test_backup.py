@@ -255,9 +255,9 @@ def accept(settings: Settings, **how: Any) -> dict[str, Any]:
 def test_an_old_copy_is_refused_by_its_witness_and_accepted_at_its_price(witnessed: Settings, tmp_path: Path) -> None:
     ledger = opened(witnessed)
     write_backup(witnessed, ledger, tmp_path / "copy.tar")
-    request = ledger.list(status="approved")[0]
+    request = ledger.requests.list(status="approved")[0]
     released(ledger, request.id, 2)
-    spent = ledger.balance("city").spent_nano
+    spent = ledger.budgets.balance("city").spent_nano
     shut(ledger)
     settings = put_back(witnessed, tmp_path / "copy.tar")
     with pytest.raises(LedgerBehind, match="accept-restored --accept-older"):
@@ -266,7 +266,7 @@ def test_an_old_copy_is_refused_by_its_witness_and_accepted_at_its_price(witness
         accept(settings)
     assert accept(settings, older=True)["ended"] == 1
     ledger = opened(settings)
-    assert ledger.balance("city").spent_nano >= spent
+    assert ledger.budgets.balance("city").spent_nano >= spent
     ledger.verify()
     shut(ledger)
     with pytest.raises(WrongStatus, match="Nothing was restored"):
@@ -275,7 +275,7 @@ def test_an_old_copy_is_refused_by_its_witness_and_accepted_at_its_price(witness
 
 def test_the_newest_copy_is_vouched_for_by_its_witness(witnessed: Settings, tmp_path: Path) -> None:
     ledger = opened(witnessed)
-    request = ledger.list(status="approved")[0]
+    request = ledger.requests.list(status="approved")[0]
     write_backup(witnessed, ledger, tmp_path / "copy.tar")
     shut(ledger)
     ledger = opened(put_back(witnessed, tmp_path / "copy.tar"))
@@ -294,7 +294,7 @@ def test_a_lost_witness_opens_nothing_by_itself(witnessed: Settings, tmp_path: P
         accept(witnessed, older=True)
     accept(witnessed, older=True, spent={"city": 2.0})
     ledger = opened(witnessed)
-    assert ledger.balance("city").epsilon_spent >= 2.0
+    assert ledger.budgets.balance("city").epsilon_spent >= 2.0
     shut(ledger)
 
 
@@ -319,7 +319,7 @@ def test_without_a_witness_a_copy_stays_closed_until_its_owner_speaks(small: Set
     assert done["ended"] == 2
     assert done["epsilon_spent"]["city"] >= 3.0
     ledger = opened(settings)
-    assert ledger.run(run.id).status == "failed"  # its charge is kept
+    assert ledger.runs.get(run.id).status == "failed"  # its charge is kept
     asked(ledger)
     ledger.verify()
     shut(ledger)
@@ -344,11 +344,11 @@ def check_copy(directory: Path) -> int:
             stored = {row[0].replace("-", "") for row in db.execute("SELECT id FROM usercode")}
             blobs = [row[0] for row in db.execute("SELECT fields FROM blobstorageentry")]
         db.close()
-        for request in ledger.list():
+        for request in ledger.requests.list():
             assert request.id.replace("-", "") in stored
         assert blobs
         assert any((directory / "blobs").iterdir())
-        return len(ledger.releases())
+        return len(ledger.runs.releases())
 
 
 @pytest.mark.slow
@@ -421,7 +421,7 @@ def test_backups_of_a_busy_datasite_are_each_whole_and_the_study_goes_on_from_th
     assert "accept-restored --accept-older" in refused.stderr
     old.cli("accept-restored", "--accept-older", "--yes")
     with Ledger.open(old.directory / "ledger.db") as ledger:
-        assert ledger.balance("patients").epsilon_spent > spent
+        assert ledger.budgets.balance("patients").epsilon_spent > spent
         ledger.verify()
 
 

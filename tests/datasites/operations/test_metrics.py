@@ -27,7 +27,7 @@ def metrics_of(directory: Path, *, private: bytes) -> bytes:
     with new_ledger(settings.ledger_path, Clock()) as ledger:
         request = approved(ledger)
         released(ledger, request)
-        ledger.fail_run(running(ledger, request, 2).id, f"a diagnosis of {private[:20]!r}")
+        ledger.runs.fail(running(ledger, request, 2).id, f"a diagnosis of {private[:20]!r}")
         checked(ledger)
     (directory / "blobs").mkdir()
     (directory / "blobs" / "table").write_bytes(private)
@@ -126,5 +126,5 @@ def test_counting_by_status_leaves_out_the_datasites_own(tmp_path: Path) -> None
     with new_ledger(tmp_path / "ledger.db", Clock()) as ledger:
         assert isinstance(ledger, Ledger)
         checked(ledger)
-        assert ledger.count_by_status("requests") == {"checked": 1}
-        assert ledger.count_by_status("runs") == {}
+        assert ledger.requests.count_by_status() == {"checked": 1}
+        assert ledger.runs.count_by_status() == {}

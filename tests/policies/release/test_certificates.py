@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused, UnsupportedMechanism
 from policies.privacy.accountant import ORDERS, charge_for, epsilon_of
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Mechanism
 from policies.privacy.risk import CAVEATS
-from policies.release.certificate_format import FIELDS, canonical_text
+from policies.release.certificate_format import FIELDS
 from policies.release.certificates import explain, make_certificate, sign, verify
 from policies.release.plans import release_shapes
 from policies.release.tensors import Array, digest, to_bytes
@@ -158,7 +159,7 @@ def test_a_text_too_long_to_be_one_is_refused() -> None:
 
 def test_a_later_schema_says_to_update() -> None:
     data = {**json.loads(signed(training())), "schema_version": 2}
-    refused(canonical_text(data), match="Update")
+    refused(canonical_ascii(data), match="Update")
 
 
 # -- swaps --------------------------------------------------------------------------------------------------------
@@ -173,7 +174,7 @@ def test_another_datasites_certificate_is_refused() -> None:
 def test_key_and_signature_of_another_cannot_be_put_in() -> None:
     mine, theirs = json.loads(signed(training())), json.loads(sign(content(training()), OTHER_KEY))
     for names in (("public_key",), ("signature",)):
-        refused(canonical_text({**mine, **{name: theirs[name] for name in names}}), match="signature")
+        refused(canonical_ascii({**mine, **{name: theirs[name] for name in names}}), match="signature")
 
 
 @pytest.mark.parametrize("field", sorted(set(FIELDS) - {"schema_version", "signature"}))
@@ -199,7 +200,7 @@ def test_no_field_can_be_taken_from_another_certificate(field: str) -> None:
     if field in ("unit_of_privacy", "neighboring_relation"):
         theirs[field] = "record"
     assert mine[field] != theirs[field]
-    refused(canonical_text({**mine, field: theirs[field]}))
+    refused(canonical_ascii({**mine, field: theirs[field]}))
 
 
 def test_a_certificate_stands_for_one_release_of_one_hospital() -> None:
