@@ -10,6 +10,7 @@ import pytest
 
 from datasites.ledger.ledger import Ledger
 from policies.errors import (
+    LedgerDamaged,
     Unavailable,
     WrongStatus,
 )
@@ -21,6 +22,7 @@ from tests.datasites.ledger.ledger_factories import (
     new_ledger,
     released,
     running,
+    submitted,
 )
 
 
@@ -82,3 +84,29 @@ def test_a_backup_is_a_whole_ledger(ledger: Ledger, tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "copy.db") as copy:
         assert copy.verify() == ledger.verify()
     assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("version", ["1", "2", "4", "0.2"])
+def test_a_ledger_of_another_version_is_refused_in_words(ledger: Ledger, version: str) -> None:
+    path = ledger.store.path
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (version,))
+    db.close()
+    with pytest.raises(LedgerDamaged, match=f"schema version '{version}'; this software reads '3'.*that wrote it"):
+        Ledger.open(path)
+
+
+def test_what_follows_the_store_is_told_after_each_transaction(ledger: Ledger) -> None:
+    told: list[int] = []
+
+    class Follower:
+        def check(self) -> None:
+            told.append(0)
+
+        def follow(self, db: sqlite3.Connection) -> None:
+            told.append(int(db.execute("SELECT max(seq) FROM entries").fetchone()[0]))
+
+    ledger.store.follower = Follower()
+    submitted(ledger)
+    assert told == [0, ledger.entries.head().seq]
