@@ -9,14 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from policies.errors import UnsupportedMechanism
+from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.nano import NANO, nano_down
-
-if TYPE_CHECKING:
-    from policies.privacy.accountant import Charge
 
 ATTO = 10**18
 COLUMNS = ("divergence_nano", "pure_nano", "mixed", "delta_atto")

@@ -23,6 +23,7 @@ from policies.errors import (
     UnsupportedMechanism,
     WrongStatus,
 )
+from policies.privacy.accountant import ORDERS, best_order, conversion
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.nano import NANO, nano_down, nano_up
 
@@ -64,8 +65,6 @@ class Budgets:
           BudgetTooSmall: at this order, turning δ into ε uses up all of ε; names what would fit.
           UnsupportedMechanism: `mechanism_delta` is not within δ.
         """
-        from policies.privacy.accountant import best_order, conversion
-
         if not name or len(name) > 200:
             raise InvalidRequest("A population needs a name of 1 to 200 characters.")
         if not 0 <= mechanism_delta < budget.delta:
@@ -296,8 +295,6 @@ def _exceeded(whose: str, delta: float, asked_nano: int, left_nano: int) -> Budg
 
 
 def _too_small(budget: PrivacyBudget, order: int, conversion_nano: int) -> BudgetTooSmall:
-    from policies.privacy.accountant import ORDERS, conversion
-
     conversions = {other: nano_up(conversion(other, budget.delta)) for other in ORDERS}
     fitting = [other for other in ORDERS if conversions[other] < nano_down(budget.epsilon)]
     least = max(0, min(conversions.values()))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from datasites.ledger.amounts import Amount, amount_of
 from datasites.ledger.budgets import Budgets, population_of
@@ -34,11 +34,9 @@ from datasites.ledger.verification import replay
 from datasites.ledger.witness import Witness
 from policies.canonical import canonical
 from policies.errors import InvalidRequest, WrongStatus
+from policies.privacy.accountant import Charge
 from policies.source.findings import Finding
 from policies.source.statuses import Party, RequestStatus, RunStatus, Side, check_transition
-
-if TYPE_CHECKING:
-    from policies.privacy.accountant import Charge
 
 
 @dataclass(frozen=True)

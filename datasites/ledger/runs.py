@@ -10,7 +10,7 @@ import dataclasses
 import sqlite3
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasites.ledger.amounts import Amount, amount_of
 from datasites.ledger.budgets import Budgets, population_of
@@ -28,10 +28,8 @@ from datasites.ledger.records import (
 from datasites.ledger.requests import Requests, find_request
 from datasites.ledger.store import Store
 from policies.errors import InvalidRequest, WrongStatus
+from policies.privacy.accountant import Charge
 from policies.source.statuses import RequestStatus, RunStatus, check_run_transition
-
-if TYPE_CHECKING:
-    from policies.privacy.accountant import Charge
 
 _RUN = tuple(field.name for field in dataclasses.fields(Run))
 

@@ -104,10 +104,10 @@ class Witness:
     def check(self) -> None:
         """Raise `Unavailable` unless everything that the ledger holds is in the file, and the file is still ours."""
         try:
-            found, ours = os.stat(self.path), os.fstat(self._file)
+            there, ours = os.stat(self.path), os.fstat(self._file)
         except OSError as error:
             raise Unavailable(f"The witness {self.path} is gone: {error.strerror}. Nothing was done.") from None
-        if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino) or found.st_size != self._size:
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or there.st_size != self._size:
             raise Unavailable(
                 f"The witness {self.path} was changed by somebody else. Nothing was done; start the datasite again."
             )
