@@ -23,6 +23,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from datasites.files import write_private
 from datasites.review.policy import DEFAULT_POLICY, Rules
 from policies.errors import DatasiteError, Unavailable
 
@@ -307,15 +308,6 @@ def new_signing_key() -> str:
         .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         .decode()
     )
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, durable before this returns."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

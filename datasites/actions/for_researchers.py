@@ -121,7 +121,7 @@ class ForResearchers:
     def certificates(self, researcher: str, code: str) -> list[str]:
         """Certificates of the researcher's own releases, oldest first."""
         record = self._own(researcher, code)
-        return [release["certificate"] for release in self.datasite.ledger.runs.releases(record.id)]
+        return [release.certificate for release in self.datasite.ledger.runs.releases(record.id)]
 
     def _own(self, researcher: str, code: str) -> CodeRequestRecord:
         try:
@@ -137,7 +137,7 @@ class ForResearchers:
         ledger = self.datasite.ledger
         counts = {record.id: record.version for record in ledger.requests.list(by_owner=True)}
         return {
-            counts[release["request"]]: release["certificate"]
+            counts[release.request]: release.certificate
             for release in ledger.runs.releases()
-            if release["request"] in counts
+            if release.request in counts
         }

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
-from datasites.files import write_private
+from datasites.files import replace_private, write_private
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
 from datasites.people.roles import OWNER, Actor
@@ -22,9 +22,7 @@ def rotate_key(datasite: Datasite, actor: Actor) -> dict[str, str]:
     path = datasite.settings.directory / "certificate.pem"
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     write_private(path.with_name(f"certificate.{stamp}.pem"), path.read_text(encoding="utf-8"))
-    fresh = path.with_name("certificate.new.pem")
-    write_private(fresh, new_signing_key())
-    fresh.replace(path)
+    replace_private(path, new_signing_key())
     datasite.audit_log.record(actor.name, "rotate key", datasite.public_key(), before=old)
     return {"public_key": datasite.public_key(), "old_public_key": old}
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
-from datasites.files import write_private
+from datasites.files import replace_private
 from datasites.people.roles import CONSOLE, OWNER, Actor
 from datasites.review.policy import Rules
 from policies.errors import WrongStatus
@@ -44,9 +43,7 @@ def change_policy(datasite: Datasite, actor: Actor, *, text: str, digest: str) -
     text = text.replace("\r\n", "\n")
     new, old = _plain(Rules.from_toml(text)), before["rules"] or {}
     path = datasite.settings.directory / "policy.toml"
-    fresh = path.with_name("policy.new.toml")
-    write_private(fresh, text)
-    os.replace(fresh, path)
+    replace_private(path, text)
     changed = {name: {"from": old.get(name), "to": new[name]} for name in new if old.get(name) != new[name]}
     datasite.audit_log.record(actor.name, "change policy", "policy.toml", changed=changed, sha256=_digest(text))
     return {"changed": changed}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from policies.privacy.nano import NANO
-
 from datasites.actions.balances import balance_dict
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.ledger.entries import Entry
 from datasites.people.roles import CONSOLE, Actor
 from policies.errors import InvalidRequest
+from policies.privacy.nano import NANO
 
 PAGE = 50
 SHOWN_ENTRIES = 50
@@ -23,17 +22,17 @@ def releases(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
     """What left, newest first."""
     rows = []
     for release in reversed(datasite.ledger.runs.releases()):
-        record = datasite.ledger.requests.get(release["request"])
+        record = datasite.ledger.requests.get(release.request)
         rows.append(
             {
                 "request": record.id,
-                "round": release["round"],
+                "round": release.round,
                 "function": record.function,
                 "researcher": record.researcher,
                 "dataset": record.dataset,
-                "released_at": release["at"],
-                "bytes": release["size"],
-                "digest": release["digest"],
+                "released_at": release.at,
+                "bytes": release.size,
+                "digest": release.digest,
             }
         )
     return rows
@@ -43,7 +42,7 @@ def releases(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
 def release_page(datasite: Datasite, actor: Actor, *, limit: int = PAGE, offset: int = 0) -> dict[str, Any]:
     """What left, newest first, a page of it."""
     count, rows = datasite.ledger.runs.release_page(limit=limit, offset=offset)
-    return {"count": count, "releases": list(rows)}
+    return {"count": count, "releases": [dataclasses.asdict(line) for line in rows]}
 
 
 @action(CONSOLE)
@@ -106,7 +105,10 @@ def entries(
 @action(CONSOLE)
 def spending(datasite: Datasite, actor: Actor, *, population: str, after: int = 0) -> list[dict[str, Any]]:
     """What was spent of a population's budget, by day, dataset and researcher."""
-    return list(datasite.ledger.budgets.spending(population, after=after))
+    return [
+        {"day": day.day, "dataset": day.dataset, "researcher": day.researcher, **day.amount.as_dict(), "runs": day.runs}
+        for day in datasite.ledger.budgets.spending(population, after=after)
+    ]
 
 
 @action(CONSOLE)

@@ -10,8 +10,6 @@ import difflib
 from dataclasses import asdict
 from typing import Any
 
-from policies.privacy.nano import NANO
-
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.ledger.records import CodeRequestRecord
@@ -21,6 +19,7 @@ from datasites.review.pricing import BudgetLine, Cost, budget_lines, cost_of
 from datasites.review.wording import summary
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
 from policies.privacy import accountant, risk
+from policies.privacy.nano import NANO
 from policies.source.statuses import RequestStatus
 
 EVERY_DOOR = frozenset({*CONSOLE, Role.RESEARCHER})
@@ -132,7 +131,7 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
     used = balance.spent_nano + balance.reserved_nano
     waiting = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
     fits = (balance.capacity_nano - used) // total
-    conversion = round(balance.budget.epsilon * NANO) - balance.capacity_nano
+    conversion = balance.conversion_nano
     return {
         "request": record.id,
         "function": record.function,

@@ -7,9 +7,10 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
+from datasites.ledger.records import Run
 from datasites.people.roles import CONSOLE, OWNER, Actor
 from policies.errors import WrongStatus
-from policies.source.statuses import RequestStatus, RunStatus
+from policies.source.statuses import RequestStatus
 
 PAGE = 50
 
@@ -41,38 +42,37 @@ def runs(datasite: Datasite, actor: Actor, *, limit: int = PAGE, offset: int = 0
         "count": count,
         "runs": [
             {
-                "id": row["id"],
-                "request": row["request"],
-                "round": row["round"],
-                "rounds": row["rounds"],
-                "function": row["function"],
-                "researcher": row["researcher"],
-                "dataset": row["dataset"],
-                "status": row["status"],
-                "began": row["created_at"],
-                "ended": row["changed_at"] if row["status"] not in ("reserved", "running") else None,
-                "seconds": _seconds(row),
-                "reason": row["reason"] or "",
-                "ending": datasite.rounds.is_ending(row["id"]),
-                "progress": datasite.rounds.progress(row["id"]),
+                "id": line.run.id,
+                "request": line.run.request,
+                "round": line.run.round,
+                "rounds": line.rounds,
+                "function": line.function,
+                "researcher": line.researcher,
+                "dataset": line.dataset,
+                "status": line.run.status.value,
+                "began": line.run.created_at,
+                "ended": None if line.run.is_open else line.run.changed_at,
+                "seconds": _seconds(line.run),
+                "reason": line.run.reason or "",
+                "ending": datasite.rounds.is_ending(line.run.id),
+                "progress": datasite.rounds.progress(line.run.id),
             }
-            for row in page
+            for line in page
         ],
     }
 
 
-def _seconds(row: dict[str, Any]) -> float | None:
-    if row["status"] in ("reserved", "running"):
+def _seconds(run: Run) -> float | None:
+    if run.is_open:
         return None
-    began, ended = datetime.fromisoformat(row["created_at"]), datetime.fromisoformat(row["changed_at"])
-    return (ended - began).total_seconds()
+    return (datetime.fromisoformat(run.changed_at) - datetime.fromisoformat(run.created_at)).total_seconds()
 
 
 @action(OWNER)
 def stop_run(datasite: Datasite, actor: Actor, *, run: str) -> None:
     """End one run now. Its charge stays if it had begun to read; its request may still run other rounds."""
     found = datasite.ledger.runs.get(run)
-    if found.status not in (RunStatus.RESERVED, RunStatus.RUNNING):
+    if not found.is_open:
         raise WrongStatus(f"Run {run[:8]} is {found.status}; there is nothing to stop.")
     datasite.rounds.stop_one(run)
     datasite.audit_log.record(actor.name, "stop run", run, request=found.request, round=found.round)

@@ -142,7 +142,7 @@ def request_page(visit: PageRequest) -> Response:
         denials=wording.DENIALS,
         runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
         can_try=visit.session is not None and visit.session.role in DECIDERS,
-        releases={each["round"] for each in visit.datasite.ledger.runs.releases(record.id)},
+        releases={release.round for release in visit.datasite.ledger.runs.releases(record.id)},
         approved=record.charge is not None,
         record=record,
     )

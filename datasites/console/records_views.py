@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
-from policies.privacy.nano import NANO
 from starlette.responses import Response, StreamingResponse
 
 from datasites.console import charts, wording
@@ -15,6 +14,7 @@ from datasites.console.page_requests import PageRequest
 from datasites.ledger.amounts import Amount
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
+from policies.privacy.nano import NANO
 from policies.source.statuses import RequestStatus
 
 PAGE = 50

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from policies.canonical import canonical
 
 from datasites.engine.matrix import HELD_OUT, PATIENT
+from policies.canonical import canonical
 from policies.errors import DataRefused
 from policies.schema.columns import Column, FloatArray, IntArray
 from policies.schema.schemas import FIRST_COLUMN, Schema

@@ -12,8 +12,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from datasites.ledger.requests import Head
-from datasites.ledger.store import Store, canonical, check_chain, head_of
+from datasites.ledger.chain import Head, append, check_chain, head_of
+from datasites.ledger.store import Store
+from policies.canonical import canonical
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class AuditEntry:
 
 
 class AuditLog:
-    """The audit log in `store`, which is usually the ledger itself."""
+    """The audit log in a store, which is the ledger's."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -54,7 +55,7 @@ class AuditLog:
             "details": canonical(details).decode(),
         }
         with store.writing() as db:
-            return _entry(store.chain(db, "audit", row))
+            return _entry(append(db, "audit", row))
 
     def entries(
         self,
@@ -81,14 +82,14 @@ class AuditLog:
     def head(self) -> Head:
         """The last row's number and hash."""
         with self._store.reading() as db:
-            return Head(*head_of(db, "audit"))
+            return head_of(db, "audit")
 
     def verify(self) -> Head:
         """Recompute the chain and return its head. Raises `LedgerDamaged` at the first row that is not sound."""
         with self._store.reading() as db:
             for _ in check_chain(db, "audit"):
                 pass
-            return Head(*head_of(db, "audit"))
+            return head_of(db, "audit")
 
 
 def os_user() -> str:

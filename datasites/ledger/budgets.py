@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from datasites.ledger.entries import ATTO, NANO, Amount, Balance, EntryKind, balance_of, nano_down, nano_up
-from datasites.ledger.records import CodeRequestRecord
-from datasites.ledger.requests import Registry
+from datasites.ledger.amounts import ATTO, COLUMNS, Amount, Balance, balance_of
+from datasites.ledger.entries import Entries, EntryKind
+from datasites.ledger.records import CodeRequestRecord, DaySpending
+from datasites.ledger.store import Store
 from policies.errors import (
     BudgetExceeded,
     BudgetTooSmall,
@@ -21,10 +23,15 @@ from policies.errors import (
     UnsupportedMechanism,
     WrongStatus,
 )
+from policies.privacy.accountant import ORDERS, best_order, conversion
 from policies.privacy.budget import PrivacyBudget
+from policies.privacy.nano import NANO, nano_down, nano_up
 
-_SPENT = ("spent_divergence_nano", "spent_pure_nano", "spent_mixed", "spent_delta_atto")
-_RESERVED = ("reserved_divergence_nano", "reserved_pure_nano", "reserved_mixed", "reserved_delta_atto")
+FACTS = ("epsilon", "delta", "order", "conversion_nano", "capacity_nano", "delta_capacity_atto")
+"""Columns of a population's budget, in their order."""
+
+_SPENT = tuple(f"spent_{name}" for name in COLUMNS)
+_RESERVED = tuple(f"reserved_{name}" for name in COLUMNS)
 _ADD = (
     "UPDATE totals SET "
     + ", ".join(f"{name} = {name} + ?" for name in (*_SPENT, *_RESERVED))
@@ -32,8 +39,11 @@ _ADD = (
 )
 
 
-class Populations(Registry):
-    """The registers, and budgets over them. See `Ledger` for all of it together."""
+class Budgets:
+    """The populations of a store, with their budgets and running totals."""
+
+    def __init__(self, store: Store, entries: Entries) -> None:
+        self._store, self._entries = store, entries
 
     def create_population(
         self,
@@ -55,8 +65,6 @@ class Populations(Registry):
           BudgetTooSmall: at this order, turning δ into ε uses up all of ε; names what would fit.
           UnsupportedMechanism: `mechanism_delta` is not within δ.
         """
-        from policies.privacy.accountant import best_order, conversion
-
         if not name or len(name) > 200:
             raise InvalidRequest("A population needs a name of 1 to 200 characters.")
         if not 0 <= mechanism_delta < budget.delta:
@@ -76,13 +84,13 @@ class Populations(Registry):
             "capacity_nano": capacity,
             "delta_capacity_atto": math.floor(Fraction(mechanism_delta) * ATTO),
         }
-        with self.writing() as db:
+        with self._store.writing() as db:
             if db.execute("SELECT 1 FROM populations WHERE name = ?", (name,)).fetchone():
                 raise WrongStatus(f"Population {name!r} exists. Its budget can be raised, never started anew.")
             values = (name, budget.epsilon, budget.delta, order, nano, capacity, facts["delta_capacity_atto"])
             db.execute("INSERT INTO populations VALUES (?, ?, ?, ?, ?, ?, ?)", values)
             db.execute("INSERT INTO totals (population, researcher) VALUES (?, '')", (name,))
-            self._enter(db, EntryKind.POPULATION, actor, population=name, **facts)
+            self._entries.append(db, EntryKind.POPULATION, actor, population=name, **facts)
         return self.balance(name)
 
     def raise_budget(self, name: str, budget: PrivacyBudget, *, actor: str = "owner") -> PrivacyBudget:
@@ -90,8 +98,8 @@ class Populations(Registry):
 
         Raises `RuleBroken` where ε would not rise or δ would change: the order was chosen for that δ.
         """
-        with self.writing() as db:
-            row = self._population(db, name)
+        with self._store.writing() as db:
+            row = population_row(db, name)
             if budget.delta != row["delta"] or budget.epsilon <= row["epsilon"]:
                 raise RuleBroken(
                     f"Population {name!r} has ε={row['epsilon']} at δ={row['delta']}. Its ε can only be raised,"
@@ -100,7 +108,7 @@ class Populations(Registry):
             capacity = nano_down(budget.epsilon) - row["conversion_nano"]
             query = "UPDATE populations SET epsilon = ?, capacity_nano = ? WHERE name = ?"
             db.execute(query, (budget.epsilon, capacity, name))
-            self._enter(
+            self._entries.append(
                 db,
                 EntryKind.BUDGET,
                 actor,
@@ -114,23 +122,25 @@ class Populations(Registry):
         """Limit the ε of one researcher's releases together, at the population's δ; None lifts the limit."""
         if not researcher or (epsilon is not None and not 0 <= epsilon <= 100):
             raise InvalidRequest(f"A limit of ε={epsilon} for {researcher!r} is not one. Give an e-mail and 0 to 100.")
-        with self.writing() as db:
-            self._population(db, population)
-            self._add(db, population, researcher)
+        with self._store.writing() as db:
+            check_population(db, population)
+            self.add(db, population, researcher)
             query = "UPDATE totals SET limit_epsilon = ? WHERE population = ? AND researcher = ?"
             db.execute(query, (epsilon, population, researcher))
             written = None if epsilon is None else repr(float(epsilon))
-            self._enter(db, EntryKind.LIMIT, actor, population=population, researcher=researcher, epsilon=written)
+            self._entries.append(
+                db, EntryKind.LIMIT, actor, population=population, researcher=researcher, epsilon=written
+            )
 
     def populations(self) -> tuple[str, ...]:
         """Names of the populations."""
-        with self.reading() as db:
+        with self._store.reading() as db:
             return tuple(row["name"] for row in db.execute("SELECT name FROM populations ORDER BY name"))
 
     def balance(self, population: str) -> Balance:
         """What the population's budget comes to now. Raises `InvalidRequest` where there is no such population."""
-        with self.reading() as db:
-            row = self._population(db, population)
+        with self._store.reading() as db:
+            row = population_row(db, population)
             spent, reserved = _totals(db, population, "")
         return balance_of(
             budget=PrivacyBudget(row["epsilon"], row["delta"]),
@@ -143,8 +153,8 @@ class Populations(Registry):
 
     def researcher_balance(self, population: str, researcher: str, *, limit: float | None = None) -> Balance:
         """The same of one researcher's releases, against their own limit, else `limit`, else all of the budget."""
-        with self.reading() as db:
-            row = self._population(db, population)
+        with self._store.reading() as db:
+            row = population_row(db, population)
             spent, reserved = _totals(db, population, researcher)
             limit = _limit(db, population, researcher, limit)
         epsilon = row["epsilon"] if limit is None else min(limit, row["epsilon"])
@@ -157,14 +167,35 @@ class Populations(Registry):
             reserved=reserved,
         )
 
+    def spending(self, population: str, *, after: int = 0) -> tuple[DaySpending, ...]:
+        """What entries above `after` spent, by day, dataset and researcher (lost ones have none), oldest day first."""
+        query = """SELECT substr(entries.at, 1, 10) AS day, coalesce(requests.dataset, '') AS dataset,
+              coalesce(requests.researcher, '') AS researcher,
+              sum(divergence_nano) AS divergence_nano, sum(pure_nano) AS pure_nano, sum(mixed) AS mixed,
+              sum(delta_atto) AS delta_atto, count(*) AS runs
+            FROM entries LEFT JOIN requests ON requests.id = entries.request
+            WHERE entries.population = ? AND entries.seq > ? AND kind IN ('settle', 'fail', 'lost')
+            GROUP BY day, requests.dataset, requests.researcher ORDER BY day"""
+        with self._store.reading() as db:
+            return tuple(
+                DaySpending(
+                    row["day"],
+                    row["dataset"],
+                    row["researcher"],
+                    Amount(*(row[name] for name in COLUMNS)),
+                    row["runs"],
+                )
+                for row in db.execute(query, (population, after))
+            )
+
     # Within a transaction
 
-    def _check_fits(
-        self, db: sqlite3.Connection, found: CodeRequestRecord, total: Amount, *, limit: float | None
+    def check_fits(
+        self, db: sqlite3.Connection, request: CodeRequestRecord, total: Amount, *, limit: float | None
     ) -> None:
         """Raise `BudgetExceeded` unless `total` fits the population's budget and the researcher's limit."""
-        population = self._population_of(db, found)
-        row = self._population(db, population)
+        population = population_of(request)
+        row = population_row(db, population)
         spent, reserved = _totals(db, population, "")
         used = spent + reserved
         left = row["capacity_nano"] - used.divergence_nano
@@ -179,15 +210,15 @@ class Populations(Registry):
                 remaining=left / NANO,
                 short=0.0,
             )
-        limit = None if found.by_owner else _limit(db, population, found.researcher, limit)
+        limit = None if request.by_owner else _limit(db, population, request.researcher, limit)
         if limit is not None:
-            before = sum(_totals(db, population, found.researcher), Amount())
-            now, then = (each.epsilon_nano(row["conversion_nano"]) for each in (before, before + total))
+            before = sum(_totals(db, population, request.researcher), Amount())
+            now, then = (amount.epsilon_nano(row["conversion_nano"]) for amount in (before, before + total))
             if then > nano_down(limit):
-                whose = f"researcher {found.researcher} in population {population!r}"
+                whose = f"researcher {request.researcher} in population {population!r}"
                 raise _exceeded(whose, row["delta"], then - now, nano_down(limit) - now)
 
-    def _add(
+    def add(
         self,
         db: sqlite3.Connection,
         population: str,
@@ -201,16 +232,39 @@ class Populations(Registry):
         changes = (*(spent or Amount()).as_row(), *(reserved or Amount()).as_row())
         db.executemany(_ADD, [(*changes, population, ""), (*changes, population, researcher)])
 
-    def _population(self, db: sqlite3.Connection, name: str) -> sqlite3.Row:
-        self._check_population(db, name)
-        row: sqlite3.Row = db.execute("SELECT * FROM populations WHERE name = ?", (name,)).fetchone()
-        return row
+    def spend_lost(self, db: sqlite3.Connection, population: str, amount: Amount) -> None:
+        """Add to what a population has spent, and to no researcher's share."""
+        changes = ", ".join(f"{name} = {name} + ?" for name in _SPENT)
+        query = f"UPDATE totals SET {changes} WHERE population = ? AND researcher = ''"
+        db.execute(query, (*amount.as_row(), population))
 
-    @staticmethod
-    def _population_of(db: sqlite3.Connection, found: CodeRequestRecord) -> str:
-        if found.population is None:
-            raise WrongStatus(f"Request {found.id} names no dataset that is here.")
-        return found.population
+    def create_again(self, db: sqlite3.Connection, name: str, facts: Mapping[str, Any], actor: str) -> None:
+        """A population that was created after the copy was made, with the budget that it had."""
+        db.execute("INSERT INTO populations VALUES (?, ?, ?, ?, ?, ?, ?)", (name, *(facts[fact] for fact in FACTS)))
+        db.execute("INSERT INTO totals (population, researcher) VALUES (?, '')", (name,))
+        details = {fact: facts[fact] for fact in FACTS}
+        details |= {fact: repr(float(facts[fact])) for fact in ("epsilon", "delta")}
+        self._entries.append(db, EntryKind.POPULATION, actor, population=name, **details)
+
+
+def check_population(db: sqlite3.Connection, name: str) -> None:
+    """Raise `InvalidRequest` where there is no population of this name."""
+    if not db.execute("SELECT 1 FROM populations WHERE name = ?", (name,)).fetchone():
+        raise InvalidRequest(f"Population {name!r} does not exist here. Create it with its budget first.")
+
+
+def population_row(db: sqlite3.Connection, name: str) -> sqlite3.Row:
+    """The facts of a population's budget. Raises `InvalidRequest` where there is none of this name."""
+    check_population(db, name)
+    row: sqlite3.Row = db.execute("SELECT * FROM populations WHERE name = ?", (name,)).fetchone()
+    return row
+
+
+def population_of(request: CodeRequestRecord) -> str:
+    """The population whose budget a request is charged to. Raises `WrongStatus` where its inputs are not known here."""
+    if request.population is None:
+        raise WrongStatus(f"Request {request.id} names no dataset that is here.")
+    return request.population
 
 
 def _totals(db: sqlite3.Connection, population: str, researcher: str) -> tuple[Amount, Amount]:
@@ -241,11 +295,10 @@ def _exceeded(whose: str, delta: float, asked_nano: int, left_nano: int) -> Budg
 
 
 def _too_small(budget: PrivacyBudget, order: int, conversion_nano: int) -> BudgetTooSmall:
-    from policies.privacy.accountant import ORDERS, conversion
-
-    fitting = [each for each in ORDERS if nano_up(conversion(each, budget.delta)) < nano_down(budget.epsilon)]
-    least = min(max(0, nano_up(conversion(each, budget.delta))) for each in ORDERS)
-    nearest = min(fitting, key=lambda each: abs(each - order), default=None)
+    conversions = {other: nano_up(conversion(other, budget.delta)) for other in ORDERS}
+    fitting = [other for other in ORDERS if conversions[other] < nano_down(budget.epsilon)]
+    least = max(0, min(conversions.values()))
+    nearest = min(fitting, key=lambda other: abs(other - order), default=None)
     step = f"Use order={nearest}, or" if nearest else f"No order fits: choose ε above {_up(least)}, or"
     return BudgetTooSmall(
         f"At order={order}, δ={budget.delta} alone comes to ε={_up(conversion_nano)}, which leaves nothing of"

@@ -1,27 +1,21 @@
-"""What one entry of the ledger says, in whole numbers: kinds of entries, amounts of privacy loss, balances.
+"""The chain of entries: what one says, and the part of the ledger that reads and appends them.
 
-Divergence and pure ε are counted in nano-nats (1e-9), δ in 1e-18, rounded against ourselves when an amount is made, so
-sums are exact in any order. Nothing here touches a file.
+Every entry is appended in the transaction that changes what it speaks of, so neither is there without the other.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from policies.errors import UnsupportedMechanism
-from policies.privacy.budget import PrivacyBudget
-
-if TYPE_CHECKING:
-    from policies.privacy.accountant import Charge
-
-NANO = 10**9
-ATTO = 10**18
-_LARGEST = 2**62  # SQLite's integers are below 2**63
+from datasites.ledger.amounts import COLUMNS, Amount
+from datasites.ledger.chain import Head, append, head_of
+from datasites.ledger.store import Store
+from policies.canonical import canonical
+from policies.errors import WrongStatus
 
 
 class EntryKind(StrEnum):
@@ -48,71 +42,6 @@ class EntryKind(StrEnum):
     RESTORE = "restore"
     LOST = "lost"
     ACCEPT = "accept"
-
-
-@dataclass(frozen=True)
-class Amount:
-    """Privacy loss of one or several releases at the population's order.
-
-    Args:
-      divergence_nano: Rényi divergence in nano-nats, rounded up.
-      pure_nano: pure ε in nano-nats, of the releases that have one.
-      mixed: how many releases have no pure ε; where any, `pure_nano` bounds nothing.
-      delta_atto: δ that the mechanisms themselves fail with, in 1e-18, rounded up.
-    """
-
-    divergence_nano: int = 0
-    pure_nano: int = 0
-    mixed: int = 0
-    delta_atto: int = 0
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(
-            self.divergence_nano + other.divergence_nano,
-            self.pure_nano + other.pure_nano,
-            self.mixed + other.mixed,
-            self.delta_atto + other.delta_atto,
-        )
-
-    def __sub__(self, other: Amount) -> Amount:
-        return self + other * -1
-
-    def __mul__(self, times: int) -> Amount:
-        return Amount(*(mine * times for mine in self.as_row()))
-
-    def as_row(self) -> tuple[int, int, int, int]:
-        """The four numbers in the order of the columns."""
-        return self.divergence_nano, self.pure_nano, self.mixed, self.delta_atto
-
-    def as_dict(self) -> dict[str, int]:
-        """The four numbers by name."""
-        return dict(zip(COLUMNS, self.as_row(), strict=True))
-
-    def epsilon_nano(self, conversion_nano: int) -> int:
-        """ε in nano-nats at the δ that `conversion_nano` belongs to; of nothing, 0."""
-        if not any(self.as_row()):
-            return 0
-        epsilon = self.divergence_nano + conversion_nano
-        return epsilon if self.mixed else min(epsilon, self.pure_nano)
-
-
-COLUMNS = ("divergence_nano", "pure_nano", "mixed", "delta_atto")
-
-
-def amount_of(charge: Charge) -> Amount:
-    """The amount of one release. Raises `UnsupportedMechanism` where the charge is not a positive, finite number."""
-    divergence, pure, delta = charge.divergence_nano, charge.pure_epsilon_nano, charge.delta
-    for name, value in (("divergence_nano", divergence), ("pure_epsilon_nano", 1 if pure is None else pure)):
-        if type(value) is not int or not 0 < value < _LARGEST // 1000:
-            raise UnsupportedMechanism(
-                f"A charge with {name}={value!r} cannot be entered. It is not a positive number."
-            )
-    if not (math.isfinite(delta) and 0 <= delta < 1):
-        raise UnsupportedMechanism(f"A charge with delta={delta!r} cannot be entered. It lies outside [0, 1).")
-    delta_atto = math.ceil(Fraction(delta) * ATTO)
-    if pure is None or delta_atto:
-        return Amount(divergence, 0, 1, delta_atto)
-    return Amount(divergence, pure, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -149,63 +78,80 @@ def entry_from(row: dict[str, Any]) -> Entry:
     )
 
 
-@dataclass(frozen=True)
-class Balance:
-    """What a population (or one researcher's share of it) may lose, has lost, and holds reserved.
+class Entries:
+    """The entries of a store."""
 
-    Args:
-      budget: (ε, δ) promised; of a researcher without a limit, the population's.
-      order: Rényi order of the filter, fixed when the population was created.
-      capacity_nano: divergence that fits in all, nano-nats.
-      spent_nano, reserved_nano: divergence of it that is used, and that is set aside.
-      epsilon_spent: ε at the budget's δ of all that was spent, rounded up; 0 when nothing was.
-      epsilon_reserved: what the reserved releases would add to it, rounded up.
-      epsilon_remaining: the budget's ε less both, rounded down, never below 0.
-      share_left: of the capacity, in [0, 1], rounded down.
-    """
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-    budget: PrivacyBudget
-    order: int
-    capacity_nano: int
-    spent_nano: int
-    reserved_nano: int
-    epsilon_spent: float
-    epsilon_reserved: float
-    epsilon_remaining: float
-    share_left: float
+    def list(
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        request: str | None = None,
+        population: str | None = None,
+        newest_first: bool = False,
+    ) -> tuple[Entry, ...]:
+        """Entries numbered above `after` and below `before`, at most `limit`, of a request or population if given."""
+        conditions = {"request": request, "population": population}
+        used = {name: value for name, value in conditions.items() if value is not None}
+        bounds = ["seq > :after"] if before is None else ["seq > :after", "seq < :before"]
+        where = " AND ".join([*bounds, *(f"{name} = :{name}" for name in used)])
+        order = "DESC" if newest_first else "ASC"
+        query = f"SELECT * FROM entries WHERE {where} ORDER BY seq {order} LIMIT :limit"
+        values = {**used, "after": after, "limit": -1 if limit is None else limit}
+        values |= {} if before is None else {"before": before}
+        with self._store.reading() as db:
+            return tuple(entry_from(dict(row)) for row in db.execute(query, values))
+
+    def head(self) -> Head:
+        """The last entry's number and hash: whoever keeps it can later tell that the chain goes through it."""
+        with self._store.reading() as db:
+            return head_of(db, "entries")
+
+    # Within a transaction
+
+    def append(
+        self,
+        db: sqlite3.Connection,
+        kind: EntryKind,
+        actor: str,
+        *,
+        population: str | None = None,
+        request: str | None = None,
+        run: str | None = None,
+        amount: Amount | None = None,
+        **details: Any,
+    ) -> Entry:
+        """Append one entry in the transaction that `db` is in; a witness must know all before it."""
+        if self._store.follower is not None:
+            self._store.follower.check()
+        row = {
+            "at": self._store.now(),
+            "kind": kind.value,
+            "actor": actor,
+            "population": population,
+            "request": request,
+            "run": run,
+            **dict(zip(COLUMNS, (amount or Amount()).as_row(), strict=True)),
+            "details": canonical(details).decode(),
+        }
+        return entry_from(append(db, "entries", row))
+
+    @staticmethod
+    def check_open(db: sqlite3.Connection) -> None:
+        """Raise `WrongStatus` where the ledger was put back from a copy and nobody has accepted it yet."""
+        if restored_at(db):
+            raise WrongStatus(
+                "This datasite was restored from a copy and admits nothing yet: its owner has to run"
+                " `datasite accept-restored` first. What was released can be fetched."
+            )
 
 
-def balance_of(
-    *,
-    budget: PrivacyBudget,
-    order: int,
-    conversion_nano: int,
-    capacity_nano: int,
-    spent: Amount,
-    reserved: Amount,
-) -> Balance:
-    """The balance that these totals come to."""
-    used = spent + reserved
-    spent_epsilon, used_epsilon = spent.epsilon_nano(conversion_nano), used.epsilon_nano(conversion_nano)
-    left = max(0, capacity_nano - used.divergence_nano)
-    return Balance(
-        budget=budget,
-        order=order,
-        capacity_nano=capacity_nano,
-        spent_nano=spent.divergence_nano,
-        reserved_nano=reserved.divergence_nano,
-        epsilon_spent=spent_epsilon / NANO,
-        epsilon_reserved=max(0, used_epsilon - spent_epsilon) / NANO,
-        epsilon_remaining=max(0, nano_down(budget.epsilon) - used_epsilon) / NANO,
-        share_left=left * 10_000 // capacity_nano / 10_000 if capacity_nano else 0.0,
-    )
-
-
-def nano_down(value: float) -> int:
-    """`value` in 1e-9, rounded down. Floats are read as people wrote them, so 0.3 is 300,000,000."""
-    return math.floor(Fraction(repr(value)) * NANO)
-
-
-def nano_up(value: float) -> int:
-    """`value` in 1e-9, rounded up."""
-    return math.ceil(Fraction(repr(value)) * NANO)
+def restored_at(db: sqlite3.Connection) -> int:
+    """The entry that says that the ledger was put back from a copy, where it is still closed; else 0."""
+    query = "SELECT seq, kind FROM entries WHERE kind IN ('restore', 'accept') ORDER BY seq DESC LIMIT 1"
+    row = db.execute(query).fetchone()
+    return row["seq"] if row is not None and row["kind"] == EntryKind.RESTORE else 0

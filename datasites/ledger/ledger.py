@@ -5,36 +5,42 @@ fixed with δ when the population is created: what is spent and reserved never e
 conversion of δ at that order. Admission compares running totals, so the hundred-thousandth entry is admitted as fast
 as the first.
 
-A request's status, its reservation and their entry are written in one transaction. From `start_run` on the charge
-stays, whatever happens. `verify` recomputes all of it from the entries (`replay.py`).
+`Ledger` owns the store and puts its parts together; it has only what crosses them. A request's status, its reservation
+and their entry are written in one transaction. From `runs.start` on the charge stays, whatever happens. `verify`
+recomputes all of it from the entries (`verification.py`).
 """
 
 from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Self
 
-from datasites.ledger.entries import Amount, EntryKind, amount_of
+from datasites.ledger.amounts import Amount, amount_of
+from datasites.ledger.budgets import Budgets, population_of
+from datasites.ledger.chain import Head, sha256
+from datasites.ledger.datasets import Datasets, check_version
+from datasites.ledger.entries import Entries, EntryKind
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord, Run, findings_text
-from datasites.ledger.recovery import Restores
-from datasites.ledger.requests import Head, find_request, find_run, sha256, votes_of
-from datasites.ledger.runs import check_version
-from datasites.ledger.store import canonical, iso
+from datasites.ledger.recovery import Recovery
+from datasites.ledger.requests import Requests, find_request, votes_of
+from datasites.ledger.runs import Runs, find_run
+from datasites.ledger.store import Store, iso, utc_now
 from datasites.ledger.verification import replay
+from datasites.ledger.witness import Witness
+from policies.canonical import canonical
 from policies.errors import InvalidRequest, WrongStatus
+from policies.privacy.accountant import Charge
 from policies.source.findings import Finding
 from policies.source.statuses import Party, RequestStatus, RunStatus, Side, check_transition
 
-if TYPE_CHECKING:
-    from policies.privacy.accountant import Charge
-
 
 @dataclass(frozen=True)
-class Recovery:
+class Unfinished:
     """What `recover` found unfinished: runs made void (not charged) and failed (charged), versions never published."""
 
     voided: tuple[Run, ...]
@@ -42,8 +48,60 @@ class Recovery:
     unstaged: tuple[DatasetRecord, ...]
 
 
-class Ledger(Restores):
-    """One datasite's ledger. `create` or `open` a file; share it between threads; open it once per process."""
+class Ledger:
+    """One datasite's ledger. `create` or `open` a file; share it between threads; open it once per process.
+
+    Attributes:
+      store: the SQLite file and its transactions.
+      entries: the chain.
+      budgets: populations, what each may lose and has lost.
+      datasets: versions of published tables.
+      requests: code requests, comments and votes.
+      runs: runs of approved requests, and releases.
+      recovery: what becomes of a ledger that was put back from a copy.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.entries = Entries(store)
+        self.budgets = Budgets(store, self.entries)
+        self.datasets = Datasets(store, self.entries)
+        self.requests = Requests(store, self.entries)
+        self.runs = Runs(store, self.entries, self.budgets, self.requests)
+        self.recovery = Recovery(store, self.entries, self.budgets, self.runs)
+
+    @classmethod
+    def create(cls, path: str | Path, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
+        """A new ledger at `path`, as `Store.create`."""
+        return cls(Store.create(path, clock=clock, busy_seconds=busy_seconds))
+
+    @classmethod
+    def open(cls, path: str | Path, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
+        """The ledger at `path`, as `Store`."""
+        return cls(Store(path, clock=clock, busy_seconds=busy_seconds))
+
+    def close(self) -> None:
+        """Close every connection of this process."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def backup(self, path: str | Path) -> None:
+        """A consistent copy at `path`, which must not exist, readable by its user alone."""
+        self.store.backup(path)
+
+    @property
+    def witness(self) -> Witness | None:
+        """Who follows every entry outside of the file; None where nobody does. `recovery.attach` gives one."""
+        return self.recovery.witness
+
+    @witness.setter
+    def witness(self, witness: Witness | None) -> None:
+        self.recovery.witness = witness
 
     # The owner's decision
 
@@ -77,22 +135,22 @@ class Ledger(Restores):
         once = amount_of(charge)
         if not 1 <= rounds <= 1000:
             raise InvalidRequest(f"rounds={rounds} is outside [1, 1000].")
-        if iso(expires_at) <= self.now():
+        if iso(expires_at) <= self.store.now():
             raise InvalidRequest(
                 f"An approval until {iso(expires_at)} would have expired already. Choose a later time."
             )
         self.expire_due()  # what an expired approval holds is free for this one
-        with self.writing() as db:
-            found = find_request(db, request)
-            check_transition(found.status, RequestStatus.APPROVED, request=request, party=Party.OWNER)
-            if found.plan_digest != plan_digest:
+        with self.store.writing() as db:
+            record = find_request(db, request)
+            check_transition(record.status, RequestStatus.APPROVED, request=request, party=Party.OWNER)
+            if record.plan_digest != plan_digest:
                 raise WrongStatus(f"The plan of request {request} is not the one that was shown. Look at it again.")
-            check_version(db, found)
-            votes = _votes(db, found, voters)
+            check_version(db, record)
+            votes = _votes(db, record, voters)
             if comment:
-                self._comment(db, request, actor, comment)
+                self.requests.comment(db, request, actor, comment)
             return self._reserve(
-                db, found, once, rounds, actor=actor, expires_at=iso(expires_at), limit=researcher_epsilon, **votes
+                db, record, once, rounds, actor=actor, expires_at=iso(expires_at), limit=researcher_epsilon, **votes
             )
 
     def transition(
@@ -116,17 +174,17 @@ class Ledger(Restores):
         status = RequestStatus(to_status)
         if status in (RequestStatus.APPROVED, RequestStatus.COMPLETED):
             raise WrongStatus(f"A request becomes {status} by approve or by its last run, not by transition.")
-        with self.writing() as db:
-            found = find_request(db, request)
-            check_transition(found.status, status, request=request, party=party)
-            if status is RequestStatus.CHECKED and found.plan_digest is None:
+        with self.store.writing() as db:
+            record = find_request(db, request)
+            check_transition(record.status, status, request=request, party=party)
+            if status is RequestStatus.CHECKED and record.plan_digest is None:
                 raise WrongStatus(f"Request {request} has no plan yet. Give it with check.")
             if comment:
-                self._comment(db, request, actor, comment)
-            if found.status is RequestStatus.APPROVED:
-                return self._close(db, found, status, actor=actor)
+                self.requests.comment(db, request, actor, comment)
+            if record.status is RequestStatus.APPROVED:
+                return self.runs.close(db, record, status, actor=actor)
             changes = {} if findings is None else {"findings_json": findings_text(findings)}
-            return self._move(db, found, status, actor=actor, **changes)
+            return self.requests.move(db, record, status, actor=actor, **changes)
 
     # The datasite's own
 
@@ -134,7 +192,7 @@ class Ledger(Restores):
         """A running run of the datasite's own, without a code request: for a dataset's DP count.
 
         The charge is reserved and the run is durable as running when this returns. Draw the noise after it, then
-        `settle_run` or `fail_run` as any other. It shows in `list(by_owner=True)`.
+        `runs.settle` or `runs.fail` as any other. It shows in `requests.list(by_owner=True)`.
 
         Raises `BudgetExceeded` where it does not fit.
         """
@@ -149,35 +207,39 @@ class Ledger(Restores):
             source="",
             by_owner=True,
         )
-        with self.writing() as db:
-            found = self._insert_request(db, record, RequestStatus.CHECKED, actor=actor)
-            found = self._reserve(db, found, once, 1, actor=actor, expires_at=None, limit=None)
-            run = self._start(db, self._admit(db, found, 1, sha256("")))
+        with self.store.writing() as db:
+            record = self.requests.insert(db, record, RequestStatus.CHECKED, actor=actor)
+            record = self._reserve(db, record, once, 1, actor=actor, expires_at=None, limit=None)
+            run = self.runs.start_in(db, self.runs.admit_in(db, record, 1, sha256("")))
         if self.witness is not None:
             self.witness.check()  # or rows would be read for a charge that it has not seen; `recover` ends the run
         return run
 
-    def recover(self) -> Recovery:
+    def expire_due(self) -> tuple[CodeRequestRecord, ...]:
+        """Expire every approved request whose time is over, giving back what no run touched."""
+        return self.runs.expire_due()
+
+    def recover(self) -> Unfinished:
         """Make a ledger true again after a crash; for the one process that serves it, before it admits anything.
 
         Reserved runs become void and running ones failed, their charge kept; staged dataset versions are removed;
         approvals whose time is over expire.
         """
-        with self.writing() as db:
+        with self.store.writing() as db:
             rows = db.execute("SELECT id, status FROM runs WHERE status IN ('reserved', 'running')").fetchall()
-            voided = tuple(self._void(db, find_run(db, row["id"])) for row in rows if row["status"] == "reserved")
+            voided = tuple(
+                self.runs.void_in(db, find_run(db, row["id"])) for row in rows if row["status"] == "reserved"
+            )
             failed = []
             for row in rows:
                 if row["status"] == "running":
                     run = find_run(db, row["id"])
                     reason = "the datasite stopped while it ran"
-                    self._end(db, find_request(db, run.request), run, RunStatus.FAILED, reason=reason)
+                    self.runs.end(db, find_request(db, run.request), run, RunStatus.FAILED, reason=reason)
                     failed.append(find_run(db, run.id))
-            staged = db.execute("SELECT * FROM datasets WHERE status = 'staged'").fetchall()
-            db.execute("DELETE FROM datasets WHERE status = 'staged'")
-        unstaged = tuple(DatasetRecord(**dict(row)) for row in staged)
+            unstaged = self.datasets.remove_staged(db)
         self.expire_due()
-        return Recovery(voided, tuple(failed), unstaged)
+        return Unfinished(voided, tuple(failed), unstaged)
 
     # Checking
 
@@ -191,7 +253,7 @@ class Ledger(Restores):
         Raises:
           LedgerDamaged: naming the first thing that does not agree.
         """
-        with self.reading() as db:
+        with self.store.reading() as db:
             return replay(db, heads)
 
     # Within a transaction
@@ -199,7 +261,7 @@ class Ledger(Restores):
     def _reserve(
         self,
         db: sqlite3.Connection,
-        found: CodeRequestRecord,
+        record: CodeRequestRecord,
         once: Amount,
         rounds: int,
         *,
@@ -208,40 +270,40 @@ class Ledger(Restores):
         limit: float | None,
         **facts: Any,
     ) -> CodeRequestRecord:
-        self._check_open(db)
+        self.entries.check_open(db)
         total = once * rounds
-        population = self._population_of(db, found)
-        self._check_fits(db, found, total, limit=limit)
-        self._add(db, population, found.researcher, reserved=total)
-        self._enter(
+        population = population_of(record)
+        self.budgets.check_fits(db, record, total, limit=limit)
+        self.budgets.add(db, population, record.researcher, reserved=total)
+        self.entries.append(
             db,
             EntryKind.RESERVE,
             actor,
             population=population,
-            request=found.id,
+            request=record.id,
             amount=total,
-            researcher=found.researcher,
+            researcher=record.researcher,
             status=RequestStatus.APPROVED.value,
             rounds=rounds,
             once=once.as_dict(),
-            plan_digest=found.plan_digest,
-            plan_sha256=sha256(found.plan_json or ""),
+            plan_digest=record.plan_digest,
+            plan_sha256=sha256(record.plan_json or ""),
             expires_at=expires_at,
             **facts,
         )
         charge_json = canonical(once.as_dict()).decode()
-        return self._update_request(
-            db, found, status=RequestStatus.APPROVED, rounds=rounds, charge_json=charge_json, expires_at=expires_at
+        return self.requests.update(
+            db, record, status=RequestStatus.APPROVED, rounds=rounds, charge_json=charge_json, expires_at=expires_at
         )
 
 
-def _votes(db: sqlite3.Connection, found: CodeRequestRecord, voters: tuple[Side, ...]) -> dict[str, Any]:
+def _votes(db: sqlite3.Connection, record: CodeRequestRecord, voters: tuple[Side, ...]) -> dict[str, Any]:
     """The votes that an approval's entry names. Raises `WrongStatus` unless every side voted, each another person."""
     if not voters:
         return {}
-    votes = [each for each in votes_of(db, found.id) if each.side in voters and each.plan_digest == found.plan_digest]
-    missing = set(voters) - {each.side for each in votes}
-    if missing or len({each.actor for each in votes}) != len(voters):
+    votes = [vote for vote in votes_of(db, record.id) if vote.side in voters and vote.plan_digest == record.plan_digest]
+    missing = set(voters) - {vote.side for vote in votes}
+    if missing or len({vote.actor for vote in votes}) != len(voters):
         who = " and the ".join(side.value.replace("_", " ") for side in sorted(missing)) or "other person"
-        raise WrongStatus(f"Request {found.id} waits for the vote of the {who}.")
-    return {"votes": [{"side": each.side.value, "actor": each.actor, "at": each.at} for each in votes]}
+        raise WrongStatus(f"Request {record.id} waits for the vote of the {who}.")
+    return {"votes": [{"side": vote.side.value, "actor": vote.actor, "at": vote.at} for vote in votes]}

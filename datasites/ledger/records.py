@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from datasites.ledger.entries import Amount
-from policies.release.plans import Plan, canonical, plan_from
+from datasites.ledger.amounts import Amount
+from policies.canonical import canonical
+from policies.release.plans import Plan, plan_from
 from policies.schema.schemas import Schema
 from policies.source.findings import Finding
 from policies.source.statuses import RequestStatus, RunStatus, Side
@@ -105,6 +106,73 @@ class Run:
     created_at: str
     changed_at: str
     reason: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has yet to end: reserved or running."""
+        return self.status in (RunStatus.RESERVED, RunStatus.RUNNING)
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run with the names of its request, as lists show it."""
+
+    run: Run
+    function: str
+    researcher: str
+    dataset: str
+    rounds: int
+    request_status: RequestStatus
+    by_owner: bool
+
+
+@dataclass(frozen=True)
+class StoredRelease:
+    """The stored bytes of a release, the digest of its tensors, and its signed certificate."""
+
+    bytes: bytes
+    digest: str
+    certificate: str
+
+
+@dataclass(frozen=True)
+class ReleaseRecord:
+    """A release without its bytes, of which it has the number as `size`."""
+
+    run: str
+    request: str
+    round: int
+    at: str
+    digest: str
+    certificate: str
+    size: int
+
+
+@dataclass(frozen=True)
+class ReleaseLine:
+    """A release with the names of its request, as lists show it."""
+
+    request: str
+    round: int
+    at: str
+    digest: str
+    size: int
+    function: str
+    researcher: str
+    dataset: str
+    population: str | None
+    by_owner: bool
+
+
+@dataclass(frozen=True)
+class DaySpending:
+    """What one day's runs of one dataset and researcher spent; both are empty where it was lost with a copy."""
+
+    day: str
+    dataset: str
+    researcher: str
+    amount: Amount
+    runs: int
 
 
 @dataclass(frozen=True)

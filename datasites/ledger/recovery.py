@@ -22,12 +22,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datasites.ledger.entries import COLUMNS, Amount, Entry, EntryKind, nano_up
-from datasites.ledger.requests import Head, find_request, restored_at
+from datasites.ledger.amounts import COLUMNS, Amount
+from datasites.ledger.budgets import Budgets, population_row
+from datasites.ledger.chain import Head, head_of, ledger_name
+from datasites.ledger.entries import Entries, Entry, EntryKind, restored_at
+from datasites.ledger.requests import find_request
 from datasites.ledger.runs import Runs
-from datasites.ledger.store import head_of, ledger_name
+from datasites.ledger.store import Store
 from datasites.ledger.witness import Witness, check_not_behind, goes_through, state_of
 from policies.errors import InvalidRequest, LedgerBehind
+from policies.privacy.nano import nano_up
 from policies.source.statuses import RequestStatus
 
 _WITNESSED = "SELECT 1 FROM meta WHERE name = 'witnessed'"
@@ -41,8 +45,21 @@ class Accepted:
     ended: int
 
 
-class Restores(Runs):
-    """Budgets, runs, and what becomes of a ledger that was put back. See `Ledger` for all of it together."""
+class Recovery:
+    """What becomes of a store that was put back from a copy, and who vouches for it."""
+
+    def __init__(self, store: Store, entries: Entries, budgets: Budgets, runs: Runs) -> None:
+        self._store, self._entries, self._budgets, self._runs = store, entries, budgets, runs
+        self._witness: Witness | None = None
+
+    @property
+    def witness(self) -> Witness | None:
+        """Who follows every entry; None where nobody does."""
+        return self._witness
+
+    @witness.setter
+    def witness(self, witness: Witness | None) -> None:
+        self._witness = self._store.follower = witness
 
     def attach(self, witness: Witness) -> None:
         """Let `witness` follow every entry from now on; a restored ledger that it vouches for is accepted.
@@ -55,7 +72,7 @@ class Restores(Runs):
         """
         if witness.last is None and self.is_witnessed:
             raise LedgerBehind(f"The witness {witness.path} is empty and was not. Put it back: see accept-restored.")
-        with self.reading() as db:
+        with self._store.reading() as db:
             check_not_behind(db, witness)
             vouched = witness.last is not None and witness.last.seq < restored_at(db)
         if vouched:
@@ -64,12 +81,12 @@ class Restores(Runs):
 
     def is_of(self, witness: Witness) -> bool:
         """Whether a witness is this ledger's, or new."""
-        with self.reading() as db:
+        with self._store.reading() as db:
             return witness.last is None or witness.last.ledger == ledger_name(db)
 
     def follow_with(self, witness: Witness) -> None:
         """Bring `witness` up to this ledger as it is, whatever it knew, and let it follow."""
-        with self.writing() as db:
+        with self._store.writing() as db:
             witness.write(state_of(db))
             db.execute("INSERT OR IGNORE INTO meta VALUES ('witnessed', '1')")
             self.witness = witness
@@ -77,26 +94,26 @@ class Restores(Runs):
     @property
     def is_witnessed(self) -> bool:
         """Whether this ledger has ever had a witness."""
-        with self.reading() as db:
+        with self._store.reading() as db:
             return db.execute(_WITNESSED).fetchone() is not None
 
     @property
     def is_restored(self) -> bool:
         """Whether this ledger was put back from a copy and admits nothing until it is accepted."""
-        with self.reading() as db:
+        with self._store.reading() as db:
             return restored_at(db) > 0
 
     def mark_restored(self, *, actor: str, **facts: Any) -> Entry:
         """Close a ledger that was put back from a copy: nothing is approved, admitted or started from now on."""
-        with self.writing() as db:
-            return self._enter(db, EntryKind.RESTORE, actor, **facts)
+        with self._store.writing() as db:
+            return self._entries.append(db, EntryKind.RESTORE, actor, **facts)
 
     def accept_as_newest(self, head: Head, *, actor: str) -> Accepted:
         """Open a restored ledger whose chain goes through `head`, the newest that was ever handed out.
 
         Raises `LedgerBehind` where it does not: the copy is older.
         """
-        with self.reading() as db:
+        with self._store.reading() as db:
             end = head_of(db, "entries")[0]
             row = db.execute("SELECT hash FROM entries WHERE seq = ?", (head.seq,)).fetchone()
         if row is None or row["hash"] != head.hash:
@@ -123,7 +140,7 @@ class Restores(Runs):
         """
         seen = witness.last if witness is not None else None
         if witness is not None and seen is not None:
-            with self.reading() as db:
+            with self._store.reading() as db:
                 if seen.ledger != ledger_name(db):
                     raise LedgerBehind(f"The witness {witness.path} is of another ledger. Nothing was done.")
                 again = db.execute(
@@ -131,25 +148,26 @@ class Restores(Runs):
                     (seen.hash,),
                 ).fetchone()
                 lost = {} if again else _lost_since(db, witness)
-            facts = {name: each for name, each in seen.populations.items() if name not in self.populations()}
+            known = self._budgets.populations()
+            unknown = {name: facts for name, facts in seen.populations.items() if name not in known}
             return self._accept(
-                how="older, witness", actor=actor, lost=lost, unknown=facts, end=True, witnessed=seen.hash
+                how="older, witness", actor=actor, lost=lost, unknown=unknown, end=True, witnessed=seen.hash
             )
         lost = self._lost_as_said(spent or {})
         return self._accept(how="older, owner", actor=actor, lost=lost, end=True, said=_as_text(spent or {}))
 
     def _lost_as_said(self, said: Mapping[str, float]) -> dict[str, Amount]:
         """What to charge so that each population has spent what its owner says, rounded against ourselves."""
-        known = self.populations()
+        known = self._budgets.populations()
         if set(said) != set(known):
             raise InvalidRequest(
                 "Say what was spent in all of each population, as --spent NAME=EPSILON. The populations are"
                 f" {', '.join(known) or 'none'}."
             )
         lost = {}
-        with self.reading() as db:
+        with self._store.reading() as db:
             for name, epsilon in said.items():
-                row = self._population(db, name)
+                row = population_row(db, name)
                 lost[name] = _said(name, row, _spent_up_to(db, name, None), epsilon)
         return lost
 
@@ -164,43 +182,28 @@ class Restores(Runs):
         **facts: Any,
     ) -> Accepted:
         """Open the ledger in one transaction, with its charges and the ends of its approvals."""
-        charged = {name: each for name, each in (lost or {}).items() if any(each.as_row())}
-        with self.writing() as db:
-            for name, each in (unknown or {}).items():
-                self._create_again(db, name, each, actor)
+        charged = {name: amount for name, amount in (lost or {}).items() if any(amount.as_row())}
+        with self._store.writing() as db:
+            for name, facts_of in (unknown or {}).items():
+                self._budgets.create_again(db, name, facts_of, actor)
             ended = 0
             if end:
                 approved = db.execute("SELECT id FROM requests WHERE status = 'approved'").fetchall()
                 for row in approved:
-                    self._close(db, find_request(db, row["id"]), RequestStatus.EXPIRED, actor="datasite")
+                    self._runs.close(db, find_request(db, row["id"]), RequestStatus.EXPIRED, actor="datasite")
                 ended = len(approved)
             for name, amount in charged.items():
-                self._spend_lost(db, name, amount)
-                self._enter(db, EntryKind.LOST, actor, population=name, amount=amount, how=how)
-            self._enter(db, EntryKind.ACCEPT, actor, how=how, ended=ended, **facts)
+                self._budgets.spend_lost(db, name, amount)
+                self._entries.append(db, EntryKind.LOST, actor, population=name, amount=amount, how=how)
+            self._entries.append(db, EntryKind.ACCEPT, actor, how=how, ended=ended, **facts)
         return Accepted(charged, ended)
-
-    def _create_again(self, db: sqlite3.Connection, name: str, facts: Mapping[str, Any], actor: str) -> None:
-        """A population that was created after the copy was made, with the budget that it had."""
-        columns = ("epsilon", "delta", "order", "conversion_nano", "capacity_nano", "delta_capacity_atto")
-        db.execute("INSERT INTO populations VALUES (?, ?, ?, ?, ?, ?, ?)", (name, *(facts[each] for each in columns)))
-        db.execute("INSERT INTO totals (population, researcher) VALUES (?, '')", (name,))
-        details = {each: facts[each] for each in columns}
-        details |= {each: repr(float(facts[each])) for each in ("epsilon", "delta")}
-        self._enter(db, EntryKind.POPULATION, actor, population=name, **details)
-
-    def _spend_lost(self, db: sqlite3.Connection, population: str, amount: Amount) -> None:
-        """Add to what a population has spent, and to no researcher's share."""
-        changes = ", ".join(f"spent_{name} = spent_{name} + ?" for name in COLUMNS)
-        query = f"UPDATE totals SET {changes} WHERE population = ? AND researcher = ''"
-        db.execute(query, (*amount.as_row(), population))
 
 
 def _lost_since(db: sqlite3.Connection, witness: Witness) -> dict[str, Amount]:
     """U - S of the module's docstring, for each population that the witness knows."""
     newest = witness.last
     assert newest is not None
-    common = next((each.seq for each in witness.newest_first() if goes_through(db, each)), 0)
+    common = next((line.seq for line in witness.newest_first() if goes_through(db, line)), 0)
     return {name: newest.used(name) - _spent_up_to(db, name, common) for name in newest.populations}
 
 

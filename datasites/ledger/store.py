@@ -1,7 +1,4 @@
-"""The ledger's SQLite file: its tables, its transactions, and rows chained by hash.
-
-Every row of a chained table holds the hash of the row before it, and its own: SHA-256 over the canonical JSON of all
-its other columns. What the rows mean is `ledger.py`'s business and `replay.py` recomputes it.
+"""The ledger's SQLite file: its creation, its connections and its transactions. What rows mean is said elsewhere.
 
 Durability: WAL with `synchronous=FULL`, so a committed transaction survives `kill -9` and power loss. Each thread of
 each process has its own connection; writers take the file's write lock at once (`BEGIN IMMEDIATE`). A lock that does
@@ -12,106 +9,20 @@ with `Store.backup`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import secrets
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Protocol, Self
 
+from datasites.files import sync_directory
+from datasites.ledger.tables import SCHEMA_VERSION, TABLES
 from policies.errors import DatasiteError, LedgerDamaged, Unavailable, WrongStatus
-
-if TYPE_CHECKING:
-    from datasites.ledger.witness import Witness
-
-SCHEMA_VERSION = "3"
-_AMOUNTS = """
-  {0}divergence_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}divergence_nano >= 0),
-  {0}pure_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}pure_nano >= 0),
-  {0}mixed INTEGER NOT NULL DEFAULT 0 CHECK ({0}mixed >= 0),
-  {0}delta_atto INTEGER NOT NULL DEFAULT 0 CHECK ({0}delta_atto >= 0)"""
-
-# Sealed until a request is decided, and so not in the chain, whose length anybody may see; approval's entry names them.
-_VOTES = """CREATE TABLE votes (
-      seq INTEGER PRIMARY KEY, request TEXT NOT NULL REFERENCES requests, side TEXT NOT NULL, actor TEXT NOT NULL,
-      plan_digest TEXT NOT NULL, at TEXT NOT NULL, UNIQUE (request, side)) STRICT"""
-
-# For one question, at each admission: whether the ledger was put back from a copy and has yet to be accepted.
-_RESTORES = "CREATE INDEX restores ON entries (seq) WHERE kind IN ('restore', 'accept')"
-
-TABLES = (
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
-    # Mutable only through entries: capacity in nano-nats, δ in 1e-18; see ledger.py for their meaning.
-    """CREATE TABLE populations (
-      name TEXT PRIMARY KEY, epsilon REAL NOT NULL, delta REAL NOT NULL, "order" INTEGER NOT NULL,
-      conversion_nano INTEGER NOT NULL, capacity_nano INTEGER NOT NULL, delta_capacity_atto INTEGER NOT NULL) STRICT""",
-    # Running totals: of a population where researcher is '', else of that researcher's share in it.
-    f"""CREATE TABLE totals (
-      population TEXT NOT NULL REFERENCES populations, researcher TEXT NOT NULL, limit_epsilon REAL,
-      {_AMOUNTS.format("spent_")}, {_AMOUNTS.format("reserved_")},
-      PRIMARY KEY (population, researcher)) STRICT""",
-    """CREATE TABLE datasets (
-      version TEXT PRIMARY KEY, name TEXT NOT NULL, population TEXT NOT NULL REFERENCES populations,
-      schema_json TEXT NOT NULL, patients INTEGER, size_kind TEXT NOT NULL, assets_json TEXT NOT NULL,
-      status TEXT NOT NULL, changed_at TEXT NOT NULL) STRICT""",
-    "CREATE UNIQUE INDEX one_published_version ON datasets (name) WHERE status = 'published'",
-    """CREATE TABLE requests (
-      id TEXT PRIMARY KEY, function TEXT NOT NULL, researcher TEXT NOT NULL, dataset TEXT NOT NULL,
-      version TEXT NOT NULL, population TEXT REFERENCES populations, source TEXT NOT NULL, plan_json TEXT,
-      plan_digest TEXT, findings_json TEXT NOT NULL, purpose TEXT NOT NULL, syft_json TEXT NOT NULL,
-      by_owner INTEGER NOT NULL, status TEXT NOT NULL, rounds INTEGER NOT NULL,
-      attempts INTEGER NOT NULL, open_runs INTEGER NOT NULL CHECK (open_runs >= 0), charge_json TEXT,
-      submitted_at TEXT NOT NULL, changed_at TEXT NOT NULL, expires_at TEXT,
-      CHECK (attempts + open_runs <= rounds)) STRICT""",
-    "CREATE INDEX requests_by_status ON requests (status, submitted_at)",
-    """CREATE TABLE runs (
-      id TEXT PRIMARY KEY, request TEXT NOT NULL REFERENCES requests, round INTEGER NOT NULL,
-      weights_digest TEXT NOT NULL, status TEXT NOT NULL, created_at TEXT NOT NULL, changed_at TEXT NOT NULL,
-      reason TEXT) STRICT""",
-    "CREATE INDEX runs_by_request ON runs (request, round)",
-    "CREATE INDEX open_runs ON runs (status) WHERE status IN ('reserved', 'running')",
-    # At most one live run of a round, whatever the code above it does.
-    """CREATE UNIQUE INDEX one_live_run ON runs (request, round)
-      WHERE status IN ('reserved', 'running', 'released')""",
-    """CREATE TABLE releases (
-      run TEXT PRIMARY KEY REFERENCES runs, request TEXT NOT NULL, round INTEGER NOT NULL, at TEXT NOT NULL,
-      digest TEXT NOT NULL, certificate TEXT NOT NULL, bytes BLOB NOT NULL, UNIQUE (request, round)) STRICT""",
-    """CREATE TABLE comments (
-      seq INTEGER PRIMARY KEY, request TEXT NOT NULL REFERENCES requests, at TEXT NOT NULL, actor TEXT NOT NULL,
-      text TEXT NOT NULL) STRICT""",
-    "CREATE INDEX comments_by_request ON comments (request)",
-    _VOTES,
-    f"""CREATE TABLE entries (
-      seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, population TEXT,
-      request TEXT, run TEXT, {_AMOUNTS.format("")}, details TEXT NOT NULL, prev TEXT NOT NULL,
-      hash TEXT NOT NULL) STRICT""",
-    "CREATE INDEX entries_by_request ON entries (request) WHERE request IS NOT NULL",
-    "CREATE INDEX entries_by_population ON entries (population) WHERE population IS NOT NULL",
-    _RESTORES,
-    """CREATE TABLE audit (
-      seq INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, object TEXT NOT NULL,
-      details TEXT NOT NULL, prev TEXT NOT NULL, hash TEXT NOT NULL) STRICT""",
-    """CREATE TRIGGER spent_never_decreases BEFORE UPDATE ON totals
-      WHEN NEW.spent_divergence_nano < OLD.spent_divergence_nano
-      BEGIN SELECT RAISE(ABORT, 'spent never decreases'); END""",
-    *(
-        f"""CREATE TRIGGER {table}_not_{verb.lower()}d BEFORE {verb} ON {table}
-          BEGIN SELECT RAISE(ABORT, '{table} can only be appended to'); END"""
-        for table in ("entries", "audit", "releases", "comments", "votes")
-        for verb in ("UPDATE", "DELETE")
-    ),
-)
-
-# What makes a file of an older version one of this version: from each to the next.
-UPGRADES = {"1": tuple(each for each in TABLES if " votes" in each), "2": (_RESTORES,)}
-
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 # Primary result codes of SQLite after which trying again, or freeing the disk, may help.
 _TRANSIENT = {
@@ -127,11 +38,6 @@ _TRANSIENT = {
 }
 
 
-def canonical(data: Any) -> bytes:
-    """JSON with sorted keys and no spaces: equal data, equal bytes."""
-    return _ENCODER.encode(data).encode()
-
-
 def utc_now() -> datetime:
     """The time of this machine, with its zone."""
     return datetime.now(UTC)
@@ -144,12 +50,22 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
+class Follower(Protocol):
+    """Who is told of the chain outside of the file: a witness (`witness.py`)."""
+
+    def check(self) -> None:
+        """Raise `Unavailable` unless everything that the file holds is known outside."""
+
+    def follow(self, db: sqlite3.Connection) -> None:
+        """Learn what a transaction added, once it is durable. Raises nothing: `check` says what is missing."""
+
+
 class _Connection(sqlite3.Connection):
     """A connection that can be weakly referenced, so that one of a finished thread is closed with it."""
 
 
 class Store:
-    """One SQLite file with the tables above, safe to share between threads and processes.
+    """One SQLite file with the tables of `tables.py`, safe to share between threads and processes.
 
     Args:
       path: of an existing store; `create` makes one.
@@ -167,7 +83,7 @@ class Store:
         self.path = Path(path)
         self._clock = clock
         self._busy_seconds = busy_seconds
-        self.witness: Witness | None = None
+        self.follower: Follower | None = None
         self._begin_process()
         if not self.path.is_file():
             raise Unavailable(f"There is no ledger at {self.path}. Make one with `datasite init`.")
@@ -175,11 +91,12 @@ class Store:
             if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
                 raise LedgerDamaged(f"{self.path} is not a ledger, or its creation was interrupted. Create it again.")
             version = db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
-        if version is not None and version[0] in UPGRADES:
-            version = (self._upgrade(),)
         if version is None or version[0] != SCHEMA_VERSION:
-            found = version and version[0]
-            raise LedgerDamaged(f"{self.path} has schema version {found!r}; this software reads {SCHEMA_VERSION}.")
+            written = version and version[0]
+            raise LedgerDamaged(
+                f"{self.path} has schema version {written!r}; this software reads {SCHEMA_VERSION!r}, that of 0.1.0."
+                " Open it with the software that wrote it."
+            )
 
     @classmethod
     def create(cls, path: str | Path, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
@@ -204,7 +121,7 @@ class Store:
                 db.execute("COMMIT")
         finally:
             db.close()
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         return cls(path, clock=clock, busy_seconds=busy_seconds)
 
     @classmethod
@@ -265,19 +182,10 @@ class Store:
                 except BaseException:
                     self._roll_back(db)
                     raise
-                if self.witness is not None:
-                    self.witness.follow(db)
+                if self.follower is not None:
+                    self.follower.follow(db)
         finally:
             lock.release()
-
-    def chain(self, db: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-        """`row` appended to the chained `table`, with its `seq`, `prev` and `hash`."""
-        seq, prev = head_of(db, table)
-        full = {**row, "seq": seq + 1, "prev": prev}
-        full["hash"] = hash_of(full)
-        names, marks = ", ".join(full), ", ".join("?" * len(full))
-        db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(full.values()))
-        return full
 
     def backup(self, path: str | Path) -> None:
         """A consistent copy at `path`, which must not exist, readable by its user alone."""
@@ -288,16 +196,6 @@ class Store:
                 self._connection().backup(copy)
             finally:
                 copy.close()
-
-    def _upgrade(self) -> str:
-        """Bring the file to this version in one transaction; the version that it then has."""
-        with self.writing() as db:
-            query = "SELECT value FROM meta WHERE name = 'schema_version'"
-            while (version := str(db.execute(query).fetchone()[0])) in UPGRADES:  # another process may have done it
-                for statement in UPGRADES[version]:
-                    db.execute(statement)
-                db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (str(int(version) + 1),))
-            return version
 
     def _begin_process(self) -> None:
         self._pid = os.getpid()
@@ -310,10 +208,10 @@ class Store:
         if self._pid != os.getpid():
             self._inherited = self._local, list(self._connections)  # kept: closing them would drop the parent's locks
             self._begin_process()
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = self._local.connection = self._connect()
-        return found
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         with _sqlite_errors():
@@ -350,37 +248,6 @@ class Store:
                 db.close()
 
 
-def head_of(db: sqlite3.Connection, table: str) -> tuple[int, str]:
-    """(seq, hash) of the last row of a chained table; of an empty one, 0 and a hash of the ledger's random name."""
-    last = db.execute(f"SELECT seq, hash FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()
-    if last is not None:
-        return last[0], last[1]
-    return 0, hashlib.sha256(f"{table}:{ledger_name(db)}".encode()).hexdigest()
-
-
-def ledger_name(db: sqlite3.Connection) -> str:
-    """The random name that the ledger was created with."""
-    return str(db.execute("SELECT value FROM meta WHERE name = 'ledger'").fetchone()[0])
-
-
-def hash_of(row: Mapping[str, Any]) -> str:
-    """Hex SHA-256 over the canonical JSON of every column but `hash`."""
-    return hashlib.sha256(canonical({name: value for name, value in row.items() if name != "hash"})).hexdigest()
-
-
-def check_chain(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
-    """Every row in order, each checked against the one before. Raises `LedgerDamaged` at the first unsound one."""
-    seq, prev = 0, hashlib.sha256(f"{table}:{ledger_name(db)}".encode()).hexdigest()
-    for found in db.execute(f"SELECT * FROM {table} ORDER BY seq"):
-        row = dict(found)
-        if row["seq"] != seq + 1:
-            raise LedgerDamaged(f"After row {seq} of {table} comes row {row['seq']}: rows were removed.", seq=seq + 1)
-        if row["prev"] != prev or row["hash"] != hash_of(row):
-            raise LedgerDamaged(f"Row {row['seq']} of {table} is not the one that was written.", seq=row["seq"])
-        seq, prev = row["seq"], row["hash"]
-        yield row
-
-
 @contextmanager
 def _sqlite_errors() -> Iterator[None]:
     """Errors of SQLite as ours, without the text of any statement or row."""
@@ -395,11 +262,3 @@ def _sqlite_errors() -> Iterator[None]:
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise LedgerDamaged("The ledger's file is damaged. Stop the datasite and restore a backup.") from error
         raise
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,6 +1,6 @@
 """The ledger checked from its entries alone: chain, totals, reservations, statuses, releases.
 
-Every entry is applied to an empty state by the rules that `ledger.py` writes by, and refused where it breaks one; the
+Every entry is applied to an empty state by the rules that the ledger writes by, and refused where it breaks one; the
 state in the end must be what the tables hold. Nothing here writes.
 """
 
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from datasites.ledger.entries import COLUMNS, Amount, Entry, EntryKind, entry_from
-from datasites.ledger.requests import Head, sha256
-from datasites.ledger.store import TABLES, check_chain, head_of
+from datasites.ledger.amounts import COLUMNS, Amount
+from datasites.ledger.chain import Head, check_chain, head_of, sha256
+from datasites.ledger.entries import Entry, EntryKind, entry_from
+from datasites.ledger.tables import TABLES
 from policies.errors import LedgerDamaged
 from policies.source.statuses import REQUEST_TRANSITIONS, RUN_TRANSITIONS, RequestStatus, RunStatus
 
@@ -89,7 +90,7 @@ def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Hea
     _compare(db, state)
     for _ in check_chain(db, "audit"):
         pass
-    return Head(*head_of(db, "entries"))
+    return head_of(db, "entries")
 
 
 def _apply(state: _State, entry: Entry) -> None:
@@ -171,8 +172,8 @@ def _reserve(state: _State, entry: Entry) -> None:
     request.status, request.once, request.rounds = RequestStatus.APPROVED, once, facts["rounds"]
     request.plan_digest, request.plan_sha256 = facts["plan_digest"], facts["plan_sha256"]
     request.expires_at = facts["expires_at"]
-    for each in facts.get("votes", ()):
-        state.votes[entry.request or "", each["side"]] = each["actor"], facts["plan_digest"], each["at"]
+    for vote in facts.get("votes", ()):
+        state.votes[entry.request or "", vote["side"]] = vote["actor"], facts["plan_digest"], vote["at"]
     _add(state, entry, request, reserved=entry.amount)
     name = entry.population or ""
     used, limits = state.spent[name, ""] + state.reserved[name, ""], state.populations[name]
@@ -284,15 +285,17 @@ def _compare(db: sqlite3.Connection, state: _State) -> None:
     _same("population", _populations_in(db), state.populations)
     _same("total", _totals_in(db), _totals_of(state))
     _same("dataset", _datasets_in(db), state.datasets)
-    _same("request", _requests_in(db), {key: vars(each) for key, each in state.requests.items()})
-    _same("run", _runs_in(db), {key: vars(each) for key, each in state.runs.items()})
-    _same("vote", {key: each for key, each in _votes_in(db).items() if key in state.votes}, state.votes)
-    _same("release", _releases_in(db), {key: (each, state.runs[key].round) for key, each in state.releases.items()})
+    _same("request", _requests_in(db), {id: vars(request) for id, request in state.requests.items()})
+    _same("run", _runs_in(db), {id: vars(run) for id, run in state.runs.items()})
+    _same("vote", {key: vote for key, vote in _votes_in(db).items() if key in state.votes}, state.votes)
+    _same(
+        "release", _releases_in(db), {run: (digests, state.runs[run].round) for run, digests in state.releases.items()}
+    )
 
 
-def _same(what: str, found: dict[Any, Any], wanted: dict[Any, Any]) -> None:
-    for key in sorted(found.keys() | wanted.keys(), key=str):
-        if found.get(key) != wanted.get(key):
+def _same(what: str, stored: dict[Any, Any], wanted: dict[Any, Any]) -> None:
+    for key in sorted(stored.keys() | wanted.keys(), key=str):
+        if stored.get(key) != wanted.get(key):
             name = "/".join(filter(None, key)) if isinstance(key, tuple) else key
             raise LedgerDamaged(f"The {what} {name} in its table is not what the entries come to.", table=what)
 
@@ -303,12 +306,12 @@ def _populations_in(db: sqlite3.Connection) -> dict[str, Any]:
 
 
 def _totals_in(db: sqlite3.Connection) -> dict[tuple[str, str], Any]:
-    found = {}
+    stored = {}
     for row in db.execute("SELECT * FROM totals"):
         amounts = tuple(Amount(*(row[f"{kind}_{name}"] for name in COLUMNS)) for kind in ("spent", "reserved"))
         limit = row["limit_epsilon"]
-        found[row["population"], row["researcher"]] = *amounts, None if limit is None else repr(limit)
-    return found
+        stored[row["population"], row["researcher"]] = *amounts, None if limit is None else repr(limit)
+    return stored
 
 
 def _totals_of(state: _State) -> dict[tuple[str, str], Any]:
@@ -316,24 +319,24 @@ def _totals_of(state: _State) -> dict[tuple[str, str], Any]:
 
 
 def _datasets_in(db: sqlite3.Connection) -> dict[str, Any]:
-    found = {}
+    stored = {}
     for row in db.execute("SELECT * FROM datasets WHERE status != 'staged'"):
         facts = {name: row[name] for name in ("name", "version", "patients", "size_kind", "population")}
-        found[row["version"]] = row["status"], facts | {"schema_sha256": sha256(row["schema_json"])}
-    return found
+        stored[row["version"]] = row["status"], facts | {"schema_sha256": sha256(row["schema_json"])}
+    return stored
 
 
 def _requests_in(db: sqlite3.Connection) -> dict[str, Any]:
-    found = {}
+    stored = {}
     for row in db.execute("SELECT * FROM requests"):
         facts = {name: row[name] for name in _COMPARED}
         approved = row["charge_json"] is not None
-        found[row["id"]] = facts | {
+        stored[row["id"]] = facts | {
             "source_sha256": sha256(row["source"]),
             "plan_sha256": sha256(row["plan_json"] or "") if approved else None,
             "once": Amount(**json.loads(row["charge_json"] or "{}")),
         }
-    return found
+    return stored
 
 
 def _runs_in(db: sqlite3.Connection) -> dict[str, Any]:

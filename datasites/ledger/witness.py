@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasites.ledger.entries import COLUMNS, Amount
-from datasites.ledger.store import canonical, head_of, ledger_name
+from datasites.ledger.amounts import COLUMNS, Amount
+from datasites.ledger.budgets import FACTS
+from datasites.ledger.chain import head_of, ledger_name
+from policies.canonical import canonical
 from policies.errors import LedgerBehind, LedgerDamaged, Unavailable
 
 logger = logging.getLogger(__name__)
 _LARGEST = 1 << 30  # bytes of a witness that are read
-_FACTS = ("epsilon", "delta", "order", "conversion_nano", "capacity_nano", "delta_capacity_atto")
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,10 @@ class Witness:
     def check(self) -> None:
         """Raise `Unavailable` unless everything that the ledger holds is in the file, and the file is still ours."""
         try:
-            found, ours = os.stat(self.path), os.fstat(self._file)
+            there, ours = os.stat(self.path), os.fstat(self._file)
         except OSError as error:
             raise Unavailable(f"The witness {self.path} is gone: {error.strerror}. Nothing was done.") from None
-        if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino) or found.st_size != self._size:
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino) or there.st_size != self._size:
             raise Unavailable(
                 f"The witness {self.path} was changed by somebody else. Nothing was done; start the datasite again."
             )
@@ -169,7 +170,7 @@ def state_of(db: sqlite3.Connection) -> Seen:
     populations = {}
     for row in db.execute(query):
         used = [row[f"spent_{name}"] + row[f"reserved_{name}"] for name in COLUMNS]
-        facts = {name: row[name] for name in _FACTS}
+        facts = {name: row[name] for name in FACTS}
         populations[row["name"]] = facts | {"used": used}
     return Seen(ledger_name(db), *head_of(db, "entries"), populations)
 
@@ -214,10 +215,10 @@ def _missing(path: Path, new: bool) -> LedgerBehind | Unavailable:
 def _seen(line: bytes) -> Seen:
     data = json.loads(line)
     populations = data["populations"]
-    for each in populations.values():
-        if len(each["used"]) != len(COLUMNS) or any(type(number) is not int or number < 0 for number in each["used"]):
+    for facts in populations.values():
+        if len(facts["used"]) != len(COLUMNS) or any(type(part) is not int or part < 0 for part in facts["used"]):
             raise ValueError(line)
-        if set(each) != {*_FACTS, "used"}:
+        if set(facts) != {*FACTS, "used"}:
             raise ValueError(line)
     if type(data["seq"]) is not int or not isinstance(data["hash"], str) or not isinstance(data["ledger"], str):
         raise ValueError(line)

@@ -7,20 +7,18 @@ or the owner.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
-from policies.privacy.nano import NANO
 
 from datasites.ledger.chain import Head
+from datasites.ledger.ledger import Ledger
 from datasites.ledger.recovery import Accepted
 from datasites.ledger.witness import Witness
 from datasites.settings import Settings
 from policies.errors import CertificateRefused, InvalidRequest, LedgerBehind, WrongStatus
+from policies.privacy.nano import NANO
 from policies.release import certificates
-
-if TYPE_CHECKING:
-    from datasites.ledger.ledger import Ledger
 
 
 def open_witness(settings: Settings, ledger: Ledger) -> Witness | None:

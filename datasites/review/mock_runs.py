@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import threading
 from typing import Any
 
-from datasites.files import write_private
+from datasites.files import replace_private
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
@@ -78,9 +77,7 @@ class MockRuns:
         with self._one_at_a_time:
             found = self._try(record.plan, published_from(self.ledger.datasets.get(version=record.version)))
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        fresh = self.directory / f"{record.id}.new"
-        write_private(fresh, json.dumps(found))
-        os.replace(fresh, self.directory / f"{record.id}.json")
+        replace_private(self.directory / f"{record.id}.json", json.dumps(found))
         self.ended += 1
         return _shown(found)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policies.privacy.nano import NANO, nano_down
-
 from datasites.ledger.amounts import Balance
 from datasites.ledger.ledger import Ledger
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD
+from policies.privacy.nano import NANO
 from policies.release.plans import Plan, Published
 
 
@@ -112,7 +111,7 @@ def fit_of(balance: Balance, charge: accountant.Charge, rounds: int) -> Fit:
     before = balance.epsilon_spent + balance.epsilon_reserved
     used = balance.spent_nano + balance.reserved_nano
     total = charge.divergence_nano * rounds
-    conversion = nano_down(balance.budget.epsilon) - balance.capacity_nano
+    conversion = balance.conversion_nano
     after = (used + total + conversion) / NANO
     if charge.pure_epsilon_nano is not None:
         after = min(after, before + charge.pure_epsilon_nano * rounds / NANO)

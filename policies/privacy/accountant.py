@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any, assert_never
 
 from policies.errors import BudgetTooSmall, UnsupportedMechanism
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics, check_range
+from policies.privacy.nano import epsilon_up, exact, nano_up
 
-NANO = 10**9
 ORDERS: tuple[int, ...] = (*range(2, 65), *range(68, 129, 4), 160, 192, 224, 256, 320, 384, 448, 512)
 """Rényi orders that ε is minimised over, and that a population's filter may choose from."""
 
@@ -96,12 +95,26 @@ def conversion(order: int, delta: float) -> float:
     """
     check_range("order", order, 2, 1_000_000, whole=True)
     check_range("delta", delta, 0, 1, open_low=True)
-    return math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
+    return _conversion(order, math.log(delta))
+
+
+def _conversion(order: int, log_delta: float) -> float:
+    return math.log1p(-1 / order) - (log_delta + math.log(order)) / (order - 1)
+
+
+@lru_cache(maxsize=256)
+def _conversions(delta: float) -> tuple[float, ...]:
+    """`conversion` at each of `ORDERS`. A search asks for the same δ hundreds of times: it is checked once."""
+    check_range("delta", delta, 0, 1, open_low=True)
+    return tuple(_conversion(order, math.log(delta)) for order in ORDERS)
 
 
 def best_order(budget: PrivacyBudget) -> int:
     """The order at which most Gaussian releases fit: their divergence grows as α, so the largest capacity over α."""
-    return max(ORDERS, key=lambda order: (budget.epsilon - conversion(order, budget.delta)) / order)
+    capacities = [
+        (budget.epsilon - more) / order for order, more in zip(ORDERS, _conversions(budget.delta), strict=True)
+    ]
+    return ORDERS[capacities.index(max(capacities))]
 
 
 def epsilon_of(mechanism: Mechanism, delta: float, rounds: int | None = None) -> float:
@@ -114,7 +127,7 @@ def epsilon_of(mechanism: Mechanism, delta: float, rounds: int | None = None) ->
     check_range("rounds", releases, 1, 1000, whole=True)
     if isinstance(mechanism, DPSGD):
         return _gaussian_epsilon(_noise_of(mechanism), mechanism.sampling_rate, mechanism.steps * releases, delta)
-    return float(_exact(mechanism.epsilon) * releases)
+    return float(exact(mechanism.epsilon) * releases)
 
 
 def pld_epsilon(mechanism: Mechanism, delta: float) -> float:
@@ -186,11 +199,6 @@ def resolve(mechanism: Mechanism) -> Mechanism:
     return replace(mechanism, noise_multiplier=noise, epsilon=None)
 
 
-def nano_up(value: float) -> int:
-    """`value` in 1e-9, rounded up. Floats are read as people wrote them, so 0.3 is 300,000,000."""
-    return math.ceil(_exact(value) * NANO)
-
-
 # -- one step, one release -----------------------------------------------------------------------------------------
 
 
@@ -227,8 +235,7 @@ def _gaussian_step(
 
 def _gaussian_epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
     per_step = _gaussian_step(float(noise_multiplier), float(sampling_rate))
-    found = min(each * steps + conversion(order, delta) for order, each in zip(ORDERS, per_step, strict=True))
-    return max(1, nano_up(found)) / NANO
+    return epsilon_up(min(step * steps + more for step, more in zip(per_step, _conversions(delta), strict=True)))
 
 
 def _fits(thousandths: int, budget: PrivacyBudget, sampling_rate: float, steps: int) -> bool:
@@ -238,7 +245,8 @@ def _fits(thousandths: int, budget: PrivacyBudget, sampling_rate: float, steps: 
 def _order_at(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> int:
     """The order that gives the least ε."""
     per_step = _gaussian_step(noise_multiplier, sampling_rate)
-    return min(ORDERS, key=lambda order: per_step[ORDERS.index(order)] * steps + conversion(order, delta))
+    epsilons = [step * steps + more for step, more in zip(per_step, _conversions(delta), strict=True)]
+    return ORDERS[epsilons.index(min(epsilons))]
 
 
 def _least_at(order: int, budget: PrivacyBudget, sampling_rate: float, steps: int, high: int) -> int:
@@ -269,10 +277,6 @@ def _pure(epsilon: float, order: int) -> float:
     return min(epsilon, value / (order - 1) * (1 + _SLACK))
 
 
-def _exact(value: float) -> Fraction:
-    return Fraction(repr(float(value)))
-
-
 # -- privacy loss distributions --------------------------------------------------------------------------------------
 
 
@@ -286,7 +290,7 @@ def _pld_gaussian(noise_multiplier: float, sampling_rate: float, steps: int, del
     accountant.compose(
         SelfComposedDpEvent(PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise_multiplier)), count=steps)
     )
-    return max(1, nano_up(float(accountant.get_epsilon(delta)))) / NANO
+    return epsilon_up(float(accountant.get_epsilon(delta)))
 
 
 @lru_cache(maxsize=1024)
@@ -296,7 +300,7 @@ def _pld_pure(epsilon: float, rounds: int, delta: float) -> float:
 
     # From ε itself: a Laplace event in its stead would understate what a pure mechanism may lose.
     one: Any = from_privacy_parameters(DifferentialPrivacyParameters(epsilon, 0.0), value_discretization_interval=1e-4)
-    return max(1, nano_up(float(one.self_compose(rounds).get_epsilon_for_delta(delta)))) / NANO
+    return epsilon_up(float(one.self_compose(rounds).get_epsilon_for_delta(delta)))
 
 
 def _too_small(budget: PrivacyBudget, sampling_rate: float, steps: int) -> BudgetTooSmall:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused
 from policies.privacy.budget import NeighboringRelation, UnitOfPrivacy
 
@@ -57,11 +57,6 @@ FIELDS: dict[str, Any] = {
     "issued_at": str,
     "signature": _HEX128,
 }
-
-
-def canonical_ascii(data: Mapping[str, Any]) -> str:
-    """One line of ASCII JSON with sorted keys and no spaces: equal data, equal text."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def parse(text: str) -> dict[str, Any]:

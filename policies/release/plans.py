@@ -7,10 +7,10 @@ identifier of the inputs by one digest; approval is of that digest. No digest of
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
+from policies.canonical import canonical
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict, mechanism_from
 from policies.schema.schemas import Schema
@@ -99,11 +99,6 @@ def plan_from(data: dict[str, Any]) -> Plan:
         version=data["version"],
         declared=mechanism_from(data["declared"]),
     )
-
-
-def canonical(data: Any) -> bytes:
-    """JSON with sorted keys and no spaces: equal data, equal bytes."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -1,4 +1,4 @@
-"""The names that a model's source may use, and what to write instead of names that are often met. Data only.
+"""Names that a model's source may use, and what to write instead of others that are often met. Data only.
 
 What is in no list here is refused. The lists hold what works record by record in a graph (see `operators`); where a
 name is allowed but one use of it is not, the exporter refuses that use.

@@ -1,4 +1,4 @@
-"""What inspection has against a source: findings, and the one place where they are collected."""
+"""Findings: what inspection has against a source, by line and column, with what to write instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Source text in; the declared mechanism and the model's source out, or findings. Nothing is executed.
+"""Inspect a request's source against a list of what is allowed, and read its declared mechanism. Nothing is executed.
 
 The decision is by a list of what is allowed. A request is one function of `records`, `weights` and `round` that holds
 imports and classes and returns one call of a mechanism with literal arguments; the private parameters stand nowhere
@@ -94,8 +94,8 @@ def _inspect(source: str) -> tuple[tuple[Finding, ...], Inspection | None]:
     tree = _parse(source, findings) if not findings.found else None
     if tree is not None:
         result = _Reader(source, findings).read(tree)
-    found = tuple(sorted(findings.found, key=lambda each: (each.line, each.column)))
-    return found, None if found else result
+    against = tuple(sorted(findings.found, key=lambda finding: (finding.line, finding.column)))
+    return against, None if against else result
 
 
 def _check_text(source: str, findings: Findings) -> None:
@@ -187,7 +187,7 @@ class _Reader:
         for node in kept:
             self._import(node)
         classes = [node for node in body if isinstance(node, ast.ClassDef)]
-        parameters = tuple(each.arg for each in function.args.args)
+        parameters = tuple(argument.arg for argument in function.args.args)
         reader = ClassReader(self.findings, self.imports, ALLOWED, {*PARAMETERS, *parameters})
         reader.read(classes)
         for node in body[:-1]:
@@ -218,7 +218,7 @@ class _Reader:
         if (
             any(extra)
             or arguments.defaults
-            or tuple(each.arg for each in arguments.args) not in (PARAMETERS, ("records", "round"))
+            or tuple(argument.arg for argument in arguments.args) not in (PARAMETERS, ("records", "round"))
         ):
             add(
                 "parameters",
@@ -226,7 +226,7 @@ class _Reader:
                 "The parameters of a request are fixed.",
                 "Write (records, weights, round), or (records, round) for statistics.",
             )
-        for annotation in (*(each.annotation for each in arguments.args), node.returns):
+        for annotation in (*(argument.annotation for argument in arguments.args), node.returns):
             if annotation is not None:
                 add("annotation", annotation, "An annotation here would run.", "Leave it out.")
 
@@ -236,17 +236,17 @@ class _Reader:
                 self.findings.add("statement", other, "Two statements share a line.", "Write one statement a line.")
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
-        for each in node.names:
-            full = each.name if isinstance(node, ast.Import) else f"{node.module}.{each.name}"
+        for alias in node.names:
+            full = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
             if isinstance(node, ast.ImportFrom) and node.module == "datasites.mechanisms" and not node.level:
-                if each.name not in FUNCTIONS or each.asname:
+                if alias.name not in FUNCTIONS or alias.asname:
                     self._refuse_import(
-                        node, f"{each.name!r} is not a mechanism.", "Import dp_sgd, evaluate or statistics."
+                        node, f"{alias.name!r} is not a mechanism.", "Import dp_sgd, evaluate or statistics."
                     )
-                self.mechanisms.add(each.name)
+                self.mechanisms.add(alias.name)
                 continue
             allowed = full in ALLOWED if isinstance(node, ast.ImportFrom) else full in MODULES
-            if not allowed or (isinstance(node, ast.ImportFrom) and node.level) or each.name == "*":
+            if not allowed or (isinstance(node, ast.ImportFrom) and node.level) or alias.name == "*":
                 name = full.rpartition(".")[2]
                 self._refuse_import(
                     node,
@@ -254,9 +254,9 @@ class _Reader:
                     instead_of(name, "Import torch, nn and functional from torch, or math."),
                 )
                 continue
-            bound = each.asname or full.rpartition(".")[2]
+            bound = alias.asname or full.rpartition(".")[2]
             plain = bound == full.rpartition(".")[2] or MODULES.get(full) == bound
-            if isinstance(node, ast.Import) and not each.asname:
+            if isinstance(node, ast.Import) and not alias.asname:
                 bound, full = full.partition(".")[0], full.partition(".")[0]
                 plain = True
             if not plain or self.imports.get(bound, full) != full:
@@ -268,8 +268,8 @@ class _Reader:
 
     def _check_private(self, function: ast.FunctionDef, call: ast.Call, private: set[str]) -> None:
         """Private parameters stand in the mechanism's call and nowhere else, not even as names of something else."""
-        passed = {id(each) for each in call.args}
-        own = {id(each) for each in function.args.args}
+        passed = {id(argument) for argument in call.args}
+        own = {id(argument) for argument in function.args.args}
         for node, name in _names(function):
             if name in private and id(node) not in passed | own:
                 self.findings.add(
@@ -298,8 +298,8 @@ class _Reader:
             branch = ast.parse(text).body[0]
         except (SyntaxError, IndexError):
             branch = None
-        if not isinstance(branch, ast.If) or [ast.dump(each) for each in branch.body] != [
-            ast.dump(each) for each in kept
+        if not isinstance(branch, ast.If) or [ast.dump(statement) for statement in branch.body] != [
+            ast.dump(statement) for statement in kept
         ]:
             self.findings.add(
                 "request", function, "The classes cannot be cut out of the request.", "Write one statement a line."

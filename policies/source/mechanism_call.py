@@ -1,4 +1,4 @@
-"""The call that a request returns, as a value of `policies.privacy.mechanisms`. Its arguments are literals."""
+"""Parse the call that a request returns into a mechanism. Its arguments are literals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from policies.privacy.mechanisms import DPSGD, STATISTICS, Evaluation, Mechanism
 from policies.source.findings import Findings
 
 FUNCTIONS: dict[str, type[Mechanism]] = {"dp_sgd": DPSGD, "evaluate": Evaluation, "statistics": Statistics}
-_SETTINGS = {name: frozenset(each.name for each in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
+_SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
 _COLUMNS = ("sum", "mean", "variance", "histogram")
 _MISSING = object()
 
@@ -30,7 +30,7 @@ def mechanism_of(
         )
         return None
     wanted = ("records", "round") if name == "statistics" else ("records", "weights", "round")
-    passed = [each.id if isinstance(each, ast.Name) else "" for each in call.args]
+    passed = [argument.id if isinstance(argument, ast.Name) else "" for argument in call.args]
     model = None if name == "statistics" else (passed or [""])[0]
     if (
         tuple(passed[model is not None :]) != wanted
@@ -96,14 +96,14 @@ def literal(node: ast.expr) -> Any:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         return -node.operand.value if type(node.operand.value) in (int, float) else _MISSING  # type: ignore[operator]
     if isinstance(node, ast.Tuple | ast.List):
-        values = [literal(each) for each in node.elts]
-        if any(each is _MISSING for each in values):
+        values = [literal(element) for element in node.elts]
+        if any(value is _MISSING for value in values):
             return _MISSING
         return values if isinstance(node, ast.List) else tuple(values)
     if isinstance(node, ast.Dict):
-        keys = [literal(each) if each is not None else _MISSING for each in node.keys]
-        values = [literal(each) for each in node.values]
-        plain = all(isinstance(each, str) for each in keys) and len(set(keys)) == len(keys)
+        keys = [literal(key) if key is not None else _MISSING for key in node.keys]
+        values = [literal(value) for value in node.values]
+        plain = all(isinstance(key, str) for key in keys) and len(set(keys)) == len(keys)
         return dict(zip(keys, values, strict=True)) if plain and _MISSING not in map(_or_none, values) else _MISSING
     return _MISSING
 
@@ -132,7 +132,7 @@ def _statistics(settings: dict[str, Any]) -> Statistics:
                 ranks = ranks if isinstance(ranks, list | tuple) else [ranks]
                 queries.append(Query(name, (column,), tuple(ranks)))
         else:
-            pairs = [value] if isinstance(value, tuple) and all(isinstance(each, str) for each in value) else value
+            pairs = [value] if isinstance(value, tuple) and all(isinstance(name, str) for name in value) else value
             if not isinstance(pairs, list | tuple):
                 raise UnsupportedMechanism("crosstab is not written as [('sex', 'influenza')].")
             queries += [Query(name, tuple(_texts(name, pair))) for pair in pairs]
@@ -141,16 +141,16 @@ def _statistics(settings: dict[str, Any]) -> Statistics:
 
 def _texts(name: str, value: Any) -> list[str]:
     columns = [value] if isinstance(value, str) else value
-    if not isinstance(columns, list | tuple) or not all(isinstance(each, str) and each for each in columns):
+    if not isinstance(columns, list | tuple) or not all(isinstance(column, str) and column for column in columns):
         raise UnsupportedMechanism(f"{name}={value!r:.60} is neither a column's name nor a list of them.")
     return list(columns)
 
 
 def _required(name: str) -> set[str]:
     fields = dataclasses.fields(FUNCTIONS[name])
-    return {each.name for each in fields if each.default is dataclasses.MISSING and each.name != "queries"}
+    return {field.name for field in fields if field.default is dataclasses.MISSING and field.name != "queries"}
 
 
 def _culprit(call: ast.Call, message: str) -> ast.AST:
     """The argument that a message begins with, so that the finding points at it."""
-    return next((each.value for each in call.keywords if each.arg and message.startswith(each.arg)), call)
+    return next((keyword.value for keyword in call.keywords if keyword.arg and message.startswith(keyword.arg)), call)

@@ -1,4 +1,4 @@
-"""Reads the classes of a model's source and decides, on a list of what is allowed, what they may contain.
+"""Inspect the classes of a model's source against a list of what they may contain.
 
 A class derives from `nn.Module`, a layer or an earlier class, and holds `__init__`, `forward`, helper methods and
 literal constants. Within methods every kind of statement and expression, every name and every attribute is looked up
@@ -31,7 +31,7 @@ def is_literal(node: ast.AST) -> bool:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return isinstance(node.operand, ast.Constant) and type(node.operand.value) in (int, float)
     if isinstance(node, ast.Tuple | ast.List):
-        return all(is_literal(each) for each in node.elts)
+        return all(is_literal(element) for element in node.elts)
     return isinstance(node, ast.Constant) and type(node.value) in (int, float, bool, str, type(None))
 
 
@@ -57,9 +57,9 @@ class ClassReader:
     def read(self, nodes: list[ast.ClassDef]) -> None:
         """Check all classes of a source, in order."""
         for node in nodes:
-            self.own |= {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
-            self.own |= {each.id for part in node.body for each in ast.walk(part) if _is_class_name(part, each)}  # type: ignore[attr-defined]
-            self.own |= {each.attr for each in ast.walk(node) if _is_own(each) and isinstance(each.ctx, ast.Store)}  # type: ignore[attr-defined]
+            self.own |= {statement.name for statement in node.body if isinstance(statement, ast.FunctionDef)}
+            self.own |= {name.id for part in node.body for name in ast.walk(part) if _is_class_name(part, name)}  # type: ignore[attr-defined]
+            self.own |= {name.attr for name in ast.walk(node) if _is_own(name) and isinstance(name.ctx, ast.Store)}  # type: ignore[attr-defined]
         for node in nodes:
             self._class(node)
 
@@ -118,11 +118,11 @@ class ClassReader:
         named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         if not named or named[0].arg != "self":
             add("argument", node, "The first argument of a method is self.", f"Write def {node.name}(self, ...).")
-        for annotation in (*(each.annotation for each in named), node.returns):
+        for annotation in (*(argument.annotation for argument in named), node.returns):
             if annotation is not None:
                 self._annotation(annotation)
-        stored = [each for part in node.body for each in ast.walk(part) if _is_stored(each)]
-        names = {each.arg: each for each in named} | {each.id: each for each in stored}  # type: ignore[attr-defined]
+        stored = [target for part in node.body for target in ast.walk(part) if _is_stored(target)]
+        names = {argument.arg: argument for argument in named} | {target.id: target for target in stored}  # type: ignore[attr-defined]
         for name, where in names.items():
             self._new_name(name, where)
             if name == "self" and not isinstance(where, ast.arg):
@@ -178,8 +178,8 @@ class ClassReader:
         """What an assignment writes to: local names anywhere, attributes of self in `__init__` alone."""
         add = self.findings.add
         if isinstance(node, ast.Tuple | ast.List):
-            for each in node.elts:
-                self._target(each)
+            for element in node.elts:
+                self._target(element)
         elif isinstance(node, ast.Attribute):
             if not _is_own(node):
                 add("attribute", node, "A model may change only itself.", "Assign to self in __init__.")
@@ -312,7 +312,7 @@ class ClassReader:
     def _is_super(self, node: ast.expr) -> bool:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"):
             return False
-        names = [each.id if isinstance(each, ast.Name) else "" for each in node.args]
+        names = [argument.id if isinstance(argument, ast.Name) else "" for argument in node.args]
         return not node.keywords and (not names or (len(names) == 2 and names[1] == "self"))
 
     def _may_grow(self, node: ast.expr) -> bool:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from datasites.ledger.chain import hash_of, head_of
-
 from datasites.ledger.ledger import Ledger
 from policies.errors import DatasiteError
 from policies.privacy.accountant import Charge

@@ -171,9 +171,9 @@ def _any_answer() -> None:
 
 
 def _no_triggers() -> None:
-    import datasites.ledger.store as store
+    import datasites.ledger.tables as tables
 
-    kept = tuple(each for each in store.TABLES if "TRIGGER" not in each)
+    kept = tuple(each for each in tables.TABLES if "TRIGGER" not in each)
     put("datasites.ledger.store:TABLES", kept)
     put("datasites.ledger.verification:TABLES", kept)
 
@@ -182,7 +182,7 @@ def _no_chain() -> None:
     def rows(db: Any, table: str) -> Iterator[dict[str, Any]]:
         yield from (dict(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY seq").fetchall())
 
-    put("datasites.ledger.store:check_chain", rows)
+    put("datasites.ledger.audit_log:check_chain", rows)
     put("datasites.ledger.verification:check_chain", rows)
 
 
@@ -381,7 +381,7 @@ DEFENCES: dict[str, Defence] = {
     ),
     "heads": Defence("heads in certificates", _no_heads, _corpus("old_copy")),
     "budget": Defence(
-        "admission within the budget", nothing("datasites.ledger.ledger:Ledger._check_fits"), _corpus("ledger_notices")
+        "admission within the budget", nothing("datasites.ledger.budgets:Budgets.check_fits"), _corpus("ledger_notices")
     ),
     "amounts": Defence("charges that are positive numbers", _any_amount, _corpus("ledger_notices")),
     "form-tokens": Defence(

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from policies.canonical import canonical
-
 from datasites.actions.registry import act
 from datasites.console.app import make_console
 from datasites.console.news import News
@@ -21,6 +19,7 @@ from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.roles import Actor, Role
 from datasites.settings import create_directory
+from policies.canonical import canonical
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics
 from policies.release.plans import Plan

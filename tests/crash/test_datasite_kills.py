@@ -26,15 +26,15 @@ ROUNDS = 3
 
 # Where it dies, and how many of the rounds were charged by then.
 FAULTS = [
-    ("before submit 1", 0),
-    ("after submit 1", 0),
-    ("after check 1", 0),
-    ("before approve 1", 0),
-    ("after approve 1", 0),
-    ("after admit_run 1", 0),
-    ("after start_run 1", 1),
-    ("before settle_run 1", 1),
-    ("after settle_run 1", 1),
+    ("before Requests.submit 1", 0),
+    ("after Requests.submit 1", 0),
+    ("after Requests.check 1", 0),
+    ("before Ledger.approve 1", 0),
+    ("after Ledger.approve 1", 0),
+    ("after Runs.admit 1", 0),
+    ("after Runs.start 1", 1),
+    ("before Runs.settle 1", 1),
+    ("after Runs.settle 1", 1),
 ]
 
 
@@ -56,7 +56,7 @@ def check_books(directory: Path) -> tuple[int, int]:
         ledger.verify()
         runs = ledger.runs.list()
         charged = [each for each in runs if each.status in ("released", "failed")]
-        released = {(each["request"], each["round"]) for each in ledger.runs.releases()}
+        released = {(release.request, release.round) for release in ledger.runs.releases()}
         assert released == {(each.request, each.round) for each in runs if each.status == "released"}
         for request in ledger.requests.list():
             assert request.attempts == len([each for each in charged if each.request == request.id])
@@ -90,7 +90,7 @@ def test_datasite_killed_at_each_step_goes_on_with_true_books(
     spent, releases = check_books(datasite.directory)
     assert releases == 1
     # A durable release is fetched again at no cost; a round that had begun was charged, and so is its second try.
-    assert spent == (1 if "settle_run" in fault and "after" in fault else charged + 1)
+    assert spent == (1 if "settle" in fault and "after" in fault else charged + 1)
 
 
 def check_books_of_running(datasite: DatasiteProcess) -> int:

@@ -165,7 +165,7 @@ def check_charges(ledger: Ledger) -> None:
         assert balance.spent_nano == sum(charges[run.request].divergence_nano for run in ended)
         held = [(each.runs_left, charges[each.id]) for each in ledger.requests.list(by_owner=None)]
         assert balance.reserved_nano == sum(left * charge.divergence_nano for left, charge in held)
-    assert {each["run"] for each in ledger.runs.releases()} == {
+    assert {release.run for release in ledger.runs.releases()} == {
         run.id for run in ended if run.status is RunStatus.RELEASED
     }
     assert not ledger.datasets.list(status="staged")

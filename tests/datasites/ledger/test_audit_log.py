@@ -50,5 +50,5 @@ def test_the_user_of_the_host_is_named() -> None:
 
 def test_two_ledgers_never_share_a_chain(tmp_path: Path) -> None:
     with Ledger.create(tmp_path / "a.db") as a, Ledger.create(tmp_path / "b.db") as b:
-        assert AuditLog(a).head().hash != AuditLog(b).head().hash
-        assert a.head().hash != b.head().hash
+        assert AuditLog(a.store).head().hash != AuditLog(b.store).head().hash
+        assert a.entries.head().hash != b.entries.head().hash

@@ -153,7 +153,7 @@ def test_processes_that_approve_never_overspend(ledger: Ledger) -> None:
     charge = Charge(NATS, None)
     fitting = nano_left(ledger) // NATS
     requests = [checked(ledger, f"{index}@uni.example") for index in range(8)]
-    path = ledger.path
+    path = ledger.store.path
     ledger.close()
     codes = in_processes(8, lambda index: approve(Ledger.open(path, clock=Clock()), requests[index], charge, rounds=1))
     assert sorted(codes) == [0] * fitting + [3] * (8 - fitting)
@@ -163,9 +163,9 @@ def test_processes_that_approve_never_overspend(ledger: Ledger) -> None:
 
 def test_processes_that_ask_for_one_round_get_one_run(ledger: Ledger) -> None:
     request = approved(ledger)
-    path = ledger.path
+    path = ledger.store.path
     ledger.close()
-    codes = in_processes(6, lambda _: Ledger.open(path, clock=Clock()).admit_run(request, 1, "w", GAUSSIAN))
+    codes = in_processes(6, lambda _: Ledger.open(path, clock=Clock()).runs.admit(request, 1, "w", GAUSSIAN))
     assert codes == [0] * 6
     assert len(ledger.runs.list(request)) == 1
 
@@ -181,7 +181,7 @@ def test_a_forked_child_uses_connections_of_its_own(ledger: Ledger) -> None:
 def test_reading_goes_on_while_somebody_writes(ledger: Ledger) -> None:
     with ThreadPoolExecutor(1) as pool, ledger.store.writing():
         began = time.monotonic()
-        assert pool.submit(ledger.balance, "city").result(timeout=5).spent_nano == 0
+        assert pool.submit(ledger.budgets.balance, "city").result(timeout=5).spent_nano == 0
         assert time.monotonic() - began < 5
 
 

@@ -243,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def nothing_is_released_without_an_entry(self) -> None:
         if hasattr(self, "ledger"):
             settled = {entry.run for entry in self.ledger.entries.list() if entry.kind == "settle"}
-            assert {release["run"] for release in self.ledger.runs.releases()} == settled
+            assert {release.run for release in self.ledger.runs.releases()} == settled
 
 
 _checks = [HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from datasites.ledger.amounts import Amount, amount_of
 
 from datasites.ledger import records
+from datasites.ledger.amounts import Amount, amount_of
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from policies.errors import DataRefused, WrongStatus
 from policies.source.findings import Finding

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from datasites.ledger.chain import hash_of, head_of
-from policies.canonical import canonical
 
 from datasites.ledger.audit_log import AuditLog
+from datasites.ledger.chain import hash_of, head_of
 from datasites.ledger.ledger import Ledger
+from policies.canonical import canonical
 from policies.errors import LedgerDamaged
 from tests.datasites.ledger.ledger_factories import (
     GAUSSIAN,

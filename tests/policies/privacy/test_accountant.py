@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.errors import BudgetTooSmall, UnsupportedMechanism
+from policies.privacy import accountant
 from policies.privacy.accountant import (
     ORDERS,
     best_order,
@@ -28,7 +29,7 @@ from policies.privacy.accountant import (
     resolve,
 )
 from policies.privacy.budget import PrivacyBudget
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics, check_range
 
 TRAINING = DPSGD(
     loss="cross_entropy",
@@ -310,3 +311,16 @@ def test_orders_are_whole_and_ascending() -> None:
     assert all(type(order) is int for order in ORDERS)
     assert list(np.unique(ORDERS)) == list(ORDERS)
     assert (ORDERS[0], ORDERS[-1]) == (2, 512)
+
+
+def test_a_search_for_noise_checks_its_delta_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+
+    def check(name: str, *arguments: object, **options: object) -> None:
+        checked.append(name)
+        check_range(name, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(accountant, "check_range", check)
+    accountant._conversions.cache_clear()
+    noise_multiplier_for(PrivacyBudget(1.25, 3.25e-6), sampling_rate=0.0625, steps=321)
+    assert checked.count("delta") <= 10  # it was some two thousand times

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from policies.canonical import canonical_ascii
 
+from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused, UnsupportedMechanism
 from policies.privacy.accountant import ORDERS, charge_for, epsilon_of
 from policies.privacy.budget import PrivacyBudget

@@ -1,4 +1,4 @@
-"""Two people agree: each side votes once, on the plan that was read, and approval names both."""
+"""Code requests: submitting, listing, denying; and votes, where two people have to agree."""
 
 from __future__ import annotations
 
@@ -8,11 +8,53 @@ from pathlib import Path
 import pytest
 
 from datasites.ledger.ledger import Ledger
-from policies.errors import LedgerDamaged, WrongStatus
+from policies.errors import (
+    LedgerDamaged,
+    WrongStatus,
+)
+from policies.source.findings import Finding
 from policies.source.statuses import RequestStatus, Side
-from tests.datasites.ledger.ledger_factories import PLAN, approve, checked, in_status, new_ledger
+from tests.datasites.ledger.ledger_factories import (
+    LAPLACE,
+    PLAN,
+    approve,
+    approved,
+    checked,
+    in_status,
+    new_ledger,
+    submitted,
+)
 
+IMPORT = Finding("import", 1, 1, "import os", "It reaches the host.", "Leave it out.")
 BOTH = (Side.OWNER, Side.SECOND_REVIEWER)
+
+
+def test_the_same_submission_again_is_answered_with_the_first(ledger: Ledger) -> None:
+    request = submitted(ledger)
+    head = ledger.entries.head()
+    assert ledger.requests.submit(ledger.requests.get(request)).id == request
+    assert ledger.entries.head() == head
+    with pytest.raises(WrongStatus, match="other contents"):
+        submitted(ledger, "eve@uni.example", id=request)
+
+
+def test_a_request_that_failed_inspection_is_denied_with_its_findings(ledger: Ledger) -> None:
+    request = submitted(ledger, population=None, version="")
+    denied = ledger.transition(request, "denied", actor="datasite", findings=(IMPORT,), comment="No.")
+    assert (denied.status, denied.findings) == (RequestStatus.DENIED, (IMPORT,))
+    assert [each.text for each in ledger.requests.comments(request)] == ["No."]
+
+
+def test_requests_are_listed_by_status_and_researcher(ledger: Ledger) -> None:
+    mine, theirs = approved(ledger), submitted(ledger, "sam@uni.example")
+    ledger.charge_now("city", LAPLACE, dataset="flu", version="v2", actor="owner", what="patient count")
+    assert [each.id for each in ledger.requests.list()] == [mine, theirs]
+    assert [each.id for each in ledger.requests.list(status="approved")] == [mine]
+    assert [each.id for each in ledger.requests.list(researcher="sam@uni.example")] == [theirs]
+    assert len(ledger.requests.list(by_owner=True)) == 1
+
+
+# Votes
 
 
 def vote(ledger: Ledger, request: str, side: Side, actor: str, plan: str = PLAN.digest) -> None:
@@ -94,17 +136,4 @@ def test_a_vote_edited_in_the_file_after_approval_is_found(tmp_path: Path) -> No
         db.execute(text)
     db.close()
     with Ledger.open(path) as ledger, pytest.raises(LedgerDamaged, match="vote"):
-        ledger.verify()
-
-
-def test_a_ledger_of_the_version_before_is_brought_to_this_one(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    new_ledger(path).close()
-    with sqlite3.connect(path) as db:
-        db.execute("DROP TABLE votes")
-        db.execute("DROP INDEX restores")
-        db.execute("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
-    db.close()
-    with Ledger.open(path) as ledger:
-        vote(ledger, checked(ledger), Side.OWNER, "owner")
         ledger.verify()

@@ -1,0 +1,112 @@
+"""The ledger's file: who may read it, how it is written, and what a lock or a full disk does."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from datasites.ledger.ledger import Ledger
+from policies.errors import (
+    LedgerDamaged,
+    Unavailable,
+    WrongStatus,
+)
+from policies.source.statuses import RequestStatus, RunStatus
+from tests.datasites.ledger.ledger_factories import (
+    approve,
+    approved,
+    checked,
+    new_ledger,
+    released,
+    running,
+    submitted,
+)
+
+
+def test_the_file_is_its_users_alone(ledger: Ledger) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        mode = ledger.store.path.with_name(ledger.store.path.name + suffix).stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600, suffix
+
+
+def test_it_writes_ahead_with_full_sync(ledger: Ledger) -> None:
+    with ledger.store.reading() as db:
+        assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_a_ledger_is_never_made_over_another(ledger: Ledger) -> None:
+    with pytest.raises(WrongStatus, match="never started anew"):
+        Ledger.create(ledger.store.path)
+    assert ledger.budgets.populations() == ("city",)
+
+
+def test_opening_what_is_not_there_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="datasite init"):
+        Ledger.open(tmp_path / "ledger.db")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_held_elsewhere_is_unavailable_with_nothing_half_done(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path / "ledger.db", busy_seconds=0.05)
+    request = checked(ledger)
+    other = sqlite3.connect(ledger.store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="locked"):
+        approve(ledger, request)
+    assert ledger.requests.get(request).status is RequestStatus.CHECKED  # reading goes on
+    other.execute("ROLLBACK")
+    other.close()
+    approve(ledger, request)
+
+
+def test_a_full_disk_is_unavailable_with_nothing_half_done(ledger: Ledger) -> None:
+    run = running(ledger, approved(ledger))
+    head = ledger.entries.head()
+    with ledger.store.reading() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+    ledger.store._connection().execute(f"PRAGMA max_page_count = {pages}")  # as a disk with no room for one page more
+    with pytest.raises(Unavailable, match="disk is full"):
+        ledger.runs.settle(run.id, bytes(1_000_000), "d", "{}")
+    assert (ledger.entries.head(), ledger.runs.get(run.id).status) == (head, RunStatus.RUNNING)
+    assert ledger.budgets.balance("city").spent_nano == 0
+    ledger.store._connection().execute(f"PRAGMA max_page_count = {pages + 1000}")
+    ledger.runs.settle(run.id, bytes(1_000_000), "d", "{}")
+    ledger.verify()
+
+
+def test_a_backup_is_a_whole_ledger(ledger: Ledger, tmp_path: Path) -> None:
+    released(ledger, approved(ledger))
+    ledger.backup(tmp_path / "copy.db")
+    with Ledger.open(tmp_path / "copy.db") as copy:
+        assert copy.verify() == ledger.verify()
+    assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("version", ["1", "2", "4", "0.2"])
+def test_a_ledger_of_another_version_is_refused_in_words(ledger: Ledger, version: str) -> None:
+    path = ledger.store.path
+    ledger.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (version,))
+    db.close()
+    with pytest.raises(LedgerDamaged, match=f"schema version '{version}'; this software reads '3'.*that wrote it"):
+        Ledger.open(path)
+
+
+def test_what_follows_the_store_is_told_after_each_transaction(ledger: Ledger) -> None:
+    told: list[int] = []
+
+    class Follower:
+        def check(self) -> None:
+            told.append(0)
+
+        def follow(self, db: sqlite3.Connection) -> None:
+            told.append(int(db.execute("SELECT max(seq) FROM entries").fetchone()[0]))
+
+    ledger.store.follower = Follower()
+    submitted(ledger)
+    assert told == [0, ledger.entries.head().seq]
