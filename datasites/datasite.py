@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cryptography.hazmat.primitives import serialization
 
+from datasites.directory import signing_key
+from datasites.files import write_private
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.ledger.audit_log import AuditLog, os_user
 from datasites.ledger.ledger import Ledger
@@ -26,9 +28,10 @@ from datasites.people.accounts import Accounts
 from datasites.people.invitations import Invitations
 from datasites.people.notices import Notices
 from datasites.review.mock_runs import Trials
+from datasites.review.policy import Rules
 from datasites.review.review import Review, overview, published_from
 from datasites.review.rounds import Arrays, Runs
-from datasites.settings import Settings, write_private
+from datasites.settings import Settings
 from policies.errors import DatasiteError, InvalidRequest, WrongStatus
 from policies.release.plans import plan_from
 
@@ -176,7 +179,7 @@ class Office:
 
     def describe(self, researcher: str) -> dict[str, Any]:
         """Name, public key, datasets with schemas and public sizes, and budgets left."""
-        limit = self.settings.rules().researcher_epsilon
+        limit = Rules.read(self.settings.policy_path).researcher_epsilon
         datasets, budgets = [], {}
         sizes = self._size_certificates()
         for record in self.ledger.datasets():
@@ -333,7 +336,7 @@ class Office:
 
     def public_key(self) -> str:
         """Hex of the Ed25519 key that verifies this datasite's certificates."""
-        key = self.settings.signing_key().public_key()
+        key = signing_key(self.settings.directory).public_key()
         return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw).hex()
 
 

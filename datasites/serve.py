@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from datasites.datasite import Office
+from datasites.directory import locked
 from datasites.ledger.ledger import Ledger
 from datasites.logs import Observed, Shown, say, serving_logs
 from datasites.operations.control_socket import ControlServer
-from datasites.settings import Settings, locked
+from datasites.settings import Settings
 from policies.errors import DatasiteError, IsolationMissing
 
 if TYPE_CHECKING:

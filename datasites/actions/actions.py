@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from datasites.actions import oversight
 from datasites.datasite import balance_dict
+from datasites.directory import new_signing_key, population_secret
+from datasites.files import replace_private, write_private
 from datasites.ledger.entries import NANO, Entry
 from datasites.ledger.records import DatasetRecord, RequestStatus, Side
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
 from datasites.review.review import overview
-from datasites.settings import new_signing_key, write_private
 from policies.errors import (
     DataRefused,
     DatasiteError,
@@ -78,7 +79,7 @@ def publish(
         Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
     )
     frame = read_table(source)
-    matrix = encode(frame, declared, population_secret=office.settings.population_secret())
+    matrix = encode(frame, declared, population_secret=population_secret(office.settings.directory))
     mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
     notes = [
         f"Column {name!r} of the table is not in the schema and was left out."
@@ -435,9 +436,7 @@ def rotate_key(office: Office, actor: str) -> dict[str, str]:
     path = office.settings.directory / "certificate.pem"
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     write_private(path.with_name(f"certificate.{stamp}.pem"), path.read_text(encoding="utf-8"))
-    fresh = path.with_name("certificate.new.pem")
-    write_private(fresh, new_signing_key())
-    fresh.replace(path)
+    replace_private(path, new_signing_key())
     office.audit.record(actor, "rotate key", office.public_key(), before=old)
     return {"public_key": office.public_key(), "old_public_key": old}
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasites.actions.privacy_audit import audit
+from datasites.files import replace_private
 from datasites.ledger.entries import NANO
 from datasites.ledger.records import DatasetRecord, RequestStatus, RunStatus
 from datasites.people import invitations
 from datasites.review.policy import Rules
 from datasites.review.review import published_from
-from datasites.settings import write_private
 from datasites.vault.mocks import draw_mock
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import accountant
@@ -202,7 +201,7 @@ def _mock_cell(column: Column, value: float) -> str:
 
 def policy(office: Office, actor: str) -> dict[str, Any]:
     """The owner's policy as the file and as values; where the file cannot be read, `error` says why."""
-    text = (office.settings.directory / "policy.toml").read_text(encoding="utf-8")
+    text = office.settings.policy_path.read_bytes().decode()  # with the ends of lines that the file has
     found: dict[str, Any] = {"text": text, "digest": _digest(text), "rules": None, "error": ""}
     try:
         found["rules"] = _plain(Rules.from_toml(text))
@@ -224,12 +223,8 @@ def change_policy(office: Office, actor: str, *, text: str, digest: str) -> dict
     before = policy(office, actor)
     if before["digest"] != digest:
         raise WrongStatus("The policy was changed since you opened it. Look at it again, then change it.")
-    text = text.replace("\r\n", "\n")
     new, old = _plain(Rules.from_toml(text)), before["rules"] or {}
-    path = office.settings.directory / "policy.toml"
-    fresh = path.with_name("policy.new.toml")
-    write_private(fresh, text)
-    os.replace(fresh, path)
+    replace_private(office.settings.policy_path, text)
     changed = {name: {"from": old.get(name), "to": new[name]} for name in new if old.get(name) != new[name]}
     office.audit.record(actor, "change policy", "policy.toml", changed=changed, sha256=_digest(text))
     return {"changed": changed}
@@ -248,7 +243,7 @@ def _digest(text: str) -> str:
 
 def researcher_budgets(office: Office, actor: str, *, email: str) -> list[dict[str, Any]]:
     """What one researcher's releases have cost each population, and what is left for them."""
-    limit = office.settings.rules().researcher_epsilon
+    limit = Rules.read(office.settings.policy_path).researcher_epsilon
     rows = []
     for name in office.ledger.populations():
         balance = office.ledger.researcher_balance(name, email, limit=limit)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
+from datasites.directory import secret
 from datasites.people.accounts import Role, Session
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def sign_in(office: Office, lock_out: LockOut, email: str, password: str, *, bro
 
 def cookie_name(office: Office, request: Request, what: str) -> str:
     """A cookie's name: of this datasite, since browsers share cookies between the ports of a host."""
-    name = f"{what}-{hashlib.sha256(office.settings.secret('syft.id').encode()).hexdigest()[:8]}"
+    name = f"{what}-{hashlib.sha256(secret(office.settings.directory, 'syft.id').encode()).hexdigest()[:8]}"
     return f"__Host-{name}" if is_secure(request) else name
 
 

@@ -13,7 +13,7 @@ from datasites.console import source, wording
 from datasites.console.auth import DECIDERS
 from datasites.console.page_requests import Visit
 from datasites.ledger.records import CodeRequestRecord, RequestStatus
-from datasites.review.policy import outcomes
+from datasites.review.policy import Rules, outcomes
 from policies.errors import DatasiteError, InvalidRequest
 from policies.privacy import accountant, risk
 from policies.privacy.mechanisms import DPSGD
@@ -113,7 +113,7 @@ def _failed_checks(visit: Visit, record: CodeRequestRecord) -> int:
         plan = plan_from(json.loads(record.plan_json or ""))
         delta = visit.office.ledger.balance(published.population).budget.delta
         epsilon = accountant.epsilon_of(plan.mechanism, delta)
-        found = outcomes(visit.office.settings.rules(), plan, published, epsilon, record.researcher)
+        found = outcomes(Rules.read(visit.office.settings.policy_path), plan, published, epsilon, record.researcher)
         return sum(not each.passed for each in found)
     except DatasiteError:
         return 1

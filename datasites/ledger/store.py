@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from datasites.files import sync_directory
 from policies.errors import DatasiteError, LedgerDamaged, Unavailable, WrongStatus
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Store:
                 db.execute("COMMIT")
         finally:
             db.close()
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         return cls(path, clock=clock, busy_seconds=busy_seconds)
 
     @classmethod
@@ -395,11 +396,3 @@ def _sqlite_errors() -> Iterator[None]:
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise LedgerDamaged("The ledger's file is damaged. Stop the datasite and restore a backup.") from error
         raise
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -32,6 +32,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from datasites.files import sync_directory
 from datasites.ledger.audit_log import AuditLog
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.requests import Head
@@ -44,7 +45,7 @@ LEDGER = "ledger.db"
 DATABASES = ("datasite.db", "calls.db", "console.db")
 NEEDED = frozenset({LEDGER, "settings.toml", "policy.toml", "syft.id", "syft.key", "certificate.pem"})
 LARGEST_MANIFEST = 64 << 20
-_LEFT_OUT = re.compile(r".*(-wal|-shm|-journal|\.sock|\.out|\.log(\.\d+)?)|lock|last_backup")
+_LEFT_OUT = re.compile(r".*(-wal|-shm|-journal|\.sock|\.out|\.log(\.\d+)?)|\..*\.new|lock|last_backup")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+ -]*(/[A-Za-z0-9_][A-Za-z0-9_.@+ -]*){0,3}")
 _BLOCK = tarfile.BLOCKSIZE
 
@@ -110,7 +111,7 @@ def _publish(partial: Path, target: Path) -> None:
         raise DatasiteError(f"{target} was made by somebody else meanwhile. Choose another name.") from None
     except OSError:  # a volume without hard links
         os.rename(partial, target)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def _write(settings: Settings, ledger: Ledger, file: IO[bytes], scratch: Path) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _write(settings: Settings, ledger: Ledger, file: IO[bytes], scratch: Path) -
 
 
 def _names(directory: Path) -> list[str]:
-    """Every regular file but databases, which are copied otherwise, sockets, locks and logs."""
+    """Every regular file but databases, which are copied otherwise, sockets, locks, logs and drafts."""
     names = []
     for folder, _, found in os.walk(directory):
         for each in found:
@@ -241,7 +242,7 @@ def restore(file: Path, directory: Path, *, actor: str) -> dict[str, Any]:
         if directory.exists():
             directory.rmdir()
         os.rename(building, directory)
-        _sync_directory(directory.parent)
+        sync_directory(directory.parent)
     except BaseException as error:
         shutil.rmtree(building, ignore_errors=True)
         if isinstance(error, OSError):
@@ -331,12 +332,4 @@ def _sync_tree(directory: Path) -> None:
         for name in names:
             with (Path(folder) / name).open("rb") as file:
                 os.fsync(file.fileno())
-        _sync_directory(Path(folder))
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_directory(Path(folder))

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import threading
 from typing import Any
 
+from datasites.files import replace_private
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
 from datasites.review.review import published_from
-from datasites.settings import Settings, write_private
+from datasites.settings import Settings
 from policies.errors import DatasiteError, WrongStatus
 from policies.privacy.mechanisms import as_dict
 from policies.release.plans import Plan, Published, plan_from
@@ -78,9 +78,7 @@ class Trials:
             plan = plan_from(json.loads(record.plan_json))
             found = self._try(plan, published_from(self.ledger.dataset(version=record.version)))
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        fresh = self.directory / f"{record.id}.new"
-        write_private(fresh, json.dumps(found))
-        os.replace(fresh, self.directory / f"{record.id}.json")
+        replace_private(self.directory / f"{record.id}.json", json.dumps(found))
         self.ended += 1
         return _shown(found)
 

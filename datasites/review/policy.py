@@ -12,6 +12,7 @@ import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from policies.errors import DatasiteError, RuleBroken
@@ -105,6 +106,15 @@ class Rules:
         if isinstance(values.get("allowed_mechanisms"), list):
             values["allowed_mechanisms"] = tuple(values["allowed_mechanisms"])
         return cls(**values)
+
+    @classmethod
+    def read(cls, path: Path) -> Rules:
+        """The owner's policy, as `policy.toml` has it now. Raises `RuleBroken` naming the line."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(str(error)) from None
+        return cls.from_toml(text)
 
 
 _NUMBER = (int, float)

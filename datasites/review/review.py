@@ -21,7 +21,7 @@ from datasites.jobs.pool import JobPool
 from datasites.ledger.entries import NANO, Balance, nano_down
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import STATUS_TEXT, CodeRequestRecord, DatasetRecord, RequestStatus, Side
-from datasites.review.policy import outcomes
+from datasites.review.policy import Rules, outcomes
 from datasites.settings import Settings
 from policies.errors import (
     GraphRefused,
@@ -144,7 +144,7 @@ class Review:
     def checks(self, plan: Plan, published: Published, researcher: str) -> list[dict[str, Any]]:
         """Every check of a plan with its result, in a form to which later checks add themselves."""
         standalone = self._epsilon(plan, published)
-        results = outcomes(self.settings.rules(), plan, published, standalone, researcher)
+        results = outcomes(Rules.read(self.settings.policy_path), plan, published, standalone, researcher)
         return [
             {
                 "title": "Inspection",
@@ -273,7 +273,7 @@ class Review:
         for check in self.checks(plan, published, record.researcher):
             if not check["passed"]:
                 raise RuleBroken(f"{check['title']}: {check['message']}")
-        rules = self.settings.rules()
+        rules = Rules.read(self.settings.policy_path)
         balance = self.ledger.balance(published.population)
         voters = self.voters(plan, published)
         if voters:
@@ -298,7 +298,7 @@ class Review:
         if record.status is not RequestStatus.CHECKED or record.plan_json is None:
             return None, ""
         plan, published = plan_from(json.loads(record.plan_json)), self.published(version=record.version)
-        rules = self.settings.rules()
+        rules = Rules.read(self.settings.policy_path)
         failed = [each for each in self.checks(plan, published, record.researcher) if not each["passed"]]
         if failed:
             why = " ".join(f"{each['title']}: {each['message']}" for each in failed)
@@ -309,12 +309,12 @@ class Review:
 
     def voters(self, plan: Plan, published: Published) -> tuple[Side, ...]:
         """Whose votes an approval needs, where it needs two; else none: the owner's alone decides."""
-        bound = self.settings.rules().second_reviewer_epsilon
+        bound = Rules.read(self.settings.policy_path).second_reviewer_epsilon
         return tuple(Side) if bound is not None and self._epsilon(plan, published) > bound else ()
 
     def needs_typing(self, plan: Plan, published: Published) -> bool:
         """Whether whoever approves in the console or on the command line types the request's name."""
-        return self._epsilon(plan, published) > self.settings.rules().typed_confirmation_epsilon
+        return self._epsilon(plan, published) > Rules.read(self.settings.policy_path).typed_confirmation_epsilon
 
     def _epsilon(self, plan: Plan, published: Published) -> float:
         return accountant.epsilon_of(plan.mechanism, self.ledger.balance(published.population).budget.delta)
@@ -362,7 +362,7 @@ class Review:
 
     def _budgets(self, record: CodeRequestRecord, plan: Plan, published: Published) -> list[dict[str, Any]]:
         """The population's and the researcher's ε, spent, reserved and after this request."""
-        limit = self.settings.rules().researcher_epsilon
+        limit = Rules.read(self.settings.policy_path).researcher_epsilon
         whole = self.ledger.balance(published.population)
         own = self.ledger.researcher_balance(published.population, record.researcher, limit=limit)
         charge = accountant.charge_for(plan.mechanism, whole.order)

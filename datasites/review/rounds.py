@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datasites.directory import signing_key
+from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool, Rows
 from datasites.ledger.entries import Entry
 from datasites.ledger.ledger import Ledger
@@ -29,7 +31,7 @@ from datasites.ledger.records import CodeRequestRecord, RequestStatus, Run, RunS
 from datasites.logs import Shown
 from datasites.review.review import published_from
 from datasites.review.timing import slowest
-from datasites.settings import Settings, write_private
+from datasites.settings import Settings
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
@@ -283,7 +285,7 @@ class Runs:
                     spent=self.ledger.balance(published.population).epsilon_spent,
                     issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 ),
-                self.settings.signing_key(),
+                signing_key(self.settings.directory),
             )
 
         self.ledger.settle_run(run.id, answer.payload, release_digest, certify)

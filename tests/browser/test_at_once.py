@@ -13,6 +13,7 @@ import pytest
 from datasites.ledger.records import RequestStatus
 from datasites.people.accounts import Role
 from datasites.people.notices import Notices, message
+from datasites.review.policy import Rules
 from tests.browser.desk import OWNER, Desk
 
 
@@ -77,7 +78,7 @@ def test_the_form_turns_rules_on_and_off_and_the_log_says_so(desk: Desk) -> None
     fields |= {"allowed_mechanisms": "statistics", "deny_at_once": "true", "approve_at_once_epsilon": "0,1"}
     fields["digest"] = desk.office.act("policy", OWNER, {})["digest"]
     assert owner.post("/policy", **fields).status_code == 303
-    new = desk.office.settings.rules()
+    new = Rules.read(desk.office.settings.policy_path)
     assert (new.deny_at_once, new.approve_at_once_epsilon, new.allowed_mechanisms) == (True, 0.1, ("statistics",))
     text = (desk.office.settings.directory / "policy.toml").read_text()
     assert "# what may run" not in text

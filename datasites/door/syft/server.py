@@ -29,6 +29,7 @@ from syft.store.db.sqlite import SQLiteDBConfig
 from syft.types.errors import SyftException
 from syft.types.uid import UID
 
+from datasites.directory import secret
 from datasites.door.syft.guard import PATHS, AnsweredCalls, Entry, inside
 from datasites.door.syft.services import (
     DatasiteService,
@@ -255,8 +256,8 @@ GUARDED = {
 def _make_server(settings: Settings) -> Datasite:
     return Datasite(
         name=settings.name,
-        id=UID(settings.secret("syft.id")),
-        signing_key=SyftSigningKey.from_string(settings.secret("syft.key")),
+        id=UID(secret(settings.directory, "syft.id")),
+        signing_key=SyftSigningKey.from_string(secret(settings.directory, "syft.key")),
         root_email=settings.owner_email,
         root_password=os.urandom(24).hex(),  # read once, when the account is made; the owner's own replaces it
         db_config=SQLiteDBConfig(filename="datasite.db", path=str(settings.directory)),

@@ -14,8 +14,9 @@ from datasites.actions.actions import publish
 from datasites.cli import display, shell
 from datasites.cli import main as command_line
 from datasites.datasite import Office
+from datasites.directory import create_directory, locked
 from datasites.ledger.records import DatasetRecord, RequestStatus
-from datasites.settings import Settings, create_directory, locked
+from datasites.settings import Settings
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 from policies.privacy.budget import PrivacyBudget
 
