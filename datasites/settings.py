@@ -6,18 +6,17 @@ else lies in the directory is `datasites.directory`'s.
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
 from datasites.files import replace_private
+from datasites.shapes import checked, described, shapes
 from datasites.toml_editing import Value, with_values
 from policies.addresses import is_loopback
 from policies.errors import DatasiteError
@@ -25,11 +24,10 @@ from policies.errors import DatasiteError
 Isolation = Literal["required", "reported"]
 LogFormat = Literal["text", "json"]
 SmtpSecurity = Literal["starttls", "tls", "none"]
-Text = Annotated[str, Meta(description="text in quotation marks")]
-Port = Annotated[int, Meta(ge=1, le=65_535, description="a whole number in [1, 65535]")]
-Mebibytes = Annotated[int, Meta(ge=1, le=1 << 20, description="a whole number of MiB in [1, 1048576]")]
-Seconds = Annotated[float, Meta(ge=0, le=1e7, description="a number of seconds in [0, 10000000]")]
-Minutes = Annotated[float, Meta(gt=0, le=1e6, description="a number of minutes above 0, at most 1000000")]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Mebibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
+Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
+Minutes = Annotated[float, Meta(gt=0, le=1_000_000)]
 LARGEST_FILE = 1 << 20
 
 SETTINGS_TEMPLATE = """\
@@ -83,29 +81,29 @@ class Settings:
     """
 
     directory: Path
-    name: Text
-    host: Text
+    name: str
+    host: str
     port: Port
-    owner_email: Text
-    tls_certificate: Text = ""
-    tls_key: Text = ""
+    owner_email: str
+    tls_certificate: str = ""
+    tls_key: str = ""
     isolation: Isolation = "required"
     round_seconds: Seconds = 0.0
     largest_body_mib: Mebibytes = 64
     uploads_mib: Mebibytes = 4096
-    jobs_directory: Text = ""
+    jobs_directory: str = ""
     release_grid_seconds: Seconds = 0.25
     console_idle_minutes: Minutes = 30.0
-    console_url: Text = ""
-    witness: Text = ""
-    metrics_token_file: Text = ""
+    console_url: str = ""
+    witness: str = ""
+    metrics_token_file: str = ""
     log_format: LogFormat = "text"
-    smtp_host: Text = ""
+    smtp_host: str = ""
     smtp_port: Port = 587
     smtp_security: SmtpSecurity = "starttls"
-    smtp_user: Text = ""
-    smtp_from: Text = ""
-    smtp_to: Text = ""
+    smtp_user: str = ""
+    smtp_from: str = ""
+    smtp_to: str = ""
 
     @classmethod
     def load(cls, directory: Path) -> Settings:
@@ -199,9 +197,7 @@ class Settings:
         return token
 
 
-KINDS: dict[str, Any] = {
-    name: kind for name, kind in get_type_hints(Settings, include_extras=True).items() if name != "directory"
-}
+KINDS: dict[str, Any] = {name: shape for name, shape in shapes(Settings).items() if name != "directory"}
 """The type of every setting, by its name in `settings.toml`."""
 
 
@@ -230,13 +226,6 @@ def changed_settings(text: str, values: Mapping[str, str]) -> str:
     return with_values(text, {name: _typed(name, value) for name, value in values.items()})
 
 
-def described(kind: Any) -> str:
-    """What a setting's value should be, as `a whole number in [1, 65535]`."""
-    for detail in getattr(kind, "__metadata__", ()):
-        return str(detail.description)
-    return "one of " + ", ".join(json.dumps(choice) for choice in get_args(kind))
-
-
 def _read(directory: Path) -> str:
     path = directory / "settings.toml"
     try:
@@ -256,11 +245,9 @@ def _checked(name: str, value: object, where: Path) -> Any:
     if name not in KINDS:
         raise DatasiteError(f"There is no setting {name!r}, which {where} has. There are {', '.join(KINDS)}.")
     try:
-        return msgspec.convert(value, KINDS[name])
-    except msgspec.ValidationError:
-        raise DatasiteError(
-            f"{name}={repr(value)[:200]} in {where} should be {described(KINDS[name])}. Mend that line and start again."
-        ) from None
+        return checked(value, KINDS[name])
+    except ValueError as error:
+        raise DatasiteError(f"In {where}, {name}={error}. Mend that line and start again.") from None
 
 
 def _typed(name: str, value: str) -> Value:
@@ -269,10 +256,10 @@ def _typed(name: str, value: str) -> Value:
         raise DatasiteError(f"There is no setting {name!r}. There are {', '.join(KINDS)}.")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise DatasiteError(f"{name}={value!r} is not text in UTF-8. Type it anew.")
-    kind = getattr(KINDS[name], "__origin__", str)
+    kind = getattr(KINDS[name], "__origin__", str)  # of a number with bounds; nothing else has any
     if kind not in (int, float):
         return value
     try:
         return int(value) if kind is int else float(value)
     except ValueError:
-        raise DatasiteError(f"{name}={value!r} is not a number, and should be {described(KINDS[name])}.") from None
+        raise DatasiteError(f"{name}={value!r} is not {described(KINDS[name])}.") from None

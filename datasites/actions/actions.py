@@ -446,7 +446,7 @@ def backup(office: Office, actor: str, *, file: str) -> dict[str, Any]:
     with office.holding_tables:
         done = write_backup(office.settings, office.ledger, Path(file))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_private(office.settings.directory / "last_backup", f"{now}\n")
+    replace_private(office.settings.directory / "last_backup", f"{now}\n")
     office.audit.record(actor, "backup", done["file"], entries=done["entries"])
     return done
 
