@@ -43,7 +43,7 @@ def report_of(
     *,
     seconds: float,
 ) -> dict[str, Any]:
-    """The report, JSON-ready; see `researcher.report`. Certificates and releases go below `directory/certificates`."""
+    """The report, JSON-ready; see `compose.report`. Certificates and releases go below `directory/certificates`."""
     by_round = [baseline.auc(_model(shown.model, weights), shown.common) for weights in rounds_of(found.joint, cohort)]
     joint = found.joint.to_model()
     local = {name: baseline.auc(each.to_model(), shown.common) for name, each in found.local.items()}

@@ -27,12 +27,12 @@ from rich.table import Table
 import researcher
 from compose import baseline, outcome, study
 from compose.demonstration import Demonstration
+from compose.report import write_report
 from compose.tables import SEED
 from policies.errors import DatasiteError, Unavailable, WrongStatus
 from researcher.code_requests import APPROVED, UNDECIDED
 from researcher.cohort import Cohort
 from researcher.network import Network
-from researcher.report import write_report
 
 Say = Callable[[str], None]
 INTERRUPTED = 130

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives import serialization
 
+from datasites.directory import signing_key
 from datasites.files import write_private
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.ledger.audit_log import AuditLog, os_user
@@ -29,7 +30,7 @@ from datasites.people.notices import Notices
 from datasites.review.decisions import Decisions
 from datasites.review.mock_runs import MockRuns
 from datasites.review.planning import Planner
-from datasites.review.policy import isolation_outcome
+from datasites.review.policy import Rules, isolation_outcome
 from datasites.review.rounds import Rounds
 from datasites.review.submissions import Submissions
 from datasites.settings import Settings
@@ -75,7 +76,9 @@ class Datasite:
         self.pool = pool
         self.audit_log = AuditLog(ledger.store)
         self.planner = Planner(ledger, pool)
-        self.decisions = Decisions(ledger, self.planner, self.audit_log, settings.rules, changed=self.project)
+        self.decisions = Decisions(
+            ledger, self.planner, self.audit_log, lambda: Rules.read(settings.policy_path), changed=self.project
+        )
         self.submissions = Submissions(ledger, self.planner, self.decisions)
         self.notices = Notices(settings)
         self.rounds = Rounds(settings, ledger, pool, lambda asset: self.syft.records(asset))
@@ -198,7 +201,7 @@ class Datasite:
 
     def public_key(self) -> str:
         """Hex of the Ed25519 key that verifies this datasite's certificates."""
-        key = self.settings.signing_key().public_key()
+        key = signing_key(self.settings.directory).public_key()
         return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw).hex()
 
 

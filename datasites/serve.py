@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from datasites.actions.registry import act
 from datasites.datasite import Datasite, PySyft
+from datasites.directory import locked
 from datasites.ledger.ledger import Ledger
 from datasites.logs import Observed, Shown, say, serving_logs
 from datasites.operations.control_socket import ControlServer
 from datasites.people.roles import Actor, Role
-from datasites.settings import Settings, locked
+from datasites.settings import Settings
 from policies.errors import DatasiteError, IsolationMissing
 
 if TYPE_CHECKING:

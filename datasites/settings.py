@@ -1,44 +1,43 @@
-"""A datasite's directory and its settings: one frozen value, read once, at start.
+"""A datasite's settings: one frozen value, read once, at start, from `settings.toml` in its directory.
 
-The directory holds everything: identity, keys, settings, policy, syft's database and blobs, the ledger, sockets, logs.
-It is 0700 and every file in it is made under umask 077. `settings.toml` and `policy.toml` are for the owner to read
-and edit; the rest is the program's.
+The file is the owner's to read and edit; changing a setting here leaves the rest of it as the owner wrote it. What
+else lies in the directory is `datasites.directory`'s.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import ipaddress
-import json
 import os
-import secrets
-import shutil
 import tomllib
-import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Meta
 
-from datasites.files import write_private
-from datasites.review.policy import DEFAULT_POLICY, Rules
-from policies.errors import DatasiteError, Unavailable
+from datasites.files import replace_private
+from datasites.shapes import checked, described, shapes
+from datasites.toml_editing import Value, with_values
+from policies.addresses import is_loopback
+from policies.errors import DatasiteError
 
-ISOLATION = ("required", "reported")
-LOG_FORMATS = ("text", "json")
-SMTP_SECURITY = ("starttls", "tls", "none")
+Isolation = Literal["required", "reported"]
+LogFormat = Literal["text", "json"]
+SmtpSecurity = Literal["starttls", "tls", "none"]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Mebibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
+Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
+Minutes = Annotated[float, Meta(gt=0, le=1_000_000)]
+LARGEST_FILE = 1 << 20
 
 SETTINGS_TEMPLATE = """\
 # Settings of this datasite. Read once, when it starts.
-name = {name!r}
-host = {host!r}                  # any other than loopback needs a TLS certificate, here below
-port = {port}
+name = ""
+host = "127.0.0.1"                  # any other than loopback needs a TLS certificate, here below
+port = 9400
 tls_certificate = ""                # PEM files, here or anywhere; a gateway before the datasite may have its own
 tls_key = ""
-owner_email = {email!r}
+owner_email = ""
 isolation = "required"              # "required" refuses to run where a protection is missing; "reported" only says so
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
 largest_body_mib = 64               # largest HTTP body that is read
@@ -63,13 +62,12 @@ smtp_to = ""                        # one address, or several with commas betwee
 
 @dataclass(frozen=True)
 class Settings:
-    """What a datasite runs with; every field is public to its owner.
+    """What a datasite runs with; every field is public to its owner. A field's type is what its value is checked by.
 
     Args:
       directory: the datasite's directory.
       host: where it listens; plain HTTP is served on loopback only.
       tls_certificate, tls_key: PEM files, relative to the directory, or both "".
-      isolation: `"required"` or `"reported"`.
       round_seconds: deadline of one round, 0 for one taken from a dry run.
       uploads_mib: what one researcher's uploads and answers may take on disk; each is kept for a day.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
@@ -78,31 +76,31 @@ class Settings:
       console_url: the console's address as people reach it, or "".
       witness: absolute path of the ledger's witness, outside of the directory, or "".
       metrics_token_file: whose token `/metrics` asks for, relative to the directory; with "" there is no such page.
-      log_format: of standard error, one of `LOG_FORMATS`.
-      smtp_host: the mail server for notices, or "" for none; `smtp_security` is one of `SMTP_SECURITY`.
+      log_format: of standard error.
+      smtp_host: the mail server for notices, or "" for none.
     """
 
     directory: Path
     name: str
     host: str
-    port: int
+    port: Port
     owner_email: str
     tls_certificate: str = ""
     tls_key: str = ""
-    isolation: str = "required"
-    round_seconds: float = 0.0
-    largest_body_mib: int = 64
-    uploads_mib: int = 4096
+    isolation: Isolation = "required"
+    round_seconds: Seconds = 0.0
+    largest_body_mib: Mebibytes = 64
+    uploads_mib: Mebibytes = 4096
     jobs_directory: str = ""
-    release_grid_seconds: float = 0.25
-    console_idle_minutes: float = 30.0
+    release_grid_seconds: Seconds = 0.25
+    console_idle_minutes: Minutes = 30.0
     console_url: str = ""
     witness: str = ""
     metrics_token_file: str = ""
-    log_format: str = "text"
+    log_format: LogFormat = "text"
     smtp_host: str = ""
-    smtp_port: int = 587
-    smtp_security: str = "starttls"
+    smtp_port: Port = 587
+    smtp_security: SmtpSecurity = "starttls"
     smtp_user: str = ""
     smtp_from: str = ""
     smtp_to: str = ""
@@ -111,45 +109,44 @@ class Settings:
     def load(cls, directory: Path) -> Settings:
         """The settings in `directory/settings.toml`. Raises `DatasiteError` naming what is missing or wrong."""
         directory = directory.resolve()
+        return cls.from_toml(_read(directory), directory)
+
+    @classmethod
+    def from_toml(cls, text: str, directory: Path) -> Settings:
+        """The settings in the text of a `settings.toml`. Raises `DatasiteError` naming value, bound and next step."""
         path = directory / "settings.toml"
-        if not path.is_file():
-            raise DatasiteError(
-                f"{directory} is not a datasite: it has no settings.toml. Make one with `datasite init`."
-            )
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-            settings = cls(directory=directory, **values)
-        except (tomllib.TOMLDecodeError, TypeError) as error:
+            values = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
             raise DatasiteError(f"{path} cannot be read: {error}. Mend that line and start again.") from None
-        if settings.isolation not in ISOLATION:
-            raise DatasiteError(f"isolation={settings.isolation!r} in {path} is neither of {', '.join(ISOLATION)}.")
-        if settings.smtp_security not in SMTP_SECURITY:
-            known = ", ".join(SMTP_SECURITY)
-            raise DatasiteError(f"smtp_security={settings.smtp_security!r} in {path} is none of {known}.")
-        if settings.log_format not in LOG_FORMATS:
-            raise DatasiteError(f"log_format={settings.log_format!r} in {path} is neither of {', '.join(LOG_FORMATS)}.")
-        if settings.witness and (
-            not Path(settings.witness).is_absolute() or Path(settings.witness).resolve().is_relative_to(directory)
+        values = {name: _checked(name, value, path) for name, value in values.items()}
+        needed = [name for name in ("name", "host", "port", "owner_email") if name not in values]
+        if needed:
+            raise DatasiteError(f"{path} has no {' and no '.join(needed)}. Write a line as {needed[0]} = ...")
+        settings = cls(directory=directory, **values)
+        settings._check_together(path)
+        return settings
+
+    def _check_together(self, path: Path) -> None:
+        if self.witness and (
+            not Path(self.witness).is_absolute() or Path(self.witness).resolve().is_relative_to(self.directory)
         ):
             raise DatasiteError(
-                f"witness={settings.witness!r} in {path} is no absolute path outside of {directory}. In it, an old copy"
-                " would bring its own witness along; name a file on another volume."
+                f"witness={self.witness!r} in {path} is no absolute path outside of {self.directory}. In it, an old"
+                " copy would bring its own witness along; name a file on another volume."
             )
-        if not 1 <= settings.port <= 65535:
-            raise DatasiteError(f"port={settings.port} in {path} is outside [1, 65535].")
-        if settings.uploads_mib < settings.largest_body_mib:
+        if self.uploads_mib < self.largest_body_mib:
             raise DatasiteError(
-                f"uploads_mib={settings.uploads_mib} in {path} is less than one body, largest_body_mib="
-                f"{settings.largest_body_mib}. Use 4096."
+                f"uploads_mib={self.uploads_mib} in {path} is less than one body, largest_body_mib="
+                f"{self.largest_body_mib}. Use 4096."
             )
-        if bool(settings.tls_certificate) != bool(settings.tls_key):
+        if bool(self.tls_certificate) != bool(self.tls_key):
             raise DatasiteError(f"tls_certificate and tls_key in {path} go together: give both or neither.")
-        if not settings.tls_certificate and not is_loopback(settings.host):
+        if not self.tls_certificate and not is_loopback(self.host):
             raise DatasiteError(
-                f"host={settings.host!r} in {path} is not loopback, and plain HTTP is served nowhere else. Set"
+                f"host={self.host!r} in {path} is not loopback, and plain HTTP is served nowhere else. Set"
                 " tls_certificate and tls_key, or host = '127.0.0.1' and put a TLS gateway before it."
             )
-        return settings
 
     @property
     def url(self) -> str:
@@ -170,6 +167,10 @@ class Settings:
     @property
     def ledger_path(self) -> Path:
         return self.directory / "ledger.db"
+
+    @property
+    def policy_path(self) -> Path:
+        return self.directory / "policy.toml"
 
     @property
     def control_socket(self) -> Path:
@@ -195,23 +196,9 @@ class Settings:
             raise DatasiteError(f"{path} holds no token of 16 characters or more. Make one: openssl rand -hex 24")
         return token
 
-    def rules(self) -> Rules:
-        """The owner's policy, as `policy.toml` has it now."""
-        return Rules.from_toml((self.directory / "policy.toml").read_text(encoding="utf-8"))
 
-    def secret(self, name: str) -> str:
-        """The text of one of the directory's own files, as `"syft.id"`."""
-        return (self.directory / name).read_text(encoding="utf-8").strip()
-
-    def signing_key(self) -> Ed25519PrivateKey:
-        """The key that signs certificates."""
-        key = serialization.load_pem_private_key((self.directory / "certificate.pem").read_bytes(), password=None)
-        assert isinstance(key, Ed25519PrivateKey)
-        return key
-
-    def population_secret(self) -> bytes:
-        """What splits patients into training and hold-out; it never leaves the directory."""
-        return bytes.fromhex(self.secret("population.secret"))
+KINDS: dict[str, Any] = {name: shape for name, shape in shapes(Settings).items() if name != "directory"}
+"""The type of every setting, by its name in `settings.toml`."""
 
 
 def job_socket(jobs_directory: Path, kind: str) -> Path:
@@ -219,108 +206,60 @@ def job_socket(jobs_directory: Path, kind: str) -> Path:
     return jobs_directory / kind / f"{kind}.sock"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def create_directory(
-    directory: Path, *, name: str, host: str, port: int, owner_email: str, settings: Mapping[str, str] = {}
-) -> Settings:
-    """A new datasite directory (0700) with identity, keys, settings and policy, or nothing at all.
+def change_settings(directory: Path, values: Mapping[str, str]) -> Settings:
+    """Change `settings.toml`, all or nothing; counts from the next start. Raises `DatasiteError`.
 
     Args:
-      settings: further settings by name, as typed.
-
-    Raises:
-      DatasiteError: the directory exists and is not empty, or a setting is wrong.
+      values: as typed, by name.
     """
-    if directory.exists() and any(directory.iterdir()):
-        raise DatasiteError(f"{directory} exists and is not empty. Choose another --dir, or remove it yourself.")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    building = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}"
-    building.mkdir(mode=0o700)
-    values = {"name": name, "host": host, "port": port, "email": owner_email}
-    try:
-        text = changed_settings(SETTINGS_TEMPLATE.format(**values), settings)
-        write_private(building / "settings.toml", text)
-        Settings.load(building)
-    except DatasiteError:
-        shutil.rmtree(building)
-        raise
-    write_private(building / "policy.toml", DEFAULT_POLICY)
-    write_private(building / "syft.id", uuid.uuid4().hex)
-    write_private(building / "syft.key", secrets.token_hex(32))
-    write_private(building / "population.secret", secrets.token_hex(32))
-    write_private(building / "certificate.pem", new_signing_key())
-    if directory.exists():
-        directory.rmdir()
-    os.rename(building, directory)
-    return Settings.load(directory)
-
-
-def change_settings(directory: Path, values: Mapping[str, str]) -> Settings:
-    """Change `settings.toml`, all or nothing; counts from the next start. Raises `DatasiteError`."""
-    path = directory / "settings.toml"
-    Settings.load(directory)
-    before = path.read_text(encoding="utf-8")
-    write_private(path, changed_settings(before, values))
-    try:
-        return Settings.load(directory)
-    except DatasiteError:
-        write_private(path, before)
-        raise
+    directory = directory.resolve()
+    before = _read(directory)
+    Settings.from_toml(before, directory)
+    text = changed_settings(before, values)
+    settings = Settings.from_toml(text, directory)
+    replace_private(directory / "settings.toml", text)
+    return settings
 
 
 def changed_settings(text: str, values: Mapping[str, str]) -> str:
-    """A settings file with other values; comments stay. Raises `DatasiteError` for a name or value that is wrong."""
-    kinds = {each.name: each.type for each in fields(Settings) if each.name != "directory"}
-    lines = text.splitlines()
-    for name, value in values.items():
-        if name not in kinds:
-            raise DatasiteError(f"There is no setting {name!r}. There are {', '.join(kinds)}.")
-        line = f"{name} = {_as_toml(name, value, str(kinds[name]))}"
-        found = [index for index, each in enumerate(lines) if each.split("=")[0].strip() == name]
-        if not found:
-            lines.append(line)
-            continue
-        comment = lines[found[0]].partition("#")[2] if "#" not in value else ""
-        lines[found[0]] = f"{line:<35} #{comment}" if comment else line
-    return "\n".join(lines) + "\n"
+    """A settings file with other values; every other line stays. Raises `DatasiteError` for a name or a wrong value."""
+    return with_values(text, {name: _typed(name, value) for name, value in values.items()})
 
 
-def _as_toml(name: str, value: str, kind: str) -> str:
-    if kind == "str":
-        return json.dumps(value, ensure_ascii=False)
+def _read(directory: Path) -> str:
+    path = directory / "settings.toml"
     try:
-        return str(int(value) if kind == "int" else float(value))
+        if path.stat().st_size > LARGEST_FILE:
+            raise DatasiteError(f"{path} is larger than {LARGEST_FILE} bytes. Take out what is no setting.")
+        return path.read_bytes().decode()  # with the ends of lines that the file has
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasiteError(
+            f"{directory} is not a datasite: it has no settings.toml. Make one with `datasite init`."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DatasiteError(f"{path} is not UTF-8 at byte {error.start}. Mend that line and start again.") from None
+
+
+def _checked(name: str, value: object, where: Path) -> Any:
+    """One value as its type has it. Raises `DatasiteError` for an unknown name and a value of another type."""
+    if name not in KINDS:
+        raise DatasiteError(f"There is no setting {name!r}, which {where} has. There are {', '.join(KINDS)}.")
+    try:
+        return checked(value, KINDS[name])
+    except ValueError as error:
+        raise DatasiteError(f"In {where}, {name}={error}. Mend that line and start again.") from None
+
+
+def _typed(name: str, value: str) -> Value:
+    """What was typed on a command line as a value of the setting's type; `_checked` looks at its range."""
+    if name not in KINDS:
+        raise DatasiteError(f"There is no setting {name!r}. There are {', '.join(KINDS)}.")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise DatasiteError(f"{name}={value!r} is not text in UTF-8. Type it anew.")
+    kind = getattr(KINDS[name], "__origin__", str)  # of a number with bounds; nothing else has any
+    if kind not in (int, float):
+        return value
+    try:
+        return int(value) if kind is int else float(value)
     except ValueError:
-        raise DatasiteError(f"{name}={value!r} is not a number.") from None
-
-
-def new_signing_key() -> str:
-    """A fresh Ed25519 private key as PEM text."""
-    return (
-        Ed25519PrivateKey.generate()
-        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        .decode()
-    )
-
-
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the directory: one process at a time serves or changes it. Raises `Unavailable` where another does."""
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Unavailable(
-                f"{directory} is in use by another process. Let it finish, or stop `datasite serve` first."
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
+        raise DatasiteError(f"{name}={value!r} is not {described(KINDS[name])}.") from None

@@ -6,7 +6,6 @@ would change whom it trusts: here the authorities are the system's, or `ca_file`
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from policies.addresses import is_loopback
 from policies.errors import InvalidRequest, PermissionRefused, Unavailable
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 120.0
@@ -40,14 +40,6 @@ def check_url(url: str) -> None:
             f"url={url!r} is plain HTTP to another machine: whoever is between could read and change what is sent. "
             f"Write https://{parts.netloc}, and the hospital's authority as ca_file where the system does not know it."
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine: localhost, 127.0.0.0/8 or ::1."""
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

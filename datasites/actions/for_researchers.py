@@ -30,7 +30,7 @@ class ForResearchers:
     def describe(self, researcher: str) -> dict[str, Any]:
         """Name, public key, datasets with schemas and public sizes, and budgets left."""
         datasite, ledger = self.datasite, self.datasite.ledger
-        limit = datasite.settings.rules().researcher_epsilon
+        limit = datasite.decisions.read_rules().researcher_epsilon
         datasets, budgets = [], {}
         sizes = self._size_certificates()
         for record in ledger.datasets.list():

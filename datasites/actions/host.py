@@ -8,11 +8,11 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
+from datasites.directory import new_signing_key
 from datasites.files import replace_private, write_private
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
 from datasites.people.roles import OWNER, Actor
-from datasites.settings import new_signing_key
 
 
 @action(OWNER)
@@ -33,7 +33,7 @@ def backup(datasite: Datasite, actor: Actor, *, file: str) -> dict[str, Any]:
     with datasite.holding_tables:
         done = write_backup(datasite.settings, datasite.ledger, Path(file))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_private(datasite.settings.directory / "last_backup", f"{now}\n")
+    replace_private(datasite.settings.directory / "last_backup", f"{now}\n")
     datasite.audit_log.record(actor.name, "backup", done["file"], entries=done["entries"])
     return done
 

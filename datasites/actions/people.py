@@ -55,7 +55,7 @@ def set_password(datasite: Datasite, actor: Actor, *, email: str, password: str)
 @action(CONSOLE)
 def researcher_budgets(datasite: Datasite, actor: Actor, *, email: str) -> list[dict[str, Any]]:
     """What one researcher's releases have cost each population, and what is left for them."""
-    limit = datasite.settings.rules().researcher_epsilon
+    limit = datasite.decisions.read_rules().researcher_epsilon
     rows = []
     for name in datasite.ledger.budgets.populations():
         balance = datasite.ledger.budgets.researcher_balance(name, email, limit=limit)

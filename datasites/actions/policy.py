@@ -17,7 +17,7 @@ from policies.errors import WrongStatus
 @action(CONSOLE)
 def policy(datasite: Datasite, actor: Actor) -> dict[str, Any]:
     """The owner's policy as the file and as values; where the file cannot be read, `error` says why."""
-    text = (datasite.settings.directory / "policy.toml").read_text(encoding="utf-8")
+    text = datasite.settings.policy_path.read_bytes().decode()  # with the ends of lines that the file has
     found: dict[str, Any] = {"text": text, "digest": _digest(text), "rules": None, "error": ""}
     try:
         found["rules"] = _plain(Rules.from_toml(text))
@@ -40,10 +40,8 @@ def change_policy(datasite: Datasite, actor: Actor, *, text: str, digest: str) -
     before = policy(datasite, actor)
     if before["digest"] != digest:
         raise WrongStatus("The policy was changed since you opened it. Look at it again, then change it.")
-    text = text.replace("\r\n", "\n")
     new, old = _plain(Rules.from_toml(text)), before["rules"] or {}
-    path = datasite.settings.directory / "policy.toml"
-    replace_private(path, text)
+    replace_private(datasite.settings.policy_path, text)
     changed = {name: {"from": old.get(name), "to": new[name]} for name in new if old.get(name) != new[name]}
     datasite.audit_log.record(actor.name, "change policy", "policy.toml", changed=changed, sha256=_digest(text))
     return {"changed": changed}

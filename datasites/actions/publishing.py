@@ -11,6 +11,7 @@ from typing import Any
 from datasites.actions.balances import balance_dict
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
+from datasites.directory import population_secret
 from datasites.ledger.records import DatasetRecord
 from datasites.people.roles import OWNER, Actor
 from datasites.review.rounds import JOB_MEMORY
@@ -58,7 +59,7 @@ def publish(
         Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
     )
     frame = read_table(source)
-    matrix = encode(frame, declared, population_secret=datasite.settings.population_secret())
+    matrix = encode(frame, declared, population_secret=population_secret(datasite.settings.directory))
     mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
     notes = [
         f"Column {name!r} of the table is not in the schema and was left out."

@@ -118,10 +118,11 @@ def accept_restored(
 
 def _accept(directory: Path, **arguments: Any) -> Any:
     """As `shell.act`; but a ledger that its witness refuses is reached here alone."""
+    from datasites.directory import locked
     from datasites.ledger.ledger import Ledger
     from datasites.operations.control_socket import ask, user_name
     from datasites.operations.restore import accept_restored as accept
-    from datasites.settings import Settings, locked
+    from datasites.settings import Settings
 
     settings = Settings.load(directory)
     with contextlib.suppress(ConnectionError):

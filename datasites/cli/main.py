@@ -60,11 +60,18 @@ def init(
 ) -> None:
     """Make a datasite's directory: identity, keys, settings, policy, ledger and the owner's account."""
     from datasites.datasite import Datasite
-    from datasites.settings import create_directory
+    from datasites.directory import create_directory
+    from datasites.review.policy import DEFAULT_POLICY
 
     password = read_password(password_file, prompt="") if password_file else secrets.token_urlsafe(15)
     settings = create_directory(
-        directory, name=name, host=host, port=port, owner_email=email, settings=read_settings(setting or [])
+        directory,
+        name=name,
+        host=host,
+        port=port,
+        owner_email=email,
+        settings=read_settings(setting or []),
+        policy=DEFAULT_POLICY,
     )
     Datasite.create(settings, owner_password=password)
     out.print(f"Made {directory} for [b]{name}[/b], owner {email}.")

@@ -40,8 +40,9 @@ def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **argum
     Args:
       tell: hears what a long action says of its progress.
     """
+    from datasites.directory import locked
     from datasites.operations.control_socket import ask, user_name
-    from datasites.settings import Settings, locked
+    from datasites.settings import Settings
 
     settings = Settings.load(directory)
     started, told = time.monotonic(), False

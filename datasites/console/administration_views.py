@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
 from typing import Any
 
@@ -15,6 +13,7 @@ from datasites.console.records_views import download
 from datasites.operations.exports import LOG_COLUMNS, as_csv, every_log_row
 from datasites.people.roles import Role
 from datasites.review.policy import MECHANISMS
+from datasites.toml_editing import Value, with_values
 from policies.errors import DatasiteError, InvalidRequest
 
 PAGE = 50
@@ -138,43 +137,23 @@ def _policy(visit: PageRequest, found: dict[str, Any], *, text: str | None = Non
 
 def change_policy(visit: PageRequest) -> Response:
     """The form's values, written into the file: its comments stay."""
-    found = visit.act("policy")
-    text = found["text"]
-    for _, _, rules in wording.RULES:
-        for name, label, _ in rules:
-            text = _with(text, name, _number(visit, name, label))
-    text = _with(text, "deny_at_once", "true" if visit.form.text("deny_at_once") else "false")
-    allowed = [kind for kind in MECHANISMS if kind in visit.form.all("allowed_mechanisms")]
-    return _change(visit, _with(text, "allowed_mechanisms", json.dumps(allowed)))
+    values: dict[str, Value] = {
+        name: _number(visit, name, label) for _, _, rules in wording.RULES for name, label, _ in rules
+    }
+    values["deny_at_once"] = bool(visit.form.text("deny_at_once"))
+    values["allowed_mechanisms"] = [kind for kind in MECHANISMS if kind in visit.form.all("allowed_mechanisms")]
+    return _change(visit, with_values(visit.act("policy")["text"], values))
 
 
-def _number(visit: PageRequest, name: str, label: str) -> str | None:
-    """A number as TOML, None where the field is empty."""
+def _number(visit: PageRequest, name: str, label: str) -> int | float | None:
+    """A number, whole where it was typed so, None where the field is empty."""
     value = visit.form.number(name, label)
-    if value is None:
-        return None
-    return str(int(value)) if value == int(value) and "." not in visit.form.text(name) else repr(value)
-
-
-def _with(text: str, name: str, value: str | None) -> str:
-    """The file with one rule set; None takes its line out of use. The comment behind a value stays."""
-    live = re.compile(rf"^{name}\s*=\s*([^#\n]*?)(\s*#[^\n]*)?$", re.MULTILINE)
-    if value is None:
-        return live.sub(lambda found: f"# {found[0]}", text)
-    line = f"{name} = {value}"
-    if found := live.search(text):
-        if found[1].strip() == value:
-            return text
-        return text[: found.start()] + line + (found[2] or "") + text[found.end() :]
-    asleep = re.compile(rf"^#\s*{name}\s*=[^\n]*$", re.MULTILINE)
-    if asleep.search(text):
-        return asleep.sub(lambda _: line, text, count=1)
-    return f"{text.rstrip()}\n{line}\n"
+    return int(value) if value is not None and value == int(value) and "." not in visit.form.text(name) else value
 
 
 def change_policy_file(visit: PageRequest) -> Response:
-    """The whole file as typed."""
-    return _change(visit, visit.form.fields.get("text", [""])[-1])
+    """The whole file as typed; browsers end its lines in their own way."""
+    return _change(visit, visit.form.fields.get("text", [""])[-1].replace("\r\n", "\n"))
 
 
 def _change(visit: PageRequest, text: str) -> Response:

@@ -39,7 +39,7 @@ from datasites.console.auth import (
     session_of,
     tokens_match,
 )
-from datasites.console.forms import Form, read_form
+from datasites.console.forms import Form, FormTooLarge, read_form
 from datasites.console.news import News, news
 from datasites.console.page_requests import PageRequest
 from datasites.console.wording import public
@@ -162,6 +162,7 @@ PAGES: tuple[Page, ...] = (
 
 def make_console(datasite: Datasite, lock_out: LockOut, news: News | None = None) -> ASGIApp:
     """The console of a datasite as an ASGI app."""
+    datasets_views.remove_uploads(datasite.settings.directory)
     desk = _Desk(datasite, lock_out, news or News(datasite))
     routes: list[BaseRoute] = [Route(page.path, desk.endpoint(page), methods=[page.method]) for page in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=HERE / "static")))
@@ -193,15 +194,22 @@ class _Desk:
             return refusal  # before a byte of the body is read
         largest = self.datasite.settings.largest_body_mib << 20 if page.upload else LARGEST_FORM
         try:
-            body = await asyncio.wait_for(_body(request, largest), 10 * SLOWEST if page.upload else SLOWEST)
+            if page.method == "POST":
+                slowest = 10 * SLOWEST if page.upload else SLOWEST
+                visit.form = await asyncio.wait_for(read_form(request, largest), slowest)
         except TimeoutError:
             return Response("The form came too slowly.\n", 408)
-        if body is None:
+        except FormTooLarge:
             return Response(f"The form is larger than {largest} bytes.\n", 413)
-        if page.password:
-            async with self._one_password:  # only now: whoever sends slowly keeps nobody from signing in
-                return await run_in_threadpool(self._answer, page, visit, body)
-        return await run_in_threadpool(self._answer, page, visit, body)
+        except InvalidRequest as error:
+            return await run_in_threadpool(_not_done, page, visit, error)
+        try:
+            if page.password:
+                async with self._one_password:  # only now: whoever sends slowly keeps nobody from signing in
+                    return await run_in_threadpool(self._answer, page, visit)
+            return await run_in_threadpool(self._answer, page, visit)
+        finally:
+            visit.form.close()
 
     def _visit(self, page: Page, request: Request) -> PageRequest:
         a_person = not page.by_script and "x-live" not in request.headers
@@ -223,12 +231,11 @@ class _Desk:
         return None
 
     @staticmethod
-    def _answer(page: Page, visit: PageRequest, body: bytes) -> Response:
+    def _answer(page: Page, visit: PageRequest) -> Response:
         try:
-            if page.method == "POST":
-                visit.form = read_form(visit.request.headers.get("content-type", ""), body)
-                if page.roles is not None and not tokens_match(visit.form.text("csrf"), _token(visit)):
-                    return _refused(visit, 403, "This form is of another session. Reload its page and send it again.")
+            is_form = page.method == "POST" and page.roles is not None
+            if is_form and not tokens_match(visit.form.text("csrf"), _token(visit)):
+                return _refused(visit, 403, "This form is of another session. Reload its page and send it again.")
             return page.view(visit)
         except DatasiteError as error:
             return _not_done(page, visit, error)
@@ -239,16 +246,6 @@ class _Desk:
 
 def _token(visit: PageRequest) -> str:
     return visit.session.csrf if visit.session else ""
-
-
-async def _body(request: Request, largest: int) -> bytes | None:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > largest:
-            return None
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _to_sign_in(page: Page, visit: PageRequest) -> Response:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from datasites.datasite import Datasite
+from datasites.directory import secret
 from datasites.people.accounts import Session
 from datasites.people.lock_out import LockOut
 
@@ -65,7 +66,7 @@ def sign_in(datasite: Datasite, lock_out: LockOut, email: str, password: str, *,
 
 def cookie_name(datasite: Datasite, request: Request, what: str) -> str:
     """A cookie's name: of this datasite, since browsers share cookies between the ports of a host."""
-    name = f"{what}-{hashlib.sha256(datasite.settings.secret('syft.id').encode()).hexdigest()[:8]}"
+    name = f"{what}-{hashlib.sha256(secret(datasite.settings.directory, 'syft.id').encode()).hexdigest()[:8]}"
     return f"__Host-{name}" if is_secure(request) else name
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from policies.errors import DataRefused, DatasiteError, InvalidRequest
 
 _FAULT = re.compile(r"^row (\d+), column '([^']*)': (.*)$", re.DOTALL)
 ENDINGS = (".csv", ".parquet", ".pq")
+SCRATCH = "upload-"  # begins the name of the directory that holds an upload while it is published
 
 
 def datasets(visit: PageRequest) -> Response:
@@ -102,7 +105,7 @@ def publish(visit: PageRequest) -> Response:
 
 def _publish(visit: PageRequest, form: Form, schema: str) -> dict[str, Any]:
     upload, mock = form.files.get("table"), form.files.get("mock")
-    if upload is None or not upload.content:
+    if upload is None or not upload.size:
         raise DataRefused("No table was chosen. Choose a CSV or Parquet file.")
     declared = form.text("size") == "declared"
     patients = form.number("patients", "Number of patients") if declared else None
@@ -110,10 +113,10 @@ def _publish(visit: PageRequest, form: Form, schema: str) -> dict[str, Any]:
         raise InvalidRequest(f"Number of patients: {patients:g} is not a whole number from 1 to 1,000,000,000.")
     if declared and patients is None:
         raise InvalidRequest("Write the number of patients, rounded, or choose the differentially private count.")
-    with tempfile.TemporaryDirectory(prefix="upload-", dir=visit.datasite.settings.directory) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=visit.datasite.settings.directory) as scratch:
         arguments = {
             "table": _kept(Path(scratch), "table", upload),
-            "public_mock": _kept(Path(scratch), "mock", mock) if mock and mock.content else None,
+            "public_mock": _kept(Path(scratch), "mock", mock) if mock and mock.size else None,
             "sql": None,
             "database": None,
             "password_file": None,
@@ -132,6 +135,12 @@ def _kept(scratch: Path, name: str, upload: Upload) -> str:
     if ending not in ENDINGS:
         raise DataRefused(f"{upload.filename[:80]!r} is neither CSV nor Parquet. Choose a .csv or .parquet file.")
     path = scratch / f"{name}{ending}"
-    path.touch(mode=0o600)
-    path.write_bytes(upload.content)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        shutil.copyfileobj(upload.file, file, 1 << 20)
     return str(path)
+
+
+def remove_uploads(directory: Path) -> None:
+    """Remove the uploads that a killed process left in the datasite's directory; nothing may be publishing there."""
+    for scratch in directory.glob(f"{SCRATCH}*"):
+        shutil.rmtree(scratch)

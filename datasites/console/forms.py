@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
+from typing import BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
+from starlette.requests import Request
 
 from policies.errors import InvalidRequest
 
 MOST_FIELDS = 200
-_NAME = re.compile(rb'[; ]name="([^"\r\n]*)"')
-_FILENAME = re.compile(rb'[; ]filename="([^"\r\n]*)"')
+MOST_FILES = 2  # a table and its mock
+UNREADABLE = "The form cannot be read."
+
+
+class FormTooLarge(Exception):
+    """More came than the page takes."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file as uploaded; its name is the browser's word and never becomes a path."""
+    """A file as uploaded, in memory; its name is the browser's word and never becomes a path."""
 
     filename: str
-    content: bytes = field(repr=False)
+    size: int
+    file: BinaryIO = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,43 +61,63 @@ class Form:
             raise InvalidRequest(f"{label}: {text[:40]!r} is not a number.")
         return value
 
-
-def read_form(content_type: str, body: bytes) -> Form:
-    """The form in a request's body. Raises `InvalidRequest` where it is none."""
-    kind, _, parameters = content_type.partition(";")
-    kind = kind.strip().lower()
-    if kind == "application/x-www-form-urlencoded":
-        try:
-            pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
-        except ValueError:
-            raise InvalidRequest("The form cannot be read.") from None
-        form = Form()
-        for name, value in pairs:
-            form.fields.setdefault(name, []).append(value)
-        return form
-    if kind == "multipart/form-data":
-        found = re.search(r'boundary="?([0-9A-Za-z\'()+_,./:=?-]{1,70})"?', parameters)
-        if found:
-            return _read_parts(found[1].encode(), body)
-    if not body:
-        return Form()
-    raise InvalidRequest("The form cannot be read.")
+    def close(self) -> None:
+        """Let go of the files' memory."""
+        for upload in self.files.values():
+            upload.file.close()
 
 
-def _read_parts(boundary: bytes, body: bytes) -> Form:
-    """RFC 7578: parts between boundaries, each with headers, an empty line and its content."""
+async def read_form(request: Request, largest: int) -> Form:
+    """The form in a request's body.
+
+    Args:
+      largest: of the whole body, in bytes.
+
+    Raises:
+      FormTooLarge: more came; the rest was not read.
+      InvalidRequest: the body is no form, is cut off, or has more than `MOST_FIELDS` fields or `MOST_FILES` files.
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type"))
+    stream = _bounded(request, largest)
     form = Form()
-    parts = (b"\r\n" + body).split(b"\r\n--" + boundary)
-    if len(parts) < 2 or not parts[-1].startswith(b"--") or len(parts) > MOST_FIELDS:
-        raise InvalidRequest("The form cannot be read.")
-    for part in parts[1:-1]:
-        head, gap, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        name, filename = _NAME.search(head), _FILENAME.search(head)
-        if not gap or name is None:
-            raise InvalidRequest("The form cannot be read.")
-        key = name[1].decode("utf-8", "replace")
-        if filename is not None:
-            form.files[key] = Upload(filename[1].decode("utf-8", "replace"), content)
+    try:
+        if kind == b"multipart/form-data":
+            parts = _InMemory(
+                request.headers, stream, max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=largest
+            )
+            data = await parts.parse()
+            if not parts.ended:
+                raise InvalidRequest(UNREADABLE)
+        elif kind == b"application/x-www-form-urlencoded":
+            data = await FormParser(request.headers, stream, max_fields=MOST_FIELDS, max_part_size=largest).parse()
+        elif [part async for part in stream if part]:
+            raise InvalidRequest(UNREADABLE)
         else:
-            form.fields.setdefault(key, []).append(content.decode("utf-8", "replace"))
+            data = FormData()
+    except (MultiPartException, FormParserError):
+        raise InvalidRequest(UNREADABLE) from None
+    for name, value in data.multi_items():
+        if isinstance(value, UploadFile):
+            form.files[name] = Upload(value.filename or "", value.size or 0, value.file)
+        else:
+            form.fields.setdefault(name, []).append(value)
     return form
+
+
+class _InMemory(MultiPartParser):
+    """Starlette's parser, which would spool what is larger to the host's /tmp: a private table stays in memory."""
+
+    spool_max_size = 1 << 62
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+async def _bounded(request: Request, largest: int) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > largest:
+            raise FormTooLarge
+        yield part

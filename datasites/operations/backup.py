@@ -151,7 +151,7 @@ def _write(settings: Settings, ledger: Ledger, file: IO[bytes], scratch: Path) -
 
 
 def _names(directory: Path) -> list[str]:
-    """Every regular file but databases, which are copied otherwise, sockets, locks and logs."""
+    """Every regular file but databases, which are copied otherwise, sockets, locks, logs and drafts."""
     names = []
     for folder, _, found in os.walk(directory):
         for each in found:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from email.message import EmailMessage
 
+from datasites.directory import secret
 from datasites.ledger.records import CodeRequestRecord
 from datasites.logs import Shown
 from datasites.settings import Settings
@@ -69,7 +70,7 @@ def _send(settings: Settings, record: CodeRequestRecord) -> None:
             if settings.smtp_security == "starttls":
                 server.starttls(context=context)
             if settings.smtp_user:
-                server.login(settings.smtp_user, settings.secret("smtp.password"))
+                server.login(settings.smtp_user, secret(settings.directory, "smtp.password"))
             server.send_message(made)
     except (OSError, ValueError, smtplib.SMTPException) as error:
         logger.warning("The notice of a request was not sent: %s.", Shown(type(error).__name__))

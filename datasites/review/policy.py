@@ -12,14 +12,19 @@ import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
+from msgspec import Meta
+
+from datasites.shapes import checked, shapes
 from policies.errors import DatasiteError, RuleBroken
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.risk import rounded_up
 from policies.release.plans import Plan, Published
 
-MECHANISMS = ("dp_sgd", "evaluation", "statistics")
+Kind = Literal["dp_sgd", "evaluation", "statistics"]
+MECHANISMS: tuple[Kind, ...] = get_args(Kind)
 
 DEFAULT_POLICY = """\
 # The owner's policy: what may be approved at all. Read anew at each check; where a line cannot be read, nothing is
@@ -53,6 +58,9 @@ deny_at_once = false
 """
 
 
+Epsilon = Annotated[float, Meta(ge=0, le=100)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """An owner's policy; `DEFAULT_POLICY` says what each field means, and has the same values.
@@ -61,36 +69,29 @@ class Rules:
       RuleBroken: a value is outside its range; everything is refused until the owner has mended it.
     """
 
-    max_epsilon: float = 4.0
-    max_delta: float = 1e-5
-    delta_per_patient: float = 1.0
-    min_noise_multiplier: float = 0.5
-    min_batch: float = 10
-    max_rounds: int = 50
-    max_steps: int = 20_000
-    max_parameters: int = 1_000_000
-    min_patients: int = 50
-    allowed_mechanisms: tuple[str, ...] = MECHANISMS
-    approval_days: int = 30
-    typed_confirmation_epsilon: float = 1.0
-    second_reviewer_epsilon: float | None = None
+    max_epsilon: Annotated[float, Meta(ge=1e-6, le=100)] = 4.0
+    max_delta: Annotated[float, Meta(ge=1e-15, le=0.01)] = 1e-5
+    delta_per_patient: Annotated[float, Meta(ge=1e-9, le=1)] = 1.0
+    min_noise_multiplier: Annotated[float, Meta(ge=0.05, le=1000)] = 0.5
+    min_batch: Annotated[float, Meta(ge=1, le=1_000_000)] = 10
+    max_rounds: Annotated[int, Meta(ge=1, le=1000)] = 50
+    max_steps: Annotated[int, Meta(ge=1, le=100_000_000)] = 20_000
+    max_parameters: Annotated[int, Meta(ge=1, le=5_000_000)] = 1_000_000
+    min_patients: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 50
+    allowed_mechanisms: tuple[Kind, ...] = MECHANISMS
+    approval_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    typed_confirmation_epsilon: Epsilon = 1.0
+    second_reviewer_epsilon: Epsilon | None = None
     deny_at_once: bool = False
-    approve_at_once_epsilon: float | None = None
-    researcher_epsilon: float | None = None
+    approve_at_once_epsilon: Epsilon | None = None
+    researcher_epsilon: Epsilon | None = None
 
     def __post_init__(self) -> None:
-        for name, (low, high, kind) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
-                what = "whole number" if kind is int else "number"
-                raise _unreadable(f"{name} = {value!r} is not a {what} from {low:g} to {high:g}")
-        if not isinstance(self.deny_at_once, bool):
-            raise _unreadable(f"deny_at_once = {self.deny_at_once!r} is neither true nor false")
-        names = self.allowed_mechanisms
-        if not isinstance(names, tuple) or any(name not in MECHANISMS for name in names):
-            raise _unreadable(f"allowed_mechanisms = {names!r} is not a list of {', '.join(MECHANISMS)}")
+        for name, shape in _SHAPES.items():
+            try:
+                checked(getattr(self, name), shape)
+            except ValueError as error:
+                raise _unreadable(f"{name} = {error}") from None
 
     @classmethod
     def from_toml(cls, text: str) -> Rules:
@@ -106,25 +107,17 @@ class Rules:
             values["allowed_mechanisms"] = tuple(values["allowed_mechanisms"])
         return cls(**values)
 
+    @classmethod
+    def read(cls, path: Path) -> Rules:
+        """The owner's policy, as `policy.toml` has it now. Raises `RuleBroken` naming the line."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(str(error)) from None
+        return cls.from_toml(text)
 
-_NUMBER = (int, float)
-_RANGES: dict[str, tuple[float, float, Any]] = {
-    "max_epsilon": (1e-6, 100, _NUMBER),
-    "max_delta": (1e-15, 0.01, _NUMBER),
-    "delta_per_patient": (1e-9, 1, _NUMBER),
-    "min_noise_multiplier": (0.05, 1000, _NUMBER),
-    "min_batch": (1, 1_000_000, _NUMBER),
-    "max_rounds": (1, 1000, int),
-    "max_steps": (1, 100_000_000, int),
-    "max_parameters": (1, 5_000_000, int),
-    "min_patients": (1, 1_000_000_000, int),
-    "approval_days": (1, 3650, int),
-    "typed_confirmation_epsilon": (0, 100, _NUMBER),
-    "second_reviewer_epsilon": (0, 100, _NUMBER),
-    "approve_at_once_epsilon": (0, 100, _NUMBER),
-    "researcher_epsilon": (0, 100, _NUMBER),
-}
-_OPTIONAL = ("researcher_epsilon", "second_reviewer_epsilon", "approve_at_once_epsilon")
+
+_SHAPES = shapes(Rules)
 
 
 @dataclass(frozen=True)

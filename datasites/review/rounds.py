@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datasites.directory import signing_key
 from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.entries import Entry
@@ -283,7 +284,7 @@ class Rounds:
                     spent=self.ledger.budgets.balance(published.population).epsilon_spent,
                     issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 ),
-                self.settings.signing_key(),
+                signing_key(self.settings.directory),
             )
 
         self.ledger.runs.settle(run.id, answer.payload, release_digest, certify)

@@ -7,7 +7,6 @@ kind: no bound, no category, no missing constant. Those stay commented until the
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from datasites.vault.cells import MALFORMED, arrow_array, read_cells
 from datasites.vault.tables import SqlQuery, read_table
 from policies.errors import DataRefused
 from policies.schema.columns import Column, check_name
+from policies.schema.toml import quoted
 
 PATIENT_NAMES = ("patient_id", "patient", "patientid", "patient_number", "mrn", "subject_id", "person_id", "pid")
 ROWS_FOR_A_GUESS = 10_000
@@ -53,7 +53,7 @@ def draft_schema(source: Path | str | SqlQuery) -> str:
     title = "the query" if isinstance(source, SqlQuery) else Path(source).name
     stem = "" if isinstance(source, SqlQuery) else _safe(Path(source).stem)
     note = "identifies a patient; never a feature" if patient else "fill in: the column that identifies a patient"
-    parts = [TOP.format(source=repr(title), name=json.dumps(stem), patient=_quoted(patient), patient_note=note)]
+    parts = [TOP.format(source=repr(title), name=quoted(stem), patient=quoted(patient), patient_note=note)]
     head = frame.head(ROWS_FOR_A_GUESS)
     parts += [_table(name, arrow_array(head[name])) for name in names if name != patient]
     parts.append('# [sequences]\n# fever = ["day_1", "day_2"]      # columns in order, one step each\n')
@@ -66,7 +66,7 @@ def _table(name: str, array: Any) -> str:
     except DataRefused as refusal:
         return f"# {name[:60]!r} is left out. {refusal}\n# Rename it in the table.\n"
     kind = _guessed_kind(array)
-    lines = [f"[columns.{_quoted(name)}]", f'kind = "{kind}"      # guessed', BODIES[kind], REST]
+    lines = [f"[columns.{quoted(name)}]", f'kind = "{kind}"      # guessed', BODIES[kind], REST]
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -96,7 +96,3 @@ def _safe(name: str) -> str:
     except DataRefused:
         return ""
     return name
-
-
-def _quoted(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)

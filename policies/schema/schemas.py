@@ -53,7 +53,7 @@ the datasite's vault, with drawing mocks; one column's arithmetic is in `policie
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -176,7 +176,11 @@ class Schema:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; it holds what the owner declared and nothing else."""
-        return toml.plain(self)
+        return {
+            **{name: getattr(self, name) for name in toml.TOP},
+            "columns": [{**asdict(column), "categories": list(column.categories)} for column in self.columns],
+            "sequences": {name: [list(step) for step in steps] for name, steps in self.sequences},
+        }
 
     def to_toml(self) -> str:
         """The text of a `schema.toml` from which `from_toml` makes an equal schema."""

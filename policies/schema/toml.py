@@ -1,4 +1,4 @@
-"""Reading and writing schemas as TOML and as plain data; `schema.columns` checks what the values may be."""
+"""Reading and writing a schema's plain data as TOML; `schema.columns` checks what the values may be."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import datetime
 import json
 import tomllib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from policies.errors import DataRefused
 from policies.schema.columns import Column, is_number
-
-if TYPE_CHECKING:
-    from policies.schema.schemas import Schema
 
 LARGEST_TEXT = 1 << 20
 TOP = ("name", "population", "description", "patient", "target", "holdout")
@@ -24,7 +21,7 @@ PLAIN_COLUMN = tuple(each.name for each in dataclasses.fields(Column))
 
 
 def read(text: str) -> dict[str, Any]:
-    """The plain data (as `plain` writes it) in the text of a `schema.toml`. Raises `DataRefused`."""
+    """The plain data (as `Schema.as_dict` writes it) in the text of a `schema.toml`. Raises `DataRefused`."""
     if len(text) > LARGEST_TEXT:
         raise DataRefused(f"The schema is longer than {LARGEST_TEXT} characters. Declare fewer columns.")
     try:
@@ -58,15 +55,6 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def plain(schema: Schema) -> dict[str, Any]:
-    """A schema as plain data for JSON."""
-    return {
-        **{name: getattr(schema, name) for name in TOP},
-        "columns": [{**dataclasses.asdict(each), "categories": list(each.categories)} for each in schema.columns],
-        "sequences": {name: [list(step) for step in steps] for name, steps in schema.sequences},
-    }
-
-
 def write(data: Mapping[str, Any]) -> str:
     """The text of a `schema.toml` of plain data."""
     lines = [f"{name} = {_value(data[name])}" for name in TOP if data[name] not in ("", None)]
@@ -76,6 +64,17 @@ def write(data: Mapping[str, Any]) -> str:
         lines += ["", "[sequences]"]
         lines += [f"{_value(name)} = {_value(steps)}" for name, steps in data["sequences"].items()]
     return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """Any text as a string of TOML, which is also a key.
+
+    JSON's escapes are TOML's, but for two: TOML asks to escape U+007F, which JSON leaves, and has no half of a
+    surrogate pair. Raises `DataRefused` for such a half, which is no text.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataRefused(f"{text[:60]!r} is not text in Unicode. Type it anew.")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _check_keys(what: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -186,13 +185,13 @@ def _natural(column: Column, value: float) -> Any:
 
 
 def _value(value: Any) -> str:
-    """One TOML value. Text was checked to be printable, so that JSON's escapes are TOML's."""
+    """One TOML value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return quoted(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {_value(each)}" for name, each in value.items()) + "}"
+        return "{" + ", ".join(f"{name} = {_value(entry)}" for name, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(each) for each in value) + "]"
     return value.isoformat() if isinstance(value, datetime.date) else repr(value)

@@ -13,12 +13,13 @@ from datasites.actions.registry import act
 from datasites.console.app import make_console
 from datasites.console.news import News
 from datasites.datasite import Datasite
+from datasites.directory import create_directory
 from datasites.door.app import LockOut
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.roles import Actor, Role
-from datasites.settings import create_directory
+from datasites.review.policy import DEFAULT_POLICY
 from policies.canonical import canonical
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics
@@ -75,7 +76,9 @@ class Desk:
     """A datasite without a server, its console, and requests that wait. `clock.now` is the lock-out's, in seconds."""
 
     def __init__(self, directory: Path) -> None:
-        settings = create_directory(directory, name="Test Hospital", host="127.0.0.1", port=9400, owner_email=OWNER)
+        settings = create_directory(
+            directory, name="Test Hospital", host="127.0.0.1", port=9400, owner_email=OWNER, policy=DEFAULT_POLICY
+        )
         ledger = Ledger.create(settings.ledger_path)
         self.syft = PySyftAccounts()
         pool = JobPool({}, start_parents=False)

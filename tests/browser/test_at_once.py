@@ -77,7 +77,7 @@ def test_the_form_turns_rules_on_and_off_and_the_log_says_so(desk: Desk) -> None
     fields |= {"allowed_mechanisms": "statistics", "deny_at_once": "true", "approve_at_once_epsilon": "0,1"}
     fields["digest"] = desk.act("policy", {})["digest"]
     assert owner.post("/policy", **fields).status_code == 303
-    new = desk.datasite.settings.rules()
+    new = desk.datasite.decisions.read_rules()
     assert (new.deny_at_once, new.approve_at_once_epsilon, new.allowed_mechanisms) == (True, 0.1, ("statistics",))
     text = (desk.datasite.settings.directory / "policy.toml").read_text()
     assert "# what may run" not in text

@@ -22,7 +22,7 @@ from compose.authority import Authority, certificate_bytes, key_bytes, new_key
 from policies.errors import InvalidRequest, PermissionRefused, Unavailable
 from researcher.client import Datasite
 from researcher.network import connect
-from researcher.transport import Session, check_url, is_loopback, tls_context
+from researcher.transport import Session, check_url, tls_context
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
 
 HOST = "general.hospitals.example"
@@ -302,11 +302,6 @@ def test_https_and_this_machine_are_accepted(url: str) -> None:
 def test_an_address_with_more_or_less_than_scheme_host_and_port_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest, match="url"):
         check_url(url)
-
-
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "localhost.example", "10.0.0.1", "::", "127.1"])
-def test_only_loopback_is_loopback(host: str) -> None:
-    assert not is_loopback(host)
 
 
 def test_an_authority_file_that_cannot_be_used_is_named_at_once(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from syft.types.uid import UID
 
 from datasites.actions.for_researchers import ForResearchers
 from datasites.datasite import Datasite
+from datasites.directory import secret
 from datasites.door.syft.guard import PATHS, AnsweredCalls, Entry, inside
 from datasites.door.syft.services import (
     DatasiteService,
@@ -256,8 +257,8 @@ GUARDED = {
 def _make_server(settings: Settings) -> SyftServer:
     return SyftServer(
         name=settings.name,
-        id=UID(settings.secret("syft.id")),
-        signing_key=SyftSigningKey.from_string(settings.secret("syft.key")),
+        id=UID(secret(settings.directory, "syft.id")),
+        signing_key=SyftSigningKey.from_string(secret(settings.directory, "syft.key")),
         root_email=settings.owner_email,
         root_password=os.urandom(24).hex(),  # read once, when the account is made; the owner's own replaces it
         db_config=SQLiteDBConfig(filename="datasite.db", path=str(settings.directory)),

@@ -14,10 +14,11 @@ from datasites.actions.publishing import publish
 from datasites.cli import display, shell
 from datasites.cli import main as command_line
 from datasites.datasite import Datasite
+from datasites.directory import create_directory, locked
 from datasites.ledger.records import DatasetRecord
 from datasites.people.roles import Actor, Role
 from datasites.serve import open_datasite
-from datasites.settings import Settings, create_directory, locked
+from datasites.settings import Settings
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 from policies.privacy.budget import PrivacyBudget
 from policies.source.statuses import RequestStatus

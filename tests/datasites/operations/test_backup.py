@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from datasites.directory import create_directory
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.store import utc_now
 from datasites.operations.backup import _members, partial_path, restore, write_backup
 from datasites.operations.restore import accept_restored, open_witness
-from datasites.settings import Settings, change_settings, create_directory
+from datasites.settings import Settings, change_settings
 from policies.errors import DatasiteError, InvalidRequest, LedgerBehind, Unavailable, WrongStatus
 from tests.datasites.ledger.ledger_factories import approve, checked, new_ledger, released, running
 from tests.e2e.stock import call_until_done, login, submit
@@ -116,6 +117,14 @@ def test_what_a_killed_backup_left_is_taken_away_by_the_next(small: Settings, tm
     with Ledger.open(small.ledger_path) as ledger:
         write_backup(small, ledger, tmp_path / "copy.tar")
     assert {each.name for each in tmp_path.iterdir()} == {"datasite", "copy.tar"}
+
+
+def test_a_draft_that_a_killed_change_left_is_not_copied(small: Settings, tmp_path: Path) -> None:
+    (small.directory / ".settings.toml.0badcafe.new").write_text("half")
+    with Ledger.open(small.ledger_path) as ledger:
+        write_backup(small, ledger, tmp_path / "copy.tar")
+    restore(tmp_path / "copy.tar", tmp_path / "new", actor="os:root")
+    assert set(files_of(tmp_path / "new")) == set(files_of(small.directory)) - {".settings.toml.0badcafe.new"}
 
 
 # -- files that are no backups ---------------------------------------------------------------------------------------

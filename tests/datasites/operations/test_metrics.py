@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from datasites.directory import create_directory
 from datasites.ledger.ledger import Ledger
 from datasites.operations.metrics import Metrics, free_share
-from datasites.settings import Settings, change_settings, create_directory
+from datasites.settings import Settings, change_settings
 from policies.errors import DatasiteError
 from tests.datasites.ledger.ledger_factories import Clock, approved, checked, new_ledger, released, running
 from tests.factories import DatasiteProcess

@@ -79,3 +79,9 @@ def test_draft_of_parquet_and_of_a_query(tmp_path: Path) -> None:
     connection.close()
     for source in (tmp_path / "t.parquet", SqlQuery("SELECT * FROM t", f"sqlite:///{tmp_path}/t.db")):
         assert tomllib.loads(draft_schema(source))["columns"]["age"]["kind"] == "integer"
+
+
+@pytest.mark.parametrize("name", ["grippe-été", "flu😀", 'a "b"', "a\x7f"])
+def test_draft_of_a_file_with_any_name_is_toml(name: str, tmp_path: Path) -> None:
+    draft = tomllib.loads(draft_schema(write_csv(tmp_path / f"{name}.csv")))
+    assert draft["name"] in (name, "")

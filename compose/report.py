@@ -13,12 +13,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from compose.report_charts import Axis, Bar, Interval, Line, bar_chart, interval_chart, line_chart, round_limits
+from compose.report_style import STYLE
 from policies.privacy.risk import risk_sentences
-from researcher.charts import Axis, Bar, Line, bar_chart, interval_chart, line_chart, ticks
-from researcher.report_style import STYLE
 
 Report = Mapping[str, Any]
-RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def write_report(report: Report, directory: Path) -> tuple[Path, Path]:
@@ -136,9 +135,8 @@ def _rounds(report: Report) -> str:
         Line("local, private (mean)", [(end, auc["local_private_mean"]) for end in ends], dashed=True),
     ]
     everything = [y for line in lines for _, y in line.points]
-    low, high, marks, places = ticks(min(everything), max(everything))
-    x = Axis("round", 1, ends[1], tuple(range(1, int(ends[1]) + 1)), 0)
-    chart = line_chart("AUC after each round", lines, x, Axis("AUC", low, high, marks, places))
+    x, y = Axis("round", 1, ends[1], whole=True), Axis("AUC", *round_limits(min(everything), max(everything)))
+    chart = line_chart("AUC after each round", lines, x, y)
     missing = [f"{each['hospital']} in round {each['round']}" for each in report.get("missing", [])]
     note = f"Left out: {', '.join(missing)}." if missing else "Every hospital took part in every round."
     return _section("The joint model after each round", chart, note)
@@ -158,7 +156,7 @@ def _curves(report: Report) -> str:
             lines.append(Line(label, points, dashed=dashed))
     if not lines:
         return ""
-    x, y = Axis("false positive rate", 0, 1, RATES), Axis("true positive rate", 0, 1, RATES)
+    x, y = Axis("false positive rate", 0, 1), Axis("true positive rate", 0, 1)
     note = (
         "The released curve is made of noisy histograms of scores on every hospital's held-out patients. The true one "
         "is measured on the common test population, which weighs the hospitals equally, so the two need not coincide."
@@ -189,12 +187,13 @@ def _statistics(report: Report) -> str:
     if not given:
         return ""
     statistics = [each["statistic"] for each in given]
-    low, high, _, _ = ticks(min(each["low"] for each in statistics), max(each["high"] for each in statistics))
+    low, high = round_limits(min(each["low"] for each in statistics), max(each["high"] for each in statistics))
     rows = []
     for hospital, each in zip(given, statistics, strict=True):
         unit = f" {each['unit']}" if each.get("unit") else ""
         text = f"{each['value']:.2f}{unit} ({each['low']:.2f} to {each['high']:.2f})"
-        rows.append((str(hospital.get("title") or hospital["name"]), each["value"], each["low"], each["high"], text))
+        label = str(hospital.get("title") or hospital["name"])
+        rows.append(Interval(label, each["value"], each["low"], each["high"], text))
     what = str(statistics[0]["what"])
     chart = interval_chart(what, rows, low=low, high=high)
     return _section(

@@ -27,7 +27,6 @@ ul{margin:.3em 0;padding-left:1.2em}li{margin:.25em 0}
 .wide{overflow-x:auto}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:0 24px}
 .pair section{min-width:0}.pair section:only-child{grid-column:1/-1}
-.pair svg text{font-size:16px}
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.93rem}
 th,td{padding:9px 12px 9px 0;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top}
 th{color:var(--soft);font-weight:500;font-size:.82rem;line-height:1.3;vertical-align:bottom}
@@ -35,22 +34,12 @@ th:first-child,td:first-child{text-align:left}tbody tr:last-child td{border-bott
 td small{display:block}
 details th,details td{text-align:left}summary{cursor:pointer;padding:4px 0}
 code{font:.82rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
-figure{margin:0}figure svg{display:block;width:100%;max-width:720px;height:auto;overflow:visible}
-svg text{fill:var(--soft);font-size:13px;font-family:inherit}svg .strong{fill:var(--ink)}
-svg .end{text-anchor:end}svg .middle{text-anchor:middle}
-.grid{stroke:var(--rule);stroke-width:1}.chance{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 4}
-.line{fill:none;stroke-width:2.5;stroke-linejoin:round}.dashed{stroke-dasharray:7 5}.band{opacity:.16}
-.track{fill:var(--track)}.fill,.mark{fill:var(--accent)}.rail{stroke:var(--track);stroke-width:2}
-.whisker{stroke:var(--accent);stroke-width:5;stroke-linecap:round;opacity:.45}
-.line.series-0,.key.series-0{stroke:var(--s0)}.line.series-1,.key.series-1{stroke:var(--s1)}
-.line.series-2,.key.series-2{stroke:var(--s2)}.line.series-3,.key.series-3{stroke:var(--s3)}
-.line.series-4,.key.series-4{stroke:var(--s4)}.line.series-5,.key.series-5{stroke:var(--s5)}
-.band.series-0,.dot.series-0{fill:var(--s0)}.band.series-1,.dot.series-1{fill:var(--s1)}
-.band.series-2,.dot.series-2{fill:var(--s2)}.band.series-3,.dot.series-3{fill:var(--s3)}
+figure{margin:0}figure svg{display:block;width:100%;max-width:540px;height:auto;overflow:visible;font-family:inherit}
+figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 .legend{display:flex;flex-wrap:wrap;gap:4px 22px;list-style:none;padding:0;margin:10px 0 0;font-size:.9rem}
 .legend li{display:flex;align-items:center;gap:8px;margin:0}
-figure svg.key{width:26px;height:6px;flex:none;stroke-width:3}
-@media (max-width:900px){.pair{grid-template-columns:1fr}.pair svg text{font-size:13px}}
+figure svg.key{width:26px;height:6px;flex:none;stroke-width:3}.dashed{stroke-dasharray:7 5}
+@media (max-width:900px){.pair{grid-template-columns:1fr}}
 @media (max-width:760px){main{padding:24px 14px 48px}section{padding:18px 16px}.tiles,.two{grid-template-columns:1fr}
 .tile{display:grid;grid-template-columns:1fr auto;align-items:center}.tile .note{grid-column:1/-1}
 .tile .figure{font-size:1.5rem}
@@ -58,7 +47,6 @@ thead{display:none}tr{display:block;padding:10px 0;border-bottom:1px solid var(-
 tbody tr:last-child{border-bottom:0}
 td{display:flex;justify-content:space-between;gap:18px;padding:3px 0;border:0;text-align:right}
 td:first-child{font-weight:600}td::before{content:attr(data-head);color:var(--soft);font-weight:400;flex:none;
-max-width:46%;text-align:left}td span{text-align:right;min-width:0}td small{display:inline}
-svg text,.pair svg text{font-size:20px}}
+max-width:46%;text-align:left}td span{text-align:right;min-width:0}td small{display:inline}}
 @media print{body{background:#fff}section{break-inside:avoid}}
 """

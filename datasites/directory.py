@@ -1,0 +1,108 @@
+"""A datasite's directory: how it is made, its keys and secrets, and who holds it.
+
+The directory holds everything: identity, keys, settings, policy, syft's database and blobs, the ledger, sockets, logs.
+It is 0700 and every file in it is made under umask 077. `settings.toml` and `policy.toml` are for the owner to read
+and edit; the rest is the program's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from datasites.files import sync_directory, write_private
+from datasites.settings import SETTINGS_TEMPLATE, Settings, changed_settings
+from policies.errors import DatasiteError, Unavailable
+
+
+def create_directory(
+    directory: Path,
+    *,
+    name: str,
+    host: str,
+    port: int,
+    owner_email: str,
+    settings: Mapping[str, str] = {},
+    policy: str = "",
+) -> Settings:
+    """A new datasite directory (0700) with identity, keys, settings and policy, or nothing at all.
+
+    Args:
+      settings: further settings by name, as typed.
+      policy: the text of `policy.toml`; every rule that it leaves out has its default.
+
+    Raises:
+      DatasiteError: the directory exists and is not empty, or a setting is wrong.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        raise DatasiteError(f"{directory} exists and is not empty. Choose another --dir, or remove it yourself.")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    values = {"name": name, "host": host, "port": str(port), "owner_email": owner_email, **settings}
+    text = changed_settings(SETTINGS_TEMPLATE, values)
+    Settings.from_toml(text, directory.resolve())
+    building = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}"
+    building.mkdir(mode=0o700)
+    write_private(building / "settings.toml", text)
+    write_private(building / "policy.toml", policy)
+    write_private(building / "syft.id", uuid.uuid4().hex)
+    write_private(building / "syft.key", secrets.token_hex(32))
+    write_private(building / "population.secret", secrets.token_hex(32))
+    write_private(building / "certificate.pem", new_signing_key())
+    if directory.exists():
+        directory.rmdir()
+    os.rename(building, directory)
+    sync_directory(directory.parent)
+    return Settings.load(directory)
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory: one process at a time serves or changes it. Raises `Unavailable` where another does."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                f"{directory} is in use by another process. Let it finish, or stop `datasite serve` first."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+# -- keys and secrets ------------------------------------------------------------------------------------------------
+
+
+def secret(directory: Path, name: str) -> str:
+    """The text of one of the directory's own files, as `"syft.id"`."""
+    return (directory / name).read_text(encoding="utf-8").strip()
+
+
+def signing_key(directory: Path) -> Ed25519PrivateKey:
+    """The key that signs certificates."""
+    key = serialization.load_pem_private_key((directory / "certificate.pem").read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return key
+
+
+def population_secret(directory: Path) -> bytes:
+    """What splits patients into training and hold-out; it never leaves the directory."""
+    return bytes.fromhex(secret(directory, "population.secret"))
+
+
+def new_signing_key() -> str:
+    """A fresh Ed25519 private key as PEM text."""
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )
