@@ -409,7 +409,7 @@ FORKS = """
 import os, sys
 import numpy as np
 from test_statistics import SCHEMA, Seeded, asked, records
-from datasites import statistics
+from datasites.engine import statistics
 from datasites.engine.noise import NoiseSource
 from policies.privacy.mechanisms import Query
 
