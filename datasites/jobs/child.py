@@ -293,8 +293,6 @@ def _warm_runner() -> None:
     """Train and score once on a mock, under a constant key: imports and first calls, and no randomness."""
     import torch
 
-    import datasites.engine.statistics
-    import datasites.jobs.mock_run  # noqa: F401  # a child cannot import: it opens no file
     from datasites.engine import constant_time
 
     constant_time.install()
