@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs.generator import commands, declarations, rooms, states
+from docs.generator import commands, declarations, library, rooms, states
 
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
@@ -29,6 +29,8 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "settings": declarations.settings,
     "policy": declarations.policy,
     "checks": declarations.checks,
+    "schema": library.schema,
+    "library": library.library,
     "mechanisms": declarations.mechanisms,
     "layers": declarations.layers,
     "operators": declarations.operators,

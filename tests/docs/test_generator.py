@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from datasites.settings import SETTINGS_TEMPLATE, Settings
-from docs.generator import DOCS, commands, rooms, states, written
+from docs.generator import DOCS, commands, library, rooms, states, written
+from policies.schema.schemas import Schema
 from tests.docs import reading
 
 
@@ -77,6 +78,18 @@ def test_commands_are_shown_with_arguments_options_and_defaults() -> None:
 def test_every_setting_is_in_the_template() -> None:
     for name in Settings.__annotations__.keys() - {"directory"}:
         assert f"\n{name} = " in SETTINGS_TEMPLATE
+
+
+def test_the_example_of_a_schema_is_one() -> None:
+    assert Schema.from_toml(library.schema().removeprefix("```toml\n").removesuffix("```")).name == "flu"
+
+
+def test_the_library_is_shown_with_methods_of_base_classes_and_properties() -> None:
+    text = library.library()
+    assert "### researcher.connect(where" in text
+    assert "* `submit()`: " in text
+    assert "* `wait_for_approval(timeout=...)`: " in text
+    assert "* `mock`: " in text
 
 
 def test_a_stale_part_is_written_anew_and_the_rest_stays() -> None:
