@@ -84,6 +84,17 @@ def test_a_federated_round_fits_on_a_screen() -> None:
     assert len(study.splitlines()) <= 30
 
 
+def test_the_guide_has_the_readmes_study() -> None:
+    """Which the tests of examples run."""
+    short, guide = (
+        next(content for language, content in reading.code(text_of(path)) if language == "python")
+        for path in (README, DOCS / "researchers.md")
+    )
+    assert {line for line in short.splitlines() if not line.startswith(("flu =", "result = "))} <= set(
+        guide.splitlines()
+    )
+
+
 # -- the proof's tables ------------------------------------------------------------------------------------------------
 
 

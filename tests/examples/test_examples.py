@@ -16,6 +16,7 @@ import pytest
 
 from compose.patients import HOSPITALS, make_patients, write_csv
 from compose.tables import schema_path
+from tests.docs.reading import code
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, run_datasite
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[Path]
         "init", "--name", hospital.title, "--password-file", str(folder / "owner.password"), directory=directory
     )
     policy = directory / "policy.toml"
-    policy.write_text(policy.read_text().replace("# approve_at_once_epsilon = 0.1", "approve_at_once_epsilon = 1.5"))
+    policy.write_text(policy.read_text().replace("# approve_at_once_epsilon = 0.1", "approve_at_once_epsilon = 2.5"))
     datasite = DatasiteProcess(directory, directory, jobs=jobs).start()
     try:
         datasite.cli(
@@ -59,7 +60,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[Path]
 def run(desk: Path, program: str, *arguments: str) -> str:
     """What a program prints. Fails with all of it where the program does."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / program), *arguments],
+        [sys.executable, str(desk / program if (desk / program).exists() else EXAMPLES / program), *arguments],
         cwd=desk,
         capture_output=True,
         text=True,
@@ -96,6 +97,14 @@ def test_a_stock_client_gets_a_release(desk: Path) -> None:
         command, cwd=desk, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert "copy.certificate.json: valid" in done.stdout
+
+
+def test_the_readmes_study_runs_as_it_stands(desk: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (study,) = [content for language, content in code(readme) if language == "python"]
+    (desk / "readme.py").write_text(f"{study}\nprint(result)\n")
+    assert "5 rounds, 6 releases" in run(desk, "readme.py")
+    assert (desk / "flu-2026" / "weights.safetensors").exists()
 
 
 def test_every_example_is_run_here_and_described() -> None:
