@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datasites import mechanisms as stubs
 from datasites.review.policy import CHECKS, DEFAULT_POLICY
-from datasites.settings import SETTINGS_TEMPLATE
+from datasites.settings import SETTINGS_TEMPLATE, Settings
 from policies.graph.operators import OPERATORS
 from policies.privacy import mechanisms as declared
 from policies.source.allowed_names import FUNCTIONS, LAYERS
@@ -18,14 +18,45 @@ from policies.source.mechanism_call import FUNCTIONS as CALLS
 
 
 def settings() -> str:
-    """`settings.toml` as `datasite init` writes it."""
+    """`settings.toml` as `datasite init` writes it, as tables."""
     text = SETTINGS_TEMPLATE.format(name="Hospital A", host="127.0.0.1", port=9400, email="owner@datasite.example")
-    return f"```toml\n{text}```"
+    said = {name: text for names, text in _docstring(Settings)[1].items() for name in names.split(", ")}
+    return _tables(text, "setting", said)
 
 
 def policy() -> str:
-    """`policy.toml` as `datasite init` writes it."""
-    return f"```toml\n{DEFAULT_POLICY}```"
+    """`policy.toml` as `datasite init` writes it, as tables."""
+    return _tables(DEFAULT_POLICY, "rule", {})
+
+
+def _tables(text: str, what: str, said: Mapping[str, str]) -> str:
+    """A commented TOML file: whole comments as paragraphs, each line as a row; a line with a hash before it is off.
+
+    Args:
+      said: elsewhere, of names whose line has no comment.
+    """
+    parts: list[str] = []
+    comment: list[str] = []
+    rows: list[str] = []
+    for line in [*text.splitlines(), "#"]:
+        match = _LINE.fullmatch(line)
+        if match:
+            if comment:
+                parts += [" ".join(comment), f"| {what} | as made | meaning |\n| --- | --- | --- |"]
+                comment = []
+            value = f"off; for example `{match['value']}`" if match["off"] else f"`{match['value']}`"
+            rows.append(f"| `{match['name']}` | {value} | {_cell(match['meaning'] or said.get(match['name'], ''))} |")
+        elif line.startswith("#"):
+            if rows:
+                parts[-1] += "\n" + "\n".join(rows)
+                rows = []
+            comment.append(line.removeprefix("#").strip())
+    return "\n\n".join(parts)
+
+
+_LINE = re.compile(
+    r"(?P<off># )?(?P<name>[a-z_]+) = (?P<value>\[.*?\]|\"[^\"]*\"|'[^']*'|\S+)(?:\s+# (?P<meaning>.*))?"
+)
 
 
 def checks() -> str:

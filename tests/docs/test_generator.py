@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from datasites.settings import SETTINGS_TEMPLATE, Settings
-from docs.generator import DOCS, commands, library, rooms, states, written
+from datasites.review.policy import Rules
+from datasites.settings import Settings
+from docs.generator import DOCS, commands, declarations, library, rooms, states, written
 from policies.schema.schemas import Schema
 from tests.docs import reading
 
@@ -75,9 +76,14 @@ def test_commands_are_shown_with_arguments_options_and_defaults() -> None:
     assert "* `REQUEST`: The request's id" in text
 
 
-def test_every_setting_is_in_the_template() -> None:
+def test_every_setting_and_rule_has_a_row() -> None:
+    settings, policy = declarations.settings(), declarations.policy()
     for name in Settings.__annotations__.keys() - {"directory"}:
-        assert f"\n{name} = " in SETTINGS_TEMPLATE
+        assert settings.count(f"| `{name}` | `") == 1
+    for name in Rules.__annotations__:
+        assert policy.count(f"| `{name}` | ") == 1
+    assert "| `researcher_epsilon` | off; for example `3.0` |" in policy
+    assert "| `host` | `'127.0.0.1'` | any other than loopback" in settings
 
 
 def test_the_example_of_a_schema_is_one() -> None:
