@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datasites import mechanisms as stubs
+from datasites import settings as kept
 from datasites.review.policy import CHECKS, DEFAULT_POLICY
 from datasites.settings import SETTINGS_TEMPLATE, Settings
 from policies.graph.operators import OPERATORS
@@ -95,10 +96,10 @@ def _cell(text: str) -> str:
     """Text for a table, with the names of lists replaced by what is in them."""
 
     def values(match: re.Match[str]) -> str:
-        known = getattr(declared, match[1], None)
+        known = getattr(declared, match[1], None) or getattr(kept, match[1], None)
         return ", ".join(f"`{value}`" for value in known) if isinstance(known, tuple) else match[0]
 
-    return re.sub(r"`([A-Z]{2,})`", values, text).replace("|", "\\|")
+    return re.sub(r"`([A-Z_]{2,})`", values, text).replace("|", "\\|")
 
 
 def layers() -> str:
