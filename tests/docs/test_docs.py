@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generator import DOCS, ROOT, SECTIONS, documents, written
+from docs.generator import DOCS, ROOT, SECTIONS, documents, rooms, written
 from tests.attacks.payloads import HONEST, TITLES, payloads
 from tests.docs import reading
 
@@ -65,6 +65,25 @@ def test_every_document_is_reached_from_the_readme() -> None:
         targets = {(path.parent / link).resolve() for link in links if link.endswith(".md") and ":" not in link}
         waiting += targets - seen
     assert set(EVERY) <= seen
+
+
+def test_what_the_architecture_says_of_imports_is_true() -> None:
+    """The two sides meet on the wire, `policies` leans on nothing, and PySyft has one place on each side."""
+    arrows = rooms.arrows(ROOT)
+    for room, others in arrows.items():
+        side = room.split("/")[0]
+        allowed = {"policies"} if side == "policies" else {"policies", side}
+        assert {other.split("/")[0] for other in others} <= allowed, room
+    importing = re.compile(r"^\s*(?:import|from) syft\b", re.MULTILINE)
+    files = [path for side in rooms.SIDES for path in (ROOT / side).rglob("*.py") if importing.search(text_of(path))]
+    assert {names(path.parent if side_of(path) == "datasites" else path) for path in files} == {
+        "datasites/door/syft",
+        "researcher/client.py",
+    }
+
+
+def side_of(path: Path) -> str:
+    return names(path).split("/")[0]
 
 
 # -- the README --------------------------------------------------------------------------------------------------------
