@@ -71,7 +71,7 @@ def _piece(parameter: Any) -> str:
 
 
 def _help_of_arguments(command: Any) -> dict[str, str]:
-    """What a command's function says of its arguments: click 8.4 drops it from the command that typer makes."""
+    """What a command's function says of its arguments: click takes it from the command that typer makes."""
     hints = get_type_hints(inspect.unwrap(command.callback), include_extras=True)
     return {
         name: known.help
