@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 export MPLBACKEND ?= Agg
 
-.PHONY: help install demo demo-serve demo-real up study down browser test test-containers test-nightly bench lint format lock clean
+.PHONY: help install demo demo-serve demo-real up study down browser test test-containers test-nightly bench docs lint format lock clean
 
 help:  ## Show these targets.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ test-nightly: install  ## The long crash and property tests.
 
 bench: install  ## Measure: training speed, overhead of a round, ledger admission, memory.
 	$(BIN)/python -m tests.benchmarks
+
+docs: install  ## Write the generated parts of docs/ anew from the code.
+	$(BIN)/python -m docs.generator
 
 lint: install  ## Ruff and mypy.
 	$(BIN)/ruff format --check .

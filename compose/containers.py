@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             network.down(volumes=chosen.volumes)
     except (ContainersFailed, FileNotFoundError) as error:
-        print(f'{error}\nDocker with Compose is needed; see the README, "In containers".', file=sys.stderr)
+        print(f'{error}\nDocker with Compose is needed; see docs/operators.md, "In containers".', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

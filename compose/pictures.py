@@ -1,4 +1,4 @@
-"""The README's pictures of the console, taken anew on a copy of the demonstration's first hospital.
+"""The documents' pictures of the console, taken anew on a copy of the demonstration's first hospital.
 
     python -m compose.pictures [--demonstration build/demo] [--every DIRECTORY]
 
@@ -83,7 +83,7 @@ def _signed_in(browser: Browser, datasite: Datasite, width: int, scheme: str) ->
 
 
 def take(browser: Browser, datasite: Datasite) -> None:
-    """The three pictures of the README."""
+    """The three pictures of docs/owners.md."""
     page = _signed_in(browser, datasite, 1280, "light")
     page.screenshot(path=HERE / "1-inbox.png", clip={"x": 0, "y": 0, "width": 1280, "height": 620})
     page.get_by_role("link", name="flu_2027").click()

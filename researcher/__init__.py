@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Evaluation, Study
 
+    __version__: str
+
 __all__ = [
     "Cohort",
     "Evaluation",
@@ -48,6 +50,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("private-datasites")
     if name not in _HOMES:
         raise AttributeError(f"module 'researcher' has no attribute {name!r}")
     module, attribute = _HOMES[name]

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# syft 0.9.5 pins old versions of its web and numeric stack and four packages that it never imports (see README).
+# syft 0.9.5 pins old versions of its web and numeric stack, and four packages that it never imports: see
+# docs/decisions/0009-dependencies.md.
 EXPECTED = {
     "syft 0.9.5 requires syft-core, which is not installed.",
     "syft 0.9.5 requires syft-event, which is not installed.",

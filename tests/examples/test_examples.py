@@ -1,0 +1,114 @@
+"""Every program in examples/ runs as its reader would run it, against one real datasite with the demonstration's table.
+
+The owner's policy approves what is small by itself, so that no program has to wait for a person.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.patients import HOSPITALS, make_patients, write_csv
+from compose.tables import schema_path
+from tests.docs.reading import code
+from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, run_datasite
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+PATIENTS = 1500  # enough for a policy's least batch, and few enough to be read in a second
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[Path]:
+    """A researcher's directory with the network file of a hospital that serves."""
+    folder = tmp_path_factory.mktemp("examples")
+    (folder / "owner.password").write_text(PASSWORD)
+    (folder / "researcher.password").write_text(PASSWORD)
+    hospital = HOSPITALS[0]
+    table = make_patients(hospital, seed=5)
+    write_csv({name: values[:PATIENTS] for name, values in table.items()}, folder / "flu.csv", prefix="E")
+    directory = folder / "hospital"
+    run_datasite(
+        "init", "--name", hospital.title, "--password-file", str(folder / "owner.password"), directory=directory
+    )
+    policy = directory / "policy.toml"
+    policy.write_text(policy.read_text().replace("# approve_at_once_epsilon = 0.1", "approve_at_once_epsilon = 2.5"))
+    datasite = DatasiteProcess(directory, directory, jobs=jobs).start()
+    try:
+        datasite.cli(
+            "publish", str(folder / "flu.csv"), "--schema", str(schema_path(hospital.name)), "--patients", "1000"
+        )
+        datasite.cli(
+            "researchers", "add", RESEARCHER, "--name", "Ada L", "--password-file", str(folder / "researcher.password")
+        )
+        (folder / "network.toml").write_text(
+            f'[[datasites]]\nname = "general"\nurl = "{datasite.url}"\nemail = "{RESEARCHER}"\n'
+            'password_file = "researcher.password"\n'
+        )
+        yield folder
+        datasite.cli("ledger", "--verify")
+    finally:
+        datasite.stop()
+
+
+def run(desk: Path, program: str, *arguments: str) -> str:
+    """What a program prints. Fails with all of it where the program does."""
+    done = subprocess.run(
+        [sys.executable, str(desk / program if (desk / program).exists() else EXAMPLES / program), *arguments],
+        cwd=desk,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "NETWORK": "network.toml", "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_first_study_trains_and_its_certificates_verify(desk: Path) -> None:
+    said = run(desk, "first_study.py")
+    assert "2 rounds, 2 releases" in said
+    assert "Saved in first-study" in said
+    assert (desk / "first-study" / "weights.safetensors").exists()
+    verified = run(desk, "verify_certificate.py", "first-study")
+    assert verified.count(": General hospital, round") == 3  # two rounds of training, one evaluation
+    assert "Its signature is not valid" in verified
+
+
+def test_statistics_are_answered_with_their_errors(desk: Path) -> None:
+    said = run(desk, "statistics.py")
+    assert "ε=0.2 was charged at each hospital." in said
+    assert "of the error, noise" in said
+
+
+def test_a_stock_client_gets_a_release(desk: Path) -> None:
+    said = run(desk, "by_hand_pysyft.py")
+    assert "released" in said
+    assert "mean/temperature: [" in said
+    shutil.copy(desk / "hand-written.certificate.json", desk / "copy.certificate.json")
+    command = [sys.executable, "-m", "researcher", "verify", "copy.certificate.json"]
+    done = subprocess.run(
+        command, cwd=desk, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert "copy.certificate.json: valid" in done.stdout
+
+
+def test_the_readmes_study_runs_as_it_stands(desk: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (study,) = [content for language, content in code(readme) if language == "python"]
+    (desk / "readme.py").write_text(f"{study}\nprint(result)\n")
+    assert "5 rounds, 6 releases" in run(desk, "readme.py")
+    assert (desk / "flu-2026" / "weights.safetensors").exists()
+
+
+def test_every_example_is_run_here_and_described() -> None:
+    tests, described = Path(__file__).read_text(encoding="utf-8"), (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        assert f'"{path.name}"' in tests
+        assert f"]({path.name})" in described
