@@ -3,7 +3,7 @@
 PySyft and torch take four seconds to import, and our tests serve some forty datasites. A fork of a process
 that holds these libraries is a new process with its own memory, files and end: it runs `python -m MODULE` or
 `python FILE` from the first line on, and imports all modules of ours itself. What it does not show is that a program
-starts from nothing; `tests/e2e/test_cold_start.py` does.
+starts from nothing: `tests/compose` does, and the kills of a runner in `tests/crash`.
 
     python -m tests.warm SOCKET         the parent; it ends when its standard input does
 """

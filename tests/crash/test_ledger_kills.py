@@ -229,9 +229,8 @@ def die_during_recovery(directory: Path) -> None:
 
 def in_a_small_process(story: Callable[[Path], None], directory: Path) -> None:
     """Run a function of this module where nothing but the ledger is imported: each of its many forks is cheap there."""
-    program = (
-        f"from pathlib import Path; from {__name__} import {story.__name__} as story; story(Path({str(directory)!r}))"
-    )
+    told = f"{story.__name__}(Path({str(directory)!r}))"
+    program = f"from pathlib import Path; from {__name__} import {story.__name__}; {told}"
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
@@ -244,7 +243,7 @@ def test_a_kill_at_any_moment_leaves_a_true_ledger(directory: Path, story: Calla
 
 def test_a_story_that_fails_is_told(directory: Path) -> None:
     """Without which the test above would say nothing."""
-    with pytest.raises(AssertionError, match="LedgerMissing|No such file|NotADirectoryError"):
+    with pytest.raises(AssertionError, match="Traceback"):
         in_a_small_process(die_during_recovery, directory / "nowhere")
 
 
