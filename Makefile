@@ -6,8 +6,11 @@ SYSTEM := .venv/system
 export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 export MPLBACKEND ?= Agg
+# Tests run on so many processes; 0 is one after another, in this one.
+PYTEST_WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
-.PHONY: help install demo demo-serve demo-real up study down browser test test-containers test-nightly bench docs lint format lock clean
+.PHONY: help install demo demo-serve demo-real up study down browser quick test test-containers test-nightly bench docs lint format lock clean
 
 help:  ## Show these targets.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,8 +51,11 @@ down:  ## Stop the network in containers; what the hospitals keep stays.
 browser:
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
+quick: install  ## The tests that need no server, browser or program, within a minute.
+	$(PYTEST) -q -m quick tests/policies tests/datasites tests/researcher tests/browser tests/compose
+
 test: install lint browser  ## All tests but the nightly ones.
-	$(BIN)/python -m pytest -m "not nightly and not containers"
+	$(PYTEST) -m "not nightly and not containers"
 
 test-containers: install  ## Tests of the network in containers; needs a Docker engine.
 	$(BIN)/python -m pytest -m containers -rA tests/containers

@@ -8,14 +8,42 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.settings import job_socket
 from tests.factories import DatasiteProcess, make_datasite
+from tests.quick import is_quick, starting_nothing
+from tests.scheduling import ByPiece, longest_first
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPiece:
+    """Which worker of a parallel run takes which tests."""
+    return ByPiece(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the quick tests, before any are chosen by a mark."""
+    for item in items:
+        if is_quick(item):
+            item.add_marker(pytest.mark.quick)
+    if hasattr(config, "workerinput"):
+        longest_first(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A quick test that starts a program fails, so that `make quick` stays quick."""
+    if item.get_closest_marker("quick") is None:
+        return (yield)
+    with starting_nothing():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -13,6 +14,8 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from tests.warm import WarmProgram, warm
 
 PASSWORD = "only for these tests"
 RESEARCHER = "researcher@university.example"
@@ -106,10 +109,15 @@ def write_table(path: Path, *, patients: int = 400, seed: int = 1) -> Path:
 
 
 def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that is free, and that nobody is likely to take before a server does.
+
+    The kernel gives connections ports from 32768 on; among those below, two workers hardly ever draw the same one.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def run_datasite(
@@ -156,16 +164,26 @@ class DatasiteProcess:
     Args:
       jobs: where warm parents listen that several datasites share; None lets it start its own.
       program: run instead of `datasite serve`, with the directory as its argument (crash tests plant faults there).
+      cold: start Python from nothing, as an operator does, and not from libraries that were imported before.
     """
 
-    def __init__(self, made: Path, directory: Path, *, program: Path | None = None, jobs: Path | None = None) -> None:
+    def __init__(
+        self,
+        made: Path,
+        directory: Path,
+        *,
+        program: Path | None = None,
+        jobs: Path | None = None,
+        cold: bool = False,
+    ) -> None:
         if made != directory:
             shutil.copytree(made, directory, ignore=shutil.ignore_patterns("*.sock"))
         self.directory = directory
         self.port = free_port()
         self.program = program
+        self.cold = cold
         self.set(port=self.port, jobs_directory=str(jobs) if jobs else "")
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | WarmProgram | None = None
 
     def set(self, **values: Any) -> None:
         """Change settings; they count from the next start on."""
@@ -182,9 +200,12 @@ class DatasiteProcess:
     def start(self, *, wait: bool = True) -> DatasiteProcess:
         """Start serving, and wait until `/healthz` answers."""
         command = ["-m", "datasites", "serve", "--dir"] if self.program is None else [str(self.program)]
-        log = (self.directory / "serve.out").open("ab")
-        self.process = subprocess.Popen([sys.executable, *command, str(self.directory)], stdout=log, stderr=log)
-        log.close()
+        command.append(str(self.directory))
+        with (self.directory / "serve.out").open("ab") as log:
+            if self.cold:
+                self.process = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
+            else:
+                self.process = warm().start(command, stdout=log.fileno(), stderr=log.fileno())
         if wait:
             self.wait_until_healthy()
         return self

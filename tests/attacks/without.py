@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 VARIABLE = "WITHOUT_DEFENCE"
 CORPUS = "tests/attacks/test_corpus.py"
@@ -48,15 +49,34 @@ class Defence:
     tests: tuple[str, ...]
 
 
-def put(where: str, value: Any) -> None:
-    """Replace `module:name` or `module:Class.name`."""
+def find(where: str) -> tuple[Any, str]:
+    """The module or class of `module:name` or `module:Class.name`, and the name in it."""
     module, _, path = where.partition(":")
     target = importlib.import_module(module)
     *parents, name = path.split(".")
     for each in parents:
         target = getattr(target, each)
     assert hasattr(target, name), f"{where} is not there any more"
+    return target, name
+
+
+def put(where: str, value: Any) -> None:
+    """Replace `module:name` or `module:Class.name`."""
+    target, name = find(where)
     setattr(target, name, value)
+
+
+def places_of(name: str) -> list[str]:
+    """All that taking a defence out would replace; nothing is. Raises where a place is not there any more."""
+    places: list[str] = []
+
+    def look(where: str, _: Any) -> None:
+        find(where)
+        places.append(where)
+
+    with mock.patch(f"{__name__}.put", look):
+        DEFENCES[name].out()
+    return places
 
 
 def nothing(*places: str) -> Callable[[], None]:
@@ -157,12 +177,11 @@ def _private_sides() -> None:
 
 
 def _whole_environment() -> None:
-    import datasites.jobs.pool as pool
-
     def started(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
         return subprocess.Popen(command, env={**os.environ, **env}, **options)
 
-    pool.subprocess = SimpleNamespace(Popen=started, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)  # type: ignore[assignment]
+    taken = SimpleNamespace(Popen=started, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    put("datasites.jobs.pool:subprocess", taken)
 
 
 def _any_answer() -> None:

@@ -78,7 +78,7 @@ def whole_rounds(rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name) / "datasite"
         make_datasite(directory)
-        datasite = DatasiteProcess(directory, directory).start()
+        datasite = DatasiteProcess(directory, directory, cold=True).start()
         try:
             client = login(datasite.url, RESEARCHER, PASSWORD)
             with contextlib.redirect_stdout(io.StringIO()):

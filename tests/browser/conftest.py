@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from datasites.people import accounts
 from tests.browser.desk import AUDITOR, OWNER, REVIEWER
@@ -16,6 +16,9 @@ from tests.e2e import stock
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
 
 SignIn = Callable[..., Page]
+PATIENCE = 30_000  # milliseconds: a loaded machine is slow, and what never comes is missed anyway
+
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,7 +37,7 @@ def chromium() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def site(made_datasite: Path, tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[DatasiteProcess]:
     """One serving datasite for all tests here, with a second reviewer and an auditor."""
     scratch = tmp_path_factory.mktemp("console")
@@ -59,7 +62,7 @@ def sign_in(site: DatasiteProcess, chromium: Browser, tmp_path_factory: pytest.T
 
     def enter(email: str = OWNER, password: str = PASSWORD, **options: Any) -> Page:
         context = chromium.new_context(base_url=site.url, **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.goto("/sign-in")

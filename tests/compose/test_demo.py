@@ -89,6 +89,7 @@ def test_the_network_file_is_one_that_researchers_can_read(tmp_path: Path) -> No
         assert {"name", "url", "email", "password_file"} == {key for each in tables for key in each}
 
 
+@pytest.mark.process
 def test_a_refused_command_of_an_owner_says_why(tmp_path: Path) -> None:
     datasite = Datasite("general", "General hospital", tmp_path / "nowhere", free_port())
     with pytest.raises(DemonstrationFailed, match="General hospital: datasite requests"):

@@ -119,7 +119,7 @@ def has_started(datasite: DatasiteProcess) -> bool:
 def test_runner_killed_in_a_round_keeps_the_charge_and_the_datasite_goes_on(
     made_datasite: Path, tmp_path: Path
 ) -> None:
-    datasite = DatasiteProcess(made_datasite, tmp_path / "datasite").start()
+    datasite = DatasiteProcess(made_datasite, tmp_path / "datasite", cold=True).start()
     try:
         client = login(datasite.url, RESEARCHER, PASSWORD)
         long = training_source("flu_long", rounds=ROUNDS).replace("steps=5", "steps=1000")

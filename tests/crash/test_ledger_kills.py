@@ -10,6 +10,8 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -182,7 +184,8 @@ def open_after_a_kill(path: Path) -> Ledger:
         return Ledger.create(path, clock=Clock())
 
 
-def test_a_kill_at_any_statement_leaves_a_true_ledger(directory: Path) -> None:
+def die_at_any_statement(directory: Path) -> None:
+    """A whole life for each statement that it may end at."""
     number, died = 0, True
     while died:
         number += 1
@@ -203,7 +206,8 @@ def test_a_kill_at_any_statement_leaves_a_true_ledger(directory: Path) -> None:
     assert number > 150  # it did die at each of the many statements before that
 
 
-def test_a_kill_during_recovery_is_recovered_from(directory: Path) -> None:
+def die_during_recovery(directory: Path) -> None:
+    """A recovery for each statement that it may end at."""
     number, died = 0, True
     while died:
         number += 1
@@ -225,6 +229,26 @@ def test_a_kill_during_recovery_is_recovered_from(directory: Path) -> None:
             check_charges(ledger)
             ledger.verify()
     assert number > 20
+
+
+def in_a_small_process(story: Callable[[Path], None], directory: Path) -> None:
+    """Run a function of this module where nothing but the ledger is imported: each of its many forks is cheap there."""
+    told = f"{story.__name__}(Path({str(directory)!r}))"
+    program = f"from pathlib import Path; from {__name__} import {story.__name__}; {told}"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("story", [die_at_any_statement, die_during_recovery])
+def test_a_kill_at_any_moment_leaves_a_true_ledger(directory: Path, story: Callable[[Path], None]) -> None:
+    in_a_small_process(story, directory)
+
+
+def test_a_story_that_fails_is_told(directory: Path) -> None:
+    """Without which the test above would say nothing."""
+    with pytest.raises(AssertionError, match="Traceback"):
+        in_a_small_process(die_during_recovery, directory / "nowhere")
 
 
 def test_a_killed_run_can_be_asked_again_at_a_new_charge(directory: Path) -> None:

@@ -63,6 +63,7 @@ ATTACK = """
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.process
 def test_no_private_value_reaches_the_operator_by_any_way_of_writing(tmp_path: Path, log_format: str) -> None:
     program = textwrap.dedent(ATTACK).format(private=PRIVATE)
     done = subprocess.run(

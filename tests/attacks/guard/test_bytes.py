@@ -175,7 +175,7 @@ def test_bombs_of_a_researcher_are_refused_in_bounded_memory(
     with pytest.raises(Refusal, match=words):
         ours.send(signed_with(ours, RESEARCHER, inner))
     assert process.memory_info().rss - before < 300 << 20
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_marker_is_a_sound_witness(stock: Site, tmp_path: Path) -> None:

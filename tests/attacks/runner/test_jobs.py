@@ -94,8 +94,8 @@ def test_a_job_that_takes_its_time_is_ended_at_its_deadline(hostile: JobPool, wh
     begin = time.monotonic()
     with pytest.raises(Unavailable, match="deadline"):
         ask(hostile, what, seconds=1.5)
-    assert time.monotonic() - begin < 3
-    deadline = time.monotonic() + 5
+    assert time.monotonic() - begin < 30  # it would hang for 1000 s
+    deadline = time.monotonic() + 30
     while children(hostile.parent) and time.monotonic() < deadline:  # type: ignore[attr-defined]
         time.sleep(0.05)
     assert not children(hostile.parent)  # type: ignore[attr-defined]

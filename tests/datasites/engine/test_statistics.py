@@ -446,16 +446,19 @@ def _answers_of_children(*parent: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.process
 def test_children_of_an_untouched_parent_draw_different_noise() -> None:
     # Eight children of two parents, whose sources and data are the same: all that differs is the library's noise.
     answers = _answers_of_children() + _answers_of_children()
     assert len(set(answers)) == 8
 
 
+@pytest.mark.process
 def test_children_of_a_parent_that_asked_are_refused() -> None:
     assert _answers_of_children("asked") == [IsolationMissing.__name__] * 4
 
 
+@pytest.mark.process
 def test_library_itself_repeats_its_noise_after_a_fork() -> None:
     # Why the refusal exists. If this fails, the library has learnt of forks and the refusal may go.
     answers = _answers_of_children("asked", "unguarded")

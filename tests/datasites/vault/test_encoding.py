@@ -269,6 +269,7 @@ def test_column_that_holds_no_numbers_texts_or_dates_is_refused() -> None:
         assert "Column 'x' holds" in str(refusal(frame, schema))
 
 
+@pytest.mark.process
 def test_publishing_modules_import_neither_pandas_nor_torch() -> None:
     program = "import sys, datasites.vault.mocks; print({'pandas', 'pyarrow', 'torch'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
@@ -375,6 +376,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 @pytest.mark.nightly
+@pytest.mark.process
 def test_two_million_rows_are_published_within_one_and_a_half_gigabytes(tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import csv

@@ -28,6 +28,7 @@ class Model(nn.Module):
 """
 
 
+@pytest.mark.process
 def test_the_digest_is_the_same_in_every_process() -> None:
     graph, _ = export_source(SOURCE, "Model", (5, 2))
     program = f"from policies.graph.exporter import export_source as e; print(e({SOURCE!r}, 'Model', (5, 2))[0].digest)"

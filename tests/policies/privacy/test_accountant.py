@@ -302,6 +302,7 @@ def test_no_warning_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.process
 def test_importing_the_accountant_does_not_import_its_library() -> None:
     code = "import sys, policies.privacy.accountant; sys.exit('dp_accounting' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

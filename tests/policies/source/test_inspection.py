@@ -325,9 +325,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_decided_in_bounded_time(name: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # not of the clock, which runs on while others compute
     assert list_findings(HOSTILE[name])
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_equal_text_gives_equal_findings_whatever_the_filters_are(recwarn: pytest.WarningsRecorder) -> None:
