@@ -69,10 +69,11 @@ bench: install  ## Measure: training speed, overhead of a round, ledger admissio
 docs: install  ## Write the generated parts of docs/ anew from the code.
 	$(BIN)/python -m docs.generator
 
-lint: install  ## Ruff and mypy.
+lint: install  ## Ruff, mypy, and the arrows between rooms.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: install  ## Let ruff format and mend.
 	$(BIN)/ruff format .
@@ -85,4 +86,4 @@ lock: install  ## Resolve the lock files anew from pyproject.toml.
 	  sed -i 's/^torch==\([0-9.]*\)+cpu/torch==\1/' lock/$$extra.lock || exit 1; done
 
 clean:  ## Remove what was built, not .venv.
-	rm -rf build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
