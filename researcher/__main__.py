@@ -40,12 +40,12 @@ def datasets(network: NetworkFile = Path("network.toml")) -> None:
     """Show what every datasite publishes: schema, published size and budget left."""
     import researcher
 
-    found = researcher.connect(network)
-    names = {each["name"]: None for about in found.descriptions.values() for each in about.get("datasets", [])}
-    typer.echo(repr(found))
+    reached = researcher.connect(network)
+    names = {dataset["name"]: None for about in reached.descriptions.values() for dataset in about.get("datasets", [])}
+    typer.echo(repr(reached))
     for name in names:
         try:
-            typer.echo("\n" + repr(found.dataset(name)))
+            typer.echo("\n" + repr(reached.dataset(name)))
         except InvalidRequest as error:
             typer.echo(f"\n{name}: {error}")
 
@@ -59,9 +59,9 @@ def source(study: StudyFile) -> None:
 @app.command()
 def check(study: StudyFile) -> None:
     """Inspect the study as the owners would, and show what it would cost at every hospital. Asks for nothing."""
-    found = load_study(study).check()
-    typer.echo(str(found))
-    if found.reasons:
+    checked = load_study(study).check()
+    typer.echo(str(checked))
+    if checked.reasons:
         raise typer.Exit(1)
 
 
@@ -74,8 +74,10 @@ def submit(study: StudyFile) -> None:
 @app.command()
 def status(study: StudyFile) -> None:
     """Show where each request stands at each hospital, with the owner's comment."""
-    found = load_study(study).status()
-    typer.echo(str(found) if found.rows else f"Not submitted yet. `researcher submit {study}` asks the hospitals.")
+    standing = load_study(study).status()
+    typer.echo(
+        str(standing) if standing.rows else f"Not submitted yet. `researcher submit {study}` asks the hospitals."
+    )
 
 
 @app.command()
@@ -133,22 +135,27 @@ def verify(
         str | None, typer.Option(help="The datasite's key in hex, as it published it; else the certificate's own.")
     ] = None,
 ) -> None:
-    """Check certificates offline: signature, recomputed ε, and the release beside each file where there is one."""
+    """Check certificates offline and say in words what each states.
+
+    Checked are the signature, the recomputed ε, and the release beside each file where there is one.
+    """
     from policies.release import certificates
 
     for path in files:
         release = Path(str(path).removesuffix(".certificate.json") + ".safetensors")
-        content = release.read_bytes() if release != path and release.exists() else None
+        released = release.read_bytes() if release != path and release.exists() else None
         try:
             text = path.read_text()
         except OSError as error:
             raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from None
-        certificates.verify(text, public_key=public_key, release=content)
-        against = f"and its release {release.name}" if content is not None else "(its release is not beside it)"
+        certificate = certificates.verify(text, public_key=public_key, release=released)
+        against = f"and its release {release.name}" if released is not None else "(its release is not beside it)"
         trusted = (
             "" if public_key else " Signed by its own key: compare that with the hospital's, or give --public-key."
         )
         typer.echo(f"{path}: valid, {against}.{trusted}")
+        for sentence in certificates.explain(certificate):
+            typer.echo(f"  {sentence}")
 
 
 def load_study(path: Path) -> Study | StatisticsStudy:
@@ -164,18 +171,18 @@ def load_study(path: Path) -> Study | StatisticsStudy:
     except DatasiteError:
         raise
     except Exception as error:
-        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
         raise InvalidRequest(f"{path}, line {line}: {type(error).__name__}: {error}. Mend the file.") from error
     finally:
         sys.path.pop(0)
-    found = {id(each): each for each in names.values() if isinstance(each, (Study, StatisticsStudy))}
-    if len(found) != 1:
+    studies = {id(value): value for value in names.values() if isinstance(value, (Study, StatisticsStudy))}
+    if len(studies) != 1:
         raise InvalidRequest(
-            f"{path} makes {len(found)} studies at its top level, and a command needs one. Put what runs it under "
+            f"{path} makes {len(studies)} studies at its top level, and a command needs one. Put what runs it under "
             'if __name__ == "__main__".'
         )
-    return next(iter(found.values()))
+    return next(iter(studies.values()))
 
 
 def _show(result: Any, save: Path | None) -> None:

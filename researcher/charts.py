@@ -111,9 +111,9 @@ def ticks(low: float, high: float, *, about: int = 5) -> tuple[float, float, tup
     """Round limits around [low, high], the ticks between them and the places after the point that these need."""
     span = max(high - low, 1e-6)
     steps = (step * 10.0**power for power in range(-6, 7) for step in (1.0, 2.0, 5.0))
-    step = next(each for each in steps if span / each <= about)
+    step = next(size for size in steps if span / size <= about)
     first, last = int(low // step), -int(-high // step)
-    places = next(each for each in range(8) if abs(step * 10**each - round(step * 10**each)) < 1e-9)
+    places = next(digits for digits in range(8) if abs(step * 10**digits - round(step * 10**digits)) < 1e-9)
     return first * step, last * step, tuple(number * step for number in range(first, last + 1)), places
 
 

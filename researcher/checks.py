@@ -14,7 +14,7 @@ from typing import Any
 from policies.errors import GraphRefused, InvalidRequest
 from policies.privacy.mechanisms import Mechanism, Statistics
 from policies.source.inspection import inspect_source
-from researcher.cohort import Cohort
+from researcher.members import Hospitals
 from researcher.table import Table
 
 
@@ -69,7 +69,7 @@ class Check:
         return self.table._repr_html_()
 
 
-def check_source(request: Request, cohort: Cohort) -> None:
+def check_source(request: Request, cohort: Hospitals) -> None:
     """The datasites' own inspection and export, on the researcher's machine. Raises what they would find."""
     inspection = inspect_source(request.source)
     if isinstance(request.mechanism, Statistics):
@@ -114,7 +114,7 @@ def why_not(quote: Mapping[str, Any]) -> str:
     """Why a hospital would not take a request, from its quote; empty where it would."""
     cost = quote["cost"] or {}
     if not quote["accepted"] and quote["findings"]:
-        return "; ".join(finding_text(each) for each in quote["findings"])
+        return "; ".join(finding_text(finding) for finding in quote["findings"])
     if cost and not cost.get("fits", True):
         return (
             f"it is ε={cost.get('short', 0.0):.3g} short of the hospital's budget. Ask for fewer rounds or more noise."

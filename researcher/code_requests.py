@@ -10,8 +10,8 @@ from typing import Any
 
 from policies.errors import DatasiteError, RuleBroken, Unavailable, WrongStatus
 from researcher.checks import Check, Request, check_source, cost_row, finding_text, named, sha256, why_not
-from researcher.cohort import Cohort
-from researcher.network import Connection, ask_all
+from researcher.connections import Connection, ask_all
+from researcher.members import Hospitals
 from researcher.progress import Progress
 from researcher.releases import Asked
 from researcher.state import StudyState
@@ -24,7 +24,9 @@ APPROVED = frozenset({"approved", "completed"})
 class CodeRequests:
     """The requests of one study, made once and remembered in its directory."""
 
-    def __init__(self, cohort: Cohort, requests: list[Request], state: StudyState, *, purpose: str, name: str) -> None:
+    def __init__(
+        self, cohort: Hospitals, requests: list[Request], state: StudyState, *, purpose: str, name: str
+    ) -> None:
         self.cohort, self.requests, self.state, self.purpose, self.name = cohort, requests, state, purpose, name
 
     def check(self) -> Check:
@@ -53,12 +55,14 @@ class CodeRequests:
                 quote = quotes[hospital]
                 rows.append(cost_row(hospital, request, quote))
                 digests[request.role, hospital] = str(quote["plan_digest"])
-                findings += [f"{hospital}: {finding_text(each)}" for each in quote["findings"]]
+                findings += [f"{hospital}: {finding_text(finding)}" for finding in quote["findings"]]
                 if why := why_not(quote):
                     reasons[hospital] = f"{request.function}: {why}"
         if len(reasons) == len(self.cohort.members) and not any("ε" in row for row in rows):
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
-        return Check(tuple(rows), {each.role: each.source for each in self.requests}, tuple(findings), reasons, digests)
+        return Check(
+            tuple(rows), {request.role: request.source for request in self.requests}, tuple(findings), reasons, digests
+        )
 
     def submit(self, progress: Progress) -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
@@ -83,11 +87,11 @@ class CodeRequests:
     def status(self) -> Table:
         """Where each request stands, with the owner's comment."""
         rows = []
-        found = self.statuses()
+        statuses = self.statuses()
         for request in self.requests:
             for hospital in self._hospitals():
-                status = found[request.role].get(hospital, {"status": "not asked"})
-                done = sum(each.get("status") == "released" for each in status.get("rounds", []))
+                status = statuses[request.role].get(hospital, {"status": "not asked"})
+                done = sum(run.get("status") == "released" for run in status.get("rounds", []))
                 rows.append(
                     {
                         "hospital": hospital,
@@ -106,15 +110,15 @@ class CodeRequests:
         for request in self.requests:
             codes = self.codes(request.role)
             asked = {name: datasite for name in codes if (datasite := self._datasite(name))}
-            found, problems = ask_all(
+            answered, problems = ask_all(
                 asked,
-                lambda name, each, codes=codes: each.request_status(codes[name]),  # type: ignore[misc]
+                lambda name, datasite, codes=codes: datasite.request_status(codes[name]),  # type: ignore[misc]
             )
             problems_shown = {
                 name: {"status": "not reached" if isinstance(error, Unavailable) else "refused", "comment": str(error)}
                 for name, error in problems.items()
             }
-            answers[request.role] = found | problems_shown
+            answers[request.role] = answered | problems_shown
         return answers
 
     def wait(self, progress: Progress, *, timeout: float | None = None, poll: float = 0.5) -> Table:
@@ -128,9 +132,9 @@ class CodeRequests:
             raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
         started, seen = time.monotonic(), dict[tuple[str, str], str]()
         while True:
-            found = self.statuses()
+            statuses = self.statuses()
             waiting = []
-            for role, by_hospital in found.items():
+            for role, by_hospital in statuses.items():
                 for hospital, status in by_hospital.items():
                     if seen.get((role, hospital)) != status["status"]:
                         seen[role, hospital] = status["status"]
@@ -146,11 +150,11 @@ class CodeRequests:
                 )
             time.sleep(poll)
             poll = min(5.0, poll * 1.2)
-        if not any(status["status"] in APPROVED for by in found.values() for status in by.values()):
+        if not any(status["status"] in APPROVED for by in statuses.values() for status in by.values()):
             said = "; ".join(
-                f"{name}: {each['status']} {each.get('comment') or ''}".strip()
-                for by in found.values()
-                for name, each in by.items()
+                f"{name}: {status['status']} {status.get('comment') or ''}".strip()
+                for by in statuses.values()
+                for name, status in by.items()
             )
             raise WrongStatus(f"No hospital approved study {self.name!r}. {said}.")
         return self.status()
@@ -161,7 +165,7 @@ class CodeRequests:
             codes = self.codes(request.role)
             ask_all(
                 {name: datasite for name in codes if (datasite := self._datasite(name))},
-                lambda name, each, codes=codes: each.withdraw(codes[name]),  # type: ignore[misc]
+                lambda name, datasite, codes=codes: datasite.withdraw(codes[name]),  # type: ignore[misc]
             )
         return self.status()
 
@@ -227,9 +231,9 @@ class CodeRequests:
 
     def _adopted(self, datasite: Connection, request: Request, plan_digest: str) -> str | None:
         """An open request for exactly this plan that is there already, as after this study's directory was lost."""
-        for each in datasite.requests():
-            if each["function"] == request.function and each["status"] in UNDECIDED | APPROVED:
-                code = str(each["id"])
+        for known in datasite.requests():
+            if known["function"] == request.function and known["status"] in UNDECIDED | APPROVED:
+                code = str(known["id"])
                 if datasite.request_status(code)["plan_digest"] == plan_digest:
                     return code
         return None
@@ -237,14 +241,14 @@ class CodeRequests:
     def _remember(self) -> None:
         if not self.state.read("study").get("requests"):
             about: dict[str, Any] = {"name": self.name, "dataset": self.cohort.name, "requests": {}}
-            about["functions"] = {each.role: each.function for each in self.requests}
-            about["sources"] = {each.role: sha256(each.source) for each in self.requests}
+            about["functions"] = {request.role: request.function for request in self.requests}
+            about["sources"] = {request.role: sha256(request.source) for request in self.requests}
             self.state.write("study", about)
 
     def _same_study(self) -> None:
         """Raise `WrongStatus` where this study's directory remembers requests with another source."""
         study = self.state.read("study")
-        sources = {each.role: sha256(each.source) for each in self.requests}
+        sources = {request.role: sha256(request.source) for request in self.requests}
         if study.get("requests") and study["sources"] != sources:
             raise WrongStatus(
                 f"A study {self.name!r} with another source was submitted from {self.state.directory}. Give this one "

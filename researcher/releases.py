@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from policies.errors import CertificateRefused, DatasiteError, Unavailable, WrongStatus
 from policies.release import certificates
 from policies.release.tensors import digest, to_bytes
-from researcher.network import Connection
+from researcher.connections import Connection
 from researcher.progress import Progress
 from researcher.state import Release, StudyState, Tensors
 

@@ -103,10 +103,10 @@ class StudyState:
 
     def releases(self) -> list[Release]:
         """Every release kept, in order of role, hospital and round."""
-        found = sorted((self.directory / "releases").glob("*.json"))
+        paths = sorted((self.directory / "releases").glob("*.json"))
         return [
             release
-            for path in found
+            for path in paths
             if not path.name.endswith(".certificate.json")
             and (release := self._release(f"releases/{path.name.removesuffix('.json')}"))
         ]
