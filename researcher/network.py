@@ -15,6 +15,7 @@ from typing import Any
 from policies.errors import InvalidRequest, Unavailable
 from researcher.cohort import Cohort, cohort_of
 from researcher.connections import Connection, ask_all, counted
+from researcher.known_datasites import KnownDatasites
 
 FIELDS = {"name", "url", "email", "password", "password_file", "ca_file"}
 
@@ -69,11 +70,13 @@ def connect(where: str | Path | Sequence[Mapping[str, Any]]) -> Network:
 
     Raises:
       InvalidRequest: the file or a table in it is malformed.
-      PermissionRefused: a datasite does not accept the password or shows a certificate that is not trusted.
+      PermissionRefused: a datasite does not accept the password, shows a certificate that is not trusted, or another
+        key than the first time (kept in `known_datasites.json` beside the file).
       Unavailable: no datasite answered.
     """
     entries, base = _read(where)
-    connections = [_connection(entry, base) for entry in entries]
+    known = KnownDatasites.beside(Path(where).expanduser()) if isinstance(where, (str, Path)) else KnownDatasites(None)
+    connections = [_connection(entry, base, known) for entry in entries]
     by_name = {connection.name: connection for connection in connections}
     if len(by_name) != len(connections):
         raise InvalidRequest("Two datasites have the same name. Give each [[datasites]] table a name of its own.")
@@ -110,7 +113,7 @@ def _read(where: str | Path | Sequence[Mapping[str, Any]]) -> tuple[list[dict[st
     return entries, path.parent
 
 
-def _connection(entry: Mapping[str, Any], base: Path) -> Connection:
+def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites) -> Connection:
     shown = entry.get("name") or entry.get("url") or "a datasite"
     if unknown := set(entry) - FIELDS:
         raise InvalidRequest(f"{shown}: {', '.join(sorted(unknown))} is not known. Use {', '.join(sorted(FIELDS))}.")
@@ -132,6 +135,7 @@ def _connection(entry: Mapping[str, Any], base: Path) -> Connection:
         password,
         name=entry.get("name"),
         ca_file=base / entry["ca_file"] if entry.get("ca_file") else None,
+        known=known,
     )
 
 

@@ -62,6 +62,16 @@ def default_directory(function: str) -> Path:
     return Path(os.environ.get("RESEARCHER_DIR") or ".researcher") / function
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(path.name + ".draft")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
 class StudyState:
     """The directory of one study. Made, with mode 0700, when something is first written."""
 
@@ -144,9 +154,4 @@ class StudyState:
         self._make()
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".draft")
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, data)

@@ -116,6 +116,7 @@ def _library_reads() -> None:
             )
 
     put("datasites.door.syft.guard:read_named", read)
+    put("policies.wire.envelopes:read_named", read)
     put(
         "datasites.door.syft.guard:_BoundedSchema.from_bytes",
         lambda self, blob, **options: self._schema.from_bytes(blob, **options),
