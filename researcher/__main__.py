@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from policies.errors import DatasiteError, InvalidRequest
+from policies.text import visible
 
 if TYPE_CHECKING:
     from researcher.statistics import StatisticsStudy
@@ -29,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+NEW_LINE = "\n"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C
 
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
@@ -42,12 +44,12 @@ def datasets(network: NetworkFile = Path("network.toml")) -> None:
 
     reached = researcher.connect(network)
     names = {dataset["name"]: None for about in reached.descriptions.values() for dataset in about.get("datasets", [])}
-    typer.echo(repr(reached))
+    _echo(repr(reached))
     for name in names:
         try:
-            typer.echo("\n" + repr(reached.dataset(name)))
+            _echo("\n" + repr(reached.dataset(name)))
         except InvalidRequest as error:
-            typer.echo(f"\n{name}: {error}")
+            _echo(f"\n{visible(name)}: {error}")
 
 
 @app.command()
@@ -60,7 +62,7 @@ def source(study: StudyFile) -> None:
 def check(study: StudyFile) -> None:
     """Inspect the study as the owners would, and show what it would cost at every hospital. Asks for nothing."""
     checked = load_study(study).check()
-    typer.echo(str(checked))
+    _echo(str(checked))
     if checked.reasons:
         raise typer.Exit(1)
 
@@ -68,7 +70,7 @@ def check(study: StudyFile) -> None:
 @app.command()
 def submit(study: StudyFile) -> None:
     """Check the study and submit its code requests to every hospital where it fits."""
-    typer.echo(str(load_study(study).submit()))
+    _echo(str(load_study(study).submit()))
 
 
 @app.command()
@@ -86,7 +88,7 @@ def wait(
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
 ) -> None:
     """Wait until every hospital has decided."""
-    typer.echo(str(load_study(study).wait_for_approval(timeout=timeout)))
+    _echo(str(load_study(study).wait_for_approval(timeout=timeout)))
 
 
 @app.command()
@@ -117,13 +119,13 @@ def evaluate(study: StudyFile) -> None:
     loaded: Any = load_study(study)
     if not hasattr(loaded, "evaluate"):
         raise InvalidRequest("A study of statistics has no model to evaluate.")
-    typer.echo(str(loaded.evaluate()))
+    _echo(str(loaded.evaluate()))
 
 
 @app.command()
 def withdraw(study: StudyFile) -> None:
     """Withdraw the study's requests; what no run has touched goes back to the hospitals' budgets."""
-    typer.echo(str(load_study(study).withdraw()))
+    _echo(str(load_study(study).withdraw()))
 
 
 @app.command()
@@ -155,7 +157,7 @@ def verify(
         )
         typer.echo(f"{path}: valid, {against}.{trusted}")
         for sentence in certificates.explain(certificate):
-            typer.echo(f"  {sentence}")
+            typer.echo(f"  {visible(sentence)}")
 
 
 def load_study(path: Path) -> Study | StatisticsStudy:
@@ -185,8 +187,13 @@ def load_study(path: Path) -> Study | StatisticsStudy:
     return next(iter(studies.values()))
 
 
+def _echo(text: str) -> None:
+    """Print what holds hospitals' words: hidden characters by name, lines kept."""
+    typer.echo(visible(text, keep=NEW_LINE))
+
+
 def _show(result: Any, save: Path | None) -> None:
-    typer.echo(repr(result))
+    _echo(repr(result))
     if save is not None and hasattr(result, "save"):
         typer.echo(f"Saved to {result.save(save)}.")
 
@@ -196,7 +203,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except DatasiteError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {visible(str(error), keep=NEW_LINE)}", err=True)
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
@@ -206,7 +213,7 @@ def _errors() -> Iterator[None]:
 
 def main() -> None:
     """Run the command line; our own errors are one line, without a traceback."""
-    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {visible(str(message))}\n"
     with _errors():
         app()
 

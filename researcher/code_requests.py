@@ -8,9 +8,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from policies.errors import DatasiteError, RuleBroken, Unavailable, WrongStatus
-from researcher.checks import Check, Request, check_source, cost_row, finding_text, named, sha256, why_not
+from policies.errors import DatasiteError, PermissionRefused, RuleBroken, Unavailable, WrongStatus
+from researcher.checks import (
+    Check,
+    Request,
+    check_source,
+    cost_row,
+    finding_text,
+    named,
+    plan_facts,
+    sha256,
+    why_not,
+)
 from researcher.connections import Connection, ask_all
+from researcher.known_datasites import changed_key
 from researcher.members import Hospitals
 from researcher.progress import Progress
 from researcher.releases import Asked
@@ -19,6 +30,7 @@ from researcher.table import Table
 
 UNDECIDED = frozenset({"submitted", "checked"})
 APPROVED = frozenset({"approved", "completed"})
+KEYS = ("public_key", "verify_key")
 
 
 class CodeRequests:
@@ -37,8 +49,8 @@ class CodeRequests:
           GraphRefused: the model cannot run record by record; nothing was asked.
           Unavailable: no hospital answered.
         """
-        for request in self.requests:
-            check_source(request, self.cohort)
+        graphs = {request.role: check_source(request, self.cohort) for request in self.requests}
+        facts: dict[tuple[str, str], dict[str, Any]] = {}
         rows: list[dict[str, Any]] = []
         findings: list[str] = []
         reasons: dict[str, str] = {}
@@ -58,11 +70,16 @@ class CodeRequests:
                 findings += [f"{hospital}: {finding_text(finding)}" for finding in quote["findings"]]
                 if why := why_not(quote):
                     reasons[hospital] = f"{request.function}: {why}"
+                    continue
+                try:
+                    published = self.cohort.members[hospital].published
+                    facts[request.role, hospital] = plan_facts(request, quote, published, graphs[request.role])
+                except RuleBroken as broken:
+                    reasons[hospital] = f"{request.function}: {broken}"
         if len(reasons) == len(self.cohort.members) and not any("ε" in row for row in rows):
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
-        return Check(
-            tuple(rows), {request.role: request.source for request in self.requests}, tuple(findings), reasons, digests
-        )
+        sources = {request.role: request.source for request in self.requests}
+        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts)
 
     def submit(self, progress: Progress) -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
@@ -183,8 +200,11 @@ class CodeRequests:
         ready: dict[str, Asked] = {}
         for hospital, status in self.statuses()[role].items():
             if status["status"] in APPROVED or (unreached and status["status"] == "not reached"):
-                ready[hospital] = self._asked(role, hospital)
-                missing.pop(hospital, None)
+                try:
+                    ready[hospital] = self._asked(role, hospital)
+                    missing.pop(hospital, None)
+                except PermissionRefused as refused:
+                    missing[hospital] = refused.public_message
             elif status["status"] in UNDECIDED:
                 missing[hospital] = "its owner has not decided yet."
             else:
@@ -196,11 +216,27 @@ class CodeRequests:
         return dict(self.state.read("study").get("training_patients", {}))
 
     def _asked(self, role: str, hospital: str) -> Asked:
+        """What a hospital is asked. Raises `PermissionRefused` where its keys are not those of the submission."""
         study, datasite = self.state.read("study"), self._datasite(hospital)
         assert datasite is not None
-        key = str(self.cohort.network.descriptions.get(hospital, {}).get("public_key", ""))
-        key = key or study["public_keys"][hospital]
-        return Asked(hospital, datasite, study["requests"][role][hospital], study["assets"][hospital], key)
+        described = self.cohort.network.descriptions.get(hospital, {})
+        for kind in KEYS:
+            known, shown = study.get(f"{kind}s", {}).get(hospital), described.get(kind)
+            if known and shown and known != shown:
+                raise changed_key(
+                    hospital, kind, known, shown,
+                    f"Where it is the new one, write it into {kind}s of {self.state.directory}/study.json and resume.",
+                )  # fmt: skip
+        facts = study.get("facts", {}).get(role, {}).get(hospital) or self._known_facts(role)
+        if "name" in described:
+            facts = facts | {"datasite": described["name"]}
+        code, key = study["requests"][role][hospital], study["public_keys"][hospital]
+        return Asked(hospital, datasite, code, study["assets"][hospital], key, facts)
+
+    def _known_facts(self, role: str) -> dict[str, Any]:
+        """What certificates must say at least, for a study that was submitted before facts were kept."""
+        request = next(request for request in self.requests if request.role == role)
+        return {"function": request.function, "source_sha256": sha256(request.source)}
 
     def _hospitals(self) -> list[str]:
         asked = self.state.read("study").get("training_patients", {})
@@ -218,14 +254,25 @@ class CodeRequests:
         for request in self.requests:
             if hospital in self.codes(request.role):
                 continue
-            code = self._adopted(member.datasite, request, check.digests[request.role, hospital])
+            planned = check.digests[request.role, hospital]
+            code = self._adopted(member.datasite, request, planned)
             code = code or member.datasite.submit(request.source, member.asset, self.purpose)
+            if member.datasite.request_status(code)["plan_digest"] != planned:
+                member.datasite.withdraw(code)
+                raise RuleBroken(
+                    f"{hospital} recorded another plan for {request.function} than it quoted, so it was withdrawn. "
+                    "Submit again; where that does not help, ask its owner."
+                )
+            described = self.cohort.network.descriptions[hospital]
             study = self.state.read("study")
             study.setdefault("requests", {}).setdefault(request.role, {})[hospital] = code
             study.setdefault("training_patients", {})[hospital] = member.published.training_patients
             study.setdefault("assets", {})[hospital] = member.asset
-            key = self.cohort.network.descriptions[hospital]["public_key"]
-            study.setdefault("public_keys", {})[hospital] = key
+            for kind in KEYS:
+                study.setdefault(f"{kind}s", {}).setdefault(hospital, described.get(kind, ""))
+            facts = {**check.facts[request.role, hospital], "researcher": described.get("account")}
+            facts = {name: value for name, value in facts.items() if value is not None or name == "graph_digest"}
+            study.setdefault("facts", {}).setdefault(request.role, {})[hospital] = facts
             self.state.write("study", study)
             progress.say(f"{hospital}: {request.function} submitted")
 

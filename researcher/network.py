@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from policies.errors import InvalidRequest, Unavailable
+from policies.text import visible
 from researcher.cohort import Cohort, cohort_of
 from researcher.connections import Connection, ask_all, counted
 from researcher.known_datasites import KnownDatasites
 
+LONGEST_NAME = 180  # of a datasite as the researcher calls it, as a file's name
 FIELDS = {"name", "url", "email", "password", "password_file", "ca_file"}
 
 
@@ -55,7 +58,7 @@ class Network:
             else:
                 published = [dataset["name"] for dataset in self.descriptions.get(name, {}).get("datasets", [])]
                 lines.append(f"  {name}: {', '.join(published) or 'publishes nothing yet'}")
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
 
 def connect(where: str | Path | Sequence[Mapping[str, Any]]) -> Network:
@@ -78,6 +81,12 @@ def connect(where: str | Path | Sequence[Mapping[str, Any]]) -> Network:
     known = KnownDatasites.beside(Path(where).expanduser()) if isinstance(where, (str, Path)) else KnownDatasites(None)
     connections = [_connection(entry, base, known) for entry in entries]
     by_name = {connection.name: connection for connection in connections}
+    for name in by_name:
+        if not name or len(quote(name, safe="")) > LONGEST_NAME or visible(name) != name:
+            raise InvalidRequest(
+                f"name={name[:LONGEST_NAME]!r} is empty, too long or not plain text. Files are called by a datasite's "
+                "name: write a short one."
+            )
     if len(by_name) != len(connections):
         raise InvalidRequest("Two datasites have the same name. Give each [[datasites]] table a name of its own.")
     return network_of(by_name)

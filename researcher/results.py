@@ -16,12 +16,13 @@ import numpy as np
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
 from policies.privacy.mechanisms import Evaluation
 from policies.release.tensors import from_bytes, to_bytes
+from policies.text import visible
 from researcher import scores as score_figures
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.parameters import load_parameters
 from researcher.releases import Answers
-from researcher.state import Release, StudyState, Tensors
+from researcher.state import ROLES, Release, StudyState, Tensors
 from researcher.table import Table
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Result:
         _plot_rounds(axes[0], self.rounds)
         if evaluated:
             _plot_roc(axes[1], evaluated)
-        figure.suptitle(self.name)
+        figure.suptitle(_label(self.name))
         return figure
 
     def __repr__(self) -> str:
@@ -238,6 +239,8 @@ def load(path: str | Path) -> Result:
     about = json.loads((directory / "result.json").read_text())
     releases = []
     for entry in about["releases"]:
+        if entry["role"] not in ROLES:  # it is part of a file's name
+            raise InvalidRequest(f"{directory}/result.json names a role {str(entry['role'])[:40]!r}, which is none.")
         stem = directory / "releases" / Release(tensors={}, certificate="", **entry).stem
         tensors = from_bytes(Path(f"{stem}.safetensors").read_bytes())
         releases.append(Release(tensors=tensors, certificate=Path(f"{stem}.certificate.json").read_text(), **entry))
@@ -270,6 +273,11 @@ def check_anybody(answers: Answers) -> None:
         raise Unavailable(f"No hospital answered. {said}", missing=dict(answers.missing))
 
 
+def _label(name: str) -> str:
+    """A name in a figure, where dollar signs would set mathematics."""
+    return visible(name).replace("$", r"\$")
+
+
 def _plot_rounds(axes: Any, rounds: Sequence[RoundRecord]) -> None:
     names = sorted({name for record in rounds for name in [*record.answered, *record.missing]})
     for row, name in enumerate(names):
@@ -278,7 +286,7 @@ def _plot_rounds(axes: Any, rounds: Sequence[RoundRecord]) -> None:
         axes.scatter(took, [row] * len(took), marker="o", color="tab:blue", label="released" if row == 0 else None)
         axes.scatter(out, [row] * len(out), marker="x", color="tab:red", label="missing" if row == 0 else None)
     axes.set(xlabel="round", title="Who took part")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [_label(name) for name in names])
     axes.set_xticks([record.round for record in rounds])
     axes.margins(y=0.3)
 
@@ -289,7 +297,7 @@ def _plot_roc(axes: Any, evaluation: EvaluationResult) -> None:
         axes.plot(
             curve.false_positive_rate,
             curve.true_positive_rate,
-            label=f"{name}, AUC {curve.auc}",
+            label=f"{_label(name)}, AUC {curve.auc}",
             linewidth=2.5 if name == "combined" else 1,
         )
     axes.plot([0, 1], [0, 1], color="0.8", zorder=0)

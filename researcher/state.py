@@ -23,6 +23,7 @@ import numpy as np
 from policies.errors import Unavailable
 from policies.release.tensors import digest, from_bytes, to_bytes
 
+ROLES = ("training", "evaluation", "statistics")
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
