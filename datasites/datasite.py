@@ -31,6 +31,7 @@ from datasites.review.rounds import Arrays, Runs
 from datasites.settings import Settings, write_private
 from policies.errors import DatasiteError, InvalidRequest, WrongStatus
 from policies.release.plans import plan_from
+from policies.text import check_visible
 
 if TYPE_CHECKING:
     from datasites.door.syft.server import SyftDatasite
@@ -318,6 +319,8 @@ class Office:
         """Deny, ask for changes or revoke, with a comment that the researcher reads."""
         if to is RequestStatus.DENIED and self.ledger.get(code).status is RequestStatus.APPROVED:
             raise WrongStatus(f"Request {code[:8]} is approved already. `datasite revoke {code[:8]}` takes that back.")
+        comment = comment.replace("\r\n", "\n")  # as browsers send it
+        check_visible(comment, "The comment")
         record = self.ledger.transition(code, to, actor=actor, comment=comment, party=Party.OWNER)
         self.audit.record(actor, to.value, record.id, **self._opened_votes(record.id))
         self._project(record)

@@ -31,16 +31,14 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def check_visible(text: str, what: str) -> None:
-    """Raise `InvalidRequest`, naming them, where `text` has characters that do not show themselves.
+    """Raise `InvalidRequest`, naming them, where `text` has characters that do not show themselves, but for new lines.
 
     Args:
       what: names the text in the message, as "The purpose".
     """
-    if hidden := dict.fromkeys(character for character in text if _is_hidden(character)):
+    if hidden := dict.fromkeys(character for character in text if character != "\n" and _is_hidden(character)):
         names = ", ".join(f"U+{ord(character):04X}" for character in list(hidden)[:_SHOWN])
-        raise InvalidRequest(
-            f"{what} holds characters that do not show themselves ({names}). Write it as one paragraph of plain text."
-        )
+        raise InvalidRequest(f"{what} holds characters that do not show themselves ({names}). Write it as plain text.")
 
 
 def _is_hidden(character: str) -> bool:

@@ -39,7 +39,8 @@ class CodeRequests:
     def __init__(
         self, cohort: Hospitals, requests: list[Request], state: StudyState, *, purpose: str, name: str
     ) -> None:
-        self.cohort, self.requests, self.state, self.purpose, self.name = cohort, requests, state, purpose, name
+        self.cohort, self.requests, self.state, self.name = cohort, requests, state, name
+        self.purpose = " ".join(purpose.split())  # a datasite takes one paragraph
 
     def check(self) -> Check:
         """Inspect and export here, then ask every hospital what it would cost.
@@ -116,7 +117,7 @@ class CodeRequests:
                         "status": status["status"],
                         "rounds": f"{done}/{request.mechanism.rounds}",
                         "expires": str(status.get("expires") or "")[:10],
-                        "comment": status.get("comment") or "",
+                        "comment": _comment(status),
                     }
                 )
         return Table(rows)
@@ -155,7 +156,7 @@ class CodeRequests:
                 for hospital, status in by_hospital.items():
                     if seen.get((role, hospital)) != status["status"]:
                         seen[role, hospital] = status["status"]
-                        progress.say(f"{hospital}: {role} {status['status']} {status.get('comment') or ''}".rstrip())
+                        progress.say(f"{hospital}: {role} {status['status']} {_comment(status)}".rstrip())
                     if status["status"] in UNDECIDED or status["status"] == "not reached":
                         waiting.append(f"{hospital} ({role}: {status['status']})")
             if not waiting:
@@ -169,7 +170,7 @@ class CodeRequests:
             poll = min(5.0, poll * 1.2)
         if not any(status["status"] in APPROVED for by in statuses.values() for status in by.values()):
             said = "; ".join(
-                f"{name}: {status['status']} {status.get('comment') or ''}".strip()
+                f"{name}: {status['status']} {_comment(status)}".strip()
                 for by in statuses.values()
                 for name, status in by.items()
             )
@@ -208,7 +209,7 @@ class CodeRequests:
             elif status["status"] in UNDECIDED:
                 missing[hospital] = "its owner has not decided yet."
             else:
-                missing[hospital] = f"{status['status']}. {status.get('comment') or ''}".strip()
+                missing[hospital] = f"{status['status']}. {_comment(status)}".strip()
         return ready, missing
 
     def training_patients(self) -> dict[str, int]:
@@ -301,3 +302,8 @@ class CodeRequests:
                 f"A study {self.name!r} with another source was submitted from {self.state.directory}. Give this one "
                 "another name, or withdraw that one and remove its directory."
             )
+
+
+def _comment(status: dict[str, Any]) -> str:
+    """What an owner or a datasite said of a request, in one line."""
+    return " ".join((status.get("comment") or "").split())

@@ -126,6 +126,8 @@ def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites) -> 
     shown = entry.get("name") or entry.get("url") or "a datasite"
     if unknown := set(entry) - FIELDS:
         raise InvalidRequest(f"{shown}: {', '.join(sorted(unknown))} is not known. Use {', '.join(sorted(FIELDS))}.")
+    if not isinstance(entry.get("name", ""), str):
+        raise InvalidRequest(f"name={entry['name']!r} is not a text. Write it in quotation marks.")
     for wanted in ("url", "email"):
         if not isinstance(entry.get(wanted), str):
             raise InvalidRequest(f"{shown}: {wanted} is missing.")

@@ -223,8 +223,7 @@ def _read_whole(answer: requests.Response, largest: int) -> None:
                 f"{answer.url} points to {answer.headers['location'][:200]!r}, which is not followed. If the hospital "
                 "has moved there, write that address into network.toml."
             )
-        if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise PermissionRefused(f"{answer.url} sends a compressed answer, which was not asked for. Tell its owner.")
+        _check_plain(answer)
         parts, size = [], 0
         while part := _piece(answer):
             parts.append(part)
@@ -236,6 +235,11 @@ def _read_whole(answer: requests.Response, largest: int) -> None:
         answer._content, answer._content_consumed = b"".join(parts), True  # what .content and .json() give
     finally:
         answer.close()
+
+
+def _check_plain(answer: requests.Response) -> None:
+    if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise PermissionRefused(f"{answer.url} sends a compressed answer, which was not asked for. Tell its owner.")
 
 
 def _piece(answer: requests.Response) -> bytes:

@@ -36,6 +36,7 @@ from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
 from policies.release.plans import Plan, Published, canonical, plan_from
 from policies.schema.schemas import Schema
 from policies.source.inspection import Inspection, inspect_source
+from policies.text import check_visible
 
 EXPORT_SECONDS = 60.0
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
@@ -183,6 +184,7 @@ class Review:
           InspectionFailed: it is recorded as denied, with its findings, and reaches nobody's inbox.
           WrongStatus: the same source was submitted before.
         """
+        check_visible(purpose, "The purpose")
         record = next((each for each in self.ledger.datasets() if asset in json.loads(each.assets_json).values()), None)
         if record is None:
             raise InvalidRequest("`records` is bound to no dataset that is published here now. Bind its asset again.")
