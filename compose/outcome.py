@@ -19,10 +19,10 @@ from policies.release.certificates import verify
 from policies.release.tensors import to_bytes
 from researcher.cohort import Cohort
 from researcher.estimates import Estimate
+from researcher.parameters import load_parameters
 from researcher.results import Result
 from researcher.state import Release
 from researcher.statistics import StatisticsResult
-from researcher.studies import load_parameters
 
 
 @dataclass(frozen=True)

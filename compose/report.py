@@ -55,7 +55,7 @@ def render(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><main>\n"
-        + "\n".join(each for each in sections if each)
+        + "\n".join(section for section in sections if section)
         + "\n</main></body></html>\n"
     )
 
@@ -97,19 +97,19 @@ def _hospitals(report: Report) -> str:
         "AUC, as released",
     )  # fmt: skip
     rows = []
-    for each in report["hospitals"]:
-        left = max(each["epsilon_budget"] - each["epsilon_spent"], 0.0)
-        kind = {"dp-count": "DP count", "declared": "declared"}.get(each.get("size_kind", ""), "")
+    for hospital in report["hospitals"]:
+        left = max(hospital["epsilon_budget"] - hospital["epsilon_spent"], 0.0)
+        kind = {"dp-count": "DP count", "declared": "declared"}.get(hospital.get("size_kind", ""), "")
         rows.append(
             (
-                escape(str(each.get("title") or each["name"])),
-                f"{each['patients_published']:,}" + (f" <small>{kind}</small>" if kind else ""),
-                f"{each['epsilon_spent']:.2f}",
+                escape(str(hospital.get("title") or hospital["name"])),
+                f"{hospital['patients_published']:,}" + (f" <small>{kind}</small>" if kind else ""),
+                f"{hospital['epsilon_spent']:.2f}",
                 f"{left:.2f}",
-                str(each["releases"]),
-                _number(each["auc_local_private"]),
-                f"<strong>{_number(each['auc_joint_private'])}</strong>",
-                _number(each["auc_released"], each["auc_released_error"]),
+                str(hospital["releases"]),
+                _number(hospital["auc_local_private"]),
+                f"<strong>{_number(hospital['auc_joint_private'])}</strong>",
+                _number(hospital["auc_released"], hospital["auc_released_error"]),
             )
         )
     return _section(
@@ -137,7 +137,7 @@ def _rounds(report: Report) -> str:
     everything = [y for line in lines for _, y in line.points]
     x, y = Axis("round", 1, ends[1], whole=True), Axis("AUC", *round_limits(min(everything), max(everything)))
     chart = line_chart("AUC after each round", lines, x, y)
-    missing = [f"{each['hospital']} in round {each['round']}" for each in report.get("missing", [])]
+    missing = [f"{gap['hospital']} in round {gap['round']}" for gap in report.get("missing", [])]
     note = f"Left out: {', '.join(missing)}." if missing else "Every hospital took part in every round."
     return _section("The joint model after each round", chart, note)
 
@@ -167,33 +167,33 @@ def _curves(report: Report) -> str:
 def _spending(report: Report) -> str:
     bars = [
         Bar(
-            str(each.get("title") or each["name"]),
-            each["epsilon_spent"],
-            each["epsilon_budget"],
-            f"ε {each['epsilon_spent']:.2f} of {each['epsilon_budget']:g} at δ = {_small(each['delta'])}",
+            str(hospital.get("title") or hospital["name"]),
+            hospital["epsilon_spent"],
+            hospital["epsilon_budget"],
+            f"ε {hospital['epsilon_spent']:.2f} of {hospital['epsilon_budget']:g} at δ = {_small(hospital['delta'])}",
         )
-        for each in report["hospitals"]
+        for hospital in report["hospitals"]
     ]
     charged = report.get("charged_for") or []
-    parts = [f"{each['what']} (ε = {float(each['epsilon']):g})" for each in charged]
+    parts = [f"{charge['what']} (ε = {float(charge['epsilon']):g})" for charge in charged]
     note = f"Charged at every hospital: {', '.join(parts)}." if parts else ""
-    if parts and max(bar.value for bar in bars) < sum(float(each["epsilon"]) for each in charged) - 0.005:
+    if parts and max(bar.value for bar in bars) < sum(float(charge["epsilon"]) for charge in charged) - 0.005:
         note += " Together they cost less than their sum: the ledger composes Rényi divergences, which is tighter."
     return _section("Privacy spent", bar_chart("ε spent at each hospital", bars), note)
 
 
 def _statistics(report: Report) -> str:
-    given = [each for each in report["hospitals"] if each.get("statistic")]
+    given = [hospital for hospital in report["hospitals"] if hospital.get("statistic")]
     if not given:
         return ""
-    statistics = [each["statistic"] for each in given]
-    low, high = round_limits(min(each["low"] for each in statistics), max(each["high"] for each in statistics))
+    statistics = [hospital["statistic"] for hospital in given]
+    low, high = round_limits(min(figure["low"] for figure in statistics), max(figure["high"] for figure in statistics))
     rows = []
-    for hospital, each in zip(given, statistics, strict=True):
-        unit = f" {each['unit']}" if each.get("unit") else ""
-        text = f"{each['value']:.2f}{unit} ({each['low']:.2f} to {each['high']:.2f})"
+    for hospital, figure in zip(given, statistics, strict=True):
+        unit = f" {figure['unit']}" if figure.get("unit") else ""
+        text = f"{figure['value']:.2f}{unit} ({figure['low']:.2f} to {figure['high']:.2f})"
         label = str(hospital.get("title") or hospital["name"])
-        rows.append(Interval(label, each["value"], each["low"], each["high"], text))
+        rows.append(Interval(label, figure["value"], figure["low"], figure["high"], text))
     what = str(statistics[0]["what"])
     chart = interval_chart(what, rows, low=low, high=high)
     return _section(
@@ -210,13 +210,13 @@ def _certificates(report: Report) -> str:
         return ""
     rows = [
         (
-            escape(str(each["hospital"])),
-            escape(str(each.get("role", "training"))),
-            str(each["round"]),
-            f"<code>{escape(str(each['file']))}</code>",
-            f"<code class='digest'>{escape(str(each['sha256']))}</code>",
+            escape(str(certificate["hospital"])),
+            escape(str(certificate.get("role", "training"))),
+            str(certificate["round"]),
+            f"<code>{escape(str(certificate['file']))}</code>",
+            f"<code class='digest'>{escape(str(certificate['sha256']))}</code>",
         )
-        for each in certificates
+        for certificate in certificates
     ]
     table = _table(("Hospital", "For", "Round", "File", "SHA-256 of the file"), rows)
     return _section(
@@ -228,12 +228,12 @@ def _certificates(report: Report) -> str:
 
 def _guarantee(report: Report) -> str:
     hospitals = report["hospitals"]
-    budget = max(each["epsilon_budget"] for each in hospitals)
-    delta = max(each["delta"] for each in hospitals)
-    spent = max(each["epsilon_spent"] for each in hospitals)
+    budget = max(hospital["epsilon_budget"] for hospital in hospitals)
+    delta = max(hospital["delta"] for hospital in hospitals)
+    spent = max(hospital["epsilon_spent"] for hospital in hospitals)
 
     def risks(epsilon: float) -> str:
-        return "".join(f"<li>{escape(each)}</li>" for each in risk_sentences(epsilon, delta))
+        return "".join(f"<li>{escape(sentence)}</li>" for sentence in risk_sentences(epsilon, delta))
 
     covers = (
         "One patient, with all of that patient's records, whatever anybody knows besides.",
@@ -252,9 +252,9 @@ def _guarantee(report: Report) -> str:
         f"<h3>So far, at the hospital that spent most (ε = {spent:.2f})</h3><ul>{risks(spent)}</ul>"
         f"<h3>If the whole budget is ever spent (ε = {budget:g})</h3><ul>{risks(budget)}</ul>"
         "<div class='two'><div><h3>The guarantee covers</h3>"
-        f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in covers)}</ul></div>"
+        f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in covers)}</ul></div>"
         "<div><h3>It does not cover</h3>"
-        f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in leaves_out)}</ul></div></div></section>"
+        f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in leaves_out)}</ul></div></div></section>"
     )
 
 
@@ -269,7 +269,7 @@ def _pair(*sections: str) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of escaped cells; on a narrow page every row becomes a card, its cells named by `data-head`."""
-    head = "".join(f"<th scope='col'>{escape(each)}</th>" for each in heads)
+    head = "".join(f"<th scope='col'>{escape(head)}</th>" for head in heads)
     body = "".join(
         "<tr>"
         + "".join(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from policies.errors import DatasiteError, InvalidRequest
+from policies.text import visible
 
 if TYPE_CHECKING:
     from researcher.statistics import StatisticsStudy
@@ -29,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+NEW_LINE = "\n"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C
 
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
@@ -40,14 +42,14 @@ def datasets(network: NetworkFile = Path("network.toml")) -> None:
     """Show what every datasite publishes: schema, published size and budget left."""
     import researcher
 
-    found = researcher.connect(network)
-    names = {each["name"]: None for about in found.descriptions.values() for each in about.get("datasets", [])}
-    typer.echo(repr(found))
+    reached = researcher.connect(network)
+    names = {dataset["name"]: None for about in reached.descriptions.values() for dataset in about.get("datasets", [])}
+    _echo(repr(reached))
     for name in names:
         try:
-            typer.echo("\n" + repr(found.dataset(name)))
+            _echo("\n" + repr(reached.dataset(name)))
         except InvalidRequest as error:
-            typer.echo(f"\n{name}: {error}")
+            _echo(f"\n{visible(name)}: {error}")
 
 
 @app.command()
@@ -59,23 +61,25 @@ def source(study: StudyFile) -> None:
 @app.command()
 def check(study: StudyFile) -> None:
     """Inspect the study as the owners would, and show what it would cost at every hospital. Asks for nothing."""
-    found = load_study(study).check()
-    typer.echo(str(found))
-    if found.reasons:
+    checked = load_study(study).check()
+    _echo(str(checked))
+    if checked.reasons:
         raise typer.Exit(1)
 
 
 @app.command()
 def submit(study: StudyFile) -> None:
     """Check the study and submit its code requests to every hospital where it fits."""
-    typer.echo(str(load_study(study).submit()))
+    _echo(str(load_study(study).submit()))
 
 
 @app.command()
 def status(study: StudyFile) -> None:
     """Show where each request stands at each hospital, with the owner's comment."""
-    found = load_study(study).status()
-    typer.echo(str(found) if found.rows else f"Not submitted yet. `researcher submit {study}` asks the hospitals.")
+    standing = load_study(study).status()
+    typer.echo(
+        str(standing) if standing.rows else f"Not submitted yet. `researcher submit {study}` asks the hospitals."
+    )
 
 
 @app.command()
@@ -84,7 +88,7 @@ def wait(
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
 ) -> None:
     """Wait until every hospital has decided."""
-    typer.echo(str(load_study(study).wait_for_approval(timeout=timeout)))
+    _echo(str(load_study(study).wait_for_approval(timeout=timeout)))
 
 
 @app.command()
@@ -115,13 +119,13 @@ def evaluate(study: StudyFile) -> None:
     loaded: Any = load_study(study)
     if not hasattr(loaded, "evaluate"):
         raise InvalidRequest("A study of statistics has no model to evaluate.")
-    typer.echo(str(loaded.evaluate()))
+    _echo(str(loaded.evaluate()))
 
 
 @app.command()
 def withdraw(study: StudyFile) -> None:
     """Withdraw the study's requests; what no run has touched goes back to the hospitals' budgets."""
-    typer.echo(str(load_study(study).withdraw()))
+    _echo(str(load_study(study).withdraw()))
 
 
 @app.command()
@@ -133,22 +137,27 @@ def verify(
         str | None, typer.Option(help="The datasite's key in hex, as it published it; else the certificate's own.")
     ] = None,
 ) -> None:
-    """Check certificates offline: signature, recomputed ε, and the release beside each file where there is one."""
+    """Check certificates offline and say in words what each states.
+
+    Checked are the signature, the recomputed ε, and the release beside each file where there is one.
+    """
     from policies.release import certificates
 
     for path in files:
         release = Path(str(path).removesuffix(".certificate.json") + ".safetensors")
-        content = release.read_bytes() if release != path and release.exists() else None
+        released = release.read_bytes() if release != path and release.exists() else None
         try:
             text = path.read_text()
         except OSError as error:
             raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from None
-        certificates.verify(text, public_key=public_key, release=content)
-        against = f"and its release {release.name}" if content is not None else "(its release is not beside it)"
+        certificate = certificates.verify(text, public_key=public_key, release=released)
+        against = f"and its release {release.name}" if released is not None else "(its release is not beside it)"
         trusted = (
             "" if public_key else " Signed by its own key: compare that with the hospital's, or give --public-key."
         )
         typer.echo(f"{path}: valid, {against}.{trusted}")
+        for sentence in certificates.explain(certificate):
+            typer.echo(f"  {visible(sentence)}")
 
 
 def load_study(path: Path) -> Study | StatisticsStudy:
@@ -164,22 +173,27 @@ def load_study(path: Path) -> Study | StatisticsStudy:
     except DatasiteError:
         raise
     except Exception as error:
-        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
         raise InvalidRequest(f"{path}, line {line}: {type(error).__name__}: {error}. Mend the file.") from error
     finally:
         sys.path.pop(0)
-    found = {id(each): each for each in names.values() if isinstance(each, (Study, StatisticsStudy))}
-    if len(found) != 1:
+    studies = {id(value): value for value in names.values() if isinstance(value, (Study, StatisticsStudy))}
+    if len(studies) != 1:
         raise InvalidRequest(
-            f"{path} makes {len(found)} studies at its top level, and a command needs one. Put what runs it under "
+            f"{path} makes {len(studies)} studies at its top level, and a command needs one. Put what runs it under "
             'if __name__ == "__main__".'
         )
-    return next(iter(found.values()))
+    return next(iter(studies.values()))
+
+
+def _echo(text: str) -> None:
+    """Print what holds hospitals' words: hidden characters by name, lines kept."""
+    typer.echo(visible(text, keep=NEW_LINE))
 
 
 def _show(result: Any, save: Path | None) -> None:
-    typer.echo(repr(result))
+    _echo(repr(result))
     if save is not None and hasattr(result, "save"):
         typer.echo(f"Saved to {result.save(save)}.")
 
@@ -189,7 +203,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except DatasiteError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {visible(str(error), keep=NEW_LINE)}", err=True)
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
@@ -199,7 +213,7 @@ def _errors() -> Iterator[None]:
 
 def main() -> None:
     """Run the command line; our own errors are one line, without a traceback."""
-    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {visible(str(message))}\n"
     with _errors():
         app()
 

@@ -7,14 +7,17 @@ what it would cost there.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from policies.errors import GraphRefused, InvalidRequest
-from policies.privacy.mechanisms import Mechanism, Statistics
+from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBroken
+from policies.graph.graphs import Graph
+from policies.privacy.mechanisms import Mechanism, Statistics, as_dict
+from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
-from researcher.cohort import Cohort
+from researcher.members import Hospitals
 from researcher.table import Table
 
 
@@ -45,6 +48,7 @@ class Check:
       findings: against them, as "hospital: line 7 ...".
       reasons: why a hospital will not be asked, by hospital.
       digests: of the plans that would be approved, by role and hospital.
+      facts: what certificates of those plans will have to say, by role and hospital.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -52,6 +56,7 @@ class Check:
     findings: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    facts: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def table(self) -> Table:
@@ -69,22 +74,76 @@ class Check:
         return self.table._repr_html_()
 
 
-def check_source(request: Request, cohort: Cohort) -> None:
-    """The datasites' own inspection and export, on the researcher's machine. Raises what they would find."""
+def check_source(request: Request, cohort: Hospitals) -> Graph | None:
+    """The datasites' own inspection and export, on the researcher's machine. Raises what they would find.
+
+    Returns:
+      The model's graph, which every hospital must come to as well; None for statistics.
+    """
     inspection = inspect_source(request.source)
     if isinstance(request.mechanism, Statistics):
-        return
+        return None
     from policies.graph.exporter import export_source
 
     if inspection.model is None or inspection.model_source is None:
         raise InvalidRequest(f"{request.function} has no model.")
     shape = cohort.schema.input_shape(request.mechanism.inputs)
     try:
-        export_source(inspection.model_source, inspection.model, shape)
+        graph, _ = export_source(inspection.model_source, inspection.model, shape)
     except GraphRefused as refusal:
         if "cannot be exported" not in str(refusal):
             raise
         raise GraphRefused(f"{refusal.public_message} Here forward gets one record, of shape {(1, *shape)}.") from None
+    return graph
+
+
+def plan_facts(request: Request, quote: Mapping[str, Any], published: Published, graph: Graph | None) -> dict[str, Any]:
+    """What a certificate of this request will have to say, by its fields, from the plan in a hospital's quote.
+
+    Raises:
+      RuleBroken: the hospital would run something else than this request on this dataset. Nothing was asked.
+    """
+    try:
+        plan = plan_from(quote["plan"])
+    except (DatasiteError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise RuleBroken("its quote has no plan that can be read. Tell its owner.") from None
+    wanted = {
+        "function": (plan.function, request.function),
+        "source": (plan.source_sha256, sha256(request.source)),
+        "mechanism": (_unresolved(plan), _as_json(request.mechanism)),
+        "graph of the model": (plan.graph.digest if plan.graph else None, graph.digest if graph else None),
+        "dataset": ((plan.dataset, plan.version), (published.name, published.version)),
+        "plan's digest": (plan.digest, quote["plan_digest"]),
+    }
+    for what, (found, asked) in wanted.items():
+        if found != asked:
+            raise RuleBroken(f"it would run another {what} than is asked. Compare versions with its owner.")
+    shapes = release_shapes(plan, published.schema)
+    return {
+        "function": plan.function,
+        "rounds": plan.rounds,
+        "dataset": plan.dataset,
+        "version": plan.version,
+        "population": published.population,
+        "size": {"patients": published.patients, "kind": published.size_kind},
+        "source_sha256": plan.source_sha256,
+        "graph_digest": plan.graph.digest if plan.graph else None,
+        "plan_digest": plan.digest,
+        "mechanism": as_dict(plan.mechanism),
+        "declared": as_dict(plan.declared),
+        "tensors": [[name, dtype, list(shape)] for name, (shape, dtype) in sorted(shapes.items())],
+    }
+
+
+def _unresolved(plan: Plan) -> Any:
+    """The mechanism of a plan, once its noise multiplier is left as it was declared."""
+    declared, found = _as_json(plan.declared), _as_json(plan.mechanism)
+    changed = {name for name in found if found[name] != declared.get(name)}
+    return declared if changed <= {"epsilon", "noise_multiplier"} else found
+
+
+def _as_json(mechanism: Mechanism) -> Any:
+    return json.loads(json.dumps(as_dict(mechanism)))
 
 
 def sha256(source: str) -> str:
@@ -114,7 +173,7 @@ def why_not(quote: Mapping[str, Any]) -> str:
     """Why a hospital would not take a request, from its quote; empty where it would."""
     cost = quote["cost"] or {}
     if not quote["accepted"] and quote["findings"]:
-        return "; ".join(finding_text(each) for each in quote["findings"])
+        return "; ".join(finding_text(finding) for finding in quote["findings"])
     if cost and not cost.get("fits", True):
         return (
             f"it is ε={cost.get('short', 0.0):.3g} short of the hospital's budget. Ask for fewer rounds or more noise."

@@ -8,11 +8,22 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from policies.errors import DatasiteError, RuleBroken, Unavailable, WrongStatus
+from policies.errors import DatasiteError, PermissionRefused, RuleBroken, Unavailable, WrongStatus
 from policies.source.statuses import RequestStatus, RunStatus
-from researcher.checks import Check, Request, check_source, cost_row, finding_text, named, sha256, why_not
-from researcher.cohort import Cohort
-from researcher.network import Connection, ask_all
+from researcher.checks import (
+    Check,
+    Request,
+    check_source,
+    cost_row,
+    finding_text,
+    named,
+    plan_facts,
+    sha256,
+    why_not,
+)
+from researcher.connections import Connection, ask_all
+from researcher.known_datasites import changed_key
+from researcher.members import Hospitals
 from researcher.progress import Progress
 from researcher.releases import Asked
 from researcher.state import StudyState
@@ -20,13 +31,17 @@ from researcher.table import Table
 
 UNDECIDED = frozenset({RequestStatus.SUBMITTED, RequestStatus.CHECKED})
 APPROVED = frozenset({RequestStatus.APPROVED, RequestStatus.COMPLETED})
+KEYS = ("public_key", "verify_key")
 
 
 class CodeRequests:
     """The requests of one study, made once and remembered in its directory."""
 
-    def __init__(self, cohort: Cohort, requests: list[Request], state: StudyState, *, purpose: str, name: str) -> None:
-        self.cohort, self.requests, self.state, self.purpose, self.name = cohort, requests, state, purpose, name
+    def __init__(
+        self, cohort: Hospitals, requests: list[Request], state: StudyState, *, purpose: str, name: str
+    ) -> None:
+        self.cohort, self.requests, self.state, self.name = cohort, requests, state, name
+        self.purpose = " ".join(purpose.split())  # a datasite takes one paragraph
 
     def check(self) -> Check:
         """Inspect and export here, then ask every hospital what it would cost.
@@ -36,8 +51,8 @@ class CodeRequests:
           GraphRefused: the model cannot run record by record; nothing was asked.
           Unavailable: no hospital answered.
         """
-        for request in self.requests:
-            check_source(request, self.cohort)
+        graphs = {request.role: check_source(request, self.cohort) for request in self.requests}
+        facts: dict[tuple[str, str], dict[str, Any]] = {}
         rows: list[dict[str, Any]] = []
         findings: list[str] = []
         reasons: dict[str, str] = {}
@@ -54,12 +69,19 @@ class CodeRequests:
                 quote = quotes[hospital]
                 rows.append(cost_row(hospital, request, quote))
                 digests[request.role, hospital] = str(quote["plan_digest"])
-                findings += [f"{hospital}: {finding_text(each)}" for each in quote["findings"]]
+                findings += [f"{hospital}: {finding_text(finding)}" for finding in quote["findings"]]
                 if why := why_not(quote):
                     reasons[hospital] = f"{request.function}: {why}"
+                    continue
+                try:
+                    published = self.cohort.members[hospital].published
+                    facts[request.role, hospital] = plan_facts(request, quote, published, graphs[request.role])
+                except RuleBroken as broken:
+                    reasons[hospital] = f"{request.function}: {broken}"
         if len(reasons) == len(self.cohort.members) and not any("ε" in row for row in rows):
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
-        return Check(tuple(rows), {each.role: each.source for each in self.requests}, tuple(findings), reasons, digests)
+        sources = {request.role: request.source for request in self.requests}
+        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts)
 
     def submit(self, progress: Progress) -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
@@ -84,11 +106,11 @@ class CodeRequests:
     def status(self) -> Table:
         """Where each request stands, with the owner's comment."""
         rows = []
-        found = self.statuses()
+        statuses = self.statuses()
         for request in self.requests:
             for hospital in self._hospitals():
-                status = found[request.role].get(hospital, {"status": "not asked"})
-                done = sum(each.get("status") == RunStatus.RELEASED for each in status.get("rounds", []))
+                status = statuses[request.role].get(hospital, {"status": "not asked"})
+                done = sum(run.get("status") == RunStatus.RELEASED for run in status.get("rounds", []))
                 rows.append(
                     {
                         "hospital": hospital,
@@ -96,7 +118,7 @@ class CodeRequests:
                         "status": status["status"],
                         "rounds": f"{done}/{request.mechanism.rounds}",
                         "expires": str(status.get("expires") or "")[:10],
-                        "comment": status.get("comment") or "",
+                        "comment": _comment(status),
                     }
                 )
         return Table(rows)
@@ -107,15 +129,15 @@ class CodeRequests:
         for request in self.requests:
             codes = self.codes(request.role)
             asked = {name: datasite for name in codes if (datasite := self._datasite(name))}
-            found, problems = ask_all(
+            answered, problems = ask_all(
                 asked,
-                lambda name, each, codes=codes: each.request_status(codes[name]),  # type: ignore[misc]
+                lambda name, datasite, codes=codes: datasite.request_status(codes[name]),  # type: ignore[misc]
             )
             problems_shown = {
                 name: {"status": "not reached" if isinstance(error, Unavailable) else "refused", "comment": str(error)}
                 for name, error in problems.items()
             }
-            answers[request.role] = found | problems_shown
+            answers[request.role] = answered | problems_shown
         return answers
 
     def wait(self, progress: Progress, *, timeout: float | None = None, poll: float = 0.5) -> Table:
@@ -129,13 +151,13 @@ class CodeRequests:
             raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
         started, seen = time.monotonic(), dict[tuple[str, str], str]()
         while True:
-            found = self.statuses()
+            statuses = self.statuses()
             waiting = []
-            for role, by_hospital in found.items():
+            for role, by_hospital in statuses.items():
                 for hospital, status in by_hospital.items():
                     if seen.get((role, hospital)) != status["status"]:
                         seen[role, hospital] = status["status"]
-                        progress.say(f"{hospital}: {role} {status['status']} {status.get('comment') or ''}".rstrip())
+                        progress.say(f"{hospital}: {role} {status['status']} {_comment(status)}".rstrip())
                     if status["status"] in UNDECIDED or status["status"] == "not reached":
                         waiting.append(f"{hospital} ({role}: {status['status']})")
             if not waiting:
@@ -147,11 +169,11 @@ class CodeRequests:
                 )
             time.sleep(poll)
             poll = min(5.0, poll * 1.2)
-        if not any(status["status"] in APPROVED for by in found.values() for status in by.values()):
+        if not any(status["status"] in APPROVED for by in statuses.values() for status in by.values()):
             said = "; ".join(
-                f"{name}: {each['status']} {each.get('comment') or ''}".strip()
-                for by in found.values()
-                for name, each in by.items()
+                f"{name}: {status['status']} {_comment(status)}".strip()
+                for by in statuses.values()
+                for name, status in by.items()
             )
             raise WrongStatus(f"No hospital approved study {self.name!r}. {said}.")
         return self.status()
@@ -162,7 +184,7 @@ class CodeRequests:
             codes = self.codes(request.role)
             ask_all(
                 {name: datasite for name in codes if (datasite := self._datasite(name))},
-                lambda name, each, codes=codes: each.withdraw(codes[name]),  # type: ignore[misc]
+                lambda name, datasite, codes=codes: datasite.withdraw(codes[name]),  # type: ignore[misc]
             )
         return self.status()
 
@@ -180,12 +202,15 @@ class CodeRequests:
         ready: dict[str, Asked] = {}
         for hospital, status in self.statuses()[role].items():
             if status["status"] in APPROVED or (unreached and status["status"] == "not reached"):
-                ready[hospital] = self._asked(role, hospital)
-                missing.pop(hospital, None)
+                try:
+                    ready[hospital] = self._asked(role, hospital)
+                    missing.pop(hospital, None)
+                except PermissionRefused as refused:
+                    missing[hospital] = refused.public_message
             elif status["status"] in UNDECIDED:
                 missing[hospital] = "its owner has not decided yet."
             else:
-                missing[hospital] = f"{status['status']}. {status.get('comment') or ''}".strip()
+                missing[hospital] = f"{status['status']}. {_comment(status)}".strip()
         return ready, missing
 
     def training_patients(self) -> dict[str, int]:
@@ -193,11 +218,27 @@ class CodeRequests:
         return dict(self.state.read("study").get("training_patients", {}))
 
     def _asked(self, role: str, hospital: str) -> Asked:
+        """What a hospital is asked. Raises `PermissionRefused` where its keys are not those of the submission."""
         study, datasite = self.state.read("study"), self._datasite(hospital)
         assert datasite is not None
-        key = str(self.cohort.network.descriptions.get(hospital, {}).get("public_key", ""))
-        key = key or study["public_keys"][hospital]
-        return Asked(hospital, datasite, study["requests"][role][hospital], study["assets"][hospital], key)
+        described = self.cohort.network.descriptions.get(hospital, {})
+        for kind in KEYS:
+            known, shown = study.get(f"{kind}s", {}).get(hospital), described.get(kind)
+            if known and shown and known != shown:
+                raise changed_key(
+                    hospital, kind, known, shown,
+                    f"Where it is the new one, write it into {kind}s of {self.state.directory}/study.json and resume.",
+                )  # fmt: skip
+        facts = study.get("facts", {}).get(role, {}).get(hospital) or self._known_facts(role)
+        if "name" in described:
+            facts = facts | {"datasite": described["name"]}
+        code, key = study["requests"][role][hospital], study["public_keys"][hospital]
+        return Asked(hospital, datasite, code, study["assets"][hospital], key, facts)
+
+    def _known_facts(self, role: str) -> dict[str, Any]:
+        """What certificates must say at least, for a study that was submitted before facts were kept."""
+        request = next(request for request in self.requests if request.role == role)
+        return {"function": request.function, "source_sha256": sha256(request.source)}
 
     def _hospitals(self) -> list[str]:
         asked = self.state.read("study").get("training_patients", {})
@@ -215,22 +256,33 @@ class CodeRequests:
         for request in self.requests:
             if hospital in self.codes(request.role):
                 continue
-            code = self._adopted(member.datasite, request, check.digests[request.role, hospital])
+            planned = check.digests[request.role, hospital]
+            code = self._adopted(member.datasite, request, planned)
             code = code or member.datasite.submit(request.source, member.asset, self.purpose)
+            if member.datasite.request_status(code)["plan_digest"] != planned:
+                member.datasite.withdraw(code)
+                raise RuleBroken(
+                    f"{hospital} recorded another plan for {request.function} than it quoted, so it was withdrawn. "
+                    "Submit again; where that does not help, ask its owner."
+                )
+            described = self.cohort.network.descriptions[hospital]
             study = self.state.read("study")
             study.setdefault("requests", {}).setdefault(request.role, {})[hospital] = code
             study.setdefault("training_patients", {})[hospital] = member.published.training_patients
             study.setdefault("assets", {})[hospital] = member.asset
-            key = self.cohort.network.descriptions[hospital]["public_key"]
-            study.setdefault("public_keys", {})[hospital] = key
+            for kind in KEYS:
+                study.setdefault(f"{kind}s", {}).setdefault(hospital, described.get(kind, ""))
+            facts = {**check.facts[request.role, hospital], "researcher": described.get("account")}
+            facts = {name: value for name, value in facts.items() if value is not None or name == "graph_digest"}
+            study.setdefault("facts", {}).setdefault(request.role, {})[hospital] = facts
             self.state.write("study", study)
             progress.say(f"{hospital}: {request.function} submitted")
 
     def _adopted(self, datasite: Connection, request: Request, plan_digest: str) -> str | None:
         """An open request for exactly this plan that is there already, as after this study's directory was lost."""
-        for each in datasite.requests():
-            if each["function"] == request.function and each["status"] in UNDECIDED | APPROVED:
-                code = str(each["id"])
+        for known in datasite.requests():
+            if known["function"] == request.function and known["status"] in UNDECIDED | APPROVED:
+                code = str(known["id"])
                 if datasite.request_status(code)["plan_digest"] == plan_digest:
                     return code
         return None
@@ -238,16 +290,21 @@ class CodeRequests:
     def _remember(self) -> None:
         if not self.state.read("study").get("requests"):
             about: dict[str, Any] = {"name": self.name, "dataset": self.cohort.name, "requests": {}}
-            about["functions"] = {each.role: each.function for each in self.requests}
-            about["sources"] = {each.role: sha256(each.source) for each in self.requests}
+            about["functions"] = {request.role: request.function for request in self.requests}
+            about["sources"] = {request.role: sha256(request.source) for request in self.requests}
             self.state.write("study", about)
 
     def _same_study(self) -> None:
         """Raise `WrongStatus` where this study's directory remembers requests with another source."""
         study = self.state.read("study")
-        sources = {each.role: sha256(each.source) for each in self.requests}
+        sources = {request.role: sha256(request.source) for request in self.requests}
         if study.get("requests") and study["sources"] != sources:
             raise WrongStatus(
                 f"A study {self.name!r} with another source was submitted from {self.state.directory}. Give this one "
                 "another name, or withdraw that one and remove its directory."
             )
+
+
+def _comment(status: dict[str, Any]) -> str:
+    """What an owner or a datasite said of a request, in one line."""
+    return " ".join((status.get("comment") or "").split())

@@ -1,4 +1,4 @@
-"""One dataset at several hospitals, addressed as one: public facts only.
+"""One dataset at several hospitals, addressed as one.
 
 A cohort exists only where the hospitals' schemas agree on everything that a model or a statistic sees: columns in order
 with kinds, units, bounds, categories and treatment of missing values, the target, and sequences. They may differ in
@@ -9,36 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from policies.errors import InvalidRequest, Unavailable, UnsupportedMechanism
+from policies.errors import InvalidRequest
 from policies.privacy.mechanisms import Query, Statistics
 from policies.release.plans import Published
 from policies.schema.schemas import Schema
-from researcher.network import Connection, Network, ask_all, counted
-from researcher.table import Table
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from researcher.statistics import StatisticsStudy
+from researcher.connections import Reached
+from researcher.members import Hospitals, Member
+from researcher.statistics import StatisticsStudy
 
 MAY_DIFFER = {"population", "patient", "holdout", "description", "name"}
 
 
-@dataclass(frozen=True)
-class Member:
-    """One hospital's part of a cohort: the published dataset, its asset, and where to ask."""
-
-    name: str
-    published: Published
-    asset: str
-    datasite: Connection
-
-
-@dataclass(frozen=True)
-class Cohort:
+@dataclass(frozen=True, repr=False)
+class Cohort(Hospitals):
     """A dataset that several hospitals publish under one schema.
 
     Args:
@@ -46,50 +31,6 @@ class Cohort:
       members: by the hospital's name.
       network: where they are.
     """
-
-    name: str
-    members: Mapping[str, Member]
-    network: Network
-
-    @property
-    def schema(self) -> Schema:
-        """The schema that all members share (hold-out share and population are the first member's)."""
-        return next(iter(self.members.values())).published.schema
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Published number of patients at each hospital: typed by its owner or a DP count, never exact."""
-        return {name: member.published.patients for name, member in self.members.items()}
-
-    @property
-    def training_patients(self) -> dict[str, int]:
-        """Published number of patients outside the hold-out: the weights of federated averaging."""
-        return {name: member.published.training_patients for name, member in self.members.items()}
-
-    @cached_property
-    def mock(self) -> pd.DataFrame:
-        """Every hospital's mock rows in natural units, indexed by hospital and row. Drawn from the schema alone."""
-        import pandas as pd
-
-        matrices, problems = ask_all(
-            {name: member.datasite for name, member in self.members.items()},
-            lambda name, datasite: datasite.mock(self.members[name].asset),
-        )
-        if not matrices:
-            raise Unavailable(" ".join(str(error) for error in problems.values()))
-        frames = {name: self.members[name].published.schema.frame(matrix) for name, matrix in matrices.items()}
-        return pd.concat(frames, names=["hospital", "row"])
-
-    @property
-    def budget(self) -> dict[str, dict[str, float | None]]:
-        """What each hospital's ledger says now of the dataset's population: ε in all, spent, reserved, left, δ."""
-        descriptions, _ = ask_all(
-            {name: member.datasite for name, member in self.members.items()}, lambda _, datasite: datasite.describe()
-        )
-        return {
-            name: dict(description["budgets"][self.members[name].published.population])
-            for name, description in descriptions.items()
-        }
 
     def only(self, *names: str) -> Cohort:
         """The cohort of the named members alone, as for a hospital's own local model."""
@@ -120,8 +61,6 @@ class Cohort:
         Raises:
           UnsupportedMechanism: a column is not in the schema, or cannot be asked for this.
         """
-        from researcher.statistics import StatisticsStudy
-
         queries = [Query("count")] if count else []
         for statistic, columns in {"sum": sum, "mean": mean, "variance": variance, "histogram": histogram}.items():
             queries += [Query(statistic, (column,)) for column in _listed(columns)]
@@ -136,60 +75,22 @@ class Cohort:
         )
         return StatisticsStudy(self, mechanism, name=name, purpose=purpose)
 
-    def table(self) -> Table:
-        """Hospitals, published sizes and budgets left."""
-        budgets = self.budget
-        rows = []
-        for name, member in self.members.items():
-            left = budgets.get(name, {})
-            rows.append(
-                {
-                    "hospital": name,
-                    "patients": member.published.patients,
-                    "size": member.published.size_kind,
-                    "ε left": left.get("epsilon_remaining", "not reached"),
-                    "of ε": left.get("epsilon", ""),
-                    "δ": left.get("delta", ""),
-                }
-            )
-        return Table(rows)
 
-    def __repr__(self) -> str:
-        schema = self.schema
-        columns = ", ".join(f"{each.name} ({each.kind})" for each in schema.columns)
-        lines = [f"Dataset {self.name!r} at {counted(len(self.members), 'hospital')}", str(self.table())]
-        lines.append(f"Columns: {columns}")
-        if schema.target:
-            lines.append(f"Target: {schema.target} ({', '.join(schema.classes)})")
-            lines += _inputs(schema)
-        if schema.sequences:
-            shapes = [f"{name} {schema.input_shape(name)}" for name, _ in schema.sequences]
-            lines.append(f"Sequences, as inputs=...: {', '.join(shapes)}")
-        return "\n".join(lines)
-
-
-def _inputs(schema: Schema) -> list[str]:
-    """What a model gets of one record unless told otherwise; nothing where no column is a feature."""
-    try:
-        names = schema.feature_names
-    except UnsupportedMechanism:
-        return []
-    return [f"A model gets {counted(len(names), 'number')} in [-1, 1] of each record: {', '.join(names)}"]
-
-
-def cohort_of(network: Network, name: str, datasites: Sequence[str] | None = None) -> Cohort:
+def cohort_of(network: Reached, name: str, datasites: Sequence[str] | None = None) -> Cohort:
     """The members of `network` (or of `datasites`) that publish `name`, as one cohort; see `Network.dataset`."""
     wanted = _known(datasites, network.datasites) if datasites is not None else list(network.datasites)
     members = {}
-    for each in wanted:
-        for dataset in network.descriptions.get(each, {}).get("datasets", []):
+    for hospital in wanted:
+        for dataset in network.descriptions.get(hospital, {}).get("datasets", []):
             if dataset["name"] == name:
-                members[each] = Member(each, _published(dataset), str(dataset["asset"]), network.datasites[each])
+                members[hospital] = Member(
+                    hospital, _published(dataset), str(dataset["asset"]), network.datasites[hospital]
+                )
     if not members:
         raise InvalidRequest(f"No datasite publishes a dataset {name!r}. {_offers(network)}")
-    if datasites is not None and (lacking := [each for each in wanted if each not in members]):
+    if datasites is not None and (lacking := [hospital for hospital in wanted if hospital not in members]):
         raise InvalidRequest(f"{', '.join(lacking)} does not publish {name!r} or does not answer. {_offers(network)}")
-    check_same_schema({each: member.published.schema for each, member in members.items()})
+    check_same_schema({hospital: member.published.schema for hospital, member in members.items()})
     return Cohort(name, members, network)
 
 
@@ -214,7 +115,7 @@ def _differences(left: Any, right: Any, where: str = "") -> Iterable[tuple[str, 
         for index in range(max(len(left), len(right))):
             a = left[index] if index < len(left) else None
             b = right[index] if index < len(right) else None
-            named = next((each["name"] for each in (a, b) if isinstance(each, dict) and "name" in each), index)
+            named = next((item["name"] for item in (a, b) if isinstance(item, dict) and "name" in item), index)
             yield from _differences(a, b, f"{where}[{named}]")
     elif left != right:
         yield where, left, right
@@ -231,11 +132,11 @@ def _published(dataset: Mapping[str, Any]) -> Published:
     )
 
 
-def _offers(network: Network) -> str:
+def _offers(network: Reached) -> str:
     offers = []
-    for each in network.datasites:
-        names = [dataset["name"] for dataset in network.descriptions.get(each, {}).get("datasets", [])]
-        offers.append(f"{each}: {'not reached' if each in network.missing else ', '.join(names) or 'nothing'}")
+    for hospital in network.datasites:
+        names = [dataset["name"] for dataset in network.descriptions.get(hospital, {}).get("datasets", [])]
+        offers.append(f"{hospital}: {'not reached' if hospital in network.missing else ', '.join(names) or 'nothing'}")
     return f"Published are: {'; '.join(offers)}."
 
 

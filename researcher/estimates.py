@@ -76,13 +76,13 @@ def combine_statistics(
         return {}
     errors = size_errors or {}
     first = next(iter(hospitals.values()))
-    keys = [key for key in first if all(key in each for each in hospitals.values())]
+    keys = [key for key in first if all(key in statistics for statistics in hospitals.values())]
     sizes = np.array([max(float(patients[name]), 1.0) for name in hospitals])
     spread = np.array([float(errors.get(name, 0.0)) for name in hospitals])
     combined: dict[str, Statistic] = {}
     for key in keys:
-        parts = [each[key] for each in hospitals.values()]
-        means = [each.get(key.replace("variance/", "mean/", 1)) for each in hospitals.values()]
+        parts = [statistics[key] for statistics in hospitals.values()]
+        means = [statistics.get(key.replace("variance/", "mean/", 1)) for statistics in hospitals.values()]
         combined[key] = _combine(key, parts, sizes, spread, means)
     return combined
 
@@ -213,7 +213,7 @@ def _mix(parts: list[Quantiles], sizes: FloatArray) -> Quantiles:
         parts[0],
         values=tuple(float(value) for value in np.interp(parts[0].ranks, below, grid)),
         noise_error=_norm(share * np.array([part.noise_error for part in parts])),
-        sampling_errors=tuple(float(each) for each in np.sqrt(((share[:, None] * sampling) ** 2).sum(axis=0))),
+        sampling_errors=tuple(float(error) for error in np.sqrt(((share[:, None] * sampling) ** 2).sum(axis=0))),
     )
 
 

@@ -102,7 +102,7 @@ class DatasiteGrid(Grid):  # type: ignore[misc]  # Flower's types are not follow
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One round: the replies, in order of hospital so that sums come out the same on every replay."""
-        messages = sorted(messages, key=lambda each: each.metadata.dst_node_id)
+        messages = sorted(messages, key=lambda message: message.metadata.dst_node_id)
         if not messages:
             return []
         if messages[0].metadata.message_type.partition(".")[0] != MessageType.TRAIN:

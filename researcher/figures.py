@@ -75,7 +75,7 @@ class Quantiles:
     @property
     def intervals(self) -> tuple[tuple[float, float], ...]:
         """95 % interval of each value."""
-        reach = [math.hypot(LAPLACE_95 * self.noise_error, NORMAL_95 * each) for each in self.sampling_errors]
+        reach = [math.hypot(LAPLACE_95 * self.noise_error, NORMAL_95 * error) for error in self.sampling_errors]
         ranks, values = self._line()
         return tuple(
             (float(np.interp(rank - each, ranks, values)), float(np.interp(rank + each, ranks, values)))

@@ -1,45 +1,26 @@
 """Several datasites together: reading `network.toml`, logging in, and finding a dataset in all of them.
 
-`Connection` is all that the rest of this package asks of one datasite; `researcher.client.Datasite` is that over syft.
+What is asked of one datasite stands in `researcher.connections`; `researcher.client.Datasite` does it over PySyft.
 """
 
 from __future__ import annotations
 
 import tomllib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any
+from urllib.parse import quote
 
-from policies.errors import DatasiteError, InvalidRequest, Unavailable
+from policies.errors import InvalidRequest, Unavailable
+from policies.text import visible
+from researcher.cohort import Cohort, cohort_of
+from researcher.connections import Connection, ask_all, counted
+from researcher.known_datasites import KnownDatasites
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from researcher.cohort import Cohort
-
-Answer = TypeVar("Answer")
+LONGEST_NAME = 180  # of a datasite as the researcher calls it, as a file's name
 FIELDS = {"name", "url", "email", "password", "password_file", "ca_file"}
-
-
-class Connection(Protocol):
-    """One datasite, in plain data. All methods raise `Unavailable` or `PermissionRefused`."""
-
-    name: str
-
-    def describe(self) -> dict[str, Any]: ...
-    def quote(self, source: str, dataset: str) -> dict[str, Any]: ...
-    def submit(self, source: str, asset: str, purpose: str = "") -> str: ...
-    def requests(self) -> list[dict[str, Any]]: ...
-    def request_status(self, code: str) -> dict[str, Any]: ...
-    def certificates(self, code: str) -> list[str]: ...
-    def withdraw(self, code: str) -> dict[str, Any]: ...
-    def mock(self, asset: str) -> np.ndarray[Any, Any]: ...
-    def run(
-        self, code: str, asset: str, weights: Mapping[str, np.ndarray[Any, Any]] | None, round: int
-    ) -> dict[str, Any]: ...
 
 
 @dataclass
@@ -61,13 +42,11 @@ class Network:
         Raises:
           InvalidRequest: nobody publishes it, or the hospitals' schemas differ; the message says who and where.
         """
-        from researcher.cohort import cohort_of
-
         return cohort_of(self, name, datasites)
 
     def refresh(self) -> Network:
         """Ask every datasite again what it publishes and what is left of its budgets."""
-        self.descriptions, problems = ask_all(self.datasites, lambda _, each: each.describe())
+        self.descriptions, problems = ask_all(self.datasites, lambda _, datasite: datasite.describe())
         self.missing = {name: str(error) for name, error in problems.items()}
         return self
 
@@ -77,9 +56,9 @@ class Network:
             if name in self.missing:
                 lines.append(f"  {name}: not reached. {self.missing[name]}")
             else:
-                published = [each["name"] for each in self.descriptions.get(name, {}).get("datasets", [])]
+                published = [dataset["name"] for dataset in self.descriptions.get(name, {}).get("datasets", [])]
                 lines.append(f"  {name}: {', '.join(published) or 'publishes nothing yet'}")
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
 
 def connect(where: str | Path | Sequence[Mapping[str, Any]]) -> Network:
@@ -94,12 +73,20 @@ def connect(where: str | Path | Sequence[Mapping[str, Any]]) -> Network:
 
     Raises:
       InvalidRequest: the file or a table in it is malformed.
-      PermissionRefused: a datasite does not accept the password or shows a certificate that is not trusted.
+      PermissionRefused: a datasite does not accept the password, shows a certificate that is not trusted, or another
+        key than the first time (kept in `known_datasites.json` beside the file).
       Unavailable: no datasite answered.
     """
     entries, base = _read(where)
-    connections = [_connection(entry, base) for entry in entries]
-    by_name = {each.name: each for each in connections}
+    known = KnownDatasites.beside(Path(where).expanduser()) if isinstance(where, (str, Path)) else KnownDatasites(None)
+    connections = [_connection(entry, base, known) for entry in entries]
+    by_name = {connection.name: connection for connection in connections}
+    for name in by_name:
+        if not name or len(quote(name, safe="")) > LONGEST_NAME or visible(name) != name:
+            raise InvalidRequest(
+                f"name={name[:LONGEST_NAME]!r} is empty, too long or not plain text. Files are called by a datasite's "
+                "name: write a short one."
+            )
     if len(by_name) != len(connections):
         raise InvalidRequest("Two datasites have the same name. Give each [[datasites]] table a name of its own.")
     return network_of(by_name)
@@ -108,7 +95,7 @@ def connect(where: str | Path | Sequence[Mapping[str, Any]]) -> Network:
 def network_of(datasites: Mapping[str, Connection]) -> Network:
     """The network of connections that exist already; asks each what it publishes."""
     network = Network(dict(datasites))
-    network.descriptions, problems = ask_all(network.datasites, lambda _, each: each.describe())
+    network.descriptions, problems = ask_all(network.datasites, lambda _, datasite: datasite.describe())
     for error in problems.values():
         if not isinstance(error, Unavailable):
             raise error
@@ -120,32 +107,9 @@ def network_of(datasites: Mapping[str, Connection]) -> Network:
     return network
 
 
-def ask_all(
-    datasites: Mapping[str, Connection], question: Callable[[str, Connection], Answer]
-) -> tuple[dict[str, Answer], dict[str, DatasiteError]]:
-    """Ask every datasite at once: answers by name, and errors by name."""
-    answers: dict[str, Answer] = {}
-    problems: dict[str, DatasiteError] = {}
-    if not datasites:
-        return answers, problems
-    with ThreadPoolExecutor(max_workers=min(32, len(datasites))) as pool:
-        futures = {name: pool.submit(question, name, datasite) for name, datasite in datasites.items()}
-    for name, future in futures.items():
-        try:
-            answers[name] = future.result()
-        except DatasiteError as error:
-            problems[name] = error
-    return answers, problems
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, as "1 hospital" or "3 hospitals"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _read(where: str | Path | Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], Path]:
     if not isinstance(where, (str, Path)):
-        return [dict(each) for each in where], Path.cwd()
+        return [dict(entry) for entry in where], Path.cwd()
     path = Path(where).expanduser()
     try:
         entries = tomllib.loads(path.read_text()).get("datasites")
@@ -158,10 +122,12 @@ def _read(where: str | Path | Sequence[Mapping[str, Any]]) -> tuple[list[dict[st
     return entries, path.parent
 
 
-def _connection(entry: Mapping[str, Any], base: Path) -> Connection:
+def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites) -> Connection:
     shown = entry.get("name") or entry.get("url") or "a datasite"
     if unknown := set(entry) - FIELDS:
         raise InvalidRequest(f"{shown}: {', '.join(sorted(unknown))} is not known. Use {', '.join(sorted(FIELDS))}.")
+    if not isinstance(entry.get("name", ""), str):
+        raise InvalidRequest(f"name={entry['name']!r} is not a text. Write it in quotation marks.")
     for wanted in ("url", "email"):
         if not isinstance(entry.get(wanted), str):
             raise InvalidRequest(f"{shown}: {wanted} is missing.")
@@ -180,6 +146,7 @@ def _connection(entry: Mapping[str, Any], base: Path) -> Connection:
         password,
         name=entry.get("name"),
         ca_file=base / entry["ca_file"] if entry.get("ca_file") else None,
+        known=known,
     )
 
 

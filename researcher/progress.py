@@ -1,4 +1,7 @@
-"""Progress of a study: a live table in a terminal, plain lines elsewhere, nothing where it is turned off."""
+"""Progress of a study: a live table in a terminal, plain lines elsewhere, nothing where it is turned off.
+
+Names and reasons are hospitals' words: shown as they are, never as markup, hidden characters by name.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from typing import TextIO
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from policies.text import visible
 
 
 class Progress:
@@ -30,7 +36,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """One line, for people."""
-        self._console.print(line, markup=False)
+        self._console.print(Text(visible(line)))
 
     @contextmanager
     def running(self, title: str) -> Iterator[None]:
@@ -56,11 +62,15 @@ class Progress:
                 self.say(f"{what}  {hospital}: {state}")
 
     def _table(self) -> Table:
-        table = Table(title=self._title, title_justify="left")
+        table = Table(title=_text(self._title), title_justify="left")
         table.add_column("hospital")
         columns = list(dict.fromkeys(what for row in self._rows.values() for what in row))
         for what in columns:
-            table.add_column(what, overflow="fold")
+            table.add_column(_text(what), overflow="fold")
         for hospital in sorted(self._rows):
-            table.add_row(hospital, *(self._rows[hospital].get(what, "") for what in columns))
+            table.add_row(*map(_text, [hospital, *(self._rows[hospital].get(what, "") for what in columns)]))
         return table
+
+
+def _text(words: str) -> Text:
+    return Text(visible(words))

@@ -5,18 +5,23 @@ A release that this study keeps is not asked for again; one that a datasite alre
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
-from policies.errors import CertificateRefused, DatasiteError, Unavailable, WrongStatus
+import numpy as np
+
+from policies.errors import CertificateRefused, DatasiteError, InvalidRequest, Unavailable, WeightsRefused, WrongStatus
 from policies.release import certificates
 from policies.release.tensors import digest, to_bytes
 from policies.source.statuses import RunStatus
-from researcher.network import Connection
+from researcher.connections import Connection
 from researcher.progress import Progress
 from researcher.state import Release, StudyState, Tensors
+from researcher.transport import within
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a running release
 GRACE = 20.0  # seconds that a datasite may be away, as while it starts again, before it is left out
@@ -30,13 +35,20 @@ _ENDED = {
 
 @dataclass(frozen=True)
 class Asked:
-    """Where a hospital is asked, and for what: its code request and the dataset version."""
+    """Where a hospital is asked, and for what.
+
+    Args:
+      code: its code request; `asset` of the dataset version.
+      public_key: of its certificates, as it was when the request was submitted.
+      facts: what a certificate must say, by field, as they were known at submission (`researcher.checks.plan_facts`).
+    """
 
     hospital: str
     datasite: Connection
     code: str
     asset: str
     public_key: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -63,24 +75,24 @@ def ask_everyone(
     """Ask every hospital in `asked` for round `round` of `role`, in threads, and keep each release as it arrives."""
     answers, sent = Answers(), digest(weights) if weights is not None else ""
 
-    def ask(each: Asked) -> Release:
-        if kept := state.release(role, each.hospital, round, sent):
+    def ask(one: Asked) -> Release:
+        if kept := state.release(role, one.hospital, round, sent):
             return kept
-        progress.hospital(what, each.hospital, "asked")
-        tensors, certificate = ask_release(each, weights, round, deadline=deadline, grace=grace)
-        release = Release(each.hospital, role, round, tensors, certificate, sent)
+        progress.hospital(what, one.hospital, "asked")
+        tensors, certificate = ask_release(one, weights, round, deadline=deadline, grace=grace)
+        release = Release(one.hospital, role, round, tensors, certificate, sent)
         state.keep(release)
         return release
 
-    def timed(each: Asked) -> None:
+    def timed(one: Asked) -> None:
         started = time.monotonic()
         try:
-            answers.releases[each.hospital] = ask(each)
-            answers.seconds[each.hospital] = time.monotonic() - started
-            progress.hospital(what, each.hospital, f"released in {answers.seconds[each.hospital]:.1f} s")
+            answers.releases[one.hospital] = ask(one)
+            answers.seconds[one.hospital] = time.monotonic() - started
+            progress.hospital(what, one.hospital, f"released in {answers.seconds[one.hospital]:.1f} s")
         except DatasiteError as error:
-            answers.missing[each.hospital] = error.public_message
-            progress.hospital(what, each.hospital, f"left out. {error.public_message}")
+            answers.missing[one.hospital] = error.public_message
+            progress.hospital(what, one.hospital, f"left out. {error.public_message}")
 
     if asked:
         with ThreadPoolExecutor(max_workers=min(64, len(asked))) as pool:
@@ -97,12 +109,13 @@ def ask_release(
       Unavailable: it was away for `grace` seconds, or not done after `deadline` seconds.
       WrongStatus: the run failed there, which only its owner can explain.
       PermissionRefused: it refused.
-      CertificateRefused: the certificate does not belong to this release and datasite.
+      CertificateRefused: the certificate does not belong to this release, datasite and question.
     """
     started, away_since, pause, voids = time.monotonic(), None, FIRST_PAUSE, 0
     while True:
         try:
-            answer = asked.datasite.run(asked.code, asked.asset, weights, round)
+            with within(deadline - (time.monotonic() - started)):
+                answer = asked.datasite.run(asked.code, asked.asset, weights, round)
             away_since = None
         except Unavailable:
             away_since = away_since or time.monotonic()
@@ -110,7 +123,7 @@ def ask_release(
                 raise
             answer = {"status": RunStatus.RUNNING}
         if answer["status"] == RunStatus.RELEASED:
-            return _verified(asked, answer["release"], answer["certificate"])
+            return _verified(asked, answer["release"], answer["certificate"], weights, round)
         is_void = answer["status"] == RunStatus.VOID  # ended before data were read: asking again begins it anew
         voids += is_void
         if answer["status"] != RunStatus.RUNNING and not (is_void and voids <= VOID_RUNS):
@@ -124,8 +137,54 @@ def ask_release(
         pause = min(LONGEST_PAUSE, pause * 1.5)
 
 
-def _verified(asked: Asked, tensors: Tensors, certificate: str | None) -> tuple[Tensors, str]:
-    if not certificate:
+def _verified(
+    asked: Asked, tensors: Tensors | None, certificate: str | None, weights: Tensors | None, round: int
+) -> tuple[Tensors, str]:
+    if not certificate or not tensors:
         raise CertificateRefused(f"{asked.hospital} sent a release without a certificate. Ask its owner.")
-    certificates.verify(certificate, public_key=asked.public_key, release=to_bytes(tensors))
+    try:
+        content = certificates.verify(certificate, public_key=asked.public_key, release=to_bytes(tensors))
+        expected = {**asked.facts, "request": asked.code, "round": round, "weights_digest": digest(weights or {})}
+        check_asked(content, expected)
+    except (CertificateRefused, InvalidRequest) as refused:
+        raise CertificateRefused(
+            f"{asked.hospital} sent a release that is not the one asked for, and it was not kept. {refused}"
+        ) from None
+    check_finite(asked.hospital, tensors)
     return tensors, certificate
+
+
+def check_asked(certificate: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise `CertificateRefused` where a certificate speaks of another question than the one that was asked.
+
+    Args:
+      certificate: verified.
+      expected: by the certificate's fields; `tensors` is that of its `release`.
+    """
+    stated = {**certificate, "tensors": certificate["release"]["tensors"]}
+    stated["researcher"] = stated["researcher"].strip().casefold()
+    for name, value in expected.items():
+        wanted = value.strip().casefold() if name == "researcher" else value
+        if json.loads(json.dumps(wanted)) != stated[name]:
+            raise CertificateRefused(
+                f"Its certificate says {name} = {_short(stated[name])}, and asked was {_short(wanted)}."
+            )
+
+
+def check_finite(hospital: str, tensors: Tensors) -> None:
+    """Raise `WeightsRefused` where a release has values that are no numbers.
+
+    A datasite may not refuse a release for its values, since that would tell of its data. Here they are known already,
+    and one of them would end the aggregate of all hospitals.
+    """
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise WeightsRefused(
+                f"{hospital} sent {name!r} with values that are not finite. Where training diverged, begin a study "
+                "with a smaller learning_rate or clipping_norm."
+            )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return repr(text if len(text) <= 80 else f"{text[:80]}…")

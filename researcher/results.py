@@ -9,16 +9,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
+from policies.privacy.mechanisms import Evaluation
 from policies.release.tensors import from_bytes, to_bytes
+from policies.text import visible
 from researcher import scores as score_figures
 from researcher.figures import Estimate
+from researcher.members import Hospitals
+from researcher.parameters import load_parameters
 from researcher.releases import Answers
-from researcher.state import Release, Tensors
+from researcher.state import ROLES, Release, StudyState, Tensors
 from researcher.table import Table
 
 if TYPE_CHECKING:
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from researcher.federated import RoundRecord
-    from researcher.studies import Study
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class EvaluationResult:
     @property
     def auc(self) -> dict[str, Estimate]:
         """Area under the ROC curve, by hospital and `"combined"`; for two classes."""
-        return {name: score_figures.auc(each) for name, each in self._all().items()}
+        return {name: score_figures.auc(scores) for name, scores in self._all().items()}
 
     def roc(self, hospital: str = "combined") -> score_figures.Roc:
         """The ROC curve of one hospital, or of all."""
@@ -61,7 +64,7 @@ class EvaluationResult:
 
     def accuracy(self, threshold: float = 0.5) -> dict[str, score_figures.Accuracy]:
         """Share called right at a threshold, by hospital and `"combined"`."""
-        return {name: score_figures.accuracy(each, threshold) for name, each in self._all().items()}
+        return {name: score_figures.accuracy(scores, threshold) for name, scores in self._all().items()}
 
     def calibration(self, hospital: str = "combined") -> score_figures.Calibration:
         """Observed against predicted of one hospital, or of all."""
@@ -76,11 +79,11 @@ class EvaluationResult:
         """One row per hospital, and one for all."""
         binary = len(self.classes) == 2
         rows = []
-        for name, each in self._all().items():
-            row: dict[str, Any] = {"hospital": name, "held-out patients": str(each.patients)}
+        for name, scores in self._all().items():
+            row: dict[str, Any] = {"hospital": name, "held-out patients": str(scores.patients)}
             if binary:
-                row["AUC"] = str(score_figures.auc(each))
-            rows.append(row | {"accuracy": str(score_figures.accuracy(each).estimate)})
+                row["AUC"] = str(score_figures.auc(scores))
+            rows.append(row | {"accuracy": str(score_figures.accuracy(scores).estimate)})
         return Table(rows + [{"hospital": name, "accuracy": reason} for name, reason in self.missing.items()])
 
     def _all(self) -> dict[str, score_figures.Scores]:
@@ -93,6 +96,19 @@ class EvaluationResult:
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_()
+
+
+class Trained(Protocol):
+    """The study that a result came from, as `researcher.studies.Study` is."""
+
+    name: str
+    cohort: Hospitals
+    state: StudyState
+
+    def new_model(self, weights: Tensors | None = None) -> nn.Module: ...
+    def evaluate(
+        self, weights: Tensors | None = None, *, deadline: float = ..., grace: float = ...
+    ) -> EvaluationResult: ...
 
 
 @dataclass
@@ -113,31 +129,31 @@ class Result:
     rounds: Sequence[RoundRecord]
     releases: tuple[Release, ...]
     classes: tuple[str, ...] = ()
-    study: Study | None = None
+    study: Trained | None = None
     evaluation: EvaluationResult | None = field(default=None, repr=False)
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
         """Every release's certificate, read."""
-        return [json.loads(each.certificate) for each in self.releases]
+        return [json.loads(release.certificate) for release in self.releases]
 
     @property
     def missing(self) -> dict[str, dict[int, str]]:
         """Hospitals that were left out: why, by hospital and round."""
-        found: dict[str, dict[int, str]] = {}
-        for each in self.rounds:
-            for name, reason in each.missing.items():
-                found.setdefault(name, {})[each.round] = reason
-        return found
+        reasons: dict[str, dict[int, str]] = {}
+        for record in self.rounds:
+            for name, reason in record.missing.items():
+                reasons.setdefault(name, {})[record.round] = reason
+        return reasons
 
     @property
     def table(self) -> Table:
         """One row per hospital: rounds that it took part in, and why it is missing from the others."""
-        names = sorted({name for each in self.rounds for name in [*each.answered, *each.missing]})
+        names = sorted({name for record in self.rounds for name in [*record.answered, *record.missing]})
         rows = []
         for name in names:
-            took = [each.round for each in self.rounds if name in each.answered]
-            seconds = sum(each.answered[name] for each in self.rounds if name in each.answered)
+            took = [record.round for record in self.rounds if name in record.answered]
+            seconds = sum(record.answered[name] for record in self.rounds if name in record.answered)
             why = "; ".join(f"round {number}: {reason}" for number, reason in self.missing.get(name, {}).items())
             rows.append(
                 {"hospital": name, "rounds": f"{len(took)}/{len(self.rounds)}", "seconds": seconds, "missing": why}
@@ -150,8 +166,6 @@ class Result:
         Args:
           model: its class, where the result was loaded from disk.
         """
-        from researcher.studies import load_parameters
-
         made = self.study.new_model() if model is None and self.study else model() if model else None
         if made is None:
             raise InvalidRequest("This result was loaded from disk: give the class, as result.to_model(FluPredictor).")
@@ -174,22 +188,22 @@ class Result:
         directory = Path(path)
         (directory / "releases").mkdir(parents=True, exist_ok=True)
         (directory / "weights.safetensors").write_bytes(to_bytes(self.weights))
-        for each in self.releases:
-            (directory / "releases" / f"{each.stem}.safetensors").write_bytes(to_bytes(each.tensors))
-            (directory / "releases" / f"{each.stem}.certificate.json").write_text(each.certificate)
+        for release in self.releases:
+            (directory / "releases" / f"{release.stem}.safetensors").write_bytes(to_bytes(release.tensors))
+            (directory / "releases" / f"{release.stem}.certificate.json").write_text(release.certificate)
         about = {
             "schema_version": 1,
             "name": self.name,
             "classes": list(self.classes),
-            "rounds": [each.as_dict() for each in self.rounds],
+            "rounds": [record.as_dict() for record in self.rounds],
             "releases": [
                 {
-                    "hospital": each.hospital,
-                    "role": each.role,
-                    "round": each.round,
-                    "weights_digest": each.weights_digest,
+                    "hospital": release.hospital,
+                    "role": release.role,
+                    "round": release.round,
+                    "weights_digest": release.weights_digest,
                 }
-                for each in self.releases
+                for release in self.releases
             ],
         }
         (directory / "result.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -205,7 +219,7 @@ class Result:
         _plot_rounds(axes[0], self.rounds)
         if evaluated:
             _plot_roc(axes[1], evaluated)
-        figure.suptitle(self.name)
+        figure.suptitle(_label(self.name))
         return figure
 
     def __repr__(self) -> str:
@@ -224,32 +238,32 @@ def load(path: str | Path) -> Result:
         raise InvalidRequest(f"{directory} holds no result. Name the directory that result.save(...) wrote.")
     about = json.loads((directory / "result.json").read_text())
     releases = []
-    for each in about["releases"]:
-        stem = directory / "releases" / Release(tensors={}, certificate="", **each).stem
+    for entry in about["releases"]:
+        if entry["role"] not in ROLES:  # it is part of a file's name
+            raise InvalidRequest(f"{directory}/result.json names a role {str(entry['role'])[:40]!r}, which is none.")
+        stem = directory / "releases" / Release(tensors={}, certificate="", **entry).stem
         tensors = from_bytes(Path(f"{stem}.safetensors").read_bytes())
-        releases.append(Release(tensors=tensors, certificate=Path(f"{stem}.certificate.json").read_text(), **each))
+        releases.append(Release(tensors=tensors, certificate=Path(f"{stem}.certificate.json").read_text(), **entry))
     weights = from_bytes((directory / "weights.safetensors").read_bytes())
-    rounds = [RoundRecord.from_dict(each) for each in about["rounds"]]
+    rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
     return Result(about["name"], weights, rounds, tuple(releases), tuple(about["classes"]))
 
 
-def result_of(study: Study, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
+def result_of(study: Trained, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
     """The result of a study whose rounds are all closed."""
     classes = study.cohort.schema.classes
     return Result(study.name, weights, list(rounds), tuple(study.state.releases()), classes, study)
 
 
-def evaluation_of(study: Study, answers: Answers) -> EvaluationResult:
+def evaluation_of(answers: Answers, mechanism: Evaluation, classes: tuple[str, ...]) -> EvaluationResult:
     """Scores from the hospitals' answers. Raises `Unavailable` where nobody answered."""
-    assert study.evaluation is not None
     check_anybody(answers)
-    mechanism = study.evaluation.mechanism(study.training)
     hospitals = {
         name: score_figures.read_scores(np.asarray(release.tensors["scores"]), mechanism)
         for name, release in sorted(answers.releases.items())
     }
     releases = tuple(answers.releases[name] for name in hospitals)
-    return EvaluationResult(hospitals, releases, answers.missing, study.cohort.schema.classes)
+    return EvaluationResult(hospitals, releases, answers.missing, classes)
 
 
 def check_anybody(answers: Answers) -> None:
@@ -259,16 +273,21 @@ def check_anybody(answers: Answers) -> None:
         raise Unavailable(f"No hospital answered. {said}", missing=dict(answers.missing))
 
 
+def _label(name: str) -> str:
+    """A name in a figure, where dollar signs would set mathematics."""
+    return visible(name).replace("$", r"\$")
+
+
 def _plot_rounds(axes: Any, rounds: Sequence[RoundRecord]) -> None:
-    names = sorted({name for each in rounds for name in [*each.answered, *each.missing]})
+    names = sorted({name for record in rounds for name in [*record.answered, *record.missing]})
     for row, name in enumerate(names):
-        took = [each.round for each in rounds if name in each.answered]
-        out = [each.round for each in rounds if name in each.missing]
+        took = [record.round for record in rounds if name in record.answered]
+        out = [record.round for record in rounds if name in record.missing]
         axes.scatter(took, [row] * len(took), marker="o", color="tab:blue", label="released" if row == 0 else None)
         axes.scatter(out, [row] * len(out), marker="x", color="tab:red", label="missing" if row == 0 else None)
     axes.set(xlabel="round", title="Who took part")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xticks([each.round for each in rounds])
+    axes.set_yticks(range(len(names)), [_label(name) for name in names])
+    axes.set_xticks([record.round for record in rounds])
     axes.margins(y=0.3)
 
 
@@ -278,7 +297,7 @@ def _plot_roc(axes: Any, evaluation: EvaluationResult) -> None:
         axes.plot(
             curve.false_positive_rate,
             curve.true_positive_rate,
-            label=f"{name}, AUC {curve.auc}",
+            label=f"{_label(name)}, AUC {curve.auc}",
             linewidth=2.5 if name == "combined" else 1,
         )
     axes.plot([0, 1], [0, 1], color="0.8", zorder=0)

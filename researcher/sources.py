@@ -72,9 +72,9 @@ def literals(mechanism: Mechanism) -> dict[str, Any]:
     if isinstance(mechanism, Statistics):
         return _statistics_literals(mechanism)
     return {
-        each.name: getattr(mechanism, each.name)
-        for each in dataclasses.fields(mechanism)
-        if getattr(mechanism, each.name) != each.default
+        parameter.name: getattr(mechanism, parameter.name)
+        for parameter in dataclasses.fields(mechanism)
+        if getattr(mechanism, parameter.name) != parameter.default
     }
 
 
@@ -83,7 +83,7 @@ def model_source(model: type) -> tuple[list[str], list[str]]:
     imports: dict[str, set[str]] = {}
     classes: dict[str, str] = {}
     _collect(model, imports, classes, seen=set())
-    lines = [f"import {each}" for each in sorted(imports.pop("", set()))]
+    lines = [f"import {module}" for module in sorted(imports.pop("", set()))]
     lines += [f"from {home} import {', '.join(sorted(imports[home], key=str.lower))}" for home in sorted(imports)]
     return lines, list(classes.values())
 
@@ -94,7 +94,7 @@ def class_source(model: type) -> str:
         code = method.__code__
         lines = linecache.getlines(code.co_filename)
         for node in _class_nodes("".join(lines), model.__name__):
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             if first <= code.co_firstlineno <= (node.end_lineno or node.lineno):
                 return textwrap.dedent("".join(lines[first - 1 : node.end_lineno])).rstrip() + "\n"
     try:
@@ -153,18 +153,18 @@ def _is_library(module: str) -> bool:
 
 def _outside_names(source: str) -> list[str]:
     """Names that a class's text takes from outside it, in order of name."""
-    found: set[str] = set()
+    names: set[str] = set()
 
     def walk(table: symtable.SymbolTable) -> None:
         for symbol in table.get_symbols():
             outside = symbol.is_global() or (table.get_type() == "module" and not symbol.is_assigned())
             if symbol.is_referenced() and outside:
-                found.add(symbol.get_name())
+                names.add(symbol.get_name())
         for child in table.get_children():
             walk(child)
 
     walk(symtable.symtable(source, "<model>", "exec"))
-    return sorted(found - {"__name__", "__file__"})
+    return sorted(names - {"__name__", "__file__"})
 
 
 def _namespace(model: type) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _call(function: str, arguments: list[str], values: dict[str, Any]) -> str:
     oneline = f"return {function}({', '.join([*arguments, *written])})"
     if len(oneline) <= WIDTH:
         return oneline
-    lines = "".join(f"    {each},\n" for each in written)
+    lines = "".join(f"    {argument},\n" for argument in written)
     return f"return {function}(\n    {', '.join(arguments)},\n{lines})"
 
 
@@ -217,10 +217,10 @@ def _literal(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (list, tuple)):
-        inner = ", ".join(_literal(each) for each in value)
+        inner = ", ".join(_literal(item) for item in value)
         return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(key)}: {_literal(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     return repr(value)
 
 
@@ -240,8 +240,8 @@ def _statistics_literals(mechanism: Statistics) -> dict[str, Any]:
         for name, value in values.items()
     }
     values["epsilon"] = mechanism.epsilon
-    for each in ("records_per_patient", "bins", "rounds"):
-        default = Statistics.__dataclass_fields__[each].default
-        if getattr(mechanism, each) != default:
-            values[each] = getattr(mechanism, each)
+    for name in ("records_per_patient", "bins", "rounds"):
+        default = Statistics.__dataclass_fields__[name].default
+        if getattr(mechanism, name) != default:
+            values[name] = getattr(mechanism, name)
     return values

@@ -23,6 +23,7 @@ import numpy as np
 from policies.errors import Unavailable
 from policies.release.tensors import digest, from_bytes, to_bytes
 
+ROLES = ("training", "evaluation", "statistics")
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -60,6 +61,16 @@ class Release:
 def default_directory(function: str) -> Path:
     """Where a study called `function` keeps its state; see the module's text."""
     return Path(os.environ.get("RESEARCHER_DIR") or ".researcher") / function
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(path.name + ".draft")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
 
 
 class StudyState:
@@ -103,10 +114,10 @@ class StudyState:
 
     def releases(self) -> list[Release]:
         """Every release kept, in order of role, hospital and round."""
-        found = sorted((self.directory / "releases").glob("*.json"))
+        paths = sorted((self.directory / "releases").glob("*.json"))
         return [
             release
-            for path in found
+            for path in paths
             if not path.name.endswith(".certificate.json")
             and (release := self._release(f"releases/{path.name.removesuffix('.json')}"))
         ]
@@ -144,9 +155,4 @@ class StudyState:
         self._make()
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".draft")
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, data)

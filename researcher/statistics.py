@@ -10,8 +10,8 @@ from pathlib import Path
 from policies.privacy.mechanisms import Statistics
 from researcher.checks import Request
 from researcher.code_requests import CodeRequests
-from researcher.cohort import Cohort
 from researcher.estimates import Statistic, combine_statistics, read_statistics
+from researcher.members import Hospitals
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
 from researcher.results import check_anybody
 from researcher.sources import request_source
@@ -30,7 +30,7 @@ class StatisticsStudy(AskingStudy):
 
     def __init__(
         self,
-        cohort: Cohort,
+        cohort: Hospitals,
         mechanism: Statistics,
         *,
         name: str | None = None,

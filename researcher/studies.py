@@ -18,7 +18,8 @@ from policies.privacy.mechanisms import DPSGD
 from policies.release.tensors import digest
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
-from researcher.cohort import Cohort
+from researcher.members import Hospitals
+from researcher.parameters import load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
 from researcher.sources import function_name, request_source
@@ -58,7 +59,7 @@ class AskingStudy:
 
     requests: CodeRequests
 
-    def __init__(self, name: str, cohort: Cohort, *, state: Path | str | None, progress: bool) -> None:
+    def __init__(self, name: str, cohort: Hospitals, *, state: Path | str | None, progress: bool) -> None:
         self.name, self.cohort = name, cohort
         self.function = function_name(name)
         self.state = StudyState(Path(state) if state else default_directory(self.function))
@@ -67,7 +68,7 @@ class AskingStudy:
     @property
     def sources(self) -> dict[str, str]:
         """What the owners will read, by role."""
-        return {each.role: each.source for each in self.requests.requests}
+        return {request.role: request.source for request in self.requests.requests}
 
     def check(self) -> Check:
         """Inspect as the owner would and ask what it costs at every hospital. Nothing is asked, nothing is charged.
@@ -116,7 +117,7 @@ class Study(AskingStudy):
     def __init__(
         self,
         name: str,
-        cohort: Cohort,
+        cohort: Hospitals,
         model: type[nn.Module],
         training: DPSGD,
         *,
@@ -215,7 +216,7 @@ class Study(AskingStudy):
             ready, missing = self.requests.approved("evaluation", unreached=True)
             answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
         answers.missing = missing | answers.missing
-        return evaluation_of(self, answers)
+        return evaluation_of(answers, self.evaluation.mechanism(self.training), self.cohort.schema.classes)
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
         """The model with `weights`, or as it was before the first round."""
@@ -278,19 +279,3 @@ class Study(AskingStudy):
             scored[weights_digest] = len(scored) + 1
             self.state.write("evaluations", scored)  # before asking: two models must never share a round
         return int(scored[weights_digest])
-
-
-def load_parameters(model: nn.Module, weights: Tensors) -> None:
-    """Put `weights` into a model's parameters. Raises `InvalidRequest` where names or shapes differ."""
-    import torch
-
-    parameters = dict(model.named_parameters())
-    if set(parameters) != set(weights):
-        raise InvalidRequest(
-            f"The weights are those of another model: {', '.join(sorted(set(parameters) ^ set(weights)))} differ."
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if tuple(parameter.shape) != tuple(weights[name].shape):
-                raise InvalidRequest(f"{name} has shape {tuple(weights[name].shape)}, not {tuple(parameter.shape)}.")
-            parameter.copy_(torch.from_numpy(weights[name].copy()))

@@ -1,4 +1,7 @@
-"""A small table of public facts that shows itself well in a terminal, in a notebook and in a log."""
+"""A small table of public facts that shows itself well in a terminal, in a notebook and in a log.
+
+What hospitals wrote stands in it as text: hidden characters by name, and on a page neither markup nor mathematics.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from policies.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +37,7 @@ class Table:
         return [[shown(row.get(column, "")) for column in self.columns] for row in self.rows]
 
     def __str__(self) -> str:
-        cells = [self.columns, *self._cells()]
+        cells = [[visible(column) for column in self.columns], *self._cells()]
         widths = [max(len(line[index]) for line in cells) for index in range(len(self.columns))]
         numeric = [all(_numeric(row.get(column)) for row in self.rows) for column in self.columns]
         lines = [
@@ -47,11 +52,17 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
+        head = "".join(f"<th>{_escaped(column)}</th>" for column in self.columns)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in self._cells()
+            "<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in line) + "</tr>" for line in self._cells()
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _escaped(text: str) -> str:
+    """Text for a notebook's page, where a pair of dollar signs would set mathematics and underscores go missing."""
+    escaped = html.escape(visible(text))
+    return escaped.replace("$", "&#36;<wbr>").replace("_", "&#95;").replace("*", "&#42;").replace("`", "&#96;")
 
 
 def shown(value: Any) -> str:
@@ -62,7 +73,7 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
 
 
 def _numeric(value: Any) -> bool:

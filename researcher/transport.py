@@ -1,23 +1,115 @@
-"""How a datasite is reached: TLS that is always checked, deadlines, and nowhere but where the researcher said.
+"""How a datasite is reached: TLS that is always checked, and nowhere but where the researcher said.
 
-Nothing in the environment weakens it. PySyft's `IGNORE_TLS_ERRORS` would turn the check off and `REQUESTS_CA_BUNDLE`
+An answer has a deadline from the first byte sent to the last one read, and a size; the connection is cut where it goes
+beyond. It comes as it is: a compressed one is refused, since two megabytes of it can unpack to gigabytes.
+
+Nothing in the environment weakens this. PySyft's `IGNORE_TLS_ERRORS` would turn the check off and `REQUESTS_CA_BUNDLE`
 would change whom it trusts: here the authorities are the system's, or `ca_file` alone where one is named.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 
 from policies.addresses import is_loopback
 from policies.errors import InvalidRequest, PermissionRefused, Unavailable
 
-CONNECT_SECONDS, READ_SECONDS = 5.0, 120.0
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 120.0  # from the question's first byte to the answer's last
+LEAST_SECONDS = 1.0  # what a question is given at least, however little is left of a round's deadline
+SMALL_ANSWER, LARGEST_ANSWER = 64 << 10, 64 << 20  # bytes of an answer, unless the caller expects more
+PIECE = 64 << 10
+
+_ends: contextvars.ContextVar[float | None] = contextvars.ContextVar("ends", default=None)
+_watch: contextvars.ContextVar[_Watch | None] = contextvars.ContextVar("watch", default=None)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Questions asked in this block have this long together, each at least `LEAST_SECONDS`."""
+    token = _ends.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends.reset(token)
+
+
+class _Watch:
+    """Cuts the connections of one question at its deadline: a read that gets a byte a second never times out itself."""
+
+    def __init__(self, seconds: float) -> None:
+        self.cut, self._held = False, list[socket.socket]()
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Watch:
+        self._token = _watch.set(self)
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        _watch.reset(self._token)
+        with self._lock:
+            for held in self._held:
+                held.close()
+            self._held.clear()
+
+    def hold(self, connected: socket.socket) -> None:
+        """Watch a connection too, by a duplicate: TLS and proxies put other objects in the socket's place."""
+        with self._lock:
+            self._held.append(connected.dup())
+
+    def _end(self) -> None:
+        with self._lock:
+            self.cut = True
+            for held in self._held:
+                with contextlib.suppress(OSError):
+                    held.shutdown(socket.SHUT_RDWR)
+
+
+class _Connection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _held(super()._new_conn())
+
+
+class _TLSConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _held(super()._new_conn())
+
+
+def _held(connected: socket.socket) -> socket.socket:
+    if watch := _watch.get():
+        watch.hold(connected)
+    return connected
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+_POOLS = {"http": _Pool, "https": _TLSPool}
 
 
 def check_url(url: str) -> None:
@@ -61,27 +153,48 @@ class Session(requests.Session):
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__()
-        self.mount("https://", _CheckedAdapter(context))
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _CheckedAdapter(context))
         # A datasite may start again between two calls, and a call that changes something is never sent twice.
         self.headers["Connection"] = "close"
+        self.headers["Accept-Encoding"] = "identity"
 
-    def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        """One request. Raises `Unavailable` at a fault of the datasite, `PermissionRefused` at a redirect."""
-        options |= {"verify": True, "allow_redirects": False}
-        if options.get("timeout") is None:
-            options["timeout"] = (CONNECT_SECONDS, READ_SECONDS)
-        answer = super().request(*arguments, **options)
-        if answer.is_redirect:
-            raise PermissionRefused(
-                f"{answer.url} points to {answer.headers['location'][:200]!r}, which is not followed. If the hospital "
-                "has moved there, write that address into network.toml."
-            )
+    def request(  # type: ignore[override]  # the rest goes on as it comes
+        self, method: str, url: str, *arguments: Any, largest: int = LARGEST_ANSWER, **options: Any
+    ) -> requests.Response:
+        """One request, its answer read whole.
+
+        Args:
+          largest: bytes of the answer.
+
+        Raises:
+          Unavailable: a fault of the datasite, or an answer that is too slow.
+          PermissionRefused: a redirect, or an answer that is compressed or too large.
+        """
+        ends = _ends.get()
+        left = ANSWER_SECONDS if ends is None else max(LEAST_SECONDS, ends - time.monotonic())
+        seconds = min(ANSWER_SECONDS, left)
+        options |= {"verify": True, "allow_redirects": False, "stream": True}
+        options["timeout"] = (min(CONNECT_SECONDS, seconds), seconds)
+        with _Watch(seconds) as watch:
+            try:
+                answer = super().request(method, url, *arguments, **options)
+                _read_whole(answer, largest)
+            except (requests.RequestException, HTTPError, OSError):
+                if watch.cut:  # whatever the cut looked like from inside
+                    raise Unavailable(f"{url} did not answer within {seconds:.0f} s. Try again.") from None
+                raise
+            if watch.cut:  # a cut connection can look like one that has ended
+                raise Unavailable(f"{url} did not answer within {seconds:.0f} s. Try again.")
         if answer.status_code >= 500:  # syft would call it a failed connection
             raise Unavailable(
                 f"{answer.url} answered with status {answer.status_code}: something failed there that only its "
                 "owner can see. Try again, or tell the owner when it happened."
             )
         return answer
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere. The library would read an answer whole, and unpack it, to look where it points."""
 
     def get_adapter(self, url: str) -> Any:
         """The way to `url`; none for plain HTTP to another machine."""
@@ -94,6 +207,40 @@ class Session(requests.Session):
         return super().merge_environment_settings(url, *arguments, **options)
 
 
+def _read_whole(answer: requests.Response, largest: int) -> None:
+    """Read an answer's bytes as they are, within `largest`; what is refused is refused before it is read."""
+    try:
+        if answer.is_redirect:
+            raise PermissionRefused(
+                f"{answer.url} points to {answer.headers['location'][:200]!r}, which is not followed. If the hospital "
+                "has moved there, write that address into network.toml."
+            )
+        _check_plain(answer)
+        parts, size = [], 0
+        while part := _piece(answer):
+            parts.append(part)
+            size += len(part)
+            if size > largest:
+                raise PermissionRefused(
+                    f"{answer.url} sends more than the {largest:,} bytes that its answer may have. Tell its owner."
+                )
+        answer._content, answer._content_consumed = b"".join(parts), True  # what .content and .json() give
+    finally:
+        answer.close()
+
+
+def _check_plain(answer: requests.Response) -> None:
+    if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise PermissionRefused(f"{answer.url} sends a compressed answer, which was not asked for. Tell its owner.")
+
+
+def _piece(answer: requests.Response) -> bytes:
+    try:
+        return bytes(answer.raw.read(PIECE, decode_content=False))
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
+
+
 class _CheckedAdapter(HTTPAdapter):
     """Connects with one TLS context, and leaves alone what requests would put in its place."""
 
@@ -103,9 +250,12 @@ class _CheckedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        return super().proxy_manager_for(proxy, **options, ssl_context=self._context)
+        manager = super().proxy_manager_for(proxy, **options, ssl_context=self._context)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, _ = super().build_connection_pool_key_attributes(request, True, cert)

@@ -1,6 +1,6 @@
 """How the command line shows what an action answered: plain data in, tables out. No decision is made here.
 
-Everything that a researcher chose is printed with markup off.
+Everything that a researcher chose is text: never markup, hidden characters by name (`policies.text`), lines its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from policies.text import visible
 
 
 def datasets(out: Console, value: dict[str, Any]) -> None:
@@ -64,7 +66,7 @@ def request(out: Console, value: dict[str, Any]) -> None:
     out.print(f"Request {value['id'][:8]} · {value['status']}", style="bold")
     fields = (("from", "researcher"), ("function", "function"), ("dataset", "dataset"), ("purpose", "purpose"))
     for label, name in fields:
-        out.print(Text(f"  {label:9} {value[name] or '—'}"))
+        out.print(Text(f"  {label:9} {visible(value[name] or '—')}"))
     _lines(out, "What it does", value["summary"])
     _lines(out, "Risk, in plain words", value["risk"])
     if value["cost"]:
@@ -75,7 +77,7 @@ def request(out: Console, value: dict[str, Any]) -> None:
     _lines(out, "Findings", [f"line {each['line']}: {each['text']}: {each['why']}" for each in value["findings"]])
     out.print("Source", style="bold")
     for number, line in enumerate(value["source"].splitlines(), 1):
-        out.print(Text(f"{number:4} {line}"))
+        out.print(Text(f"{number:4} {visible(line)}"))
     _lines(out, "Difference from the last approved request of this name", value["difference"])
     _lines(out, "Comments", [f"{_when(each['at'])} {each['actor']}: {each['text']}" for each in value["comments"]])
     _lines(out, "Rounds", [f"round {each['round']}: {each['status']} {each['owner_note']}" for each in value["rounds"]])
@@ -173,7 +175,7 @@ def _lines(out: Console, title: str, lines: list[str]) -> None:
     if lines:
         out.print(title, style="bold")
         for line in lines:
-            out.print(Text(f"  {line}"))
+            out.print(Text(f"  {visible(line)}"))
 
 
 def _table(out: Console, title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
@@ -218,7 +220,7 @@ def _is_time(name: str) -> bool:
 
 def _when(value: str) -> str:
     """A UTC time to the second, in a table's width."""
-    return value[:19].replace("T", " ")
+    return visible(value[:19].replace("T", " "))
 
 
 def _text(value: Any) -> str:
@@ -226,4 +228,4 @@ def _text(value: Any) -> str:
         return "—"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(each)}" for name, each in value.items()) or "—"
-    return f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 else str(value)
+    return f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 else visible(str(value))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from datasites.cli import backup_commands, display, oversight_commands
 from datasites.cli.shell import (
@@ -74,9 +75,9 @@ def init(
         policy=DEFAULT_POLICY,
     )
     Datasite.create(settings, owner_password=password)
-    out.print(f"Made {directory} for [b]{name}[/b], owner {email}.")
+    out.print(f"Made {directory} for {name}, owner {email}.")
     if not password_file:
-        out.print(f"Owner's password, shown only now: [b]{password}[/b]")
+        out.print(Text.assemble("Owner's password, shown only now: ", (password, "bold")))
     out.print(
         f"Next: `export DATASITE_DIR={directory}` spares you --dir. Draft a schema with `datasite schema data.csv >"
         " schema.toml`, fill it in, start `datasite serve`, and `datasite publish data.csv --schema schema.toml`."
@@ -398,8 +399,8 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except DatasiteError as error:
-        err.print("[red]Error:[/red]", end=" ")
-        err.print(str(error), markup=False)
+        err.print(Text("Error:", style="red"), end=" ")
+        err.print(str(error))
         sys.exit(1)
     except typer.Abort as abort:
         if isinstance(abort.__cause__, KeyboardInterrupt):

@@ -12,12 +12,31 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from datasites.progress import Tell, told_to
 from policies.errors import DatasiteError, Unavailable
+from policies.text import visible
 
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Screen(Console):
+    """A terminal that shows text as text: no markup in it acts, and hidden characters stand there by name."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's, but a string is never markup."""
+        super().print(*map(_as_text, objects), **options)
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return Text(visible(value, keep="\n"))
+    if isinstance(value, Text) and visible(value.plain, keep="\n") != value.plain:
+        return Text(visible(value.plain, keep="\n"), style=value.style)
+    return value
+
+
+out = Screen(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Screen(stderr=True, highlight=False, soft_wrap=True)
 
 STARTING_SECONDS = 90.0  # how long a command waits while `datasite serve` starts, or another command ends
 
@@ -99,6 +118,14 @@ def read_password(path: Path | None, *, prompt: str) -> str:
 def show(value: Any, render: Any, as_json: bool) -> None:
     """Print plain data as JSON or through its table."""
     if as_json:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        print(_json(value))
     else:
         render(out, value)
+
+
+def _json(value: Any) -> str:
+    """JSON with hidden characters escaped; letters of any language stay as they are."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(
+        character if visible(character, keep="\n") == character else json.dumps(character)[1:-1] for character in text
+    )

@@ -25,6 +25,7 @@ from policies.errors import DatasiteError, PermissionRefused, RuleBroken, WrongS
 from policies.privacy import accountant
 from policies.release.plans import Plan, Published
 from policies.source.statuses import STATUS_TEXT, Party, RequestStatus, Side
+from policies.text import check_visible
 
 logger = logging.getLogger(__name__)
 
@@ -281,6 +282,8 @@ class Decisions:
         )
 
     def _move(self, record: CodeRequestRecord, to: RequestStatus, actor: Actor, comment: str) -> None:
+        comment = comment.replace("\r\n", "\n")  # as browsers send it
+        check_visible(comment, "The comment")
         moved = self.ledger.transition(record.id, to, actor=actor.name, comment=comment, party=Party.OWNER)
         self.audit_log.record(actor.name, to.value, record.id, **self._opened_votes(record.id))
         self.changed(moved)

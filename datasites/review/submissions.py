@@ -15,6 +15,7 @@ from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Wron
 from policies.release.plans import Plan, Published
 from policies.source.findings import Finding
 from policies.source.statuses import RequestStatus
+from policies.text import check_visible
 
 LONGEST_PURPOSE = 4000
 LONGEST_REFUSED_SOURCE = 100_000
@@ -58,6 +59,7 @@ class Submissions:
           InspectionFailed: it is recorded as denied, with its findings, and reaches nobody's inbox.
           WrongStatus: the same source was submitted before.
         """
+        check_visible(purpose, "The purpose")
         dataset = next((dataset for dataset in self.ledger.datasets.list() if asset in dataset.assets.values()), None)
         if dataset is None:
             raise InvalidRequest("`records` is bound to no dataset that is published here now. Bind its asset again.")

@@ -2,6 +2,9 @@
 
     python -m tests.attacks [CATEGORY ...]
 
+And in a second table the other direction: what hostile hospitals reach on a researcher's machine, with a stock client
+at the sign-in and with ours for a whole day.
+
 Both are measured now: the stock server in a process of its own whose owner approves every request, ours as real
 exporter, runner, ledger and served datasite. For ours a researcher's text is measured twice: as it is submitted, and
 with inspection left out. Nothing leaves loopback. `-` stands where a system has no such part to attack.
@@ -29,6 +32,9 @@ from datasites.jobs.pool import KINDS, JobPool
 from datasites.settings import job_socket
 from tests.attacks.exporting import Exporting
 from tests.attacks.guard.attacker import Refusal, Site
+from tests.attacks.hospitals.driving import AT_SIGN_IN, measure, quick, stock_sign_in
+from tests.attacks.hospitals.payloads import PAYLOADS
+from tests.attacks.hospitals.payloads import TITLES as HOSPITALS
 from tests.attacks.ledgers import prepared
 from tests.attacks.payloads import TITLES, Payload, payloads
 from tests.attacks.running import Running
@@ -160,6 +166,34 @@ def measure_all(chosen: list[Payload], say: Callable[[str], None], kept: Path | 
     return scores
 
 
+def measure_hospitals(say: Callable[[str], None]) -> dict[str, Score]:
+    """Scores of hostile hospitals by category; a stock client is given those that answer the sign-in with a class."""
+    scores: dict[str, Score] = {}
+    for payload in PAYLOADS.values():
+        say(f"hospitals/{payload.id}")
+        score = scores.setdefault(payload.category, Score())
+        score.payloads += 1
+        with tempfile.TemporaryDirectory(prefix="hospital-") as directory, quick():
+            if payload.id in AT_SIGN_IN:
+                score.stock.append(stock_sign_in(payload, Path(directory) / "stock-mark"))
+            made = Path(directory) / "ours"
+            made.mkdir()
+            score.ours.append(bool(measure(payload, made)))
+    return scores
+
+
+def hospitals_table(scores: dict[str, Score]) -> str:
+    """Markdown, a row for each category of hostile hospitals, and the sum."""
+    lines = ["| hostile hospitals by category | payloads | stock syft 0.9.5 | ours |", "| --- | --- | --- | --- |"]
+    total = Score()
+    for category, score in scores.items():
+        total.payloads += score.payloads
+        total.stock += score.stock
+        total.ours += score.ours
+        lines.append(f"| {HOSPITALS[category]} | {score.payloads} | {_row(score).rpartition(' | ')[0]} |")
+    return "\n".join([*lines, f"| **all** | **{total.payloads}** | {_row(total).rpartition(' | ')[0]} |"])
+
+
 def main() -> None:
     """Measure, with progress, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=(__doc__ or "").split("\n")[0])
@@ -170,14 +204,18 @@ def main() -> None:
     screen = Console(stderr=True)
     columns = (TextColumn("{task.description:<50}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=screen, transient=True) as progress:
-        task = progress.add_task("starting a stock server, and ours", total=len(chosen))
+        total = len(chosen) + (0 if arguments.categories else len(PAYLOADS))
+        task = progress.add_task("starting a stock server, and ours", total=total)
 
         def say(name: str) -> None:
             progress.update(task, description=name, advance=1)
 
         scores = measure_all(chosen, say, arguments.details)
+        hospitals = {} if arguments.categories else measure_hospitals(say)
     print(table(scores))
-    screen.print(f"{len(chosen)} payloads in {time.monotonic() - begin:.0f} seconds.")
+    if hospitals:
+        print("\n" + hospitals_table(hospitals))
+    screen.print(f"{total} payloads in {time.monotonic() - begin:.0f} seconds.")
 
 
 if __name__ == "__main__":

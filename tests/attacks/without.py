@@ -37,6 +37,7 @@ PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
 DOORS = "tests/browser/test_doors.py"
+HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -137,6 +138,7 @@ def _library_reads() -> None:
             )
 
     put("datasites.door.syft.guard:read_named", read)
+    put("policies.wire.envelopes:read_named", read)
     put(
         "datasites.door.syft.guard:_BoundedSchema.from_bytes",
         lambda self, blob, **options: self._schema.from_bytes(blob, **options),
@@ -156,6 +158,60 @@ def _as_it_comes(_: str) -> Iterator[None]:
         raise
     except Exception:
         raise Refused(traceback.format_exc()) from None
+
+
+# -- what a hostile hospital would find on the researcher's side
+
+
+def _answers_rebuilt() -> None:
+    """Answers as PySyft reads them."""
+    from syft.serde.deserialize import _deserialize
+
+    put("researcher.client:read", lambda blob, *, largest: _deserialize(blob, from_bytes=True))
+
+
+def _any_signer() -> None:
+    from policies.wire.envelopes import read_envelope
+
+    put("researcher.client:_opened", lambda content, expected, name: read_envelope(content).message)
+
+
+def _any_number() -> None:
+    for name in ("DEEPEST", "MOST_OBJECTS", "LONGEST_NUMBER"):
+        put(f"researcher.answers:{name}", 1 << 60)
+
+
+def _any_array() -> None:
+    import researcher.answers as answers
+
+    before = answers._Reader.__init__
+
+    def started(self: Any, size: int, largest: int) -> None:
+        before(self, size, 1 << 60)
+
+    put("researcher.answers:_Reader.__init__", started)
+
+
+def _any_length() -> None:
+    import researcher.transport as transport
+
+    before = transport._read_whole
+    put("researcher.transport:_read_whole", lambda answer, largest: before(answer, 1 << 60))
+
+
+def _redirects_read() -> None:
+    import requests
+
+    put("researcher.transport:Session.get_redirect_target", requests.Session.get_redirect_target)
+
+
+def _any_shape() -> None:
+    put("researcher.client:shaped", lambda value, *_: value)
+    put("researcher.answers:check_description", lambda *_: None)
+
+
+def _any_plan() -> None:
+    put("researcher.code_requests:plan_facts", lambda *_: {})
 
 
 def _first_code(service: Any, context: Any, uid: Any) -> Any:
@@ -418,6 +474,51 @@ DEFENCES: dict[str, Defence] = {
         "forms of the console's own pages alone",
         instead("datasites.console.app:comes_from_here", lambda *_: True),
         (DOORS, "-k", "another_site"),
+    ),
+    "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
+    "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),
+    "answer_bounds": Defence("depth, number and length in a hospital's answers", _any_number, (HOSPITALS,)),
+    "answer_arrays": Defence("size of unpacked arrays in a hospital's answers", _any_array, (HOSPITALS,)),
+    "answer_shapes": Defence("shapes of what a hospital says", _any_shape, (HOSPITALS,)),
+    "answer_size": Defence("size of a hospital's answer", _any_length, (HOSPITALS,)),
+    "answer_deadline": Defence(
+        "deadline of a whole answer",
+        nothing("researcher.transport:_Watch._end"),
+        (HOSPITALS, "-k", "dripping or going_on"),
+    ),
+    "answer_encoding": Defence(
+        "refusal of packed answers", nothing("researcher.transport:_check_plain"), (HOSPITALS, "-k", "gzipped")
+    ),
+    "redirects_unread": Defence("redirects whose page is not read", _redirects_read, (HOSPITALS, "-k", "redirect")),
+    "known_keys": Defence(
+        "keys that a datasite showed first", nothing("researcher.known_datasites:KnownDatasites.check"), (HOSPITALS,)
+    ),
+    "study_keys": Defence("keys that a study remembers", instead("researcher.code_requests:KEYS", ()), (HOSPITALS,)),
+    "asked": Defence("certificate against the question", nothing("researcher.releases:check_asked"), (HOSPITALS,)),
+    "quoted_plan": Defence("quoted plan against the researcher's own", _any_plan, (HOSPITALS,)),
+    "finite_releases": Defence("finite releases", nothing("researcher.releases:check_finite"), (HOSPITALS,)),
+    "visible": Defence(
+        "hidden characters by name",
+        instead("policies.text:_is_hidden", lambda _: False),
+        (HOSPITALS, "tests/policies/test_text.py", "tests/datasites/cli/test_display.py"),
+    ),
+    "progress_text": Defence(
+        "no markup in the table of progress", instead("researcher.progress:_text", lambda words: words), (HOSPITALS,)
+    ),
+    "owner_text": Defence(
+        "no markup on the owner's terminal",
+        instead("datasites.cli.shell:_as_text", lambda value: value),
+        ("tests/datasites/cli/test_display.py",),
+    ),
+    "submitted_text": Defence(
+        "purposes in plain text",
+        nothing("datasites.review.submissions:check_visible"),
+        ("tests/datasites/review/test_words.py",),
+    ),
+    "comment_text": Defence(
+        "comments in plain text",
+        nothing("datasites.review.decisions:check_visible"),
+        ("tests/datasites/review/test_words.py",),
     ),
 }
 

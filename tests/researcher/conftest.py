@@ -35,8 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _plain_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fake hospitals sign nothing; tests/policies has the certificates' own tests. Waits are short."""
+    """Fake hospitals sign and plan nothing: tests/policies has the certificates' own tests, and tests/attacks/hospitals
+    those of what is believed. Waits are short.
+    """
     monkeypatch.setattr("policies.release.certificates.verify", lambda text, *, public_key, release: {}, raising=False)
+    monkeypatch.setattr(releases, "check_asked", lambda certificate, expected: None)
+    monkeypatch.setattr("researcher.code_requests.plan_facts", lambda request, quote, published, graph: {})
     monkeypatch.setattr(releases, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr("researcher.code_requests.check_source", lambda request, cohort: None)
 

@@ -74,6 +74,7 @@ def test_verify_checks_each_file_with_the_release_beside_it(tmp_path, monkeypatc
         lambda text, *, public_key, release: seen.append((text, public_key, release)),
         raising=False,
     )
+    monkeypatch.setattr("policies.release.certificates.explain", lambda certificate: ("In plain words.",))
     (tmp_path / "a.certificate.json").write_text("{}")
     (tmp_path / "a.safetensors").write_bytes(b"tensors")
     (tmp_path / "b.certificate.json").write_text("{ }")
@@ -83,6 +84,7 @@ def test_verify_checks_each_file_with_the_release_beside_it(tmp_path, monkeypatc
     assert seen == [("{}", "ab", b"tensors"), ("{ }", "ab", None)]
     assert "a.certificate.json: valid, and its release a.safetensors" in output
     assert "b.certificate.json: valid, (its release is not beside it)" in output
+    assert output.count("  In plain words.\n") == 2
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,18 @@ def test_sampling_of_hospitals_is_seeded_and_leaves_the_global_generator_alone(m
     assert all(len(each.answered) == 1 for each in first.rounds)
 
 
-def test_weights_that_are_not_finite_stop_the_study_with_advice(make_study, hospitals):
+def test_a_release_that_is_not_finite_is_left_out_and_does_not_end_the_others_aggregate(make_study, hospitals):
     hospitals["general"].offset = float("nan")
-    with pytest.raises(InvalidRequest, match="smaller learning_rate"):
+    result = make_study().run()
+    assert "values that are not finite" in result.missing["general"][1]
+    assert all(np.isfinite(value).all() for value in result.weights.values())
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_weights_that_are_not_finite_stop_the_study_with_advice(make_study, hospitals):
+    for hospital in hospitals.values():
+        hospital.offset = 3e38  # finite in round 1, and half of it more in round 2
+    with pytest.raises(Unavailable, match="smaller learning_rate"):
         make_study().run()
 
 

@@ -44,8 +44,9 @@ from syft.types.errors import SyftException
 from syft.types.syft_object_registry import SyftObjectRegistry
 
 from datasites.door.syft.call_limits import NoTurn, Turns
-from datasites.door.syft.capnp import read_named, read_pairs, read_values
 from datasites.logs import Shown
+from policies.wire.capnp import read_named, read_pairs, read_values
+from policies.wire.envelopes import read_envelope
 
 logger = logging.getLogger(__name__)
 
@@ -221,35 +222,17 @@ def read_strictly(blob: bytes) -> Any:
         _budget.reset(token)
 
 
-def _fields(blob: bytes, name: str) -> dict[str, bytes]:
-    """The fields of one named object as bytes, with nothing built from them."""
-    message = read_named(blob)
-    if message.canonicalName != name:
-        raise Malformed("These bytes are not a signed call.")
-    return {each: b"".join(data) for each, data in zip(message.fieldsName, message.fieldsData, strict=True)}
-
-
-def _leaf(blob: bytes, name: str) -> bytes:
-    message = read_named(blob)
-    if message.canonicalName != name:
-        raise Malformed("These bytes are not a signed call.")
-    return b"".join(message.nonrecursiveBlob)
-
-
 def open_envelope(data: bytes) -> tuple[SyftVerifyKey, bytes]:
     """Key and message of a signed call whose signature is right. Raises `Malformed`."""
     try:
-        envelope = _fields(data, "SignedSyftAPICall")
-        key = VerifyKey(_leaf(_fields(envelope["credentials"], "SyftVerifyKey")["verify_key"], "nacl_verify_key"))
-        message, signature = _leaf(envelope["serialized_message"], "bytes"), _leaf(envelope["signature"], "bytes")
-        key.verify(message, signature)
+        envelope = read_envelope(data)
+        key = VerifyKey(envelope.key)
+        key.verify(envelope.message, envelope.signature)
     except BadSignatureError:
         raise Malformed("The signature of this call is wrong.") from None
-    except Malformed:
-        raise
     except Exception:  # whatever a reader of broken bytes raises
         raise Malformed("These bytes are not a signed call.") from None
-    return SyftVerifyKey(key), message
+    return SyftVerifyKey(key), envelope.message
 
 
 # -- calls ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,125 @@
+"""The hospitals that publish one dataset: sizes, mock rows, budgets. Public facts only.
+
+`researcher.cohort.Cohort` is this with the questions that can be asked of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from policies.errors import Unavailable, UnsupportedMechanism
+from policies.release.plans import Published
+from policies.schema.schemas import Schema
+from researcher.connections import Connection, Reached, ask_all, counted
+from researcher.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Member:
+    """One hospital's part of a cohort: the published dataset, its asset, and where to ask."""
+
+    name: str
+    published: Published
+    asset: str
+    datasite: Connection
+
+
+@dataclass(frozen=True)
+class Hospitals:
+    """Public facts of a dataset that several hospitals publish under one schema.
+
+    Args:
+      name: the dataset's.
+      members: by the hospital's name.
+      network: where they are.
+    """
+
+    name: str
+    members: Mapping[str, Member]
+    network: Reached
+
+    @property
+    def schema(self) -> Schema:
+        """The schema that all members share (hold-out share and population are the first member's)."""
+        return next(iter(self.members.values())).published.schema
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Published number of patients at each hospital: typed by its owner or a DP count, never exact."""
+        return {name: member.published.patients for name, member in self.members.items()}
+
+    @property
+    def training_patients(self) -> dict[str, int]:
+        """Published number of patients outside the hold-out: the weights of federated averaging."""
+        return {name: member.published.training_patients for name, member in self.members.items()}
+
+    @cached_property
+    def mock(self) -> pd.DataFrame:
+        """Every hospital's mock rows in natural units, indexed by hospital and row. Drawn from the schema alone."""
+        import pandas as pd
+
+        matrices, problems = ask_all(
+            {name: member.datasite for name, member in self.members.items()},
+            lambda name, datasite: datasite.mock(self.members[name].asset),
+        )
+        if not matrices:
+            raise Unavailable(" ".join(str(error) for error in problems.values()))
+        frames = {name: self.members[name].published.schema.frame(matrix) for name, matrix in matrices.items()}
+        return pd.concat(frames, names=["hospital", "row"])
+
+    @property
+    def budget(self) -> dict[str, dict[str, float | None]]:
+        """What each hospital's ledger says now of the dataset's population: ε in all, spent, reserved, left, δ."""
+        descriptions, _ = ask_all(
+            {name: member.datasite for name, member in self.members.items()}, lambda _, datasite: datasite.describe()
+        )
+        return {
+            name: dict(description["budgets"][self.members[name].published.population])
+            for name, description in descriptions.items()
+        }
+
+    def table(self) -> Table:
+        """Hospitals, published sizes and budgets left."""
+        budgets = self.budget
+        rows = []
+        for name, member in self.members.items():
+            left = budgets.get(name, {})
+            rows.append(
+                {
+                    "hospital": name,
+                    "patients": member.published.patients,
+                    "size": member.published.size_kind,
+                    "ε left": left.get("epsilon_remaining", "not reached"),
+                    "of ε": left.get("epsilon", ""),
+                    "δ": left.get("delta", ""),
+                }
+            )
+        return Table(rows)
+
+    def __repr__(self) -> str:
+        schema = self.schema
+        columns = ", ".join(f"{column.name} ({column.kind})" for column in schema.columns)
+        lines = [f"Dataset {self.name!r} at {counted(len(self.members), 'hospital')}", str(self.table())]
+        lines.append(f"Columns: {columns}")
+        if schema.target:
+            lines.append(f"Target: {schema.target} ({', '.join(schema.classes)})")
+            lines += _inputs(schema)
+        if schema.sequences:
+            shapes = [f"{name} {schema.input_shape(name)}" for name, _ in schema.sequences]
+            lines.append(f"Sequences, as inputs=...: {', '.join(shapes)}")
+        return "\n".join(lines)
+
+
+def _inputs(schema: Schema) -> list[str]:
+    """What a model gets of one record unless told otherwise; nothing where no column is a feature."""
+    try:
+        names = schema.feature_names
+    except UnsupportedMechanism:
+        return []
+    return [f"A model gets {counted(len(names), 'number')} in [-1, 1] of each record: {', '.join(names)}"]
