@@ -89,9 +89,12 @@ def _receive_rows(connection: socket.socket) -> Records:
     message, _, descriptor = receive_frame(connection, largest_payload=0, with_descriptor=True)
     assert descriptor is not None
     rows, columns = (int(size) for size in message["shape"])
-    if rows == 0:
-        return np.zeros((0, columns))
-    memory = mmap.mmap(descriptor, rows * columns * 8, prot=mmap.PROT_READ)
+    try:
+        if rows == 0:
+            return np.zeros((0, columns))
+        memory = mmap.mmap(descriptor, rows * columns * 8, prot=mmap.PROT_READ)
+    finally:
+        os.close(descriptor)  # the map has a descriptor of its own
     return np.frombuffer(memory, dtype=np.float64).reshape(rows, columns)
 
 

@@ -18,6 +18,7 @@ from policies.errors import InvalidRequest
 from policies.privacy.mechanisms import as_dict
 from policies.release.plans import release_shapes
 from policies.release.tensors import check_tensors, from_bytes
+from tests.open_tables import tables_open
 from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, statistics, training
 
 
@@ -76,13 +77,15 @@ def test_what_a_job_prints_is_bounded() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_rows_are_read_where_they_lie_and_cannot_be_written(count: int) -> None:
-    table = draw_mock(SCHEMA, 50)[:count]
+    table, before = draw_mock(SCHEMA, 50)[:count], tables_open()
     here, there = socket.socketpair()
     with here, there, PrivateRows(table) as rows:
         send_frame(here, {"shape": list(rows.shape)}, descriptor=rows.descriptor)
         received = child._receive_rows(there)
     np.testing.assert_array_equal(received, table)
     assert count == 0 or not received.flags.writeable
+    del received
+    assert tables_open() == before
 
 
 def test_the_process_at_the_other_end_is_known_by_its_user() -> None:
