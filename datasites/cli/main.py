@@ -104,7 +104,7 @@ def serve(directory: Directory) -> None:
     """Run the datasite: PySyft's API under /api/v2, /healthz, and the warm exporter and runner. Ctrl-C ends it."""
     from datasites.serve import serve as run
 
-    run(directory)
+    run(directory, tell=err.print)
 
 
 @app.command()

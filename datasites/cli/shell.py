@@ -38,8 +38,6 @@ def _as_text(value: Any) -> Any:
 out = Screen(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Screen(stderr=True, highlight=False, soft_wrap=True)
 
-STARTING_SECONDS = 90.0  # how long a command waits while `datasite serve` starts, or another command ends
-
 Directory = Annotated[
     Path, typer.Option("--dir", envvar="DATASITE_DIR", help="The datasite's directory.", show_default=False)
 ]
@@ -59,7 +57,7 @@ def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **argum
     Args:
       tell: hears what a long action says of its progress.
     """
-    from datasites.directory import locked
+    from datasites.directory import DirectoryInUse, locked
     from datasites.operations.control_socket import ask, user_name
     from datasites.settings import Settings
 
@@ -71,9 +69,12 @@ def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **argum
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(locked(directory))
-            except Unavailable:
-                if time.monotonic() - started > STARTING_SECONDS:
-                    raise
+            except DirectoryInUse:
+                if time.monotonic() - started > settings.start_seconds:
+                    raise Unavailable(
+                        f"{directory} was in use by another process for start_seconds={settings.start_seconds:g}, and"
+                        " none serves there yet. Let it finish, or raise start_seconds in settings.toml."
+                    ) from None
             else:
                 from datasites.serve import act_as_owner, open_datasite
 
