@@ -52,6 +52,10 @@ class Release:
         """Canonical digest of the tensors, as the certificate states it."""
         return digest(self.tensors)
 
+    def about(self) -> dict[str, Any]:
+        """What it is, without tensors and certificate."""
+        return {name: getattr(self, name) for name in ("hospital", "role", "round", "weights_digest")}
+
     @property
     def stem(self) -> str:
         """Name of its files, without an ending."""
@@ -102,15 +106,7 @@ class StudyState:
         stem = f"releases/{release.stem}"
         self.write_tensors(stem, release.tensors)
         self._replace(f"{stem}.certificate.json", release.certificate.encode())
-        self.write(
-            stem,
-            {
-                "hospital": release.hospital,
-                "role": release.role,
-                "round": release.round,
-                "weights_digest": release.weights_digest,
-            },
-        )
+        self.write(stem, release.about())
 
     def releases(self) -> list[Release]:
         """Every release kept, in order of role, hospital and round."""
