@@ -58,6 +58,10 @@ INTERRUPTED = 130  # what typer ends with after Ctrl-C
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="TOML file that names the datasites.")]
 
+Quorum = Annotated[
+    int | None, typer.Option(help="Hospitals without which a round is not closed; two, or one where there is one.")
+]
+
 
 @app.command()
 def datasets(network: NetworkFile = Path("network.toml")) -> None:
@@ -118,21 +122,24 @@ def run(
     study: StudyFile,
     strategy: Annotated[str, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = "FedAvg",
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Run an approved study, or go on with one that was interrupted."""
     loaded: Any = load_study(study)
-    options = {"strategy": strategy} if hasattr(loaded, "training") else {}
+    options = {"strategy": strategy, **_quorum(loaded, quorum)} if hasattr(loaded, "training") else {}
     _show(loaded.run(deadline=deadline, **options), save)
 
 
 @app.command()
 def resume(
     study: StudyFile,
+    quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Go on with an interrupted study as it was begun. Nothing is paid for twice."""
-    _show(load_study(study).resume(), save)
+    loaded: Any = load_study(study)
+    _show(loaded.resume(**_quorum(loaded, quorum)), save)
 
 
 @app.command()
@@ -212,6 +219,10 @@ def load_study(path: Path) -> Study | StatisticsStudy:
 def _echo(text: str) -> None:
     """Print what holds hospitals' words: hidden characters by name, lines kept."""
     typer.echo(visible(text, keep=NEW_LINE))
+
+
+def _quorum(study: Any, number: int | None) -> dict[str, Any]:
+    return {"min_train_nodes": number} if number is not None and hasattr(study, "training") else {}
 
 
 def _show(result: Any, save: Path | None) -> None:

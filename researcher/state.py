@@ -123,6 +123,11 @@ class StudyState:
         kept = self._release(f"releases/{role}-{quote(hospital, safe='')}-{round:03d}")
         return kept if kept and kept.weights_digest == weights_digest else None
 
+    def asked_with(self, role: str, hospital: str, round: int) -> str:
+        """Digest of the weights for which a release of this round is kept, or "" where none is."""
+        about = self.read(f"releases/{role}-{quote(hospital, safe='')}-{round:03d}")
+        return str(about.get("weights_digest", ""))
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the study for this process. Raises `Unavailable` where another process runs it."""

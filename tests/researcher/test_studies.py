@@ -119,6 +119,90 @@ def test_running_before_submitting_is_refused_with_what_to_do(make_study):
         study.wait_for_approval()
 
 
+def test_a_request_that_is_revoked_during_a_study_is_named_with_its_owners_reason(make_study, hospitals):
+    rural = hospitals["rural"]
+    ask = rural.run
+
+    def revoked_in_round_two(code, asset, weights, round):
+        if round == 2:
+            rural.statuses[code], rural.comments[code] = "revoked", "Our patients' board said no."
+        return ask(code, asset, weights, round)
+
+    rural.run = revoked_in_round_two
+    result = make_study().run()
+    assert result.missing == {"rural": dict.fromkeys((2, 3), "revoked. Our patients' board said no.")}
+
+
+def test_an_evaluation_that_nobody_approved_uses_none_of_its_rounds(make_study, hospitals):
+    study = make_study(evaluation=researcher.Evaluation(epsilon=0.5, rounds=1))
+    result = study.run()
+    for name, hospital in hospitals.items():
+        hospital.statuses[f"{name}-1"], hospital.comments[f"{name}-1"] = "denied", f"Not at {name}."
+    with pytest.raises(Unavailable, match=r"rural: denied\. Not at rural\."):
+        result.evaluate()
+    hospitals["rural"].statuses["rural-1"] = "approved"
+    other = {name: value + 1 for name, value in result.weights.items()}
+    assert set(study.evaluate(other).hospitals) == {"rural"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: {name: value for name, value in weights.items() if name != "output.bias"},
+        lambda weights: {**weights, "more": weights["output.bias"]},
+        lambda weights: {**weights, "output.bias": weights["output.bias"].repeat(2)},
+        lambda weights: {**weights, "output.bias": weights["output.bias"] * float("nan")},
+        lambda weights: {**weights, "output.bias": "large"},
+        lambda weights: [*weights.values()],
+        lambda weights: "weights",
+    ],
+)
+def test_weights_of_another_model_are_refused_before_an_evaluation_is_used_up(make_study, hospitals, change):
+    study = make_study(evaluation=researcher.Evaluation(epsilon=0.5, rounds=1))
+    weights = dict(study.run().weights)
+    charged = [list(hospital.charged) for hospital in hospitals.values()]
+    with pytest.raises(InvalidRequest, match=r"Give result\.weights"):
+        study.evaluate(change(weights))
+    assert [hospital.charged for hospital in hospitals.values()] == charged
+    assert study.evaluate(weights).hospitals
+
+
+@pytest.mark.parametrize("number", [0, 2, -1, 1.0, True, "1", None])
+def test_a_round_of_statistics_that_was_not_asked_for_is_refused(network, hospitals, tmp_path, monkeypatch, number):
+    monkeypatch.setenv("RESEARCHER_DIR", str(tmp_path))
+    study = network.dataset("flu").statistics(count=True, epsilon=0.4)
+    with pytest.raises(InvalidRequest, match=r"round=.* is not from 1 to 1"):
+        study.run(round=number)
+    with pytest.raises(WrongStatus, match=r"not submitted yet\. Call submit"):
+        study.run()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 5},
+        {"name": ""},
+        {"name": "2026"},
+        {"cohort": "flu"},
+        {"cohort": None},
+        {"training": {"rounds": 3}},
+        {"training": None},
+        {"evaluation": 0.5},
+        {"seed": "one"},
+        {"seed": None},
+        {"purpose": None},
+        {"state": 7},
+        {"model": "FluPredictor"},
+    ],
+)
+def test_a_study_of_the_wrong_kind_of_thing_says_what_to_give(network, tmp_path, change):
+    values = {"name": "flu", "cohort": network.dataset("flu"), "model": FluPredictor, "training": TRAINING} | change
+    with pytest.raises(InvalidRequest, match=r"Give|Begin with a letter"):
+        researcher.Study(
+            values.pop("name"), values.pop("cohort"), values.pop("model"), values.pop("training"), **values
+        )
+
+
 def test_withdrawing_closes_every_request(make_study, hospitals):
     table = make_study().withdraw()
     assert {row["status"] for row in table.rows} == {"withdrawn"}
