@@ -293,7 +293,10 @@ def stop(directory: Directory, yes: Yes = False) -> None:
     if not yes:
         typer.confirm("Stop all running work and all releases?", abort=True)
     done = act(directory, "stop")
-    out.print(f"Stopped. {done['ended']} running round(s) ended. `datasite resume` lets work go on.")
+    out.print(
+        f"Stopped. Rounds ended by it, and not released: {done['ended']}. Rounds that had ended by themselves:"
+        f" {done['by_themselves']}. `datasite resume` lets other work go on."
+    )
 
 
 @app.command()

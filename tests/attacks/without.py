@@ -399,6 +399,11 @@ DEFENCES: dict[str, Defence] = {
         ),
         ("tests/attacks/runner/test_endings.py",),
     ),
+    "ended": Defence(
+        "ended rounds that stay ended",
+        instead("datasites.review.rounds:Rounds._check_goes_on", lambda self, run: None),
+        ("tests/datasites/review/test_rounds.py",),
+    ),
     "signature": Defence("signature of a call", _all_signatures, (GUARD.format("bytes"), "-k", "changed")),
     "accounts": Defence("accounts in use", _all_accounts, _corpus("without_an_account", "for_strangers")),
     "classes": Defence(
