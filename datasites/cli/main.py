@@ -175,9 +175,9 @@ def datasets(directory: Directory, as_json: AsJson = False) -> None:
 
 @app.command()
 def retire(directory: Directory, name: Annotated[str, typer.Argument(show_default=False)]) -> None:
-    """Take a dataset back: no new requests. Its population's ledger keeps every charge."""
-    act(directory, "retire", name=name)
-    out.print(f"Retired {name}.")
+    """Take a dataset back: its rounds end and its requests are closed. Its population's ledger keeps every charge."""
+    done = act(directory, "retire", name=name)
+    out.print(f"Retired {name}. Requests closed, and what they had reserved given back: {done['closed']}.")
 
 
 @researchers.command("add")
@@ -190,8 +190,8 @@ def researchers_add(
 ) -> None:
     """Make a researcher's account."""
     password = read_password(password_file, prompt=f"Password for {email}")
-    act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
-    out.print(f"Added {email}.")
+    added = act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
+    out.print(f"Added {added}.")
 
 
 @researchers.command("list")
@@ -202,9 +202,12 @@ def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
 
 @researchers.command("disable")
 def researchers_disable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
-    """Close an account at once; its approved requests make no further releases."""
-    act(directory, "disable_researcher", email=email)
-    out.print(f"Closed the account of {email}.")
+    """Close an account at once: its clients are signed in no more, and nothing more is released to it."""
+    done = act(directory, "disable_researcher", email=email)
+    out.print(
+        f"Closed the account of {email}: its clients are signed in no more. Rounds ended by it, and not released:"
+        f" {done['ended']}."
+    )
 
 
 @researchers.command("enable")
@@ -370,10 +373,13 @@ def log(
 def password(
     directory: Directory, email: Annotated[str, typer.Argument()] = "", password_file: PasswordFile = None
 ) -> None:
-    """Give the owner (or the account EMAIL) a new password."""
+    """Give the owner (or the account EMAIL) a new password; sessions, clients and rounds under way end."""
     new = read_password(password_file, prompt="New password")
-    act(directory, "set_password", email=email, password=new)
-    out.print(f"The password of {email or 'the owner'} is changed.")
+    done = act(directory, "set_password", email=email, password=new)
+    out.print(
+        f"The password of {email or 'the owner'} is changed, and sessions and clients are signed in no more. Rounds"
+        f" ended by it, and not released: {done['ended']}."
+    )
 
 
 @app.command("rotate-key")
