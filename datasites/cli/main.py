@@ -180,9 +180,9 @@ def datasets(directory: Directory, as_json: AsJson = False) -> None:
 
 @app.command()
 def retire(directory: Directory, name: Annotated[str, typer.Argument(help="The dataset.", show_default=False)]) -> None:
-    """Take a dataset back: no new requests. Its population's ledger keeps every charge."""
-    act(directory, "retire", name=name)
-    out.print(f"Retired {name}.")
+    """Take a dataset back: its rounds end and its requests are closed. Its population's ledger keeps every charge."""
+    done = act(directory, "retire", name=name)
+    out.print(f"Retired {name}. Requests closed, and what they had reserved given back: {done['closed']}.")
 
 
 @researchers.command("add")
@@ -195,8 +195,8 @@ def researchers_add(
 ) -> None:
     """Make a researcher's account."""
     password = read_password(password_file, prompt=f"Password for {email}")
-    act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
-    out.print(f"Added {email}.")
+    added = act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
+    out.print(f"Added {added}.")
 
 
 @researchers.command("list")
@@ -207,9 +207,12 @@ def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
 
 @researchers.command("disable")
 def researchers_disable(directory: Directory, email: Email) -> None:
-    """Close an account at once; its approved requests make no further releases."""
-    act(directory, "disable_researcher", email=email)
-    out.print(f"Closed the account of {email}.")
+    """Close an account at once: its clients are signed in no more, and nothing more is released to it."""
+    done = act(directory, "disable_researcher", email=email)
+    out.print(
+        f"Closed the account of {email}: its clients are signed in no more. Rounds ended by it, and not released:"
+        f" {done['ended']}."
+    )
 
 
 @researchers.command("enable")
@@ -298,7 +301,10 @@ def stop(directory: Directory, yes: Yes = False) -> None:
     if not yes:
         typer.confirm("Stop all running work and all releases?", abort=True)
     done = act(directory, "stop")
-    out.print(f"Stopped. {done['ended']} running round(s) ended. `datasite resume` lets work go on.")
+    out.print(
+        f"Stopped. Rounds ended by it, and not released: {done['ended']}. Rounds that had ended by themselves:"
+        f" {done['by_themselves']}. `datasite resume` lets other work go on."
+    )
 
 
 @app.command()
@@ -376,10 +382,13 @@ def password(
     email: Annotated[str, typer.Argument(help="An account; the owner by default.")] = "",
     password_file: PasswordFile = None,
 ) -> None:
-    """Give the owner (or the account EMAIL) a new password."""
+    """Give the owner (or the account EMAIL) a new password; sessions, clients and rounds under way end."""
     new = read_password(password_file, prompt="New password")
-    act(directory, "set_password", email=email, password=new)
-    out.print(f"The password of {email or 'the owner'} is changed.")
+    done = act(directory, "set_password", email=email, password=new)
+    out.print(
+        f"The password of {email or 'the owner'} is changed, and sessions and clients are signed in no more. Rounds"
+        f" ended by it, and not released: {done['ended']}."
+    )
 
 
 @app.command("rotate-key")
