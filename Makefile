@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
 SYSTEM := .venv/system
+KERNELS := .venv/kernels
 export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 export MPLBACKEND ?= Agg
@@ -15,11 +16,16 @@ PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 help:  ## Show these targets.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(INSTALLED)  ## Install the locked packages into .venv.
+install: $(INSTALLED) $(KERNELS)  ## Install the locked packages into .venv.
 
 $(INSTALLED): lock/dev.lock pyproject.toml $(SYSTEM)
 	$(BIN)/pip install --quiet --no-deps -r lock/dev.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Kernels of the training engine are compiled here, and never where private rows are.
+$(KERNELS): $(INSTALLED) $(wildcard datasites/engine/lanes/*.py datasites/engine/lanes/kernels/*.py)
+	$(BIN)/python -m datasites.engine.lanes
 	@touch $@
 
 # The call filter of jobs needs Debian's libseccomp2; most machines have it.

@@ -59,14 +59,16 @@ class NotRecordable(DatasiteError):
 
 
 @dataclass(frozen=True)
-class _Slot:
+class Slot:
     """Stands for the tensor of this number among a call's arguments."""
 
     number: int
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
+    """One call of an operator."""
+
     operator: Callable[..., Any]
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
@@ -88,11 +90,7 @@ def recorded(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tens
     Raises:
       NotRecordable: an operator is not of the kind that a tape holds, the two runs differ, or they are too large.
     """
-    first, second = (_Recorder.run(function, example) for example in examples)
-    if first.signatures != second.signatures or first.outputs != second.outputs:
-        raise NotRecordable("The operators that are called depend on values.")
-    if [id(tensor) for tensor in first.outside.values()] != [id(tensor) for tensor in second.outside.values()]:
-        raise NotRecordable("A tensor appears that no operator made.")
+    first, second = both_runs(function, examples)
     tape = _Tape(first, examples[0])
     played = tape([tensor.clone(memory_format=torch.contiguous_format) for tensor in examples[1]])
     if not all(torch.allclose(*pair, rtol=0, atol=0, equal_nan=True) for pair in zip(played, second.made, strict=True)):
@@ -100,12 +98,22 @@ def recorded(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tens
     return tape
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+def both_runs(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tensor]]) -> tuple[Recorder, Recorder]:
+    """What `function` calls on each of two sets of arguments: the same. Raises `NotRecordable` where it is not."""
+    first, second = (Recorder.run(function, example) for example in examples)
+    if first.signatures != second.signatures or first.outputs != second.outputs:
+        raise NotRecordable("The operators that are called depend on values.")
+    if [id(tensor) for tensor in first.outside.values()] != [id(tensor) for tensor in second.outside.values()]:
+        raise NotRecordable("A tensor appears that no operator made.")
+    return first, second
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down calls. Every tensor it meets is kept, so that no address or identity is used twice."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[_Call] = []
+        self.calls: list[Call] = []
         self.signatures: list[str] = []
         self.outputs: list[int] = []
         self.made: list[Tensor] = []
@@ -116,7 +124,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._numbers: dict[int, int] = {}
         self._layouts: dict[tuple[Any, ...], int] = {}
         self._roots: dict[int, int] = {}
-        self._made: dict[str, _Call] = {}
+        self._made: dict[str, Call] = {}
         self._shown: dict[int, set[int]] = {}  # numbers of the tensors that show a memory
         self._bytes = 0
         self._inputs = len(inputs)
@@ -124,7 +132,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._add(tensor)
 
     @classmethod
-    def run(cls, function: Function, inputs: Sequence[Tensor]) -> _Recorder:
+    def run(cls, function: Function, inputs: Sequence[Tensor]) -> Recorder:
         """Record one run on copies of `inputs`."""
         copies = [tensor.clone(memory_format=torch.contiguous_format) for tensor in inputs]
         recorder = cls(copies)
@@ -185,9 +193,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if several or not self._is_view(result):
                 if operator is aten.bmm.default and args[0].shape[2] == 1:
                     operator = aten.mul.Tensor  # sums of one product each
-                self._write(_Call(operator, arguments, keywords, (), several), tensors)
+                self._write(Call(operator, arguments, keywords, (), several), tensors)
 
-    def _write(self, call: _Call, tensors: list[Tensor | None]) -> None:
+    def _write(self, call: Call, tensors: list[Tensor | None]) -> None:
         signature = f"{call.operator} {call.arguments!r} {call.keywords!r}"
         known = self._made.get(signature)
         if known is not None:  # the same call gives the same values
@@ -199,11 +207,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._made[signature] = call
         self._append(call, signature)
 
-    def _append(self, call: _Call, signature: str) -> None:
+    def _append(self, call: Call, signature: str) -> None:
         self.calls.append(call)
         self.signatures.append(signature)
         by_shape = call.operator in _BY_SHAPE_ALONE
-        if by_shape or all(number in self.fixed or number in self.outside for number in _read(call)):
+        if by_shape or all(number in self.fixed or number in self.outside for number in numbers_read(call)):
             self.fixed.update(number for number in call.results if number is not None)
 
     def _is_view(self, tensor: Tensor) -> bool:
@@ -216,7 +224,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known is not None:
             self._repeat(tensor, known)
         else:
-            call = _Call(torch.as_strided, (_Slot(root), *layout), {}, (self._add(tensor),), False)
+            call = Call(torch.as_strided, (Slot(root), *layout), {}, (self._add(tensor),), False)
             self._append(call, f"view {root} {layout}")
         return True
 
@@ -252,7 +260,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _written(self, value: Any) -> Any:
         """Arguments with tensors replaced by their slots."""
         if isinstance(value, Tensor):
-            return _Slot(self._number(value))
+            return Slot(self._number(value))
         if isinstance(value, dict):
             return {name: self._written(part) for name, part in value.items()}
         if isinstance(value, list | tuple):
@@ -266,13 +274,13 @@ def _memory(tensor: Tensor) -> int:
     return number
 
 
-def _read(value: Any) -> list[int]:
+def numbers_read(value: Any) -> list[int]:
     """Numbers of the tensors that a call or its arguments read."""
-    if isinstance(value, _Slot):
+    if isinstance(value, Slot):
         return [value.number]
-    if isinstance(value, _Call):
-        return _read(value.arguments) + _read(tuple(value.keywords.values()))
-    return [number for part in value for number in _read(part)] if isinstance(value, tuple) else []
+    if isinstance(value, Call):
+        return numbers_read(value.arguments) + numbers_read(tuple(value.keywords.values()))
+    return [number for part in value for number in numbers_read(part)] if isinstance(value, tuple) else []
 
 
 @dataclass(frozen=True)
@@ -291,14 +299,14 @@ class _Step:
 class _Tape:
     """Runs what was recorded, but not what no output needs; what no input has a part in is there already."""
 
-    def __init__(self, recorder: _Recorder, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, recorder: Recorder, inputs: Sequence[Tensor]) -> None:
         self._inputs = [(tensor.shape, tensor.dtype) for tensor in inputs]
         needed = set(recorder.outputs)
-        calls: list[_Call] = []
+        calls: list[Call] = []
         for call in reversed(recorder.calls):
             if needed.intersection(call.results) - recorder.fixed:
                 calls.insert(0, call)
-                needed.update(_read(call))
+                needed.update(numbers_read(call))
         made = [number for call in calls for number in call.results if number is not None]
         constants = sorted(needed - set(made) - set(range(len(inputs))))
         self._constants = [recorder.values[number] for number in constants]
@@ -306,7 +314,7 @@ class _Tape:
         places = {number: place for place, number in enumerate(numbers)}
         self._room: list[None] = [None] * len(made)
         self._outputs = [places[number] for number in recorder.outputs]
-        last = {places[number]: index for index, call in enumerate(calls) for number in _read(call)}
+        last = {places[number]: index for index, call in enumerate(calls) for number in numbers_read(call)}
         kept = {*self._outputs, *range(len(numbers) - len(made))}
         ended: list[list[int]] = [[] for _ in calls]
         for place, index in last.items():
@@ -338,15 +346,15 @@ class _Tape:
         return [values[place] for place in self._outputs]
 
 
-def _step(call: _Call, places: dict[int, int], ended: list[int]) -> _Step:
-    if _read(tuple(call.keywords.values())):
+def _step(call: Call, places: dict[int, int], ended: list[int]) -> _Step:
+    if numbers_read(tuple(call.keywords.values())):
         raise NotRecordable(f"{call.operator} takes a tensor by keyword.")
     slots: list[tuple[int, int | list[int]]] = []
     for position, value in enumerate(call.arguments):
-        if isinstance(value, _Slot):
+        if isinstance(value, Slot):
             slots.append((position, places[value.number]))
-        elif _read(value):
-            if not all(isinstance(part, _Slot) for part in value):
+        elif numbers_read(value):
+            if not all(isinstance(part, Slot) for part in value):
                 raise NotRecordable(f"{call.operator} takes a list of which some are no tensors.")
             slots.append((position, [places[part.number] for part in value]))
     operator = _SHORT.get(call.operator, call.operator)

@@ -17,11 +17,11 @@ import torch
 from opacus.accountants import RDPAccountant
 from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
-from torch.nn import functional
 
 from datasites.engine.clipping import LARGEST_BATCH, GridOptimizer
 from datasites.engine.gradient_recorder import NotRecordable, recorded
 from datasites.engine.interpreter import Forward, forward
+from datasites.engine.losses import record_loss
 from datasites.engine.matrix import PATIENT
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, Rows, by_place
@@ -136,33 +136,6 @@ def physical_batch(graph: Graph, expected_batch_size: float) -> int:
     floats = graph.parameter_count + 2 * graph.elements
     worthwhile = max(_FEWEST_PLACES, _PASS_ELEMENTS // floats)
     return max(1, min(wanted, worthwhile, _BATCH_ELEMENTS // floats, LARGEST_BATCH))
-
-
-def record_loss(output: Tensor, label: Tensor, loss: str) -> Tensor:
-    """The loss of one record, as torch's functions of the same names have it, but never an error.
-
-    Args:
-      output: of one record.
-      label: int64, the class index.
-    """
-    if loss == "cross_entropy":
-        return -functional.log_softmax(output, dim=0).gather(0, label.unsqueeze(0)).squeeze(0)
-    score, target = output.reshape(()), label.to(output.dtype)
-    if loss == "binary_cross_entropy":
-        return _binary_cross_entropy(score, target)
-    return functional.binary_cross_entropy_with_logits(score, target)
-
-
-def _binary_cross_entropy(score: Tensor, target: Tensor) -> Tensor:
-    """torch's value (logarithms at least -100) and torch's gradient (divisor at least 1e-12).
-
-    torch's own raises where a score is NaN or outside [0, 1], which would tell of a record. Here the loss is NaN there,
-    and the record counts as zero. The gradient is written out, as `slope`: that of a clamped logarithm is NaN at 0.
-    """
-    known = score.detach()
-    value = -(target * known.log().clamp(min=-100) + (1 - target) * torch.log1p(-known).clamp(min=-100))
-    slope = (known - target) / (known * (1 - known)).clamp(min=1e-12)
-    return value + slope * (score - known)
 
 
 def record_gradients(model: Forward, loss: str) -> Gradients:

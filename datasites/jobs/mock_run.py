@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from datasites.engine.interpreter import forward
-from datasites.engine.training import record_loss
+from datasites.engine.losses import record_loss
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD
 from policies.schema.schemas import Schema

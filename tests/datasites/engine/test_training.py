@@ -13,7 +13,8 @@ from torch.nn import functional
 from datasites.engine import training
 from datasites.engine.clipping import GridOptimizer, clipped_sum, grid_of
 from datasites.engine.interpreter import forward
-from datasites.engine.training import physical_batch, read_back_epsilon, record_gradients, record_loss, train_round
+from datasites.engine.losses import record_loss
+from datasites.engine.training import physical_batch, read_back_epsilon, record_gradients, train_round
 from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
 from policies.privacy.mechanisms import DPSGD
 from tests.datasites.engine.training_factories import (

@@ -1,0 +1,279 @@
+"""Put records into lanes, and add up their clipped gradients as whole numbers.
+
+A number of a record's gradient times its factor is rounded to the nearest whole number by the multiply-add that makes
+it: beside 1.5 · 2^23 a float32 has no room for fractions, and its bits count up in whole numbers there. Whole numbers
+of 32 bits add up to the same in any order; `back` takes the bits of 1.5 · 2^23 off again, once for every record.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from datasites.engine.lanes.instructions import LANES
+from datasites.engine.lanes.kernels.elementary import ONE, ZERO
+from datasites.engine.lanes.kernels.vectors import (
+    add,
+    bits,
+    both,
+    choose,
+    divide,
+    every,
+    fma,
+    less,
+    load,
+    load_whole,
+    load_wide,
+    more,
+    narrow,
+    root,
+    same,
+    splat,
+    splat_whole,
+    splat_wide,
+    store,
+    store_whole,
+    subtract,
+    transposed,
+)
+from datasites.engine.lanes.programs import DIRECT
+
+compiled = njit(error_model="numpy")
+
+MAGIC = np.float32(1.5 * 2**23)
+MAGIC_BITS = int(MAGIC.view(np.int32))
+SMALLEST_FACTOR = 2.0**-126  # of a factor with the full precision of float32
+
+
+def place_records(memory, record, own, features, label, inputs, labels, rows, count, blocks, zeros):
+    """Records number `rows` of `inputs` [any, features] and `labels` into lanes; lanes that are left are zero."""
+    first = (blocks - 1) * own
+    for feature in range(features):
+        store(memory, record + first + feature * LANES, load(zeros, 0))  # else the compiler would call memset
+    store(memory, label + first, load(zeros, 0))
+    for number in range(count):
+        place = (number // LANES) * own + number % LANES
+        row = rows[number]
+        for feature in range(features):
+            memory[record + place + feature * LANES] = inputs[row * features + feature]
+        memory[label + place] = labels[row]
+
+
+@compiled
+def factors(norms, sound, present, blocks, clip, unit, scales, counted):
+    """Factors that clip and bring to grid units, and -1 for who counts; 0 and 0 for who does not."""
+    for block in range(blocks):
+        at = block * LANES
+        norm = root(load_wide(norms, at))
+        scale = divide(splat_wide(clip), norm)  # infinite where the norm is 0
+        scale = choose(less(scale, splat_wide(unit)), scale, splat_wide(unit))
+        finite = subtract(norm, norm)
+        none = splat_whole(np.int32(0))
+        here = both(load_whole(sound, at), load_whole(present, at))
+        here = choose(same(finite, finite), here, none)
+        here = choose(more(scale, splat_wide(SMALLEST_FACTOR)), here, none)
+        store(scales, at, choose(less(here, none), narrow(scale), splat(ZERO)))
+        store_whole(counted, at, here)
+
+
+@compiled
+def pack(memory, base, own, apart, n, blocks, counted, scales, scaled, spare, target, begin):
+    """One factor of every record, records by rows: target[panel, record, 16], zero of a record that does not count."""
+    records = blocks * LANES
+    for panel in range((n + LANES - 1) // LANES):
+        left = n - panel * LANES
+        for block in range(blocks):
+            here = less(load_whole(counted, block * LANES), splat_whole(np.int32(0)))
+            factor = load(scales, block * LANES) if scaled else splat(ONE)
+            source = base + block * own + panel * LANES * apart
+            place = begin + panel * records * LANES + block * LANES * LANES
+            if left >= LANES:
+                transposed(memory, source, apart, here, factor, target, place)
+            else:
+                for i in range(LANES):
+                    store(spare, i * LANES, load(memory, source + i * apart) if i < left else splat(ZERO))
+                transposed(spare, 0, LANES, here, factor, target, place)
+
+
+@compiled
+def outer_panel(total, begin, width, d, a, scales, S, R, O, panel, T, dT, aT):
+    """total[begin + i · width ...] = Σ over R records of round(Σ over T terms of d[r, i] a[r, 16 · panel ...]).
+
+    With one term `d` has been multiplied by the records' factors, with more the sum is. S: records of a panel. Rows are
+    written by fours: up to three beyond O get what the next parameter, or nobody, will have there.
+    """
+    magic = splat(MAGIC)
+    back = splat_whole(np.int32(-(R * MAGIC_BITS)))
+    for four in range((O + 3) // 4):
+        s0 = back
+        s1, s2, s3 = back, back, back
+        right, left = panel * S * LANES, (four // 4) * S * LANES + (four % 4) * 4
+        for r in range(R):
+            g0 = splat(ZERO)
+            g1, g2, g3 = g0, g0, g0
+            at, of = right + r * LANES, left + r * LANES
+            for _ in range(T):
+                v = load(a, at)
+                g0 = fma(every(d, of), v, g0)
+                g1 = fma(every(d, of + 1), v, g1)
+                g2 = fma(every(d, of + 2), v, g2)
+                g3 = fma(every(d, of + 3), v, g3)
+                at += aT
+                of += dT
+            factor = every(scales, r)
+            s0 = add(s0, bits(fma(g0, factor, magic)))
+            s1 = add(s1, bits(fma(g1, factor, magic)))
+            s2 = add(s2, bits(fma(g2, factor, magic)))
+            s3 = add(s3, bits(fma(g3, factor, magic)))
+        place = begin + four * 4 * width
+        store_whole(total, place, s0)
+        store_whole(total, place + width, s1)
+        store_whole(total, place + 2 * width, s2)
+        store_whole(total, place + 3 * width, s3)
+
+
+@compiled
+def rank_one_panel(total, begin, width, d, a, S, R, O, panel):
+    """The same of one term."""
+    magic = splat(MAGIC)
+    back = splat_whole(np.int32(-(R * MAGIC_BITS)))
+    for four in range((O + 3) // 4):
+        s0 = back
+        s1, s2, s3 = back, back, back
+        right, left = panel * S * LANES, (four // 4) * S * LANES + (four % 4) * 4
+        for _ in range(R):
+            v = load(a, right)
+            s0 = add(s0, bits(fma(every(d, left), v, magic)))
+            s1 = add(s1, bits(fma(every(d, left + 1), v, magic)))
+            s2 = add(s2, bits(fma(every(d, left + 2), v, magic)))
+            s3 = add(s3, bits(fma(every(d, left + 3), v, magic)))
+            right += LANES
+            left += LANES
+        place = begin + four * 4 * width
+        store_whole(total, place, s0)
+        store_whole(total, place + width, s1)
+        store_whole(total, place + 2 * width, s2)
+        store_whole(total, place + 3 * width, s3)
+
+
+@compiled
+def rank_one_panels(total, begin, width, d, a, S, R, O, panel):
+    """The same of two panels beside each other, which share what they read of `d`."""
+    magic = splat(MAGIC)
+    back = splat_whole(np.int32(-(R * MAGIC_BITS)))
+    apart = S * LANES
+    for four in range((O + 3) // 4):
+        s0 = back
+        s1, s2, s3, s4, s5, s6, s7 = back, back, back, back, back, back, back
+        right, left = panel * S * LANES, (four // 4) * S * LANES + (four % 4) * 4
+        for _ in range(R):
+            v, w = load(a, right), load(a, right + apart)
+            e = every(d, left)
+            s0 = add(s0, bits(fma(e, v, magic)))
+            s4 = add(s4, bits(fma(e, w, magic)))
+            e = every(d, left + 1)
+            s1 = add(s1, bits(fma(e, v, magic)))
+            s5 = add(s5, bits(fma(e, w, magic)))
+            e = every(d, left + 2)
+            s2 = add(s2, bits(fma(e, v, magic)))
+            s6 = add(s6, bits(fma(e, w, magic)))
+            e = every(d, left + 3)
+            s3 = add(s3, bits(fma(e, v, magic)))
+            s7 = add(s7, bits(fma(e, w, magic)))
+            right += LANES
+            left += LANES
+        place = begin + four * 4 * width
+        store_whole(total, place, s0)
+        store_whole(total, place + LANES, s4)
+        store_whole(total, place + width, s1)
+        store_whole(total, place + width + LANES, s5)
+        store_whole(total, place + 2 * width, s2)
+        store_whole(total, place + 2 * width + LANES, s6)
+        store_whole(total, place + 3 * width, s3)
+        store_whole(total, place + 3 * width + LANES, s7)
+
+
+@compiled
+def outer(total, place, d, a, scales, S, R, O, K, T, dT, aT, tail):
+    """The sum of one parameter by panels of sixteen columns; the columns that are left by themselves."""
+    whole, panel = K // LANES, 0
+    while T == 1 and panel + 2 <= whole:
+        rank_one_panels(total, place + panel * LANES, K, d, a, S, R, O, panel)
+        panel += 2
+    while panel < whole:
+        if T == 1:
+            rank_one_panel(total, place + panel * LANES, K, d, a, S, R, O, panel)
+        else:
+            outer_panel(total, place + panel * LANES, K, d, a, scales, S, R, O, panel, T, dT, aT)
+        panel += 1
+    if K % LANES:
+        if T == 1:
+            rank_one_panel(tail, 0, LANES, d, a, S, R, O, whole)
+        else:
+            outer_panel(tail, 0, LANES, d, a, scales, S, R, O, whole, T, dT, aT)
+        for i in range(O):
+            for j in range(K % LANES):
+                total[place + i * K + whole * LANES + j] = tail[i * LANES + j]
+
+
+@compiled
+def narrow_outer(total, place, d, a, scales, S, R, O, K, T, dT, aT, spare):
+    """The same with rows of the parameter in the lanes, for one of few columns."""
+    magic = splat(MAGIC)
+    back = splat_whole(np.int32(-(R * MAGIC_BITS)))
+    for k in range(K):
+        for panel in range((O + LANES - 1) // LANES):
+            s = back
+            for r in range(R):
+                g = splat(ZERO)
+                right, left = (k // LANES) * S * LANES + r * LANES + k % LANES, panel * S * LANES + r * LANES
+                for _ in range(T):
+                    g = fma(load(d, left), every(a, right), g)
+                    right += aT
+                    left += dT
+                s = add(s, bits(fma(g, every(scales, r), magic)))
+            store_whole(spare, 0, s)
+            for j in range(min(LANES, O - panel * LANES)):
+                total[place + (panel * LANES + j) * K + k] = spare[j]
+
+
+@compiled
+def direct(total, place, memory, base, own, n, blocks, scales, counted, spare):
+    """Gradients that lie there as they are; the lanes are added in the end, as whole numbers."""
+    magic, none, back = splat(MAGIC), splat_whole(np.int32(0)), splat_whole(np.int32(MAGIC_BITS))
+    for i in range(n):
+        s = none
+        for block in range(blocks):
+            g = load(memory, base + block * own + i * LANES)
+            g = choose(less(load_whole(counted, block * LANES), none), g, splat(ZERO))
+            s = add(s, subtract(bits(fma(g, load(scales, block * LANES), magic)), back))
+        store_whole(spare, 0, s)
+        whole = np.int32(0)
+        for lane in range(LANES):
+            whole = np.int32(whole + spare[lane])
+        total[place + i] = whole
+
+
+def add_up(
+    groups, parameters, terms, memory, own, blocks, records, norms, sound, present, clip, unit, scales, counted, ones,
+    d, a, total, tail, spare,
+):  # fmt: skip
+    """The clipped sum of every parameter over these records, in grid units: int32 in `total`."""
+    factors(norms, sound, present, blocks, clip, unit, scales, counted)
+    S = blocks * LANES
+    for number in range(parameters):
+        at = number * 6
+        kind, place, O, K = groups[at], groups[at + 1], groups[at + 2], groups[at + 3]
+        first, T = groups[at + 4], groups[at + 5]
+        if kind == DIRECT:
+            direct(total, place, memory, terms[4 * first], own, O, blocks, scales, counted, tail)
+        else:
+            dT, aT = (O + LANES - 1) // LANES * S * LANES, (K + LANES - 1) // LANES * S * LANES
+            for t in range(T):
+                e = 4 * (first + t)
+                pack(memory, terms[e], own, terms[e + 1], O, blocks, counted, scales, T == 1, spare, d, t * dT)
+                pack(memory, terms[e + 2], own, terms[e + 3], K, blocks, counted, scales, False, spare, a, t * aT)
+            if K < LANES // 2 and O > K:
+                narrow_outer(total, place, d, a, ones if T == 1 else scales, S, records, O, K, T, dT, aT, tail)
+            else:
+                outer(total, place, d, a, scales, S, records, O, K, T, dT, aT, tail)

@@ -1,0 +1,320 @@
+"""Lower one record's forward pass, loss and gradient to a program: the graph and the loss alone decide.
+
+What torch calls for one record is recorded on made-up values (`gradient_recorder`), and each call becomes instructions
+(`operators`). A matrix's gradient that is a sum of outer products is not made: its factors are kept, and the sums over
+records multiply them. Of such a sum of one product the norm is the product of two norms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+
+from datasites.engine.gradient_recorder import Call, NotRecordable, Recorder, Slot, both_runs, numbers_read
+from datasites.engine.interpreter import forward
+from datasites.engine.lanes.emitter import Emitter, NotLowered, same_layout
+from datasites.engine.lanes.instructions import LANES, encoded
+from datasites.engine.lanes.memory import Buffer, View, contiguous, give_places
+from datasites.engine.lanes.operators import RULES
+from datasites.engine.lanes.programs import DIRECT, OUTER, Program, Words
+from datasites.engine.losses import record_loss
+from policies.graph.graphs import Graph
+
+MOST_INSTRUCTIONS = 2**17
+MOST_FLOATS = 2**22  # of a program's memory for sixteen records: 16 MiB
+
+aten = torch.ops.aten
+
+Factors = list[tuple[View, View]]
+"""Left and right vectors of outer products whose sum is a gradient."""
+
+
+def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
+    """The program of one record, and the recording that it was made from, which tests compare it with.
+
+    Raises `NotLowered` where an operator has no rule or the program would be too large.
+    """
+    names = [parameter.name for parameter in graph.parameters]
+    model = forward(graph)
+
+    def one_record(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        output = model(parameters, record)
+        return record_loss(output, label, loss), output
+
+    gradients = grad_and_value(one_record, has_aux=True)
+
+    def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
+        by_name, (value, output) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
+        return [*(by_name[name] for name in names), value, output]
+
+    def example(seed: int) -> list[Tensor]:
+        made = torch.Generator().manual_seed(seed)
+        weights = [
+            torch.randn(parameter.shape, generator=made) / math.sqrt(parameter.shape[-1] if parameter.shape else 1)
+            for parameter in graph.parameters
+        ]
+        record = torch.randn(graph.input_shape, generator=made)
+        return [*weights, record, torch.randint(classes, (), generator=made)]
+
+    try:
+        recording, _ = both_runs(flat, (example(1), example(2)))
+    except NotRecordable as error:
+        raise NotLowered(str(error)) from None
+    return Lowering(graph, recording).program(), recording
+
+
+class Lowering:
+    """One recording on its way to a program."""
+
+    def __init__(self, graph: Graph, recording: Recorder) -> None:
+        self._graph, self._recording = graph, recording
+        self._record_number = len(graph.parameters)
+        self.emitter = Emitter(graph.parameter_count)
+        self._views: dict[int, View] = {}
+        self._made_by = {number: call for call in recording.calls for number in call.results if number is not None}
+        self._dependent = {self._record_number, self._record_number + 1}  # on the record or its label
+        for call in recording.calls:
+            if not self._dependent.isdisjoint(numbers_read(call)):
+                self._dependent.update(
+                    number for number in call.results if number is not None and number not in recording.fixed
+                )
+        place = 0
+        for number, parameter in enumerate(graph.parameters):
+            size = math.prod(parameter.shape)
+            self._views[number] = View(Buffer(False, size, place), tuple(parameter.shape), contiguous(parameter.shape))
+            place += size
+        self._record = Buffer(True, math.prod(graph.input_shape), kept=True)
+        self._label = Buffer(True, 1, kept=True)
+        shape = tuple(graph.input_shape)
+        self._views[self._record_number] = View(self._record, shape, contiguous(shape))
+        self._views[self._record_number + 1] = View(self._label, (), ())
+
+    def program(self) -> Program:
+        """Emit everything, then give memory its places."""
+        *gradients, loss, output = self._recording.outputs
+        try:
+            found = [self._factors(number, tuple(part.shape)) for number, part in self._gradients(gradients)]
+        except RecursionError:
+            raise NotLowered("A gradient is a sum of too many parts.") from None
+        wanted = {loss, output}
+        for number, products in zip(gradients, found, strict=True):
+            wanted.update([number] if products is None else [slot for product in products for slot in product[:2]])
+        for call in self._needed(wanted):
+            self._lower(call)
+        for number in (loss, output):
+            view = self.emitter.dense(self._view(number))
+            self.emitter.emit("finite", x=view, n=max(1, view.numel), sx=LANES)
+        terms, groups = self._sums(gradients, found)
+        return self._placed(terms, groups)
+
+    def _gradients(self, numbers: Sequence[int]) -> list[tuple[int, Any]]:
+        return list(zip(numbers, self._graph.parameters, strict=True))
+
+    # -- what a rule sees
+
+    def argument(self, call: Call, index: int) -> View:
+        """The tensor that is this argument."""
+        return self._view(call.arguments[index].number)
+
+    def arguments(self, call: Call) -> list[View]:
+        """The tensors of a list that is the first argument."""
+        return [self._view(slot.number) for slot in call.arguments[0]]
+
+    def result(self, call: Call, index: int = 0) -> View:
+        """New memory for a result, in torch's layout, which later calls take views of."""
+        number = call.results[index]
+        assert number is not None
+        value = self._recording.values[number]
+        if value.dtype not in (torch.float32, torch.bool):
+            raise NotLowered(f"{call.operator} gives {value.dtype}.")
+        dense = sorted((stride, size) for size, stride in zip(value.shape, value.stride(), strict=True) if size != 1)
+        expected = 1
+        for stride, size in dense:
+            if stride != expected:
+                raise NotLowered(f"{call.operator} gives numbers that are not in one piece.")
+            expected *= size
+        if value.storage_offset():
+            raise NotLowered(f"{call.operator} gives a part of its memory.")
+        view = View(Buffer(True, max(1, value.numel())), tuple(value.shape), tuple(value.stride()))
+        self._views[number] = view
+        return view
+
+    def give(self, call: Call, *views: View | None) -> None:
+        """Take views, of any layout, for the call's results."""
+        for index, (number, view) in enumerate(zip(call.results, views, strict=True)):
+            if number is None or view is None:
+                continue
+            value = self._recording.values[number]
+            shape, strides = tuple(value.shape), tuple(value.stride())
+            if view.shape != shape:
+                view = self.emitter.shaped(view, shape)
+            if same_layout(view, shape, strides):
+                self._views[number] = View(view.buffer, shape, strides)
+            else:
+                self.emitter.unary("copy", view, self.result(call, index))
+
+    def show(self, call: Call, views: Sequence[View]) -> None:
+        """Take views of an argument for the results of a call that itself gives views."""
+        self._views.update(
+            (number, view) for number, view in zip(call.results, views, strict=True) if number is not None
+        )
+
+    def constant(self, call: Call, value: float) -> None:
+        """Take one number for all of the call's result."""
+        number = call.results[0]
+        assert number is not None
+        self._views[number] = self.emitter.numbers([value], tuple(self._recording.values[number].shape))
+
+    # -- values
+
+    def _view(self, number: int) -> View:
+        if number not in self._views:
+            recording, value = self._recording, self._recording.values[number]
+            if number not in recording.outside and number not in recording.fixed:
+                raise NotLowered("A value that nothing gave.")
+            if not value.is_contiguous() and len(set(value.detach().flatten().tolist())) > 1:
+                raise NotLowered("A constant that is not in one piece.")
+            flat = value.detach().to(torch.float32).flatten().tolist()
+            if not flat:
+                raise NotLowered("A tensor without numbers.")
+            self._views[number] = self.emitter.numbers(flat, tuple(value.shape))
+        return self._views[number]
+
+    def _needed(self, wanted: set[int]) -> list[Call]:
+        calls = []
+        for call in reversed(self._recording.calls):
+            if wanted.intersection(call.results) - self._recording.fixed:
+                calls.append(call)
+                wanted.update(numbers_read(call))
+        return calls[::-1]
+
+    def _lower(self, call: Call) -> None:
+        if call.operator is torch.as_strided:
+            slot, shape, strides, offset = call.arguments
+            root, number = self._view(slot.number), call.results[0]
+            assert number is not None
+            if root.buffer.size == 1 and root.numel > 1:  # one constant, of whatever shape
+                strides, offset = (0,) * len(shape), 0
+            self._views[number] = root.as_(shape, strides, offset)
+            return
+        name = str(call.operator)
+        if name not in RULES:
+            raise NotLowered(f"{name} has no rule.")
+        RULES[name](self, call)
+        if len(self.emitter.code) > MOST_INSTRUCTIONS:
+            raise NotLowered("The program is too long.")
+
+    # -- gradients
+
+    def _factors(self, number: int, shape: tuple[int, ...]) -> list[tuple[int, int, bool, int]] | None:
+        """Outer products whose sum is this gradient, as (a, b, turned, index): column of a, row of b; or None.
+
+        `turned` says that the gradient is the product's transpose.
+        """
+        call = self._made_by.get(number)
+        if len(shape) != 2 or call is None:
+            return None
+        if call.operator is torch.as_strided:
+            slot, view_shape, strides, offset = call.arguments
+            value = self._recording.values[slot.number]
+            if offset or value.dim() != 2 or not value.is_contiguous():
+                return None
+            return self._factors_of_view(slot.number, tuple(value.shape), tuple(view_shape), tuple(strides), shape)
+        if tuple(self._recording.values[number].shape) != shape:
+            return None
+        if call.operator is aten.add.Tensor and len(call.arguments) == 2 and not call.keywords:
+            if not all(isinstance(slot, Slot) for slot in call.arguments):
+                return None
+            parts = [self._factors(slot.number, shape) for slot in call.arguments]
+            return None if parts[0] is None or parts[1] is None else parts[0] + parts[1]
+        if call.operator is aten.mm.default:
+            a, b = (slot.number for slot in call.arguments)
+            if self._dependent.isdisjoint((a, b)):
+                return None
+            return [(a, b, False, index) for index in range(self._recording.values[a].shape[1])]
+        return None
+
+    def _factors_of_view(
+        self, root: int, have: tuple[int, ...], shown: tuple[int, ...], strides: tuple[int, ...], shape: tuple[int, ...]
+    ) -> list[tuple[int, int, bool, int]] | None:
+        def layout(sizes: Sequence[int], steps: Sequence[int]) -> list[tuple[int, int]]:
+            return [(size, step) for size, step in zip(sizes, steps, strict=True) if size != 1]
+
+        if shown == have == shape and layout(shown, strides) == layout(have, contiguous(have)):
+            return self._factors(root, have)
+        if shown == have[::-1] == shape and layout(shown, strides) == layout(have, contiguous(have))[::-1]:
+            found = self._factors(root, have)
+            return None if found is None else [(a, b, not turned, index) for a, b, turned, index in found]
+        return None
+
+    def _sums(
+        self, gradients: Sequence[int], found: Sequence[list[tuple[int, int, bool, int]] | None]
+    ) -> tuple[list[tuple[View, int, View, int]], list[list[int]]]:
+        """Terms and groups of a program, and the instructions that take norms."""
+        terms: list[tuple[View, int, View, int]] = []
+        groups: list[list[int]] = []
+        place = 0
+        for (number, parameter), products in zip(self._gradients(gradients), found, strict=True):
+            size, first = math.prod(parameter.shape), len(terms)
+            if products is None:
+                view = self.emitter.dense(self._view(number))
+                view.buffer.kept = True
+                terms.append((view, LANES, view, LANES))
+                groups.append([DIRECT, place, size, 1, first, 1])
+                self.emitter.emit("norm_direct", x=view, n=size, sx=LANES)
+            else:
+                rows, columns = parameter.shape
+                terms += [self._term(*product) for product in products]
+                groups.append([OUTER, place, rows, columns, first, len(products)])
+                if len(products) == 1:
+                    left, left_stride, right, right_stride = terms[first]
+                    self.emitter.emit("norm_outer", x=left, n=rows, sx=left_stride, z=right, k=columns, sz=right_stride)
+                else:
+                    self.emitter.emit("norm_terms", first=first, T=len(products), O=rows, K=columns)
+            place += size
+        return terms, groups
+
+    def _term(self, a: int, b: int, turned: bool, index: int) -> tuple[View, int, View, int]:
+        column, row = self._kept(a), self._kept(b)
+        left = column.as_((column.shape[0],), (column.strides[0],), index * column.strides[1])
+        right = row.as_((row.shape[1],), (row.strides[1],), index * row.strides[0])
+        if turned:
+            left, right = right, left
+        return left, left.strides[0] * LANES, right, right.strides[0] * LANES
+
+    def _kept(self, number: int) -> View:
+        """A value in lanes, kept for the sums; lifted once where it does not depend on the record."""
+        view = self._view(number)
+        if not view.buffer.lanes:
+            view = self._views[number] = self.emitter.dense(view)
+        view.buffer.kept = True
+        return view
+
+    def _placed(self, terms: list[tuple[View, int, View, int]], groups: list[list[int]]) -> Program:
+        scratch, own = give_places(self.emitter.code, (self._record, self._label))
+        if scratch + own > MOST_FLOATS:
+            raise NotLowered("The program needs too much memory.")
+
+        def words(fields: dict[str, View | int]) -> dict[str, int]:
+            return {name: value.address if isinstance(value, View) else value for name, value in fields.items()}
+
+        code: Words = np.array([encoded(name, words(fields)) for name, fields in self.emitter.code], dtype=np.int64)
+        listed = [(left.address, by, right.address, at) for left, by, right, at in terms]
+        return Program(
+            code=code,
+            terms=np.array(listed, dtype=np.int64).reshape(-1, 4),
+            groups=np.array(groups, dtype=np.int64).reshape(-1, 6),
+            constants=np.array(self.emitter.constants, dtype=np.float32),
+            scratch=scratch,
+            own=own,
+            record=self._record.place,
+            label=self._label.place,
+            features=self._record.size,
+            parameters=self._graph.parameter_count,
+        )

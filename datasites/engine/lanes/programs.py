@@ -1,0 +1,61 @@
+"""A record's program: its instructions, and how the sums over records read what it leaves.
+
+The clipped sum of a parameter's gradients is read from a block's own memory in one of two ways. *Direct*: the gradient
+lies there as it is. *Outer*: it is a sum of outer products left ⊗ right, of which only the factors lie there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Words = npt.NDArray[np.int64]
+
+DIRECT, OUTER = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What the interpreter runs. Public: made from the graph and the loss alone.
+
+    Args:
+      code: int64 [instructions, 16].
+      terms: int64 [terms, 4]: address and stride of the left and of the right factor; of a direct gradient its address
+        and stride, twice.
+      groups: int64 [parameters, 6]: kind, place among the flat parameters, rows, columns, first term, terms.
+      constants: float32, after the parameters among the uniforms.
+      scratch: floats of memory that every block uses again.
+      own: floats of memory of each block.
+      record, label: addresses of a record's inputs and of its label.
+      features: inputs of a record.
+      parameters: numbers in all parameters.
+    """
+
+    code: Words
+    terms: Words
+    groups: Words
+    constants: npt.NDArray[np.float32]
+    scratch: int
+    own: int
+    record: int
+    label: int
+    features: int
+    parameters: int
+
+    @property
+    def uniforms(self) -> int:
+        """Floats that all records share."""
+        return self.parameters + len(self.constants)
+
+    def widest(self) -> tuple[int, int]:
+        """Floats of packed left and of packed right factors per record, at most over the parameters."""
+        outer = [group for group in self.groups.tolist() if group[0] == OUTER]
+        left = max((_up(rows) * terms for _, _, rows, _, _, terms in outer), default=16)
+        right = max((_up(columns) * terms for _, _, _, columns, _, terms in outer), default=16)
+        return left, right
+
+
+def _up(count: int) -> int:
+    return (count + 15) // 16 * 16

@@ -1,0 +1,34 @@
+"""The losses of one record, as torch's functions of the same names have them, but never an error."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def record_loss(output: Tensor, label: Tensor, loss: str) -> Tensor:
+    """The loss of one record, as torch's functions of the same names have it, but never an error.
+
+    Args:
+      output: of one record.
+      label: int64, the class index.
+    """
+    if loss == "cross_entropy":
+        return -functional.log_softmax(output, dim=0).gather(0, label.unsqueeze(0)).squeeze(0)
+    score, target = output.reshape(()), label.to(output.dtype)
+    if loss == "binary_cross_entropy":
+        return _binary_cross_entropy(score, target)
+    return functional.binary_cross_entropy_with_logits(score, target)
+
+
+def _binary_cross_entropy(score: Tensor, target: Tensor) -> Tensor:
+    """torch's value (logarithms at least -100) and torch's gradient (divisor at least 1e-12).
+
+    torch's own raises where a score is NaN or outside [0, 1], which would tell of a record. Here the loss is NaN there,
+    and the record counts as zero. The gradient is written out, as `slope`: that of a clamped logarithm is NaN at 0.
+    """
+    known = score.detach()
+    value = -(target * known.log().clamp(min=-100) + (1 - target) * torch.log1p(-known).clamp(min=-100))
+    slope = (known - target) / (known * (1 - known)).clamp(min=1e-12)
+    return value + slope * (score - known)
