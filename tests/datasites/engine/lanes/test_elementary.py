@@ -59,7 +59,7 @@ def test_a_function_is_within_units_in_the_last_place(name: str, kernels: Kernel
     assert np.abs(found - expected)[~ordinary].max(initial=0) < 2.0**-119
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def flushed() -> Iterator[None]:
     """As in jobs, numbers near zero are zero."""
     torch.set_flush_denormal(True)
@@ -74,6 +74,7 @@ SPECIAL = np.array(
 FLUSHED = np.where(np.abs(SPECIAL) < 2.0**-126, np.copysign(0.0, SPECIAL), SPECIAL)  # denormals are zero in jobs
 
 
+@pytest.mark.usefixtures("flushed")
 @pytest.mark.parametrize("name", EXACT)
 def test_what_has_no_ordinary_value_is_as_in_float64(name: str, kernels: Kernels) -> None:
     function, _, most = EXACT[name]
