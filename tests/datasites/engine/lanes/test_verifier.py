@@ -180,7 +180,7 @@ def test_an_unverified_program_ends_the_process_that_runs_it(kernels: Kernels, m
     program = program_of("two layers")[0].program
     code = program.code.copy()
     linear = next(row for row in range(len(code)) if code[row, 0] == CODES["linear"])
-    code[linear, 1] += program.own * 40
+    code[linear, 1] = program.scratch + 3 * program.own  # right after the memory of three blocks
     with pytest.raises(ProgramRefused):
         verified(replace(program, code=code))
     hostile = verifier.Verified(replace(program, code=code))
