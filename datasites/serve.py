@@ -71,6 +71,7 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
     ):
         protections = datasite.start_serving()
         _check_protections(settings, protections)
+        engine = datasite.pool.engine()
         from datasites.console.app import make_console
         from datasites.console.news import News
         from datasites.door.app import make_app, route_class
@@ -100,7 +101,7 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
             _run(
                 config,
                 address.serve(),
-                started=lambda: _say(settings, protections, datasite.ledger, out),
+                started=lambda: _say(settings, protections, engine, datasite.ledger, out),
                 before_shutdown=news.close,
             )
         finally:
@@ -184,10 +185,11 @@ def _check_protections(settings: Settings, protections: dict[str, bool]) -> None
         )
 
 
-def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: TextIO) -> None:
+def _say(settings: Settings, protections: dict[str, bool], engine: str, ledger: Ledger, out: TextIO) -> None:
     missing = [name for name, holds in protections.items() if not holds]
     lines = [f"{settings.name} at {settings.url}"]
     lines += [f"  {'holds  ' if holds else 'MISSING'} {name}" for name, holds in protections.items()]
+    lines.append(f"  trains  with {engine}.")
     if missing and settings.isolation != "required":
         lines.append(f'  isolation = "{settings.isolation}": work runs without {", ".join(missing)}.')
     elif missing == ["own_user"]:
@@ -197,7 +199,7 @@ def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: 
     if ledger.recovery.is_restored:
         lines.append("  Restored from a copy: nothing is admitted until `datasite accept-restored`.")
     if settings.log_format == "json":
-        facts = {"name": settings.name, "url": settings.url, "protections": protections}
+        facts = {"name": settings.name, "url": settings.url, "protections": protections, "engine": engine}
         say("serving", **facts, witness=ledger.witness is not None, restored=ledger.recovery.is_restored)
     else:
         print("\n".join(lines), file=out, flush=True)

@@ -1,8 +1,9 @@
 """Train one round of DP-SGD on private rows: the model's graph in, differentially private weights out.
 
 Opacus's `DPOptimizer` takes the steps and its accountant counts them; sampling, clipping and noise are ours, in
-modules beside this one. From the first look at private rows on nothing raises, prints or warns because of what they
-hold, and nothing is derived from how many there are.
+modules beside this one. Per-record gradients are computed in lanes (`engine.lanes`) where the graph lowers, and by
+torch, with a place for each record, where it does not. From the first look at private rows on nothing raises, prints or
+warns because of what they hold, and nothing is derived from how many there are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch.func import grad_and_value, vmap
 from datasites.engine.clipping import LARGEST_BATCH, GridOptimizer
 from datasites.engine.gradient_recorder import NotRecordable, recorded
 from datasites.engine.interpreter import Forward, forward
+from datasites.engine.lanes.readiness import sums_for
+from datasites.engine.lanes.sums import LaneSums
 from datasites.engine.losses import record_loss
 from datasites.engine.matrix import PATIENT
 from datasites.engine.noise import NoiseSource
@@ -78,24 +81,36 @@ def train_round(
         raise UnsupportedMechanism("No noise multiplier was found for this epsilon yet. Resolve the mechanism first.")
     check_model(graph, mechanism, schema)
     parameters = checked_parameters(graph, weights)
-    size = physical_batch(graph, mechanism.sampling_rate * published_training_patients)
-    gradients = record_gradients(forward(graph), mechanism.loss)
-    if mechanism.steps >= STEPS_WORTH_A_TAPE:
-        gradients = taped(gradients, graph, len(schema.classes), size)
+    expected = mechanism.sampling_rate * published_training_patients
+    size = physical_batch(graph, expected)
+    sums = sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, expected)
+    if sums is not None:
+        stepped = [_flat(sums, parameters)]
+    else:
+        stepped = list(parameters.values())
+        gradients = record_gradients(forward(graph), mechanism.loss)
+        if mechanism.steps >= STEPS_WORTH_A_TAPE:
+            gradients = taped(gradients, graph, len(schema.classes), size)
     accountant = RDPAccountant() if accountant is None else accountant
     optimizer = GridOptimizer(
-        _torch_optimizer(mechanism, list(parameters.values())),
+        _torch_optimizer(mechanism, stepped),
         noise_multiplier=mechanism.noise_multiplier,
         clipping_norm=mechanism.clipping_norm,
-        expected_batch_size=mechanism.sampling_rate * published_training_patients,
+        expected_batch_size=expected,
         noise=noise.child("gaussian"),
         proximal_mu=mechanism.proximal_mu,
+        summed=sums is not None,
     )
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate))
-    expected, matrix = mechanism.sampling_rate * published_training_patients, np.asarray(records, dtype=np.float64)
+    matrix = np.asarray(records, dtype=np.float64)
     for inputs, labels, codes in _batches(mechanism, schema, size, expected, matrix, noise):
-        _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
+        if sums is not None:
+            _step_in_lanes(optimizer, sums, stepped[0], inputs, labels)
+        else:
+            _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
     _check_steps(accountant, mechanism)
+    if sums is not None:
+        return _by_name(stepped[0], parameters)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
 
@@ -261,6 +276,28 @@ def _step(
         optimizer.signal_skip_step(do_skip=number < len(batches))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+
+def _flat(sums: LaneSums, parameters: Mapping[str, nn.Parameter]) -> nn.Parameter:
+    """All parameters as one, in the memory that the lanes read weights from."""
+    sums.weights[:] = torch.cat([parameter.detach().reshape(-1) for parameter in parameters.values()]).numpy()
+    return nn.Parameter(torch.from_numpy(sums.weights))
+
+
+def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    parts = torch.split(flat.detach().clone(), [parameter.numel() for parameter in parameters.values()])
+    return {name: part.view(parameters[name].shape).clone() for name, part in zip(parameters, parts, strict=True)}
+
+
+def _step_in_lanes(
+    optimizer: GridOptimizer, sums: LaneSums, flat: nn.Parameter, inputs: Tensor, labels: Tensor
+) -> None:
+    """One optimizer step over one sample, every record in a lane of its own."""
+    records = np.ascontiguousarray(inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).numpy())
+    total = sums.sum(records, labels.to(torch.float32).numpy(), np.arange(len(records)))
+    flat.grad_sample = torch.from_numpy(total).to(torch.float64)  # type: ignore[attr-defined]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:

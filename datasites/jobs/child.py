@@ -25,6 +25,7 @@ from datasites.engine.matrix import HELD_OUT, PATIENT, secure_codes
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, close_descriptors, confine
+from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
@@ -175,6 +176,13 @@ def probe(job: dict[str, Any], payload: bytes) -> Answer:
     return {}, b""
 
 
+def engine(job: dict[str, Any], payload: bytes) -> Answer:
+    """Which engine this runner trains with."""
+    from datasites.engine.lanes.readiness import said
+
+    return {"engine": said()}, b""
+
+
 def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
     """What a plan takes on synthetic rows at the public size: seconds of one step, and seconds whatever the steps.
 
@@ -210,12 +218,20 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
+        facts["lanes"] = _in_lanes(plan.graph, plan.mechanism, schema)
         facts |= training_facts(plan.graph, plan.mechanism, schema, mock, start, came_out)
     else:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}
     if isinstance(plan.mechanism, Statistics):
         facts["answers"] = len(plan.mechanism.queries)
     return {"facts": {**facts, "memory": peak_memory()}}, b""
+
+
+def _in_lanes(graph: Graph, mechanism: DPSGD, schema: Schema) -> bool:
+    """Whether this model trains with a lane for each record: its graph decides."""
+    from datasites.engine.lanes.readiness import sums_for
+
+    return sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, 1.0) is not None
 
 
 def _synthetic(schema: Schema, patients: int, *, held_out: bool) -> Records:
@@ -244,6 +260,7 @@ JOBS: dict[str, dict[str, tuple[Callable[..., Answer], bool]]] = {
         "statistics": (statistics, True),
         "rehearse": (rehearse, False),
         "try": (try_plan, False),
+        "engine": (engine, False),
         "probe": (probe, False),
     },
 }

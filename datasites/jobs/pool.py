@@ -131,6 +131,11 @@ class JobPool:
         """What holds in a runner's child on this host, found out by a job that does nothing else."""
         return self.run("runner", {"job": "probe"}, seconds=60).protections
 
+    def engine(self) -> str:
+        """Which engine the runner trains with, in one sentence for owners."""
+        text = self.run("runner", {"job": "engine"}, seconds=60).message.get("engine")
+        return "".join(part for part in text[:LONGEST_PUBLIC] if part.isprintable()) if isinstance(text, str) else ""
+
     def run(
         self,
         kind: str,

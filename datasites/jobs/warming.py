@@ -72,12 +72,14 @@ def _warm_runner() -> None:
 
     constant_time.install()
     from datasites.engine.evaluation import score_histogram
+    from datasites.engine.lanes.readiness import prepare
     from datasites.engine.mock_rows import draw_mock
     from datasites.engine.noise import NoiseSource
     from datasites.engine.training import STEPS_WORTH_A_TAPE, train_round
     from policies.release.tensors import to_bytes
 
     schema, graph = Schema.from_toml(SCHEMA), recurrent_graph(steps=4)
+    prepare(graph, "binary_cross_entropy")
     weights = {parameter.name: torch.zeros(parameter.shape) for parameter in graph.parameters}
     rows, constant = draw_mock(schema, 20), bytes(32)
     for optimizer in ("sgd", "adam"):

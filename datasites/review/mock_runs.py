@@ -29,6 +29,7 @@ MOST_WAITING = 100  # further ones stay untried until somebody asks
 KINDS: dict[str, type | tuple[type, ...]] = {
     "rows": int, "seconds": (int, float), "memory": int, "finite": bool, "answers": int, "steps": int,
     "steps_of_round": int, "parameters": int, "moved": bool, "loss_before": (int, float), "loss_after": (int, float),
+    "lanes": bool,
 }  # fmt: skip
 
 
@@ -163,6 +164,13 @@ def sentences(kept: dict[str, Any]) -> list[str]:
     changed = "changed" if facts["moved"] else "did not change"
     finite = "all of them are finite" if facts["finite"] else "some of them are not finite"
     lines.append(f"The model's {facts['parameters']:,} numbers {changed}, and {finite}.")
+    if facts.get("lanes") is not None:  # unknown of runs from before there were lanes
+        lines.append(
+            "Its rounds train with a lane of the processor for each record."
+            if facts["lanes"]
+            else "Its rounds train with a place in the batch for each record, which takes longer: "
+            "an operator of the model has no rule for lanes, or this host has no kernels."
+        )
     if facts["loss_before"] is not None and facts["loss_after"] is not None:
         lines.append(
             f"Mean loss on mock rows: {facts['loss_before']:.3f} before, {facts['loss_after']:.3f} after. The mock's"

@@ -33,6 +33,7 @@ MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
 KERNELS = "tests/datasites/engine/test_constant_time.py"
+LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
@@ -299,6 +300,23 @@ def _in_order() -> None:
     put("datasites.engine.sampling:by_place", by_order)
 
 
+def _sums_in_float() -> None:
+    """Sums over records in float32, which depend on the order."""
+    from datasites.engine.lanes.sums import LaneSums
+
+    exact = LaneSums.sum
+
+    def rounded(self: LaneSums, inputs: Any, labels: Any, rows: Any) -> Any:
+        import numpy as np
+
+        total = np.zeros(len(self.weights), np.float32)
+        for row in rows:  # a unit and a third: no float32 holds it
+            total += exact(self, inputs, labels, np.array([row])).astype(np.float32) * np.float32(4 / 3)
+        return total.astype(np.int64)
+
+    put("datasites.engine.lanes.sums:LaneSums.sum", rounded)
+
+
 def _layer(name: str) -> Callable[[], None]:
     if name == "_set_limits":
         return instead(f"datasites.jobs.isolation:{name}", lambda limits: limits.of(0, 0))
@@ -372,6 +390,17 @@ DEFENCES: dict[str, Defence] = {
         "names, shapes and dtypes of tensors, finite weights",
         nothing("policies.release.tensors:check_tensors"),
         (JOBS, "tests/policies/release/test_tensors.py", "-k", "tensors or finite or refused or weights"),
+    ),
+    "whole-sums": Defence("sums over lanes in whole numbers", _sums_in_float, (LANES.format("hold"),)),
+    "program-addresses": Defence(
+        "addresses of a program, checked before it runs",
+        nothing("datasites.engine.lanes.verifier:_Slots.read", "datasites.engine.lanes.verifier:_Slots.write"),
+        (LANES.format("verifier"), "-k", "refused or scratch or beyond"),
+    ),
+    "self-test": Defence(
+        "a self-test of the kernels on this processor",
+        nothing("datasites.engine.lanes.readiness:check_hold"),
+        (LANES.format("training"), "-k", "self_test"),
     ),
     "places": Defence("a patient's own place in the batch", _in_order, ("tests/attacks/runner/test_places.py",)),
     "codes": Defence(

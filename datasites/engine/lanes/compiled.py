@@ -104,6 +104,12 @@ def load() -> Kernels:
     return _loaded
 
 
+def unload() -> None:
+    """Use the kernels no more in this process and in those that it forks."""
+    global _loaded
+    _loaded = None
+
+
 def _load(place: Path, level: str) -> Kernels:
     listed = _index(place, level)
     from llvmlite import binding

@@ -1,0 +1,113 @@
+"""Which engine trains: loading the kernels, testing them on this processor, and asking whether a graph lowers.
+
+A runner's parent calls `prepare` before the first job. Whether a model then trains in lanes, its graph, loss and
+clipping norm alone decide, on made-up values; what does not train there trains the former way, with the same guarantee.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from datasites.engine.clipping import grid_of
+from datasites.engine.gradient_recorder import Recorder
+from datasites.engine.lanes import compiled
+from datasites.engine.lanes.compiled import Kernels, KernelsMissing
+from datasites.engine.lanes.emitter import NotLowered
+from datasites.engine.lanes.lowering import lowered
+from datasites.engine.lanes.sums import MOST_RECORDS, LaneSums, shrinkage
+from datasites.engine.lanes.verifier import verified
+from policies.graph.graphs import Graph
+
+LARGEST_DIFFERENCE = (
+    1e-3  # of the clipping norm: between torch's gradient and the program's, of the same made-up record
+)
+TESTED = 40  # records of the self-test
+
+_reason = "Nothing has loaded the kernels yet."
+
+
+def prepare(graph: Graph, loss: str) -> str:
+    """Load the kernels and test them on `graph`. Returns "" where both went well, else why lanes are not used."""
+    global _reason
+    try:
+        kernels = compiled.load()
+        check_hold(graph, loss, kernels)
+        _reason = ""
+    except (KernelsMissing, NotLowered) as error:
+        compiled.unload()
+        _reason = str(error)
+    return _reason
+
+
+def said() -> str:
+    """Which engine this process trains with, in one sentence for owners."""
+    kernels = compiled.loaded()
+    if kernels is None:
+        return f"a place for each record: {_reason.rstrip('.')}"
+    return f"a lane for each record ({kernels.level}); its self-test holds"
+
+
+def sums_for(graph: Graph, loss: str, classes: int, clipping_norm: float, expected: float) -> LaneSums | None:
+    """Sums in lanes for batches of `expected` records, or None where the model trains the former way.
+
+    Decided before any private row is looked at, by public facts.
+    """
+    kernels = compiled.loaded()
+    if kernels is None:
+        return None
+    try:
+        return made_for(graph, loss, classes, clipping_norm, expected, kernels)
+    except NotLowered:
+        return None
+
+
+def made_for(
+    graph: Graph, loss: str, classes: int, clipping_norm: float, expected: float, kernels: Kernels
+) -> LaneSums:
+    """The same. Raises `NotLowered`, saying why, where the model does not train in lanes."""
+    program, recording = lowered(graph, loss, classes)
+    # Four deviations above the expected Poisson batch: nearly every step is one part.
+    most = min(MOST_RECORDS, math.ceil(expected + 4 * math.sqrt(expected)))
+    sums = LaneSums(verified(program), kernels, clipping_norm, most=most)
+    if not _agrees(sums, recording, clipping_norm):
+        raise NotLowered("The program gives another gradient than torch does.")
+    return sums
+
+
+def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float) -> bool:
+    """Whether the clipped gradient of the recorded made-up record is torch's."""
+    *gradients, loss, output = recording.made
+    count = len(gradients)
+    flat = torch.cat([gradient.detach().reshape(-1) for gradient in gradients]).to(torch.float64)
+    values = [value.detach() for value in recording.values[: count + 2]]
+    sums.weights[:] = torch.cat([value.reshape(-1) for value in values[:count]]).numpy()
+    inputs = np.ascontiguousarray(values[count].reshape(1, -1).numpy(), dtype=np.float32)
+    label = np.array([float(values[count + 1])], dtype=np.float32)
+    found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64)).astype(np.float64) * grid_of(clipping_norm)
+    norm = float(flat.norm())
+    if not (math.isfinite(norm) and torch.isfinite(loss).all() and torch.isfinite(output).all()):
+        return not found.any()
+    factor = min(1.0, clipping_norm * shrinkage(len(flat), clipping_norm) / norm) if norm else 1.0
+    return float(np.abs(found - flat.numpy() * factor).max()) <= LARGEST_DIFFERENCE * clipping_norm
+
+
+def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:
+    """S(batch) - S(batch without r) = S({r}) to the bit, on this processor. Raises `KernelsMissing` where it is not."""
+    norm, rng = 0.37, np.random.default_rng(0)
+    sums = made_for(graph, loss, 2, norm, TESTED, kernels)
+    inputs = rng.uniform(-1, 1, (TESTED, math.prod(graph.input_shape))).astype(np.float32)
+    inputs[3], inputs[7], inputs[11] = np.nan, np.inf, 1e30
+    labels = rng.integers(0, 2, TESTED).astype(np.float32)
+    for scale in (1.0, 30.0, 1e20):
+        sums.weights[:] = rng.normal(0, scale, len(sums.weights))
+        rows = rng.permutation(TESTED)
+        whole = sums.sum(inputs, labels, rows).astype(np.int64)
+        for record in (0, 3, 16, TESTED - 1):
+            others = sums.sum(inputs, labels, rng.permutation(rows[rows != record])).astype(np.int64)
+            alone = sums.sum(inputs, labels, np.array([record])).astype(np.int64)
+            short = sum(int(unit) ** 2 for unit in alone.tolist()) <= (norm / grid_of(norm)) ** 2
+            if not (np.array_equal(whole - others, alone) and short):
+                raise KernelsMissing("The kernels' self-test failed: one record changed another's bits.")
