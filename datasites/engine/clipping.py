@@ -8,7 +8,8 @@ contribution, whose L2 norm is at most `clipping_norm`. Noise is in whole grid u
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from opacus.optimizers import DPOptimizer
@@ -23,6 +24,7 @@ SMALLEST_NORM = 1e-12
 SHRINK = 1 - 2.0**-20  # see `clipped_sum`
 
 _BLOCK_ELEMENTS = 2**17  # handled at once, to stay in a core's cache
+_NOISE_TOGETHER = 2**14  # numbers that several steps' noise is drawn at once of
 _SMALL_MODEL = 2**14  # parameters up to which all are handled as one tensor
 
 
@@ -127,7 +129,10 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
       noise: draws the Gaussian noise.
       proximal_mu: times the distance from the parameters' values at construction, added to the noisy gradient.
       summed: what `p.grad_sample` is.
+      steps: how many are meant to be taken; noise of as many as are small together is drawn at once.
     """
+
+    _params: list[Any] | None = None
 
     def __init__(
         self,
@@ -139,6 +144,7 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
         noise: NoiseSource,
         proximal_mu: float = 0.0,
         summed: bool = False,
+        steps: int = 1,
     ) -> None:
         super().__init__(
             optimizer,
@@ -149,9 +155,19 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
         self.present = torch.zeros(0, dtype=torch.bool)
         self._noise = noise
         self._summed = summed
+        self._steps_left = steps
+        self._drawn: Iterator[Tensor] = iter(())
+        self._drawn_std = math.nan
         self._grid = grid_of(clipping_norm)
         self._proximal_mu = proximal_mu
         self._start = [p.detach().clone() for p in self.params] if proximal_mu else []
+
+    @property
+    def params(self) -> list[Any]:
+        """What is trained, found once: Opacus asks thirteen times a step."""
+        if self._params is None:
+            self._params = super().params
+        return self._params
 
     def clip_and_accumulate(self) -> None:
         """Add the physical batch's clipped sum, in grid units, to `p.summed_grad`."""
@@ -170,12 +186,23 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
         units = self.noise_multiplier * self.max_grad_norm / self._grid
         std = math.nextafter(units, math.inf)  # never less than accounted
         sizes = [p.numel() for p in self.params]
-        noise = torch.from_numpy(self._noise.gaussian_on_grid(sum(sizes), std, 1.0))
+        noise = self._noise_of_a_step(sum(sizes), std)
         for p, part in zip(self.params, torch.split(noise, sizes), strict=True):
             _check_processed_flag(p.summed_grad)
             # Only from here on, where privacy is settled, does float32 round anything.
             p.grad = part.add_(p.summed_grad).mul_(self._grid).to(p.dtype).view_as(p)
             _mark_as_processed(p.summed_grad)
+
+    def _noise_of_a_step(self, size: int, std: float) -> Tensor:
+        """The next of noises that were drawn together, each used once: a draw's own cost is then shared by steps."""
+        drawn = next(self._drawn, None) if std == self._drawn_std else None
+        if drawn is None:
+            together = max(1, min(self._steps_left, _NOISE_TOGETHER // size))
+            self._steps_left -= together
+            self._drawn = iter(torch.from_numpy(self._noise.gaussian_on_grid((together, size), std, 1.0)))
+            self._drawn_std = std
+            drawn = next(self._drawn)
+        return drawn
 
     def scale_grad(self) -> None:
         """Divide by the public expected batch size, then pull towards the round's incoming weights."""

@@ -13,6 +13,8 @@ from datasites.engine.noise import NoiseSource
 
 Rows = npt.NDArray[np.intp]
 
+FLAGS_TOGETHER = 2**19  # patients times steps whose flags are drawn at once, half a megabyte of them
+
 
 def by_place(codes: npt.NDArray[np.float64], size: int) -> list[tuple[Rows, Rows]]:
     """Records as physical batches of `size` places: (indices into `codes`, their places) of each batch, one at least.
@@ -53,13 +55,23 @@ class PatientRows:
         self._begins = np.flatnonzero(first)
         self._sizes = np.diff(self._begins, append=len(codes))
 
-    def sample(self, rate: float, patients: NoiseSource, records: NoiseSource) -> Rows:
-        """One row of each patient that a Poisson sample takes, every one independently at `rate`.
+    def samples(self, rate: float, count: int, patients: NoiseSource, records: NoiseSource) -> list[Rows]:
+        """`count` Poisson samples: one row of each patient that a sample takes, every one independently at `rate`.
 
         The row is uniform among the patient's own. The two sources keep the draw of patients apart from that of rows.
+        Several samples are drawn together, so that they share what a draw costs by itself.
         """
-        taken = np.flatnonzero(patients.bernoulli(len(self._begins), rate))
-        return self._one_of_each(taken, records)
+        size = len(self._begins)
+        if not size:
+            return [np.zeros(0, dtype=np.intp) for _ in range(count)]
+        found: list[Rows] = []
+        together = max(1, FLAGS_TOGETHER // size)
+        for begin in range(0, count, together):
+            steps = min(together, count - begin)
+            which, taken = np.divmod(np.flatnonzero(patients.bernoulli(steps * size, rate)), size)
+            ends = np.searchsorted(which, np.arange(1, steps))
+            found += np.split(self._one_of_each(taken, records), ends)
+        return found
 
     def one_of_each(self, records: NoiseSource) -> Rows:
         """One row of every patient, uniform among the patient's own."""

@@ -100,6 +100,7 @@ def train_round(
         noise=noise.child("gaussian"),
         proximal_mu=mechanism.proximal_mu,
         summed=sums is not None,
+        steps=mechanism.steps,
     )
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate))
     matrix = np.asarray(records, dtype=np.float64)
@@ -225,7 +226,7 @@ def _batches(
     together = max(1, _PREPARED_RECORDS // max(size, math.ceil(expected)))
     for begin in range(0, mechanism.steps, together):
         count = min(together, mechanism.steps - begin)
-        rows = [patients.sample(mechanism.sampling_rate, who, which) for _ in range(count)]
+        rows = patients.samples(mechanism.sampling_rate, count, who, which)
         chosen, ends = np.concatenate(rows), np.cumsum([len(sample) for sample in rows])[:-1]
         inputs, labels = _prepared(schema, mechanism, records, chosen)
         codes = np.split(records[chosen, PATIENT], ends)
@@ -297,7 +298,7 @@ def _step_in_lanes(
     total = sums.sum(records, labels.to(torch.float32).numpy(), np.arange(len(records)))
     flat.grad_sample = torch.from_numpy(total).to(torch.float64)  # type: ignore[attr-defined]
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    flat.grad_sample = flat.summed_grad = None  # type: ignore[attr-defined]
 
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:

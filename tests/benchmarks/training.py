@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
@@ -27,6 +29,7 @@ from opacus.layers import DPLSTM
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from datasites.engine.lanes import compiled
 from datasites.engine.noise import NoiseSource
 from datasites.engine.training import train_round
 from policies.graph.exporter import export_model
@@ -34,17 +37,26 @@ from policies.privacy.mechanisms import DPSGD
 from policies.schema.columns import Column
 from policies.schema.schemas import Schema
 
-BATCH = 64
+BATCHES = (64, 512)
+BATCH = BATCHES[0]
 PATIENTS = 4096
-TURNS = 7
-STEPS = {"FluPredictor": 200, "MLP of 100,000": 30, "LSTM": 50}
+TURNS = 5
 SIZES = (100_000, 2_000_000)
+LONG = 24  # values of the longer series
+
+SHOWN = (
+    "ours",
+    "ours, a place for each record",
+    "stock Opacus",
+    "plain PyTorch, DataLoader",
+    "plain PyTorch, tensors",
+)  # of the ways in `compare`
 
 Table = npt.NDArray[np.float64]
 
 
 class FluPredictor(nn.Module):
-    """The running example, 10 → 32 → 1, or one of 100,131 parameters, 10 → 310 → 310 → 1."""
+    """The running example, 10 → 32 → 1, or one of more parameters, as 10 → 310 → 310 → 1."""
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
@@ -58,14 +70,77 @@ class FluPredictor(nn.Module):
 
 
 class FluSequence(nn.Module):
-    """The LSTM variant over a series of 6 values; stock Opacus needs its own layer in place of torch's."""
+    """The LSTM variant over a series of values; stock Opacus needs its own layer in place of torch's."""
 
-    def __init__(self, layer: type[nn.Module] = nn.LSTM) -> None:
+    def __init__(self, layer: type[nn.Module] = nn.LSTM, hidden: int = 16) -> None:
         super().__init__()
-        self.lstm, self.out = layer(1, 16, batch_first=True), nn.Linear(16, 1)
+        self.lstm, self.out = layer(1, hidden, batch_first=True), nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sigmoid(self.out(self.lstm(x)[0][:, -1]))
+
+
+class Normed(nn.Module):
+    """A layer that is normalised in groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(10, 16), nn.GroupNorm(4, 16), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.b(torch.relu(self.norm(self.a(x)))))
+
+
+class Convolved(nn.Module):
+    """Two convolutions over ten values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 8, 3, padding=1), nn.Conv1d(8, 16, 3, stride=2)
+        self.out = nn.Linear(64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.relu(self.b(torch.relu(self.a(x.unsqueeze(1)))))
+        return torch.sigmoid(self.out(seen.flatten(1)))
+
+
+class TransformerLayer(nn.Module):
+    """Attention and two layers over a series, of layers that stock Opacus knows."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Linear(1, width), nn.Linear(width, 1)
+        self.query, self.key, self.value, self.mix = (nn.Linear(width, width) for _ in range(4))
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        scores = self.query(x) @ self.key(x).transpose(1, 2) / 4
+        x = self.first(x + self.mix(torch.softmax(scores, dim=-1) @ self.value(x)))
+        x = self.second(x + self.down(torch.relu(self.up(x))))
+        return torch.sigmoid(self.out(x.mean(1)))
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is compared: `make` takes the recurrent layer, `steps` are those of one turn at 64 records."""
+
+    make: Callable[[type[nn.Module]], nn.Module]
+    inputs: str
+    steps: int
+
+
+MODELS: dict[str, Model] = {
+    "FluPredictor": Model(lambda _: FluPredictor(32), "features", 200),
+    "LSTM": Model(lambda layer: FluSequence(layer), "series", 50),
+    "LSTM, 64 hidden, 24 steps": Model(lambda layer: FluSequence(layer, 64), "long", 10),
+    "GroupNorm": Model(lambda _: Normed(), "features", 100),
+    "Conv1d": Model(lambda _: Convolved(), "features", 50),
+    "Transformer layer": Model(lambda _: TransformerLayer(), "series", 30),
+    "MLP of 100,000": Model(lambda _: FluPredictor(310, 310), "features", 30),
+    "MLP of 1,000,000": Model(lambda _: FluPredictor(990, 990), "features", 5),
+}
 
 
 class TorchNoise(NoiseSource):
@@ -78,40 +153,51 @@ class TorchNoise(NoiseSource):
         return torch.randn(shape).mul_(std).to(torch.float64).numpy()
 
 
-def make_schema() -> Schema:
-    """Ten features and a target."""
-    names = [f"x{i}" for i in range(10)]
-    columns = [Column(name=name, kind="real", minimum=-1.0, maximum=1.0) for name in names]
+def make_schema(values: int = 10) -> Schema:
+    """Ten features and a target; further values are in the longer series alone."""
+    names = [f"x{i}" for i in range(values)]
+    columns = [
+        Column(name=name, kind="real", minimum=-1.0, maximum=1.0, feature=number < 10)
+        for number, name in enumerate(names)
+    ]
     return Schema(
         name="t",
         population="p",
         patient="id",
         target="y",
         columns=(*columns, Column(name="y", kind="boolean")),
-        sequences=(("series", tuple((name,) for name in names[:6])),),
+        sequences=(("series", tuple((name,) for name in names[:6])), ("long", tuple((name,) for name in names))),
     )
 
 
-def make_table(records: int, patients: int) -> Table:
+def make_table(records: int, patients: int, values: int = 10) -> Table:
     rng = np.random.default_rng(0)
-    table = np.empty((records, 13))
+    table = np.empty((records, values + 3))
     table[:, 0] = rng.integers(0, patients, records) if records > patients else np.arange(records)
     table[:, 1] = 0
-    for column in range(2, 12):
+    for column in range(2, values + 2):
         table[:, column] = rng.uniform(-1, 1, records)
-    table[:, 12] = table[:, 2] > 0
+    table[:, -1] = table[:, 2] > 0
     return table
 
 
-def ours(model: nn.Module, inputs: str, steps: int, source: type[NoiseSource]) -> Callable[[], None]:
-    schema, table = make_schema(), make_table(PATIENTS, PATIENTS)
+def _data(inputs: str) -> tuple[Schema, Table]:
+    values = LONG if inputs == "long" else 10
+    return make_schema(values), make_table(PATIENTS, PATIENTS, values)
+
+
+def ours(
+    model: nn.Module, inputs: str, steps: int, source: type[NoiseSource], *, batch: int = BATCH, lanes: bool = True
+) -> Callable[[], None]:
+    """A round of ours, in lanes or with a place for each record."""
+    schema, table = _data(inputs)
     graph = export_model(model, schema.input_shape(inputs))
     weights = {name: value.detach() for name, value in model.named_parameters()}
     made = DPSGD(
         loss="binary_cross_entropy",
         rounds=1,
         steps=steps,
-        sampling_rate=BATCH / PATIENTS,
+        sampling_rate=batch / PATIENTS,
         clipping_norm=1.0,
         noise_multiplier=1.0,
         learning_rate=0.1,
@@ -119,30 +205,38 @@ def ours(model: nn.Module, inputs: str, steps: int, source: type[NoiseSource]) -
     )
 
     def run() -> None:
+        if lanes:
+            compiled.load()
+        else:
+            compiled.unload()
         train_round(graph, made, schema, PATIENTS, table, weights, source.from_os())
 
     return run
 
 
-def others(model: nn.Module, inputs: str, steps: int, *, private: bool) -> Callable[[], None]:
-    schema, table = make_schema(), make_table(PATIENTS, PATIENTS)
-    data = TensorDataset(
-        torch.from_numpy(schema.inputs(table, inputs)), torch.from_numpy(schema.targets(table)).float()
-    )
-    loader = DataLoader(data, batch_size=BATCH, shuffle=True)
+def others(
+    model: nn.Module, inputs: str, steps: int, *, private: bool, batch: int = BATCH, loader: bool = True
+) -> Callable[[], None]:
+    """Stock Opacus, or plain training with a loader or on tensors that are taken as they lie."""
+    schema, table = _data(inputs)
+    records = torch.from_numpy(schema.inputs(table, inputs))
+    labels = torch.from_numpy(schema.targets(table)).float()
+    parts: Any = DataLoader(TensorDataset(records, labels), batch_size=batch, shuffle=True)
     optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     if private:
-        model, optimizer, loader = PrivacyEngine().make_private(
-            module=model, optimizer=optimizer, data_loader=loader, noise_multiplier=1.0, max_grad_norm=1.0
+        model, optimizer, parts = PrivacyEngine().make_private(
+            module=model, optimizer=optimizer, data_loader=parts, noise_multiplier=1.0, max_grad_norm=1.0
         )
+    elif not loader:
+        parts = list(zip(records.split(batch), labels.split(batch), strict=True))
     loss = nn.BCELoss()
 
     def run() -> None:
         done = 0
         while done < steps:
-            for records, labels in loader:
+            for given, wanted in parts:
                 optimizer.zero_grad()
-                loss(model(records)[:, 0], labels).backward()
+                loss(model(given)[:, 0], wanted).backward()
                 optimizer.step()
                 done += 1
                 if done == steps:
@@ -151,26 +245,30 @@ def others(model: nn.Module, inputs: str, steps: int, *, private: bool) -> Calla
     return run
 
 
-def compare(name: str, turns: int = TURNS, only: tuple[str, ...] = ()) -> dict[str, tuple[float, float]]:
+def compare(
+    name: str, turns: int = TURNS, only: tuple[str, ...] = (), batch: int = BATCH
+) -> dict[str, tuple[float, float]]:
     """Of each way to train: median processor seconds per step, and how many times as fast ours is; they take turns."""
-    inputs = "series" if name == "LSTM" else "features"
-    widths = {"FluPredictor": (32,), "MLP of 100,000": (310, 310)}.get(name, ())
+    declared = MODELS[name]
 
     def make(layer: type[nn.Module] = nn.LSTM) -> nn.Module:
         torch.manual_seed(0)
-        return FluSequence(layer) if name == "LSTM" else FluPredictor(*widths)
+        return declared.make(layer)
 
-    steps = STEPS[name]
-    ways = {
-        "ours": ours(make(), inputs, steps, NoiseSource),
-        "ours, torch.randn": ours(make(), inputs, steps, TorchNoise),
-        "stock Opacus": others(make(DPLSTM), inputs, steps, private=True),
-        "plain PyTorch": others(make(), inputs, steps, private=False),
+    steps = max(2, declared.steps * BATCH // batch)
+    given = (declared.inputs, steps)
+    ways: dict[str, Callable[[], Callable[[], None]]] = {
+        "ours": lambda: ours(make(), *given, NoiseSource, batch=batch),
+        "ours, torch.randn": lambda: ours(make(), *given, TorchNoise, batch=batch),
+        "ours, a place for each record": lambda: ours(make(), *given, NoiseSource, batch=batch, lanes=False),
+        "stock Opacus": lambda: others(make(DPLSTM), *given, private=True, batch=batch),
+        "plain PyTorch, DataLoader": lambda: others(make(), *given, private=False, batch=batch),
+        "plain PyTorch, tensors": lambda: others(make(), *given, private=False, batch=batch, loader=False),
     }
-    ways = {way: run for way, run in ways.items() if not only or way in only}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    runs = {way: prepare() for way, prepare in ways.items() if not only or way in only}
+    seconds: dict[str, list[float]] = {way: [] for way in runs}
     for turn in range(turns + 1):
-        for way, run in ways.items():
+        for way, run in runs.items():
             begin = time.process_time()
             run()
             if turn:  # the first is to warm up
@@ -180,6 +278,19 @@ def compare(name: str, turns: int = TURNS, only: tuple[str, ...] = ()) -> dict[s
         return statistics.median(a / b for a, b in zip(seconds[way], seconds["ours"], strict=True))
 
     return {way: (statistics.median(times), times_as_fast(way)) for way, times in seconds.items()}
+
+
+def figures(name: str, batch: int, found: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """One line of `build/bench.json`."""
+    return {
+        "model": name,
+        "batch": batch,
+        "ours_examples_per_second": batch / found["ours"][0],
+        "over_stock_opacus": found["stock Opacus"][1],
+        "over_plain_tensors": found["plain PyTorch, tensors"][1],
+        "over_plain_loader": found["plain PyTorch, DataLoader"][1],
+        "over_a_place_for_each_record": found["ours, a place for each record"][1],
+    }
 
 
 def noise_alone(parameters: int = 100_000, turns: int = 60) -> tuple[float, float]:

@@ -111,7 +111,7 @@ class LaneSums:
                 raise DatasiteError("Records of lanes are float32 in one piece, and their places int64.")
         if inputs.shape[1] != self._program.features or len(labels) != len(inputs):
             raise DatasiteError("Records of lanes have other features than the program.")
-        if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(inputs)):
+        if len(rows) and int(rows.view(np.uint64).max()) >= len(inputs):  # below zero is enormous there
             raise DatasiteError("A place is outside the records.")
 
     def _sum(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> None:

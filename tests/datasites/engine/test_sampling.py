@@ -1,7 +1,9 @@
 import math
 
 import numpy as np
+import pytest
 
+from datasites.engine import sampling
 from datasites.engine.sampling import PatientRows
 from tests.datasites.engine.training_factories import matrix, source
 
@@ -9,8 +11,7 @@ STEPS = 4000
 
 
 def draws(rows: PatientRows, rate: float, steps: int = STEPS) -> list[np.ndarray]:
-    patients, records = source(1), source(2)
-    return [rows.sample(rate, patients, records) for _ in range(steps)]
+    return rows.samples(rate, steps, source(1), source(2))
 
 
 def test_batches_are_poisson_and_not_of_fixed_size() -> None:
@@ -19,6 +20,21 @@ def test_batches_are_poisson_and_not_of_fixed_size() -> None:
     assert abs(sizes.mean() - mean) < 5 * math.sqrt(variance / STEPS)
     # The sample variance of n draws has deviation of about variance · √(2/n).
     assert abs(sizes.var() - variance) < 5 * variance * math.sqrt(2 / STEPS)
+
+
+def test_samples_that_are_drawn_together_are_independent(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = PatientRows(matrix(40), held_out=False)
+    taken = np.zeros((STEPS, 40))
+    for step, sample in enumerate(draws(rows, 0.25)):
+        taken[step, sample] = 1
+    following = np.corrcoef(taken[:-1].reshape(-1), taken[1:].reshape(-1))[0, 1]
+    beside = np.corrcoef(taken[:, :-1].reshape(-1), taken[:, 1:].reshape(-1))[0, 1]
+    assert max(abs(following), abs(beside)) < 5 / math.sqrt(40 * STEPS)
+    # Where few fit together, they are as many and of the same rate.
+    monkeypatch.setattr(sampling, "FLAGS_TOGETHER", 100)
+    few = draws(rows, 0.25)
+    assert len(few) == STEPS
+    assert abs(np.mean([len(sample) for sample in few]) - 10) < 5 * math.sqrt(7.5 / STEPS)
 
 
 def test_small_rates_give_empty_batches() -> None:
@@ -57,7 +73,7 @@ def test_training_and_hold_out_never_mix() -> None:
 
 def test_a_table_without_rows_gives_empty_samples() -> None:
     rows = PatientRows(np.zeros((0, 6)), held_out=False)
-    assert len(rows.sample(0.5, source(), source())) == 0
+    assert [len(sample) for sample in rows.samples(0.5, 3, source(), source())] == [0, 0, 0]
     assert len(rows.one_of_each(source())) == 0
 
 
