@@ -69,6 +69,22 @@ def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
     return Lowering(graph, recording).program(), recording
 
 
+class _Scattered:
+    """A value that is zero but for parts that do not overlap, not made yet.
+
+    `taken` says of every number whether it is in a part.
+    """
+
+    def __init__(self, layout: View, parts: list[tuple[View, View]]) -> None:
+        self.layout, self.parts = layout, parts
+        self.taken = np.zeros(max(1, layout.numel), dtype=np.bool_)
+        for region, _ in parts:
+            places = np.array([region.offset])
+            for size, stride in zip(region.shape, region.strides, strict=True):
+                places = np.add.outer(places, np.arange(size) * stride).reshape(-1)
+            self.taken[places] = True
+
+
 class Lowering:
     """One recording on its way to a program."""
 
@@ -77,6 +93,7 @@ class Lowering:
         self._record_number = len(graph.parameters)
         self.emitter = Emitter(graph.parameter_count)
         self._views: dict[int, View] = {}
+        self._scattered: dict[int, _Scattered] = {}
         self._made_by = {number: call for call in recording.calls for number in call.results if number is not None}
         self._dependent = {self._record_number, self._record_number + 1}  # on the record or its label
         for call in recording.calls:
@@ -130,6 +147,18 @@ class Lowering:
         """New memory for a result, in torch's layout, which later calls take views of."""
         number = call.results[index]
         assert number is not None
+        view = self._layout(call, number)
+        view = View(Buffer(True, max(1, view.numel)), view.shape, view.strides)
+        self._views[number] = view
+        return view
+
+    def layout(self, call: Call) -> View:
+        """A view in the layout of the result, of no memory."""
+        number = call.results[0]
+        assert number is not None
+        return self._layout(call, number)
+
+    def _layout(self, call: Call, number: int) -> View:
         value = self._recording.values[number]
         if value.dtype not in (torch.float32, torch.bool):
             raise NotLowered(f"{call.operator} gives {value.dtype}.")
@@ -141,9 +170,40 @@ class Lowering:
             expected *= size
         if value.storage_offset():
             raise NotLowered(f"{call.operator} gives a part of its memory.")
-        view = View(Buffer(True, max(1, value.numel())), tuple(value.shape), tuple(value.stride()))
-        self._views[number] = view
-        return view
+        return View(Buffer(True, 0), tuple(value.shape), tuple(value.stride()))
+
+    def scatter(self, call: Call, region: View, part: View) -> None:
+        """Take `part` for what lies in `region` of the result, and zero for all else.
+
+        Made when somebody asks for it. Recurrent layers add up one such result a step, whose parts do not overlap: then
+        each part is copied once, and nothing is added.
+        """
+        number = call.results[0]
+        assert number is not None
+        self._scattered[number] = _Scattered(self._layout(call, number), [(region, part)])
+
+    def joined(self, call: Call) -> bool:
+        """Whether two such results were added by taking the parts of both, which do not overlap."""
+        added = [self._scattered.get(slot.number) for slot in call.arguments if isinstance(slot, Slot)]
+        number = call.results[0]
+        if len(added) != 2 or added[0] is None or added[1] is None or number is None:
+            return False
+        first, second = added[0], added[1]
+        layout = self._layout(call, number)
+        if not layout.strides == first.layout.strides == second.layout.strides or (first.taken & second.taken).any():
+            return False
+        self._scattered[number] = _Scattered(layout, first.parts + second.parts)
+        return True
+
+    def _made(self, number: int) -> View:
+        """A scattered value in memory of its own."""
+        scattered = self._scattered[number]
+        y = View(Buffer(True, scattered.layout.numel), scattered.layout.shape, scattered.layout.strides)
+        if not scattered.taken.all():
+            self.emitter.fill(y, 0.0)
+        for region, part in scattered.parts:
+            self.emitter.copy(y.as_(region.shape, region.strides, region.offset), part)
+        return y
 
     def give(self, call: Call, *views: View | None) -> None:
         """Take views, of any layout, for the call's results."""
@@ -174,6 +234,8 @@ class Lowering:
     # -- values
 
     def _view(self, number: int) -> View:
+        if number not in self._views and number in self._scattered:
+            self._views[number] = self._made(number)
         if number not in self._views:
             recording, value = self._recording, self._recording.values[number]
             if number not in recording.outside and number not in recording.fixed:

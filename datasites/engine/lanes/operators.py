@@ -39,6 +39,15 @@ class Lowering(Protocol):
     def show(self, call: Call, views: Sequence[View]) -> None:
         """Take views of an argument for the results of a call that itself gives views."""
 
+    def layout(self, call: Call) -> View:
+        """A view in the layout of the result, of no memory."""
+
+    def scatter(self, call: Call, region: View, part: View) -> None:
+        """Take `part` for what lies in `region` of the result, and zero for all else."""
+
+    def joined(self, call: Call) -> bool:
+        """Whether two such results were added by taking the parts of both, which do not overlap."""
+
     def constant(self, call: Call, value: float) -> None:
         """Take one number for all of the call's result."""
 
@@ -104,6 +113,8 @@ def _binary(lowering: Lowering, call: Call) -> None:
     if len(call.arguments) != 2:
         raise NotLowered(f"{call.operator} with a factor.")
     name = str(call.operator).removeprefix("aten.")
+    if name == "add.Tensor" and lowering.joined(call):
+        return
     lowering.emitter.binary(
         BINARY[name], _operand(lowering, call, 0), _operand(lowering, call, 1), lowering.result(call)
     )
@@ -315,22 +326,20 @@ def _cat(lowering: Lowering, call: Call) -> None:
 
 @_rule("aten.slice_backward.default")
 def _slice_backward(lowering: Lowering, call: Call) -> None:
-    y, part = lowering.result(call), lowering.argument(call, 0)
+    y, part = lowering.layout(call), lowering.argument(call, 0)
     dim, start, _, step = call.arguments[2:6]
     dim %= len(y.shape)
     start = min(max(start + (y.shape[dim] if start < 0 else 0), 0), y.shape[dim])
-    lowering.emitter.fill(y, 0.0)
     strides = [stride * (step if i == dim else 1) for i, stride in enumerate(y.strides)]
-    lowering.emitter.copy(y.as_(part.shape, strides, start * y.strides[dim]), part)
+    lowering.scatter(call, y.as_(part.shape, strides, start * y.strides[dim]), part)
 
 
 @_rule("aten.select_backward.default")
 def _select_backward(lowering: Lowering, call: Call) -> None:
-    y, part = lowering.result(call), lowering.argument(call, 0)
+    y, part = lowering.layout(call), lowering.argument(call, 0)
     dim, index = call.arguments[2] % len(y.shape), call.arguments[3]
-    lowering.emitter.fill(y, 0.0)
     strides = [stride for i, stride in enumerate(y.strides) if i != dim]
-    lowering.emitter.copy(y.as_(part.shape, strides, (index % y.shape[dim]) * y.strides[dim]), part)
+    lowering.scatter(call, y.as_(part.shape, strides, (index % y.shape[dim]) * y.strides[dim]), part)
 
 
 @_rule("aten.flip.default")

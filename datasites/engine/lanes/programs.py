@@ -56,6 +56,14 @@ class Program:
         right = max((_up(columns) * terms for _, _, _, columns, _, terms in outer), default=16)
         return left, right
 
+    @property
+    def tail(self) -> int:
+        """Numbers that the sum of a parameter is made in where its columns are not whole panels, or its terms many."""
+        outer = [group for group in self.groups.tolist() if group[0] == OUTER]
+        return max(
+            ((rows + 8) * (_up(columns) if terms > 1 else 16) for _, _, rows, columns, _, terms in outer), default=16
+        )
+
 
 def _up(count: int) -> int:
     return (count + 15) // 16 * 16

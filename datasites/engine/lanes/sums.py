@@ -77,9 +77,9 @@ class LaneSums:
         self._present = np.concatenate([np.full(records, -1, np.int32), np.zeros(LANES, np.int32)])
         self._scales, self._ones = np.zeros(records, np.float32), np.ones(records, np.float32)
         self._left, self._right = _aligned(left * records, np.float32), _aligned(right * records, np.float32)
-        rows, columns = (max(program.groups[:, index].tolist()) for index in (2, 3))
+        columns = max(program.groups[:, 3].tolist())
         self.total = _aligned(program.parameters + 4 * (columns + LANES), np.int32)
-        self._tail, self._spare = _aligned((rows + 4) * LANES, np.int32), _aligned(LANES * LANES, np.float32)
+        self._tail, self._spare = _aligned(program.tail, np.int32), _aligned(LANES * LANES, np.float32)
         self._zeros = np.zeros(LANES, np.float32)
         self._prepare()
 

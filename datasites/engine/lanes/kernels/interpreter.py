@@ -330,36 +330,62 @@ def squares(memory, x, n, s):
     return total
 
 
+@njit(inline="always")
+def _square(total, value):
+    wide = widen(value)
+    return fma(wide, wide, total)
+
+
 @compiled
-def squares_of_terms(memory, terms, scratch, shift, first, T, O, K):
-    """Squares of sums of T products, each sum in the order and with the rounding that the sums over records have."""
+def squares_of_terms(memory, terms, shift, first, T, O, K):
+    """Squares of sums of T products, each sum in the order and with the rounding that the sums over records have.
+
+    By tiles of four rows and four columns, which share what they read. Beyond the last row or column the last one is
+    computed again and not added.
+    """
     total = splat_wide(0.0)
-    for i in range(O):
-        k = 0
-        while k < K:
-            last = K - 1 - k
-            g0 = splat(ZERO)
-            g1, g2, g3 = g0, g0, g0
+    for i in range(0, O, 4):
+        below = O - 1 - i
+        i1, i2, i3 = min(1, below), min(2, below), min(3, below)
+        for k in range(0, K, 4):
+            beyond = K - 1 - k
+            k1, k2, k3 = min(1, beyond), min(2, beyond), min(3, beyond)
+            g00 = splat(ZERO)
+            g01, g02, g03, g10, g11, g12, g13 = g00, g00, g00, g00, g00, g00, g00
+            g20, g21, g22, g23, g30, g31, g32, g33 = g00, g00, g00, g00, g00, g00, g00, g00
             for t in range(first, first + T):
-                left, right, apart = terms[4 * t] + shift, terms[4 * t + 2] + shift, terms[4 * t + 3]
-                v = load(memory, left + i * terms[4 * t + 1])
-                right += k * apart
-                g0 = fma(v, load(memory, right), g0)
-                g1 = fma(v, load(memory, right + min(1, last) * apart), g1)
-                g2 = fma(v, load(memory, right + min(2, last) * apart), g2)
-                g3 = fma(v, load(memory, right + min(3, last) * apart), g3)
-            wide = widen(g0)
-            total = fma(wide, wide, total)
-            if last > 0:
-                wide = widen(g1)
-                total = fma(wide, wide, total)
-            if last > 1:
-                wide = widen(g2)
-                total = fma(wide, wide, total)
-            if last > 2:
-                wide = widen(g3)
-                total = fma(wide, wide, total)
-            k += 4
+                row, column = terms[4 * t + 1], terms[4 * t + 3]
+                left = terms[4 * t] + shift + i * row
+                right = terms[4 * t + 2] + shift + k * column
+                a0, a1 = load(memory, left), load(memory, left + i1 * row)
+                a2, a3 = load(memory, left + i2 * row), load(memory, left + i3 * row)
+                b = load(memory, right)
+                g00, g10, g20, g30 = fma(a0, b, g00), fma(a1, b, g10), fma(a2, b, g20), fma(a3, b, g30)
+                b = load(memory, right + k1 * column)
+                g01, g11, g21, g31 = fma(a0, b, g01), fma(a1, b, g11), fma(a2, b, g21), fma(a3, b, g31)
+                b = load(memory, right + k2 * column)
+                g02, g12, g22, g32 = fma(a0, b, g02), fma(a1, b, g12), fma(a2, b, g22), fma(a3, b, g32)
+                b = load(memory, right + k3 * column)
+                g03, g13, g23, g33 = fma(a0, b, g03), fma(a1, b, g13), fma(a2, b, g23), fma(a3, b, g33)
+            total = _squares_of_row(total, g00, g01, g02, g03, beyond)
+            if below > 0:
+                total = _squares_of_row(total, g10, g11, g12, g13, beyond)
+            if below > 1:
+                total = _squares_of_row(total, g20, g21, g22, g23, beyond)
+            if below > 2:
+                total = _squares_of_row(total, g30, g31, g32, g33, beyond)
+    return total
+
+
+@njit(inline="always")
+def _squares_of_row(total, g0, g1, g2, g3, beyond):
+    total = _square(total, g0)
+    if beyond > 0:
+        total = _square(total, g1)
+    if beyond > 1:
+        total = _square(total, g2)
+    if beyond > 2:
+        total = _square(total, g3)
     return total
 
 
@@ -466,7 +492,7 @@ def run(code, instructions, terms, memory, uniform, scratch, own, blocks, norms,
                 right = squares(memory, f4 if f4 < scratch else f4 + shift, f5, f6)
                 norm = fma(left, right, norm)
             elif op == NORM_TERMS:  # first T O K
-                norm = add(norm, squares_of_terms(memory, terms, scratch, shift, f1, f2, f3, f4))
+                norm = add(norm, squares_of_terms(memory, terms, shift, f1, f2, f3, f4))
             elif op == NORM_DIRECT:  # x n sx
                 norm = add(norm, squares(memory, y, f2, f3))
             elif op == FINITE:  # x n sx

@@ -25,7 +25,6 @@ from datasites.engine.lanes.kernels.vectors import (
     load_whole,
     load_wide,
     more,
-    narrow,
     root,
     same,
     splat,
@@ -35,6 +34,9 @@ from datasites.engine.lanes.kernels.vectors import (
     store_whole,
     subtract,
     transposed,
+)
+from datasites.engine.lanes.kernels.vectors import (
+    narrow as rounded,
 )
 from datasites.engine.lanes.programs import DIRECT
 
@@ -72,69 +74,101 @@ def factors(norms, sound, present, blocks, clip, unit, scales, counted):
         here = both(load_whole(sound, at), load_whole(present, at))
         here = choose(same(finite, finite), here, none)
         here = choose(more(scale, splat_wide(SMALLEST_FACTOR)), here, none)
-        store(scales, at, choose(less(here, none), narrow(scale), splat(ZERO)))
+        store(scales, at, choose(less(here, none), rounded(scale), splat(ZERO)))
         store_whole(counted, at, here)
 
 
 @compiled
-def pack(memory, base, own, apart, n, blocks, counted, scales, scaled, spare, target, begin):
-    """One factor of every record, records by rows: target[panel, record, 16], zero of a record that does not count."""
-    records = blocks * LANES
+def pack(memory, base, own, apart, n, blocks, counted, scales, scaled, spare, target, begin, by_panel, by_record):
+    """One factor of every record, sixteen numbers of a record side by side; zero of a record that does not count.
+
+    Panels of sixteen numbers are `by_panel` floats from each other, records `by_record`.
+    """
     for panel in range((n + LANES - 1) // LANES):
         left = n - panel * LANES
         for block in range(blocks):
             here = less(load_whole(counted, block * LANES), splat_whole(np.int32(0)))
             factor = load(scales, block * LANES) if scaled else splat(ONE)
             source = base + block * own + panel * LANES * apart
-            place = begin + panel * records * LANES + block * LANES * LANES
+            place = begin + panel * by_panel + block * LANES * by_record
             if left >= LANES:
-                transposed(memory, source, apart, here, factor, target, place)
+                transposed(memory, source, apart, here, factor, target, place, by_record)
             else:
                 for i in range(LANES):
                     store(spare, i * LANES, load(memory, source + i * apart) if i < left else splat(ZERO))
-                transposed(spare, 0, LANES, here, factor, target, place)
+                transposed(spare, 0, LANES, here, factor, target, place, by_record)
 
 
 @compiled
-def outer_panel(total, begin, width, d, a, scales, S, R, O, panel, T, dT, aT):
-    """total[begin + i · width ...] = Σ over R records of round(Σ over T terms of d[r, i] a[r, 16 · panel ...]).
+def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, wide):
+    """total[i, k] = Σ over R records of round(factor · Σ over T terms of d[r, t, i] a[r, t, k]).
 
-    With one term `d` has been multiplied by the records' factors, with more the sum is. S: records of a panel. Rows are
-    written by fours: up to three beyond O get what the next parameter, or nobody, will have there.
+    A record's factors lie in one piece and stay in the processor's nearest memory while all of its products are made.
+    Rows are taken by fours, columns by panels; `wide` holds the sums with room for what is beyond the last of both.
     """
     magic = splat(MAGIC)
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
-    for four in range((O + 3) // 4):
-        s0 = back
-        s1, s2, s3 = back, back, back
-        right, left = panel * S * LANES, (four // 4) * S * LANES + (four % 4) * 4
-        for r in range(R):
-            g0 = splat(ZERO)
-            g1, g2, g3 = g0, g0, g0
-            at, of = right + r * LANES, left + r * LANES
-            for _ in range(T):
-                v = load(a, at)
-                g0 = fma(every(d, of), v, g0)
-                g1 = fma(every(d, of + 1), v, g1)
-                g2 = fma(every(d, of + 2), v, g2)
-                g3 = fma(every(d, of + 3), v, g3)
-                at += aT
-                of += dT
-            factor = every(scales, r)
-            s0 = add(s0, bits(fma(g0, factor, magic)))
-            s1 = add(s1, bits(fma(g1, factor, magic)))
-            s2 = add(s2, bits(fma(g2, factor, magic)))
-            s3 = add(s3, bits(fma(g3, factor, magic)))
-        place = begin + four * 4 * width
-        store_whole(total, place, s0)
-        store_whole(total, place + width, s1)
-        store_whole(total, place + 2 * width, s2)
-        store_whole(total, place + 3 * width, s3)
+    panels, fours = (K + LANES - 1) // LANES, (O + 3) // 4
+    width = panels * LANES
+    for i in range(fours * 4 * panels):
+        store_whole(wide, i * LANES, back)
+    for r in range(R):
+        factor = every(scales, r)
+        for four in range(fours):
+            panel = 0
+            while panel < panels:
+                left, right = r * T * dT + four * 4, r * T * aT + panel * LANES
+                g0 = splat(ZERO)
+                g1, g2, g3, h0, h1, h2, h3 = g0, g0, g0, g0, g0, g0, g0
+                two = panel + 2 <= panels
+                if two:
+                    for _ in range(T):
+                        v, w = load(a, right), load(a, right + LANES)
+                        e = every(d, left)
+                        g0, h0 = fma(e, v, g0), fma(e, w, h0)
+                        e = every(d, left + 1)
+                        g1, h1 = fma(e, v, g1), fma(e, w, h1)
+                        e = every(d, left + 2)
+                        g2, h2 = fma(e, v, g2), fma(e, w, h2)
+                        e = every(d, left + 3)
+                        g3, h3 = fma(e, v, g3), fma(e, w, h3)
+                        left += dT
+                        right += aT
+                else:
+                    for _ in range(T):
+                        v = load(a, right)
+                        g0, g1 = fma(every(d, left), v, g0), fma(every(d, left + 1), v, g1)
+                        g2, g3 = fma(every(d, left + 2), v, g2), fma(every(d, left + 3), v, g3)
+                        left += dT
+                        right += aT
+                at = four * 4 * width + panel * LANES
+                _count(wide, at, g0, factor, magic)
+                _count(wide, at + width, g1, factor, magic)
+                _count(wide, at + 2 * width, g2, factor, magic)
+                _count(wide, at + 3 * width, g3, factor, magic)
+                if two:
+                    _count(wide, at + LANES, h0, factor, magic)
+                    _count(wide, at + width + LANES, h1, factor, magic)
+                    _count(wide, at + 2 * width + LANES, h2, factor, magic)
+                    _count(wide, at + 3 * width + LANES, h3, factor, magic)
+                panel += 2
+    for i in range(O):
+        for k in range(K):
+            total[place + i * K + k] = wide[i * width + k]
+
+
+@njit(inline="always")
+def _count(wide, at, g, factor, magic):
+    store_whole(wide, at, add(load_whole(wide, at), bits(fma(g, factor, magic))))
 
 
 @compiled
 def rank_one_panel(total, begin, width, d, a, S, R, O, panel):
-    """The same of one term."""
+    """total[begin + i · width ...] = Σ over R records of round(d[r, i] a[r, 16 · panel ...]). S: records of a panel.
+
+    `d` has been multiplied by the records' factors. Rows are written by fours: up to three beyond O get what the next
+    parameter, or nobody, will have there.
+    """
     magic = splat(MAGIC)
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
     for four in range((O + 3) // 4):
@@ -194,31 +228,24 @@ def rank_one_panels(total, begin, width, d, a, S, R, O, panel):
 
 
 @compiled
-def outer(total, place, d, a, scales, S, R, O, K, T, dT, aT, tail):
-    """The sum of one parameter by panels of sixteen columns; the columns that are left by themselves."""
+def rank_one(total, place, d, a, S, R, O, K, tail):
+    """The sum of a parameter with one term by panels of sixteen columns; columns that are left by themselves."""
     whole, panel = K // LANES, 0
-    while T == 1 and panel + 2 <= whole:
+    while panel + 2 <= whole:
         rank_one_panels(total, place + panel * LANES, K, d, a, S, R, O, panel)
         panel += 2
-    while panel < whole:
-        if T == 1:
-            rank_one_panel(total, place + panel * LANES, K, d, a, S, R, O, panel)
-        else:
-            outer_panel(total, place + panel * LANES, K, d, a, scales, S, R, O, panel, T, dT, aT)
-        panel += 1
+    if panel < whole:
+        rank_one_panel(total, place + panel * LANES, K, d, a, S, R, O, panel)
     if K % LANES:
-        if T == 1:
-            rank_one_panel(tail, 0, LANES, d, a, S, R, O, whole)
-        else:
-            outer_panel(tail, 0, LANES, d, a, scales, S, R, O, whole, T, dT, aT)
+        rank_one_panel(tail, 0, LANES, d, a, S, R, O, whole)
         for i in range(O):
             for j in range(K % LANES):
                 total[place + i * K + whole * LANES + j] = tail[i * LANES + j]
 
 
 @compiled
-def narrow_outer(total, place, d, a, scales, S, R, O, K, T, dT, aT, spare):
-    """The same with rows of the parameter in the lanes, for one of few columns."""
+def narrow(total, place, d, a, scales, R, O, K, T, by_term, by_panel, by_record, of_term, of_panel, of_record, spare):
+    """The same with rows of the parameter in the lanes, for one of few columns. `by` of d, `of` of a."""
     magic = splat(MAGIC)
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
     for k in range(K):
@@ -226,11 +253,11 @@ def narrow_outer(total, place, d, a, scales, S, R, O, K, T, dT, aT, spare):
             s = back
             for r in range(R):
                 g = splat(ZERO)
-                right, left = (k // LANES) * S * LANES + r * LANES + k % LANES, panel * S * LANES + r * LANES
+                left, right = panel * by_panel + r * by_record, (k // LANES) * of_panel + r * of_record + k % LANES
                 for _ in range(T):
                     g = fma(load(d, left), every(a, right), g)
-                    right += aT
-                    left += dT
+                    left += by_term
+                    right += of_term
                 s = add(s, bits(fma(g, every(scales, r), magic)))
             store_whole(spare, 0, s)
             for j in range(min(LANES, O - panel * LANES)):
@@ -268,12 +295,28 @@ def add_up(
         if kind == DIRECT:
             direct(total, place, memory, terms[4 * first], own, O, blocks, scales, counted, tail)
         else:
-            dT, aT = (O + LANES - 1) // LANES * S * LANES, (K + LANES - 1) // LANES * S * LANES
+            dT, aT = (O + LANES - 1) // LANES * LANES, (K + LANES - 1) // LANES * LANES
+            # One term: panels of all records. Several: the factors of a record side by side.
+            by_panel, by_record, of_record = S * LANES, LANES, LANES
+            if T > 1:
+                by_panel, by_record, of_record = LANES, T * dT, T * aT
             for t in range(T):
                 e = 4 * (first + t)
-                pack(memory, terms[e], own, terms[e + 1], O, blocks, counted, scales, T == 1, spare, d, t * dT)
-                pack(memory, terms[e + 2], own, terms[e + 3], K, blocks, counted, scales, False, spare, a, t * aT)
+                pack(
+                    memory, terms[e], own, terms[e + 1], O, blocks, counted, scales, T == 1, spare, d, t * dT,
+                    by_panel, by_record,
+                )  # fmt: skip
+                pack(
+                    memory, terms[e + 2], own, terms[e + 3], K, blocks, counted, scales, False, spare, a, t * aT,
+                    by_panel, of_record,
+                )  # fmt: skip
             if K < LANES // 2 and O > K:
-                narrow_outer(total, place, d, a, ones if T == 1 else scales, S, records, O, K, T, dT, aT, tail)
+                factors_ = ones if T == 1 else scales
+                narrow(
+                    total, place, d, a, factors_, records, O, K, T, dT, by_panel, by_record, aT, by_panel, of_record,
+                    tail,
+                )  # fmt: skip
+            elif T == 1:
+                rank_one(total, place, d, a, S, records, O, K, tail)
             else:
-                outer(total, place, d, a, scales, S, records, O, K, T, dT, aT, tail)
+                outer_of_terms(total, place, d, a, scales, records, O, K, T, dT, aT, tail)

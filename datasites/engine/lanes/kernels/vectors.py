@@ -235,17 +235,17 @@ def any_of(typing, flags):
 
 
 @intrinsic
-def transposed(typing, source, first, apart, flags, factor, target, place):
-    """16 vectors of `source`, `apart` floats from each other, as 16 records of 16 numbers at `target[place]`.
+def transposed(typing, source, first, apart, flags, factor, target, place, by):
+    """16 vectors of `source`, `apart` floats from each other, as 16 records of 16 numbers from `target[place]` on.
 
-    Lanes without their flag become zero, before they are multiplied by their factor.
+    Records are `by` floats apart. Lanes without their flag become zero, before they are multiplied by their factor.
     """
 
     def codegen(context, builder, signature, args):
         def index(number):
             return context.cast(builder, args[number], signature.args[number], types.intp)
 
-        begin, distance, end = index(1), index(2), index(6)
+        begin, distance, end, between = index(1), index(2), index(6), index(7)
         zero = ir.Constant(F.llvm, [0.0] * LANES)
         rows = []
         for row in range(LANES):
@@ -264,9 +264,9 @@ def transposed(typing, source, first, apart, flags, factor, target, place):
                     mixed[row + distance_] = builder.shuffle_vector(*pair, ir.Constant(I.llvm, high))
             rows = mixed
         for row in range(LANES):
-            at = builder.add(end, ir.Constant(end.type, LANES * row))
+            at = builder.add(end, builder.mul(between, ir.Constant(end.type, row)))
             pointer = builder.bitcast(builder.gep(args[5], [at]), ir.PointerType(F.llvm))
             builder.store(rows[row], pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(source, first, apart, flags, factor, target, place), codegen
+    return types.void(source, first, apart, flags, factor, target, place, by), codegen
