@@ -144,7 +144,10 @@ class Shuffles(PatientRows):
         super().__init__(records, held_out=held_out)
         self._left = np.zeros(0, dtype=np.intp)
 
-    def sample(self, rate: float, patients: NoiseSource, records: NoiseSource) -> Rows:
+    def samples(self, rate: float, count: int, patients: NoiseSource, records: NoiseSource) -> list[Rows]:
+        return [self._deal(rate, patients, records) for _ in range(count)]
+
+    def _deal(self, rate: float, patients: NoiseSource, records: NoiseSource) -> Rows:
         if not len(self._left):
             self._left = np.argsort(patients.uniforms(len(self._begins)))
         size = math.ceil(rate * len(self._begins))
