@@ -1,4 +1,4 @@
-"""Measure what the project promises: `python -m tests.benchmarks [training|noise|rounds|ledger|memory] [--quick]`."""
+"""Measure what the project promises: `python -m tests.benchmarks [training|evenness|noise|...] [--quick]`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,19 @@ def show_training(quick: bool) -> None:
     console.print(made)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"training": kept}, indent=2) + "\n", encoding="utf-8")
+
+
+def show_evenness(quick: bool) -> None:
+    """Whether what records hold moves the time of a step."""
+    made = table(
+        "Evenness of time in lanes",
+        "The sums over 64 records of the LSTM, the least of many runs that take turns: how long they take must not "
+        "tell what the records hold.",
+        *("records", "µs", "over ordinary ones"),
+    )
+    for kind, (microseconds, ratio) in training.evenness(turns=15 if quick else 60).items():
+        made.add_row(kind, f"{microseconds:.1f}", f"{ratio:.3f}")
+    console.print(made)
 
 
 def show_noise(quick: bool) -> None:
@@ -135,6 +148,7 @@ def show_memory(quick: bool) -> None:
 
 SECTIONS: dict[str, Callable[[bool], None]] = {
     "training": show_training,
+    "evenness": show_evenness,
     "noise": show_noise,
     "rounds": show_rounds,
     "ledger": show_ledger,

@@ -29,7 +29,7 @@ from opacus.layers import DPLSTM
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from datasites.engine.lanes import compiled
+from datasites.engine.lanes import compiled, readiness
 from datasites.engine.noise import NoiseSource
 from datasites.engine.training import train_round
 from policies.graph.exporter import export_model
@@ -292,6 +292,35 @@ def figures(name: str, batch: int, found: dict[str, tuple[float, float]]) -> dic
         "over_plain_loader": found["plain PyTorch, DataLoader"][1],
         "over_a_place_for_each_record": found["ours, a place for each record"][1],
     }
+
+
+def evenness(name: str = "LSTM", turns: int = 60) -> dict[str, tuple[float, float]]:
+    """Microseconds of a step's sums in lanes on records of several kinds, and over those on ordinary ones; by turns."""
+    declared, rng = MODELS[name], np.random.default_rng(0)
+    torch.set_flush_denormal(True)  # as in jobs
+    schema, _ = _data(declared.inputs)
+    graph = export_model(declared.make(nn.LSTM), schema.input_shape(declared.inputs))
+    sums = readiness.made_for(graph, "binary_cross_entropy", 2, 1.0, BATCH, compiled.load())
+    sums.weights[:] = rng.normal(0, 0.3, len(sums.weights))
+    ordinary = rng.uniform(-1, 1, (BATCH, int(np.prod(graph.input_shape)))).astype(np.float32)
+    kinds = {
+        "ordinary": ordinary,
+        "zero": np.zeros_like(ordinary),
+        "of 10^30": ordinary * np.float32(1e30),
+        "near zero": ordinary * np.float32(1e-39),
+        "not numbers": np.full_like(ordinary, np.nan),
+        "infinite": np.full_like(ordinary, np.inf),
+    }
+    labels, rows = np.ones(BATCH, np.float32), np.arange(BATCH)
+    taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(turns):
+        for kind, records in kinds.items():
+            begin = time.perf_counter()
+            for _ in range(20):
+                sums.sum(records, labels, rows)
+            taken[kind].append((time.perf_counter() - begin) / 20 * 1e6)
+    best = {kind: min(times) for kind, times in taken.items()}
+    return {kind: (time_, time_ / best["ordinary"]) for kind, time_ in best.items()}
 
 
 def noise_alone(parameters: int = 100_000, turns: int = 60) -> tuple[float, float]:

@@ -217,6 +217,15 @@ def _sign(lowering: Lowering, call: Call) -> None:
     e.binary("subtract", e.binary("less", e.number(0.0), x), e.binary("less", x, e.number(0.0)), lowering.result(call))
 
 
+@_rule("aten.maximum.default", "aten.minimum.default")
+def _larger(lowering: Lowering, call: Call) -> None:
+    """NaN where either is."""
+    e, x, z = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 1)
+    pair = (x, z) if "maximum" in str(call.operator) else (z, x)
+    chosen = e.where(e.binary("less", *pair), z, x)
+    e.where(e.binary("unequal", z, z), z, chosen, lowering.result(call))
+
+
 @_rule("aten.elu.default")
 def _elu(lowering: Lowering, call: Call) -> None:
     e, x = lowering.emitter, lowering.argument(call, 0)
@@ -392,6 +401,17 @@ def _sum(lowering: Lowering, call: Call) -> None:
 def _amax(lowering: Lowering, call: Call) -> None:
     rows, _ = _reduced(lowering, call)
     lowering.give(call, lowering.emitter.over("maximum", rows))
+
+
+@_rule("aten.var.correction")
+def _variance(lowering: Lowering, call: Call) -> None:
+    e = lowering.emitter
+    rows, count = _reduced(lowering, call)
+    correction = call.keywords.get("correction")
+    mean = e.binary("divide", e.over("sum", rows), e.number(count))
+    apart = e.binary("subtract", rows, mean)
+    divisor = e.number(max(0.0, count - float(1 if correction is None else correction)))
+    lowering.give(call, e.binary("divide", e.over("sum", e.binary("multiply", apart, apart)), divisor))
 
 
 @_rule("aten.any.dim")

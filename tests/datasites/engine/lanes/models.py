@@ -57,6 +57,19 @@ class Transformer(nn.Module):
         return self.out(self.layer(self.embed(x)).mean(1))
 
 
+class Extremes(nn.Module):
+    """Larger and smaller of two, and standardised by its own variance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(10, 6), nn.Linear(10, 6), nn.Linear(12, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - x.mean(1, keepdim=True)) / torch.sqrt(x.var(1, keepdim=True) + 0.1)
+        a, b = self.a(x), self.b(x)
+        return self.out(torch.cat([torch.maximum(a, b), torch.minimum(a, b) * a.amax(1, keepdim=True)], dim=1))
+
+
 class Shout(nn.Module):
     """Two sums of the same products, in two orders, and their difference times 10¹⁵."""
 
@@ -123,6 +136,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         lambda: nn.Sequential(nn.Linear(10, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 1)), (10,), LOGITS,
     ),
     "activations": (_activations, (10,), BCE),
+    "extremes": (Extremes, (10,), LOGITS),
     "RNN": (lambda: Recurrent(nn.RNN), (6, 1), BCE),
     "GRU": (lambda: Recurrent(nn.GRU), (6, 1), BCE),
     "LSTM": (lambda: Recurrent(nn.LSTM), (6, 1), BCE),
