@@ -33,7 +33,7 @@ LEVELS = {
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 ARGUMENTS: dict[str, str] = {
     "place_records": "piiiippp" + "iip",
-    "run": "pippp" + "iii" + "pp",
+    "run": "pippp" + "iiii" + "pp",
     "add_up": "pippiiippp" + "nn" + "pppppppp",
 }
 """Of every entry the kinds of its arguments: pointer, size, number."""

@@ -65,9 +65,11 @@ class LaneSums:
         left, right = program.widest()
         blocks = max(1, min(MOST_RECORDS, most) // LANES + (min(MOST_RECORDS, most) % LANES > 0))
         each = program.own + (left + right + 8) * LANES
-        blocks = max(1, min(blocks, MOST_RECORDS // LANES, (MOST_FLOATS - program.scratch) // each))
+        blocks = max(1, min(blocks, MOST_RECORDS // LANES, (MOST_FLOATS - 2 * program.scratch) // each))
         self.most = records = blocks * LANES
-        self._memory = _aligned(program.scratch + blocks * program.own, np.float32)
+        # Blocks run by twos: the second one's scratch lies after the memory of all blocks.
+        self._second = program.scratch + blocks * program.own
+        self._memory = _aligned(self._second + program.scratch, np.float32)
         self._uniforms = _aligned(program.uniforms, np.float32)
         self._uniforms[program.parameters :] = program.constants
         self.weights = self._uniforms[: program.parameters]
@@ -154,7 +156,7 @@ class LaneSums:
         first = [pointer(address) for address in self._error]
         self._run_arguments: list[Any] = [
             *first, *pointers("code"), size(len(program.code)), *pointers("terms memory uniforms"),
-            size(program.scratch), size(program.own), size(0), *pointers("norms sound"),
+            size(program.scratch), size(program.own), size(self._second), size(0), *pointers("norms sound"),
         ]  # fmt: skip
         self._add_up_arguments: list[Any] = [
             *first, *pointers("groups"), size(len(program.groups)), *pointers("terms memory"), size(program.own),

@@ -21,7 +21,7 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         sums.place_records,
         (_FLOATS, _SIZE, _SIZE, _SIZE, _SIZE, _FLOATS, _FLOATS, _WORDS, _SIZE, _SIZE, _FLOATS),
     ),
-    "run": (interpreter.run, (_WORDS, _SIZE, _WORDS, _FLOATS, _FLOATS, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES)),
+    "run": (interpreter.run, (_WORDS, _SIZE, _WORDS, _FLOATS, _FLOATS, _SIZE, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES)),
     "add_up": (
         sums.add_up,
         (

@@ -7,7 +7,7 @@ on no record. Of the fields see `datasites.engine.lanes.instructions`.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 
 from datasites.engine.lanes.instructions import CODES, LANES, WORDS
 from datasites.engine.lanes.kernels.elementary import (
@@ -35,6 +35,8 @@ from datasites.engine.lanes.kernels.vectors import (
     from_bits,
     less,
     load,
+    load_whole,
+    load_wide,
     magnitude,
     more,
     multiply,
@@ -51,6 +53,8 @@ from datasites.engine.lanes.kernels.vectors import (
 )
 
 compiled = njit(error_model="numpy")
+
+TWO_AT_ONCE = config.CPU_NAME == "x86-64-v4"  # sixteen sums fit into its registers, and into no other's
 
 # Instructions by name, as the numbers that the compiler wants.
 COPY, RELU, SIGMOID, TANH = CODES["copy"], CODES["relu"], CODES["sigmoid"], CODES["tanh"]
@@ -183,6 +187,24 @@ def where_along(memory, y, n, x, sx, z, sz, w, sw):
 # -- products
 
 
+@njit(inline="always")
+def _four_of(uniform, place, apart):
+    return (
+        every(uniform, place),
+        every(uniform, place + apart),
+        every(uniform, place + 2 * apart),
+        every(uniform, place + 3 * apart),
+    )
+
+
+@njit(inline="always")
+def _store_four(memory, place, apart, a0, a1, a2, a3):
+    store(memory, place, a0)
+    store(memory, place + apart, a1)
+    store(memory, place + 2 * apart, a2)
+    store(memory, place + 3 * apart, a3)
+
+
 @compiled
 def linear(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO):
     """y[o] = b[o] + Σ w[o, k] x[k], each sum by multiply-adds in the order of k, eight of them beside each other."""
@@ -193,19 +215,8 @@ def linear(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO):
         a1, a2, a3, a4, a5, a6, a7 = a0, a0, a0, a0, a0, a0, a0
         if b >= 0:
             c = b + o * bO
-            a0, a1, a2, a3 = (
-                every(uniform, c),
-                every(uniform, c + bO),
-                every(uniform, c + 2 * bO),
-                every(uniform, c + 3 * bO),
-            )
-            c += 4 * bO
-            a4, a5, a6, a7 = (
-                every(uniform, c),
-                every(uniform, c + bO),
-                every(uniform, c + 2 * bO),
-                every(uniform, c + 3 * bO),
-            )
+            a0, a1, a2, a3 = _four_of(uniform, c, bO)
+            a4, a5, a6, a7 = _four_of(uniform, c + 4 * bO, bO)
         p = x
         for _ in range(K):
             v = load(memory, p)
@@ -219,15 +230,8 @@ def linear(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO):
             a7 = fma(every(uniform, q + 7 * wO), v, a7)
             p += xK
             q += wK
-        t = y + o * yO
-        store(memory, t, a0)
-        store(memory, t + yO, a1)
-        store(memory, t + 2 * yO, a2)
-        store(memory, t + 3 * yO, a3)
-        store(memory, t + 4 * yO, a4)
-        store(memory, t + 5 * yO, a5)
-        store(memory, t + 6 * yO, a6)
-        store(memory, t + 7 * yO, a7)
+        _store_four(memory, y + o * yO, yO, a0, a1, a2, a3)
+        _store_four(memory, y + (o + 4) * yO, yO, a4, a5, a6, a7)
         o += 8
     while o < O:
         q = w + o * wO
@@ -241,6 +245,52 @@ def linear(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO):
             q += wK
         store(memory, y + o * yO, a0)
         o += 1
+
+
+@compiled
+def linear_of_two(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO, far_y, far_x):
+    """The same of two blocks, which share what they read of the parameters. The second is `far` from the first."""
+    o = 0
+    while o + 8 <= O:
+        q = w + o * wO
+        a0 = splat(ZERO)
+        a1, a2, a3, a4, a5, a6, a7 = a0, a0, a0, a0, a0, a0, a0
+        if b >= 0:
+            c = b + o * bO
+            a0, a1, a2, a3 = _four_of(uniform, c, bO)
+            a4, a5, a6, a7 = _four_of(uniform, c + 4 * bO, bO)
+        b0, b1, b2, b3, b4, b5, b6, b7 = a0, a1, a2, a3, a4, a5, a6, a7
+        p = x
+        for _ in range(K):
+            v, u = load(memory, p), load(memory, p + far_x)
+            e = every(uniform, q)
+            a0, b0 = fma(e, v, a0), fma(e, u, b0)
+            e = every(uniform, q + wO)
+            a1, b1 = fma(e, v, a1), fma(e, u, b1)
+            e = every(uniform, q + 2 * wO)
+            a2, b2 = fma(e, v, a2), fma(e, u, b2)
+            e = every(uniform, q + 3 * wO)
+            a3, b3 = fma(e, v, a3), fma(e, u, b3)
+            e = every(uniform, q + 4 * wO)
+            a4, b4 = fma(e, v, a4), fma(e, u, b4)
+            e = every(uniform, q + 5 * wO)
+            a5, b5 = fma(e, v, a5), fma(e, u, b5)
+            e = every(uniform, q + 6 * wO)
+            a6, b6 = fma(e, v, a6), fma(e, u, b6)
+            e = every(uniform, q + 7 * wO)
+            a7, b7 = fma(e, v, a7), fma(e, u, b7)
+            p += xK
+            q += wK
+        t = y + o * yO
+        _store_four(memory, t, yO, a0, a1, a2, a3)
+        _store_four(memory, t + 4 * yO, yO, a4, a5, a6, a7)
+        _store_four(memory, t + far_y, yO, b0, b1, b2, b3)
+        _store_four(memory, t + far_y + 4 * yO, yO, b4, b5, b6, b7)
+        o += 8
+    if o < O:
+        rest = b if b < 0 else b + o * bO
+        linear(memory, uniform, y + o * yO, yO, O - o, x, xK, K, w + o * wO, wO, wK, rest, bO)
+        linear(memory, uniform, y + far_y + o * yO, yO, O - o, x + far_x, xK, K, w + o * wO, wO, wK, rest, bO)
 
 
 @compiled
@@ -392,113 +442,142 @@ def _squares_of_row(total, g0, g1, g2, g3, beyond):
 # -- the loop over instructions
 
 
-def run(code, instructions, terms, memory, uniform, scratch, own, blocks, norms, sound):
-    """The program on `blocks` blocks: each record's squared norm in `norms`, and -1 in `sound` where all is finite."""
+@compiled
+def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at_lane):
+    """One instruction on one block: its scratch is at `near`, its own memory `shift` beyond the first block's."""
+    op = code[at]
+    f1, f2, f3, f4, f5 = code[at + 1], code[at + 2], code[at + 3], code[at + 4], code[at + 5]
+    f6, f7, f8, f9, f10 = code[at + 6], code[at + 7], code[at + 8], code[at + 9], code[at + 10]
+    y = f1 + (near if f1 < scratch else shift)
+    x = f3 + (near if f3 < scratch else shift)
+    z = f5 + (near if f5 < scratch else shift)
+    if op == LINEAR:  # y O K Q x yO yQ xK xQ w wO wK b bO
+        for q in range(f4):
+            linear(
+                memory, uniform, y + q * f7, f6, f2, z + q * f9, f8, f3, f10, code[at + 11], code[at + 12],
+                code[at + 13], code[at + 14],
+            )  # fmt: skip
+    elif op == PRODUCT:  # y M K J x yM yJ xM xK z zK zJ
+        right = f10 + (near if f10 < scratch else shift)
+        product(memory, y, f2, f3, f4, z, f6, f7, f8, f9, right, code[at + 11], code[at + 12])
+    elif op == MOVE:  # y d0 d1 d2 d3 x s0 s1 s2 s3
+        source = f6 + (near if f6 < scratch else shift)
+        move(memory, y, f2, f3, f4, f5, source, f7, f8, f9, f10)
+    elif op == LIFT:
+        lift(memory, uniform, y, f2, f3, f4, f5, f6, f7, f8, f9, f10)
+    elif op == COPY:
+        copy_along(memory, y, f2, x, f4)
+    elif op == RELU:
+        relu_along(memory, y, f2, x, f4)
+    elif op == SIGMOID:
+        sigmoid_along(memory, y, f2, x, f4)
+    elif op == TANH:
+        tanh_along(memory, y, f2, x, f4)
+    elif op == EXP:
+        exp_along(memory, y, f2, x, f4)
+    elif op == EXPM1:
+        expm1_along(memory, y, f2, x, f4)
+    elif op == LOG:
+        log_along(memory, y, f2, x, f4)
+    elif op == LOG1P:
+        log1p_along(memory, y, f2, x, f4)
+    elif op == SQRT:
+        sqrt_along(memory, y, f2, x, f4)
+    elif op == NEGATIVE:
+        negative_along(memory, y, f2, x, f4)
+    elif op == ABSOLUTE:
+        absolute_along(memory, y, f2, x, f4)
+    elif op == ERF:
+        erf_along(memory, y, f2, x, f4)
+    elif op == CUT:
+        cut_along(memory, y, f2, x, f4)
+    elif op == ADD:
+        add_along(memory, y, f2, x, f4, z, f6)
+    elif op == SUBTRACT:
+        subtract_along(memory, y, f2, x, f4, z, f6)
+    elif op == MULTIPLY:
+        multiply_along(memory, y, f2, x, f4, z, f6)
+    elif op == DIVIDE:
+        divide_along(memory, y, f2, x, f4, z, f6)
+    elif op == SIGMOID_BACKWARD:
+        sigmoid_backward_along(memory, y, f2, x, f4, z, f6)
+    elif op == TANH_BACKWARD:
+        tanh_backward_along(memory, y, f2, x, f4, z, f6)
+    elif op == LESS:
+        less_along(memory, y, f2, x, f4, z, f6)
+    elif op == AT_MOST:
+        at_most_along(memory, y, f2, x, f4, z, f6)
+    elif op == EQUAL:
+        equal_along(memory, y, f2, x, f4, z, f6)
+    elif op == UNEQUAL:
+        unequal_along(memory, y, f2, x, f4, z, f6)
+    elif op == THRESHOLD_BACKWARD:  # y n x sx z sz k
+        threshold_backward_along(memory, y, f2, x, f4, z, f6, every(uniform, f7))
+    elif op == CLAMP:  # y n x sx low high
+        clamp_along(memory, uniform, y, f2, x, f4, f5, f6)
+    elif op == WHERE:  # y n x sx z sz w sw
+        where_along(memory, y, f2, x, f4, z, f6, f7 + (near if f7 < scratch else shift), f8)
+    elif op == ADD_TO:  # y n x sy sx
+        for i in range(f2):
+            store(memory, y + i * f4, add(load(memory, y + i * f4), load(memory, x + i * f5)))
+    elif op == SUM:  # y n x k inner outer
+        sum_over(memory, y, f2, x, f4, f5, f6)
+    elif op == MAXIMUM:
+        maximum_over(memory, y, f2, x, f4, f5, f6)
+    elif op == GATHER:  # y n x sx z
+        gather(memory, y, f2, x, f4, z)
+    elif op == SCATTER:  # y n x z
+        scatter(memory, y, f2, x, f4 + (near if f4 < scratch else shift))
+    elif op == FILL:  # y n k
+        value = every(uniform, f3)
+        for i in range(f2):
+            store(memory, y + i * LANES, value)
+    elif op == NORM_OUTER:  # x n sx z k sz
+        left = squares(memory, y, f2, f3)
+        right = squares(memory, f4 + (near if f4 < scratch else shift), f5, f6)
+        store_wide(norms, at_lane, fma(left, right, load_wide(norms, at_lane)))
+    elif op == NORM_TERMS:  # first T O K
+        terms_of = squares_of_terms(memory, terms, shift, f1, f2, f3, f4)
+        store_wide(norms, at_lane, add(load_wide(norms, at_lane), terms_of))
+    elif op == NORM_DIRECT:  # x n sx
+        store_wide(norms, at_lane, add(load_wide(norms, at_lane), squares(memory, y, f2, f3)))
+    elif op == FINITE:  # x n sx
+        fine = load_whole(sound, at_lane)
+        for i in range(f2):
+            value = load(memory, y + i * f3)
+            value = subtract(value, value)  # zero, but NaN of what is not finite
+            fine = choose(same(value, value), fine, splat_whole(np.int32(0)))
+        store_whole(sound, at_lane, fine)
+
+
+def run(code, instructions, terms, memory, uniform, scratch, own, second, blocks, norms, sound):
+    """The program on `blocks` blocks: each record's squared norm in `norms`, and -1 in `sound` where all is finite.
+
+    Blocks are taken by twos. The second one's scratch is at `second`, after the memory of all blocks.
+    """
     for block in range(blocks):
+        store_wide(norms, block * LANES, splat_wide(0.0))
+        store_whole(sound, block * LANES, splat_whole(np.int32(-1)))
+    for block in range(0, blocks, 2):
+        two = block + 2 <= blocks
         shift = block * own
-        norm = splat_wide(0.0)
-        fine = splat_whole(np.int32(-1))
         for number in range(instructions):
             at = number * WORDS
-            op = code[at]
-            f1, f2, f3, f4, f5 = code[at + 1], code[at + 2], code[at + 3], code[at + 4], code[at + 5]
-            f6, f7, f8, f9, f10 = code[at + 6], code[at + 7], code[at + 8], code[at + 9], code[at + 10]
-            y = f1 if f1 < scratch else f1 + shift
-            x = f3 if f3 < scratch else f3 + shift
-            z = f5 if f5 < scratch else f5 + shift
-            if op == LINEAR:  # y O K Q x yO yQ xK xQ w wO wK b bO
-                for q in range(f4):
-                    linear(
-                        memory, uniform, y + q * f7, f6, f2, z + q * f9, f8, f3, f10, code[at + 11], code[at + 12],
-                        code[at + 13], code[at + 14],
+            if TWO_AT_ONCE and two and code[at] == LINEAR:  # y O K Q x yO yQ xK xQ w wO wK b bO
+                y, x = code[at + 1], code[at + 5]
+                far_y, far_x = second if y < scratch else own, second if x < scratch else own
+                y += 0 if y < scratch else shift
+                x += 0 if x < scratch else shift
+                for q in range(code[at + 4]):
+                    linear_of_two(
+                        memory, uniform, y + q * code[at + 7], code[at + 6], code[at + 2], x + q * code[at + 9],
+                        code[at + 8], code[at + 3], code[at + 10], code[at + 11], code[at + 12], code[at + 13],
+                        code[at + 14], far_y, far_x,
                     )  # fmt: skip
-            elif op == PRODUCT:  # y M K J x yM yJ xM xK z zK zJ
-                right = f10 if f10 < scratch else f10 + shift
-                product(memory, y, f2, f3, f4, z, f6, f7, f8, f9, right, code[at + 11], code[at + 12])
-            elif op == MOVE:  # y d0 d1 d2 d3 x s0 s1 s2 s3
-                source = f6 if f6 < scratch else f6 + shift
-                move(memory, y, f2, f3, f4, f5, source, f7, f8, f9, f10)
-            elif op == LIFT:
-                lift(memory, uniform, y, f2, f3, f4, f5, f6, f7, f8, f9, f10)
-            elif op == COPY:
-                copy_along(memory, y, f2, x, f4)
-            elif op == RELU:
-                relu_along(memory, y, f2, x, f4)
-            elif op == SIGMOID:
-                sigmoid_along(memory, y, f2, x, f4)
-            elif op == TANH:
-                tanh_along(memory, y, f2, x, f4)
-            elif op == EXP:
-                exp_along(memory, y, f2, x, f4)
-            elif op == EXPM1:
-                expm1_along(memory, y, f2, x, f4)
-            elif op == LOG:
-                log_along(memory, y, f2, x, f4)
-            elif op == LOG1P:
-                log1p_along(memory, y, f2, x, f4)
-            elif op == SQRT:
-                sqrt_along(memory, y, f2, x, f4)
-            elif op == NEGATIVE:
-                negative_along(memory, y, f2, x, f4)
-            elif op == ABSOLUTE:
-                absolute_along(memory, y, f2, x, f4)
-            elif op == ERF:
-                erf_along(memory, y, f2, x, f4)
-            elif op == CUT:
-                cut_along(memory, y, f2, x, f4)
-            elif op == ADD:
-                add_along(memory, y, f2, x, f4, z, f6)
-            elif op == SUBTRACT:
-                subtract_along(memory, y, f2, x, f4, z, f6)
-            elif op == MULTIPLY:
-                multiply_along(memory, y, f2, x, f4, z, f6)
-            elif op == DIVIDE:
-                divide_along(memory, y, f2, x, f4, z, f6)
-            elif op == SIGMOID_BACKWARD:
-                sigmoid_backward_along(memory, y, f2, x, f4, z, f6)
-            elif op == TANH_BACKWARD:
-                tanh_backward_along(memory, y, f2, x, f4, z, f6)
-            elif op == LESS:
-                less_along(memory, y, f2, x, f4, z, f6)
-            elif op == AT_MOST:
-                at_most_along(memory, y, f2, x, f4, z, f6)
-            elif op == EQUAL:
-                equal_along(memory, y, f2, x, f4, z, f6)
-            elif op == UNEQUAL:
-                unequal_along(memory, y, f2, x, f4, z, f6)
-            elif op == THRESHOLD_BACKWARD:  # y n x sx z sz k
-                threshold_backward_along(memory, y, f2, x, f4, z, f6, every(uniform, f7))
-            elif op == CLAMP:  # y n x sx low high
-                clamp_along(memory, uniform, y, f2, x, f4, f5, f6)
-            elif op == WHERE:  # y n x sx z sz w sw
-                where_along(memory, y, f2, x, f4, z, f6, f7 if f7 < scratch else f7 + shift, f8)
-            elif op == ADD_TO:  # y n x sy sx
-                for i in range(f2):
-                    store(memory, y + i * f4, add(load(memory, y + i * f4), load(memory, x + i * f5)))
-            elif op == SUM:  # y n x k inner outer
-                sum_over(memory, y, f2, x, f4, f5, f6)
-            elif op == MAXIMUM:
-                maximum_over(memory, y, f2, x, f4, f5, f6)
-            elif op == GATHER:  # y n x sx z
-                gather(memory, y, f2, x, f4, z)
-            elif op == SCATTER:  # y n x z
-                scatter(memory, y, f2, x, f4 if f4 < scratch else f4 + shift)
-            elif op == FILL:  # y n k
-                value = every(uniform, f3)
-                for i in range(f2):
-                    store(memory, y + i * LANES, value)
-            elif op == NORM_OUTER:  # x n sx z k sz
-                left = squares(memory, y, f2, f3)
-                right = squares(memory, f4 if f4 < scratch else f4 + shift, f5, f6)
-                norm = fma(left, right, norm)
-            elif op == NORM_TERMS:  # first T O K
-                norm = add(norm, squares_of_terms(memory, terms, shift, f1, f2, f3, f4))
-            elif op == NORM_DIRECT:  # x n sx
-                norm = add(norm, squares(memory, y, f2, f3))
-            elif op == FINITE:  # x n sx
-                for i in range(f2):
-                    value = load(memory, y + i * f3)
-                    value = subtract(value, value)  # zero, but NaN of what is not finite
-                    fine = choose(same(value, value), fine, splat_whole(np.int32(0)))
-        store_wide(norms, block * LANES, norm)
-        store_whole(sound, block * LANES, fine)
+            else:
+                one(code, at, terms, memory, uniform, scratch, 0, shift, norms, sound, block * LANES)
+                if two:
+                    one(
+                        code, at, terms, memory, uniform, scratch, second, shift + own, norms, sound,
+                        (block + 1) * LANES,
+                    )  # fmt: skip

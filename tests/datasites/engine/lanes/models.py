@@ -227,6 +227,6 @@ class Single:
         at = ctypes.addressof(room)
         pointers = [array.ctypes.data for array in (program.code, program.terms, memory, uniform, norms, sound)]
         self._kernels.entries["run"](
-            at, at + 8, pointers[0], len(program.code), *pointers[1:4], 0, program.own, 1, *pointers[4:]
+            at, at + 8, pointers[0], len(program.code), *pointers[1:4], 0, program.own, program.own, 1, *pointers[4:]
         )
         return memory[self._result :].reshape(-1, LANES)
