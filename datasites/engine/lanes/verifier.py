@@ -17,7 +17,7 @@ from policies.errors import DatasiteError
 
 LARGEST_MEMORY = 2**27  # floats of scratch, of a block's own memory, and of the uniforms
 LARGEST_FIELD = 2**31  # so that no sum of products of two fields leaves 64 bits
-LARGEST_ACCESS = 2**26  # slots that one operand of an instruction reads or writes
+LARGEST_ACCESS = 2**22  # slots that one operand of an instruction reads or writes; uniforms may be more
 
 
 class ProgramRefused(DatasiteError):
@@ -89,8 +89,8 @@ class _Slots:
 
     def read(self, access: Access) -> None:
         if access.uniform:
+            _check_runs(access, LARGEST_MEMORY)
             last = access.start + sum((n - 1) * s for n, s in zip(access.counts, access.strides, strict=True))
-            _check_runs(access)
             if access.start < 0 or last >= self._uniforms:
                 raise ProgramRefused(f"reads uniforms up to {last} of {self._uniforms}.")
         elif not self._written[self._places(access)].all():
@@ -103,7 +103,7 @@ class _Slots:
         self.read(access)
 
     def _places(self, access: Access) -> np.ndarray:  # type: ignore[type-arg]
-        _check_runs(access)
+        _check_runs(access, LARGEST_ACCESS)
         if any(stride % LANES for stride in access.strides) or access.start % LANES:
             raise ProgramRefused(f"address {access.start} or its strides {access.strides} are not whole slots.")
         places = np.zeros(1, dtype=np.int64)
@@ -117,16 +117,16 @@ class _Slots:
         return places
 
 
-def _check_runs(access: Access) -> None:
-    if not all(1 <= count <= LARGEST_ACCESS for count in access.counts):
-        raise ProgramRefused(f"counts {access.counts} are outside [1, {LARGEST_ACCESS}].")
+def _check_runs(access: Access, most: int) -> None:
+    if not all(1 <= count <= most for count in access.counts):
+        raise ProgramRefused(f"counts {access.counts} are outside [1, {most}].")
     if any(stride < 0 for stride in access.strides):
         raise ProgramRefused(f"strides {access.strides} are below zero.")
     size = 1
     for count in access.counts:
         size *= count
-    if size > LARGEST_ACCESS:
-        raise ProgramRefused(f"{size} numbers are more than {LARGEST_ACCESS}.")
+    if size > most:
+        raise ProgramRefused(f"{size} numbers are more than {most}.")
 
 
 def _check_instruction(words: list[int], terms: list[list[int]], slots: _Slots) -> None:

@@ -7,10 +7,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datasites.engine.lanes import compiled
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
+from datasites.engine.lanes.sums import LaneSums
+from tests.datasites.engine.lanes.models import program_of, weights_of
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -23,6 +26,21 @@ def copy(kernels: Kernels, tmp_path: Path) -> Path:
 
 def test_a_copy_loads_like_the_original(copy: Path, kernels: Kernels) -> None:
     assert set(compiled._load(copy, kernels.level).entries) == set(kernels.entries)
+
+
+@pytest.mark.parametrize("name", ["three layers", "LSTM", "picture"])
+def test_every_level_gives_the_same_bits(name: str, kernels: Kernels) -> None:
+    checked, _ = program_of(name)
+    rng = np.random.default_rng(8)
+    inputs = rng.normal(0, 1, (50, checked.program.features)).astype(np.float32)
+    labels = rng.integers(0, 2, 50).astype(np.float32)
+    found = []
+    for level in ("x86-64-v3", kernels.level):
+        sums = LaneSums(checked, compiled._load(compiled.directory(), level), 0.7, most=50)
+        sums.weights[:] = weights_of(name)
+        found.append(sums.sum(inputs, labels, np.arange(50)).copy())
+    assert np.array_equal(*found)
+    assert found[0].any()
 
 
 def test_a_damaged_kernel_is_not_loaded(copy: Path, kernels: Kernels) -> None:

@@ -146,6 +146,20 @@ def test_a_model_that_is_not_lowered_trains_the_former_way(lanes: list[int]) -> 
     assert not torch.equal(after["a.weight"], weights["a.weight"])
 
 
+@pytest.mark.parametrize("fault", [IndexError, MemoryError, RecursionError])
+def test_a_fault_of_the_lowering_costs_speed_and_no_round(
+    fault: type[Exception], lanes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise fault
+
+    graph, weights = exported(Sigmoid)
+    monkeypatch.setattr(readiness, "lowered", fails)
+    after = train_round(graph, mechanism(), schema(), 20, matrix(20), weights, source())
+    assert not lanes
+    assert not torch.equal(after["layer1.weight"], weights["layer1.weight"])
+
+
 def test_a_model_that_two_ways_do_not_compute_alike_is_not_lowered(kernels: Kernels) -> None:
     with pytest.raises(NotLowered, match="another gradient than torch"):
         readiness.made_for(graph_of("shout"), LOGITS, 2, 1.0, 64, kernels)
