@@ -16,27 +16,16 @@ from opacus.optimizers import DPOptimizer
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor
 
+from datasites.engine.grid import grid_of
 from datasites.engine.noise import NoiseSource
-from policies.errors import DatasiteError, UnsupportedMechanism
+from policies.errors import DatasiteError
 
 LARGEST_BATCH = 512  # records summed in one int32: 2^9 of at most 2^21 stay below 2^31
-SMALLEST_NORM = 1e-12
 SHRINK = 1 - 2.0**-20  # see `clipped_sum`
 
 _BLOCK_ELEMENTS = 2**17  # handled at once, to stay in a core's cache
 _NOISE_TOGETHER = 2**14  # numbers that several steps' noise is drawn at once of
 _SMALL_MODEL = 2**14  # parameters up to which all are handled as one tensor
-
-
-def grid_of(clipping_norm: float) -> float:
-    """The public grid: the largest power of two that is at most `clipping_norm` · 2^-20.
-
-    A power of two, so that dividing and multiplying by it is exact. `clipping_norm` is 2^20 to 2^21 units of it.
-    Raises `UnsupportedMechanism` where `clipping_norm` is so small that float32 could not hold 1 / grid.
-    """
-    if not clipping_norm >= SMALLEST_NORM:
-        raise UnsupportedMechanism(f"clipping_norm={clipping_norm} is below {SMALLEST_NORM}. Choose one near 1.")
-    return 2.0 ** (math.frexp(clipping_norm)[1] - 1 - 20)
 
 
 def clipped_sum(gradients: Sequence[Tensor], present: Tensor, *, clipping_norm: float) -> Tensor:

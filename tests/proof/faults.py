@@ -19,7 +19,8 @@ import torch
 from scipy.stats import chi2, norm
 
 from datasites.engine import evaluation, statistics, training
-from datasites.engine.clipping import GridOptimizer, clipped_sum, grid_of
+from datasites.engine.clipping import GridOptimizer, clipped_sum
+from datasites.engine.grid import grid_of
 from datasites.engine.matrix import PATIENT
 from datasites.engine.noise import KEY_BYTES, NoiseSource
 from datasites.engine.sampling import PatientRows, Rows

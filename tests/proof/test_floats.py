@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasites.engine import statistics
-from datasites.engine.clipping import grid_of
+from datasites.engine.grid import grid_of
 from datasites.engine.noise import NoiseSource
 from policies.schema.columns import Column
 from tests.proof.floats import NaiveGaussian, NaiveLaplace, reached_on_grid

@@ -11,11 +11,12 @@ import math
 import numpy as np
 import torch
 
-from datasites.engine.clipping import grid_of
 from datasites.engine.gradient_recorder import Recorder
+from datasites.engine.grid import grid_of
 from datasites.engine.lanes import compiled
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
 from datasites.engine.lanes.emitter import NotLowered
+from datasites.engine.lanes.gaussians import transformed
 from datasites.engine.lanes.lowering import lowered
 from datasites.engine.lanes.sums import MOST_RECORDS, LaneSums, shrinkage
 from datasites.engine.lanes.verifier import verified
@@ -35,6 +36,7 @@ def prepare(graph: Graph, loss: str) -> str:
     try:
         kernels = compiled.load()
         check_hold(graph, loss, kernels)
+        check_noise(kernels)
         _reason = ""
     except (KernelsMissing, NotLowered) as error:
         compiled.unload()
@@ -111,3 +113,14 @@ def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:
             short = sum(int(unit) ** 2 for unit in alone.tolist()) <= (norm / grid_of(norm)) ** 2
             if not (np.array_equal(whole - others, alone) and short):
                 raise KernelsMissing("The kernels' self-test failed: one record changed another's bits.")
+
+
+def check_noise(kernels: Kernels) -> None:
+    """Gaussians of fixed words are those of numpy but for rounding. Raises `KernelsMissing` where they are not."""
+    rng, std = np.random.default_rng(0), 2.0**20
+    radii = rng.uniform(0, 2.0**63, 4099)
+    angles = rng.integers(-(2**63), 2**63 - 1, len(radii))
+    radius, turn = std * np.sqrt(-2 * np.log(radii * 2.0**-63)), angles * (math.pi * 2.0**-63)
+    expected = np.concatenate([np.cos(turn) * radius, np.sin(turn) * radius])
+    if not np.abs(transformed(kernels, radii, angles, std) - expected).max() <= 0.5 + 2.0**-20:
+        raise KernelsMissing("The kernels' self-test failed: they make other noise than was declared.")

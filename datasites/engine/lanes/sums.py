@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datasites.engine.clipping import grid_of
+from datasites.engine.grid import grid_of
 from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.instructions import LANES

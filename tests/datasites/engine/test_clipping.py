@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasites.engine.clipping import LARGEST_BATCH, clipped_sum, grid_of
+from datasites.engine.clipping import LARGEST_BATCH, clipped_sum
+from datasites.engine.grid import grid_of
 from policies.errors import DatasiteError, UnsupportedMechanism
 
 ANY_FLOAT = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)

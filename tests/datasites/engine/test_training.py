@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasites.engine import training
-from datasites.engine.clipping import GridOptimizer, clipped_sum, grid_of
+from datasites.engine.clipping import GridOptimizer, clipped_sum
+from datasites.engine.grid import grid_of
 from datasites.engine.interpreter import forward
 from datasites.engine.losses import record_loss
 from datasites.engine.training import physical_batch, read_back_epsilon, record_gradients, train_round

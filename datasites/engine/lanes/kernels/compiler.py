@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import njit, types
 
-from datasites.engine.lanes.kernels import interpreter, sums
+from datasites.engine.lanes.kernels import gaussians, interpreter, sums
 from policies.errors import DatasiteError
 
 _FLOATS, _WHOLES, _WORDS, _DOUBLES = (
@@ -21,6 +21,7 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         sums.place_records,
         (_FLOATS, _SIZE, _SIZE, _SIZE, _SIZE, _FLOATS, _FLOATS, _WORDS, _SIZE, _SIZE, _FLOATS),
     ),
+    "gaussians": (gaussians.gaussians, (_DOUBLES, _WORDS, _SIZE, types.float64, _DOUBLES)),
     "run": (interpreter.run, (_WORDS, _SIZE, _WORDS, _FLOATS, _FLOATS, _SIZE, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES)),
     "add_up": (
         sums.add_up,

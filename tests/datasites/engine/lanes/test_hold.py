@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from datasites.engine.clipping import clipped_sum, grid_of
+from datasites.engine.clipping import clipped_sum
+from datasites.engine.grid import grid_of
 from datasites.engine.interpreter import forward
 from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.sums import LaneSums

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasites.engine.clipping import grid_of
+from datasites.engine.grid import grid_of
 from datasites.engine.interpreter import forward
 from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.emitter import NotLowered

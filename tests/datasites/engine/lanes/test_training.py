@@ -13,7 +13,7 @@ from opacus.accountants import RDPAccountant
 from torch import Tensor, nn
 
 from datasites.engine import training
-from datasites.engine.clipping import grid_of
+from datasites.engine.grid import grid_of
 from datasites.engine.lanes import compiled, readiness
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
 from datasites.engine.lanes.emitter import NotLowered
