@@ -120,6 +120,20 @@ def test_every_honest_model_trains_in_a_warm_runner_without_an_import(tmp_path: 
 
 
 @pytest.mark.process
+def test_a_runner_has_trained_both_ways_before_its_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whatever a graph comes to, nothing is imported or called first in a confined child."""
+    from datasites.engine import training
+    from datasites.engine.lanes import readiness
+
+    done: list[str] = []
+    monkeypatch.setattr(readiness, "prepare", lambda *_: done.append("prepared"))
+    monkeypatch.setattr(training, "train_round", lambda *_: done.append("trained") or {})
+    monkeypatch.setattr("datasites.engine.constant_time.install", lambda: None)
+    warming._warm_runner()
+    assert done == ["trained", "trained", "prepared", "trained"]
+
+
+@pytest.mark.process
 def test_a_runner_loads_machine_code_and_no_compiler(warmed: set[str]) -> None:
     assert "datasites.engine.lanes.compiled" in warmed
     assert not {name for name in warmed if name.startswith(("numba", "datasites.engine.lanes.kernels"))}
