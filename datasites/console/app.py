@@ -45,7 +45,7 @@ from datasites.console.page_requests import PageRequest
 from datasites.console.wording import public
 from datasites.datasite import Datasite
 from datasites.people.lock_out import LockOut
-from datasites.people.roles import CONSOLE, DECIDERS, OWNER, Role
+from datasites.people.roles import CONSOLE, DECIDERS, OWNER, REVIEWER, Role
 from policies.errors import DatasiteError, InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -151,8 +151,10 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/people/researchers/password", administration_views.researcher_password, OWNER, "people", "/people"),
     Page("POST", "/people/console", administration_views.add_auditor, OWNER, "people", "/people"),
     Page("POST", "/people/console/state", administration_views.console_user_state, OWNER, "people", "/people"),
+    Page("POST", "/people/console/agree", administration_views.agree_console_user, REVIEWER, "people", "/people"),
     Page("GET", "/policy", administration_views.policy, CONSOLE, "policy"),
     Page("POST", "/policy", administration_views.change_policy, OWNER, "policy", "/policy"),
+    Page("POST", "/policy/agree", administration_views.agree_policy, REVIEWER, "policy", "/policy"),
     Page("POST", "/policy/file", administration_views.change_policy_file, OWNER, "policy", "/policy"),
     Page("GET", "/log", administration_views.log, CONSOLE, "log"),
     Page("POST", "/log/verify", administration_views.verify_log, CONSOLE, "log", "/log"),

@@ -22,7 +22,7 @@ from datasites.console.news import News, stamp
 from datasites.datasite import Datasite
 from datasites.people.accounts import Session
 from datasites.people.lock_out import LockOut
-from datasites.people.roles import Actor, Role
+from datasites.people.roles import REVIEWER, Actor, Role
 from policies.source.statuses import RequestStatus, RunStatus
 
 HERE = Path(__file__).parent
@@ -102,6 +102,7 @@ class PageRequest:
             values |= {
                 "csrf": self.session.csrf,
                 "can_own": self.is_owner,
+                "can_agree": self.session.role in REVIEWER,
                 "notice": json.loads(notice) if notice else None,
                 "waiting": ledger.requests.count(RequestStatus.CHECKED),
                 "stopped": self.datasite.rounds.stopped.is_set(),

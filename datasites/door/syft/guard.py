@@ -38,7 +38,7 @@ from syft.server.datasite import Datasite
 from syft.server.server import AuthServerContextRegistry
 from syft.service.context import AuthedServiceContext
 from syft.service.response import SyftError, SyftSuccess
-from syft.service.service import UserServiceConfigRegistry
+from syft.service.service import UserServiceConfigRegistry, attach_attribute_to_syft_object
 from syft.service.user.user_roles import ServiceRole
 from syft.types.errors import SyftException
 from syft.types.syft_object_registry import SyftObjectRegistry
@@ -299,7 +299,7 @@ class Entry:
             with self.turns.taken(account):
                 call = self._admitted(message, credentials, role)
                 with self.turns.taken(account, export=True) if call.path in EXPORTS else nullcontext():
-                    result = self._result(call, credentials, role)
+                    result = self._result(call, credentials, role, signer)
         except Refused as refusal:
             result = SyftError(message=refusal.public_message)
         except NoTurn as refusal:
@@ -352,7 +352,7 @@ class Entry:
             raise Refused("This call was answered before. Make it anew.")
         return call
 
-    def _result(self, call: SyftAPICall, credentials: SyftVerifyKey, role: ServiceRole) -> Any:
+    def _result(self, call: SyftAPICall, credentials: SyftVerifyKey, role: ServiceRole, signer: SyftVerifyKey) -> Any:
         context = AuthedServiceContext(
             server=self.server, credentials=credentials, role=role, is_blocking_api_call=True
         )
@@ -363,6 +363,8 @@ class Entry:
             result = method(context, *call.args, **call.kwargs)
             if isinstance(result, SyftError):
                 raise TypeError(result.message)
+            if signer != credentials:  # a stock client finds its session by the key that it signs with
+                attach_attribute_to_syft_object(result, {"syft_client_verify_key": signer})
             return result if isinstance(result, SyftSuccess) else SyftSuccess(message="", value=result)
 
 
