@@ -184,7 +184,7 @@ def publish(desk: Desk, table: bytes, **fields: str) -> httpx.Response:
     ],
 )
 def test_an_upload_is_gone_after_a_refusal(desk: Desk, fields: dict[str, str], status: int, says: str) -> None:
-    directory = desk.office.settings.directory
+    directory = desk.datasite.settings.directory
     marker = b"MARKER-OF-A-PRIVATE-CELL"
     answer = publish(desk, b"age,sex\n" + b"1," + marker + b"\n" * 3 + b"9" * (2 << 20), **fields)
     assert (answer.status_code, says in answer.text) == (status, True)
@@ -194,10 +194,10 @@ def test_an_upload_is_gone_after_a_refusal(desk: Desk, fields: dict[str, str], s
 
 
 def test_an_upload_that_a_killed_process_left_is_gone_at_the_next_start(desk: Desk) -> None:
-    scratch = desk.office.settings.directory / "upload-abc"
+    scratch = desk.datasite.settings.directory / "upload-abc"
     scratch.mkdir()
     (scratch / "table.csv").write_text("private")
-    app.make_console(desk.office, LockOut())
+    app.make_console(desk.datasite, LockOut())
     assert not scratch.exists()
 
 
