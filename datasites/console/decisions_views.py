@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from datasites.console import source, wording
 from datasites.console.page_requests import PageRequest
 from datasites.ledger.records import CodeRequestRecord, parsed_plan
+from datasites.ledger.requests import OPEN
 from datasites.people.roles import DECIDERS
 from datasites.review.decisions import SIDES
 from policies.errors import DatasiteError, InvalidRequest
@@ -141,11 +142,16 @@ def request_page(visit: PageRequest) -> Response:
         may_revoke=visit.is_owner and record.status is RequestStatus.APPROVED,
         denials=wording.DENIALS,
         runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
-        can_try=visit.session is not None and visit.session.role in DECIDERS,
+        can_comment=_decides(visit) and record.status in OPEN,
+        can_try=_decides(visit),
         releases={release.round for release in visit.datasite.ledger.runs.releases(record.id)},
         approved=record.charge is not None,
         record=record,
     )
+
+
+def _decides(visit: PageRequest) -> bool:
+    return visit.session is not None and visit.session.role in DECIDERS
 
 
 def _risks(cost: dict[str, Any], balance: Any, after: float) -> list[dict[str, Any]]:

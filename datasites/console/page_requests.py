@@ -24,6 +24,7 @@ from datasites.people.accounts import Session
 from datasites.people.lock_out import LockOut
 from datasites.people.roles import Actor, Role
 from policies.source.statuses import RequestStatus, RunStatus
+from policies.text import visible
 
 HERE = Path(__file__).parent
 
@@ -131,6 +132,7 @@ def environment() -> Environment:
         "bytes": wording.bytes_text,
         "mail": wording.mail,
         "name": wording.name,
+        "visible": lambda text: visible(text, keep="\n"),
     }
     made.globals |= {"charts": charts, "wording": wording}
     return made
