@@ -18,10 +18,11 @@ from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from datasites.door.syft.guard import Malformed
+from datasites.door.syft.guard import Malformed, UnknownKey
 from datasites.door.syft.server import SyftDatasite
 from datasites.people.lock_out import LockOut
 from datasites.settings import Settings
+from policies.email_addresses import as_typed
 
 if TYPE_CHECKING:
     from datasites.operations.metrics import Metrics
@@ -163,13 +164,13 @@ def make_app(
     async def login(request: Request) -> Response:
         email, password = _credentials(await request.body())
         async with one_login:  # passwords take a processor a quarter of a second each; the others are for work
-            wait = lock_out.begin(email.lower())
+            wait = lock_out.begin(as_typed(email))
             if wait:
                 return _octets(syft.refusal(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds."))
             answer = await run_in_threadpool(syft.login, email, password)
             if answer is None:
                 return _octets(syft.refusal(WRONG_LOGIN))
-            lock_out.succeeded(email.lower())
+            lock_out.succeeded(as_typed(email))
             return _octets(answer)
 
     @app.get("/api/v2/metadata")
@@ -186,6 +187,8 @@ def make_app(
         body = await request.body()
         try:
             return _octets(await run_in_threadpool(syft.answer, body))
+        except UnknownKey as error:
+            return Response(f"{error}\n", 401)
         except Malformed as error:
             return Response(f"{error}\n", 400)
 
