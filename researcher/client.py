@@ -146,6 +146,17 @@ class Datasite:
         """Close a request; what no run has touched goes back to the budget."""
         return dict(shaped(self._service("withdraw", code=code), answers.STATUS, f"{self.name}: status"))
 
+    def comment(self, code: str, text: str) -> list[dict[str, str]]:
+        """Write on a request; everything that is written on it: `{"at", "from", "text"}`."""
+        return self._comments(self._service("comment", code=code, text=text))
+
+    def comments(self, code: str) -> list[dict[str, str]]:
+        """What is written on a request, oldest first."""
+        return self._comments(self._service("comments", code=code))
+
+    def _comments(self, told: Any) -> list[dict[str, str]]:
+        return list(shaped(told, answers.COMMENTS, f"{self.name}: list of comments"))
+
     def mock(self, asset: str) -> np.ndarray[Any, Any]:
         """The public stand-in of a dataset version, float64 [rows, 2 + columns]."""
         with self._calls():

@@ -34,6 +34,7 @@ from datasites.console import (
     records_views,
     releases_views,
     sign_in_views,
+    thread_views,
 )
 from datasites.console.auth import (
     comes_from_here,
@@ -144,6 +145,7 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/requests/{id}/ask-changes", decisions_views.ask_changes, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/try", decisions_views.try_request, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/revoke", decisions_views.revoke, OWNER, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/comments", thread_views.comment, DECIDERS, "requests", "/requests/{id}"),
     Page("GET", "/runs", records_views.runs, CONSOLE, "runs"),
     Page("POST", "/runs/stop", records_views.stop, OWNER, "runs", "/runs"),
     Page("POST", "/runs/resume", records_views.resume, OWNER, "runs", "/runs"),

@@ -57,7 +57,7 @@ RESEARCHER_PATHS = frozenset(
     blob_storage.allocate blob_storage.read blob_storage.write_to_disk
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
-    datasite.certificates
+    datasite.certificates datasite.comment datasite.comments
     """.split()
 )
 OWNER_PATHS = frozenset(
@@ -69,7 +69,11 @@ OWNER_PATHS = frozenset(
 PATHS = {ServiceRole.ADMIN: OWNER_PATHS, ServiceRole.DATA_SCIENTIST: RESEARCHER_PATHS}
 
 # A repeat of these is refused. Objects and blobs are keyed by identifiers of their own: repeating them changes nothing.
-ONCE = frozenset("code.request_code_execution code.call datasite.withdraw request.apply request.undo".split())
+ONCE = frozenset(
+    """
+    code.request_code_execution code.call datasite.withdraw datasite.comment request.apply request.undo
+    """.split()
+)
 
 # These run the exporter for as long as the researcher's model takes.
 EXPORTS = frozenset({"datasite.quote", "code.request_code_execution"})
