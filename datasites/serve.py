@@ -24,6 +24,8 @@ from policies.errors import DatasiteError, IsolationMissing
 if TYPE_CHECKING:
     import uvicorn
 
+    from datasites.door.connections import Connections
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +69,7 @@ def serve(directory: Path) -> None:
         from datasites.console.app import make_console
         from datasites.console.news import News
         from datasites.door.app import make_app, route_class
+        from datasites.door.connections import Bounded, Connections, allow_files
         from datasites.door.syft.server import SyftDatasite
         from datasites.operations.metrics import Metrics
 
@@ -79,25 +82,49 @@ def serve(directory: Path) -> None:
             news = News(datasite)
             console = functools.partial(make_console, datasite, news=news)
             app = make_app(settings, syft, console, metrics if token else None)
+            connections = Connections(
+                most=settings.connections,
+                most_of_one=settings.connections_per_address,
+                seconds=settings.header_seconds,
+                gateways=settings.gateways,
+            )
+            allow_files(settings.connections)
+            rate = float(settings.least_kib_per_second << 10)
+            bounded = Bounded(app, connections, rate=rate, gateways=settings.gateways)
             config = uvicorn.Config(
-                Observed(app, route_class, metrics.count),
+                Observed(bounded, route_class, metrics.count),
                 host=settings.host,
                 port=settings.port,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,
                 log_config=None,
-                access_log=False,
-                server_header=False,
                 timeout_graceful_shutdown=5,
+                **server_options(),
             )
-            _run(config, before_shutdown=news.close)
+            _run(config, connections, before_shutdown=news.close)
         finally:
             control.stop()
 
 
-def _run(config: uvicorn.Config, *, before_shutdown: Callable[[], None]) -> None:
+def server_options() -> dict[str, Any]:
+    """How uvicorn is to serve: by a parser that bounds a request's head, on a loop that accepts by our `Listener`."""
+    from datasites.door.connections import LARGEST_HEADER
+
+    return {
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # `Bounded` has them, and believes whom the settings name
+        "http": "h11",
+        "h11_max_incomplete_event_size": LARGEST_HEADER,
+        "loop": "asyncio",
+    }
+
+
+def _run(config: uvicorn.Config, connections: Connections, *, before_shutdown: Callable[[], None]) -> None:
     """Serve until a signal; open event streams end first, which else would be waited for."""
     import uvicorn
+
+    from datasites.door.connections import Listener
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -106,7 +133,7 @@ def _run(config: uvicorn.Config, *, before_shutdown: Callable[[], None]) -> None
 
     server = Server(config)
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run([Listener(config.bind_socket(), connections)])
     if not server.started:
         logger.error("It could not begin to listen; datasite.log says why.")
         sys.exit(3)  # as uvicorn itself does
