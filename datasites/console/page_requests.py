@@ -22,6 +22,7 @@ from datasites.datasite import Datasite
 from datasites.people.accounts import Session
 from datasites.people.lock_out import LockOut
 from datasites.people.roles import REVIEWER, Actor, Role
+from policies.addresses import owner_of
 from policies.source.statuses import RequestStatus, RunStatus
 
 HERE = Path(__file__).parent
@@ -49,6 +50,11 @@ class PageRequest:
         """Who acts: the person of the session, in the role that the account has now."""
         assert self.session is not None
         return Actor(self.session.email, self.session.role)
+
+    @property
+    def address(self) -> str:
+        """Whose the address is that the request comes from; "" where there is none."""
+        return owner_of(self.request.client.host) if self.request.client else ""
 
     @property
     def is_live(self) -> bool:
