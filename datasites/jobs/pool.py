@@ -150,8 +150,8 @@ class JobPool:
             _send(connection, {**job, **bounds}, payload)
             self._wait(connection, deadline, stop)
             ready, _, _ = receive_frame(connection, largest_payload=0, largest_json=LARGEST_ANSWER, deadline=deadline)
-            said = ready.get("protections")
-            protections = {name: isinstance(said, dict) and said.get(name) is True for name in PROTECTIONS}
+            reported = ready.get("protections")
+            protections = {name: isinstance(reported, dict) and reported.get(name) is True for name in PROTECTIONS}
             self._check(protections)
             if before_rows is not None:
                 before_rows(protections)
