@@ -10,6 +10,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, Self
 
 import numpy as np
@@ -30,9 +31,10 @@ from datasites.people.notices import Notices
 from datasites.review.decisions import Decisions
 from datasites.review.mock_runs import MockRuns
 from datasites.review.planning import Planner
-from datasites.review.policy import Rules, isolation_outcome
+from datasites.review.policy import isolation_outcome
 from datasites.review.rounds import Rounds
 from datasites.review.submissions import Submissions
+from datasites.review.two_people import TwoPeople
 from datasites.settings import Settings
 from policies.source.statuses import STATUS_TEXT, RequestStatus
 
@@ -76,8 +78,14 @@ class Datasite:
         self.pool = pool
         self.audit_log = AuditLog(ledger.store)
         self.planner = Planner(ledger, pool)
+        self.two_people = TwoPeople(self.audit_log, settings.policy_path, lambda: self.accounts)
         self.decisions = Decisions(
-            ledger, self.planner, self.audit_log, lambda: Rules.read(settings.policy_path), changed=self.project
+            ledger,
+            self.planner,
+            self.audit_log,
+            self.two_people.read,
+            is_voter=self.two_people.is_voter,
+            changed=self.project,
         )
         self.submissions = Submissions(ledger, self.planner, self.decisions)
         self.notices = Notices(settings)
@@ -161,10 +169,10 @@ class Datasite:
 
     def start_serving(self) -> dict[str, bool]:
         """Warm the parents, start PySyft, write the ledger's statuses into it; returns the protections that hold."""
-        warming = threading.Thread(target=self.pool.start)  # both import for seconds, on processors of their own
-        warming.start()
-        syft = self.syft
-        warming.join()
+        with ThreadPoolExecutor(1) as warming:  # both import for seconds, on processors of their own
+            started = warming.submit(self.pool.start)
+            syft = self.syft
+            started.result()
         protections = self.pool.protections()
         self.decisions.host_checks.append(lambda: isolation_outcome(self.settings.isolation, protections))
         self.submissions.check_submitted()
@@ -208,4 +216,4 @@ class Datasite:
 def _pool(settings: Settings) -> JobPool:
     sockets = {kind: settings.job_socket(kind) for kind in KINDS}
     required, here = settings.isolation == "required", not settings.jobs_directory
-    return JobPool(sockets, required=required, start_parents=here)
+    return JobPool(sockets, required=required, start_parents=here, start_seconds=settings.start_seconds)

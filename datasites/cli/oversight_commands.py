@@ -10,13 +10,25 @@ import typer
 
 from datasites.cli import display, invitation_commands
 from datasites.cli.privacy_audit import audit
-from datasites.cli.shell import AsJson, Directory, PasswordFile, RequestId, act, out, read_password, show
+from datasites.cli.shell import (
+    AsJson,
+    Commands,
+    Directory,
+    Email,
+    PasswordFile,
+    RequestId,
+    act,
+    err,
+    out,
+    read_password,
+    show,
+)
 from datasites.operations.exports import ENTRY_COLUMNS, LOG_COLUMNS, as_csv, every_entry, every_log_row
 from policies.errors import DatasiteError
 
-users = typer.Typer(help="Accounts of the console: second reviewers and auditors.", no_args_is_help=True)
-policy = typer.Typer(help="The owner's rules.", no_args_is_help=True)
-Email = Annotated[str, typer.Argument(show_default=False)]
+users = Commands(help="Accounts of the console: second reviewers and auditors.", no_args_is_help=True)
+policy = Commands(help="The owner's rules.", no_args_is_help=True)
+WAITS = " It counts when another second reviewer has agreed to it, on the console's page of people."
 
 
 def add_to(app: typer.Typer, researchers: typer.Typer) -> None:
@@ -34,7 +46,7 @@ def runs(directory: Directory, as_json: AsJson = False) -> None:
     show(act(directory, "runs"), display.runs, as_json)
 
 
-def stop_run(directory: Directory, run: Annotated[str, typer.Argument(show_default=False)]) -> None:
+def stop_run(directory: Directory, run: Annotated[str, typer.Argument(help="Its id.", show_default=False)]) -> None:
     """End one round now, by the id that `datasite runs` shows."""
     act(directory, "stop_run", run=run)
     out.print(f"Ended round {run}.")
@@ -78,8 +90,8 @@ def users_add(
 ) -> None:
     """Make an account of the console. A second reviewer votes on large requests; an auditor reads."""
     password = read_password(password_file, prompt=f"Password for {email}")
-    act(directory, "add_console_user", email=email, name=name, role=role, password=password)
-    out.print(f"Added {email}.")
+    done = act(directory, "add_console_user", email=email, name=name, role=role, password=password)
+    out.print(f"Added {done['email']}.{WAITS if done['waits'] else ''}")
 
 
 @users.command("list")
@@ -105,15 +117,18 @@ def users_enable(directory: Directory, email: Email) -> None:
 @users.command("password")
 def users_password(directory: Directory, email: Email, password_file: PasswordFile = None) -> None:
     """Give an account of the console a new password; its sessions end."""
-    act(directory, "set_console_password", email=email, password=read_password(password_file, prompt="New password"))
-    out.print(f"The password of {email} is changed.")
+    password = read_password(password_file, prompt="New password")
+    done = act(directory, "set_console_password", email=email, password=password)
+    out.print(f"The password of {email} is changed.{WAITS if done['waits'] else ''}")
 
 
 @policy.command("show")
 def policy_show(directory: Directory, as_json: AsJson = False) -> None:
     """Print the policy file."""
-    found = act(directory, "policy")
-    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else found["text"], end="")
+    policy = act(directory, "policy")
+    print(json.dumps(policy, indent=2, ensure_ascii=False) if as_json else policy["text"], end="")
+    if policy["loosened"]:
+        err.print(f"Note: {policy['loosened']}")
 
 
 @policy.command("set")
@@ -128,6 +143,8 @@ def policy_set(
     for name, change in done["changed"].items():
         out.print(f"{name}: {change['from']} → {change['to']}", markup=False)
     out.print("The policy is replaced." if done["changed"] else "No rule has changed.")
+    if done["loosened"]:
+        err.print(f"Note: {done['loosened']}")
 
 
 def researchers_limit(

@@ -258,10 +258,7 @@ def test_a_round_that_fails_is_killed_or_stopped_gives_its_table_back(
     ForResearchers(datasite).ask(RESEARCHER, retired_while_it_ran, 1, {})
     assert runner.has_rows.wait(30)
     act_as_owner(datasite, "retire", OWNER, {"name": "flu"})
-    (run,) = datasite.ledger.runs.list(retired_while_it_ran)
-    if how == "hangs":
-        assert tables_open() == 1  # in use
-        datasite.rounds.stop_one(run.id)
+    (run,) = datasite.ledger.runs.list(retired_while_it_ran)  # one that hangs is ended by that
     for thread in list(datasite.rounds._threads.values()):
         thread.join(60)
     runner.close()

@@ -27,6 +27,7 @@ from tests.open_tables import tables_open
 
 HELD = dict.fromkeys(PROTECTIONS, True)
 Play = Callable[[socket.socket], None]
+POPEN = subprocess.Popen
 
 
 class Runner:
@@ -244,16 +245,56 @@ def test_parents_end_with_the_pool_and_leave_no_folder(started: JobPool) -> None
     assert not scratch.exists()
 
 
-@pytest.mark.process
-def test_a_parent_that_does_not_become_ready_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = subprocess.Popen
+def standing_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(
         pool_module.subprocess,
         "Popen",
-        lambda command, **options: begin([sys.executable, "-c", "raise SystemExit(1)"], **options),
+        lambda command, **options: POPEN([sys.executable, "-c", code], **options),
     )
-    pool = JobPool({kind: tmp_path / f"{kind}.sock" for kind in pool_module.KINDS})
-    with pytest.raises(Unavailable, match="exporter did not become ready"):
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise SystemExit(1)", r"^The exporter ended before it was ready: datasite\.out in .* says what it printed\."),
+        (
+            "import sys; sys.stdin.read()",
+            r"^The exporter did not come up within start_seconds=0\.5\. Raise start_seconds in settings\.toml if",
+        ),
+    ],
+    ids=["ended", "hangs"],
+)
+def test_a_parent_that_does_not_become_ready_is_named_with_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    standing_in(monkeypatch, code)
+    pool = JobPool({kind: tmp_path / f"{kind}.sock" for kind in pool_module.KINDS}, start_seconds=0.5)
+    with pytest.raises(Unavailable, match=said):
         pool.start()
     pool.stop()
     assert json.dumps(sorted(pool._parents)) == "[]"
+
+
+def test_a_parent_that_something_else_starts_is_waited_for_and_named_with_the_setting(tmp_path: Path) -> None:
+    pool = JobPool(
+        {kind: tmp_path / f"{kind}.sock" for kind in pool_module.KINDS}, start_parents=False, start_seconds=0.3
+    )
+    said = (
+        r"^No exporter listened at .*exporter\.sock within start_seconds=0\.3\. Start it, mend jobs_directory, or raise"
+    )
+    with pytest.raises(Unavailable, match=said):
+        pool.start()
+
+
+@pytest.mark.process
+def test_whoever_asks_for_a_job_reads_no_path_where_a_parent_does_not_start_again(
+    started: JobPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started.run("runner", {"job": "probe"}, seconds=20)
+    started._parents["runner"].wait(10)
+    standing_in(monkeypatch, "raise SystemExit(1)")
+    with pytest.raises(Unavailable, match="The runner of this datasite is not running") as told:
+        started.run("runner", {"job": "probe"}, seconds=20)
+    assert str(tmp_path) not in told.value.public_message
+    assert "could not be started again: The runner ended before it was ready" in caplog.text
