@@ -39,10 +39,7 @@ class SealedRows(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a job said: `message` and `payload` of its last frame, and the protections that held.
-
-    `message["output"]` is what the job printed and its traceback: for the owner only.
-    """
+    """What a job said: `message` and `payload` of its last frame, and the protections that held."""
 
     message: dict[str, Any]
     payload: bytes
@@ -51,6 +48,11 @@ class Answer:
     @property
     def done(self) -> bool:
         return self.message.get("event") == "done"
+
+    @property
+    def output(self) -> str:
+        """What the job printed, and its traceback: for the owner only."""
+        return str(self.message.get("output", ""))
 
 
 def _send(

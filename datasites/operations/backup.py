@@ -27,6 +27,7 @@ import stat
 import tarfile
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -214,7 +215,28 @@ def _head(ledger: Path) -> Head:
 # -- putting back ----------------------------------------------------------------------------------------------------
 
 
-def restore(file: Path, directory: Path, *, actor: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Restored:
+    """A directory that was made of a backup.
+
+    Args:
+      name: of the datasite.
+      taken_at: when the backup was made.
+      entries: of its ledger.
+      kind: of the ledger's last entry; empty where there is none, as is `newest`.
+      newest: when that entry was made.
+      witness: of its settings; empty where they name none.
+    """
+
+    name: str
+    taken_at: str
+    entries: int
+    kind: str
+    newest: str
+    witness: str
+
+
+def restore(file: Path, directory: Path, *, actor: str) -> Restored:
     """Make `directory` of a backup, or nothing at all. Its ledger verifies, and is closed until it is accepted.
 
     Raises:
@@ -248,14 +270,14 @@ def restore(file: Path, directory: Path, *, actor: str) -> dict[str, Any]:
         if isinstance(error, OSError):
             raise Unavailable(f"{directory} cannot be made of {file}: {error.strerror}.") from None
         raise
-    return {
-        "name": settings.name,
-        "entries": head.seq,
-        "newest": newest[0].at if newest else "",
-        "kind": newest[0].kind.value if newest else "",
-        "taken_at": str(manifest["taken_at"]),
-        "witness": settings.witness,
-    }
+    return Restored(
+        name=settings.name,
+        taken_at=str(manifest["taken_at"]),
+        entries=head.seq,
+        kind=newest[0].kind.value if newest else "",
+        newest=newest[0].at if newest else "",
+        witness=settings.witness,
+    )
 
 
 def _extract(file: Path, building: Path) -> dict[str, Any]:
