@@ -134,18 +134,18 @@ def server_options() -> dict[str, Any]:
 @contextlib.contextmanager
 def _directory(settings: Settings, tell: Tell) -> Iterator[None]:
     """The directory's lock, waited for while a command works there; not where another process serves it."""
-    told = False
+    announced = False
 
     def waiting() -> None:
-        nonlocal told
+        nonlocal announced
         with contextlib.suppress(ConnectionError):
             ask(settings.control_socket, "health", {})
             raise Unavailable(
                 f"Another `datasite serve` serves {settings.directory} at {settings.url} already. Stop that one first."
             )
-        if not told:
+        if not announced:
             tell(f"Waiting for {settings.directory}: another command works on it.")
-            told = True
+            announced = True
 
     try:
         with locked(settings.directory, wait_seconds=settings.start_seconds, waiting=waiting):

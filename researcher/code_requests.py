@@ -95,8 +95,8 @@ class CodeRequests:
         check = self.check()
         hospitals = [name for name in self.cohort.members if name not in check.reasons]
         if not hospitals:
-            said = " ".join(named(name, reason) for name, reason in check.reasons.items())
-            raise RuleBroken(f"Nothing was asked. {said}")
+            explanation = " ".join(named(name, reason) for name, reason in check.reasons.items())
+            raise RuleBroken(f"Nothing was asked. {explanation}")
         self._remember()
         for name in hospitals:
             self._submit_at(name, check, progress)
@@ -171,12 +171,12 @@ class CodeRequests:
             time.sleep(poll)
             poll = min(5.0, poll * 1.2)
         if not any(status["status"] in APPROVED for by in statuses.values() for status in by.values()):
-            said = "; ".join(
+            decisions = "; ".join(
                 f"{name}: {status['status']} {_comment(status)}".strip()
                 for by in statuses.values()
                 for name, status in by.items()
             )
-            raise WrongStatus(f"No hospital approved study {self.name!r}. {said}.")
+            raise WrongStatus(f"No hospital approved study {self.name!r}. {decisions}.")
         return self.status()
 
     def withdraw(self) -> Table:
@@ -215,7 +215,7 @@ class CodeRequests:
             answers, problems = ask_all(asked, lambda name, datasite, codes=codes: ask(datasite, codes[name]))  # type: ignore[misc]
             failed += [f"{hospital}: {error}" for hospital, error in problems.items()]
             for hospital in codes:
-                told = answers.get(hospital, [{"from": "—", "at": "", "text": str(problems.get(hospital, ""))}])
+                thread = answers.get(hospital, [{"from": "—", "at": "", "text": str(problems.get(hospital, ""))}])
                 rows += [
                     {
                         "hospital": hospital,
@@ -224,7 +224,7 @@ class CodeRequests:
                         "at": comment["at"][:16].replace("T", " "),
                         "comment": comment["text"],
                     }
-                    for comment in told
+                    for comment in thread
                 ]
         if must and failed:
             raise Unavailable("Not everywhere. " + " ".join(failed))
@@ -260,7 +260,7 @@ class CodeRequests:
         if not missing:
             return missing
         _, reasons = self.approved(role, unreached=True)
-        return {name: reasons.get(name, said) for name, said in missing.items()}
+        return {name: reasons.get(name, reason) for name, reason in missing.items()}
 
     def training_patients(self) -> dict[str, int]:
         """Public sizes as they were when the study was submitted: weights must not change between rounds."""

@@ -1,4 +1,4 @@
-"""A strategy rehearsed with made-up weights before a hospital is asked, so that a bad one costs nothing.
+"""Rehearse a strategy with made-up weights before a hospital is asked, so that a bad one costs nothing.
 
 Flower's loop runs over a grid that answers by itself: once with every hospital, once with no more than the quorum. What
 a strategy raises there, or sends that is not the model's weights, would have come after hospitals were charged.
@@ -82,17 +82,17 @@ def rehearse(strategy: Strategy, initial: Tensors, sizes: Mapping[str, int], *, 
             if not all(np.isfinite(value).all() for value in arrays.values()):
                 raise InvalidRequest("its aggregate is not finite.")
         except (Exception, SystemExit) as error:  # whatever Flower or a strategy of the researcher's own raises
-            said = str(error) if isinstance(error, DatasiteError) else f"{type(error).__name__}: {error}"
+            cause = str(error) if isinstance(error, DatasiteError) else f"{type(error).__name__}: {error}"
             raise InvalidRequest(
                 f"{type(strategy).__name__} failed in a rehearsal with made-up weights, when {answering} of"
-                f" {counted(len(sizes), 'hospital')} answered: {said.rstrip('.')}. Nothing was asked or charged. Change"
-                " its options, or take another strategy."
+                f" {counted(len(sizes), 'hospital')} answered: {cause.rstrip('.')}. Nothing was asked or charged."
+                " Change its options, or take another strategy."
             ) from None
 
 
-def check_same_shapes(found: Tensors, expected: Tensors) -> None:
+def check_same_shapes(sent: Tensors, expected: Tensors) -> None:
     """Raise `InvalidRequest` where these are not the weights of the same model."""
-    shapes, wanted = ({name: value.shape for name, value in tensors.items()} for tensors in (found, expected))
+    shapes, wanted = ({name: value.shape for name, value in tensors.items()} for tensors in (sent, expected))
     if shapes != wanted:
         raise InvalidRequest(f"the weights that it sends are {_listed(shapes)}, and the model's are {_listed(wanted)}.")
 

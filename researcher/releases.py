@@ -1,4 +1,4 @@
-"""Asking hospitals for releases of approved requests: everyone at once, each with a deadline, nothing asked twice.
+"""Collect releases of approved requests: from all hospitals in parallel, each with a deadline, none asked twice.
 
 A release that this study keeps is not asked for again; one that a datasite already settled comes back at no cost.
 """

@@ -1,4 +1,4 @@
-"""What a study of a model gives: the joint model, its rounds, releases and certificates, and its scores.
+"""Results of a study of a model: the joint model, its rounds, releases and certificates, and its scores.
 
 Everything here is made of releases, so keeping, plotting and sharing it costs no budget.
 """
@@ -175,11 +175,11 @@ class Result:
         Args:
           model: its class, where the result was loaded from disk.
         """
-        made = self.study.new_model() if model is None and self.study else model() if model else None
-        if made is None:
+        trained = self.study.new_model() if model is None and self.study else model() if model else None
+        if trained is None:
             raise InvalidRequest("This result was loaded from disk: give the class, as result.to_model(FluPredictor).")
-        load_parameters(made, self.weights)
-        return made.eval()
+        load_parameters(trained, self.weights)
+        return trained.eval()
 
     def evaluate(self, **options: Any) -> EvaluationResult:
         """Score the joint model on the hold-out of every hospital that approved the evaluation; charged there."""
@@ -301,5 +301,5 @@ def evaluation_of(answers: Answers, mechanism: Evaluation, classes: tuple[str, .
 def check_anybody(answers: Answers) -> None:
     """Raise `Unavailable`, naming everybody's reason, where nobody answered."""
     if not answers.releases:
-        said = "; ".join(f"{name}: {reason}" for name, reason in sorted(answers.missing.items()))
-        raise Unavailable(f"No hospital answered. {said}", missing=dict(answers.missing))
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(answers.missing.items()))
+        raise Unavailable(f"No hospital answered. {reasons}", missing=dict(answers.missing))

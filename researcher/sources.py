@@ -1,4 +1,4 @@
-"""A model class and a declared mechanism in, the readable source of a code request out.
+"""Generate the readable source of a code request from a model class and a declared mechanism.
 
 The researcher's classes appear as they were written, only indented; nothing in them is rewritten. Names that they use
 from elsewhere become imports at the top of the function, or are refused here, before anything is asked.

@@ -1,4 +1,4 @@
-"""What a study keeps on the researcher's disk, so that an interrupted one goes on without paying twice.
+"""A study's state on the researcher's disk, so that an interrupted one resumes without paying twice.
 
 A study's directory is `.researcher/<function name>/` under the working directory, or `<function name>/` under
 `RESEARCHER_DIR` where that is set. It holds releases and certificates (both differentially private already),

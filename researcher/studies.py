@@ -191,19 +191,19 @@ class Study(AskingStudy):
                 f"Study {self.name!r} was not submitted yet. Call submit() and wait_for_approval() first."
             )
         self.requests.check_same_study()
-        made = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
+        flower_strategy = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
         about = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
             if not complete:
-                rehearse(made, initial, sizes, rounds=rounds)
+                rehearse(flower_strategy, initial, sizes, rounds=rounds)
                 if not self.state.read("run"):
                     self.state.write("run", about)
             self._strategy = strategy
             grid = DatasiteGrid(
                 self.requests,
-                made,
+                flower_strategy,
                 rounds,
                 self.seed,
                 self.progress,
@@ -323,18 +323,18 @@ class Study(AskingStudy):
         """Weights as float32. Raises `InvalidRequest` where they are not those of the model."""
         initial = self._initial()
         try:
-            given = {str(name): np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
+            converted = {str(name): np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
         except (AttributeError, TypeError, ValueError):
             raise InvalidRequest("Weights are arrays by name. Give result.weights.") from None
-        wrong = [name for name in {*given, *initial} if name not in given or name not in initial]
-        wrong += [name for name in given if name in initial and given[name].shape != initial[name].shape]
-        wrong += [name for name, value in given.items() if not np.isfinite(value).all()]
+        wrong = [name for name in {*converted, *initial} if name not in converted or name not in initial]
+        wrong += [name for name in converted if name in initial and converted[name].shape != initial[name].shape]
+        wrong += [name for name, value in converted.items() if not np.isfinite(value).all()]
         if wrong:
             raise InvalidRequest(
                 f"The weights {', '.join(sorted(set(wrong)))} are not the model's, by name, shape or finite values. "
                 "Give result.weights."
             )
-        return given
+        return converted
 
     def _check_begun(self, about: Mapping[str, Any]) -> bool:
         """Whether it has its result. Raises `WrongStatus` where the study was begun so that it cannot go on."""

@@ -1,4 +1,4 @@
-"""How a datasite is reached: TLS that is always checked, and nowhere but where the researcher said.
+"""Transport to a datasite: TLS certificates always verified, no redirects, answers bounded in time and size.
 
 An answer has a deadline from the first byte sent to the last one read, and a size; the connection is cut where it goes
 beyond. It comes as it is: a compressed one is refused, since two megabytes of it can unpack to gigabytes.

@@ -1,7 +1,8 @@
-"""How a command reaches a datasite: through its control socket while it serves, else on the directory itself.
+"""Unix control socket: commands act as owner on a datasite that serves.
 
-Either way the same functions of `datasites.actions` run. The socket is 0600 in a 0700 directory, so who can connect is
-who may act as owner; the kernel says which user of the operating system that is, and the audit log names it.
+On one that does not serve they act on its directory itself; either way the same functions of `datasites.actions` run.
+The socket is 0600 in a 0700 directory, so who can connect is who may act as owner; the kernel says which user of the
+operating system that is, and the audit log names it.
 """
 
 from __future__ import annotations
