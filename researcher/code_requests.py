@@ -6,6 +6,7 @@ Nothing is asked before all of the check passes. What was asked is remembered in
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from policies.errors import DatasiteError, PermissionRefused, RuleBroken, Unavailable, WrongStatus
@@ -90,7 +91,7 @@ class CodeRequests:
           InspectionFailed, GraphRefused: as `check`.
           RuleBroken: no hospital would take it; the message says what each has against it.
         """
-        self._same_study()
+        self.check_same_study()
         check = self.check()
         hospitals = [name for name in self.cohort.members if name not in check.reasons]
         if not hospitals:
@@ -188,6 +189,47 @@ class CodeRequests:
             )
         return self.status()
 
+    def comment(self, text: str) -> Table:
+        """Write on every request; what is written on each, by everybody."""
+        self._written(lambda datasite, code: datasite.comment(code, text), must=True)
+        return self.comments()
+
+    def comments(self) -> Table:
+        """What is written on each request, oldest first: by whom, when, and the words."""
+        return Table(self._written(lambda datasite, code: datasite.comments(code)))
+
+    def _written(
+        self, ask: Callable[[Connection, str], list[dict[str, str]]], *, must: bool = False
+    ) -> list[dict[str, Any]]:
+        """Ask about each request at each hospital; rows of what it answers, or of why it did not.
+
+        With `must`, a hospital that does not answer raises, once all were asked.
+        """
+        if not self._hospitals():
+            raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
+        rows: list[dict[str, Any]] = []
+        failed: list[str] = []
+        for request in self.requests:
+            codes = self.codes(request.role)
+            asked = {name: datasite for name in codes if (datasite := self._datasite(name))}
+            answers, problems = ask_all(asked, lambda name, datasite, codes=codes: ask(datasite, codes[name]))  # type: ignore[misc]
+            failed += [f"{hospital}: {error}" for hospital, error in problems.items()]
+            for hospital in codes:
+                told = answers.get(hospital, [{"from": "—", "at": "", "text": str(problems.get(hospital, ""))}])
+                rows += [
+                    {
+                        "hospital": hospital,
+                        "request": request.function,
+                        "from": comment["from"],
+                        "at": comment["at"][:16].replace("T", " "),
+                        "comment": comment["text"],
+                    }
+                    for comment in told
+                ]
+        if must and failed:
+            raise Unavailable("Not everywhere. " + " ".join(failed))
+        return rows
+
     def codes(self, role: str) -> dict[str, str]:
         """Identifiers of this role's code requests, by hospital."""
         return dict(self.state.read("study").get("requests", {}).get(role, {}))
@@ -212,6 +254,13 @@ class CodeRequests:
             else:
                 missing[hospital] = f"{status['status']}. {_comment(status)}".strip()
         return ready, missing
+
+    def explained(self, role: str, missing: dict[str, str]) -> dict[str, str]:
+        """Why hospitals did not release, in their owners' words where an owner has ended the request meanwhile."""
+        if not missing:
+            return missing
+        _, reasons = self.approved(role, unreached=True)
+        return {name: reasons.get(name, said) for name, said in missing.items()}
 
     def training_patients(self) -> dict[str, int]:
         """Public sizes as they were when the study was submitted: weights must not change between rounds."""
@@ -294,7 +343,7 @@ class CodeRequests:
             about["sources"] = {request.role: sha256(request.source) for request in self.requests}
             self.state.write("study", about)
 
-    def _same_study(self) -> None:
+    def check_same_study(self) -> None:
         """Raise `WrongStatus` where this study's directory remembers requests with another source."""
         study = self.state.read("study")
         sources = {request.role: sha256(request.source) for request in self.requests}

@@ -16,10 +16,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from datasites.cli import backup_commands, display, oversight_commands
+from datasites.cli import backup_commands, display, oversight_commands, thread_commands
 from datasites.cli.shell import (
     AsJson,
+    Commands,
     Directory,
+    Email,
     PasswordFile,
     RequestId,
     Yes,
@@ -32,16 +34,17 @@ from datasites.cli.shell import (
     show,
 )
 from policies.errors import DatasiteError
+from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
 
-app = typer.Typer(
+app = Commands(
     name="datasite",
     help="Run a hospital's datasite: publish tables, decide on requests, read the ledger.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-researchers = typer.Typer(help="Accounts of researchers.", no_args_is_help=True)
+researchers = Commands(help="Accounts of researchers.", no_args_is_help=True)
 app.add_typer(researchers, name="researchers")
 
 
@@ -87,7 +90,10 @@ def init(
 @app.command()
 def settings(
     directory: Directory,
-    change: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", show_default=False)] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="New values; none shows them all.", show_default=False),
+    ] = None,
 ) -> None:
     """Show the settings, or change some. They are read when the datasite starts."""
     from datasites.settings import Settings, change_settings
@@ -104,7 +110,7 @@ def serve(directory: Directory) -> None:
     """Run the datasite: PySyft's API under /api/v2, /healthz, and the warm exporter and runner. Ctrl-C ends it."""
     from datasites.serve import serve as run
 
-    run(directory)
+    run(directory, tell=err.print)
 
 
 @app.command()
@@ -128,7 +134,7 @@ def publish(
         Path | None, typer.Option(help="The database's password; else DATASITE_DATABASE_PASSWORD is read.")
     ] = None,
     patients: Annotated[
-        int | None, typer.Option(help="Publish this number of patients; it stands as declared.")
+        float | None, typer.Option(help="Publish this number of patients; it stands as declared.")
     ] = None,
     count_epsilon: Annotated[
         float | None, typer.Option(help="Publish a differentially private count of patients at this ε, charged.")
@@ -138,8 +144,6 @@ def publish(
     public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
 ) -> None:
     """Check a table against its schema and publish it: private tensor, mock, public size. All or nothing."""
-    if (table is None) == (sql is None):
-        raise DatasiteError("Give either a file or --sql with --database, and not both.")
     with err.status("Checking and publishing ..."):
         done = act(
             directory,
@@ -157,12 +161,12 @@ def publish(
     for note in done["notes"]:
         err.print(f"Note: {note}")
     out.print(
-        f"Published [b]{done['name']}[/b], version {done['version']}: {done['patients']} patients"
+        f"Published [b]{done['name']}[/b], version {done['version']}: {counted(done['patients'], 'patient')}"
         f" ({done['size_kind']}), population {done['population']}."
     )
     budget = done["budget"]
     out.print(
-        f"All tables of {done['population']} share ε = {budget['epsilon']:g} at δ = {budget['delta']:g}:"
+        f"All tables of {done['population']} share ε = {written(budget['epsilon'])} at δ = {written(budget['delta'])}:"
         f" {budget['epsilon_remaining']:.3f} is left."
     )
 
@@ -174,7 +178,7 @@ def datasets(directory: Directory, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retire(directory: Directory, name: Annotated[str, typer.Argument(show_default=False)]) -> None:
+def retire(directory: Directory, name: Annotated[str, typer.Argument(help="The dataset.", show_default=False)]) -> None:
     """Take a dataset back: its rounds end and its requests are closed. Its population's ledger keeps every charge."""
     done = act(directory, "retire", name=name)
     out.print(f"Retired {name}. Requests closed, and what they had reserved given back: {done['closed']}.")
@@ -183,7 +187,7 @@ def retire(directory: Directory, name: Annotated[str, typer.Argument(show_defaul
 @researchers.command("add")
 def researchers_add(
     directory: Directory,
-    email: Annotated[str, typer.Argument(show_default=False)],
+    email: Email,
     name: Annotated[str, typer.Option(help="Full name.")],
     institution: Annotated[str, typer.Option(help="University or company.")] = "",
     password_file: PasswordFile = None,
@@ -201,7 +205,7 @@ def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
 
 
 @researchers.command("disable")
-def researchers_disable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
+def researchers_disable(directory: Directory, email: Email) -> None:
     """Close an account at once: its clients are signed in no more, and nothing more is released to it."""
     done = act(directory, "disable_researcher", email=email)
     out.print(
@@ -211,7 +215,7 @@ def researchers_disable(directory: Directory, email: Annotated[str, typer.Argume
 
 
 @researchers.command("enable")
-def researchers_enable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
+def researchers_enable(directory: Directory, email: Email) -> None:
     """Open a closed account again."""
     act(directory, "enable_researcher", email=email)
     out.print(f"Opened the account of {email}.")
@@ -317,7 +321,9 @@ def releases(directory: Directory, as_json: AsJson = False) -> None:
 
 @app.command()
 def certificate(
-    directory: Directory, request: RequestId, round_number: Annotated[int, typer.Argument(metavar="ROUND")]
+    directory: Directory,
+    request: RequestId,
+    round_number: Annotated[int, typer.Argument(metavar="ROUND", help="Of the request, from 1.")],
 ) -> None:
     """Print the signed certificate of one release."""
     print(act(directory, "certificate", request=request, round_number=round_number), end="")
@@ -340,7 +346,7 @@ def ledger(
 @app.command("raise-budget")
 def raise_budget(
     directory: Directory,
-    population: Annotated[str, typer.Argument(show_default=False)],
+    population: Annotated[str, typer.Argument(help="As `datasite datasets` shows it.", show_default=False)],
     epsilon: Annotated[float, typer.Option(help="The new ε in total.")],
     yes: Yes = False,
 ) -> None:
@@ -371,7 +377,9 @@ def log(
 
 @app.command()
 def password(
-    directory: Directory, email: Annotated[str, typer.Argument()] = "", password_file: PasswordFile = None
+    directory: Directory,
+    email: Annotated[str, typer.Argument(help="An account; the owner by default.")] = "",
+    password_file: PasswordFile = None,
 ) -> None:
     """Give the owner (or the account EMAIL) a new password; sessions, clients and rounds under way end."""
     new = read_password(password_file, prompt="New password")
@@ -399,6 +407,7 @@ def isolation(directory: Directory, as_json: AsJson = False) -> None:
 
 oversight_commands.add_to(app, researchers)
 backup_commands.add_to(app)
+thread_commands.add_to(app)
 
 
 def main() -> None:

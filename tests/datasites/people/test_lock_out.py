@@ -1,31 +1,43 @@
-"""Wrong passwords: a few are free, then each waits longer, and a right one forgets them."""
+"""Wrong passwords cost whoever typed them, and nobody else."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 from datasites.people.lock_out import LockOut
+from policies.addresses import owner_of
 
-ADA = "ada@university.example"
+OWNER, HOME, AWAY = "owner@hospital.example", "192.0.2.1", "198.51.100.7"
 
 
-def test_tries_wait_twice_as_long_each_time_up_to_a_bound() -> None:
-    clock = SimpleNamespace(now=0.0)
-    lock_out = LockOut(free=3, longest=10.0, clock=lambda: float(clock.now))
-    assert [lock_out.begin(ADA) for _ in range(3)] == [0.0] * 3
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_strangers_wrong_passwords_keep_the_owner_from_nothing() -> None:
+    lock_out = LockOut(clock=Clock())
+    for _ in range(50):
+        lock_out.begin(OWNER, AWAY)
+    assert lock_out.begin(OWNER, AWAY) > 0
+    assert lock_out.begin(OWNER, HOME) == 0
+
+
+def test_waits_grow_at_one_address_and_end_with_a_right_password() -> None:
+    clock = Clock()
+    lock_out = LockOut(clock=clock, longest=900)
+    assert [lock_out.begin(OWNER, HOME) for _ in range(5)] == [0] * 5
     waits = []
-    for _ in range(6):
-        wait = lock_out.begin(ADA)
-        waits.append(wait)
-        clock.now += wait
-        assert lock_out.begin(ADA) == 0.0
-    assert waits == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    for _ in range(12):
+        waits.append(lock_out.begin(OWNER, HOME))
+        clock.now += waits[-1]
+        assert lock_out.begin(OWNER, HOME) == 0
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
+    lock_out.succeeded(OWNER, HOME)
+    assert lock_out.begin(OWNER, HOME) == 0
 
 
-def test_a_right_password_forgets_and_others_are_not_held_up() -> None:
-    lock_out = LockOut(free=1, clock=lambda: 0.0)
-    assert lock_out.begin(ADA) == 0.0
-    assert lock_out.begin(ADA) > 0
-    assert lock_out.begin("other@university.example") == 0.0
-    lock_out.succeeded(ADA)
-    assert lock_out.begin(ADA) == 0.0
+def test_one_customer_of_ipv6_is_one_address() -> None:
+    assert owner_of("2001:db8::1") == owner_of("2001:db8::ffff:1") != owner_of("2001:db8:0:1::1")
+    assert owner_of("::ffff:192.0.2.1") == "192.0.2.1"
+    assert owner_of("192.0.2.1") == "192.0.2.1"
