@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from datasites.actions.registry import act
 from datasites.console.app import make_console
@@ -18,6 +20,7 @@ from datasites.door.app import LockOut
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
+from datasites.people.accounts import hash_password
 from datasites.people.roles import Actor, Role
 from datasites.review.policy import DEFAULT_POLICY
 from policies.canonical import canonical
@@ -35,6 +38,9 @@ with warnings.catch_warnings():
 OWNER, REVIEWER, AUDITOR = "owner@hospital.example", "reviewer@hospital.example", "auditor@hospital.example"
 EMAILS = {Role.OWNER: OWNER, Role.SECOND_REVIEWER: REVIEWER, Role.AUDITOR: AUDITOR}
 VERSION = "a1b2c3d4"
+
+
+_hashed_once = cache(hash_password)  # a quarter of a second each, and hundreds of tests make a desk
 
 
 @dataclass
@@ -88,8 +94,9 @@ class Desk:
         self.app = make_console(
             self.datasite, lock_out, News(self.datasite, longest=0)
         )  # a stream says what is new, and ends
-        for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
-            self.datasite.accounts.add(EMAILS[role], "", role, PASSWORD)
+        with mock.patch("datasites.people.accounts.hash_password", _hashed_once):
+            for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
+                self.datasite.accounts.add(EMAILS[role], "", role, PASSWORD)
         self.schema = Schema.from_toml(SCHEMA)
         ledger.budgets.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
         ledger.datasets.publish(
