@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from email.message import EmailMessage
 
-from datasites.directory import secret
 from datasites.ledger.records import CodeRequestRecord
 from datasites.logs import Shown
 from datasites.settings import Settings
+from policies.errors import InvalidRequest
+from policies.text import password_in
 
 logger = logging.getLogger(__name__)
 SECONDS = 20
@@ -97,10 +98,15 @@ def _send(
             if settings.smtp_security == "starttls":
                 server.starttls(context=context)
             if settings.smtp_user:
-                server.login(settings.smtp_user, secret(settings.directory, "smtp.password"))
+                server.login(settings.smtp_user, _password(settings))
             server.send_message(made)
-    except (OSError, ValueError, smtplib.SMTPException) as error:
+    except (OSError, ValueError, smtplib.SMTPException, InvalidRequest) as error:
         logger.warning("The notice of a request was not sent: %s.", Shown(type(error).__name__))
+
+
+def _password(settings: Settings) -> str:
+    path = settings.directory / "smtp.password"
+    return password_in(path.read_text(encoding="utf-8"), str(path))
 
 
 def _server(settings: Settings, context: ssl.SSLContext) -> smtplib.SMTP:
