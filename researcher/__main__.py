@@ -94,9 +94,12 @@ def check(study: StudyFile) -> None:
 
 
 @app.command()
-def submit(study: StudyFile) -> None:
+def submit(
+    study: StudyFile,
+    project: Annotated[str, typer.Option(help="File the requests under this project of the hospitals.")] = "",
+) -> None:
     """Check the study and submit its code requests to every hospital where it fits."""
-    _echo(str(load_study(study).submit()))
+    _echo(str(load_study(study).submit(project=project)))
 
 
 @app.command()

@@ -121,11 +121,16 @@ class Datasite:
         quote = shaped(self._service("quote", source=source, dataset=dataset), answers.QUOTE, f"{self.name}: quote")
         return dict(quote)
 
-    def submit(self, source: str, asset: str, purpose: str = "") -> str:
-        """Ask for `source` on the dataset version `asset` with an ordinary code request; its identifier."""
+    def submit(self, source: str, asset: str, purpose: str = "", project: str = "") -> str:
+        """Ask for `source` on the dataset version `asset` with an ordinary code request; its identifier.
+
+        Args:
+          project: of the hospital's, to file the request under.
+        """
         with self._calls() as account:
             submission = _submission(account, source, self._uid(asset))
-            request = self._call("code.request_code_execution", code=submission, reason=purpose)
+            filed: dict[str, Any] = {"project": project} if project else {}
+            request = self._call("code.request_code_execution", code=submission, reason=purpose, **filed)
             with self._read_by_us():
                 return _identifier(request["changes"][0]["linked_user_code"]["object_uid"])
 

@@ -84,7 +84,7 @@ class CodeRequests:
         sources = {request.role: request.source for request in self.requests}
         return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts)
 
-    def submit(self, progress: Progress) -> Table:
+    def submit(self, progress: Progress, *, project: str = "") -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
 
         Raises:
@@ -99,7 +99,7 @@ class CodeRequests:
             raise RuleBroken(f"Nothing was asked. {explanation}")
         self._remember()
         for name in hospitals:
-            self._submit_at(name, check, progress)
+            self._submit_at(name, check, progress, project)
         for name, reason in check.reasons.items():
             progress.say(f"{name}: not asked. {reason}")
         return self.status()
@@ -300,14 +300,14 @@ class CodeRequests:
         datasites = {name: member.datasite for name, member in self.cohort.members.items()}
         return ask_all(datasites, lambda _, datasite: datasite.quote(request.source, self.cohort.name))
 
-    def _submit_at(self, hospital: str, check: Check, progress: Progress) -> None:
+    def _submit_at(self, hospital: str, check: Check, progress: Progress, project: str) -> None:
         member = self.cohort.members[hospital]
         for request in self.requests:
             if hospital in self.codes(request.role):
                 continue
             planned = check.digests[request.role, hospital]
             code = self._adopted(member.datasite, request, planned)
-            code = code or member.datasite.submit(request.source, member.asset, self.purpose)
+            code = code or member.datasite.submit(request.source, member.asset, self.purpose, project)
             if member.datasite.request_status(code)["plan_digest"] != planned:
                 member.datasite.withdraw(code)
                 raise RuleBroken(

@@ -89,9 +89,15 @@ class AskingStudy:
         """
         return self.requests.check()
 
-    def submit(self) -> Table:
-        """Check, then ask every hospital where it fits. Calling it again asks only hospitals not yet asked."""
-        return self.requests.submit(self.progress)
+    def submit(self, *, project: str = "") -> Table:
+        """Check, then ask every hospital where it fits. Calling it again asks only hospitals not yet asked.
+
+        Args:
+          project: the agreement under which the hospitals file the requests, by the name that they gave you; a hospital
+            that has none of this name refuses.
+        """
+        _check_kind("project", project, str, "the name of a project, as the hospitals told you")
+        return self.requests.submit(self.progress, project=project)
 
     def wait_for_approval(self, *, timeout: float | None = None) -> Table:
         """Wait until every hospital asked has decided. Raises `WrongStatus` if none approved, `Unavailable` if late."""

@@ -74,12 +74,21 @@ class ForResearchers:
         }
 
     def submit(
-        self, researcher: str, source: str, asset: str, purpose: str, store: Callable[[], dict[str, str]]
+        self,
+        researcher: str,
+        source: str,
+        asset: str,
+        purpose: str,
+        store: Callable[[], dict[str, str]],
+        project: str = "",
     ) -> None:
-        """Inspect and record a request; `store` keeps it in PySyft."""
+        """Inspect and record a request, under a project where one is named; `store` keeps it in PySyft."""
         datasite = self.datasite
-        record = datasite.submissions.submit(researcher, source, asset, purpose, store)
-        datasite.audit_log.record(researcher, "submit", record.id, function=record.function, dataset=record.dataset)
+        record = datasite.submissions.submit(researcher, source, asset, purpose, store, project)
+        filed = {"project": project} if project else {}
+        datasite.audit_log.record(
+            researcher, "submit", record.id, function=record.function, dataset=record.dataset, **filed
+        )
         datasite.decisions.decide_at_once(record)
         if datasite.ledger.requests.get(record.id).status is RequestStatus.CHECKED:
             datasite.notices.waits(record)

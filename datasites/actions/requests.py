@@ -63,6 +63,8 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
         "checks": [asdict(check) for check in case.checks],
         "findings": [asdict(finding) for finding in record.findings],
         "difference": _difference(datasite, record),
+        "project": _project(datasite, record),
+        "attachments": [asdict(attachment) for attachment in datasite.ledger.attachments.of("request", record.id)],
         "comments": [asdict(comment) for comment in datasite.ledger.requests.comments(record.id)],
         "rounds": [
             {"round": run.round, "status": run.status.value, "owner_note": run.reason or ""}
@@ -186,6 +188,11 @@ def _decision_dict(case: Case) -> dict[str, Any]:
         "voted": any(vote.side is case.side for vote in case.votes),
         "votes": [asdict(vote) for vote in case.votes if not waits or vote.side is case.side],
     }
+
+
+def _project(datasite: Datasite, record: CodeRequestRecord) -> dict[str, Any] | None:
+    project = datasite.ledger.projects.of(record.id)
+    return None if project is None else asdict(project)
 
 
 def _difference(datasite: Datasite, record: CodeRequestRecord) -> list[str]:

@@ -42,14 +42,7 @@ class Requests:
           InvalidRequest: its population does not exist.
         """
         with self._store.writing() as db:
-            kept = db.execute("SELECT * FROM requests WHERE id = ?", (record.id,)).fetchone()
-            if kept is not None:
-                before = _request(kept)
-                same = ("function", "researcher", "dataset", "version", "population", "source")
-                if all(getattr(before, name) == getattr(record, name) for name in same):
-                    return before
-                raise WrongStatus(f"Request {record.id} exists with other contents. Submit a new one.")
-            return self.insert(db, record, RequestStatus.SUBMITTED, actor=record.researcher)
+            return self.submit_in(db, record)
 
     def get(self, request: str) -> CodeRequestRecord:
         """The request with this id. Raises `InvalidRequest` where there is none."""
@@ -165,6 +158,17 @@ class Requests:
             return votes_of(db, request)
 
     # Within a transaction
+
+    def submit_in(self, db: sqlite3.Connection, record: CodeRequestRecord) -> CodeRequestRecord:
+        """As `submit`."""
+        kept = db.execute("SELECT * FROM requests WHERE id = ?", (record.id,)).fetchone()
+        if kept is not None:
+            before = _request(kept)
+            same = ("function", "researcher", "dataset", "version", "population", "source")
+            if all(getattr(before, name) == getattr(record, name) for name in same):
+                return before
+            raise WrongStatus(f"Request {record.id} exists with other contents. Submit a new one.")
+        return self.insert(db, record, RequestStatus.SUBMITTED, actor=record.researcher)
 
     def insert(
         self, db: sqlite3.Connection, record: CodeRequestRecord, status: RequestStatus, *, actor: str

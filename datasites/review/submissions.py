@@ -51,15 +51,26 @@ class Submissions:
         return Quote(not failed, findings, plan, cost_of(self.ledger, plan, published))
 
     def submit(
-        self, researcher: str, source: str, asset: str, purpose: str, store: Callable[[], dict[str, str]]
+        self,
+        researcher: str,
+        source: str,
+        asset: str,
+        purpose: str,
+        store: Callable[[], dict[str, str]],
+        project: str = "",
     ) -> CodeRequestRecord:
         """Inspect and record a request; `store` keeps it in PySyft and names its identifiers.
 
+        Args:
+          project: the name of a project that goes on, to file the request under; "" for none.
+
         Raises:
+          InvalidRequest: it names no project that goes on, or no dataset.
           InspectionFailed: it is recorded as denied, with its findings, and reaches nobody's inbox.
           WrongStatus: the same source was submitted before.
         """
         check_visible(purpose, "The purpose")
+        self._check_project(project)
         dataset = next((dataset for dataset in self.ledger.datasets.list() if asset in dataset.assets.values()), None)
         if dataset is None:
             raise InvalidRequest("`records` is bound to no dataset that is published here now. Bind its asset again.")
@@ -72,7 +83,17 @@ class Submissions:
             raise InvalidRequest(_as_text(error)) from None
         ids = store()
         new = _record(ids["code"], researcher, source, published, purpose, plan.function).with_syft(ids)
-        return self.ledger.requests.check(self.ledger.requests.submit(new).id, plan)
+        return self.ledger.requests.check(self.ledger.submit(new, project=project).id, plan)
+
+    def _check_project(self, name: str) -> None:
+        """One answer for a name that is none and for a project that has ended: names are not for guessing."""
+        if name and not any(
+            project.name == name and not project.has_ended(self.ledger.projects.now())
+            for project in self.ledger.projects.list()
+        ):
+            raise InvalidRequest(
+                "No project of this name goes on here. Ask the data owner for its name, to the letter."
+            )
 
     def check_submitted(self) -> None:
         """Give every request that a crash left as submitted its plan, or deny it."""

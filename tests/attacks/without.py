@@ -39,6 +39,7 @@ TAMPERING = "tests/datasites/ledger/test_verification.py"
 TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
 LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
+PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
@@ -562,6 +563,39 @@ DEFENCES: dict[str, Defence] = {
         "forms of the console's own pages alone",
         instead("datasites.console.app:comes_from_here", lambda *_: True),
         (DOORS, "-k", "another_site"),
+    ),
+    "attachment_headers": Defence(
+        "sandbox of files that others made",
+        instead("datasites.console.thread_views:SANDBOX", {}),
+        (PROJECTS, "-k", "no_page_shows"),
+    ),
+    "attachment_kind": Defence(
+        "attachments that are PDF files alone",
+        instead("datasites.actions.attachments:MAGIC", b""),
+        (PROJECTS, "-k", "no_pdf"),
+    ),
+    "attachment_digest": Defence(
+        "attachments as they were attached",
+        instead("datasites.actions.attachments:is_unchanged", lambda *_: True),
+        (PROJECTS, "-k", "changed_on_disk"),
+    ),
+    "project_end": Defence(
+        "end of a project in the ledger",
+        lambda: (
+            put("datasites.ledger.runs:check_project", lambda *_: None),
+            put("datasites.ledger.ledger:check_project", lambda *_: None),
+        )[0],
+        ("tests/datasites/ledger/test_projects.py",),
+    ),
+    "project_check": Defence(
+        "end of a project as the judge sees it",
+        instead("datasites.review.decisions:Decisions._project_checks", lambda *_: ()),
+        (PROJECTS, "-k", "judge"),
+    ),
+    "thread_text": Defence(
+        "threads in plain text",
+        nothing("datasites.actions.comments:check_visible"),
+        ("tests/browser/test_threads.py",),
     ),
     "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
     "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),

@@ -362,3 +362,13 @@ def test_a_hospital_that_does_not_answer_is_named_and_the_others_have_the_commen
         study.comment("Are you there?")
     assert all("comment" in each.calls for each in hospitals.values())
     assert any("rural does not answer" in row["comment"] for row in study.comments().rows)
+
+
+def test_a_study_is_submitted_under_a_project_everywhere(make_study, hospitals):
+    make_study(submit=False).submit(project="Flu 2026")
+    assert {project for hospital in hospitals.values() for project in hospital.projects} == {"Flu 2026"}
+
+
+def test_a_project_is_named_as_text(make_study):
+    with pytest.raises(InvalidRequest, match="name of a project"):
+        make_study(submit=False).submit(project=7)
