@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from datasites.actions.registry import act
 from datasites.datasite import Datasite, PySyft
-from datasites.directory import DirectoryInUse, locked
+from datasites.directory import DirectoryInUse, locked, population_secret, signing_key
 from datasites.ledger.ledger import Ledger
 from datasites.logs import Observed, Shown, say, serving_logs
 from datasites.operations.control_socket import ControlServer, ask
@@ -61,6 +61,8 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
 
     settings = Settings.load(directory)
     certificate, key = settings.tls_files() or (None, None)
+    for read_secret in (signing_key, population_secret):  # found missing now, and not at the first release
+        read_secret(settings.directory)
     token = settings.metrics_token()
     with (
         _directory(settings, tell),

@@ -107,6 +107,9 @@ def _check_stays(datasite: Datasite, schema: Schema) -> None:
             )
 
 
+MOST_PATIENTS = 10**10  # more than there are people
+
+
 def _check_size(patients: int | None, count_epsilon: float | None) -> None:
     if (patients is None) == (count_epsilon is None):
         raise DataRefused(
@@ -115,6 +118,8 @@ def _check_size(patients: int | None, count_epsilon: float | None) -> None:
         )
     if patients is not None and patients < 1:
         raise DataRefused(f"patients={patients} is below 1. Give the number of patients, rounded.")
+    if patients is not None and patients > MOST_PATIENTS:
+        raise DataRefused(f"patients={patients} is above {MOST_PATIENTS}. Give the number of patients, rounded.")
 
 
 def _two_digits(number: int) -> int:

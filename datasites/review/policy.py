@@ -112,8 +112,8 @@ class Rules:
         """The owner's policy, as `policy.toml` has it now. Raises `RuleBroken` naming the line."""
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(str(error)) from None
+        except (OSError, UnicodeDecodeError) as error:  # without the path: a researcher may read this
+            raise _unreadable(getattr(error, "strerror", None) or "it is not UTF-8") from None
         return cls.from_toml(text)
 
 
