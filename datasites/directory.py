@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datasites.files import sync_directory, write_private
 from datasites.settings import SETTINGS_TEMPLATE, Settings, changed_settings
+from policies.email_addresses import email_address
 from policies.errors import DatasiteError, Unavailable
 from policies.text import visible
 
@@ -50,12 +51,9 @@ def create_directory(
         raise DatasiteError(f"{directory} is a file. Choose another --dir.")
     if directory.exists() and any(directory.iterdir()):
         raise DatasiteError(f"{directory} exists and is not empty. Choose another --dir, or remove it yourself.")
-    directory.parent.mkdir(parents=True, exist_ok=True)
     _check_shown("name", name, "the hospital's name, as researchers see it")
-    if "@" not in owner_email:
-        raise DatasiteError(f"owner_email={owner_email!r} is not an e-mail address. Write the owner's.")
-    _check_shown("owner_email", owner_email, "the owner's e-mail address")
-    values = {"name": name, "host": host, "port": str(port), "owner_email": owner_email, **settings}
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    values = {"name": name, "host": host, "port": str(port), "owner_email": email_address(owner_email), **settings}
     text = changed_settings(SETTINGS_TEMPLATE, values)
     Settings.from_toml(text, directory.resolve())
     building = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}"

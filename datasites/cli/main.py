@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from datasites.cli import backup_commands, display, oversight_commands
+from datasites.cli import backup_commands, display, oversight_commands, thread_commands
 from datasites.cli.shell import (
     AsJson,
     Commands,
@@ -35,6 +35,7 @@ from datasites.cli.shell import (
 )
 from datasites.files import refused_by_system
 from policies.errors import DatasiteError
+from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
 
 app = Commands(
@@ -135,7 +136,7 @@ def publish(
         Path | None, typer.Option(help="The database's password; else DATASITE_DATABASE_PASSWORD is read.")
     ] = None,
     patients: Annotated[
-        int | None, typer.Option(help="Publish this number of patients; it stands as declared.")
+        float | None, typer.Option(help="Publish this number of patients; it stands as declared.")
     ] = None,
     count_epsilon: Annotated[
         float | None, typer.Option(help="Publish a differentially private count of patients at this ε, charged.")
@@ -145,8 +146,6 @@ def publish(
     public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
 ) -> None:
     """Check a table against its schema and publish it: private tensor, mock, public size. All or nothing."""
-    if (table is None) == (sql is None):
-        raise DatasiteError("Give either a file or --sql with --database, and not both.")
     with err.status("Checking and publishing ..."):
         done = act(
             directory,
@@ -164,12 +163,12 @@ def publish(
     for note in done["notes"]:
         err.print(f"Note: {note}")
     out.print(
-        f"Published [b]{done['name']}[/b], version {done['version']}: {done['patients']} patients"
+        f"Published [b]{done['name']}[/b], version {done['version']}: {counted(done['patients'], 'patient')}"
         f" ({done['size_kind']}), population {done['population']}."
     )
     budget = done["budget"]
     out.print(
-        f"All tables of {done['population']} share ε = {budget['epsilon']:g} at δ = {budget['delta']:g}:"
+        f"All tables of {done['population']} share ε = {written(budget['epsilon'])} at δ = {written(budget['delta'])}:"
         f" {budget['epsilon_remaining']:.3f} is left."
     )
 
@@ -182,9 +181,9 @@ def datasets(directory: Directory, as_json: AsJson = False) -> None:
 
 @app.command()
 def retire(directory: Directory, name: Annotated[str, typer.Argument(help="The dataset.", show_default=False)]) -> None:
-    """Take a dataset back: no new requests. Its population's ledger keeps every charge."""
-    act(directory, "retire", name=name)
-    out.print(f"Retired {name}.")
+    """Take a dataset back: its rounds end and its requests are closed. Its population's ledger keeps every charge."""
+    done = act(directory, "retire", name=name)
+    out.print(f"Retired {name}. Requests closed, and what they had reserved given back: {done['closed']}.")
 
 
 @researchers.command("add")
@@ -197,8 +196,8 @@ def researchers_add(
 ) -> None:
     """Make a researcher's account."""
     password = read_password(password_file, prompt=f"Password for {email}")
-    act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
-    out.print(f"Added {email}.")
+    added = act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
+    out.print(f"Added {added}.")
 
 
 @researchers.command("list")
@@ -209,9 +208,12 @@ def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
 
 @researchers.command("disable")
 def researchers_disable(directory: Directory, email: Email) -> None:
-    """Close an account at once; its approved requests make no further releases."""
-    act(directory, "disable_researcher", email=email)
-    out.print(f"Closed the account of {email}.")
+    """Close an account at once: its clients are signed in no more, and nothing more is released to it."""
+    done = act(directory, "disable_researcher", email=email)
+    out.print(
+        f"Closed the account of {email}: its clients are signed in no more. Rounds ended by it, and not released:"
+        f" {done['ended']}."
+    )
 
 
 @researchers.command("enable")
@@ -300,7 +302,10 @@ def stop(directory: Directory, yes: Yes = False) -> None:
     if not yes:
         typer.confirm("Stop all running work and all releases?", abort=True)
     done = act(directory, "stop")
-    out.print(f"Stopped. {done['ended']} running round(s) ended. `datasite resume` lets work go on.")
+    out.print(
+        f"Stopped. Rounds ended by it, and not released: {done['ended']}. Rounds that had ended by themselves:"
+        f" {done['by_themselves']}. `datasite resume` lets other work go on."
+    )
 
 
 @app.command()
@@ -378,10 +383,13 @@ def password(
     email: Annotated[str, typer.Argument(help="An account; the owner by default.")] = "",
     password_file: PasswordFile = None,
 ) -> None:
-    """Give the owner (or the account EMAIL) a new password."""
+    """Give the owner (or the account EMAIL) a new password; sessions, clients and rounds under way end."""
     new = read_password(password_file, prompt="New password")
-    act(directory, "set_password", email=email, password=new)
-    out.print(f"The password of {email or 'the owner'} is changed.")
+    done = act(directory, "set_password", email=email, password=new)
+    out.print(
+        f"The password of {email or 'the owner'} is changed, and sessions and clients are signed in no more. Rounds"
+        f" ended by it, and not released: {done['ended']}."
+    )
 
 
 @app.command("rotate-key")
@@ -401,6 +409,7 @@ def isolation(directory: Directory, as_json: AsJson = False) -> None:
 
 oversight_commands.add_to(app, researchers)
 backup_commands.add_to(app)
+thread_commands.add_to(app)
 
 
 def main() -> None:

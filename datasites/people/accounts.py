@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from datasites.people.roles import CONSOLE_ROLES, Role, role_named
-from policies.errors import DatasiteError, InvalidRequest
+from policies.email_addresses import as_typed, email_address
+from policies.errors import DatasiteError, InvalidRequest, WrongStatus
 
 SHORTEST_PASSWORD = 12
 SCRYPT = {"n": 2**15, "r": 8, "p": 3}
 LONGEST_SESSION = 12 * 3600.0
+ACTIVE, CLOSED, WAITING = "active", "disabled", "waiting"
 _MEMORY = 96 << 20
 _NOBODY = "scrypt$" + "00" * 16 + "$" + "00" * 32  # checked where there is no account, so that both take as long
 
@@ -80,7 +82,7 @@ class Accounts:
     def __init__(
         self, path: Path, owner: str, *, idle_seconds: float = 1800.0, clock: Callable[[], float] = time.time
     ) -> None:
-        self.owner = owner.lower()
+        self.owner = as_typed(owner)
         self.idle_seconds = idle_seconds
         self.clock = clock
         self._lock = threading.Lock()
@@ -92,25 +94,23 @@ class Accounts:
 
     # -- people --------------------------------------------------------------------------------------------------
 
-    def add(self, email: str, name: str, role: str, password: str) -> None:
-        """A new account of a second reviewer or auditor.
+    def add(self, email: str, name: str, role: str, password: str, *, waits: bool = False) -> None:
+        """A new account of a second reviewer or auditor; one that `waits` can do nothing until `agree`.
 
         Raises `InvalidRequest` where the e-mail is taken or is none, the role is not one, or the password too short.
         """
-        email = email.strip().lower()
+        email = email_address(email)
         if role not in CONSOLE_ROLES:
             raise InvalidRequest(f"{role!r} is no role of the console. Use {' or '.join(CONSOLE_ROLES)}.")
-        if "@" not in email or len(email) > 200 or not email.isprintable():
-            raise InvalidRequest(f"{email[:60]!r} is not an e-mail address.")
         check_password(password)
         if email == self.owner or self.user(email) is not None:
             raise InvalidRequest(f"{email} has an account here.")
-        values = (email, name.strip()[:200], role, hash_password(password), "active", self.clock())
+        values = (email, name.strip()[:200], role, hash_password(password), WAITING if waits else ACTIVE, self.clock())
         self._write("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def user(self, email: str) -> dict[str, Any] | None:
         """An account without its password, or None."""
-        rows = self._read("SELECT email, name, role, state, created FROM users WHERE email = ?", (email.lower(),))
+        rows = self._read("SELECT email, name, role, state, created FROM users WHERE email = ?", (as_typed(email),))
         return rows[0] if rows else None
 
     def users(self) -> list[dict[str, Any]]:
@@ -118,35 +118,66 @@ class Accounts:
         return self._read("SELECT email, name, role, state, created FROM users ORDER BY email")
 
     def set_state(self, email: str, *, active: bool) -> None:
-        """Open or close an account; closing ends its sessions."""
-        self._existing(email)
-        self._write("UPDATE users SET state = ? WHERE email = ?", ("active" if active else "disabled", email.lower()))
+        """Open or close an account; closing ends its sessions. Raises `WrongStatus` where it waits for `agree`."""
+        if self._existing(email)["state"] == WAITING:
+            raise WrongStatus(
+                f"{email} waits for another second reviewer to agree, on the console's page of people, and can do"
+                " nothing until then."
+            )
+        self._set_state(email, ACTIVE if active else CLOSED)
         if not active:
             self.end_all(email)
 
-    def set_password(self, email: str, password: str) -> None:
-        """A new password; ends the account's sessions."""
+    def agree(self, email: str) -> None:
+        """Open an account that waits. Raises `WrongStatus` where it does not."""
+        if self._existing(email)["state"] != WAITING:
+            raise WrongStatus(f"{email} does not wait for anybody's agreement.")
+        self._set_state(email, ACTIVE)
+
+    def reviewers(self) -> set[str]:
+        """Second reviewers whose accounts are open."""
+        rows = self._read("SELECT email FROM users WHERE role = ? AND state = ?", (Role.SECOND_REVIEWER, ACTIVE))
+        return {row["email"] for row in rows}
+
+    def has_reviewers(self) -> bool:
+        """Whether anybody is or was a second reviewer."""
+        return bool(self._read("SELECT 1 FROM users WHERE role = ?", (Role.SECOND_REVIEWER,)))
+
+    def hold_closed_reviewers(self) -> None:
+        """Let closed accounts of second reviewers wait for another's agreement before they open again."""
+        values = (WAITING, Role.SECOND_REVIEWER, CLOSED)
+        self._write("UPDATE users SET state = ? WHERE role = ? AND state = ?", values)
+
+    def set_password(self, email: str, password: str, *, waits: bool = False) -> None:
+        """A new password; ends the account's sessions. One that `waits` can do nothing until `agree`."""
         self._existing(email)
         check_password(password)
-        self._write("UPDATE users SET password = ? WHERE email = ?", (hash_password(password), email.lower()))
+        if waits:
+            self._set_state(email, WAITING)
+        self._write("UPDATE users SET password = ? WHERE email = ?", (hash_password(password), as_typed(email)))
         self.end_all(email)
 
     def password_is_right(self, email: str, password: str) -> bool:
         """Whether an account of the console in use has this password; takes as long where there is none."""
-        rows = self._read("SELECT password, state FROM users WHERE email = ?", (email.lower(),))
+        rows = self._read("SELECT password, state FROM users WHERE email = ?", (as_typed(email),))
         right = password_matches(password, rows[0]["password"] if rows else _NOBODY)
-        return right and bool(rows) and rows[0]["state"] == "active"
+        return right and bool(rows) and rows[0]["state"] == ACTIVE
 
     def role_of(self, email: str) -> Role | None:
         """What an account may do now; None where it is closed or gone."""
         if email == self.owner:
             return Role.OWNER
         user = self.user(email)
-        return role_named(user["role"]) if user and user["state"] == "active" else None
+        return role_named(user["role"]) if user and user["state"] == ACTIVE else None
 
-    def _existing(self, email: str) -> None:
-        if self.user(email) is None:
+    def _existing(self, email: str) -> dict[str, Any]:
+        user = self.user(email)
+        if user is None:
             raise InvalidRequest(f"{email} has no account of the console. `datasite console-users list` shows them.")
+        return user
+
+    def _set_state(self, email: str, state: str) -> None:
+        self._write("UPDATE users SET state = ? WHERE email = ?", (state, as_typed(email)))
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -156,7 +187,7 @@ class Accounts:
         self._write("DELETE FROM sessions WHERE seen < ? OR started < ?", self._oldest())
         self._write(
             "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, '')",
-            (_sha256(token), email.lower(), secrets.token_urlsafe(32), now, now, browser[:200]),
+            (_sha256(token), as_typed(email), secrets.token_urlsafe(32), now, now, browser[:200]),
         )
         return token
 
@@ -184,7 +215,7 @@ class Accounts:
     def sessions(self, email: str) -> list[dict[str, Any]]:
         """Sessions of an account that are not over, newest first."""
         query = "SELECT id_sha256, started, seen, browser FROM sessions WHERE email = ? AND seen >= ? AND started >= ?"
-        return self._read(f"{query} ORDER BY seen DESC", (email.lower(), *self._oldest()))
+        return self._read(f"{query} ORDER BY seen DESC", (as_typed(email), *self._oldest()))
 
     def end(self, session: Session) -> None:
         """Sign out."""
@@ -192,7 +223,7 @@ class Accounts:
 
     def end_all(self, email: str) -> None:
         """Sign an account out everywhere."""
-        self._write("DELETE FROM sessions WHERE email = ?", (email.lower(),))
+        self._write("DELETE FROM sessions WHERE email = ?", (as_typed(email),))
 
     def leave_notice(self, session: Session, text: str) -> None:
         """A sentence for the next page of this session."""

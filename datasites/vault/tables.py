@@ -24,6 +24,7 @@ PASSWORD_VARIABLE = "DATASITE_DATABASE_PASSWORD"
 BLOCK_BYTES = 16 << 20
 ROWS_AT_ONCE = 50_000
 MOST_FAULTS = 20
+ENDINGS = (".csv", ".txt", "", ".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def read_table(source: Path | str | SqlQuery) -> pd.DataFrame:
     path = Path(source)
     if not path.is_file():
         raise DataRefused(f"{path} is not a file. Name a CSV or Parquet file.")
+    if path.suffix.lower() not in ENDINGS:
+        raise DataRefused(f"{path.name} is neither CSV nor Parquet by its ending. Save it as .csv or as .parquet.")
     if path.suffix.lower() in (".parquet", ".pq"):
         return _numbered(_read_parquet(path), first=1)
     return _numbered(_read_csv(path), first=2)

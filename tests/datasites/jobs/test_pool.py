@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -47,12 +48,10 @@ class Runner:
         connection, _ = self.listener.accept()
         with connection:
             self.job, self.payload, _ = receive_frame(connection, largest_payload=1 << 20)
-            self.play(connection)
-            try:
+            with contextlib.suppress(OSError):  # it may be hung up at any time
+                self.play(connection)
                 while connection.recv(1 << 16):
                     pass
-            except OSError:
-                pass
             self.hung_up.set()
 
     @property
