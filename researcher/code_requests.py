@@ -232,7 +232,7 @@ class CodeRequests:
 
     def codes(self, role: str) -> dict[str, str]:
         """Identifiers of this role's code requests, by hospital."""
-        return dict(self.state.read("study").get("requests", {}).get(role, {}))
+        return dict(self._study().get("requests", {}).get(role, {}))
 
     def approved(self, role: str, *, unreached: bool = False) -> tuple[dict[str, Asked], dict[str, str]]:
         """Hospitals that can be asked for releases in `role`, and why the others cannot.
@@ -264,7 +264,7 @@ class CodeRequests:
 
     def training_patients(self) -> dict[str, int]:
         """Public sizes as they were when the study was submitted: weights must not change between rounds."""
-        return dict(self.state.read("study").get("training_patients", {}))
+        return dict(self._study().get("training_patients", {}))
 
     def _asked(self, role: str, hospital: str) -> Asked:
         """What a hospital is asked. Raises `PermissionRefused` where its keys are not those of the submission."""
@@ -290,8 +290,18 @@ class CodeRequests:
         return {"function": request.function, "source_sha256": sha256(request.source)}
 
     def _hospitals(self) -> list[str]:
-        asked = self.state.read("study").get("training_patients", {})
+        asked = self._study().get("training_patients", {})
         return [*asked, *(name for name in self.cohort.members if name not in asked)] if asked else []
+
+    def _study(self) -> dict[str, Any]:
+        """What the directory remembers. Raises `InvalidRequest` where somebody has changed it to what it never is."""
+        study = self.state.read("study")
+        nested = [study.get(name, {}) for name in ("requests", "sources", "training_patients", "assets", "facts")]
+        nested += [study.get(f"{kind}s", {}) for kind in KEYS]
+        nested += study["requests"].values() if isinstance(study.get("requests"), dict) else []
+        if not all(isinstance(part, dict) for part in nested) or (study.get("requests") and "sources" not in study):
+            raise self.state.damaged("study")
+        return study
 
     def _datasite(self, hospital: str) -> Connection | None:
         return self.cohort.network.datasites.get(hospital)
@@ -345,7 +355,7 @@ class CodeRequests:
 
     def check_same_study(self) -> None:
         """Raise `WrongStatus` where this study's directory remembers requests with another source."""
-        study = self.state.read("study")
+        study = self._study()
         sources = {request.role: sha256(request.source) for request in self.requests}
         if study.get("requests") and study["sources"] != sources:
             raise WrongStatus(

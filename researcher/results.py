@@ -6,6 +6,7 @@ Everything here is made of releases, so keeping, plotting and sharing it costs n
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -244,8 +245,10 @@ def load(path: str | Path) -> Result:
     """The result that `Result.save` wrote. Raises `InvalidRequest` where `path` is not one."""
     from researcher.federated import RoundRecord
 
+    if not isinstance(path, (str, Path)):
+        raise InvalidRequest(f"{path!r} is no directory. Name the one that result.save(...) wrote.")
     directory = Path(path)
-    if not (directory / "result.json").exists():
+    if not os.path.exists(directory / "result.json"):  # which is False for a name that no file can have
         raise InvalidRequest(f"{directory} holds no result. Name the directory that result.save(...) wrote.")
     try:
         about = json.loads((directory / "result.json").read_text(encoding="utf-8"))

@@ -150,6 +150,8 @@ class Study(AskingStudy):
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
+        if not 0 <= seed < 2**63:
+            raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
         source = request_source(self.function, training, model=model, purpose=purpose)
