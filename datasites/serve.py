@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -210,6 +211,22 @@ def _check_protections(settings: Settings, protections: dict[str, bool]) -> None
         )
 
 
+def certificate_warning(settings: Settings, now: datetime) -> str:
+    """Why browsers and researchers will not accept the TLS certificate at this time, or ""."""
+    from cryptography import x509
+
+    if (files := settings.tls_files()) is None:
+        return ""
+    certificate = x509.load_pem_x509_certificate(files[0].read_bytes())
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if begins <= now <= ends:
+        return ""
+    return (
+        f"The TLS certificate is valid from {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC, and this machine's"
+        f" clock says {now:%Y-%m-%d %H:%M} UTC: nobody will accept it. Set the clock if it is wrong, or renew it."
+    )
+
+
 def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: TextIO) -> None:
     missing = [name for name, holds in protections.items() if not holds]
     lines = [f"{settings.name} at {settings.url}"]
@@ -218,6 +235,8 @@ def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: 
         lines.append(f'  isolation = "{settings.isolation}": work runs without {", ".join(missing)}.')
     elif missing == ["own_user"]:
         lines.append("  The datasite is not root: jobs share its user; the other layers stand.")
+    if warning := certificate_warning(settings, datetime.now(UTC)):
+        lines.append(f"  {warning}")
     if ledger.witness is None:
         lines.append("  The ledger has no witness: an old copy that is put back by hand would not be noticed here.")
     if ledger.recovery.is_restored:

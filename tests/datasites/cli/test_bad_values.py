@@ -177,6 +177,7 @@ def test_what_names_nothing_is_refused_in_a_sentence(run: Run, name: str, value:
 def test_text_that_is_none_is_refused_whatever_it_is_for(run: Run) -> None:
     assert "search='\\udcff' is not text in UTF-8. Type it anew." in run("log", "--search", NO_TEXT)
     assert "email='\\udcff' is not text in UTF-8. Type it anew." in run("sign-out", NO_TEXT)
+    assert "nobody@a.example has no account of the console." in run("sign-out", "nobody@a.example")
 
 
 def test_a_path_that_the_system_refuses_is_named(run: Run, root: Path) -> None:
