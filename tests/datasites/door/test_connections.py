@@ -20,6 +20,7 @@ from datasites.door.app import Gate
 from datasites.door.connections import LARGEST_HEADER, MOST_FIELDS, Bounded, Connections, Listener
 from datasites.door.memory import Memory
 from datasites.serve import server_options
+from tests import loops
 
 STRANGER, RESEARCHER = "127.0.0.2", "127.0.0.3"
 QUICK = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -223,7 +224,6 @@ def test_many_large_heads_take_little_memory() -> None:
 @pytest.mark.parametrize(("gateways", "client"), [((), "127.0.0.9"), (("127.0.0.0/8",), "203.0.113.5")])
 def test_who_asks_is_believed_of_gateways_in_the_settings_alone(gateways: tuple[str, ...], client: str) -> None:
     """A header that any client may send changes nobody's address; the scheme a gateway on loopback may tell."""
-    import asyncio
 
     seen: list[Any] = []
 
@@ -238,7 +238,7 @@ def test_who_asks_is_believed_of_gateways_in_the_settings_alone(gateways: tuple[
 
     for peer in ("127.0.0.9", "127.0.0.1"):
         scope = {"type": "http", "scheme": "http", "client": (peer, 9), "headers": headers}
-        asyncio.run(Bounded(look, known, rate=1e6, gateways=gateways)(scope, nothing, nothing))
+        loops.run(Bounded(look, known, rate=1e6, gateways=gateways)(scope, nothing, nothing))
     assert seen[0] == (client, "https" if gateways else "http")
     assert seen[1][1] == "https"
 
