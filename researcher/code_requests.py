@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from policies.errors import DatasiteError, PermissionRefused, RuleBroken, Unavailable, WrongStatus
+from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, Unavailable, WrongStatus
 from policies.source.statuses import RequestStatus, RunStatus
+from policies.text import check_visible
 from researcher.checks import (
     Check,
     Request,
@@ -26,7 +27,7 @@ from researcher.connections import Connection, ask_all
 from researcher.known_datasites import changed_key
 from researcher.members import Hospitals
 from researcher.progress import Progress
-from researcher.releases import Asked
+from researcher.releases import Asked, check_patience
 from researcher.state import StudyState
 from researcher.table import Table
 
@@ -148,6 +149,8 @@ class CodeRequests:
           WrongStatus: nothing was submitted, or nobody approved; the message carries the owners' comments.
           Unavailable: `timeout` seconds went by; the message names who has not decided.
         """
+        if timeout is not None:
+            check_patience(timeout=timeout)
         if not self._hospitals():
             raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
         started, seen = time.monotonic(), dict[tuple[str, str], str]()
@@ -190,7 +193,10 @@ class CodeRequests:
         return self.status()
 
     def comment(self, text: str) -> Table:
-        """Write on every request; what is written on each, by everybody."""
+        """Write on every request; what is written on each, by everybody. Raises `InvalidRequest` where it is none."""
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidRequest(f"{text!r} is nothing to read. Write what the owners should know.")
+        check_visible(text, "The comment")
         self._written(lambda datasite, code: datasite.comment(code, text), must=True)
         return self.comments()
 

@@ -62,11 +62,11 @@ class Answers:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def check_patience(deadline: float, grace: float) -> None:
-    """Raise `InvalidRequest`, naming value and bounds, unless both are numbers of seconds."""
-    for name, value, open_low in (("deadline", deadline, True), ("grace", grace, False)):
+def check_patience(**seconds: float) -> None:
+    """Raise `InvalidRequest`, naming value and bounds, unless all are numbers of seconds; a deadline above 0."""
+    for name, value in seconds.items():
         try:
-            check_range(name, value, 0, LONGEST, open_low=open_low)
+            check_range(name, value, 0, LONGEST, open_low=name == "deadline")
         except InvalidRequest as error:
             raise InvalidRequest(f"{error} Give seconds.") from None
 

@@ -186,7 +186,7 @@ class Study(AskingStudy):
         from researcher.results import result_of
         from researcher.strategies import describe, make_strategy
 
-        check_patience(deadline, grace)
+        check_patience(deadline=deadline, grace=grace)
         sizes, rounds = self.requests.training_patients(), self.training.rounds
         if not sizes:
             raise WrongStatus(
@@ -262,7 +262,7 @@ class Study(AskingStudy):
             raise WrongStatus(
                 "This study asked for no evaluation. Begin one with evaluation=researcher.Evaluation(...)."
             )
-        check_patience(deadline, grace)
+        check_patience(deadline=deadline, grace=grace)
         weights = self._checked(weights) if weights is not None else self._final()
         self.requests.check_same_study()
         with self.state.lock():

@@ -98,7 +98,7 @@ class Rules:
         """The rules of a `policy.toml`; what it leaves out has its default. Raises `RuleBroken` naming the line."""
         try:
             values: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise _unreadable(str(error)) from None
         known = [each.name for each in dataclasses.fields(cls)]
         if unknown := sorted(set(values) - set(known)):

@@ -206,6 +206,66 @@ def test_a_result_that_is_none_is_named(path: Any) -> None:
         researcher.load(path)
 
 
+ASKED: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "roc of nobody": ("roc", ("nobody",)),
+    "roc of a number": ("roc", (5,)),
+    "calibration of nobody": ("calibration", (["rural"],)),
+    "confusion of nobody": ("confusion", ("nobody",)),
+    "accuracy above 1": ("accuracy", (1.5,)),
+    "accuracy at a text": ("accuracy", ("half",)),
+    "confusion at none": ("confusion", ("rural", float("nan"))),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_scores_that_are_not_there_are_named(make_study: Any, name: str) -> None:
+    scores = make_study(evaluation=researcher.Evaluation(epsilon=0.5)).run().evaluate()
+    method, arguments = ASKED[name]
+    with pytest.raises(
+        InvalidRequest, match=r"No scores of .* There are those of general|threshold=.* is (outside|not)"
+    ):
+        getattr(scores, method)(*arguments)
+
+
+def test_a_statistic_that_is_not_there_is_named(network: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("RESEARCHER_DIR", str(tmp_path))
+    study = network.dataset("flu").statistics(count=True, mean="temperature", epsilon=0.4)
+    study.submit()
+    with pytest.raises(InvalidRequest, match=r"There is no statistic 'sum'\. There are count, mean/temperature\."):
+        study.run()["sum"]
+
+
+class _Failing(FluPredictor):
+    def __init__(self) -> None:
+        raise ZeroDivisionError("division by zero")
+
+
+@pytest.mark.parametrize("model", [FluPredictor(), int, "FluPredictor", lambda: FluPredictor(), _Failing])
+def test_a_class_of_models_that_is_none_is_named(make_study: Any, model: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"is no class of models\. Give the class|fails with ZeroDivisionError"):
+        make_study().run().to_model(model)
+
+
+@pytest.mark.parametrize("path", [None, 5, "a\0b", LONG, "/proc/none"])
+def test_a_place_for_a_result_that_is_none_is_named(make_study: Any, path: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"is no directory\. Name one|cannot be written into"):
+        make_study().run().save(path)
+
+
+@pytest.mark.parametrize("seconds", ["soon", -1, float("nan"), True])
+def test_seconds_to_wait_that_are_none_are_refused(make_study: Any, seconds: Any) -> None:
+    study = make_study()
+    with pytest.raises(InvalidRequest, match=r"timeout=.* Give seconds\."):
+        study.wait_for_approval(timeout=seconds)
+    assert study.wait_for_approval(timeout=0).rows
+
+
+@pytest.mark.parametrize("text", [None, 5, "", "  ", NO_TEXT, "\x1b[2J"])
+def test_a_comment_that_is_none_is_refused(make_study: Any, text: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"is nothing to read|The comment holds characters"):
+        make_study().comment(text)
+
+
 # -- the command line ------------------------------------------------------------------------------------------------
 
 

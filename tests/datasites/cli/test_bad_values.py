@@ -132,6 +132,8 @@ SCHEMAS = {
     b"\xff": "is not text in UTF-8. Save it as that.",
     b"[[": "The schema is not TOML",
     b"x = 1": "The schema declares no columns",
+    b"x = " + b"9" * 5000: "The schema is not TOML",
+    b"x = " + b"[" * 100_000: "The schema is not TOML",
     SCHEMA.replace("0.25", "nan").encode(): "holdout=nan is outside [0, 0.5]",
     SCHEMA.replace("maximum = 100", "maximum = 2026-01-01").encode(): "Column 'age': maximum=",
 }
@@ -214,6 +216,14 @@ def test_a_policy_that_cannot_be_read_is_named(run: Run, root: Path) -> None:
     (root / "bad").write_bytes(b"\xff")
     assert "is not text in UTF-8" in run("policy", "set", root / "bad")
     assert "cannot be read: Is a directory" in run("policy", "set", path)
+
+
+@pytest.mark.parametrize("content", [b"x = " + b"9" * 5000, b"x = " + b"[" * 100_000, b"x = 1", b"approval_days = nan"])
+def test_rules_that_cannot_be_used_are_named_and_nothing_is_replaced(run: Run, root: Path, content: bytes) -> None:
+    before = (root / "hospital" / "policy.toml").read_bytes()
+    (root / "bad").write_bytes(content)
+    assert "policy.toml cannot be used: " in run("policy", "set", root / "bad")
+    assert (root / "hospital" / "policy.toml").read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"damaged", None])
