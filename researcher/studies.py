@@ -156,6 +156,8 @@ class Study(AskingStudy):
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
+        if not 0 <= seed < 2**63:
+            raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
         source = request_source(self.function, training, model=model, purpose=purpose)
@@ -190,7 +192,7 @@ class Study(AskingStudy):
         from researcher.results import result_of
         from researcher.strategies import describe, make_strategy
 
-        check_patience(deadline, grace)
+        check_patience(deadline=deadline, grace=grace)
         sizes, rounds = self.requests.training_patients(), self.training.rounds
         if not sizes:
             raise WrongStatus(
@@ -266,7 +268,7 @@ class Study(AskingStudy):
             raise WrongStatus(
                 "This study asked for no evaluation. Begin one with evaluation=researcher.Evaluation(...)."
             )
-        check_patience(deadline, grace)
+        check_patience(deadline=deadline, grace=grace)
         weights = self._checked(weights) if weights is not None else self._final()
         self.requests.check_same_study()
         with self.state.lock():

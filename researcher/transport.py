@@ -124,7 +124,8 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
+        (host or "").encode("idna")
+    except ValueError as error:  # of a port, an address, or a name with a part that is empty or too long
         raise InvalidRequest(f"url={url!r}: {error}. Write https://host:port.") from None
     if parts.scheme not in ("http", "https") or not host:
         raise InvalidRequest(f"url={url!r} does not begin with https:// (or http:// on loopback) and a host.")

@@ -33,6 +33,7 @@ from datasites.cli.shell import (
     read_text,
     show,
 )
+from datasites.files import refused_by_system
 from policies.errors import DatasiteError
 from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
@@ -44,6 +45,7 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+TRACEBACK = "DATASITE_TRACEBACK"
 researchers = Commands(help="Accounts of researchers.", no_args_is_help=True)
 app.add_typer(researchers, name="researchers")
 
@@ -433,4 +435,15 @@ def main() -> None:
         if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
-        raise
+        if os.environ.get(TRACEBACK):
+            raise
+        said = refused_by_system(error) if isinstance(error, OSError) else _fault(error)
+        err.print(Text("Error:", style="red"), said)
+        sys.exit(1)
+
+
+def _fault(error: Exception) -> str:
+    return (
+        f"This command failed inside ({type(error).__name__}), a fault of the software. With {TRACEBACK}=1 before the"
+        " command it shows where; report that, once you have seen that nothing private stands in it."
+    )

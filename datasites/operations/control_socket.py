@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datasites.files import refused_by_system
 from datasites.progress import Tell, told_to
 from policies.errors import DatasiteError, Unavailable
 
@@ -117,6 +118,9 @@ def _answer(act: Act, actor: str, line: bytes) -> bytes:
         return json.dumps({"value": value}).encode()
     except DatasiteError as error:
         return json.dumps({"error": str(error)}).encode()
+    except OSError as error:  # of a path that was given, or of the disk
+        logger.error("A command failed.", exc_info=True)
+        return json.dumps({"error": refused_by_system(error)}).encode()
     except Exception:  # a fault of ours: the owner gets the traceback in the log, the command a sentence
         logger.error("A command failed.", exc_info=True)
         return json.dumps({"error": "The datasite failed inside; its log has the traceback."}).encode()
