@@ -89,7 +89,8 @@ def on_the_command_line(desk: Desk, files: Path, given: dict[str, Any], monkeypa
     monkeypatch.setattr(main, "act", run)
     (files / "schema.toml").write_text(given["schema"])
     options = {
-        "--schema": str(files / "schema.toml"), "--patients": given["patients"], "--count-epsilon": given["count_epsilon"],
+        "--schema": str(files / "schema.toml"),
+        "--patients": given["patients"], "--count-epsilon": given["count_epsilon"],
         "--budget-epsilon": given["epsilon"], "--budget-delta": given["delta"],
         "--public-mock": given["mock"] and str(files / given["mock"]), "--dir": str(desk.datasite.settings.directory),
     }  # fmt: skip
