@@ -25,6 +25,7 @@ from policies.errors import DatasiteError, IsolationMissing, Unavailable
 if TYPE_CHECKING:
     import uvicorn
 
+
 logger = logging.getLogger(__name__)
 
 
@@ -74,6 +75,7 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
         from datasites.console.app import make_console
         from datasites.console.news import News
         from datasites.door.app import make_app, route_class
+        from datasites.door.connections import Bounded, Connections, Listener, allow_files
         from datasites.door.syft.server import SyftDatasite
         from datasites.operations.metrics import Metrics
 
@@ -86,25 +88,47 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
             news = News(datasite)
             console = functools.partial(make_console, datasite, news=news)
             app = make_app(settings, syft, console, metrics if token else None)
+            connections = Connections(
+                most=settings.connections,
+                most_of_one=settings.connections_per_address,
+                seconds=settings.header_seconds,
+                gateways=settings.gateways,
+            )
+            allow_files(settings.connections)
+            rate = float(settings.least_kib_per_second << 10)
+            bounded = Bounded(app, connections, rate=rate, gateways=settings.gateways)
             config = uvicorn.Config(
-                Observed(app, route_class, metrics.count),
+                Observed(bounded, route_class, metrics.count),
                 host=settings.host,
                 port=settings.port,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,
                 log_config=None,
-                access_log=False,
-                server_header=False,
                 timeout_graceful_shutdown=5,
+                **server_options(),
             )
             _run(
                 config,
-                address.serve(),
+                [Listener(listening, connections) for listening in address.serve()],
                 started=lambda: _say(settings, protections, datasite.ledger, out),
                 before_shutdown=news.close,
             )
         finally:
             control.stop()
+
+
+def server_options() -> dict[str, Any]:
+    """How uvicorn is to serve: by a parser that bounds a request's head, on a loop that accepts by our `Listener`."""
+    from datasites.door.connections import LARGEST_HEADER
+
+    return {
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # `Bounded` has them, and believes whom the settings name
+        "http": "h11",
+        "h11_max_incomplete_event_size": LARGEST_HEADER,
+        "loop": "asyncio",
+    }
 
 
 @contextlib.contextmanager

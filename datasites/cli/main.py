@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from datasites.cli import backup_commands, display, oversight_commands
+from datasites.cli import backup_commands, display, oversight_commands, thread_commands
 from datasites.cli.shell import (
     AsJson,
     Commands,
@@ -407,6 +407,7 @@ def isolation(directory: Directory, as_json: AsJson = False) -> None:
 
 oversight_commands.add_to(app, researchers)
 backup_commands.add_to(app)
+thread_commands.add_to(app)
 
 
 def main() -> None:

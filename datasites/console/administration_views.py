@@ -123,6 +123,13 @@ def console_user_state(visit: PageRequest) -> Response:
     return visit.go("/people", f"{'Closed' if closing else 'Opened'} the account of {email}.")
 
 
+def agree_console_user(visit: PageRequest) -> Response:
+    """A second reviewer agrees to another's account."""
+    email = visit.form.text("email")
+    visit.act("agree_console_user", email=email)
+    return visit.go("/people", f"Agreed. {email} is a second reviewer from now on.")
+
+
 # -- policy ------------------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +177,15 @@ def _change(visit: PageRequest, text: str) -> Response:
     except DatasiteError as error:
         return _policy(visit, visit.act("policy"), text=text, why=wording.public(error))
     names = ", ".join(done["changed"])
+    if done["loosened"]:
+        return visit.go("/policy", f"Saved. {done['loosened']}")
     return visit.go("/policy", f"Changed: {names}. The audit log has it." if names else "Saved; no rule has changed.")
+
+
+def agree_policy(visit: PageRequest) -> Response:
+    """A second reviewer agrees to a looser two-person rule."""
+    visit.act("agree_policy", digest=visit.form.text("digest"))
+    return visit.go("/policy", "Agreed. The policy holds as the file has it.")
 
 
 # -- audit log ---------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from datasites.console import (
     records_views,
     releases_views,
     sign_in_views,
+    thread_views,
 )
 from datasites.console.auth import (
     comes_from_here,
@@ -48,7 +49,7 @@ from datasites.console.page_requests import PageRequest
 from datasites.console.wording import public
 from datasites.datasite import Datasite
 from datasites.people.lock_out import LockOut
-from datasites.people.roles import CONSOLE, DECIDERS, OWNER, Role
+from datasites.people.roles import CONSOLE, DECIDERS, OWNER, REVIEWER, Role
 from policies.errors import DatasiteError, InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -145,6 +146,7 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/requests/{id}/ask-changes", decisions_views.ask_changes, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/try", decisions_views.try_request, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/revoke", decisions_views.revoke, OWNER, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/comments", thread_views.comment, DECIDERS, "requests", "/requests/{id}"),
     Page("GET", "/runs", records_views.runs, CONSOLE, "runs"),
     Page("POST", "/runs/stop", records_views.stop, OWNER, "runs", "/runs"),
     Page("POST", "/runs/resume", records_views.resume, OWNER, "runs", "/runs"),
@@ -173,8 +175,10 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/people/researchers/password", administration_views.researcher_password, OWNER, "people", "/people"),
     Page("POST", "/people/console", administration_views.add_auditor, OWNER, "people", "/people"),
     Page("POST", "/people/console/state", administration_views.console_user_state, OWNER, "people", "/people"),
+    Page("POST", "/people/console/agree", administration_views.agree_console_user, REVIEWER, "people", "/people"),
     Page("GET", "/policy", administration_views.policy, CONSOLE, "policy"),
     Page("POST", "/policy", administration_views.change_policy, OWNER, "policy", "/policy"),
+    Page("POST", "/policy/agree", administration_views.agree_policy, REVIEWER, "policy", "/policy"),
     Page("POST", "/policy/file", administration_views.change_policy_file, OWNER, "policy", "/policy"),
     Page("GET", "/glossary", _glossary, CONSOLE, "glossary"),
     Page("GET", "/log", administration_views.log, CONSOLE, "log"),

@@ -12,6 +12,7 @@ from datasites.console import formats, source, wording
 from datasites.console.page_requests import PageRequest
 from datasites.ledger.amounts import Balance
 from datasites.ledger.records import CodeRequestRecord, parsed_plan
+from datasites.ledger.requests import OPEN
 from datasites.people.roles import DECIDERS
 from datasites.review.decisions import SIDES
 from policies.errors import DatasiteError, InvalidRequest
@@ -171,11 +172,16 @@ def request_page(visit: PageRequest) -> Response:
         may_revoke=visit.is_owner and record.status is RequestStatus.APPROVED,
         denials=wording.DENIALS,
         runs=[{**run, "text": wording.run_status(run["status"])} for run in seen["rounds"]],
-        can_try=visit.session is not None and visit.session.role in DECIDERS,
+        can_comment=_decides(visit) and record.status in OPEN,
+        can_try=_decides(visit),
         releases={release.round for release in visit.datasite.ledger.runs.releases(record.id)},
         approved=record.charge is not None,
         record=record,
     )
+
+
+def _decides(visit: PageRequest) -> bool:
+    return visit.session is not None and visit.session.role in DECIDERS
 
 
 @dataclass(frozen=True)

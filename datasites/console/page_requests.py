@@ -21,7 +21,8 @@ from datasites.console.news import News, stamp
 from datasites.datasite import Datasite
 from datasites.people.accounts import Session
 from datasites.people.lock_out import LockOut
-from datasites.people.roles import Actor, Role
+from datasites.people.roles import REVIEWER, Actor, Role
+from policies.addresses import owner_of
 from policies.source.statuses import RequestStatus, RunStatus
 
 HERE = Path(__file__).parent
@@ -49,6 +50,11 @@ class PageRequest:
         """Who acts: the person of the session, in the role that the account has now."""
         assert self.session is not None
         return Actor(self.session.email, self.session.role)
+
+    @property
+    def address(self) -> str:
+        """Whose the address is that the request comes from; "" where there is none."""
+        return owner_of(self.request.client.host) if self.request.client else ""
 
     @property
     def is_live(self) -> bool:
@@ -101,6 +107,7 @@ class PageRequest:
             values |= {
                 "csrf": self.session.csrf,
                 "can_own": self.is_owner,
+                "can_agree": self.session.role in REVIEWER,
                 "notice": json.loads(notice) if notice else None,
                 "waiting": ledger.requests.count(RequestStatus.CHECKED),
                 "stopped": self.datasite.rounds.stopped.is_set(),

@@ -33,7 +33,7 @@ def sign_in(visit: PageRequest) -> Response:
         return _form(visit, why="The form was too old. Try once more.", email=email, status=400)
     password = visit.form.fields.get("password", [""])[-1]
     browser = visit.request.headers.get("user-agent", "")
-    done = auth.sign_in(visit.datasite, visit.lock_out, email, password, browser=browser)
+    done = auth.sign_in(visit.datasite, visit.lock_out, email, password, browser=browser, address=visit.address)
     if not done.token:
         return _form(visit, why=done.why, email=email, status=done.status)
     if visit.session is not None:
@@ -88,7 +88,7 @@ def change_password(visit: PageRequest) -> Response:
     if new != visit.form.fields.get("again", [""])[-1]:
         raise InvalidRequest("The two new passwords differ. Nothing was changed.")
     email = visit.session.email
-    wait = visit.lock_out.begin(email)
+    wait = visit.lock_out.begin(email, visit.address)
     if wait:
         raise InvalidRequest(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds.")
     right = (
@@ -98,7 +98,7 @@ def change_password(visit: PageRequest) -> Response:
     )
     if not right:
         raise InvalidRequest("The old password is wrong. Nothing was changed.")
-    visit.lock_out.succeeded(email)
+    visit.lock_out.succeeded(email, visit.address)
     if visit.is_owner:
         check_password(new)
         visit.act("set_password", email=email, password=new)

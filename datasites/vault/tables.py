@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasites.vault.cells import arrow_array
 from policies.errors import DataRefused
+from policies.text import password_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,9 +256,10 @@ def _database_url(source: SqlQuery) -> URL:
     password = os.environ.get(PASSWORD_VARIABLE)
     if source.password_file is not None:
         try:
-            password = source.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+            text = source.password_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise DataRefused(f"{source.password_file} cannot be read. Name a file with the password alone.") from None
+        password = password_in(text, str(source.password_file))
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise DataRefused(f"{url.database} is not a file. Name an SQLite database that exists.")  # else it is created
     return url.set(password=password) if password and url.password is None else url

@@ -36,6 +36,8 @@ KERNELS = "tests/datasites/engine/test_constant_time.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
+TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
+LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
 ENOUGH = "3"  # failures, and the rest need not be run
@@ -427,6 +429,21 @@ DEFENCES: dict[str, Defence] = {
         nothing("datasites.ledger.ledger:Ledger._close_requests"),
         ("tests/datasites/ledger/test_datasets.py", "-k", "taken_back or closes"),
     ),
+    "two_people": Defence(
+        "two people who loosen the two-person rule",
+        instead("datasites.review.two_people:TwoPeople.agreed", lambda self: None),
+        (TWO_PEOPLE, "-k", "loosened_rule"),
+    ),
+    "second_accounts": Defence(
+        "second reviewers whom the owner alone cannot make",
+        instead("datasites.review.two_people:TwoPeople.needs_agreement", lambda self: False),
+        (TWO_PEOPLE, "-k", "way_around or makes_no or gives_a_reviewer"),
+    ),
+    "closed_votes": Defence(
+        "votes of closed accounts that do not count",
+        nothing("datasites.review.decisions:Decisions._check_voters"),
+        (TWO_PEOPLE, "-k", "closed_reviewer"),
+    ),
     "signature": Defence("signature of a call", _all_signatures, (GUARD.format("bytes"), "-k", "changed")),
     "accounts": Defence("accounts in use", _all_accounts, _corpus("without_an_account", "for_strangers")),
     "classes": Defence(
@@ -460,6 +477,49 @@ DEFENCES: dict[str, Defence] = {
     ),
     "room": Defence(
         "room of each account", nothing("datasites.door.syft.uploads:Uploads.take"), (GUARD.format("uploads"),)
+    ),
+    "call-memory": Defence(
+        "memory of calls and of each account",
+        nothing("datasites.door.memory:Memory.take"),
+        (GUARD.format("memory"), "tests/datasites/door/test_memory.py"),
+    ),
+    "early-path": Defence(
+        "path before arguments", nothing("datasites.door.syft.guard:check_path"), (GUARD.format("memory"),)
+    ),
+    "connections": Defence(
+        "bounds on connections",
+        instead("datasites.door.connections:Connections._make_room", lambda *_: True),
+        (LIMITS, "-k", "half_open or room_is_made"),
+    ),
+    "waiting": Defence(
+        "deadline of a request's head",
+        nothing("datasites.door.connections:Connections.end_slow"),
+        (LIMITS, "-k", "asks_for_nothing or byte_by_byte"),
+    ),
+    "least-rate": Defence(
+        "least rate of bodies and answers",
+        instead("datasites.door.connections:_within", lambda awaitable, _: awaitable),
+        (LIMITS, "-k", "slowly or nobody_takes or honest"),
+    ),
+    "head-bytes": Defence(
+        "bytes of a request's head",
+        instead("datasites.door.connections:LARGEST_HEADER", 1 << 40),
+        (LIMITS, "-k", "large_head"),
+    ),
+    "head-fields": Defence(
+        "fields of a request's head",
+        instead("datasites.door.connections:MOST_FIELDS", 1 << 40),
+        (LIMITS, "-k", "large_head"),
+    ),
+    "forwarded": Defence(
+        "addresses that gateways alone may tell",
+        instead("datasites.door.connections:_as_connected", lambda app: app),
+        (LIMITS, "-k", "believed"),
+    ),
+    "lock-out-address": Defence(
+        "lock-out of an address alone",
+        instead("datasites.people.lock_out:_key", lambda account, _: account.encode()),
+        ("tests/datasites/people/test_lock_out.py",),
     ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
