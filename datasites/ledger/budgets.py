@@ -188,12 +188,18 @@ class Budgets:
                 for row in db.execute(query, (population, after))
             )
 
-    def spent_through(self, population: str, seq: int) -> Amount:
-        """What entries up to number `seq` spent of a population's budget."""
+    def spent_by_then(self, population: str, first: int, last: int) -> dict[int, Amount]:
+        """What a population had spent in all after each entry from `first` to `last` that spends, by its number."""
+        columns = ", ".join(COLUMNS)
         sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COLUMNS)
-        query = f"SELECT {sums} FROM entries WHERE population = ? AND seq <= ? AND kind IN ('settle', 'fail', 'lost')"
+        spends = "FROM entries WHERE population = ? AND kind IN ('settle', 'fail', 'lost') AND seq"
         with self._store.reading() as db:
-            return Amount(*db.execute(query, (population, seq)).fetchone())
+            total = Amount(*db.execute(f"SELECT {sums} {spends} < ?", (population, first)).fetchone())
+            query = f"SELECT seq, {columns} {spends} BETWEEN ? AND ? ORDER BY seq"
+            by_then: dict[int, Amount] = {}
+            for seq, *amount in db.execute(query, (population, first, last)):
+                total = by_then[seq] = total + Amount(*amount)
+        return by_then
 
     # Within a transaction
 
