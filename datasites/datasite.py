@@ -10,6 +10,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, Self
 
 import numpy as np
@@ -161,10 +162,10 @@ class Datasite:
 
     def start_serving(self) -> dict[str, bool]:
         """Warm the parents, start PySyft, write the ledger's statuses into it; returns the protections that hold."""
-        warming = threading.Thread(target=self.pool.start)  # both import for seconds, on processors of their own
-        warming.start()
-        syft = self.syft
-        warming.join()
+        with ThreadPoolExecutor(1) as warming:  # both import for seconds, on processors of their own
+            started = warming.submit(self.pool.start)
+            syft = self.syft
+            started.result()
         protections = self.pool.protections()
         self.decisions.host_checks.append(lambda: isolation_outcome(self.settings.isolation, protections))
         self.submissions.check_submitted()
@@ -208,4 +209,4 @@ class Datasite:
 def _pool(settings: Settings) -> JobPool:
     sockets = {kind: settings.job_socket(kind) for kind in KINDS}
     required, here = settings.isolation == "required", not settings.jobs_directory
-    return JobPool(sockets, required=required, start_parents=here)
+    return JobPool(sockets, required=required, start_parents=here, start_seconds=settings.start_seconds)

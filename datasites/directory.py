@@ -11,8 +11,9 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datasites.files import sync_directory, write_private
 from datasites.settings import SETTINGS_TEMPLATE, Settings, changed_settings
+from policies.email_addresses import email_address
 from policies.errors import DatasiteError, Unavailable
 
 
@@ -45,7 +47,7 @@ def create_directory(
     if directory.exists() and any(directory.iterdir()):
         raise DatasiteError(f"{directory} exists and is not empty. Choose another --dir, or remove it yourself.")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    values = {"name": name, "host": host, "port": str(port), "owner_email": owner_email, **settings}
+    values = {"name": name, "host": host, "port": str(port), "owner_email": email_address(owner_email), **settings}
     text = changed_settings(SETTINGS_TEMPLATE, values)
     Settings.from_toml(text, directory.resolve())
     building = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}"
@@ -63,20 +65,42 @@ def create_directory(
     return Settings.load(directory)
 
 
+class DirectoryInUse(Unavailable):
+    """Another process serves a directory or works on it."""
+
+
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the directory: one process at a time serves or changes it. Raises `Unavailable` where another does."""
+def locked(directory: Path, *, wait_seconds: float = 0.0, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the directory: one process at a time serves or changes it.
+
+    Args:
+      wait_seconds: how long another process may go on before this one gives up.
+      waiting: called between two tries; what it raises ends the wait.
+
+    Raises:
+      DirectoryInUse: another process held it for all that time.
+    """
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Unavailable(
-                f"{directory} is in use by another process. Let it finish, or stop `datasite serve` first."
-            ) from None
+        ends = time.monotonic() + wait_seconds
+        while not _take(descriptor):
+            if time.monotonic() >= ends:
+                raise DirectoryInUse(
+                    f"{directory} is in use by another process. Let it finish, or stop `datasite serve` first."
+                )
+            waiting()
+            time.sleep(0.1)
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 # -- keys and secrets ------------------------------------------------------------------------------------------------

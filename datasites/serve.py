@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from datasites.actions.registry import act
 from datasites.datasite import Datasite, PySyft
-from datasites.directory import locked
+from datasites.directory import DirectoryInUse, locked
 from datasites.ledger.ledger import Ledger
 from datasites.logs import Observed, Shown, say, serving_logs
-from datasites.operations.control_socket import ControlServer
+from datasites.operations.control_socket import ControlServer, ask
 from datasites.people.roles import Actor, Role
+from datasites.progress import Tell
 from datasites.settings import Settings
-from policies.errors import DatasiteError, IsolationMissing
+from policies.errors import DatasiteError, IsolationMissing, Unavailable
 
 if TYPE_CHECKING:
     import uvicorn
-
-    from datasites.door.connections import Connections
 
 logger = logging.getLogger(__name__)
 
@@ -46,30 +45,36 @@ def act_as_owner(datasite: Datasite, name: str, user: str, arguments: dict[str, 
     return act(datasite, name, Actor(user, Role.OWNER), arguments)
 
 
-def serve(directory: Path) -> None:
-    """Serve a datasite until it is interrupted.
+def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
+    """Serve a datasite until it is interrupted. It says that it serves once it does, and nothing before.
+
+    Args:
+      tell: hears that another command is waited for.
 
     Raises:
-      Unavailable: another process holds the directory.
+      Unavailable: another process serves the directory or keeps it; the port is taken; exporter or runner do not start.
       IsolationMissing: this host lacks a protection and the settings require it.
     """
     import uvicorn
+
+    from datasites.door.listening import held_address
 
     settings = Settings.load(directory)
     certificate, key = settings.tls_files() or (None, None)
     token = settings.metrics_token()
     with (
-        locked(directory),
+        _directory(settings, tell),
+        held_address(settings) as address,
         serving_logs(settings.directory, settings.log_format) as out,
         _told(),
         open_datasite(settings) as datasite,
     ):
         protections = datasite.start_serving()
-        _say(settings, protections, datasite.ledger, out)
+        _check_protections(settings, protections)
         from datasites.console.app import make_console
         from datasites.console.news import News
         from datasites.door.app import make_app, route_class
-        from datasites.door.connections import Bounded, Connections, allow_files
+        from datasites.door.connections import Bounded, Connections, Listener, allow_files
         from datasites.door.syft.server import SyftDatasite
         from datasites.operations.metrics import Metrics
 
@@ -101,7 +106,12 @@ def serve(directory: Path) -> None:
                 timeout_graceful_shutdown=5,
                 **server_options(),
             )
-            _run(config, connections, before_shutdown=news.close)
+            _run(
+                config,
+                [Listener(listening, connections) for listening in address.serve()],
+                started=lambda: _say(settings, protections, datasite.ledger, out),
+                before_shutdown=news.close,
+            )
         finally:
             control.stop()
 
@@ -120,20 +130,55 @@ def server_options() -> dict[str, Any]:
     }
 
 
-def _run(config: uvicorn.Config, connections: Connections, *, before_shutdown: Callable[[], None]) -> None:
+@contextlib.contextmanager
+def _directory(settings: Settings, tell: Tell) -> Iterator[None]:
+    """The directory's lock, waited for while a command works there; not where another process serves it."""
+    told = False
+
+    def waiting() -> None:
+        nonlocal told
+        with contextlib.suppress(ConnectionError):
+            ask(settings.control_socket, "health", {})
+            raise Unavailable(
+                f"Another `datasite serve` serves {settings.directory} at {settings.url} already. Stop that one first."
+            )
+        if not told:
+            tell(f"Waiting for {settings.directory}: another command works on it.")
+            told = True
+
+    try:
+        with locked(settings.directory, wait_seconds=settings.start_seconds, waiting=waiting):
+            yield
+    except DirectoryInUse:
+        raise Unavailable(
+            f"{settings.directory} was in use by another command for start_seconds={settings.start_seconds:g}. Let it"
+            " finish, or raise start_seconds in settings.toml."
+        ) from None
+
+
+def _run(
+    config: uvicorn.Config,
+    sockets: list[socket.socket],
+    *,
+    started: Callable[[], None],
+    before_shutdown: Callable[[], None],
+) -> None:
     """Serve until a signal; open event streams end first, which else would be waited for."""
     import uvicorn
 
-    from datasites.door.connections import Listener
-
     class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                started()
+
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             before_shutdown()
             await super().shutdown(sockets)
 
     server = Server(config)
     with contextlib.suppress(KeyboardInterrupt):
-        server.run([Listener(config.bind_socket(), connections)])
+        server.run(sockets)
     if not server.started:
         logger.error("It could not begin to listen; datasite.log says why.")
         sys.exit(3)  # as uvicorn itself does
@@ -147,8 +192,19 @@ def _told() -> Iterator[None]:
     except (DatasiteError, SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
-        logger.critical("The datasite ended with %s.", Shown(type(error).__name__), exc_info=True)
+        name = Shown(type(error).__name__)
+        logger.critical("The datasite ended with %s; datasite.log in its directory says why.", name, exc_info=True)
         raise SystemExit(1) from None
+
+
+def _check_protections(settings: Settings, protections: dict[str, bool]) -> None:
+    missing = [name for name, holds in protections.items() if not holds]
+    if missing and missing != ["own_user"] and settings.isolation == "required":
+        raise IsolationMissing(
+            f"This host does not give {', '.join(missing)}. Mend the host (libseccomp2, Landlock, Linux 5.13 or later),"
+            ' or accept less with isolation = "reported" in settings.toml.',
+            missing=tuple(missing),
+        )
 
 
 def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: TextIO) -> None:
@@ -168,5 +224,3 @@ def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: 
         say("serving", **facts, witness=ledger.witness is not None, restored=ledger.recovery.is_restored)
     else:
         print("\n".join(lines), file=out, flush=True)
-    if missing and missing != ["own_user"] and settings.isolation == "required":
-        raise IsolationMissing(f"Missing on this host: {', '.join(missing)}.", missing=tuple(missing))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ Minutes = Annotated[float, Meta(gt=0, le=1_000_000)]
 ShortSeconds = Annotated[float, Meta(ge=1, le=3600)]
 Many = Annotated[int, Meta(ge=1, le=1_000_000)]
 Kibibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
+StartSeconds = Annotated[float, Meta(ge=1, le=86_400)]
 LARGEST_FILE = 1 << 20
 
 SETTINGS_TEMPLATE = """\
@@ -43,6 +45,7 @@ tls_certificate = ""                # PEM files, here or anywhere; a gateway bef
 tls_key = ""
 owner_email = ""
 isolation = "required"              # "required" refuses to run where a protection is missing; "reported" only says so
+start_seconds = 300                 # what exporter and runner may take to come up, and serve waits for a command
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
 largest_body_mib = 64               # largest HTTP body that is read
 uploads_mib = 4096                  # what each researcher's uploads and answers may take here; kept for a day
@@ -78,6 +81,7 @@ class Settings:
       directory: the datasite's directory.
       host: where it listens; plain HTTP is served on loopback only.
       tls_certificate, tls_key: PEM files, relative to the directory, or both "".
+      start_seconds: what the warm parents may take to come up; as long serve waits for a command that works here.
       round_seconds: deadline of one round, 0 for one taken from a dry run.
       uploads_mib: what one researcher's uploads and answers may take on disk; each is kept for a day.
       memory_mib: what bodies and what is unpacked of them may take at once, of all accounts together.
@@ -103,6 +107,7 @@ class Settings:
     tls_certificate: str = ""
     tls_key: str = ""
     isolation: Isolation = "required"
+    start_seconds: StartSeconds = 300.0
     round_seconds: Seconds = 0.0
     largest_body_mib: Mebibytes = 64
     uploads_mib: Mebibytes = 4096
@@ -194,13 +199,20 @@ class Settings:
         return max(self.memory_mib, 16 * self.largest_body_mib) << 20
 
     def tls_files(self) -> tuple[Path, Path] | None:
-        """Certificate and key, or None where plain HTTP is served. Raises `DatasiteError` where one cannot be read."""
+        """Certificate and key, or None where plain HTTP is served. Raises `DatasiteError` where they cannot be used."""
         if not self.tls_certificate:
             return None
         files = self.directory / self.tls_certificate, self.directory / self.tls_key
         for name, path in zip(("tls_certificate", "tls_key"), files, strict=True):
             if not os.access(path, os.R_OK):
                 raise DatasiteError(f"{name}={str(path)!r} cannot be read. Mend settings.toml or the file's rights.")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files, password="")  # else a terminal is asked
+        except (OSError, ValueError):
+            raise DatasiteError(
+                f"tls_certificate={str(files[0])!r} and tls_key={str(files[1])!r} are not a certificate and its key,"
+                " both in PEM form and without a passphrase. Mend settings.toml or the files."
+            ) from None
         return files
 
     @property

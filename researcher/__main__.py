@@ -6,16 +6,18 @@ load the file and do one thing with that study, so the same file serves a notebo
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from policies.errors import DatasiteError, InvalidRequest
 from policies.text import visible
@@ -24,7 +26,27 @@ if TYPE_CHECKING:
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
-app = typer.Typer(
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Command(TyperCommand):
+    """A command whose arguments keep their help: click 8.5 has one of its own, with which typer below 0.21 loses it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        hints = get_type_hints(inspect.unwrap(self.callback), include_extras=True) if self.callback else {}
+        for parameter in self.params:
+            for declared in getattr(hints.get(str(parameter.name)), "__metadata__", ()):
+                parameter.help = declared.help
+
+
+class _Commands(typer.Typer):
+    def command(self, *arguments: Any, **options: Any) -> Callable[[_Function], _Function]:
+        return super().command(*arguments, **{"cls": _Command} | options)
+
+
+app = _Commands(
     help="Train models and ask for statistics at several hospitals' datasites.",
     no_args_is_help=True,
     add_completion=False,
@@ -35,6 +57,10 @@ INTERRUPTED = 130  # what typer ends with after Ctrl-C
 
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="TOML file that names the datasites.")]
+
+Quorum = Annotated[
+    int | None, typer.Option(help="Hospitals without which a round is not closed; two, or one where there is one.")
+]
 
 
 @app.command()
@@ -96,21 +122,24 @@ def run(
     study: StudyFile,
     strategy: Annotated[str, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = "FedAvg",
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Run an approved study, or go on with one that was interrupted."""
     loaded: Any = load_study(study)
-    options = {"strategy": strategy} if hasattr(loaded, "training") else {}
+    options = {"strategy": strategy, **_quorum(loaded, quorum)} if hasattr(loaded, "training") else {}
     _show(loaded.run(deadline=deadline, **options), save)
 
 
 @app.command()
 def resume(
     study: StudyFile,
+    quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Go on with an interrupted study as it was begun. Nothing is paid for twice."""
-    _show(load_study(study).resume(), save)
+    loaded: Any = load_study(study)
+    _show(loaded.resume(**_quorum(loaded, quorum)), save)
 
 
 @app.command()
@@ -190,6 +219,10 @@ def load_study(path: Path) -> Study | StatisticsStudy:
 def _echo(text: str) -> None:
     """Print what holds hospitals' words: hidden characters by name, lines kept."""
     typer.echo(visible(text, keep=NEW_LINE))
+
+
+def _quorum(study: Any, number: int | None) -> dict[str, Any]:
+    return {"min_train_nodes": number} if number is not None and hasattr(study, "training") else {}
 
 
 def _show(result: Any, save: Path | None) -> None:

@@ -45,6 +45,11 @@ from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_ur
 # Our datasites count releases in their ledger; syft's own output policy counts nothing that holds (it must be given).
 SYFT_LIMIT = 1_000_000
 ROUTES = "/api/v2/"
+SIGNED_OUT = (
+    "{name} has signed you out: your password there was changed, or your account was closed. A round that was under way"
+    " is not released. The next call signs in anew with the password that you have given; where that is refused, ask"
+    " the hospital."
+)
 MOCK_BYTES = 256 << 20  # of a dataset's mock rows
 _KEY, _ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 
@@ -218,8 +223,10 @@ class Datasite:
             call = SyftAPICall(server_uid=account.server, path=path, args=[], kwargs=arguments, blocking=True)
             body = _serialize(call.sign(account.signing_key), to_bytes=True)
             answer = self._session.request("POST", self._route("api_call"), data=body, largest=largest)
-            if answer.status_code != 200:  # as where the account's key has changed: sign in again next time
+            if answer.status_code != 200:  # sign in again next time
                 self._account = None
+                if answer.status_code == 401:
+                    raise Unavailable(SIGNED_OUT.format(name=self.name))
                 raise Unavailable(f"{self.name} answered a call with status {answer.status_code}. Try again.")
             told = read(_opened(answer.content, account.verify_key, self.name), largest=largest)
             return self._value(told["data"] if isinstance(told, Record) else told)

@@ -90,7 +90,7 @@ class CodeRequests:
           InspectionFailed, GraphRefused: as `check`.
           RuleBroken: no hospital would take it; the message says what each has against it.
         """
-        self._same_study()
+        self.check_same_study()
         check = self.check()
         hospitals = [name for name in self.cohort.members if name not in check.reasons]
         if not hospitals:
@@ -213,6 +213,13 @@ class CodeRequests:
                 missing[hospital] = f"{status['status']}. {_comment(status)}".strip()
         return ready, missing
 
+    def explained(self, role: str, missing: dict[str, str]) -> dict[str, str]:
+        """Why hospitals did not release, in their owners' words where an owner has ended the request meanwhile."""
+        if not missing:
+            return missing
+        _, reasons = self.approved(role, unreached=True)
+        return {name: reasons.get(name, said) for name, said in missing.items()}
+
     def training_patients(self) -> dict[str, int]:
         """Public sizes as they were when the study was submitted: weights must not change between rounds."""
         return dict(self.state.read("study").get("training_patients", {}))
@@ -294,7 +301,7 @@ class CodeRequests:
             about["sources"] = {request.role: sha256(request.source) for request in self.requests}
             self.state.write("study", about)
 
-    def _same_study(self) -> None:
+    def check_same_study(self) -> None:
         """Raise `WrongStatus` where this study's directory remembers requests with another source."""
         study = self.state.read("study")
         sources = {request.role: sha256(request.source) for request in self.requests}

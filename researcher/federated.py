@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,14 +26,16 @@ from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.supercore.task_identity import TaskIdentity
 
-from policies.errors import InvalidRequest, Unavailable, WrongStatus
+from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 from policies.release.tensors import digest
 from researcher.checks import named
 from researcher.code_requests import CodeRequests
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone
 from researcher.state import Tensors
-from researcher.strategies import quiet_flower
+from researcher.strategies import quiet_flower, quorum_of, setting_of
+
+AS_BEGUN = "Resume with the strategy, options and seed that it was begun with, or begin a study with another name."
 
 
 @dataclass(frozen=True)
@@ -64,149 +66,8 @@ class RoundRecord:
         return cls(**{**data, "offered": tuple(data["offered"])})
 
 
-@dataclass
-class DatasiteGrid(Grid):  # type: ignore[misc]  # Flower's types are not followed
-    """Flower's way to the hospitals: a node is a hospital, a message to it is one round of its approved request.
-
-    Args:
-      requests: the study's.
-      strategy: tells the quorum: `min_train_nodes`, and `min_available_nodes` to begin a round.
-      rounds: in all.
-      seed: of the sampling of hospitals.
-    """
-
-    requests: CodeRequests
-    strategy: Strategy
-    rounds: int
-    seed: int
-    progress: Progress
-    deadline: float = DEADLINE
-    grace: float = GRACE
-    closed: list[RoundRecord] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._sizes = self.requests.training_patients()
-        self._hospitals = sorted(self._sizes)  # a hospital's node number is its place here, from 1
-        self._ready: dict[str, Asked] = {}
-        self._left_out: dict[str, str] = {}
-        self._offered: list[str] = []
-        self._sound: set[str] = set()  # answered last time, so that asking after it again can be spared
-
-    def get_node_ids(self) -> list[int]:
-        """Hospitals that can be sampled now; waits for `min_available_nodes` of them until the deadline."""
-        kept = self._kept(len(self.closed) + 1)
-        self._offered = list(kept.offered) if kept else self._available()
-        # Flower samples from the global generator just after this call; other threads draw from it too.
-        random.seed(f"{self.seed}/{len(self.closed) + 1}")
-        return [self._hospitals.index(name) + 1 for name in self._offered]
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """One round: the replies, in order of hospital so that sums come out the same on every replay."""
-        messages = sorted(messages, key=lambda message: message.metadata.dst_node_id)
-        if not messages:
-            return []
-        if messages[0].metadata.message_type.partition(".")[0] != MessageType.TRAIN:
-            reason = "Hospitals score a model only as an approved evaluation: use result.evaluate()."
-            return [Message(Error(ErrorCode.NODE_UNAVAILABLE, reason), reply_to=message) for message in messages]
-        asked = {self._hospitals[message.metadata.dst_node_id - 1]: message for message in messages}
-        weights = _weights(messages[0], len(self.closed))
-        answers = self._round(list(asked), weights)
-        return [self._reply(message, name, answers) for name, message in asked.items()]
-
-    def _round(self, hospitals: list[str], weights: Tensors) -> Answers:
-        number, sent = len(self.closed) + 1, digest(weights)
-        what = f"round {number}/{self.rounds}"
-        if kept := self._kept(number):
-            record, answers = kept, self._replayed(kept, sent)
-            self.progress.hospital(what, "all", "closed before")
-        else:
-            ready = {name: self._ready[name] for name in hospitals if name in self._ready}
-            answers = ask_everyone(
-                ready,
-                "training",
-                number,
-                weights,
-                state=self.requests.state,
-                progress=self.progress,
-                what=what,
-                deadline=self.deadline,
-                grace=self.grace,
-            )
-            self._sound = set(answers.releases)
-            missing = self._left_out | answers.missing
-            self._check_quorum(number, len(answers.releases), missing)
-            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent)
-            self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
-        self.closed.append(record)
-        return answers
-
-    def _kept(self, number: int) -> RoundRecord | None:
-        data = self.requests.state.read(f"rounds/{number:04d}")
-        return RoundRecord.from_dict(data) if data else None
-
-    def _replayed(self, kept: RoundRecord, sent: str) -> Answers:
-        if kept.weights_digest != sent:
-            raise WrongStatus(
-                f"Round {kept.round} was closed with other weights than this strategy sends now. Resume with the same "
-                "strategy, options and seed, or begin a study with another name."
-            )
-        answers = Answers(missing=dict(kept.missing))
-        for name, seconds in kept.answered.items():
-            release = self.requests.state.release("training", name, kept.round, sent)
-            if release is None:
-                raise Unavailable(
-                    f"The release of {name} in round {kept.round} is gone from {self.requests.state.directory}. Remove "
-                    f"rounds/{kept.round:04d}.json there and resume: the hospital gives the same release at no cost."
-                )
-            answers.releases[name], answers.seconds[name] = release, seconds
-        return answers
-
-    def _available(self) -> list[str]:
-        """Approved hospitals that answer. Raises `Unavailable` when a quorum cannot be had before the deadline."""
-        number, needed = len(self.closed) + 1, max(_setting(self.strategy, "min_available_nodes"), self._quorum())
-        started, pause, told = time.monotonic(), 0.5, False
-        while True:
-            if not self._ready or self._left_out or self._sound != set(self._ready):
-                self._ready, self._left_out = self.requests.approved("training")
-            names = [name for name in self._hospitals if name in self._ready]
-            if len(names) >= needed:
-                return names
-            may_come = any(reason.startswith("not reached") for reason in self._left_out.values())
-            if not may_come or time.monotonic() - started > self.deadline:
-                self._refuse(number, len(names), needed, self._left_out)
-            if not told:
-                self.progress.say(f"Round {number} waits for {needed} hospitals; {len(names)} can take part now.")
-                told = True
-            time.sleep(pause)
-            pause = min(5.0, pause * 1.5)
-
-    def _quorum(self) -> int:
-        return max(1, _setting(self.strategy, "min_train_nodes"))
-
-    def _check_quorum(self, number: int, answered: int, missing: dict[str, str]) -> None:
-        if answered < self._quorum():
-            self._refuse(number, answered, self._quorum(), missing)
-
-    def _refuse(self, number: int, got: int, needed: int, missing: dict[str, str]) -> None:
-        said = " ".join(named(name, reason) for name, reason in sorted(missing.items()))
-        raise Unavailable(
-            f"Round {number} of {self.rounds} has {got} of the {needed} hospitals that it needs. Missing: "
-            f"{said or 'nobody.'} Call study.resume() when they can take part: closed rounds and settled releases are "
-            "not paid for again. Or begin with a smaller min_train_nodes.",
-            round=number,
-            missing=dict(missing),
-        )
-
-    def _reply(self, message: Message, name: str, answers: Answers) -> Message:
-        if name not in answers.releases:
-            reason = answers.missing.get(name, "left out")
-            return Message(Error(ErrorCode.NODE_UNAVAILABLE, reason), reply_to=message)
-        arrays = {key: np.asarray(value) for key, value in answers.releases[name].tensors.items()}
-        content = {
-            "arrays": ArrayRecord({key: _array(value) for key, value in arrays.items()}),
-            "metrics": MetricRecord({"num-examples": self._sizes[name]}),
-        }
-        return Message(RecordDict(content), reply_to=message)
+class HospitalGrid(Grid):  # type: ignore[misc]  # Flower's types are not followed
+    """A Grid for strategies alone: they ask who is there, and send and receive a round at a time."""
 
     # What Flower's strategies do not call, but a Grid must have.
     def set_run(self, run: Any) -> None:
@@ -230,22 +91,213 @@ class DatasiteGrid(Grid):  # type: ignore[misc]  # Flower's types are not follow
         raise NotImplementedError("Use send_and_receive.")
 
 
+@dataclass
+class DatasiteGrid(HospitalGrid):
+    """Flower's way to the hospitals: a node is a hospital, a message to it is one round of its approved request.
+
+    Args:
+      requests: the study's.
+      strategy: tells the quorum: `min_train_nodes`, and `min_available_nodes` to begin a round.
+      rounds: in all.
+      seed: of the sampling of hospitals.
+      begin: called before a hospital is first asked, and not where all is answered from the study's directory.
+    """
+
+    requests: CodeRequests
+    strategy: Strategy
+    rounds: int
+    seed: int
+    progress: Progress
+    deadline: float = DEADLINE
+    grace: float = GRACE
+    begin: Callable[[], None] = lambda: None
+    closed: list[RoundRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._sizes = self.requests.training_patients()
+        self._hospitals = sorted(self._sizes)  # a hospital's node number is its place here, from 1
+        self._ready: dict[str, Asked] = {}
+        self._left_out: dict[str, str] = {}
+        self._offered: list[str] = []
+        self._sound: set[str] = set()  # answered last time, so that asking after it again can be spared
+
+    def get_node_ids(self) -> list[int]:
+        """Hospitals that can be sampled now; waits for `min_available_nodes` of them until the deadline."""
+        kept = self._kept(len(self.closed) + 1)
+        self._offered = list(kept.offered) if kept else self._available()
+        # Flower samples from the global generator just after this call; other threads draw from it too.
+        random.seed(f"{self.seed}/{len(self.closed) + 1}")
+        return [self._hospitals.index(name) + 1 for name in self._offered]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """One round: the replies, in order of hospital so that sums come out the same on every replay."""
+        messages = sorted(messages, key=lambda message: message.metadata.dst_node_id)
+        if not messages:
+            return []
+        if not is_training(messages[0]):
+            reason = "Hospitals score a model only as an approved evaluation: use result.evaluate()."
+            return [left_out(message, reason) for message in messages]
+        asked = {self._hospitals[message.metadata.dst_node_id - 1]: message for message in messages}
+        weights = weights_of(messages[0], len(self.closed))
+        answers = self._round(list(asked), weights)
+        return [self._reply(message, name, answers) for name, message in asked.items()]
+
+    def _round(self, hospitals: list[str], weights: Tensors) -> Answers:
+        number, sent = len(self.closed) + 1, digest(weights)
+        what = f"round {number}/{self.rounds}"
+        if kept := self._kept(number):
+            record, answers = kept, self._replayed(kept, sent)
+            self.progress.hospital(what, "all", "closed before")
+        else:
+            self._check_asked_before(number, sent)
+            self.begin()
+            ready = {name: self._ready[name] for name in hospitals if name in self._ready}
+            answers = ask_everyone(
+                ready,
+                "training",
+                number,
+                weights,
+                state=self.requests.state,
+                progress=self.progress,
+                what=what,
+                deadline=self.deadline,
+                grace=self.grace,
+            )
+            self._sound = set(answers.releases)
+            missing = self._left_out | self.requests.explained("training", answers.missing)
+            answers.missing = missing
+            self._check_quorum(number, len(answers.releases), missing)
+            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent)
+            self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
+        self.closed.append(record)
+        return answers
+
+    def _check_asked_before(self, number: int, sent: str) -> None:
+        """Raise `WrongStatus` where a hospital has released this round already, for other weights."""
+        for name in self._hospitals:
+            kept = self.requests.state.asked_with("training", name, number)
+            if kept and kept != sent:
+                raise WrongStatus(
+                    f"Round {number} was asked of {name} with other weights than this strategy sends now. {AS_BEGUN}"
+                )
+
+    def _kept(self, number: int) -> RoundRecord | None:
+        data = self.requests.state.read(f"rounds/{number:04d}")
+        return RoundRecord.from_dict(data) if data else None
+
+    def _replayed(self, kept: RoundRecord, sent: str) -> Answers:
+        if kept.weights_digest != sent:
+            raise WrongStatus(
+                f"Round {kept.round} was closed with other weights than this strategy sends now. {AS_BEGUN}"
+            )
+        answers = Answers(missing=dict(kept.missing))
+        for name, seconds in kept.answered.items():
+            release = self.requests.state.release("training", name, kept.round, sent)
+            if release is None:
+                raise Unavailable(
+                    f"The release of {name} in round {kept.round} is gone from {self.requests.state.directory}. Remove "
+                    f"rounds/{kept.round:04d}.json there and resume: the hospital gives the same release at no cost."
+                )
+            answers.releases[name], answers.seconds[name] = release, seconds
+        return answers
+
+    def _available(self) -> list[str]:
+        """Approved hospitals that answer. Raises `Unavailable` when a quorum cannot be had before the deadline."""
+        number, needed = (
+            len(self.closed) + 1,
+            max(int(setting_of(self.strategy, "min_available_nodes", 1)), self._quorum()),
+        )
+        started, pause, told = time.monotonic(), 0.5, False
+        while True:
+            if not self._ready or self._left_out or self._sound != set(self._ready):
+                self._ready, self._left_out = self.requests.approved("training")
+            names = [name for name in self._hospitals if name in self._ready]
+            if len(names) >= needed:
+                return names
+            may_come = any(reason.startswith("not reached") for reason in self._left_out.values())
+            if not may_come or time.monotonic() - started > self.deadline:
+                self._refuse(number, len(names), needed, self._left_out)
+            if not told:
+                self.progress.say(f"Round {number} waits for {needed} hospitals; {len(names)} can take part now.")
+                told = True
+            time.sleep(pause)
+            pause = min(5.0, pause * 1.5)
+
+    def _quorum(self) -> int:
+        return quorum_of(self.strategy)
+
+    def _check_quorum(self, number: int, answered: int, missing: dict[str, str]) -> None:
+        if answered < self._quorum():
+            self._refuse(number, answered, self._quorum(), missing)
+
+    def _refuse(self, number: int, got: int, needed: int, missing: dict[str, str]) -> None:
+        said = " ".join(named(name, reason) for name, reason in sorted(missing.items()))
+        raise Unavailable(
+            f"Round {number} of {self.rounds} has {got} of the {needed} hospitals that it needs. Missing: "
+            f"{said or 'nobody.'} Call study.resume() when they can take part: closed rounds and settled releases are "
+            "not paid for again. Or go on with fewer: study.resume(min_train_nodes=1).",
+            round=number,
+            missing=dict(missing),
+        )
+
+    def _reply(self, message: Message, name: str, answers: Answers) -> Message:
+        if name not in answers.releases:
+            return left_out(message, answers.missing.get(name, "left out"))
+        return released(message, answers.releases[name].tensors, self._sizes[name])
+
+
 def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
-    """Run the strategy over `grid` and return the last aggregate. Flower's log is quiet, its telemetry off."""
-    names = list(initial)
-    arrays = ArrayRecord({name: _array(value) for name, value in initial.items()})
-    with (
-        quiet_flower(),
-        _flower_process(),
-        grid.progress.running(f"{type(grid.strategy).__name__}, {grid.rounds} rounds"),
-    ):
-        result = grid.strategy.start(grid=grid, initial_arrays=arrays, num_rounds=grid.rounds, timeout=grid.deadline)
-    if not result.arrays:
+    """Run the strategy over `grid` and return the last aggregate.
+
+    Raises:
+      InvalidRequest: the strategy failed; what was closed is kept.
+    """
+    with grid.progress.running(f"{type(grid.strategy).__name__}, {grid.rounds} rounds"):
+        try:
+            arrays = start(grid.strategy, grid, initial, rounds=grid.rounds, timeout=grid.deadline)
+        except DatasiteError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever Flower or a strategy of the researcher's own raises
+            raise InvalidRequest(
+                f"{type(grid.strategy).__name__} failed after {len(grid.closed)} of {grid.rounds} closed rounds: "
+                f"{type(error).__name__}: {error}. Mend it, and go on with study.resume(strategy=...): closed rounds "
+                "and settled releases are not paid for again."
+            ) from error
+    if arrays is None:
         raise Unavailable("The strategy aggregated nothing. See the rounds in the study's directory.")
-    return {name: np.asarray(result.arrays[name].numpy(), dtype=np.float32) for name in names}
+    return arrays
 
 
-def _weights(message: Message, closed: int) -> Tensors:
+def start(strategy: Strategy, grid: HospitalGrid, initial: Tensors, *, rounds: int, timeout: float) -> Tensors | None:
+    """Flower's loop: the last aggregate with the names of `initial`, or None. Its log is quiet, its telemetry off."""
+    arrays = ArrayRecord({name: _array(value) for name, value in initial.items()})
+    with quiet_flower(), _flower_process():
+        result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout)
+    if not result.arrays:
+        return None
+    return {name: np.asarray(result.arrays[name].numpy(), dtype=np.float32) for name in initial}
+
+
+def is_training(message: Message) -> bool:
+    """Whether a message asks for training, and not for an evaluation."""
+    return str(message.metadata.message_type).partition(".")[0] == str(MessageType.TRAIN)
+
+
+def left_out(message: Message, reason: str) -> Message:
+    """The reply of a hospital that does not answer."""
+    return Message(Error(ErrorCode.NODE_UNAVAILABLE, reason), reply_to=message)
+
+
+def released(message: Message, tensors: Tensors, patients: int) -> Message:
+    """The reply of a hospital that has released, weighed by its published number of patients."""
+    content = {
+        "arrays": ArrayRecord({name: _array(np.asarray(value)) for name, value in tensors.items()}),
+        "metrics": MetricRecord({"num-examples": patients}),
+    }
+    return Message(RecordDict(content), reply_to=message)
+
+
+def weights_of(message: Message, closed: int) -> Tensors:
     """The float32 weights of a message. Raises `InvalidRequest` where they are not finite: a hospital would refuse."""
     (record,) = message.content.array_records.values()
     weights = {str(name): np.ascontiguousarray(value.numpy(), dtype=np.float32) for name, value in record.items()}
@@ -261,14 +313,6 @@ def _array(value: np.ndarray[Any, Any]) -> Any:
     from flwr.app import Array
 
     return Array(np.ascontiguousarray(value))
-
-
-def _setting(strategy: Any, name: str) -> int:
-    """A strategy's number, also from inside one of Flower's wrappers."""
-    inner = strategy
-    while not hasattr(inner, name) and hasattr(inner, "strategy"):
-        inner = inner.strategy
-    return int(getattr(inner, name, 1))
 
 
 @contextmanager

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from policies.errors import Unavailable, UnsupportedMechanism
+from policies.errors import PermissionRefused, Unavailable, UnsupportedMechanism
 from policies.release.plans import Published
 from policies.schema.schemas import Schema
 from researcher.connections import Connection, Reached, ask_all, counted
 from researcher.table import Table
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -66,7 +67,7 @@ class Hospitals:
 
         matrices, problems = ask_all(
             {name: member.datasite for name, member in self.members.items()},
-            lambda name, datasite: datasite.mock(self.members[name].asset),
+            lambda name, datasite: _mock_of(self.members[name], datasite),
         )
         if not matrices:
             raise Unavailable(" ".join(str(error) for error in problems.values()))
@@ -114,6 +115,17 @@ class Hospitals:
             shapes = [f"{name} {schema.input_shape(name)}" for name, _ in schema.sequences]
             lines.append(f"Sequences, as inputs=...: {', '.join(shapes)}")
         return "\n".join(lines)
+
+
+def _mock_of(member: Member, datasite: Connection) -> np.ndarray[Any, Any]:
+    """A hospital's mock rows, as wide as its schema says."""
+    rows, wanted = datasite.mock(member.asset), len(member.published.schema.matrix_columns)
+    if rows.shape[1] != wanted:
+        raise PermissionRefused(
+            f"{member.name}: the mock is no table of the schema's {wanted} columns: it has {rows.shape[1]}."
+            " Tell its owner."
+        )
+    return rows
 
 
 def _inputs(schema: Schema) -> list[str]:

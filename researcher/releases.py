@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from policies.errors import CertificateRefused, DatasiteError, InvalidRequest, Unavailable, WeightsRefused, WrongStatus
+from policies.privacy.mechanisms import check_range
 from policies.release import certificates
 from policies.release.tensors import digest, to_bytes
 from policies.source.statuses import RunStatus
@@ -26,6 +27,7 @@ from researcher.transport import within
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a running release
 GRACE = 20.0  # seconds that a datasite may be away, as while it starts again, before it is left out
 DEADLINE = 600.0
+LONGEST = 30 * 86_400.0  # that a deadline may be
 VOID_RUNS = 3
 _ENDED = {
     True: "Round {round} at {hospital} ends before it reads data, at no cost. Its owner can see why.",
@@ -58,6 +60,15 @@ class Answers:
     releases: dict[str, Release] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+
+
+def check_patience(deadline: float, grace: float) -> None:
+    """Raise `InvalidRequest`, naming value and bounds, unless both are numbers of seconds."""
+    for name, value, open_low in (("deadline", deadline, True), ("grace", grace, False)):
+        try:
+            check_range(name, value, 0, LONGEST, open_low=open_low)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{error} Give seconds.") from None
 
 
 def ask_everyone(

@@ -7,29 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from policies.errors import InvalidRequest, Unavailable, WrongStatus
-from policies.privacy.mechanisms import Evaluation
+from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
+from policies.privacy.mechanisms import Evaluation, as_dict, mechanism_from
 from policies.release.tensors import from_bytes, to_bytes
-from policies.text import visible
 from researcher import scores as score_figures
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.parameters import load_parameters
 from researcher.releases import Answers
-from researcher.state import ROLES, Release, StudyState, Tensors
+from researcher.state import ROLES, Release, StudyState, Tensors, replace_file
 from researcher.table import Table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import nn
 
     from researcher.federated import RoundRecord
+    from researcher.plots import Picture
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,14 @@ class EvaluationResult:
       releases: what they came in, with certificates.
       missing: hospitals that did not answer, with the reason.
       classes: labels of the target.
+      mechanism: as it was approved and has run.
     """
 
     hospitals: Mapping[str, score_figures.Scores]
     releases: tuple[Release, ...]
     missing: Mapping[str, str]
     classes: tuple[str, ...]
+    mechanism: Evaluation
 
     @property
     def combined(self) -> score_figures.Scores:
@@ -85,6 +86,14 @@ class EvaluationResult:
                 row["AUC"] = str(score_figures.auc(scores))
             rows.append(row | {"accuracy": str(score_figures.accuracy(scores).estimate)})
         return Table(rows + [{"hospital": name, "accuracy": reason} for name, reason in self.missing.items()])
+
+    def about(self) -> dict[str, Any]:
+        """Plain data, from which and from its releases it can be made again."""
+        return {
+            "mechanism": as_dict(self.mechanism),
+            "releases": [release.stem for release in self.releases],
+            "missing": dict(self.missing),
+        }
 
     def _all(self) -> dict[str, score_figures.Scores]:
         return dict(self.hospitals) | {"combined": self.combined}
@@ -185,42 +194,44 @@ class Result:
 
         Each certificate lies beside the release that it certifies, where `researcher verify` looks for it.
         """
-        directory = Path(path)
-        (directory / "releases").mkdir(parents=True, exist_ok=True)
-        (directory / "weights.safetensors").write_bytes(to_bytes(self.weights))
-        for release in self.releases:
-            (directory / "releases" / f"{release.stem}.safetensors").write_bytes(to_bytes(release.tensors))
-            (directory / "releases" / f"{release.stem}.certificate.json").write_text(release.certificate)
+        directory, releases = Path(path), self._releases()
         about = {
             "schema_version": 1,
             "name": self.name,
             "classes": list(self.classes),
             "rounds": [record.as_dict() for record in self.rounds],
-            "releases": [
-                {
-                    "hospital": release.hospital,
-                    "role": release.role,
-                    "round": release.round,
-                    "weights_digest": release.weights_digest,
-                }
-                for release in self.releases
-            ],
+            "releases": [release.about() for release in releases],
+            "evaluation": self.evaluation.about() if self.evaluation else None,
         }
-        (directory / "result.json").write_text(json.dumps(about, indent=2) + "\n")
+        try:
+            (directory / "releases").mkdir(parents=True, exist_ok=True)
+            replace_file(directory / "weights.safetensors", to_bytes(self.weights))
+            for release in releases:
+                stem = f"releases/{release.stem}"
+                replace_file(directory / f"{stem}.safetensors", to_bytes(release.tensors))
+                replace_file(directory / f"{stem}.certificate.json", release.certificate.encode())
+            replace_file(directory / "result.json", (json.dumps(about, indent=2) + "\n").encode())
+        except OSError as error:
+            raise InvalidRequest(
+                f"The result cannot be written into {directory}: {error.strerror}. Name another directory."
+            ) from None
         return directory
 
-    def plot(self) -> Figure:
-        """A figure: who took part in each round, and the ROC curves where the model was evaluated."""
-        from matplotlib.figure import Figure
+    def _releases(self) -> list[Release]:
+        """The study's releases, with those of an evaluation that this result was given."""
+        known = {release.stem: release for release in self.releases}
+        return list((known | {release.stem: release for release in self._scored()}).values())
+
+    def _scored(self) -> tuple[Release, ...]:
+        return self.evaluation.releases if self.evaluation else ()
+
+    def plot(self) -> Picture:
+        """A figure that a notebook shows: who took part in each round, and the ROC curves where it was evaluated."""
+        from researcher.plots import picture_of
 
         evaluated = self.evaluation if self.evaluation is not None and len(self.classes) == 2 else None
-        figure = Figure(figsize=(10 if evaluated else 5, 4), layout="constrained")
-        axes = figure.subplots(1, 2 if evaluated else 1, squeeze=False)[0]
-        _plot_rounds(axes[0], self.rounds)
-        if evaluated:
-            _plot_roc(axes[1], evaluated)
-        figure.suptitle(_label(self.name))
-        return figure
+        names = [*evaluated.hospitals, "combined"] if evaluated else []
+        return picture_of(self.name, self.rounds, {name: evaluated.roc(name) for name in names} if evaluated else {})
 
     def __repr__(self) -> str:
         return f"Result of study {self.name!r}: {len(self.rounds)} rounds, {len(self.releases)} releases\n{self.table}"
@@ -236,17 +247,38 @@ def load(path: str | Path) -> Result:
     directory = Path(path)
     if not (directory / "result.json").exists():
         raise InvalidRequest(f"{directory} holds no result. Name the directory that result.save(...) wrote.")
-    about = json.loads((directory / "result.json").read_text())
-    releases = []
-    for entry in about["releases"]:
-        if entry["role"] not in ROLES:  # it is part of a file's name
-            raise InvalidRequest(f"{directory}/result.json names a role {str(entry['role'])[:40]!r}, which is none.")
-        stem = directory / "releases" / Release(tensors={}, certificate="", **entry).stem
-        tensors = from_bytes(Path(f"{stem}.safetensors").read_bytes())
-        releases.append(Release(tensors=tensors, certificate=Path(f"{stem}.certificate.json").read_text(), **entry))
-    weights = from_bytes((directory / "weights.safetensors").read_bytes())
-    rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
-    return Result(about["name"], weights, rounds, tuple(releases), tuple(about["classes"]))
+    try:
+        about = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+        releases = tuple(_saved_release(directory, entry) for entry in about["releases"])
+        weights = from_bytes((directory / "weights.safetensors").read_bytes())
+        rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
+        result = Result(str(about["name"]), weights, rounds, releases, tuple(map(str, about["classes"])))
+        if about.get("evaluation"):
+            result.evaluation = _saved_evaluation(about["evaluation"], result)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, DatasiteError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise InvalidRequest(
+            f"The result in {directory} is damaged ({why}). Save it again: study.resume() gives it at no cost."
+        ) from None
+    return result
+
+
+def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
+    release = Release(tensors={}, certificate="", **entry)
+    if release.role not in ROLES:  # it is part of a file's name
+        raise ValueError(f"a role {str(release.role)[:40]!r}, which is none")
+    stem = directory / "releases" / release.stem
+    certificate = Path(f"{stem}.certificate.json").read_text(encoding="utf-8")
+    return replace(release, tensors=from_bytes(Path(f"{stem}.safetensors").read_bytes()), certificate=certificate)
+
+
+def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationResult:
+    mechanism = mechanism_from(about["mechanism"])
+    if not isinstance(mechanism, Evaluation):
+        raise TypeError(f"a {mechanism.kind} for an evaluation")
+    stems = {str(stem) for stem in about["releases"]}
+    answers = Answers({one.hospital: one for one in result.releases if one.stem in stems}, missing=about["missing"])
+    return evaluation_of(answers, mechanism, result.classes)
 
 
 def result_of(study: Trained, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
@@ -263,7 +295,7 @@ def evaluation_of(answers: Answers, mechanism: Evaluation, classes: tuple[str, .
         for name, release in sorted(answers.releases.items())
     }
     releases = tuple(answers.releases[name] for name in hospitals)
-    return EvaluationResult(hospitals, releases, answers.missing, classes)
+    return EvaluationResult(hospitals, releases, answers.missing, classes, mechanism)
 
 
 def check_anybody(answers: Answers) -> None:
@@ -271,35 +303,3 @@ def check_anybody(answers: Answers) -> None:
     if not answers.releases:
         said = "; ".join(f"{name}: {reason}" for name, reason in sorted(answers.missing.items()))
         raise Unavailable(f"No hospital answered. {said}", missing=dict(answers.missing))
-
-
-def _label(name: str) -> str:
-    """A name in a figure, where dollar signs would set mathematics."""
-    return visible(name).replace("$", r"\$")
-
-
-def _plot_rounds(axes: Any, rounds: Sequence[RoundRecord]) -> None:
-    names = sorted({name for record in rounds for name in [*record.answered, *record.missing]})
-    for row, name in enumerate(names):
-        took = [record.round for record in rounds if name in record.answered]
-        out = [record.round for record in rounds if name in record.missing]
-        axes.scatter(took, [row] * len(took), marker="o", color="tab:blue", label="released" if row == 0 else None)
-        axes.scatter(out, [row] * len(out), marker="x", color="tab:red", label="missing" if row == 0 else None)
-    axes.set(xlabel="round", title="Who took part")
-    axes.set_yticks(range(len(names)), [_label(name) for name in names])
-    axes.set_xticks([record.round for record in rounds])
-    axes.margins(y=0.3)
-
-
-def _plot_roc(axes: Any, evaluation: EvaluationResult) -> None:
-    for name in [*evaluation.hospitals, "combined"]:
-        curve = evaluation.roc(name)
-        axes.plot(
-            curve.false_positive_rate,
-            curve.true_positive_rate,
-            label=f"{_label(name)}, AUC {curve.auc}",
-            linewidth=2.5 if name == "combined" else 1,
-        )
-    axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC on the hold-outs, as released")
-    axes.legend(loc="lower right", fontsize="small")

@@ -52,6 +52,10 @@ class Release:
         """Canonical digest of the tensors, as the certificate states it."""
         return digest(self.tensors)
 
+    def about(self) -> dict[str, Any]:
+        """What it is, without tensors and certificate."""
+        return {name: getattr(self, name) for name in ("hospital", "role", "round", "weights_digest")}
+
     @property
     def stem(self) -> str:
         """Name of its files, without an ending."""
@@ -102,15 +106,7 @@ class StudyState:
         stem = f"releases/{release.stem}"
         self.write_tensors(stem, release.tensors)
         self._replace(f"{stem}.certificate.json", release.certificate.encode())
-        self.write(
-            stem,
-            {
-                "hospital": release.hospital,
-                "role": release.role,
-                "round": release.round,
-                "weights_digest": release.weights_digest,
-            },
-        )
+        self.write(stem, release.about())
 
     def releases(self) -> list[Release]:
         """Every release kept, in order of role, hospital and round."""
@@ -126,6 +122,11 @@ class StudyState:
         """The release kept for this question, or None. One for other weights is not it."""
         kept = self._release(f"releases/{role}-{quote(hospital, safe='')}-{round:03d}")
         return kept if kept and kept.weights_digest == weights_digest else None
+
+    def asked_with(self, role: str, hospital: str, round: int) -> str:
+        """Digest of the weights for which a release of this round is kept, or "" where none is."""
+        about = self.read(f"releases/{role}-{quote(hospital, safe='')}-{round:03d}")
+        return str(about.get("weights_digest", ""))
 
     @contextmanager
     def lock(self) -> Iterator[None]:

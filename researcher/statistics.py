@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.mechanisms import Statistics
 from researcher.checks import Request
 from researcher.code_requests import CodeRequests
 from researcher.estimates import Statistic, combine_statistics, read_statistics
 from researcher.members import Hospitals
-from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
+from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
 from researcher.results import check_anybody
 from researcher.sources import request_source
 from researcher.state import Release
@@ -40,14 +41,30 @@ class StatisticsStudy(AskingStudy):
     ) -> None:
         text = request_source("question", mechanism, purpose=purpose)
         name = name or f"{cohort.name}-statistics-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-        super().__init__(name, cohort, state=state, progress=progress)
+        super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.mechanism = mechanism
         source = request_source(self.function, mechanism, purpose=purpose)
         asked = [Request("statistics", self.function, source, mechanism)]
         self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name)
 
     def run(self, *, round: int = 1, deadline: float = DEADLINE, grace: float = GRACE) -> StatisticsResult:
-        """Ask every hospital that approved. A round asked before is answered again at no cost."""
+        """Ask every hospital that approved. A round asked before is answered again at no cost.
+
+        Raises:
+          InvalidRequest: `round` is beyond those that were approved.
+          WrongStatus: nothing was submitted, or another question was.
+        """
+        check_patience(deadline, grace)
+        if type(round) is not int or not 1 <= round <= self.mechanism.rounds:
+            raise InvalidRequest(
+                f"round={round!r} is not from 1 to {self.mechanism.rounds}, which were asked for. Ask for more with"
+                " rounds=... in a new study."
+            )
+        if not self.requests.codes("statistics"):
+            raise WrongStatus(
+                f"Study {self.name!r} was not submitted yet. Call submit() and wait_for_approval() first."
+            )
+        self.requests.check_same_study()
         with self.state.lock():
             ready, missing = self.requests.approved("statistics", unreached=True)
             with self.progress.running(self.name):
@@ -62,7 +79,7 @@ class StatisticsStudy(AskingStudy):
                     deadline=deadline,
                     grace=grace,
                 )
-        answers.missing = missing | answers.missing
+        answers.missing = missing | self.requests.explained("statistics", answers.missing)
         return statistics_of(self, answers)
 
     def resume(self) -> StatisticsResult:

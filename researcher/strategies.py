@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +16,8 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 from flwr.serverapp import strategy as flower
 
 from policies.errors import InvalidRequest
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD, check_range
+from researcher.connections import counted
 
 NAMES = (
     "FedAvg",
@@ -42,33 +46,87 @@ def make_strategy(
     """A strategy by Flower's name for it, or the given instance.
 
     Args:
-      chosen: one of `NAMES`, or an instance, which is used unchanged.
+      chosen: one of `NAMES`, or an instance, of which a copy is used unchanged.
       training: FedProx takes its `proximal_mu` from here, since the hospitals apply what was approved.
       hospitals: in the study. Two of them are a quorum unless `options` say otherwise (one where there is only one).
       options: the strategy's own, as `fraction_train=0.5, min_train_nodes=2`.
 
     Raises:
-      InvalidRequest: the name or an option is unknown, or a proximal term differs from the approved one.
+      InvalidRequest: the name or an option is unknown, a quorum is more than there are hospitals, a share is outside
+        [0, 1], or a proximal term differs from the approved one.
     """
     if isinstance(chosen, flower.Strategy):
         if options:
             raise InvalidRequest(f"Give {', '.join(options)} to the strategy itself, since it is an instance.")
-        _check_proximal(chosen, training)
-        return chosen
-    if chosen not in NAMES:
-        why = f" ({NOT_OFFERED[chosen]})" if chosen in NOT_OFFERED else ""
-        raise InvalidRequest(f"Strategy {chosen!r} is not offered{why}. Use one of {', '.join(NAMES)}, or an instance.")
-    quorum = min(2, hospitals)
+        strategy = _copied(chosen)
+    else:
+        strategy = _named(chosen, training, hospitals, options)
+    _check_settings(strategy, hospitals)
+    _check_proximal(strategy, training)
+    return strategy
+
+
+def _copied(chosen: flower.Strategy) -> flower.Strategy:
+    try:
+        return copy.deepcopy(chosen)
+    except Exception as error:  # whatever the object holds
+        raise InvalidRequest(
+            f"{type(chosen).__name__} cannot be copied ({type(error).__name__}: {error}). Take out of it what cannot,"
+            " as files, locks and connections."
+        ) from None
+
+
+def _named(chosen: object, training: DPSGD, hospitals: int, options: dict[str, Any]) -> flower.Strategy:
+    if not isinstance(chosen, str) or chosen not in NAMES:
+        why = f" ({NOT_OFFERED[chosen]})" if isinstance(chosen, str) and chosen in NOT_OFFERED else ""
+        raise InvalidRequest(
+            f"Strategy {chosen!r} is not offered{why}. Use one of {', '.join(NAMES)}, or an instance of one in"
+            " flwr.serverapp.strategy."
+        )
+    quorum = options.get("min_train_nodes", min(2, hospitals))
     settings: dict[str, Any] = {"fraction_evaluate": 0.0, "min_train_nodes": quorum, "min_available_nodes": quorum}
     if chosen == "FedProx":
         settings["proximal_mu"] = training.proximal_mu
     try:
         with quiet_flower():
-            strategy: flower.Strategy = getattr(flower, chosen)(**(settings | options))
-    except TypeError as error:
+            made: flower.Strategy = getattr(flower, chosen)(**(settings | options))
+    except Exception as error:  # a strategy looks at its options in its own ways
         raise InvalidRequest(f"{chosen}: {error}. See flwr.serverapp.strategy.{chosen}.") from None
-    _check_proximal(strategy, training)
-    return strategy
+    return made
+
+
+def _check_settings(strategy: flower.Strategy, hospitals: int) -> None:
+    """Raise `InvalidRequest`, naming value and bound, where a quorum or a share of hospitals cannot be had."""
+    for name, open_low in (("fraction_train", True), ("fraction_evaluate", False)):
+        _check_range(name, setting_of(strategy, name, 1.0), 0, 1, open_low=open_low)
+    for name in ("min_train_nodes", "min_available_nodes"):
+        value = setting_of(strategy, name, 1)
+        _check_range(name, value, 1, math.inf, whole=True)
+        if value > hospitals:
+            raise InvalidRequest(
+                f"{name}={value} is more than the {counted(hospitals, 'hospital')} of this study. Use at most"
+                f" {hospitals}."
+            )
+
+
+def _check_range(name: str, value: object, low: float, high: float, **kind: bool) -> None:
+    try:
+        check_range(name, value, low, high, **kind)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"The strategy's {error}") from None
+
+
+def setting_of(strategy: Any, name: str, otherwise: Any) -> Any:
+    """One of a strategy's settings, also from inside one of Flower's wrappers."""
+    inner = strategy
+    while not hasattr(inner, name) and hasattr(inner, "strategy"):
+        inner = inner.strategy
+    return getattr(inner, name, otherwise)
+
+
+def quorum_of(strategy: Any) -> int:
+    """How many hospitals must answer for a round to be closed."""
+    return max(1, int(setting_of(strategy, "min_train_nodes", 1)))
 
 
 @contextmanager
@@ -86,7 +144,14 @@ def quiet_flower() -> Iterator[None]:
 def describe(chosen: str | flower.Strategy, options: dict[str, Any]) -> dict[str, Any]:
     """A strategy as plain data, by which a resumed study knows that it is the same."""
     if isinstance(chosen, str):
-        return {"name": chosen, "options": options, "instance": False}
+        try:
+            plain = json.loads(json.dumps(options))
+        except (TypeError, ValueError):
+            raise InvalidRequest(
+                f"The options of {chosen!r} are kept in the study's directory and must be numbers, texts or lists of"
+                " such. Give anything else to an instance of the strategy."
+            ) from None
+        return {"name": chosen, "options": plain, "instance": False}
     plain = {key: value for key, value in vars(chosen).items() if isinstance(value, (int, float, str, bool))}
     return {"name": type(chosen).__name__, "options": plain, "instance": True}
 

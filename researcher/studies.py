@@ -6,11 +6,12 @@ other kind. Both are `check()`, `submit()`, `wait_for_approval()`, `run()`, and 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
@@ -21,7 +22,7 @@ from researcher.code_requests import CodeRequests
 from researcher.members import Hospitals
 from researcher.parameters import load_parameters
 from researcher.progress import Progress
-from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
+from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
 from researcher.sources import function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
@@ -54,12 +55,21 @@ class Evaluation:
         )
 
 
+def _check_kind(name: str, value: object, kinds: type | tuple[type, ...], instead: str) -> None:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise InvalidRequest(f"{name}={repr(value)[:80]} is not of its kind. Give {instead}.")
+
+
 class AskingStudy:
     """What every study does with its code requests."""
 
     requests: CodeRequests
 
-    def __init__(self, name: str, cohort: Hospitals, *, state: Path | str | None, progress: bool) -> None:
+    def __init__(self, name: str, cohort: Hospitals, *, purpose: str, state: Path | str | None, progress: bool) -> None:
+        _check_kind("name", name, str, "a text, as 'flu-2026'")
+        _check_kind("cohort", cohort, Hospitals, "network.dataset(...)")
+        _check_kind("purpose", purpose, str, "a text for the owners")
+        _check_kind("state", state, (str, Path, type(None)), "a directory")
         self.name, self.cohort = name, cohort
         self.function = function_name(name)
         self.state = StudyState(Path(state) if state else default_directory(self.function))
@@ -127,9 +137,12 @@ class Study(AskingStudy):
         seed: int = 0,
         progress: bool = True,
     ) -> None:
-        super().__init__(name, cohort, state=state, progress=progress)
         if not isinstance(model, type):
             raise InvalidRequest(f"Give the model's class, not {type(model).__name__}: hospitals make it themselves.")
+        _check_kind("training", training, DPSGD, "researcher.Training(...)")
+        _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
+        _check_kind("seed", seed, int, "a whole number")
+        super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
@@ -154,47 +167,75 @@ class Study(AskingStudy):
           options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
 
         Raises:
+          InvalidRequest: the strategy is unknown or failed in a rehearsal on made-up weights; nothing was charged.
           Unavailable: fewer hospitals than the quorum; names who is missing. Call `resume()` later.
-          WrongStatus: nothing was submitted, or the study was begun with another strategy.
+          WrongStatus: nothing was submitted, another source was, or the study was begun with other weights.
         """
         from researcher.federated import DatasiteGrid, run_rounds
+        from researcher.rehearsal import rehearse
         from researcher.results import result_of
         from researcher.strategies import describe, make_strategy
 
-        hospitals = len(self.requests.training_patients())
-        if not hospitals:
+        check_patience(deadline, grace)
+        sizes, rounds = self.requests.training_patients(), self.training.rounds
+        if not sizes:
             raise WrongStatus(
                 f"Study {self.name!r} was not submitted yet. Call submit() and wait_for_approval() first."
             )
-        made = make_strategy(copy.deepcopy(strategy), self.training, hospitals=hospitals, options=options)
+        self.requests.check_same_study()
+        made = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
+        about = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
         with self.state.lock():
-            self._begin({"strategy": describe(strategy, options), "seed": self.seed, "rounds": self.training.rounds})
+            complete = self._check_begun(about)
+            initial = self._initial()
+            if not complete:
+                rehearse(made, initial, sizes, rounds=rounds)
+                if not self.state.read("run"):
+                    self.state.write("run", about)
             self._strategy = strategy
             grid = DatasiteGrid(
-                self.requests, made, self.training.rounds, self.seed, self.progress, deadline=deadline, grace=grace
+                self.requests,
+                made,
+                rounds,
+                self.seed,
+                self.progress,
+                deadline=deadline,
+                grace=grace,
+                begin=lambda: self._begin(about),
             )
-            weights = run_rounds(grid, self._initial())
+            weights = run_rounds(grid, initial)
+            self._begin(about)
             self.state.write_tensors("final", weights)
         return result_of(self, weights, grid.closed)
 
-    def resume(self, strategy: Strategy | None = None, *, deadline: float = DEADLINE, grace: float = GRACE) -> Result:
+    def resume(
+        self,
+        strategy: str | Strategy | None = None,
+        *,
+        deadline: float = DEADLINE,
+        grace: float = GRACE,
+        **options: Any,
+    ) -> Result:
         """Go on with an interrupted study; closed rounds are answered from its directory.
 
         Args:
-          strategy: the same instance, made anew, where the study was begun with one in another process.
+          strategy: the same instance, made anew, where the study was begun with one in another process. Another one is
+            taken as well, as long as it would have sent the same weights in the rounds that were begun.
+          options: the named strategy's, where they shall change: `resume(min_train_nodes=1)` goes on with fewer.
         """
         begun = self.state.read("run")
         if not begun:
             raise WrongStatus(f"Study {self.name!r} was not run yet, so there is nothing to resume. Call run().")
         about = begun["strategy"]
+        if strategy is not None:
+            return self.run(strategy, deadline=deadline, grace=grace, **options)
         if about["instance"]:
-            chosen = strategy or self._strategy
-            if chosen is None or isinstance(chosen, str):
+            if self._strategy is None or isinstance(self._strategy, str):
                 raise WrongStatus(
                     f"The study was begun with a {about['name']} of your own: resume(strategy=...) needs it."
                 )
-            return self.run(chosen, deadline=deadline, grace=grace)
-        return self.run(about["name"], deadline=deadline, grace=grace, **about["options"])
+            return self.run(self._strategy, deadline=deadline, grace=grace, **options)
+        return self.run(about["name"], deadline=deadline, grace=grace, **(about["options"] | options))
 
     def evaluate(
         self, weights: Tensors | None = None, *, deadline: float = DEADLINE, grace: float = GRACE
@@ -202,20 +243,25 @@ class Study(AskingStudy):
         """Score a model at every hospital that approved the evaluation; each new model uses up one of its rounds.
 
         Raises:
+          InvalidRequest: `weights` are not of this study's model.
           WrongStatus: the study has no evaluation, or all its rounds are used.
         """
-        from researcher.results import evaluation_of
+        from researcher.results import check_anybody, evaluation_of
 
         if self.evaluation is None:
             raise WrongStatus(
                 "This study asked for no evaluation. Begin one with evaluation=researcher.Evaluation(...)."
             )
-        weights = weights if weights is not None else self._final()
+        check_patience(deadline, grace)
+        weights = self._checked(weights) if weights is not None else self._final()
+        self.requests.check_same_study()
         with self.state.lock():
-            number = self._evaluation_round(digest(weights))
             ready, missing = self.requests.approved("evaluation", unreached=True)
+            if not ready:  # before one of the approved evaluations is used up
+                check_anybody(Answers(missing=missing))
+            number = self._evaluation_round(digest(weights))
             answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
-        answers.missing = missing | answers.missing
+        answers.missing = missing | self.requests.explained("evaluation", answers.missing)
         return evaluation_of(answers, self.evaluation.mechanism(self.training), self.cohort.schema.classes)
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
@@ -224,7 +270,13 @@ class Study(AskingStudy):
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = self.model()
+            try:
+                model = self.model()
+            except Exception as error:  # whatever the researcher's class does
+                raise InvalidRequest(
+                    f"{self.model.__name__} cannot be made ({type(error).__name__}: {error}). Hospitals make it as "
+                    f"{self.model.__name__}(), without arguments."
+                ) from error
         if weights is not None:
             load_parameters(model, weights)
         return model
@@ -259,14 +311,37 @@ class Study(AskingStudy):
             raise WrongStatus(f"Study {self.name!r} has no result yet. Call run() or resume() first.")
         return kept
 
-    def _begin(self, about: Mapping[str, Any]) -> None:
-        begun = self.state.read("run")
-        if begun and begun != dict(about):
+    def _checked(self, weights: Tensors) -> Tensors:
+        """Weights as float32. Raises `InvalidRequest` where they are not those of the model."""
+        initial = self._initial()
+        try:
+            given = {str(name): np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
+        except (AttributeError, TypeError, ValueError):
+            raise InvalidRequest("Weights are arrays by name. Give result.weights.") from None
+        wrong = [name for name in {*given, *initial} if name not in given or name not in initial]
+        wrong += [name for name in given if name in initial and given[name].shape != initial[name].shape]
+        wrong += [name for name, value in given.items() if not np.isfinite(value).all()]
+        if wrong:
+            raise InvalidRequest(
+                f"The weights {', '.join(sorted(set(wrong)))} are not the model's, by name, shape or finite values. "
+                "Give result.weights."
+            )
+        return given
+
+    def _check_begun(self, about: Mapping[str, Any]) -> bool:
+        """Whether it has its result. Raises `WrongStatus` where the study was begun so that it cannot go on."""
+        begun, complete = self.state.read("run"), self.state.read_tensors("final") is not None
+        fixed = ("seed", "rounds", "strategy") if complete else ("seed", "rounds")
+        if begun and any(begun[name] != about[name] for name in fixed):
             raise WrongStatus(
                 f"Study {self.name!r} was begun with {begun['strategy']['name']} {begun['strategy']['options']}, seed "
                 f"{begun['seed']}. Resume it as it was, or begin a study with another name."
             )
-        self.state.write("run", about)
+        return complete
+
+    def _begin(self, about: Mapping[str, Any]) -> None:
+        if self.state.read("run") != about:
+            self.state.write("run", about)
 
     def _evaluation_round(self, weights_digest: str) -> int:
         assert self.evaluation is not None

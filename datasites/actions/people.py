@@ -10,18 +10,18 @@ from datasites.datasite import Datasite
 from datasites.people.accounts import check_password
 from datasites.people.invitations import DAYS, DEAD, LONGEST_PASSWORD, MOST_DAYS
 from datasites.people.roles import CONSOLE, OWNER, Actor, Role
+from policies.email_addresses import as_typed, email_address
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused
+from policies.text import visible
 
 
 @action(OWNER)
-def add_researcher(datasite: Datasite, actor: Actor, *, email: str, name: str, institution: str, password: str) -> None:
-    """Make a researcher's account."""
-    if "@" not in email or len(email) > 200:
-        raise InvalidRequest(f"{email!r} is not an e-mail address.")
-    if datasite.accounts.user(email) is not None:
-        raise InvalidRequest(f"{email} reviews or audits here and cannot also ask. Use another person.")
-    datasite.syft.add_researcher(email.lower(), name, password, institution)
-    datasite.audit_log.record(actor.name, "add researcher", email.lower())
+def add_researcher(datasite: Datasite, actor: Actor, *, email: str, name: str, institution: str, password: str) -> str:
+    """Make a researcher's account; its e-mail as it is kept."""
+    email = _for_a_researcher(datasite, email)
+    datasite.syft.add_researcher(email, name, password, institution)
+    datasite.audit_log.record(actor.name, "add researcher", email)
+    return email
 
 
 @action(CONSOLE)
@@ -31,25 +31,40 @@ def researchers(datasite: Datasite, actor: Actor) -> list[dict[str, str]]:
 
 
 @action(OWNER)
-def disable_researcher(datasite: Datasite, actor: Actor, *, email: str) -> None:
-    """Close an account at once."""
+def disable_researcher(datasite: Datasite, actor: Actor, *, email: str) -> dict[str, int]:
+    """Close an account at once: its clients are signed in no more, and its rounds under way are not released.
+
+    Answers how many rounds that `ended`; their charges stay.
+    """
+    email = as_typed(email)
     datasite.syft.disable_researcher(email)
-    datasite.audit_log.record(actor.name, "disable researcher", email)
+    ended = datasite.rounds.end_of(email)
+    datasite.audit_log.record(actor.name, "disable researcher", email, ended=ended)
+    return {"ended": ended}
 
 
 @action(OWNER)
 def enable_researcher(datasite: Datasite, actor: Actor, *, email: str) -> None:
-    """Open a closed account again."""
+    """Open a closed account again; its researcher signs in anew."""
+    email = as_typed(email)
     datasite.syft.enable_researcher(email)
     datasite.audit_log.record(actor.name, "enable researcher", email)
 
 
 @action(OWNER)
-def set_password(datasite: Datasite, actor: Actor, *, email: str, password: str) -> None:
-    """A new password for an account, the owner's by default."""
-    datasite.syft.set_password(email or datasite.settings.owner_email, password)
-    datasite.accounts.end_all(email or datasite.settings.owner_email)
-    datasite.audit_log.record(actor.name, "set password", email or datasite.settings.owner_email)
+def set_password(datasite: Datasite, actor: Actor, *, email: str, password: str) -> dict[str, int]:
+    """A new password for a researcher's account, or for the owner's by default.
+
+    Sessions of the console and signed-in clients end, and rounds under way are not released: whoever had the password
+    before may have asked for them. Answers how many rounds that `ended`.
+    """
+    owner = datasite.settings.owner_email
+    email = as_typed(email) or as_typed(owner)
+    datasite.syft.set_password(owner if email == as_typed(owner) else email, password)
+    datasite.accounts.end_all(email)
+    ended = datasite.rounds.end_of(email)
+    datasite.audit_log.record(actor.name, "set password", email, ended=ended)
+    return {"ended": ended}
 
 
 @action(CONSOLE)
@@ -74,8 +89,9 @@ def researcher_budgets(datasite: Datasite, actor: Actor, *, email: str) -> list[
 @action(OWNER)
 def limit_researcher(datasite: Datasite, actor: Actor, *, email: str, population: str, epsilon: float | None) -> None:
     """Limit the ε of one researcher's releases together in a population; None lifts the limit."""
-    if email not in {account["email"] for account in datasite.syft.researchers()}:
-        raise InvalidRequest(f"{email[:200]!r} is no researcher here. `datasite researchers list` shows them.")
+    email = as_typed(email)
+    if email not in _researchers(datasite):
+        raise InvalidRequest(f"{visible(email[:200])!r} is no researcher here. `datasite researchers list` shows them.")
     datasite.ledger.budgets.set_researcher_limit(population, email, epsilon, actor=actor.name)
     datasite.audit_log.record(actor.name, "limit researcher", email, population=population, epsilon=epsilon)
 
@@ -90,10 +106,11 @@ def console_users(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
 @action(OWNER)
 def add_console_user(datasite: Datasite, actor: Actor, *, email: str, name: str, role: str, password: str) -> None:
     """A new second reviewer or auditor; never somebody who asks for releases as a researcher."""
-    if email.strip().lower() in {account["email"].lower() for account in datasite.syft.researchers()}:
+    email = email_address(email)
+    if email in _researchers(datasite):
         raise InvalidRequest(f"{email} is a researcher here and cannot also review. Use another person.")
     datasite.accounts.add(email, name, role, password)
-    datasite.audit_log.record(actor.name, "add console user", email.strip().lower(), role=role)
+    datasite.audit_log.record(actor.name, "add console user", email, role=role)
 
 
 @action(OWNER)
@@ -143,17 +160,11 @@ def invite_researcher(
       days: more than 0, at most `MOST_DAYS`.
       base: the address in front of the link where the settings name none.
     """
-    email = email.strip().lower()
-    if "@" not in email or len(email) > 200 or not email.isprintable():
-        raise InvalidRequest(f"{email[:60]!r} is not an e-mail address.")
+    email = _for_a_researcher(datasite, email)
     if not name.strip():
         raise InvalidRequest("Write the researcher's name.")
     if not 0 < days <= MOST_DAYS:
         raise InvalidRequest(f"days={days:g} is outside (0, {MOST_DAYS}].")
-    if email == datasite.settings.owner_email.lower() or datasite.accounts.user(email) is not None:
-        raise InvalidRequest(f"{email} decides, reviews or audits here and cannot also ask. Use another person.")
-    if email in {account["email"].lower() for account in datasite.syft.researchers()}:
-        raise InvalidRequest(f"{email} has a researcher's account here. `datasite password {email}` gives a new one.")
     token = datasite.invitations.make(email, name.strip()[:200], institution.strip()[:200], days=days)
     ends = datetime.fromtimestamp(datasite.invitations.clock() + days * 86_400, UTC).isoformat(timespec="seconds")
     datasite.audit_log.record(actor.name, "invite researcher", email, ends=ends)
@@ -173,15 +184,32 @@ def invitations(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
 @action(OWNER)
 def withdraw_invitation(datasite: Datasite, actor: Actor, *, email: str) -> None:
     """End an invitation: its link works no more."""
-    if not datasite.invitations.withdraw(email.strip().lower()):
-        raise InvalidRequest(f"{email[:60]} has no open invitation. `datasite researchers invitations` lists them.")
-    datasite.audit_log.record(actor.name, "withdraw invitation", email.strip().lower())
+    email = as_typed(email)
+    if not datasite.invitations.withdraw(email):
+        raise InvalidRequest(
+            f"{visible(email[:60])} has no open invitation. `datasite researchers invitations` lists them."
+        )
+    datasite.audit_log.record(actor.name, "withdraw invitation", email)
+
+
+def _for_a_researcher(datasite: Datasite, text: str) -> str:
+    """The e-mail of a researcher's account to be made. Raises `InvalidRequest` where it is none, or has an account."""
+    email = email_address(text)
+    if email == as_typed(datasite.settings.owner_email) or datasite.accounts.user(email) is not None:
+        raise InvalidRequest(f"{email} decides, reviews or audits here and cannot also ask. Use another person.")
+    if email in _researchers(datasite):
+        raise InvalidRequest(f"{email} has a researcher's account here. `datasite password {email}` gives a new one.")
+    return email
+
+
+def _researchers(datasite: Datasite) -> set[str]:
+    return {as_typed(account["email"]) for account in datasite.syft.researchers()}
 
 
 def _check_own(actor: Actor, email: str) -> None:
     """Raise `PermissionRefused` unless the account is the actor's own, or the actor is the owner."""
-    if actor.role is not Role.OWNER and email.strip().lower() != actor.name.lower():
-        raise PermissionRefused(f"{email[:60]} is another's account. The owner can do this.")
+    if actor.role is not Role.OWNER and as_typed(email) != actor.name.lower():
+        raise PermissionRefused(f"{visible(email[:60])} is another's account. The owner can do this.")
 
 
 def accept(datasite: Datasite, token: str, password: str) -> str:
@@ -197,9 +225,7 @@ def accept(datasite: Datasite, token: str, password: str) -> str:
     if taken is None:
         raise InvalidRequest(DEAD)
     email = str(taken["email"])
-    if datasite.accounts.user(email) is not None or email in {
-        account["email"] for account in datasite.syft.researchers()
-    }:
+    if datasite.accounts.user(email) is not None or email in _researchers(datasite):
         raise InvalidRequest(DEAD)  # the owner has made an account of that name meanwhile
     try:
         datasite.syft.add_researcher(email, taken["name"], password, taken["institution"])

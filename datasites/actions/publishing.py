@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from datasites.actions.balances import balance_dict
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.directory import population_secret
-from datasites.ledger.records import DatasetRecord
+from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.roles import OWNER, Actor
 from datasites.review.rounds import JOB_MEMORY
 from datasites.vault.private_rows import PrivateRows
@@ -22,8 +24,10 @@ from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics, as_dict
 from policies.release.plans import Plan, Published
 from policies.schema.schemas import Schema
+from policies.source.statuses import RequestStatus
 
 MOCK_ROWS = 200
+OPEN = (RequestStatus.SUBMITTED, RequestStatus.CHECKED, RequestStatus.APPROVED)
 COUNT_SECONDS = 300.0
 
 
@@ -82,7 +86,8 @@ def publish(
                 del matrix  # the sealed copy is the only one while the runner counts
                 record = _with_count(datasite, record, declared, rows, count_epsilon, actor)
         record = record.with_assets({"records": asset})
-        datasite.ledger.datasets.publish(record, actor=actor.name)
+        with _requests_followed(datasite, declared.name):
+            datasite.ledger.datasets.publish(record, actor=actor.name)
     finally:
         datasite.forget_tables()  # of the version before this one, or of this one where it failed
     datasite.audit_log.record(actor.name, "publish", declared.name, version=version, size_kind=record.size_kind)
@@ -160,8 +165,28 @@ def _with_count(
 
 
 @action(OWNER)
-def retire(datasite: Datasite, actor: Actor, *, name: str) -> None:
-    """Take a dataset back; its population's ledger keeps every charge."""
-    datasite.ledger.datasets.retire(datasite.ledger.datasets.get(name=name).version, actor=actor.name)
+def retire(datasite: Datasite, actor: Actor, *, name: str) -> dict[str, int]:
+    """Take a dataset back: its rounds end, its requests are closed, and what they had reserved is free again.
+
+    The population's ledger keeps every charge. Answers how many requests were `closed`.
+    """
+    version = datasite.ledger.datasets.get(name=name).version
+    with _requests_followed(datasite, name) as requests:
+        datasite.ledger.datasets.retire(version, actor=actor.name)
     datasite.forget_tables()
-    datasite.audit_log.record(actor.name, "retire", name)
+    datasite.audit_log.record(actor.name, "retire", name, closed=len(requests))
+    return {"closed": len(requests)}
+
+
+@contextmanager
+def _requests_followed(datasite: Datasite, name: str) -> Iterator[list[CodeRequestRecord]]:
+    """The open requests on the published version of a dataset; PySyft's statuses follow what happens to them inside."""
+    requests = [
+        request
+        for dataset in datasite.ledger.datasets.list()
+        for request in datasite.ledger.requests.list()
+        if dataset.name == name and request.version == dataset.version and request.status in OPEN
+    ]
+    yield requests
+    for request in requests:
+        datasite.project(datasite.ledger.requests.get(request.id))

@@ -71,18 +71,19 @@ def _seconds(run: Run) -> float | None:
 @action(OWNER)
 def stop_run(datasite: Datasite, actor: Actor, *, run: str) -> None:
     """End one run now. Its charge stays if it had begun to read; its request may still run other rounds."""
-    found = datasite.ledger.runs.get(run)
-    if not found.is_open:
-        raise WrongStatus(f"Run {run[:8]} is {found.status}; there is nothing to stop.")
+    record = datasite.ledger.runs.get(run)
+    if not record.is_open:
+        raise WrongStatus(f"Run {run[:8]} is {record.status}; there is nothing to stop.")
     datasite.rounds.stop_one(run)
-    datasite.audit_log.record(actor.name, "stop run", run, request=found.request, round=found.round)
+    datasite.audit_log.record(actor.name, "stop run", run, request=record.request, round=record.round)
 
 
 @action(OWNER)
 def stop(datasite: Datasite, actor: Actor) -> dict[str, int]:
-    """Stop everything at once."""
-    datasite.audit_log.record(actor.name, "stop")
-    return {"ended": datasite.rounds.stop()}
+    """Stop everything at once; how many rounds that ended, and how many had ended by themselves."""
+    stopped = datasite.rounds.stop()
+    datasite.audit_log.record(actor.name, "stop", ended=stopped.ended, by_themselves=stopped.by_themselves)
+    return {"ended": stopped.ended, "by_themselves": stopped.by_themselves}
 
 
 @action(OWNER)

@@ -14,7 +14,7 @@ import typer
 from datasites.cli.shell import Directory, Yes, act, err, out, read_text
 from policies.errors import DatasiteError, Unavailable
 
-File = Annotated[Path, typer.Argument(show_default=False)]
+File = Annotated[Path, typer.Argument(help="The backup.", show_default=False)]
 
 
 def add_to(app: typer.Typer) -> None:

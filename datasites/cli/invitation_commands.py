@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from datasites.cli import display
-from datasites.cli.shell import AsJson, Directory, act, out, show
+from datasites.cli.shell import AsJson, Directory, Email, act, out, show
 from datasites.people.invitations import DAYS
-
-Email = Annotated[str, typer.Argument(show_default=False)]
 
 
 def add_to(researchers: typer.Typer) -> None:

@@ -19,7 +19,9 @@ from rich.text import Text
 from datasites.cli import backup_commands, display, oversight_commands
 from datasites.cli.shell import (
     AsJson,
+    Commands,
     Directory,
+    Email,
     PasswordFile,
     RequestId,
     Yes,
@@ -34,14 +36,14 @@ from datasites.cli.shell import (
 from policies.errors import DatasiteError
 from policies.source.statuses import RequestStatus
 
-app = typer.Typer(
+app = Commands(
     name="datasite",
     help="Run a hospital's datasite: publish tables, decide on requests, read the ledger.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-researchers = typer.Typer(help="Accounts of researchers.", no_args_is_help=True)
+researchers = Commands(help="Accounts of researchers.", no_args_is_help=True)
 app.add_typer(researchers, name="researchers")
 
 
@@ -87,7 +89,10 @@ def init(
 @app.command()
 def settings(
     directory: Directory,
-    change: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", show_default=False)] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help="New values; none shows them all.", show_default=False),
+    ] = None,
 ) -> None:
     """Show the settings, or change some. They are read when the datasite starts."""
     from datasites.settings import Settings, change_settings
@@ -104,7 +109,7 @@ def serve(directory: Directory) -> None:
     """Run the datasite: PySyft's API under /api/v2, /healthz, and the warm exporter and runner. Ctrl-C ends it."""
     from datasites.serve import serve as run
 
-    run(directory)
+    run(directory, tell=err.print)
 
 
 @app.command()
@@ -174,24 +179,24 @@ def datasets(directory: Directory, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retire(directory: Directory, name: Annotated[str, typer.Argument(show_default=False)]) -> None:
-    """Take a dataset back: no new requests. Its population's ledger keeps every charge."""
-    act(directory, "retire", name=name)
-    out.print(f"Retired {name}.")
+def retire(directory: Directory, name: Annotated[str, typer.Argument(help="The dataset.", show_default=False)]) -> None:
+    """Take a dataset back: its rounds end and its requests are closed. Its population's ledger keeps every charge."""
+    done = act(directory, "retire", name=name)
+    out.print(f"Retired {name}. Requests closed, and what they had reserved given back: {done['closed']}.")
 
 
 @researchers.command("add")
 def researchers_add(
     directory: Directory,
-    email: Annotated[str, typer.Argument(show_default=False)],
+    email: Email,
     name: Annotated[str, typer.Option(help="Full name.")],
     institution: Annotated[str, typer.Option(help="University or company.")] = "",
     password_file: PasswordFile = None,
 ) -> None:
     """Make a researcher's account."""
     password = read_password(password_file, prompt=f"Password for {email}")
-    act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
-    out.print(f"Added {email}.")
+    added = act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
+    out.print(f"Added {added}.")
 
 
 @researchers.command("list")
@@ -201,14 +206,17 @@ def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
 
 
 @researchers.command("disable")
-def researchers_disable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
-    """Close an account at once; its approved requests make no further releases."""
-    act(directory, "disable_researcher", email=email)
-    out.print(f"Closed the account of {email}.")
+def researchers_disable(directory: Directory, email: Email) -> None:
+    """Close an account at once: its clients are signed in no more, and nothing more is released to it."""
+    done = act(directory, "disable_researcher", email=email)
+    out.print(
+        f"Closed the account of {email}: its clients are signed in no more. Rounds ended by it, and not released:"
+        f" {done['ended']}."
+    )
 
 
 @researchers.command("enable")
-def researchers_enable(directory: Directory, email: Annotated[str, typer.Argument(show_default=False)]) -> None:
+def researchers_enable(directory: Directory, email: Email) -> None:
     """Open a closed account again."""
     act(directory, "enable_researcher", email=email)
     out.print(f"Opened the account of {email}.")
@@ -293,7 +301,10 @@ def stop(directory: Directory, yes: Yes = False) -> None:
     if not yes:
         typer.confirm("Stop all running work and all releases?", abort=True)
     done = act(directory, "stop")
-    out.print(f"Stopped. {done['ended']} running round(s) ended. `datasite resume` lets work go on.")
+    out.print(
+        f"Stopped. Rounds ended by it, and not released: {done['ended']}. Rounds that had ended by themselves:"
+        f" {done['by_themselves']}. `datasite resume` lets other work go on."
+    )
 
 
 @app.command()
@@ -311,7 +322,9 @@ def releases(directory: Directory, as_json: AsJson = False) -> None:
 
 @app.command()
 def certificate(
-    directory: Directory, request: RequestId, round_number: Annotated[int, typer.Argument(metavar="ROUND")]
+    directory: Directory,
+    request: RequestId,
+    round_number: Annotated[int, typer.Argument(metavar="ROUND", help="Of the request, from 1.")],
 ) -> None:
     """Print the signed certificate of one release."""
     print(act(directory, "certificate", request=request, round_number=round_number), end="")
@@ -334,7 +347,7 @@ def ledger(
 @app.command("raise-budget")
 def raise_budget(
     directory: Directory,
-    population: Annotated[str, typer.Argument(show_default=False)],
+    population: Annotated[str, typer.Argument(help="As `datasite datasets` shows it.", show_default=False)],
     epsilon: Annotated[float, typer.Option(help="The new ε in total.")],
     yes: Yes = False,
 ) -> None:
@@ -365,12 +378,17 @@ def log(
 
 @app.command()
 def password(
-    directory: Directory, email: Annotated[str, typer.Argument()] = "", password_file: PasswordFile = None
+    directory: Directory,
+    email: Annotated[str, typer.Argument(help="An account; the owner by default.")] = "",
+    password_file: PasswordFile = None,
 ) -> None:
-    """Give the owner (or the account EMAIL) a new password."""
+    """Give the owner (or the account EMAIL) a new password; sessions, clients and rounds under way end."""
     new = read_password(password_file, prompt="New password")
-    act(directory, "set_password", email=email, password=new)
-    out.print(f"The password of {email or 'the owner'} is changed.")
+    done = act(directory, "set_password", email=email, password=new)
+    out.print(
+        f"The password of {email or 'the owner'} is changed, and sessions and clients are signed in no more. Rounds"
+        f" ended by it, and not released: {done['ended']}."
+    )
 
 
 @app.command("rotate-key")

@@ -10,13 +10,23 @@ import typer
 
 from datasites.cli import display, invitation_commands
 from datasites.cli.privacy_audit import audit
-from datasites.cli.shell import AsJson, Directory, PasswordFile, RequestId, act, out, read_password, show
+from datasites.cli.shell import (
+    AsJson,
+    Commands,
+    Directory,
+    Email,
+    PasswordFile,
+    RequestId,
+    act,
+    out,
+    read_password,
+    show,
+)
 from datasites.operations.exports import ENTRY_COLUMNS, LOG_COLUMNS, as_csv, every_entry, every_log_row
 from policies.errors import DatasiteError
 
-users = typer.Typer(help="Accounts of the console: second reviewers and auditors.", no_args_is_help=True)
-policy = typer.Typer(help="The owner's rules.", no_args_is_help=True)
-Email = Annotated[str, typer.Argument(show_default=False)]
+users = Commands(help="Accounts of the console: second reviewers and auditors.", no_args_is_help=True)
+policy = Commands(help="The owner's rules.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer, researchers: typer.Typer) -> None:
@@ -34,7 +44,7 @@ def runs(directory: Directory, as_json: AsJson = False) -> None:
     show(act(directory, "runs"), display.runs, as_json)
 
 
-def stop_run(directory: Directory, run: Annotated[str, typer.Argument(show_default=False)]) -> None:
+def stop_run(directory: Directory, run: Annotated[str, typer.Argument(help="Its id.", show_default=False)]) -> None:
     """End one round now, by the id that `datasite runs` shows."""
     act(directory, "stop_run", run=run)
     out.print(f"Ended round {run}.")

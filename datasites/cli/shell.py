@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperCommand
 
 from datasites.progress import Tell, told_to
 from policies.errors import DatasiteError, Unavailable
@@ -38,8 +41,6 @@ def _as_text(value: Any) -> Any:
 out = Screen(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Screen(stderr=True, highlight=False, soft_wrap=True)
 
-STARTING_SECONDS = 90.0  # how long a command waits while `datasite serve` starts, or another command ends
-
 Directory = Annotated[
     Path, typer.Option("--dir", envvar="DATASITE_DIR", help="The datasite's directory.", show_default=False)
 ]
@@ -48,9 +49,32 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 PasswordFile = Annotated[
     Path | None, typer.Option("--password-file", help="Read the password from this file instead of asking.")
 ]
+Email = Annotated[str, typer.Argument(help="The account's e-mail address.", show_default=False)]
 RequestId = Annotated[
     str, typer.Argument(help="The request's id, as `datasite requests` shows it.", show_default=False)
 ]
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Command(TyperCommand):
+    """A command whose arguments keep their help: click 8.5 has one of its own, with which typer below 0.21 loses it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        hints = get_type_hints(inspect.unwrap(self.callback), include_extras=True) if self.callback else {}
+        for parameter in self.params:
+            for declared in getattr(hints.get(str(parameter.name)), "__metadata__", ()):
+                parameter.help = declared.help
+
+
+class Commands(typer.Typer):
+    """Commands whose `--help` says what each option and argument is."""
+
+    def command(self, *arguments: Any, **options: Any) -> Callable[[_Function], _Function]:
+        """As typer's."""
+        return super().command(*arguments, **{"cls": _Command} | options)
 
 
 def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **arguments: Any) -> Any:
@@ -59,7 +83,7 @@ def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **argum
     Args:
       tell: hears what a long action says of its progress.
     """
-    from datasites.directory import locked
+    from datasites.directory import DirectoryInUse, locked
     from datasites.operations.control_socket import ask, user_name
     from datasites.settings import Settings
 
@@ -71,9 +95,12 @@ def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **argum
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(locked(directory))
-            except Unavailable:
-                if time.monotonic() - started > STARTING_SECONDS:
-                    raise
+            except DirectoryInUse:
+                if time.monotonic() - started > settings.start_seconds:
+                    raise Unavailable(
+                        f"{directory} was in use by another process for start_seconds={settings.start_seconds:g}, and"
+                        " none serves there yet. Let it finish, or raise start_seconds in settings.toml."
+                    ) from None
             else:
                 from datasites.serve import act_as_owner, open_datasite
 

@@ -51,10 +51,10 @@ def _people(visit: PageRequest, *, made: dict[str, str] | None = None) -> Respon
 
 def add_researcher(visit: PageRequest) -> Response:
     """A researcher's account with a password that is shown once."""
-    password, email = secrets.token_urlsafe(15), visit.form.text("email").lower()
+    password, email = secrets.token_urlsafe(15), visit.form.text("email")
     if not visit.form.text("name"):
         raise InvalidRequest("Write the researcher's name.")
-    visit.act(
+    email = visit.act(
         "add_researcher",
         email=email,
         name=visit.form.text("name")[:200],
@@ -68,8 +68,12 @@ def researcher_state(visit: PageRequest) -> Response:
     """Close or open a researcher's account."""
     email = _researcher(visit)
     if visit.form.text("to") == "disabled":
-        visit.act("disable_researcher", email=email)
-        return visit.go("/people", f"Closed the account of {email}. It makes no further releases.")
+        done = visit.act("disable_researcher", email=email)
+        return visit.go(
+            "/people",
+            f"Closed the account of {email}: its clients are signed in no more, and its requests make no further"
+            f" releases. Rounds ended by it: {done['ended']}.",
+        )
     visit.act("enable_researcher", email=email)
     return visit.go("/people", f"Opened the account of {email} again.")
 
@@ -77,8 +81,9 @@ def researcher_state(visit: PageRequest) -> Response:
 def researcher_password(visit: PageRequest) -> Response:
     """A new password for a researcher, shown once."""
     email, password = _researcher(visit), secrets.token_urlsafe(15)
-    visit.act("set_password", email=email, password=password)
-    return _people(visit, made={"email": email, "password": password, "what": "New password"})
+    done = visit.act("set_password", email=email, password=password)
+    what = f"New password (signed-in clients ended; rounds ended: {done['ended']})"
+    return _people(visit, made={"email": email, "password": password, "what": what})
 
 
 def researcher_limit(visit: PageRequest) -> Response:
@@ -102,7 +107,7 @@ def add_auditor(visit: PageRequest) -> Response:
 
     A second reviewer is made on the command line alone: the owner, who would read the password here, could vote twice.
     """
-    password, email = secrets.token_urlsafe(15), visit.form.text("email").lower()
+    password, email = secrets.token_urlsafe(15), visit.form.text("email")
     visit.act("add_console_user", email=email, name=visit.form.text("name"), role=Role.AUDITOR.value, password=password)
     return _people(visit, made={"email": email, "password": password, "what": "Auditor added"})
 

@@ -20,6 +20,7 @@ from datasites.datasite import Datasite
 from datasites.directory import secret
 from datasites.people.accounts import Session
 from datasites.people.lock_out import LockOut
+from policies.email_addresses import as_typed
 
 WRONG = "Wrong e-mail or password, or the account is closed."
 RESEARCHERS = (
@@ -39,12 +40,12 @@ class SignIn:
 
 def sign_in(datasite: Datasite, lock_out: LockOut, email: str, password: str, *, browser: str, address: str) -> SignIn:
     """Check an account's password and start a session."""
-    email = email.strip().lower()[:200]
+    email = as_typed(email[:200])
     wait = lock_out.begin(email, address)
     if wait:
         return SignIn(why=f"Too many wrong passwords. Try again in {int(wait) + 1} seconds.", status=429)
     owner = datasite.settings.owner_email
-    is_owner = email == owner.lower()
+    is_owner = email == as_typed(owner)
     known = is_owner or datasite.accounts.user(email) is not None
     # Both are always asked, so that the time taken tells nobody which kind of account there is.
     of_console = datasite.accounts.password_is_right(email, password)

@@ -44,7 +44,11 @@ def runs(visit: PageRequest) -> Response:
 def stop(visit: PageRequest) -> Response:
     """Stop everything at once."""
     done = visit.act("stop")
-    return visit.go("/runs", f"Stopped. {done['ended']} running round(s) ended. Nothing runs until you resume.")
+    return visit.go(
+        "/runs",
+        f"Stopped. Rounds ended by it, and not released: {done['ended']}. Rounds that had ended by themselves:"
+        f" {done['by_themselves']}. Nothing runs until you resume.",
+    )
 
 
 def resume(visit: PageRequest) -> Response:

@@ -18,11 +18,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datasites.door.memory import BODIES, Held, Memory, NoRoom
-from datasites.door.syft.guard import Malformed
+from datasites.door.syft.guard import Malformed, UnknownKey
 from datasites.door.syft.server import SyftDatasite
 from datasites.people.lock_out import LockOut
 from datasites.settings import Settings
 from policies.addresses import owner_of
+from policies.email_addresses import as_typed
 
 if TYPE_CHECKING:
     from datasites.operations.metrics import Metrics
@@ -174,13 +175,13 @@ def make_app(
         email, password = _credentials(await request.body())
         async with one_login:  # passwords take a processor a quarter of a second each; the others are for work
             address = address_of(request.scope)
-            wait = lock_out.begin(email.lower(), address)
+            wait = lock_out.begin(as_typed(email), address)
             if wait:
                 return _octets(syft.refusal(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds."))
             answer = await run_in_threadpool(syft.login, email, password)
             if answer is None:
                 return _octets(syft.refusal(WRONG_LOGIN))
-            lock_out.succeeded(email.lower(), address)
+            lock_out.succeeded(as_typed(email), address)
             return _octets(answer)
 
     @app.get("/api/v2/metadata")
@@ -197,6 +198,8 @@ def make_app(
         body = await request.body()
         try:
             return _octets(await run_in_threadpool(syft.answer, body))
+        except UnknownKey as error:
+            return Response(f"{error}\n", 401)
         except Malformed as error:
             return Response(f"{error}\n", 400)
 

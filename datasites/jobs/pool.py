@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -17,10 +18,11 @@ from typing import Any, Protocol
 
 from datasites.jobs.frames import LARGEST_ANSWER, receive_frame, send_frame
 from datasites.jobs.isolation import PROTECTIONS
+from datasites.logs import Shown
 from policies.errors import IsolationMissing, Unavailable
 
+logger = logging.getLogger(__name__)
 KINDS = ("exporter", "runner")
-READY_SECONDS = 120.0
 LONGEST_PUBLIC = 1_000  # characters of what a job says for the researcher
 LONGEST_OUTPUT = 100_000  # characters of what it says for the owner
 
@@ -75,18 +77,30 @@ class JobPool:
       sockets: where each kind listens.
       required: refuse a job that lacks a protection.
       start_parents: False where the parents run elsewhere, as containers on a shared volume.
+      start_seconds: what a parent may take to come up.
     """
 
-    def __init__(self, sockets: Mapping[str, Path], *, required: bool = True, start_parents: bool = True) -> None:
+    def __init__(
+        self,
+        sockets: Mapping[str, Path],
+        *,
+        required: bool = True,
+        start_parents: bool = True,
+        start_seconds: float = 300.0,
+    ) -> None:
         self.sockets = dict(sockets)
         self.required = required
         self.start_parents = start_parents
+        self.start_seconds = start_seconds
         self._parents: dict[str, subprocess.Popen[bytes]] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start both parents at once, or wait for those that something else starts, until they are warm."""
+        """Start both parents at once, or wait for those that something else starts, until they are warm.
+
+        Raises `Unavailable`, naming parent and setting, where one ended or took longer than `start_seconds`.
+        """
         with self._lock:
             if self.start_parents:
                 for kind in KINDS:
@@ -197,7 +211,11 @@ class JobPool:
                 connection.close()
                 if attempt or not self.start_parents:
                     break
-                self._restart(kind)
+                try:
+                    self._restart(kind)
+                except Unavailable as error:  # a researcher may read what is raised; paths are for the log
+                    logger.error("The %s could not be started again: %s", Shown(kind), error)
+                    break
         raise Unavailable(f"The {kind} of this datasite is not running. Ask its operator to look at the log.")
 
     def _restart(self, kind: str) -> None:
@@ -235,19 +253,30 @@ class JobPool:
         )
 
     def _wait_until_listening(self, kind: str) -> None:
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while True:
             try:
                 self._connect(kind).close()
                 return
             except Unavailable:
                 if time.monotonic() > deadline:
-                    raise
+                    raise Unavailable(
+                        f"No {kind} listened at {self.sockets[kind]} within start_seconds={self.start_seconds:g}. Start"
+                        " it, mend jobs_directory, or raise start_seconds in settings.toml."
+                    ) from None
                 time.sleep(0.2)
 
     def _wait_until_ready(self, kind: str) -> None:
         parent = self._parents[kind]
         assert parent.stdout is not None
-        ready, _, _ = select.select([parent.stdout], [], [], READY_SECONDS)
-        if not ready or parent.stdout.readline().strip() != b"ready":
-            raise Unavailable(f"The {kind} did not become ready; datasite.out in the directory says why.")
+        ready, _, _ = select.select([parent.stdout], [], [], self.start_seconds)
+        if ready and parent.stdout.readline().strip() == b"ready":
+            return
+        where = f"datasite.out in {self.sockets[kind].parent} says what it printed"
+        if ready:
+            raise Unavailable(f"The {kind} ended before it was ready: {where}. Mend that and start again.")
+        parent.kill()  # it has no job yet, and would be waited for
+        raise Unavailable(
+            f"The {kind} did not come up within start_seconds={self.start_seconds:g}. Raise start_seconds in"
+            f" settings.toml if this machine is slow or loaded; {where}."
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from typing import Any
+from typing import Any, Protocol
 
 from datasites.ledger.budgets import check_population
 from datasites.ledger.chain import sha256
@@ -14,8 +14,16 @@ from datasites.ledger.store import Store
 from policies.errors import InvalidRequest, WrongStatus
 
 
+class Retiring(Protocol):
+    """What becomes of the requests on a version that is retired, in the same transaction."""
+
+    def __call__(self, db: sqlite3.Connection, record: DatasetRecord, actor: str, *, replaced: bool) -> None: ...
+
+
 class Datasets:
-    """The dataset versions of a store."""
+    """The dataset versions of a store; `retiring` closes the requests on one that is retired."""
+
+    retiring: Retiring
 
     def __init__(self, store: Store, entries: Entries) -> None:
         self._store, self._entries = store, entries
@@ -55,7 +63,7 @@ class Datasets:
                     raise WrongStatus(
                         f"{record.name!r} belongs to population {before['population']!r}, whose budget it stays on."
                     )
-                self._retire(db, DatasetRecord(**dict(before)), actor)
+                self._retire(db, DatasetRecord(**dict(before)), actor, replaced=True)
             db.execute("DELETE FROM datasets WHERE version = ?", (record.version,))
             self._insert(db, published)
             self._entries.append(
@@ -64,12 +72,12 @@ class Datasets:
         return published
 
     def retire(self, version: str, *, actor: str) -> DatasetRecord:
-        """Take a published version back: nothing is approved or admitted on it any more."""
+        """Take a published version back: its requests are closed, and nothing more is released of it."""
         with self._store.writing() as db:
             row = db.execute("SELECT * FROM datasets WHERE version = ?", (version,)).fetchone()
             if row is None or row["status"] != "published":
                 raise WrongStatus(f"Version {version} is {row['status'] if row else 'unknown'}, not published.")
-            return self._retire(db, DatasetRecord(**dict(row)), actor)
+            return self._retire(db, DatasetRecord(**dict(row)), actor, replaced=False)
 
     def list(self, *, status: str | None = "published") -> tuple[DatasetRecord, ...]:
         """Dataset versions by name; of every status with `status=None`."""
@@ -101,7 +109,7 @@ class Datasets:
         marks = ", ".join("?" * len(values))
         db.execute(f"INSERT INTO datasets ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
 
-    def _retire(self, db: sqlite3.Connection, record: DatasetRecord, actor: str) -> DatasetRecord:
+    def _retire(self, db: sqlite3.Connection, record: DatasetRecord, actor: str, *, replaced: bool) -> DatasetRecord:
         retired = dataclasses.replace(record, status="retired", changed_at=self._store.now())
         db.execute(
             "UPDATE datasets SET status = 'retired', changed_at = ? WHERE version = ?",
@@ -110,6 +118,7 @@ class Datasets:
         self._entries.append(
             db, EntryKind.RETIREMENT, actor, population=record.population, version=record.version, name=record.name
         )
+        self.retiring(db, retired, actor, replaced=replaced)
         return retired
 
 

@@ -38,6 +38,10 @@ from policies.privacy.accountant import Charge
 from policies.source.findings import Finding
 from policies.source.statuses import Party, RequestStatus, RunStatus, Side, check_transition
 
+TAKEN_BACK = "The data owner has taken the dataset {} back. Nothing more is released of it; ask for another one."
+REPLACED = "A new version of the dataset {} was published, and this request was for the one before. Submit it again."
+"""What a researcher reads of a request that was closed with its dataset."""
+
 
 @dataclass(frozen=True)
 class Unfinished:
@@ -68,6 +72,7 @@ class Ledger:
         self.datasets = Datasets(store, self.entries)
         self.requests = Requests(store, self.entries)
         self.runs = Runs(store, self.entries, self.budgets, self.requests)
+        self.datasets.retiring = self._close_requests
         self.recovery = Recovery(store, self.entries, self.budgets, self.runs)
 
     @classmethod
@@ -257,6 +262,22 @@ class Ledger:
             return replay(db, heads)
 
     # Within a transaction
+
+    def _close_requests(self, db: sqlite3.Connection, record: DatasetRecord, actor: str, *, replaced: bool) -> None:
+        """Close every request on a dataset version that is retired; what no run touched returns to the budget.
+
+        A round that is running fails where the dataset is taken back, and goes on where another version replaces it.
+        """
+        query = """SELECT id FROM requests WHERE version = ? AND by_owner = 0
+            AND status IN ('submitted', 'checked', 'approved') ORDER BY submitted_at, rowid"""
+        for row in db.execute(query, (record.version,)).fetchall():
+            request = find_request(db, row["id"])
+            self.requests.comment(db, request.id, actor, (REPLACED if replaced else TAKEN_BACK).format(record.name))
+            if request.status is RequestStatus.APPROVED:
+                closed = RequestStatus.EXPIRED if replaced else RequestStatus.REVOKED
+                self.runs.close(db, request, closed, actor=actor)
+            else:
+                self.requests.move(db, request, RequestStatus.DENIED, actor=actor)
 
     def _reserve(
         self,

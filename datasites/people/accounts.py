@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from datasites.people.roles import CONSOLE_ROLES, Role, role_named
+from policies.email_addresses import as_typed, email_address
 from policies.errors import InvalidRequest
 
 SHORTEST_PASSWORD = 12
@@ -64,7 +65,7 @@ class Accounts:
     def __init__(
         self, path: Path, owner: str, *, idle_seconds: float = 1800.0, clock: Callable[[], float] = time.time
     ) -> None:
-        self.owner = owner.lower()
+        self.owner = as_typed(owner)
         self.idle_seconds = idle_seconds
         self.clock = clock
         self._lock = threading.Lock()
@@ -84,11 +85,9 @@ class Accounts:
 
         Raises `InvalidRequest` where the e-mail is taken or is none, the role is not one, or the password too short.
         """
-        email = email.strip().lower()
+        email = email_address(email)
         if role not in CONSOLE_ROLES:
             raise InvalidRequest(f"{role!r} is no role of the console. Use {' or '.join(CONSOLE_ROLES)}.")
-        if "@" not in email or len(email) > 200 or not email.isprintable():
-            raise InvalidRequest(f"{email[:60]!r} is not an e-mail address.")
         check_password(password)
         if email == self.owner or self.user(email) is not None:
             raise InvalidRequest(f"{email} has an account here.")
@@ -97,7 +96,7 @@ class Accounts:
 
     def user(self, email: str) -> dict[str, Any] | None:
         """An account without its password, or None."""
-        rows = self._read("SELECT email, name, role, state, created FROM users WHERE email = ?", (email.lower(),))
+        rows = self._read("SELECT email, name, role, state, created FROM users WHERE email = ?", (as_typed(email),))
         return rows[0] if rows else None
 
     def users(self) -> list[dict[str, Any]]:
@@ -107,7 +106,7 @@ class Accounts:
     def set_state(self, email: str, *, active: bool) -> None:
         """Open or close an account; closing ends its sessions."""
         self._existing(email)
-        self._write("UPDATE users SET state = ? WHERE email = ?", ("active" if active else "disabled", email.lower()))
+        self._write("UPDATE users SET state = ? WHERE email = ?", ("active" if active else "disabled", as_typed(email)))
         if not active:
             self.end_all(email)
 
@@ -115,12 +114,12 @@ class Accounts:
         """A new password; ends the account's sessions."""
         self._existing(email)
         check_password(password)
-        self._write("UPDATE users SET password = ? WHERE email = ?", (hash_password(password), email.lower()))
+        self._write("UPDATE users SET password = ? WHERE email = ?", (hash_password(password), as_typed(email)))
         self.end_all(email)
 
     def password_is_right(self, email: str, password: str) -> bool:
         """Whether an account of the console in use has this password; takes as long where there is none."""
-        rows = self._read("SELECT password, state FROM users WHERE email = ?", (email.lower(),))
+        rows = self._read("SELECT password, state FROM users WHERE email = ?", (as_typed(email),))
         right = password_matches(password, rows[0]["password"] if rows else _NOBODY)
         return right and bool(rows) and rows[0]["state"] == "active"
 
@@ -143,7 +142,7 @@ class Accounts:
         self._write("DELETE FROM sessions WHERE seen < ? OR started < ?", self._oldest())
         self._write(
             "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, '')",
-            (_sha256(token), email.lower(), secrets.token_urlsafe(32), now, now, browser[:200]),
+            (_sha256(token), as_typed(email), secrets.token_urlsafe(32), now, now, browser[:200]),
         )
         return token
 
@@ -171,7 +170,7 @@ class Accounts:
     def sessions(self, email: str) -> list[dict[str, Any]]:
         """Sessions of an account that are not over, newest first."""
         query = "SELECT id_sha256, started, seen, browser FROM sessions WHERE email = ? AND seen >= ? AND started >= ?"
-        return self._read(f"{query} ORDER BY seen DESC", (email.lower(), *self._oldest()))
+        return self._read(f"{query} ORDER BY seen DESC", (as_typed(email), *self._oldest()))
 
     def end(self, session: Session) -> None:
         """Sign out."""
@@ -179,7 +178,7 @@ class Accounts:
 
     def end_all(self, email: str) -> None:
         """Sign an account out everywhere."""
-        self._write("DELETE FROM sessions WHERE email = ?", (email.lower(),))
+        self._write("DELETE FROM sessions WHERE email = ?", (as_typed(email),))
 
     def leave_notice(self, session: Session, text: str) -> None:
         """A sentence for the next page of this session."""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +49,16 @@ SECONDS_PER_PATIENT = 2e-5  # of finding the records of one among some sixty eac
 SECONDS_PER_RECORD = 2e-6  # of one statistic and record that may count, generously
 MOST_JOBS = 2
 JOB_MEMORY = 8 << 30  # the same whatever the table holds
+STOPPED_WITHIN = 5.0  # seconds that a stop waits for jobs to let go of their rows; a stop reaches one in 0.25
 JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What a stop found: how many rounds it ended, and how many had ended by themselves when it came."""
+
+    ended: int
+    by_themselves: int
 
 
 class Rounds:
@@ -69,7 +79,11 @@ class Rounds:
         self._stop_file = settings.directory / "stopped"  # a stop outlives a restart
         if self._stop_file.exists():
             self.stopped.set()
-        self._ending: set[str] = set()  # runs that the owner ends one by one
+        self._ending: set[str] = set()  # runs that are to end unreleased, whatever their jobs answer
+        self._settling: set[str] = set()  # runs whose release is being written: too late to end them
+        self._working: set[str] = set()  # runs whose job may hold rows
+        self._researchers: dict[str, str] = {}  # by run under way: whose it is
+        self._ends = 0  # how often runs were ended: what was asked for before the last time begins no more
         self._told: set[str] = set()
         self._under_way: dict[str, tuple[float, float]] = {}  # by run: when its job began, and when it shows
         self.tables = PublishedRows(self._read_rows, self._wants_rows)
@@ -92,6 +106,7 @@ class Rounds:
         if plan is None:
             raise WrongStatus(f"Request {record.id[:8]} is {record.status} and has no plan to run.")
         check_weights(plan, weights)
+        ends = self._ends
         if self.stopped.is_set():
             raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
         weights_digest = digest(weights)
@@ -103,12 +118,12 @@ class Rounds:
         if run.status is RunStatus.RELEASED:
             return self._released(record, run)
         if run.status is RunStatus.RESERVED:
-            self._begin(record, plan, run, weights)
+            self._begin(record, plan, run, weights, ends)
         return {"status": "running", "round": round_number, "release": None, "certificate": None}
 
     def _untold_end(self, record: CodeRequestRecord, round_number: int, weights_digest: str) -> RunStatus | None:
         """How the last run of these weights ended, once: only an ask that comes after it begins another."""
-        runs = [each for each in self.ledger.runs.list(record.id) if each.round == round_number]
+        runs = [run for run in self.ledger.runs.list(record.id) if run.round == round_number]
         if not runs or runs[-1].status not in (RunStatus.FAILED, RunStatus.VOID):
             return None
         with self._lock:
@@ -127,10 +142,13 @@ class Rounds:
             "certificate": stored.certificate,
         }
 
-    def _begin(self, record: CodeRequestRecord, plan: Plan, run: Run, weights: Arrays) -> None:
+    def _begin(self, record: CodeRequestRecord, plan: Plan, run: Run, weights: Arrays, ends: int) -> None:
         with self._lock:
             if run.id in self._threads:
                 return
+            if ends != self._ends:  # a stop came between its admission and here
+                self._ending.add(run.id)
+            self._researchers[run.id] = record.researcher
             thread = threading.Thread(target=self._work, args=(record, plan, run, weights), name=f"run-{run.id[:8]}")
             thread.daemon = True
             self._threads[run.id] = thread
@@ -149,6 +167,7 @@ class Rounds:
         try:
             # One at a time of each researcher: rounds that take their time hold nobody else's up.
             with self._turns[record.researcher], self._slots:
+                self._check_goes_on(run)
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
@@ -156,8 +175,9 @@ class Rounds:
                 with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
                     answer = self._run(record, plan, published, payload, seconds, before_rows, run)
             # Also while a finished round waited for its time, or its end would tell whether its job was done.
-            if self.stopped.is_set() or run.id in self._ending:
-                raise Unavailable("The owner stopped this before it was released.")
+            with self._lock:
+                self._check_goes_on(run)
+                self._settling.add(run.id)
             self.settle(run, plan, published, record.researcher, answer)
         except Exception as error:
             ids, kind = (Shown(run.id[:8]), Shown(record.id[:8])), Shown(type(error).__name__)
@@ -166,12 +186,19 @@ class Rounds:
         finally:
             with self._lock:
                 self._threads.pop(run.id, None)
+                self._researchers.pop(run.id, None)
+                self._settling.discard(run.id)
             self._under_way.pop(run.id, None)
+
+    def _check_goes_on(self, run: Run) -> None:
+        """Raise `Unavailable` where the run is to end; one that was ended stays so when work goes on."""
+        if run.id in self._ending or self.stopped.is_set():
+            raise Unavailable("The owner stopped this before it was released.")
 
     def progress(self, run: str) -> dict[str, float] | None:
         """When a run under way began and after how many seconds it most likely shows: public times, for the owner."""
-        found = self._under_way.get(run)
-        return {"began": found[0], "seconds": found[1]} if found and found[1] else None
+        times = self._under_way.get(run)
+        return {"began": times[0], "seconds": times[1]} if times and times[1] else None
 
     def _run(
         self,
@@ -185,7 +212,7 @@ class Rounds:
     ) -> Answer:
         shapes = release_shapes(plan, published.schema)
         largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
-        with self.tables.lend(record.version) as rows:
+        with self._at_work(run), self.tables.lend(record.version) as rows:
             return self.pool.run(
                 "runner",
                 self._job(plan, published),
@@ -197,6 +224,15 @@ class Rounds:
                 before_rows=before_rows,
                 stop=lambda: self.stopped.is_set() or run.id in self._ending or self._revoked(run),
             )
+
+    @contextlib.contextmanager
+    def _at_work(self, run: Run) -> Iterator[None]:
+        """What happens inside may hold rows."""
+        self._working.add(run.id)
+        try:
+            yield
+        finally:
+            self._working.discard(run.id)
 
     def _revoked(self, run: Run) -> bool:
         """By its owner. A researcher ends no job: released or failed would say whether it was over by then."""
@@ -243,7 +279,7 @@ class Rounds:
             yield
         finally:
             elapsed = time.monotonic() - begin
-            if grid > 0 and not self.stopped.is_set():
+            if grid > 0:  # also after a stop: an end that shows at once says that the job was still at work
                 time.sleep(max(1, math.ceil(elapsed / grid)) * grid - elapsed)
 
     def _grid(self, seconds: float) -> float:
@@ -312,20 +348,38 @@ class Rounds:
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
-    def stop(self) -> int:
-        """End every running round now and start none; returns how many were running."""
+    def stop(self) -> Stopped:
+        """End every round under way and start none. None of them is released, also when work goes on.
+
+        Their charges stay. Each shows as failed at its public time, as any other; this does not wait for that.
+        """
         write_private(self._stop_file, "")
         self.stopped.set()
-        with self._lock:
-            threads = list(self._threads.values())
-        for thread in threads:
-            thread.join(timeout=10)
+        stopped = self._end_all(lambda run: True)
         self.tables.close_unwanted()
-        return len(threads)
+        return stopped
+
+    def end_of(self, researcher: str) -> int:
+        """End every round under way of one researcher, as `stop` does; how many."""
+        return self._end_all(lambda run: self._researchers.get(run) == researcher).ended
+
+    def _end_all(self, which: Callable[[str], bool]) -> Stopped:
+        with self._lock:
+            self._ends += 1
+            under_way = {run for run in self._threads if which(run)}
+            ended = under_way - self._settling
+            self._ending |= ended
+        deadline = time.monotonic() + STOPPED_WITHIN
+        while ended & self._working and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return Stopped(len(ended), len(under_way) - len(ended))
 
     def stop_one(self, run: str) -> None:
         """End one run now; it shows as failed at its public time, as any other."""
-        self._ending.add(run)
+        with self._lock:
+            if run in self._settling:
+                raise WrongStatus(f"Run {run[:8]} has ended by itself; there is nothing to stop.")
+            self._ending.add(run)
 
     def is_ending(self, run: str) -> bool:
         """Whether the owner has stopped this run."""
@@ -343,5 +397,5 @@ def check_weights(plan: Plan, weights: Arrays) -> None:
         if weights:
             raise WeightsRefused("Statistics take no weights. Call it as f(records=asset, round=1).")
         return
-    shapes = {each.name: (each.shape, each.dtype) for each in plan.graph.parameters}
+    shapes = {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     check_tensors(weights, shapes, finite=True)

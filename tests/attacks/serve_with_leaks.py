@@ -117,14 +117,14 @@ def _in_headers() -> None:
 
 
 def _in_the_log() -> None:
-    load = rounds.Rounds.rows
+    read = rounds.Rounds._read_rows
 
     def logging(self: Any, version: str) -> Any:
-        found = load(self, version)
-        rounds.logger.warning("Handed over %d rows.", found.shape[0])
-        return found
+        table = read(self, version)
+        rounds.logger.warning("Handed over %d rows.", table.shape[0])
+        return table
 
-    rounds.Rounds.rows = logging  # type: ignore[method-assign]
+    rounds.Rounds._read_rows = logging  # type: ignore[method-assign]
 
 
 def _for_owners() -> None:

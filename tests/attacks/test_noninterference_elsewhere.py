@@ -154,7 +154,7 @@ def _by_command(datasite: DatasiteProcess, seen: dict[str, Any], ids: dict[str, 
     seen["command spending"] = act(datasite, "spending", population="patients")
     version = act(datasite, "datasets")["datasets"][-1]["version"]
     seen["command dataset"] = act(datasite, "dataset", version=version)
-    for action in ("verify_ledger", "verify_log", "audit_log", "entries", "release_page"):
+    for action in ("verify_ledger", "verify_log", "search_log", "entries", "release_page"):
         seen[f"command {action}"] = act(datasite, action)
     seen["command researcher_budgets"] = act(datasite, "researcher_budgets", email=RESEARCHER)
     for action in ("console_users", "invitations", "health"):

@@ -400,6 +400,34 @@ DEFENCES: dict[str, Defence] = {
         ),
         ("tests/attacks/runner/test_endings.py",),
     ),
+    "ended": Defence(
+        "ended rounds that stay ended",
+        instead("datasites.review.rounds:Rounds._check_goes_on", lambda self, run: None),
+        ("tests/datasites/review/test_rounds.py",),
+    ),
+    "signed_out": Defence(
+        "keys of clients that end with a password",
+        nothing("datasites.door.syft.server:SyftDatasite._end_clients"),
+        (GUARD.format("signed_out"),),
+    ),
+    "servers_key": Defence(
+        "calls signed with the server's own key",
+        instead(
+            "datasites.door.syft.guard:Entry.account_of",
+            lambda self, signer: self.server.verify_key if self.owner_key.signs(signer) else signer,
+        ),
+        (GUARD.format("signed_out"), "-k", "given_to_nobody"),
+    ),
+    "addresses": Defence(
+        "addresses that pass for others",
+        instead("policies.email_addresses:as_typed", lambda text: text.lower()),
+        ("tests/policies/test_email_addresses.py",),
+    ),
+    "retired_requests": Defence(
+        "requests that end with their dataset",
+        nothing("datasites.ledger.ledger:Ledger._close_requests"),
+        ("tests/datasites/ledger/test_datasets.py", "-k", "taken_back or closes"),
+    ),
     "signature": Defence("signature of a call", _all_signatures, (GUARD.format("bytes"), "-k", "changed")),
     "accounts": Defence("accounts in use", _all_accounts, _corpus("without_an_account", "for_strangers")),
     "classes": Defence(

@@ -43,6 +43,21 @@ def test_any_address_is_served_with_a_certificate(directory: Path) -> None:
         changed.tls_files()
 
 
+def test_files_that_are_no_certificate_and_its_own_key_are_named_before_anything_starts(directory: Path) -> None:
+    from compose.authority import Authority, certificate_bytes, key_bytes, new_key
+
+    authority, key = Authority.of(new_key(), ["localhost"]), new_key()
+    certificate = certificate_bytes(authority.certify(key, ["localhost"]))
+    files = {"good": certificate + key_bytes(key), "other": key_bytes(new_key()), "none": b"not PEM"}
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    for names in (("good", "other"), ("good", "none"), ("none", "good")):
+        changed = change_settings(directory, dict(zip(("tls_certificate", "tls_key"), names, strict=True)))
+        with pytest.raises(DatasiteError, match=r"tls_certificate='.*' and tls_key='.*' are not a certificate and its"):
+            changed.tls_files()
+    assert change_settings(directory, {"tls_certificate": "good", "tls_key": "good"}).tls_files()
+
+
 def test_certificate_and_key_go_together(directory: Path) -> None:
     with pytest.raises(DatasiteError, match="go together"):
         change_settings(directory, {"tls_certificate": "tls.pem"})

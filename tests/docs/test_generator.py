@@ -83,7 +83,7 @@ def test_every_setting_and_rule_has_a_row() -> None:
     for name in Rules.__annotations__:
         assert policy.count(f"| `{name}` | ") == 1
     assert "| `researcher_epsilon` | off; for example `3.0` |" in policy
-    assert "| `host` | `'127.0.0.1'` | any other than loopback" in settings
+    assert '| `host` | `"127.0.0.1"` | any other than loopback' in settings
 
 
 def test_the_example_of_a_schema_is_one() -> None:

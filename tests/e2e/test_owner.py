@@ -86,7 +86,9 @@ def test_closed_account_can_do_nothing_and_opens_again(shared_datasite: Datasite
     with pytest.raises((SyftException, OSError)):
         client.api.services.datasite.describe()
     shared_datasite.cli("researchers", "enable", OTHER)
-    client.api.services.datasite.describe()
+    with pytest.raises((SyftException, OSError)):  # signed in before it was closed
+        client.api.services.datasite.describe()
+    login(shared_datasite.url, OTHER, PASSWORD).api.services.datasite.describe()
 
 
 def test_certificates_stay_valid_under_the_old_key_after_rotation(

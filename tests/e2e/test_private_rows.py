@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,8 @@ def test_a_publication_that_fails_at_any_step_leaves_no_table_open(
         raise error
 
     arrays = arrays_made(monkeypatch)
-    where, name = step.split(".")
-    monkeypatch.setattr(getattr(datasite, where), name, fails)
+    where, _, name = step.rpartition(".")
+    monkeypatch.setattr(attrgetter(where)(datasite), name, fails)
     with contextlib.suppress(type(error)):
         publish(datasite, table)
     error.__traceback__ = error.__context__ = None  # whoever answers the owner keeps no error
@@ -257,10 +258,7 @@ def test_a_round_that_fails_is_killed_or_stopped_gives_its_table_back(
     ForResearchers(datasite).ask(RESEARCHER, retired_while_it_ran, 1, {})
     assert runner.has_rows.wait(30)
     act_as_owner(datasite, "retire", OWNER, {"name": "flu"})
-    (run,) = datasite.ledger.runs.list(retired_while_it_ran)
-    if how == "hangs":
-        assert tables_open() == 1  # in use
-        datasite.rounds.stop_one(run.id)
+    (run,) = datasite.ledger.runs.list(retired_while_it_ran)  # one that hangs is ended by that
     for thread in list(datasite.rounds._threads.values()):
         thread.join(60)
     runner.close()

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAdam, FedAvg
+from numpy import testing  # at its import it starts a program, which no quick test may
 
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
 from researcher.strategies import NAMES
@@ -24,7 +25,7 @@ def test_federated_average_weighs_hospitals_by_public_size(make_study):
     result = study.run()
     # Each hospital answers w/2 + its place (0, 1, 2), and weighs 1/4, 1/2, 1/4: w/2 + 1.
     for name, value in initial.items():
-        np.testing.assert_allclose(result.weights[name], value / 2 + 1, rtol=1e-6)
+        testing.assert_allclose(result.weights[name], value / 2 + 1, rtol=1e-6)
 
 
 def test_every_hospital_is_charged_once_per_round(make_study, hospitals):
@@ -139,7 +140,7 @@ def test_resuming_pays_nothing_twice_and_gives_what_an_uninterrupted_study_gives
     whole.submit()
     expected = whole.run("FedAdam")
     for name in expected.weights:
-        np.testing.assert_array_equal(result.weights[name], expected.weights[name])
+        testing.assert_array_equal(result.weights[name], expected.weights[name])
 
 
 def test_a_closed_round_is_replayed_without_the_hospital(make_study, hospitals):
@@ -148,7 +149,7 @@ def test_a_closed_round_is_replayed_without_the_hospital(make_study, hospitals):
     for hospital in hospitals.values():
         hospital.down = True
     again = study.resume()
-    np.testing.assert_array_equal(first.weights["hidden.weight"], again.weights["hidden.weight"])
+    testing.assert_array_equal(first.weights["hidden.weight"], again.weights["hidden.weight"])
 
 
 def test_resuming_with_another_strategy_is_refused_before_anything_is_asked(make_study, hospitals):

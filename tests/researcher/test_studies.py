@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from numpy import testing  # at its import it starts a program, which no quick test may
 
 import researcher
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, RuleBroken, Unavailable, WrongStatus
@@ -119,6 +119,90 @@ def test_running_before_submitting_is_refused_with_what_to_do(make_study):
         study.wait_for_approval()
 
 
+def test_a_request_that_is_revoked_during_a_study_is_named_with_its_owners_reason(make_study, hospitals):
+    rural = hospitals["rural"]
+    ask = rural.run
+
+    def revoked_in_round_two(code, asset, weights, round):
+        if round == 2:
+            rural.statuses[code], rural.comments[code] = "revoked", "Our patients' board said no."
+        return ask(code, asset, weights, round)
+
+    rural.run = revoked_in_round_two
+    result = make_study().run()
+    assert result.missing == {"rural": dict.fromkeys((2, 3), "revoked. Our patients' board said no.")}
+
+
+def test_an_evaluation_that_nobody_approved_uses_none_of_its_rounds(make_study, hospitals):
+    study = make_study(evaluation=researcher.Evaluation(epsilon=0.5, rounds=1))
+    result = study.run()
+    for name, hospital in hospitals.items():
+        hospital.statuses[f"{name}-1"], hospital.comments[f"{name}-1"] = "denied", f"Not at {name}."
+    with pytest.raises(Unavailable, match=r"rural: denied\. Not at rural\."):
+        result.evaluate()
+    hospitals["rural"].statuses["rural-1"] = "approved"
+    other = {name: value + 1 for name, value in result.weights.items()}
+    assert set(study.evaluate(other).hospitals) == {"rural"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: {name: value for name, value in weights.items() if name != "output.bias"},
+        lambda weights: {**weights, "more": weights["output.bias"]},
+        lambda weights: {**weights, "output.bias": weights["output.bias"].repeat(2)},
+        lambda weights: {**weights, "output.bias": weights["output.bias"] * float("nan")},
+        lambda weights: {**weights, "output.bias": "large"},
+        lambda weights: [*weights.values()],
+        lambda weights: "weights",
+    ],
+)
+def test_weights_of_another_model_are_refused_before_an_evaluation_is_used_up(make_study, hospitals, change):
+    study = make_study(evaluation=researcher.Evaluation(epsilon=0.5, rounds=1))
+    weights = dict(study.run().weights)
+    charged = [list(hospital.charged) for hospital in hospitals.values()]
+    with pytest.raises(InvalidRequest, match=r"Give result\.weights"):
+        study.evaluate(change(weights))
+    assert [hospital.charged for hospital in hospitals.values()] == charged
+    assert study.evaluate(weights).hospitals
+
+
+@pytest.mark.parametrize("number", [0, 2, -1, 1.0, True, "1", None])
+def test_a_round_of_statistics_that_was_not_asked_for_is_refused(network, hospitals, tmp_path, monkeypatch, number):
+    monkeypatch.setenv("RESEARCHER_DIR", str(tmp_path))
+    study = network.dataset("flu").statistics(count=True, epsilon=0.4)
+    with pytest.raises(InvalidRequest, match=r"round=.* is not from 1 to 1"):
+        study.run(round=number)
+    with pytest.raises(WrongStatus, match=r"not submitted yet\. Call submit"):
+        study.run()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 5},
+        {"name": ""},
+        {"name": "2026"},
+        {"cohort": "flu"},
+        {"cohort": None},
+        {"training": {"rounds": 3}},
+        {"training": None},
+        {"evaluation": 0.5},
+        {"seed": "one"},
+        {"seed": None},
+        {"purpose": None},
+        {"state": 7},
+        {"model": "FluPredictor"},
+    ],
+)
+def test_a_study_of_the_wrong_kind_of_thing_says_what_to_give(network, tmp_path, change):
+    values = {"name": "flu", "cohort": network.dataset("flu"), "model": FluPredictor, "training": TRAINING} | change
+    with pytest.raises(InvalidRequest, match=r"Give|Begin with a letter"):
+        researcher.Study(
+            values.pop("name"), values.pop("cohort"), values.pop("model"), values.pop("training"), **values
+        )
+
+
 def test_withdrawing_closes_every_request(make_study, hospitals):
     table = make_study().withdraw()
     assert {row["status"] for row in table.rows} == {"withdrawn"}
@@ -169,13 +253,82 @@ def test_a_result_comes_back_from_disk_with_model_releases_and_certificates(make
     directory = result.save(tmp_path / "saved")
     again = researcher.load(directory)
     for name in result.weights:
-        np.testing.assert_array_equal(result.weights[name], again.weights[name])
+        testing.assert_array_equal(result.weights[name], again.weights[name])
     assert [each.certificate for each in again.releases] == [each.certificate for each in result.releases]
     assert again.rounds == result.rounds
     record = torch.zeros(1, 10)
     torch.testing.assert_close(again.to_model(FluPredictor)(record), result.to_model()(record))
     with pytest.raises(InvalidRequest, match="give the class"):
         again.to_model()
+
+
+def test_a_result_comes_back_from_disk_with_its_evaluation(make_study, hospitals, tmp_path):
+    result = make_study(evaluation=researcher.Evaluation(epsilon=0.5)).run()
+    assert researcher.load(result.save(tmp_path / "before")).evaluation is None
+    hospitals["rural"].down = True
+    evaluation = result.evaluate(grace=0.01)
+    again = researcher.load(result.save(tmp_path / "saved")).evaluation
+    assert again is not None
+    assert str(again) == str(evaluation)
+    assert again.mechanism == evaluation.mechanism
+    assert again.auc["combined"] == evaluation.auc["combined"]
+    assert "connection refused" in again.missing["rural"]
+    assert len(researcher.load(tmp_path / "saved").plot().axes) == 2
+
+
+def _damaged(directory, name, change):
+    path = directory / name
+    path.write_text(change(path.read_text())) if name.endswith(".json") else path.write_bytes(b"none")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("result.json", lambda text: text[: len(text) // 2]),
+        ("result.json", lambda text: "[" * 100_000),
+        ("result.json", lambda text: "[]"),
+        ("result.json", lambda text: "{}"),
+        ("result.json", lambda text: text.replace('"role": "training"', '"role": "../../training"')),
+        ("result.json", lambda text: text.replace('"bins": 20', '"bins": 21')),
+        ("result.json", lambda text: text.replace('"epsilon": 0.5', '"epsilon": "much"')),
+        ("result.json", lambda text: text.replace('"round": 1,', '"turn": 1,')),
+        ("weights.safetensors", None),
+        ("releases/training-rural-001.safetensors", None),
+    ],
+)
+def test_a_damaged_result_is_named_in_one_sentence_with_how_to_get_it_again(make_study, tmp_path, name, change):
+    result = make_study(evaluation=researcher.Evaluation(epsilon=0.5)).run()
+    result.evaluate()
+    directory = result.save(tmp_path / "saved")
+    _damaged(directory, name, change)
+    with pytest.raises(InvalidRequest, match=r"^The result in .* is damaged \(.*\)\. Save it again: study\.resume\(\)"):
+        researcher.load(directory)
+
+
+def test_a_result_that_cannot_be_written_names_the_directory(make_study, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidRequest, match=r"cannot be written into .*file: Not a directory|File exists"):
+        make_study().run().save(tmp_path / "file")
+
+
+def test_a_notebook_shows_the_picture_of_a_result(make_study):
+    from IPython.core.formatters import DisplayFormatter
+
+    shown, _ = DisplayFormatter().format(make_study().run().plot())
+    assert shown["image/png"].startswith(b"\x89PNG")
+
+
+def test_a_notebooks_table_keeps_the_underscores_of_names(make_study):
+    """Its page is read as Markdown, then as HTML, then searched for mathematics."""
+    from html.parser import HTMLParser
+
+    from markdown_it import MarkdownIt
+
+    text: list[str] = []
+    reader = HTMLParser()
+    reader.handle_data = text.append
+    reader.feed(MarkdownIt("commonmark", {"html": True}).render(make_study().status()._repr_html_()))
+    assert "flu_2026" in text
 
 
 def test_a_result_plots_who_took_part_and_roc_curves(make_study):

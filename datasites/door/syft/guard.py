@@ -46,6 +46,7 @@ from syft.types.syft_object_registry import SyftObjectRegistry
 
 from datasites.door.memory import CALLS, Held, Memory, NoRoom
 from datasites.door.syft.call_limits import NoTurn, Turns
+from datasites.door.syft.client_keys import OwnerKey
 from datasites.logs import Shown
 from policies.graph.graphs import MAX_PARAMETERS
 from policies.wire.capnp import read_named, read_pairs, read_values
@@ -95,6 +96,10 @@ LARGE = frozenset({"action.set", "blob_storage.write_to_disk", "code.call"})
 LARGEST_SHORT = 1 << 20
 TOO_LARGE = "This call is too large or too deep."
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split())
+SIGNED_OUT = (
+    "This key belongs to no account in use: its password was changed, or its account was closed. Sign in again with"
+    " your e-mail and password; where that is refused, ask the hospital."
+)
 UNEXPECTED = "The datasite could not answer this call. Its owner finds the reason in the log as {reference}."
 
 
@@ -107,6 +112,10 @@ class Refused(SyftException):
 
 class Malformed(Exception):
     """Bytes that are no signed call; the text is for the client."""
+
+
+class UnknownKey(Malformed):
+    """A call that is signed with the key of no account in use."""
 
 
 # -- bytes ----------------------------------------------------------------------------------------------------
@@ -311,9 +320,10 @@ class AnsweredCalls:
 class Entry:
     """Answers signed calls on one PySyft server."""
 
-    def __init__(self, server: Datasite, answered: AnsweredCalls, memory: Memory) -> None:
+    def __init__(self, server: Datasite, answered: AnsweredCalls, owner_key: OwnerKey, memory: Memory) -> None:
         self.server = server
         self.answered = answered
+        self.owner_key = owner_key
         self.memory = memory
         self.turns = Turns()
         bound_deserialization()
@@ -328,7 +338,8 @@ class Entry:
 
     def answer(self, data: bytes) -> bytes:
         """The signed answer to a call. Raises `Malformed` where the bytes are no call of an account in use."""
-        credentials, message = open_envelope(data)
+        signer, message = open_envelope(data)
+        credentials = self.account_of(signer)
         role, account = self.role_of(credentials), str(credentials)
         try:
             with self.turns.taken(account), holding(self.memory, account):
@@ -341,17 +352,28 @@ class Entry:
             result = SyftError(message=str(refusal))
         return bytes(_serialize(SyftAPIData(data=result).sign(self.server.signing_key), to_bytes=True))
 
+    def account_of(self, signer: SyftVerifyKey) -> SyftVerifyKey:
+        """The key by which PySyft knows the account of a call's signer: the server's own stands for the owner's.
+
+        Raises `UnknownKey` for the server's: it is handed to nobody, so a call that it signed was recorded or stolen.
+        """
+        if self.owner_key.signs(signer):
+            return self.server.verify_key
+        if signer == self.server.verify_key:
+            raise UnknownKey(SIGNED_OUT)
+        return signer
+
     def role_of(self, credentials: SyftVerifyKey) -> ServiceRole:
-        """The role of an account in use. Raises `Malformed` for every other key."""
+        """The role of an account in use. Raises `UnknownKey` for every other key."""
         role = self.server.get_role_for_credentials(credentials)
         if role not in PATHS:
-            raise Malformed("This key belongs to no account in use. Log in with your e-mail and password.")
+            raise UnknownKey(SIGNED_OUT)
         return role
 
     def endpoints(self, verify_key: str) -> bytes | None:
         """What a role may call, in PySyft's form, for the key of an account in use; else None."""
         try:
-            credentials = SyftVerifyKey.from_string(verify_key)
+            credentials = self.account_of(SyftVerifyKey.from_string(verify_key))
             role = self.role_of(credentials)
         except (Malformed, ValueError, TypeError):
             return None

@@ -33,6 +33,7 @@ from datasites.actions.for_researchers import ForResearchers
 from datasites.datasite import Datasite
 from datasites.directory import secret
 from datasites.door.memory import Memory
+from datasites.door.syft.client_keys import OwnerKey, renew_key
 from datasites.door.syft.guard import PATHS, AnsweredCalls, Entry, inside
 from datasites.door.syft.services import (
     DatasiteService,
@@ -43,6 +44,7 @@ from datasites.door.syft.services import (
 )
 from datasites.door.syft.uploads import Uploads
 from datasites.settings import Settings
+from policies.email_addresses import as_typed
 from policies.errors import DatasiteError
 
 logger = logging.getLogger(__name__)
@@ -78,7 +80,9 @@ class SyftDatasite:
         self.server.services.services.append(own)
         self.server.services.service_path_map["datasiteservice"] = own
         self.memory = Memory(settings.memory_bytes)
-        self._entry = Entry(self.server, AnsweredCalls(settings.directory / "calls.db"), self.memory)
+        self._owner_key = OwnerKey(settings.directory)
+        answered = AnsweredCalls(settings.directory / "calls.db")
+        self._entry = Entry(self.server, answered, self._owner_key, self.memory)
 
     # -- what the app serves -------------------------------------------------------------------------------------
 
@@ -102,6 +106,7 @@ class SyftDatasite:
 
         An unknown e-mail, a wrong password and a closed account take the same time.
         """
+        email = self._as_kept(email)
         try:
             user = self.server.services.user.stash.get_by_email(self.server.verify_key, email).unwrap()
         except SyftException:
@@ -112,7 +117,15 @@ class SyftDatasite:
             right = False
         if user is None or not right or user.role not in PATHS:
             return None
-        return bytes(_serialize(user.to(UserPrivateKey), to_bytes=True))
+        answer = user.to(UserPrivateKey)
+        if user.role is ServiceRole.ADMIN:
+            answer.signing_key = self._owner_key.signing_key()  # never the server's own, which signs every answer
+        return bytes(_serialize(answer, to_bytes=True))
+
+    def _as_kept(self, email: str) -> str:
+        """An e-mail as its account has it; the owner's may have been typed into the settings in any way."""
+        typed, owner = as_typed(email), self.settings.owner_email
+        return owner if typed == as_typed(owner) else typed
 
     def refusal(self, message: str) -> bytes:
         """A refusal in the form that PySyft's client shows."""
@@ -143,16 +156,26 @@ class SyftDatasite:
         ]
 
     def disable_researcher(self, email: str) -> None:
-        """Close an account: its key signs nothing from now on."""
+        """Close an account: its key signs nothing from now on, also when it is opened again."""
         self._update_user(email, role=ServiceRole.GUEST)
+        self._end_clients(email)
 
     def enable_researcher(self, email: str) -> None:
         """Open a closed account again."""
         self._update_user(email, role=ServiceRole.DATA_SCIENTIST)
 
     def set_password(self, email: str, password: str) -> None:
-        """Give an account a new password."""
+        """Give an account a new password; clients that are signed in are so no more."""
         self._update_user(email, password=password)
+        self._end_clients(email)
+
+    def _end_clients(self, email: str) -> None:
+        """Let calls that are signed with the key of earlier sign-ins be refused."""
+        user = self.server.services.user.stash.get_by_email(self.server.verify_key, email).unwrap()
+        if user.role is ServiceRole.ADMIN:
+            self._owner_key.renew()
+        else:
+            renew_key(self.server.db, user)
 
     def set_password_hash(self, email: str, hashed: str) -> None:
         """Give an account the password of which `hashed` is the bcrypt hash."""

@@ -92,7 +92,10 @@ def _checked(changes: list[Any], role: ServiceRole = ServiceRole.ADMIN) -> Any:
     service = GuardedRequestService.__new__(GuardedRequestService)
     stored = SimpleNamespace(unwrap=lambda: SimpleNamespace(changes=changes))
     service.stash = SimpleNamespace(get_by_uid=lambda *_: stored)
-    return service._only_code(SimpleNamespace(role=role, credentials=None), UID())
+    account = SimpleNamespace(unwrap=lambda: SimpleNamespace(email="somebody@hospital.example"))
+    users = SimpleNamespace(stash=SimpleNamespace(get_by_verify_key=lambda *_: account))
+    server = SimpleNamespace(services=SimpleNamespace(user=users), verify_key=None)
+    return service._only_code(SimpleNamespace(role=role, credentials=None, server=server), UID())
 
 
 def _change(status: UID, code: Any) -> Any:

@@ -218,6 +218,7 @@ class Ends:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.runs = self
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **_: self.calls.append(name) or SimpleNamespace()
@@ -246,7 +247,7 @@ def test_other_tensors_than_the_plans_are_a_failed_run_with_its_charge(payload: 
         runs.settle(run, PLAN, published(), "rita@uni.example", answer)  # type: ignore[arg-type]
     assert ledger.calls == []
     runs._end(run, True, refused.value)  # type: ignore[arg-type]
-    assert ledger.calls == ["fail_run"]
+    assert ledger.calls == ["fail"]
 
 
 def test_nothing_that_a_job_says_is_unpickled() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import threading
 import time
@@ -99,8 +100,10 @@ def test_a_command_waits_while_a_datasite_starts(directory: Path, capsys: pytest
 
 
 def test_a_command_does_not_wait_for_ever(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "STARTING_SECONDS", 0.0)
-    with locked(directory), pytest.raises(Unavailable, match="in use by another process"):
+    impatient = dataclasses.replace(Settings.load(directory), start_seconds=0.3)
+    monkeypatch.setattr(Settings, "load", lambda path: impatient)
+    said = r"in use by another process for start_seconds=0\.3, and none serves there yet\. .* raise start_seconds"
+    with locked(directory), pytest.raises(Unavailable, match=said):
         shell.act(directory, "requests")
 
 

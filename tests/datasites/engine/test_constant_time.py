@@ -76,6 +76,7 @@ def test_elu_and_its_gradient_are_torchs_own() -> None:
         assert torch.allclose(found[~values.isnan()], points.grad[~values.isnan()], rtol=1e-4, atol=1e-6)  # type: ignore[index]
 
 
+@pytest.mark.process
 def test_they_stand_in_torchs_place_in_gradients_too() -> None:
     """In a process of its own, as they stay: the gradient of erf is an exponential, and that of tan has a tangent."""
     program = (

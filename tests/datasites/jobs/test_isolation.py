@@ -8,6 +8,8 @@ import resource
 import subprocess
 import sys
 
+import pytest
+
 from datasites.jobs.isolation import ALLOWED_CALLS, FILE_COMMANDS, PROTECTIONS, Limits
 
 BOUNDS = Limits(memory=1000, cpu_seconds=7).of(held=20, mapped=300)
@@ -38,6 +40,7 @@ def test_each_protection_is_explained_where_it_is_made() -> None:
     assert all(f"    {name} " in isolation.__doc__ for name in PROTECTIONS)
 
 
+@pytest.mark.process
 def test_every_inherited_file_but_one_is_closed() -> None:
     """In a process of its own, since its standard streams go too."""
     program = (

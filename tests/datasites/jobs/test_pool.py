@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -26,6 +27,7 @@ from tests.open_tables import tables_open
 
 HELD = dict.fromkeys(PROTECTIONS, True)
 Play = Callable[[socket.socket], None]
+POPEN = subprocess.Popen
 
 
 class Runner:
@@ -46,12 +48,10 @@ class Runner:
         connection, _ = self.listener.accept()
         with connection:
             self.job, self.payload, _ = receive_frame(connection, largest_payload=1 << 20)
-            self.play(connection)
-            try:
+            with contextlib.suppress(OSError):  # it may be hung up at any time
+                self.play(connection)
                 while connection.recv(1 << 16):
                     pass
-            except OSError:
-                pass
             self.hung_up.set()
 
     @property
@@ -216,6 +216,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobPool
     pool.stop()
 
 
+@pytest.mark.process
 def test_a_parent_that_is_gone_is_started_again_for_the_next_job(started: JobPool) -> None:
     first = started.run("runner", {"job": "probe"}, seconds=20)
     parent = started._parents["runner"]
@@ -225,12 +226,14 @@ def test_a_parent_that_is_gone_is_started_again_for_the_next_job(started: JobPoo
     assert second.message["pid"] == started._parents["runner"].pid != parent.pid
 
 
+@pytest.mark.process
 def test_a_parent_gets_nothing_of_the_owners_environment(started: JobPool) -> None:
     names = started.run("exporter", {"job": "probe"}, seconds=20).message["environment"]
     assert "PATH" in names
     assert not {"DATASITE_DATABASE_PASSWORD", "HOME", "USER"} & set(names)
 
 
+@pytest.mark.process
 def test_parents_end_with_the_pool_and_leave_no_folder(started: JobPool) -> None:
     parents = dict(started._parents)
     scratch = Path(started._scratch.name)  # type: ignore[union-attr]
@@ -242,15 +245,56 @@ def test_parents_end_with_the_pool_and_leave_no_folder(started: JobPool) -> None
     assert not scratch.exists()
 
 
-def test_a_parent_that_does_not_become_ready_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = subprocess.Popen
+def standing_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(
         pool_module.subprocess,
         "Popen",
-        lambda command, **options: begin([sys.executable, "-c", "raise SystemExit(1)"], **options),
+        lambda command, **options: POPEN([sys.executable, "-c", code], **options),
     )
-    pool = JobPool({kind: tmp_path / f"{kind}.sock" for kind in pool_module.KINDS})
-    with pytest.raises(Unavailable, match="exporter did not become ready"):
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise SystemExit(1)", r"^The exporter ended before it was ready: datasite\.out in .* says what it printed\."),
+        (
+            "import sys; sys.stdin.read()",
+            r"^The exporter did not come up within start_seconds=0\.5\. Raise start_seconds in settings\.toml if",
+        ),
+    ],
+    ids=["ended", "hangs"],
+)
+def test_a_parent_that_does_not_become_ready_is_named_with_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    standing_in(monkeypatch, code)
+    pool = JobPool({kind: tmp_path / f"{kind}.sock" for kind in pool_module.KINDS}, start_seconds=0.5)
+    with pytest.raises(Unavailable, match=said):
         pool.start()
     pool.stop()
     assert json.dumps(sorted(pool._parents)) == "[]"
+
+
+def test_a_parent_that_something_else_starts_is_waited_for_and_named_with_the_setting(tmp_path: Path) -> None:
+    pool = JobPool(
+        {kind: tmp_path / f"{kind}.sock" for kind in pool_module.KINDS}, start_parents=False, start_seconds=0.3
+    )
+    said = (
+        r"^No exporter listened at .*exporter\.sock within start_seconds=0\.3\. Start it, mend jobs_directory, or raise"
+    )
+    with pytest.raises(Unavailable, match=said):
+        pool.start()
+
+
+@pytest.mark.process
+def test_whoever_asks_for_a_job_reads_no_path_where_a_parent_does_not_start_again(
+    started: JobPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started.run("runner", {"job": "probe"}, seconds=20)
+    started._parents["runner"].wait(10)
+    standing_in(monkeypatch, "raise SystemExit(1)")
+    with pytest.raises(Unavailable, match="The runner of this datasite is not running") as told:
+        started.run("runner", {"job": "probe"}, seconds=20)
+    assert str(tmp_path) not in told.value.public_message
+    assert "could not be started again: The runner ended before it was ready" in caplog.text

@@ -44,12 +44,14 @@ def warmed() -> set[str]:
     return set(modules("from datasites.jobs import parent, warming; warming.warm_up('runner')"))
 
 
+@pytest.mark.process
 def test_a_runner_imports_no_reader_of_files_or_databases_and_no_exporter(warmed: set[str]) -> None:
     assert READERS & warmed == set()
     ours = {name for name in warmed if name.split(".")[0] in ("datasites", "policies")}
     assert {name.split(".")[1] for name in ours if name.startswith("datasites.")} == {"engine", "jobs"}
 
 
+@pytest.mark.process
 def test_what_reads_files_in_a_runner_is_torchs_own(warmed: set[str]) -> None:
     assert OF_TORCH & warmed <= set(modules("import torch"))
     for name in warmed:
@@ -69,6 +71,7 @@ def _imports(path: Path) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+@pytest.mark.process
 def test_whatever_a_job_imports_late_is_there_before_it_is_confined(warmed: set[str]) -> None:
     """A confined child opens no file: an import that is not there already would fail the round."""
     late: set[str] = set()

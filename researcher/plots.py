@@ -1,0 +1,66 @@
+"""Pictures of a result: who took part in each round, and ROC curves. A notebook shows them without being asked to."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from policies.text import visible
+from researcher.scores import Roc
+
+if TYPE_CHECKING:
+    from researcher.federated import RoundRecord
+
+
+class Picture(Figure):
+    """A figure that shows itself in a notebook, whether or not matplotlib was told of one."""
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png")
+        return drawn.getvalue()
+
+
+def picture_of(name: str, rounds: Sequence[RoundRecord], curves: Mapping[str, Roc]) -> Picture:
+    """Who took part in each round and, beside it, ROC curves by hospital where there are any."""
+    figure = Picture(figsize=(10 if curves else 5, 4), layout="constrained")
+    axes = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
+    _plot_rounds(axes[0], rounds)
+    if curves:
+        _plot_roc(axes[1], curves)
+    figure.suptitle(_label(name))
+    return figure
+
+
+def _label(name: str) -> str:
+    """A name in a figure, where dollar signs would set mathematics."""
+    return visible(name).replace("$", r"\$")
+
+
+def _plot_rounds(axes: Any, rounds: Sequence[RoundRecord]) -> None:
+    names = sorted({name for record in rounds for name in [*record.answered, *record.missing]})
+    for row, name in enumerate(names):
+        took = [record.round for record in rounds if name in record.answered]
+        out = [record.round for record in rounds if name in record.missing]
+        axes.scatter(took, [row] * len(took), marker="o", color="tab:blue", label="released" if row == 0 else None)
+        axes.scatter(out, [row] * len(out), marker="x", color="tab:red", label="missing" if row == 0 else None)
+    axes.set(xlabel="round", title="Who took part")
+    axes.set_yticks(range(len(names)), [_label(name) for name in names])
+    axes.set_xticks([record.round for record in rounds])
+    axes.margins(y=0.3)
+
+
+def _plot_roc(axes: Any, curves: Mapping[str, Roc]) -> None:
+    for name, curve in curves.items():
+        axes.plot(
+            curve.false_positive_rate,
+            curve.true_positive_rate,
+            label=f"{_label(name)}, AUC {curve.auc}",
+            linewidth=2.5 if name == "combined" else 1,
+        )
+    axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC on the hold-outs, as released")
+    axes.legend(loc="lower right", fontsize="small")

@@ -1,0 +1,141 @@
+"""Rounds that are ended stay ended, whatever their jobs answer and whatever is resumed afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datasites.jobs.isolation import PROTECTIONS
+from datasites.jobs.pool import Answer
+from datasites.review.rounds import Rounds, Stopped
+from datasites.vault.private_rows import PublishedRows
+from policies.errors import WrongStatus
+from policies.release.tensors import to_bytes
+from policies.source.statuses import RunStatus
+from tests.browser.desk import Desk
+from tests.factories import RESEARCHER
+
+SECONDS = 30.0
+HELD = dict.fromkeys(PROTECTIONS, True)
+
+
+class Waiting:
+    """A runner whose jobs are done at once; their rounds wait for a public time, which comes when a test says so."""
+
+    def __init__(self) -> None:
+        self.finished, self.public_time = threading.Semaphore(0), threading.Event()
+
+    def run(self, *_: object, before_rows: Any, stop: Callable[[], bool], **__: object) -> Answer:
+        before_rows(HELD)
+        return Answer({"event": "done"}, to_bytes({"count": np.zeros(1, np.float64)}), HELD)
+
+    @contextlib.contextmanager
+    def shown(self, _: float) -> Iterator[None]:
+        yield
+        self.finished.release()
+        assert self.public_time.wait(SECONDS)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "datasite")
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def waiting(desk: Desk) -> Waiting:
+    waiting, rounds = Waiting(), desk.datasite.rounds
+    rounds.pool = waiting  # type: ignore[assignment]
+    rounds._shown_at_multiples_of = waiting.shown  # type: ignore[method-assign, assignment]
+    rounds.tables = PublishedRows(lambda version: np.zeros((1, 7)), lambda version: True)
+    return waiting
+
+
+def begun(desk: Desk, waiting: Waiting, request: str, *, researcher: str = RESEARCHER) -> threading.Thread:
+    """The thread of a round whose job is done and which waits for its public time."""
+    desk.ask(request, researcher=researcher)
+    desk.act("approve", {"request": request})
+    rounds = desk.datasite.rounds
+    assert rounds.ask(desk.datasite.ledger.requests.get(request), 1, {})["status"] == "running"
+    (run,) = desk.datasite.ledger.runs.list(request)
+    thread = rounds._threads[run.id]
+    assert waiting.finished.acquire(timeout=SECONDS)
+    return thread
+
+
+def end_of(desk: Desk, waiting: Waiting, request: str, thread: threading.Thread) -> RunStatus:
+    waiting.public_time.set()
+    thread.join(SECONDS)
+    (run,) = desk.datasite.ledger.runs.list(request)
+    return run.status
+
+
+def test_a_stopped_round_stays_ended_when_work_goes_on(desk: Desk, waiting: Waiting) -> None:
+    thread = begun(desk, waiting, "round-one")
+    began = time.monotonic()
+    assert desk.act("stop", {}) == {"ended": 1, "by_themselves": 0}
+    assert time.monotonic() - began < 3.0
+    desk.act("resume", {})
+    assert end_of(desk, waiting, "round-one", thread) is RunStatus.FAILED  # failed: its charge stays
+    assert desk.datasite.ledger.runs.release("round-one", 1) is None
+
+
+def test_a_stop_counts_apart_what_had_ended_by_itself(desk: Desk, waiting: Waiting) -> None:
+    rounds, settling, goes_on = desk.datasite.rounds, threading.Event(), threading.Event()
+    settle = rounds.settle
+
+    def held(*arguments: Any) -> Any:
+        settling.set()
+        assert goes_on.wait(SECONDS)
+        return settle(*arguments)
+
+    rounds.settle = held  # type: ignore[method-assign]
+    thread = begun(desk, waiting, "round-one")
+    waiting.public_time.set()
+    assert settling.wait(SECONDS)
+    assert rounds.stop() == Stopped(ended=0, by_themselves=1)
+    (run,) = desk.datasite.ledger.runs.list("round-one")
+    with pytest.raises(WrongStatus, match="ended by itself"):
+        rounds.stop_one(run.id)
+    goes_on.set()
+    assert end_of(desk, waiting, "round-one", thread) is RunStatus.RELEASED
+
+
+def test_a_round_that_was_asked_for_before_a_stop_begins_no_more(desk: Desk, waiting: Waiting) -> None:
+    """Asked, stopped and resumed between the admission and the start of its thread."""
+    desk.ask("round-one")
+    desk.act("approve", {"request": "round-one"})
+    rounds, admit = desk.datasite.rounds, desk.datasite.ledger.runs.admit
+
+    def then_stopped(*arguments: Any) -> Any:
+        run = admit(*arguments)
+        rounds.stop()
+        rounds.resume()
+        return run
+
+    desk.datasite.ledger.runs.admit = then_stopped  # type: ignore[method-assign]
+    waiting.public_time.set()
+    rounds.ask(desk.datasite.ledger.requests.get("round-one"), 1, {})
+    deadline = time.monotonic() + SECONDS
+    while rounds._threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (run,) = desk.datasite.ledger.runs.list("round-one")
+    assert run.status is RunStatus.VOID  # nothing was read, and nothing is charged
+
+
+def test_a_stop_does_not_show_a_round_before_its_public_time(desk: Desk) -> None:
+    """Else one whose job was at work shows at once, and one whose job was done waits: a clock of private rows."""
+    rounds: Rounds = desk.datasite.rounds
+    rounds.stopped.set()
+    began = time.monotonic()
+    with rounds._shown_at_multiples_of(0.1):
+        pass
+    assert time.monotonic() - began >= rounds._grid(0.1) > 0
