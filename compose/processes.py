@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
-START_SECONDS = 90.0
+START_SECONDS = 300.0  # on a slow or loaded machine
 RESEARCHER = "researcher@university.example"
+STRAIGHT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the environment leads to loopback
 
 
 class DemonstrationFailed(Exception):
@@ -102,7 +103,7 @@ class Datasite:
 
     def _healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/healthz", timeout=2) as answer:
+            with STRAIGHT.open(f"{self.url}/healthz", timeout=2) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -25,6 +25,7 @@ from policies.errors import DatasiteError, IsolationMissing, Unavailable
 if TYPE_CHECKING:
     import uvicorn
 
+
 logger = logging.getLogger(__name__)
 
 

@@ -30,10 +30,10 @@ Port = Annotated[int, Meta(ge=1, le=65_535)]
 Mebibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
 Minutes = Annotated[float, Meta(gt=0, le=1_000_000)]
+StartSeconds = Annotated[float, Meta(ge=1, le=86_400)]
 ShortSeconds = Annotated[float, Meta(ge=1, le=3600)]
 Many = Annotated[int, Meta(ge=1, le=1_000_000)]
 Kibibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
-StartSeconds = Annotated[float, Meta(ge=1, le=86_400)]
 LARGEST_FILE = 1 << 20
 
 SETTINGS_TEMPLATE = """\

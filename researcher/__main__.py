@@ -109,6 +109,19 @@ def status(study: StudyFile) -> None:
 
 
 @app.command()
+def comment(study: StudyFile, text: Annotated[str, typer.Argument(help="What the owners should read.")]) -> None:
+    """Write on the study's requests at every hospital."""
+    typer.echo(str(load_study(study).comment(text)))
+
+
+@app.command()
+def comments(study: StudyFile) -> None:
+    """Show what you and the hospitals wrote on the study's requests."""
+    written = load_study(study).comments()
+    typer.echo(str(written) if written.rows else "Nobody has written anything yet.")
+
+
+@app.command()
 def wait(
     study: StudyFile,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,

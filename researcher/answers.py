@@ -201,6 +201,7 @@ REQUESTS: Shape = [{"id": str, "function": str, "status": str}]
 STATUS: Shape = {"status": str, "comment": (str, None), "rounds": [{"status": str}], "plan_digest": (str, None)}
 ANSWER: Shape = {"status": str, "release": (dict, None), "certificate": (str, None)}
 CERTIFICATES: Shape = [str]
+COMMENTS: Shape = [{"at": str, "from": str, "text": str}]
 
 
 def shaped(value: Any, shape: Shape, what: str) -> Any:

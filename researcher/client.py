@@ -17,6 +17,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import requests
 import torch
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from requests.exceptions import InvalidSchema, InvalidURL
 from syft.client.api import ServerIdentity, SyftAPICall
 from syft.serde.serialize import _serialize
 from syft.server.credentials import SyftSigningKey, SyftVerifyKey
@@ -40,7 +42,7 @@ from policies.wire.envelopes import read_envelope
 from researcher import answers
 from researcher.answers import Record, Unreadable, read, shaped
 from researcher.known_datasites import KnownDatasites
-from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_url, tls_context
+from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_url, proxy_of, tls_context
 
 # Our datasites count releases in their ledger; syft's own output policy counts nothing that holds (it must be given).
 SYFT_LIMIT = 1_000_000
@@ -143,6 +145,17 @@ class Datasite:
     def withdraw(self, code: str) -> dict[str, Any]:
         """Close a request; what no run has touched goes back to the budget."""
         return dict(shaped(self._service("withdraw", code=code), answers.STATUS, f"{self.name}: status"))
+
+    def comment(self, code: str, text: str) -> list[dict[str, str]]:
+        """Write on a request; everything that is written on it: `{"at", "from", "text"}`."""
+        return self._comments(self._service("comment", code=code, text=text))
+
+    def comments(self, code: str) -> list[dict[str, str]]:
+        """What is written on a request, oldest first."""
+        return self._comments(self._service("comments", code=code))
+
+    def _comments(self, told: Any) -> list[dict[str, str]]:
+        return list(shaped(told, answers.COMMENTS, f"{self.name}: list of comments"))
 
     def mock(self, asset: str) -> np.ndarray[Any, Any]:
         """The public stand-in of a dataset version, float64 [rows, 2 + columns]."""
@@ -267,15 +280,25 @@ class Datasite:
             raise
         except requests.exceptions.SSLError as error:
             self._account = None
+            reason, advice = _tls_reason(error)
+            if proxy := proxy_of(self.url):
+                advice += f" It was reached through {proxy}, which may show a certificate of its own."
             raise PermissionRefused(
-                f"{self.name}: the TLS certificate of {self.url} was not accepted ({_reason(error)}). "
-                "Name the hospital's authority as ca_file in network.toml."
+                f"{self.name}: the TLS certificate of {self.url} was not accepted ({reason}). {advice}"
+            ) from None
+        except (requests.exceptions.ProxyError, InvalidURL, InvalidSchema) as error:
+            self._account = None
+            raise Unavailable(
+                f"{self.name} at {self.url} is not reached through the environment's {proxy_of(self.url) or 'proxy'} "
+                f"({_reason(error)}). Mend that, or name the hospital in NO_PROXY where it is reached without."
             ) from None
         except requests.exceptions.ConnectionError as error:
             self._account = None
             raise Unavailable(
                 f"{self.name} at {self.url} does not answer ({_reason(error)}). Is it running? Is the address right?"
             ) from None
+        except requests.exceptions.Timeout:
+            raise Unavailable(f"{self.name} at {self.url} did not answer in time. Try again.") from None
         except requests.exceptions.RequestException as error:
             raise Unavailable(f"{self.name} at {self.url}: {type(error).__name__}. Try again.") from None
 
@@ -383,18 +406,34 @@ def _submission(account: _Account, source: str, asset: UID) -> SubmitUserCode:
     )
 
 
+def _tls_reason(error: BaseException) -> tuple[str, str]:
+    """Why a certificate was not accepted, and what to do about it."""
+    text, clock = str(error), f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC on this machine's clock"
+    if "not yet valid" in text:
+        return f"it is not valid yet, at {clock}", "Set the clock if it is wrong, or tell the hospital."
+    if "expired" in text:
+        return f"it has expired, at {clock}", "Set the clock if it is wrong, or ask the hospital for a new certificate."
+    if "doesn't match" in text or "not valid for" in text:
+        return "it is for another host name", "Is the url in network.toml the one that the hospital gave you?"
+    if "WRONG_VERSION" in text:
+        return "TLS was not answered", "Is the port in network.toml the one that the hospital gave you?"
+    known = "self-signed" in text or "unable to get" in text or "signature" in text
+    reason = "its authority is not known" if known else type(error).__name__
+    return reason, "Name the hospital's authority as ca_file in network.toml."
+
+
 def _reason(error: BaseException) -> str:
     """A network error in a few words, without the address and the object dump that requests puts in."""
     text = str(error)
     known: dict[str, Callable[[str], bool]] = {
+        "it asks for an account": lambda text: "Tunnel connection failed: 407" in text,
+        "it refuses the way there": lambda text: "Tunnel connection failed" in text,
         "connection refused": lambda text: "refused" in text,
         "no such host": lambda text: "resolve" in text or "Name or service" in text,
         "timed out": lambda text: "timed out" in text.lower(),
-        "its authority is not known": lambda text: (
-            "self-signed" in text or "unable to get" in text or "signature" in text
-        ),
-        "it is for another host name": lambda text: "doesn't match" in text or "not valid for" in text,
-        "it has expired": lambda text: "expired" in text,
+        "no way there": lambda text: "No route" in text or "unreachable" in text,
+        "it hung up, as a datasite does while it starts": lambda text: "reset" in text or "RemoteDisconnected" in text,
         "TLS was not answered": lambda text: "WRONG_VERSION" in text,
+        "this is not the address of a proxy": lambda text: isinstance(error, (InvalidURL, InvalidSchema)),
     }
     return next((words for words, matches in known.items() if matches(text)), type(error).__name__)

@@ -6,6 +6,7 @@ Nothing is asked before all of the check passes. What was asked is remembered in
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from policies.errors import DatasiteError, PermissionRefused, RuleBroken, Unavailable, WrongStatus
@@ -187,6 +188,47 @@ class CodeRequests:
                 lambda name, datasite, codes=codes: datasite.withdraw(codes[name]),  # type: ignore[misc]
             )
         return self.status()
+
+    def comment(self, text: str) -> Table:
+        """Write on every request; what is written on each, by everybody."""
+        self._written(lambda datasite, code: datasite.comment(code, text), must=True)
+        return self.comments()
+
+    def comments(self) -> Table:
+        """What is written on each request, oldest first: by whom, when, and the words."""
+        return Table(self._written(lambda datasite, code: datasite.comments(code)))
+
+    def _written(
+        self, ask: Callable[[Connection, str], list[dict[str, str]]], *, must: bool = False
+    ) -> list[dict[str, Any]]:
+        """Ask about each request at each hospital; rows of what it answers, or of why it did not.
+
+        With `must`, a hospital that does not answer raises, once all were asked.
+        """
+        if not self._hospitals():
+            raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
+        rows: list[dict[str, Any]] = []
+        failed: list[str] = []
+        for request in self.requests:
+            codes = self.codes(request.role)
+            asked = {name: datasite for name in codes if (datasite := self._datasite(name))}
+            answers, problems = ask_all(asked, lambda name, datasite, codes=codes: ask(datasite, codes[name]))  # type: ignore[misc]
+            failed += [f"{hospital}: {error}" for hospital, error in problems.items()]
+            for hospital in codes:
+                told = answers.get(hospital, [{"from": "—", "at": "", "text": str(problems.get(hospital, ""))}])
+                rows += [
+                    {
+                        "hospital": hospital,
+                        "request": request.function,
+                        "from": comment["from"],
+                        "at": comment["at"][:16].replace("T", " "),
+                        "comment": comment["text"],
+                    }
+                    for comment in told
+                ]
+        if must and failed:
+            raise Unavailable("Not everywhere. " + " ".join(failed))
+        return rows
 
     def codes(self, role: str) -> dict[str, str]:
         """Identifiers of this role's code requests, by hospital."""

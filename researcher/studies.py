@@ -101,6 +101,14 @@ class AskingStudy:
         """Where each request stands at each hospital, with its owner's comment."""
         return self.requests.status()
 
+    def comment(self, text: str) -> Table:
+        """Write on the study's requests at every hospital, while they wait or are approved; what is written on each."""
+        return self.requests.comment(text)
+
+    def comments(self) -> Table:
+        """What the hospitals and you wrote on the study's requests, oldest first."""
+        return self.requests.comments()
+
     def withdraw(self) -> Table:
         """Close every request; what no run has touched goes back to the hospitals' budgets."""
         return self.requests.withdraw()

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from datasites.actions.balances import balance_dict
+from datasites.actions.comments import write_comment
 from datasites.actions.requests import cost_dict, overview
 from datasites.datasite import Datasite
 from datasites.ledger.records import CodeRequestRecord
@@ -99,7 +100,7 @@ class ForResearchers:
             "function": record.function,
             "status": record.status.value,
             "text": STATUS_TEXT[record.status],
-            "comment": comments[-1].text if comments else "",
+            "comment": next((comment.text for comment in reversed(comments) if comment.actor != researcher), ""),
             "findings": [asdict(finding) for finding in record.findings],
             "rounds": [{"round": run.round, "status": run.status.value} for run in ledger.runs.list(record.id)],
             "expires": record.expires_at,
@@ -117,6 +118,25 @@ class ForResearchers:
         self.datasite.ledger.transition(record.id, RequestStatus.WITHDRAWN, actor=researcher, party=Party.RESEARCHER)
         self.datasite.audit_log.record(researcher, "withdraw", record.id)
         return self.status(researcher, code)
+
+    def comment(self, researcher: str, code: str, text: str) -> list[dict[str, str]]:
+        """Write on the researcher's own request; the owner gets word by e-mail. All that is written on it."""
+        record = self._own(researcher, code)
+        write_comment(self.datasite, record, researcher, text)
+        self.datasite.notices.commented(record)
+        return self.comments(researcher, code)
+
+    def comments(self, researcher: str, code: str) -> list[dict[str, str]]:
+        """What is written on the researcher's own request, oldest first; the hospital's people are not told apart."""
+        record = self._own(researcher, code)
+        return [
+            {
+                "at": comment.at,
+                "from": "researcher" if comment.actor == researcher else "data owner",
+                "text": comment.text,
+            }
+            for comment in self.datasite.ledger.requests.comments(record.id)
+        ]
 
     def certificates(self, researcher: str, code: str) -> list[str]:
         """Certificates of the researcher's own releases, oldest first."""

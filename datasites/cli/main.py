@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from datasites.cli import backup_commands, display, oversight_commands
+from datasites.cli import backup_commands, display, oversight_commands, thread_commands
 from datasites.cli.shell import (
     AsJson,
     Commands,
@@ -34,6 +34,7 @@ from datasites.cli.shell import (
     show,
 )
 from policies.errors import DatasiteError
+from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
 
 app = Commands(
@@ -133,7 +134,7 @@ def publish(
         Path | None, typer.Option(help="The database's password; else DATASITE_DATABASE_PASSWORD is read.")
     ] = None,
     patients: Annotated[
-        int | None, typer.Option(help="Publish this number of patients; it stands as declared.")
+        float | None, typer.Option(help="Publish this number of patients; it stands as declared.")
     ] = None,
     count_epsilon: Annotated[
         float | None, typer.Option(help="Publish a differentially private count of patients at this ε, charged.")
@@ -143,8 +144,6 @@ def publish(
     public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
 ) -> None:
     """Check a table against its schema and publish it: private tensor, mock, public size. All or nothing."""
-    if (table is None) == (sql is None):
-        raise DatasiteError("Give either a file or --sql with --database, and not both.")
     with err.status("Checking and publishing ..."):
         done = act(
             directory,
@@ -162,12 +161,12 @@ def publish(
     for note in done["notes"]:
         err.print(f"Note: {note}")
     out.print(
-        f"Published [b]{done['name']}[/b], version {done['version']}: {done['patients']} patients"
+        f"Published [b]{done['name']}[/b], version {done['version']}: {counted(done['patients'], 'patient')}"
         f" ({done['size_kind']}), population {done['population']}."
     )
     budget = done["budget"]
     out.print(
-        f"All tables of {done['population']} share ε = {budget['epsilon']:g} at δ = {budget['delta']:g}:"
+        f"All tables of {done['population']} share ε = {written(budget['epsilon'])} at δ = {written(budget['delta'])}:"
         f" {budget['epsilon_remaining']:.3f} is left."
     )
 
@@ -408,6 +407,7 @@ def isolation(directory: Directory, as_json: AsJson = False) -> None:
 
 oversight_commands.add_to(app, researchers)
 backup_commands.add_to(app)
+thread_commands.add_to(app)
 
 
 def main() -> None:

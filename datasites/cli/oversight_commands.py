@@ -18,6 +18,7 @@ from datasites.cli.shell import (
     PasswordFile,
     RequestId,
     act,
+    err,
     out,
     read_password,
     show,
@@ -27,6 +28,7 @@ from policies.errors import DatasiteError
 
 users = Commands(help="Accounts of the console: second reviewers and auditors.", no_args_is_help=True)
 policy = Commands(help="The owner's rules.", no_args_is_help=True)
+WAITS = " It counts when another second reviewer has agreed to it, on the console's page of people."
 
 
 def add_to(app: typer.Typer, researchers: typer.Typer) -> None:
@@ -88,8 +90,8 @@ def users_add(
 ) -> None:
     """Make an account of the console. A second reviewer votes on large requests; an auditor reads."""
     password = read_password(password_file, prompt=f"Password for {email}")
-    act(directory, "add_console_user", email=email, name=name, role=role, password=password)
-    out.print(f"Added {email}.")
+    done = act(directory, "add_console_user", email=email, name=name, role=role, password=password)
+    out.print(f"Added {done['email']}.{WAITS if done['waits'] else ''}")
 
 
 @users.command("list")
@@ -115,15 +117,18 @@ def users_enable(directory: Directory, email: Email) -> None:
 @users.command("password")
 def users_password(directory: Directory, email: Email, password_file: PasswordFile = None) -> None:
     """Give an account of the console a new password; its sessions end."""
-    act(directory, "set_console_password", email=email, password=read_password(password_file, prompt="New password"))
-    out.print(f"The password of {email} is changed.")
+    password = read_password(password_file, prompt="New password")
+    done = act(directory, "set_console_password", email=email, password=password)
+    out.print(f"The password of {email} is changed.{WAITS if done['waits'] else ''}")
 
 
 @policy.command("show")
 def policy_show(directory: Directory, as_json: AsJson = False) -> None:
     """Print the policy file."""
-    found = act(directory, "policy")
-    print(json.dumps(found, indent=2, ensure_ascii=False) if as_json else found["text"], end="")
+    policy = act(directory, "policy")
+    print(json.dumps(policy, indent=2, ensure_ascii=False) if as_json else policy["text"], end="")
+    if policy["loosened"]:
+        err.print(f"Note: {policy['loosened']}")
 
 
 @policy.command("set")
@@ -138,6 +143,8 @@ def policy_set(
     for name, change in done["changed"].items():
         out.print(f"{name}: {change['from']} → {change['to']}", markup=False)
     out.print("The policy is replaced." if done["changed"] else "No rule has changed.")
+    if done["loosened"]:
+        err.print(f"Note: {done['loosened']}")
 
 
 def researchers_limit(

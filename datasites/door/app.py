@@ -174,14 +174,14 @@ def make_app(
     async def login(request: Request) -> Response:
         email, password = _credentials(await request.body())
         async with one_login:  # passwords take a processor a quarter of a second each; the others are for work
-            address = address_of(request.scope)
-            wait = lock_out.begin(as_typed(email), address)
+            account, address = as_typed(email), address_of(request.scope)
+            wait = lock_out.begin(account, address)
             if wait:
                 return _octets(syft.refusal(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds."))
             answer = await run_in_threadpool(syft.login, email, password)
             if answer is None:
                 return _octets(syft.refusal(WRONG_LOGIN))
-            lock_out.succeeded(as_typed(email), address)
+            lock_out.succeeded(account, address)
             return _octets(answer)
 
     @app.get("/api/v2/metadata")

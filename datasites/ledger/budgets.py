@@ -188,6 +188,13 @@ class Budgets:
                 for row in db.execute(query, (population, after))
             )
 
+    def spent_through(self, population: str, seq: int) -> Amount:
+        """What entries up to number `seq` spent of a population's budget."""
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COLUMNS)
+        query = f"SELECT {sums} FROM entries WHERE population = ? AND seq <= ? AND kind IN ('settle', 'fail', 'lost')"
+        with self._store.reading() as db:
+            return Amount(*db.execute(query, (population, seq)).fetchone())
+
     # Within a transaction
 
     def check_fits(

@@ -22,6 +22,9 @@ from policies.release.plans import Plan
 from policies.source.findings import Finding
 from policies.source.statuses import Party, RequestStatus, Side, check_transition
 
+OPEN = (RequestStatus.CHECKED, RequestStatus.APPROVED)
+"""Requests that people still talk about: they wait for a decision, or have rounds to run."""
+
 _PLACEHOLDERS = ", ".join("?" * len(dataclasses.fields(CodeRequestRecord)))
 
 
@@ -106,6 +109,27 @@ class Requests:
         with self._store.reading() as db:
             query = "SELECT request, at, actor, text FROM comments WHERE request = ? ORDER BY seq"
             return tuple(Comment(*row) for row in db.execute(query, (request,)))
+
+    def write_comment(self, request: str, *, actor: str, text: str, most: int) -> Comment:
+        """Keep what somebody writes on a request that waits or is approved.
+
+        Args:
+          most: of `actor`'s comments on this request.
+
+        Raises:
+          WrongStatus: it is closed, or `actor` has written as much as one may.
+        """
+        with self._store.writing() as db:
+            record = find_request(db, request)
+            if record.status not in OPEN:
+                raise WrongStatus(f"Request {request[:8]} is {record.status}, and nothing more is written on it.")
+            query = "SELECT count(*) FROM comments WHERE request = ? AND actor = ?"
+            if db.execute(query, (request, actor)).fetchone()[0] >= most:
+                raise WrongStatus(
+                    f"You have written {most} comments on request {request[:8]}, which is the most of one person. Write"
+                    " to the other side by e-mail."
+                )
+            return self.comment(db, request, actor, text)
 
     # Votes
 

@@ -31,6 +31,10 @@ from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.accountant import Charge
 from policies.source.statuses import RequestStatus, RunStatus, check_run_transition
 
+_RELEASE_LINE = """SELECT releases.request, releases.round, releases.at, releases.digest,
+      length(releases.bytes) AS size,
+      requests.function, requests.researcher, requests.dataset, requests.population, requests.by_owner
+    FROM releases JOIN requests ON requests.id = releases.request"""
 _RUN = tuple(field.name for field in dataclasses.fields(Run))
 
 
@@ -85,15 +89,17 @@ class Runs:
 
     def release_page(self, *, limit: int, offset: int = 0) -> tuple[int, tuple[ReleaseLine, ...]]:
         """How many releases there are, and `limit` of them, newest first, each with its request's names."""
-        query = """SELECT releases.request, releases.round, releases.at, releases.digest,
-              length(releases.bytes) AS size,
-              requests.function, requests.researcher, requests.dataset, requests.population, requests.by_owner
-            FROM releases JOIN requests ON requests.id = releases.request
-            ORDER BY releases.rowid DESC LIMIT ? OFFSET ?"""
+        query = f"{_RELEASE_LINE} ORDER BY releases.rowid DESC LIMIT ? OFFSET ?"
         with self._store.reading() as db:
             count = int(db.execute("SELECT count(*) FROM releases").fetchone()[0])
-            rows = db.execute(query, (limit, offset))
-            return count, tuple(ReleaseLine(**dict(row) | {"by_owner": bool(row["by_owner"])}) for row in rows)
+            return count, tuple(_release_line(row) for row in db.execute(query, (limit, offset)))
+
+    def release_line(self, request: str, round: int) -> ReleaseLine | None:
+        """The release of a round with its request's names, or None."""
+        query = f"{_RELEASE_LINE} WHERE releases.request = ? AND releases.round = ?"
+        with self._store.reading() as db:
+            row = db.execute(query, (request, round)).fetchone()
+            return _release_line(row) if row else None
 
     def admit(self, request: str, round: int, weights_digest: str, charge: Charge) -> Run:
         """A new run, `reserved` against the approval, or the live one of this round and these weights.
@@ -336,6 +342,10 @@ def live_run(db: sqlite3.Connection, request: str, round: int) -> Run | None:
 def _run(row: sqlite3.Row) -> Run:
     values = dict(row)
     return Run(**values | {"status": RunStatus(values["status"])})
+
+
+def _release_line(row: sqlite3.Row) -> ReleaseLine:
+    return ReleaseLine(**dict(row) | {"by_owner": bool(row["by_owner"])})
 
 
 def _run_line(row: sqlite3.Row) -> RunLine:

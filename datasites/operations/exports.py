@@ -9,7 +9,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 AT_ONCE = 2000
-ENTRY_COLUMNS = ("seq", "at", "kind", "actor", "population", "request", "run", "divergence", "details", "hash")
+ENTRY_COLUMNS = (
+    "seq",
+    "at",
+    "kind",
+    "actor",
+    "population",
+    "request",
+    "run",
+    "divergence",
+    "epsilon",
+    "details",
+    "hash",
+)
 LOG_COLUMNS = ("seq", "at", "who", "what", "object", "details", "hash")
 Act = Callable[..., Any]
 

@@ -174,7 +174,8 @@ class Decisions:
     """Judges and carries out decisions over one ledger.
 
     Args:
-      read_rules: the owner's policy as the file has it now.
+      read_rules: the owner's policy as it holds now.
+      is_voter: whether somebody is a second reviewer now; by default, whoever voted is.
       changed: hears of each request whose status a decision changed: PySyft's own status follows.
     """
 
@@ -185,12 +186,14 @@ class Decisions:
         audit_log: AuditLog,
         read_rules: Callable[[], Rules],
         *,
+        is_voter: Callable[[str], bool] = lambda email: True,
         changed: Callable[[CodeRequestRecord], None] = lambda record: None,
     ) -> None:
         self.ledger = ledger
         self.planner = planner
         self.audit_log = audit_log
         self.read_rules = read_rules
+        self.is_voter = is_voter
         self.changed = changed
         self.host_checks: list[Callable[[], Outcome]] = []
         """Checks of the host beside those of the policy; the serving process adds what its jobs are held by."""
@@ -224,8 +227,10 @@ class Decisions:
         assert case.rules is not None
         if side is not None:
             self.ledger.requests.vote(record.id, side=side, actor=actor.name, plan_digest=str(record.plan_digest))
-            if {vote.side for vote in self.ledger.requests.votes(record.id)} < set(case.voters):
+            cast = self.ledger.requests.votes(record.id)
+            if {vote.side for vote in cast} < set(case.voters):
                 return VOTED
+            self._check_voters(record, cast)
         try:
             approved = self._reserve(case, record.plan, case.rules)
         except WrongStatus:
@@ -266,6 +271,15 @@ class Decisions:
         except DatasiteError as error:
             facts = (Shown(record.id[:8]), Shown(type(error).__name__))
             logger.info("The policy decided nothing on request %s: %s", *facts)
+
+    def _check_voters(self, record: CodeRequestRecord, votes: tuple[Vote, ...]) -> None:
+        """Raise `WrongStatus` where a vote is of a second reviewer whose account is closed (or waits) by now."""
+        for vote in votes:
+            if vote.side is Side.SECOND_REVIEWER and not self.is_voter(vote.actor):
+                raise WrongStatus(
+                    f"The vote of the second reviewer, {vote.actor}, on request {record.id[:8]} does not count: that"
+                    " account is closed. Open it again, or ask for changes, so that the request is submitted anew."
+                )
 
     def _reserve(self, case: Case, plan: Plan, rules: Rules) -> CodeRequestRecord:
         record = case.record

@@ -36,6 +36,7 @@ KERNELS = "tests/datasites/engine/test_constant_time.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
+TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
 LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
@@ -427,6 +428,21 @@ DEFENCES: dict[str, Defence] = {
         "requests that end with their dataset",
         nothing("datasites.ledger.ledger:Ledger._close_requests"),
         ("tests/datasites/ledger/test_datasets.py", "-k", "taken_back or closes"),
+    ),
+    "two_people": Defence(
+        "two people who loosen the two-person rule",
+        instead("datasites.review.two_people:TwoPeople.agreed", lambda self: None),
+        (TWO_PEOPLE, "-k", "loosened_rule"),
+    ),
+    "second_accounts": Defence(
+        "second reviewers whom the owner alone cannot make",
+        instead("datasites.review.two_people:TwoPeople.needs_agreement", lambda self: False),
+        (TWO_PEOPLE, "-k", "way_around or makes_no or gives_a_reviewer"),
+    ),
+    "closed_votes": Defence(
+        "votes of closed accounts that do not count",
+        nothing("datasites.review.decisions:Decisions._check_voters"),
+        (TWO_PEOPLE, "-k", "closed_reviewer"),
     ),
     "signature": Defence("signature of a call", _all_signatures, (GUARD.format("bytes"), "-k", "changed")),
     "accounts": Defence("accounts in use", _all_accounts, _corpus("without_an_account", "for_strangers")),

@@ -134,7 +134,11 @@ def test_two_people_must_agree_and_a_stock_approval_is_one_of_them(
     owner.goto("/policy")
     owner.get_by_label("Two people above ε").fill("")
     owner.get_by_role("button", name="Save policy").click()
-    expect(notice(owner)).to_contain_text("second_reviewer_epsilon")
+    expect(notice(owner)).to_contain_text("that holds until a second reviewer agrees")
+    expect(owner.get_by_role("button", name="Agree to the change")).to_have_count(0)
+    reviewer.goto("/policy")
+    reviewer.get_by_role("button", name="Agree to the change").click()
+    expect(notice(reviewer)).to_contain_text("Agreed")
 
 
 def test_what_does_not_fit_the_budget_cannot_be_approved(site: DatasiteProcess, researcher: Any, owner: Page) -> None:

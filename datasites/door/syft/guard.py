@@ -39,7 +39,7 @@ from syft.server.datasite import Datasite
 from syft.server.server import AuthServerContextRegistry
 from syft.service.context import AuthedServiceContext
 from syft.service.response import SyftError, SyftSuccess
-from syft.service.service import UserServiceConfigRegistry
+from syft.service.service import UserServiceConfigRegistry, attach_attribute_to_syft_object
 from syft.service.user.user_roles import ServiceRole
 from syft.types.errors import SyftException
 from syft.types.syft_object_registry import SyftObjectRegistry
@@ -60,7 +60,7 @@ RESEARCHER_PATHS = frozenset(
     blob_storage.allocate blob_storage.read blob_storage.write_to_disk
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
-    datasite.certificates
+    datasite.certificates datasite.comment datasite.comments
     """.split()
 )
 OWNER_PATHS = frozenset(
@@ -72,7 +72,11 @@ OWNER_PATHS = frozenset(
 PATHS = {ServiceRole.ADMIN: OWNER_PATHS, ServiceRole.DATA_SCIENTIST: RESEARCHER_PATHS}
 
 # A repeat of these is refused. Objects and blobs are keyed by identifiers of their own: repeating them changes nothing.
-ONCE = frozenset("code.request_code_execution code.call datasite.withdraw request.apply request.undo".split())
+ONCE = frozenset(
+    """
+    code.request_code_execution code.call datasite.withdraw datasite.comment request.apply request.undo
+    """.split()
+)
 
 # These run the exporter for as long as the researcher's model takes.
 EXPORTS = frozenset({"datasite.quote", "code.request_code_execution"})
@@ -345,7 +349,7 @@ class Entry:
             with self.turns.taken(account), holding(self.memory, account):
                 call = self._admitted(message, credentials, role)
                 with self.turns.taken(account, export=True) if call.path in EXPORTS else nullcontext():
-                    result = self._result(call, credentials, role)
+                    result = self._result(call, credentials, role, signer)
         except Refused as refusal:
             result = SyftError(message=refusal.public_message)
         except NoTurn as refusal:
@@ -399,7 +403,7 @@ class Entry:
             raise Refused("This call was answered before. Make it anew.")
         return call
 
-    def _result(self, call: SyftAPICall, credentials: SyftVerifyKey, role: ServiceRole) -> Any:
+    def _result(self, call: SyftAPICall, credentials: SyftVerifyKey, role: ServiceRole, signer: SyftVerifyKey) -> Any:
         context = AuthedServiceContext(
             server=self.server, credentials=credentials, role=role, is_blocking_api_call=True
         )
@@ -410,6 +414,8 @@ class Entry:
             result = method(context, *call.args, **call.kwargs)
             if isinstance(result, SyftError):
                 raise TypeError(result.message)
+            if signer != credentials:  # a stock client finds its session by the key that it signs with
+                attach_attribute_to_syft_object(result, {"syft_client_verify_key": signer})
             return result if isinstance(result, SyftSuccess) else SyftSuccess(message="", value=result)
 
 

@@ -79,10 +79,9 @@ class SyftDatasite:
         own.researchers = ForResearchers(datasite)
         self.server.services.services.append(own)
         self.server.services.service_path_map["datasiteservice"] = own
-        self.memory = Memory(settings.memory_bytes)
         self._owner_key = OwnerKey(settings.directory)
-        answered = AnsweredCalls(settings.directory / "calls.db")
-        self._entry = Entry(self.server, answered, self._owner_key, self.memory)
+        self.memory = Memory(settings.memory_bytes)
+        self._entry = Entry(self.server, AnsweredCalls(settings.directory / "calls.db"), self._owner_key, self.memory)
 
     # -- what the app serves -------------------------------------------------------------------------------------
 

@@ -369,6 +369,18 @@ class DatasiteService(AbstractService):
         with _public_errors():
             return self.researchers.withdraw(_email(context), code)
 
+    @service_method(path="datasite.comment", name="comment", roles=DATA_SCIENTIST_ROLE_LEVEL)
+    def comment(self, context: AuthedServiceContext, code: str, text: str) -> list:
+        """Write on the caller's request; everything that is written on it."""
+        with _public_errors():
+            return self.researchers.comment(_email(context), code, text)
+
+    @service_method(path="datasite.comments", name="comments", roles=DATA_SCIENTIST_ROLE_LEVEL)
+    def comments(self, context: AuthedServiceContext, code: str) -> list:
+        """What is written on the caller's request, oldest first."""
+        with _public_errors():
+            return self.researchers.comments(_email(context), code)
+
     @service_method(path="datasite.certificates", name="certificates", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def certificates(self, context: AuthedServiceContext, code: str) -> list:
         """The signed certificates of the caller's releases, as JSON texts."""
