@@ -332,6 +332,11 @@ DEFENCES: dict[str, Defence] = {
     "one-line": Defence(
         "one statement a line", nothing("policies.source.inspection:_Reader._check_lines"), (INSPECTION,)
     ),
+    "constants": Defence(
+        "bounds on what constants come to",
+        nothing("policies.source.model_classes:why_too_large"),
+        (INSPECTION, "-k", "finding_of_its_rule"),
+    ),
     "model-class": Defence(
         "list for model classes", nothing("policies.source.model_classes:ClassReader.read"), _corpus("says")
     ),
