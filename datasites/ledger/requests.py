@@ -77,6 +77,13 @@ class Requests:
         with self._store.reading() as db:
             return int(db.execute(query, (RequestStatus(status).value,)).fetchone()[0])
 
+    def count_waiting(self, researcher: str) -> int:
+        """How many requests of a researcher wait for a decision."""
+        query = "SELECT count(*) FROM requests WHERE status IN (?, ?) AND researcher = ?"
+        values = (RequestStatus.SUBMITTED.value, RequestStatus.CHECKED.value, researcher)
+        with self._store.reading() as db:
+            return int(db.execute(query, values).fetchone()[0])
+
     def count_by_status(self) -> dict[RequestStatus, int]:
         """How many requests of researchers have each status that occurs."""
         query = "SELECT status, count(*) FROM requests WHERE by_owner = 0 GROUP BY status"

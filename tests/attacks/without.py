@@ -526,6 +526,21 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.people.lock_out:_key", lambda account, _: account.encode()),
         ("tests/datasites/people/test_lock_out.py",),
     ),
+    "quotas": Defence(
+        "quotas of submissions",
+        nothing("datasites.review.submissions:Submissions._check_quotas"),
+        ("tests/datasites/review/test_submissions.py",),
+    ),
+    "refused-beginnings": Defence(
+        "beginnings of refused sources alone",
+        instead("datasites.review.submissions:_beginning", lambda source: source),
+        ("tests/datasites/review/test_submissions.py",),
+    ),
+    "exporter-time": Defence(
+        "exporter's time of each account",
+        instead("datasites.review.planning:Planner._exporting", lambda *_: nullcontext()),
+        ("tests/datasites/review/test_submissions.py",),
+    ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.door.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
