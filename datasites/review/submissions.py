@@ -110,23 +110,19 @@ class Submissions:
 
     def find(self, prefix: str) -> CodeRequestRecord:
         """The request whose id begins with `prefix` (4 characters or more). Raises `InvalidRequest`."""
-        found = (
-            [record for record in self.ledger.requests.list() if record.id.startswith(prefix)]
-            if len(prefix) >= 4
-            else []
-        )
+        found = self.ledger.requests.ids_from(prefix) if len(prefix) >= 4 else ()
         if len(found) != 1:
             what = "no request" if not found else f"{len(found)} requests"
             raise InvalidRequest(f"{prefix!r} names {what}. `datasite requests` lists them.")
-        return found[0]
+        return self.ledger.requests.get(found[0])
 
     def _check_new(self, researcher: str, source: str, published: Published) -> None:
-        for record in self.ledger.requests.list(researcher=researcher):
-            if record.source == source and record.version == published.version and record.syft:
-                raise WrongStatus(
-                    f"You asked this before: request {record.id[:8]}, {record.status}. Go on with that one, or change"
-                    " the source (a comment is enough) to ask anew."
-                )
+        record = self.ledger.requests.same_source(researcher, published.version, source)
+        if record is not None:
+            raise WrongStatus(
+                f"You asked this before: request {record.id[:8]}, {record.status}. Go on with that one, or change"
+                " the source (a comment is enough) to ask anew."
+            )
 
     def _check_quotas(self, researcher: str) -> None:
         """Raise `Unavailable`, naming the setting, where a researcher has submitted as much as one may."""

@@ -242,6 +242,13 @@ def _whole_environment() -> None:
     put("datasites.jobs.pool:subprocess", taken)
 
 
+def _from_the_plan(line: Any) -> dict[str, Any]:
+    from datasites.ledger import records
+
+    records.parsed_plan("{}")
+    return {**vars(line), "status": line.status.value}
+
+
 def _any_answer() -> None:
     put("datasites.jobs.pool:LARGEST_ANSWER", 1 << 40)
     put("datasites.jobs.pool:_plain", lambda message: message)
@@ -540,6 +547,11 @@ DEFENCES: dict[str, Defence] = {
         "exporter's time of each account",
         instead("datasites.review.planning:Planner._exporting", lambda *_: nullcontext()),
         ("tests/datasites/review/test_submissions.py",),
+    ),
+    "lines": Defence(
+        "lists that read no plan",
+        instead("datasites.actions.requests:line_dict", _from_the_plan),
+        ("tests/datasites/actions/test_request_lists.py",),
     ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
