@@ -1,4 +1,4 @@
-"""What the rest of this package asks of one datasite, and asking many at once.
+"""The interface to one datasite, and concurrent calls to many.
 
 `Connection` speaks plain data; `researcher.client.Datasite` is that over PySyft, and tests have others.
 """

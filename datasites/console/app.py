@@ -127,7 +127,8 @@ def _events(visit: PageRequest) -> Response:
 
 def _glossary(visit: PageRequest) -> Response:
     """What every term and figure means."""
-    return visit.render("glossary.html", terms=TERMS)
+    terms = sorted(TERMS, key=lambda term: (term.name[0].isascii(), term.name.lower()))  # ε and δ first
+    return visit.render("glossary.html", terms=terms)
 
 
 PAGES: tuple[Page, ...] = (

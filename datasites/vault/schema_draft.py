@@ -65,11 +65,16 @@ def draft_schema(source: Path | str | SqlQuery, *, title: str = "") -> str:
 
 
 def _table(name: str, array: Any) -> str:
+    import pyarrow as pa
+
     try:
         check_name("column", name)
     except DataRefused as refusal:
         return f"# {name[:60]!r} is left out. {refusal}\n# Rename it in the table.\n"
-    kind = _guessed_kind(array)
+    try:
+        kind = _guessed_kind(array)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return f"# {quoted(name)} is left out: its cells are lists, records or bytes. Make plain columns of it.\n"
     lines = [f"[columns.{quoted(name)}]", f'kind = "{kind}"      # guessed', BODIES[kind], REST]
     return "\n".join(line for line in lines if line) + "\n"
 

@@ -243,6 +243,13 @@ def _whole_environment() -> None:
     put("datasites.jobs.pool:subprocess", taken)
 
 
+def _from_the_plan(line: Any) -> dict[str, Any]:
+    from datasites.ledger import records
+
+    records.parsed_plan("{}")
+    return {**vars(line), "status": line.status.value}
+
+
 def _any_answer() -> None:
     put("datasites.jobs.pool:LARGEST_ANSWER", 1 << 40)
     put("datasites.jobs.pool:_plain", lambda message: message)
@@ -332,6 +339,11 @@ DEFENCES: dict[str, Defence] = {
     ),
     "one-line": Defence(
         "one statement a line", nothing("policies.source.inspection:_Reader._check_lines"), (INSPECTION,)
+    ),
+    "constants": Defence(
+        "bounds on what constants come to",
+        nothing("policies.source.model_classes:why_too_large"),
+        (INSPECTION, "-k", "finding_of_its_rule"),
     ),
     "model-class": Defence(
         "list for model classes", nothing("policies.source.model_classes:ClassReader.read"), _corpus("says")
@@ -521,6 +533,26 @@ DEFENCES: dict[str, Defence] = {
         "lock-out of an address alone",
         instead("datasites.people.lock_out:_key", lambda account, _: account.encode()),
         ("tests/datasites/people/test_lock_out.py",),
+    ),
+    "quotas": Defence(
+        "quotas of submissions",
+        nothing("datasites.review.submissions:Submissions._check_quotas"),
+        ("tests/datasites/review/test_quotas.py",),
+    ),
+    "refused-beginnings": Defence(
+        "beginnings of refused sources alone",
+        instead("datasites.review.submissions:_beginning", lambda source: source),
+        ("tests/datasites/review/test_quotas.py",),
+    ),
+    "exporter-time": Defence(
+        "exporter's time of each account",
+        instead("datasites.review.planning:Planner._exporting", lambda *_: nullcontext()),
+        ("tests/datasites/review/test_quotas.py",),
+    ),
+    "lines": Defence(
+        "lists that read no plan",
+        instead("datasites.actions.requests:line_dict", _from_the_plan),
+        ("tests/datasites/actions/test_request_lists.py",),
     ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(

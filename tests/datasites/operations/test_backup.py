@@ -66,7 +66,7 @@ def test_a_restored_directory_holds_what_the_copied_one_held(small: Settings, co
     done = restore(copied, tmp_path / "new", actor="os:root")
     assert files_of(tmp_path / "new") == files_of(small.directory)
     with Ledger.open(small.ledger_path) as old, Ledger.open(tmp_path / "new" / "ledger.db") as new:
-        assert new.entries.head().seq == old.entries.head().seq + 1 == done["entries"] + 1
+        assert new.entries.head().seq == old.entries.head().seq + 1 == done.entries + 1
         assert new.budgets.balance("city") == old.budgets.balance("city")
         assert new.runs.release(new.requests.list()[0].id, 1) == old.runs.release(old.requests.list()[0].id, 1)
         assert new.recovery.is_restored
