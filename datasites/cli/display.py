@@ -50,6 +50,19 @@ def invitations(out: Console, value: list[dict[str, Any]]) -> None:
         out.print("No invitation is open. Make one with `datasite researchers invite EMAIL --name NAME`.")
 
 
+def projects(out: Console, value: list[dict[str, Any]]) -> None:
+    """Projects, the newest first."""
+    if value:
+        rows = [{**project, "status": _standing(project)} for project in value]
+        _table(out, "Projects", ("name", "parties", "ends", "status", "filed", "approved"), rows)
+    else:
+        out.print("No project yet. Make one with `datasite projects make NAME --parties WHO --ends 2027-06-30`.")
+
+
+def _standing(project: dict[str, Any]) -> str:
+    return "closed" if project["closed_at"] else "ended" if project["ended"] else "goes on"
+
+
 def requests(out: Console, value: list[dict[str, Any]]) -> None:
     """Code requests, waiting ones first."""
     if not value:

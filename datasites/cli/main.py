@@ -16,12 +16,22 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from datasites.cli import backup_commands, display, oversight_commands, thread_commands
+from datasites.cli import (
+    backup_commands,
+    console_user_commands,
+    display,
+    export_commands,
+    policy_commands,
+    privacy_audit,
+    project_commands,
+    researcher_commands,
+    round_commands,
+    thread_commands,
+)
 from datasites.cli.shell import (
     AsJson,
     Commands,
     Directory,
-    Email,
     PasswordFile,
     RequestId,
     Yes,
@@ -33,6 +43,7 @@ from datasites.cli.shell import (
     read_text,
     show,
 )
+from datasites.files import refused_by_system
 from policies.errors import DatasiteError
 from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
@@ -44,8 +55,7 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-researchers = Commands(help="Accounts of researchers.", no_args_is_help=True)
-app.add_typer(researchers, name="researchers")
+TRACEBACK = "DATASITE_TRACEBACK"
 
 
 @app.command()
@@ -182,43 +192,6 @@ def retire(directory: Directory, name: Annotated[str, typer.Argument(help="The d
     """Take a dataset back: its rounds end and its requests are closed. Its population's ledger keeps every charge."""
     done = act(directory, "retire", name=name)
     out.print(f"Retired {name}. Requests closed, and what they had reserved given back: {done['closed']}.")
-
-
-@researchers.command("add")
-def researchers_add(
-    directory: Directory,
-    email: Email,
-    name: Annotated[str, typer.Option(help="Full name.")],
-    institution: Annotated[str, typer.Option(help="University or company.")] = "",
-    password_file: PasswordFile = None,
-) -> None:
-    """Make a researcher's account."""
-    password = read_password(password_file, prompt=f"Password for {email}")
-    added = act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
-    out.print(f"Added {added}.")
-
-
-@researchers.command("list")
-def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
-    """List researchers, and whether their accounts are open."""
-    show(act(directory, "researchers"), display.researchers, as_json)
-
-
-@researchers.command("disable")
-def researchers_disable(directory: Directory, email: Email) -> None:
-    """Close an account at once: its clients are signed in no more, and nothing more is released to it."""
-    done = act(directory, "disable_researcher", email=email)
-    out.print(
-        f"Closed the account of {email}: its clients are signed in no more. Rounds ended by it, and not released:"
-        f" {done['ended']}."
-    )
-
-
-@researchers.command("enable")
-def researchers_enable(directory: Directory, email: Email) -> None:
-    """Open a closed account again."""
-    act(directory, "enable_researcher", email=email)
-    out.print(f"Opened the account of {email}.")
 
 
 @app.command()
@@ -405,9 +378,18 @@ def isolation(directory: Directory, as_json: AsJson = False) -> None:
     show(act(directory, "isolation"), display.isolation, as_json)
 
 
-oversight_commands.add_to(app, researchers)
-backup_commands.add_to(app)
-thread_commands.add_to(app)
+for noun in (
+    researcher_commands,
+    round_commands,
+    privacy_audit,
+    console_user_commands,
+    policy_commands,
+    export_commands,
+    backup_commands,
+    thread_commands,
+    project_commands,
+):
+    noun.add_to(app)
 
 
 def main() -> None:
@@ -432,4 +414,15 @@ def main() -> None:
         if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
-        raise
+        if os.environ.get(TRACEBACK):
+            raise
+        said = refused_by_system(error) if isinstance(error, OSError) else _fault(error)
+        err.print(Text("Error:", style="red"), said)
+        sys.exit(1)
+
+
+def _fault(error: Exception) -> str:
+    return (
+        f"This command failed inside ({type(error).__name__}), a fault of the software. With {TRACEBACK}=1 before the"
+        " command it shows where; report that, once you have seen that nothing private stands in it."
+    )

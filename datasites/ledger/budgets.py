@@ -308,10 +308,10 @@ def _exceeded(whose: str, delta: float, asked_nano: int, left_nano: int) -> Budg
 
 
 def _too_small(budget: PrivacyBudget, order: int, conversion_nano: int) -> BudgetTooSmall:
-    conversions = {other: nano_up(conversion(other, budget.delta)) for other in ORDERS}
-    fitting = [other for other in ORDERS if conversions[other] < nano_down(budget.epsilon)]
+    conversions = {candidate: nano_up(conversion(candidate, budget.delta)) for candidate in ORDERS}
+    fitting = [candidate for candidate in ORDERS if conversions[candidate] < nano_down(budget.epsilon)]
     least = max(0, min(conversions.values()))
-    nearest = min(fitting, key=lambda other: abs(other - order), default=None)
+    nearest = min(fitting, key=lambda candidate: abs(candidate - order), default=None)
     step = f"Use order={nearest}, or" if nearest else f"No order fits: choose ε above {_up(least)}, or"
     return BudgetTooSmall(
         f"At order={order}, δ={budget.delta} alone comes to ε={_up(conversion_nano)}, which leaves nothing of"

@@ -96,7 +96,7 @@ class MockRuns:
         except DatasiteError as error:
             return {"failed": str(error)}
         if not answer.done:
-            return {"failed": str(answer.message.get("output", ""))[-20_000:] or "It ended without a word."}
+            return {"failed": answer.output[-20_000:] or "It ended without a word."}
         said = answer.message.get("facts")
         return {"facts": {name: _checked(said, name) for name in KINDS}}
 

@@ -99,7 +99,7 @@ class Rules:
         """The rules of a `policy.toml`; what it leaves out has its default. Raises `RuleBroken` naming the line."""
         try:
             values: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise _unreadable(str(error)) from None
         known = [each.name for each in dataclasses.fields(cls)]
         if unknown := sorted(set(values) - set(known)):
@@ -113,8 +113,8 @@ class Rules:
         """The owner's policy, as `policy.toml` has it now. Raises `RuleBroken` naming the line."""
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(str(error)) from None
+        except (OSError, UnicodeDecodeError) as error:  # without the path: a researcher may read this
+            raise _unreadable(getattr(error, "strerror", None) or "it is not UTF-8") from None
         return cls.from_toml(text)
 
 

@@ -6,9 +6,11 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from datasites.actions.registry import act
 from datasites.console.app import make_console
@@ -20,6 +22,7 @@ from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.ledger.store import utc_now
+from datasites.people.accounts import hash_password
 from datasites.people.roles import Actor, Role
 from datasites.review.policy import DEFAULT_POLICY
 from policies.canonical import canonical
@@ -39,6 +42,9 @@ with warnings.catch_warnings():
 OWNER, REVIEWER, AUDITOR = "owner@hospital.example", "reviewer@hospital.example", "auditor@hospital.example"
 EMAILS = {Role.OWNER: OWNER, Role.SECOND_REVIEWER: REVIEWER, Role.AUDITOR: AUDITOR}
 VERSION = "a1b2c3d4"
+
+
+_hashed_once = cache(hash_password)  # a quarter of a second each, and hundreds of tests make a desk
 
 
 @dataclass
@@ -98,8 +104,9 @@ class Desk:
         self.app = make_console(
             self.datasite, lock_out, News(self.datasite, longest=0)
         )  # a stream says what is new, and ends
-        for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
-            self.datasite.accounts.add(EMAILS[role], "", role, PASSWORD)
+        with mock.patch("datasites.people.accounts.hash_password", _hashed_once):
+            for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
+                self.datasite.accounts.add(EMAILS[role], "", role, PASSWORD)
         self.schema = Schema.from_toml(SCHEMA)
         ledger.budgets.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
         ledger.datasets.publish(
