@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from docs.generator import dependencies
+from lock.__main__ import CPU_BUILDS, EXTRAS, locked
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,19 +39,82 @@ def installed() -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
 
 
-@pytest.mark.parametrize("extra", ["datasite", "researcher", "notebook", "dev"])
-def test_lock_pins_every_package_exactly_once(extra: str) -> None:
-    lines = (ROOT / "lock" / f"{extra}.lock").read_text().splitlines()
-    assert all(re.fullmatch(r"[a-z0-9\-]+(\[[a-z,]+\])?==[0-9][^\s]*( ; .*)?", line) for line in lines), lines
-    names = [re.split(r"[\[=]", line)[0] for line in lines]
-    assert len(names) == len(set(names))
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_lock_pins_every_package_exactly_once_by_hashes(extra: str) -> None:
+    text = (ROOT / "lock" / f"{extra}.lock").read_text()
+    packages = re.split(r"\n(?=\S)", text.rstrip())
+    pinned = re.compile(r"[a-z0-9\-]+(\[[a-z,]+\])?==[0-9]\S*( ; [^\\]*)?( \\\n {4}--hash=sha256:[0-9a-f]{64})+")
+    assert [package for package in packages if not pinned.fullmatch(package)] == []
+    names = [re.split(r"[\[=]", package)[0] for package in packages]
+    assert len(names) == len(set(names)) == len(locked(text))
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_lock_admits_both_builds_of_torch(extra: str) -> None:
+    text = (ROOT / "lock" / f"{extra}.lock").read_text()
+    (torch,) = re.findall(r"^torch==.*(?:\n .*)*", text, re.MULTILINE)
+    assert CPU_BUILDS[locked(text)["torch"]] in torch
+    assert torch.count("--hash=") > 1
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_bill_of_materials_names_exactly_the_locked_packages_each_with_a_licence(extra: str) -> None:
+    bill = json.loads((ROOT / "lock" / f"{extra}.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    packages = bill["components"]
+    assert {package["name"]: package["version"] for package in packages} == locked(
+        (ROOT / "lock" / f"{extra}.lock").read_text()
+    )
+    assert [package["name"] for package in packages if not dependencies.licence(package)] == []
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_every_locked_package_has_a_line_with_its_licence_in_the_document(extra: str) -> None:
+    lines = re.findall(r"^\| `(.+?)` \| (\S+) \| (.+?) \| (.+?) \|$", (ROOT / "docs/dependencies.md").read_text(), re.M)
+    listed = {name: version for name, version, licence, extras in lines if licence and extra in extras.split(", ")}
+    assert listed == locked((ROOT / "lock" / f"{extra}.lock").read_text())
+
+
+def test_whatever_installs_a_lock_requires_its_hashes() -> None:
+    installs = [
+        line
+        for file in ("Makefile", "compose/Dockerfile")
+        for line in (ROOT / file).read_text().splitlines()
+        if re.search(r"pip install .*\.lock", line)
+    ]
+    assert len(installs) == 4
+    assert [line for line in installs if "--require-hashes" not in line] == []
+
+
+def test_images_come_from_outside_by_argument_alone_so_that_a_digest_can_be_given() -> None:
+    stages, outside = set(), set()
+    for image, stage in re.findall(r"^FROM (\S+) AS (\S+)", (ROOT / "compose/Dockerfile").read_text(), re.MULTILINE):
+        outside |= {image} - stages
+        stages.add(stage)
+    assert outside == {"${WHEELS}", "${BASE}"}
+    assert "${BASE:-debian:bookworm-slim}" in (ROOT / "compose/compose.yaml").read_text()
+
+
+def test_what_both_images_share_keeps_every_hash() -> None:
+    """The Dockerfile takes the lines that two locks have in common; they must be whole packages."""
+    datasite, notebook = ((ROOT / "lock" / f"{extra}.lock").read_text() for extra in ("datasite", "notebook"))
+    lines = set(datasite.splitlines())
+    common = "".join(f"{line}\n" for line in notebook.splitlines() if line in lines)
+    assert set(locked(common).items()) == set(locked(datasite).items()) & set(locked(notebook).items())
+    packages = re.split(r"\n(?=\S)", common.rstrip())
+    assert [package for package in packages if f"{package}\n" not in datasite] == []
+
+
+def test_locks_and_bills_name_no_index_and_no_folder() -> None:
+    for path in sorted((ROOT / "lock").glob("*.lock")) + sorted((ROOT / "lock").glob("*.cdx.json")):
+        text = path.read_text().replace("http://cyclonedx.org/schema/", "")
+        assert not re.search(r"https?://|file:|/(opt|tmp|root|home|work)/", text), path.name
 
 
 def test_what_runs_here_is_what_the_lock_pins() -> None:
-    text = (ROOT / "lock" / "dev.lock").read_text()
-    locked = dict(re.findall(r"^([a-z0-9\-]+)(?:\[.*?\])?==([^\s;]+)", text, re.MULTILINE))
+    pinned = locked((ROOT / "lock" / "dev.lock").read_text())
     found = installed()
-    assert {name: found.get(name) for name in locked} == locked
+    assert {name: found.get(name) for name in pinned} == pinned
 
 
 def test_a_hospital_installs_neither_flower_nor_ray_nor_a_notebook() -> None:
