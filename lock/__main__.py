@@ -19,7 +19,7 @@ from typing import Any
 
 LOCK = Path(__file__).parent
 EXTRAS = ("datasite", "researcher", "notebook", "dev")
-# PyTorch's own builds for processors, which no package index of Python's community holds; the lock admits them too.
+# PyTorch's own builds for processors, which PyPI does not have.
 CPU_BUILDS = {"2.13.0": "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"}
 # Packages whose metadata names no licence that the bill's tool knows; their licence files and projects do.
 UNSTATED = {
@@ -46,18 +46,21 @@ def resolve(extra: str) -> Path:
 
 
 def with_cpu_build(lock: str) -> str:
-    """A lock whose torch may be PyTorch's build for processors too. Raises `KeyError` where its hash is not known."""
+    """A lock whose torch is PyTorch's build for processors alone. Raises `KeyError` where its hash is not known.
+
+    PyPI's file for Linux imports only beside CUDA packages, which no lock here has; and pip would take it before the
+    other one, were both admitted.
+    """
 
     def torch(match: re.Match[str]) -> str:
-        hashes = sorted({*re.findall(r"--hash=(\S+)", match[0]), CPU_BUILDS[match["version"]]})
-        return " \\\n    --hash=".join([f"torch=={match['version']}", *hashes])
+        return f"torch=={match['version']}+cpu \\\n    --hash={CPU_BUILDS[match['version']]}"
 
-    return re.sub(r"^torch==(?P<version>\S+)(?: \\\n {4}--hash=\S+)+", torch, lock, flags=re.MULTILINE)
+    return re.sub(r"^torch==(?P<version>[0-9.]+)\S*(?: \\\n {4}--hash=\S+)+", torch, lock, flags=re.MULTILINE)
 
 
 def locked(lock: str) -> dict[str, str]:
-    """Version by name of each package that a lock file pins."""
-    return dict(re.findall(r"^([a-z0-9\-]+)(?:\[[^]]*\])?==([^\s;]+)", lock, re.MULTILINE))
+    """Version by name of each package that a lock file pins, without a build's mark."""
+    return dict(re.findall(r"^([a-z0-9\-]+)(?:\[[^]]*\])?==([^\s;+]+)", lock, re.MULTILINE))
 
 
 def bill(lock: Path) -> dict[str, Any]:

@@ -50,11 +50,12 @@ def test_lock_pins_every_package_exactly_once_by_hashes(extra: str) -> None:
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_the_lock_admits_both_builds_of_torch(extra: str) -> None:
+def test_torch_is_the_build_for_processors_and_no_other(extra: str) -> None:
+    """With PyPI's hashes beside it pip takes PyPI's file, which does not import without CUDA's packages."""
     text = (ROOT / "lock" / f"{extra}.lock").read_text()
     (torch,) = re.findall(r"^torch==.*(?:\n .*)*", text, re.MULTILINE)
-    assert CPU_BUILDS[locked(text)["torch"]] in torch
-    assert torch.count("--hash=") > 1
+    version = locked(text)["torch"]
+    assert torch == f"torch=={version}+cpu \\\n    --hash={CPU_BUILDS[version]}"
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
