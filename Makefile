@@ -79,9 +79,8 @@ format: install  ## Let ruff format and mend.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: install  ## Resolve the lock files anew, with hashes, and write their bills of materials and licences.
-	$(BIN)/python -m lock
-	$(BIN)/python -m docs.generator
+lock: install  ## Resolve the lock files anew from pyproject.toml, with hashes, bills of materials and licences.
+	$(BIN)/python lock/write.py
 
 clean:  ## Remove what was built, not .venv.
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -8,12 +8,13 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from datasites.actions.registry import act
 from datasites.datasite import Datasite, PySyft
-from datasites.directory import DirectoryInUse, locked
+from datasites.directory import DirectoryInUse, locked, population_secret, signing_key
 from datasites.ledger.ledger import Ledger
 from datasites.logs import Observed, Shown, say, serving_logs
 from datasites.operations.control_socket import ControlServer, ask
@@ -62,6 +63,8 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
 
     settings = Settings.load(directory)
     certificate, key = settings.tls_files() or (None, None)
+    for read_secret in (signing_key, population_secret):  # found missing now, and not at the first release
+        read_secret(settings.directory)
     token = settings.metrics_token()
     with (
         _directory(settings, tell),
@@ -134,18 +137,18 @@ def server_options() -> dict[str, Any]:
 @contextlib.contextmanager
 def _directory(settings: Settings, tell: Tell) -> Iterator[None]:
     """The directory's lock, waited for while a command works there; not where another process serves it."""
-    told = False
+    announced = False
 
     def waiting() -> None:
-        nonlocal told
+        nonlocal announced
         with contextlib.suppress(ConnectionError):
             ask(settings.control_socket, "health", {})
             raise Unavailable(
                 f"Another `datasite serve` serves {settings.directory} at {settings.url} already. Stop that one first."
             )
-        if not told:
+        if not announced:
             tell(f"Waiting for {settings.directory}: another command works on it.")
-            told = True
+            announced = True
 
     try:
         with locked(settings.directory, wait_seconds=settings.start_seconds, waiting=waiting):
@@ -208,6 +211,22 @@ def _check_protections(settings: Settings, protections: dict[str, bool]) -> None
         )
 
 
+def certificate_warning(settings: Settings, now: datetime) -> str:
+    """Why browsers and researchers will not accept the TLS certificate at this time, or ""."""
+    from cryptography import x509
+
+    if (files := settings.tls_files()) is None:
+        return ""
+    certificate = x509.load_pem_x509_certificate(files[0].read_bytes())
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if begins <= now <= ends:
+        return ""
+    return (
+        f"The TLS certificate is valid from {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC, and this machine's"
+        f" clock says {now:%Y-%m-%d %H:%M} UTC: nobody will accept it. Set the clock if it is wrong, or renew it."
+    )
+
+
 def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: TextIO) -> None:
     missing = [name for name, holds in protections.items() if not holds]
     lines = [f"{settings.name} at {settings.url}"]
@@ -216,6 +235,8 @@ def _say(settings: Settings, protections: dict[str, bool], ledger: Ledger, out: 
         lines.append(f'  isolation = "{settings.isolation}": work runs without {", ".join(missing)}.')
     elif missing == ["own_user"]:
         lines.append("  The datasite is not root: jobs share its user; the other layers stand.")
+    if warning := certificate_warning(settings, datetime.now(UTC)):
+        lines.append(f"  {warning}")
     if ledger.witness is None:
         lines.append("  The ledger has no witness: an old copy that is put back by hand would not be noticed here.")
     if ledger.recovery.is_restored:

@@ -29,10 +29,12 @@ SmtpSecurity = Literal["starttls", "tls", "none"]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Mebibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
+Attachments = Annotated[int, Meta(ge=0, le=10_000)]
 Minutes = Annotated[float, Meta(gt=0, le=1_000_000)]
 StartSeconds = Annotated[float, Meta(ge=1, le=86_400)]
 ShortSeconds = Annotated[float, Meta(ge=1, le=3600)]
 Many = Annotated[int, Meta(ge=1, le=1_000_000)]
+PerHour = Annotated[float, Meta(ge=1, le=1_000_000)]
 Kibibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
 LARGEST_FILE = 1 << 20
 
@@ -55,6 +57,12 @@ connections_per_address = 64        # of them, from one address that is not loop
 header_seconds = 20                 # until a connection must have asked for something, or asked again
 least_kib_per_second = 16           # at which a body must come and an answer be taken, after 15 seconds
 gateway_addresses = ""              # whose X-Forwarded-For is believed: addresses or networks, with commas between
+open_requests = 100                 # of one researcher, that wait for a decision
+requests_per_day = 500              # of one researcher, what is withdrawn or refused included
+refused_kib_per_day = 1024          # that the ledger keeps of one researcher's sources that inspection refuses
+exporter_seconds_per_hour = 1800    # that one researcher's models may keep the exporter busy
+attachment_mib = 10                 # largest PDF that is attached to a request or a project
+most_attachments = 20               # of one request or project
 jobs_directory = ""                 # exporter/exporter.sock and runner/runner.sock are in it; "" starts them here
 release_grid_seconds = 0.25         # rounds show at a multiple of this that a dry run tells, not when they end
 console_idle_minutes = 30           # a console session without a request for so long is signed out
@@ -89,6 +97,10 @@ class Settings:
       header_seconds: what a connection may wait before its request is whole, its TLS handshake included.
       least_kib_per_second: the least rate of a body and of an answer, after a time for short ones.
       gateway_addresses: of gateways before the datasite, whose X-Forwarded-For names who asks; or "".
+      open_requests, requests_per_day: of one researcher: that wait for a decision, and that were made within a day.
+      refused_kib_per_day: what the ledger keeps of one researcher's sources that inspection refuses.
+      exporter_seconds_per_hour: that one researcher's quotes and submissions may keep the exporter busy.
+      attachment_mib, most_attachments: of PDF files attached to a request or a project.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
       release_grid_seconds: finished rounds become visible at a public multiple of it, which a dry run tells.
       console_idle_minutes: after which a session of the console that asks for nothing ends.
@@ -117,6 +129,12 @@ class Settings:
     header_seconds: ShortSeconds = 20.0
     least_kib_per_second: Kibibytes = 16
     gateway_addresses: str = ""
+    open_requests: Many = 100
+    requests_per_day: Many = 500
+    refused_kib_per_day: Kibibytes = 1024
+    exporter_seconds_per_hour: PerHour = 1800.0
+    attachment_mib: Mebibytes = 10
+    most_attachments: Attachments = 20
     jobs_directory: str = ""
     release_grid_seconds: Seconds = 0.25
     console_idle_minutes: Minutes = 30.0
@@ -218,6 +236,11 @@ class Settings:
     @property
     def ledger_path(self) -> Path:
         return self.directory / "ledger.db"
+
+    @property
+    def attachments(self) -> Path:
+        """Where attached files are, each under its identifier."""
+        return self.directory / "attachments"
 
     @property
     def policy_path(self) -> Path:

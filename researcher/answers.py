@@ -1,4 +1,4 @@
-"""A hospital's bytes, read as plain values: nothing that they name is ever built.
+"""Deserialize a hospital's answers into plain values; no class that they name is ever instantiated.
 
 PySyft's own reader makes whatever object an answer names, before anybody looked at it; a `_GenericAlias` in the answer
 to a sign-in ran a command on the researcher's machine. Here an answer becomes numbers, texts, bytes, arrays, lists and

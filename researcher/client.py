@@ -121,11 +121,16 @@ class Datasite:
         quote = shaped(self._service("quote", source=source, dataset=dataset), answers.QUOTE, f"{self.name}: quote")
         return dict(quote)
 
-    def submit(self, source: str, asset: str, purpose: str = "") -> str:
-        """Ask for `source` on the dataset version `asset` with an ordinary code request; its identifier."""
+    def submit(self, source: str, asset: str, purpose: str = "", project: str = "") -> str:
+        """Ask for `source` on the dataset version `asset` with an ordinary code request; its identifier.
+
+        Args:
+          project: of the hospital's, to file the request under.
+        """
         with self._calls() as account:
             submission = _submission(account, source, self._uid(asset))
-            request = self._call("code.request_code_execution", code=submission, reason=purpose)
+            filed: dict[str, Any] = {"project": project} if project else {}
+            request = self._call("code.request_code_execution", code=submission, reason=purpose, **filed)
             with self._read_by_us():
                 return _identifier(request["changes"][0]["linked_user_code"]["object_uid"])
 
@@ -139,8 +144,8 @@ class Datasite:
 
     def certificates(self, code: str) -> list[str]:
         """The signed certificates of a request's releases, as JSON texts."""
-        told = self._service("certificates", code=code)
-        return list(shaped(told, answers.CERTIFICATES, f"{self.name}: list of certificates"))
+        listed = self._service("certificates", code=code)
+        return list(shaped(listed, answers.CERTIFICATES, f"{self.name}: list of certificates"))
 
     def withdraw(self, code: str) -> dict[str, Any]:
         """Close a request; what no run has touched goes back to the budget."""
@@ -154,8 +159,8 @@ class Datasite:
         """What is written on a request, oldest first."""
         return self._comments(self._service("comments", code=code))
 
-    def _comments(self, told: Any) -> list[dict[str, str]]:
-        return list(shaped(told, answers.COMMENTS, f"{self.name}: list of comments"))
+    def _comments(self, comments: Any) -> list[dict[str, str]]:
+        return list(shaped(comments, answers.COMMENTS, f"{self.name}: list of comments"))
 
     def mock(self, asset: str) -> np.ndarray[Any, Any]:
         """The public stand-in of a dataset version, float64 [rows, 2 + columns]."""
@@ -241,15 +246,15 @@ class Datasite:
                 if answer.status_code == 401:
                     raise Unavailable(SIGNED_OUT.format(name=self.name))
                 raise Unavailable(f"{self.name} answered a call with status {answer.status_code}. Try again.")
-            told = read(_opened(answer.content, account.verify_key, self.name), largest=largest)
-            return self._value(told["data"] if isinstance(told, Record) else told)
+            reply = read(_opened(answer.content, account.verify_key, self.name), largest=largest)
+            return self._value(reply["data"] if isinstance(reply, Record) else reply)
 
-    def _value(self, told: Any) -> Any:
-        if isinstance(told, Record) and told.name == "SyftError":
-            raise _Refused(f"{self.name}: {_indented(told['message'])}")
-        if not isinstance(told, Record) or told.name != "SyftSuccess":
+    def _value(self, reply: Any) -> Any:
+        if isinstance(reply, Record) and reply.name == "SyftError":
+            raise _Refused(f"{self.name}: {_indented(reply['message'])}")
+        if not isinstance(reply, Record) or reply.name != "SyftSuccess":
             raise Unreadable("This is no answer to a call.")
-        return told["value"]
+        return reply["value"]
 
     def _route(self, name: str) -> str:
         return f"{self.url}{ROUTES}{name}"
@@ -319,16 +324,16 @@ class Datasite:
             answer = self._session.request("POST", self._route("login"), json=account, largest=SMALL_ANSWER)
             if answer.status_code != 200:
                 raise Unavailable(f"{self.name} answered a sign-in with status {answer.status_code}. Try again.")
-            told = read(answer.content, largest=0)
-            if isinstance(told, Record) and told.name == "SyftSuccess":
-                told = told["value"]
-            if not isinstance(told, Record) or told.name != "UserPrivateKey":
-                message = _indented(told["message"]) if isinstance(told, Record) and told.name == "SyftError" else ""
+            reply = read(answer.content, largest=0)
+            if isinstance(reply, Record) and reply.name == "SyftSuccess":
+                reply = reply["value"]
+            if not isinstance(reply, Record) or reply.name != "UserPrivateKey":
+                message = _indented(reply["message"]) if isinstance(reply, Record) and reply.name == "SyftError" else ""
                 raise PermissionRefused(
                     f"{self.name} at {self.url} does not accept {self.email} with this password. "
                     f"Check the password file named in network.toml, or ask the hospital for a new password. {message}"
                 )
-            key = told["signing_key"]["signing_key"]
+            key = reply["signing_key"]["signing_key"]
             if type(key) is not bytes or len(key) != 32:
                 raise Unreadable("It gave no key to sign with.")
             return _Account(
@@ -343,8 +348,8 @@ class _Refused(PermissionRefused):
 def _metadata(content: bytes) -> dict[str, str] | None:
     """Identifier, name and key that a datasite shows to everybody, or None where it shows no such thing."""
     try:
-        told = json.loads(content)
-        about = {name: told[name] for name in ("id", "name", "verify_key")}
+        metadata = json.loads(content)
+        about = {name: metadata[name] for name in ("id", "name", "verify_key")}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not all(type(value) is str for value in about.values()) or not _KEY.fullmatch(about["verify_key"]):

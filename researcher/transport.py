@@ -1,4 +1,4 @@
-"""How a datasite is reached: TLS that is always checked, and nowhere but where the researcher said.
+"""Transport to a datasite: TLS certificates always verified, no redirects, answers bounded in time and size.
 
 An answer has a deadline from the first byte sent to the last one read, and a size; the connection is cut where it goes
 beyond. It comes as it is: a compressed one is refused, since two megabytes of it can unpack to gigabytes.
@@ -124,7 +124,8 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
+        (host or "").encode("idna")
+    except ValueError as error:  # of a port, an address, or a name with a part that is empty or too long
         raise InvalidRequest(f"url={url!r}: {error}. Write https://host:port.") from None
     if parts.scheme not in ("http", "https") or not host:
         raise InvalidRequest(f"url={url!r} does not begin with https:// (or http:// on loopback) and a host.")

@@ -175,6 +175,8 @@ def agree_console_user(datasite: Datasite, actor: Actor, *, email: str) -> None:
 def sign_out(datasite: Datasite, actor: Actor, *, email: str) -> None:
     """End every session of an account of the console, or of the owner: one's own, or anybody's by the owner."""
     _check_own(actor, email)
+    if email and as_typed(email) != as_typed(datasite.settings.owner_email) and datasite.accounts.user(email) is None:
+        raise InvalidRequest(f"{email} has no account of the console. `datasite console-users list` shows them.")
     datasite.accounts.end_all(email or datasite.settings.owner_email)
     datasite.audit_log.record(actor.name, "sign out everywhere", email or datasite.settings.owner_email)
 

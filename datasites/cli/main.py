@@ -23,6 +23,7 @@ from datasites.cli import (
     export_commands,
     policy_commands,
     privacy_audit,
+    project_commands,
     researcher_commands,
     round_commands,
     thread_commands,
@@ -42,6 +43,7 @@ from datasites.cli.shell import (
     read_text,
     show,
 )
+from datasites.files import refused_by_system
 from policies.errors import DatasiteError
 from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
@@ -53,6 +55,7 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+TRACEBACK = "DATASITE_TRACEBACK"
 
 
 @app.command()
@@ -384,6 +387,7 @@ for noun in (
     export_commands,
     backup_commands,
     thread_commands,
+    project_commands,
 ):
     noun.add_to(app)
 
@@ -410,4 +414,15 @@ def main() -> None:
         if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
-        raise
+        if os.environ.get(TRACEBACK):
+            raise
+        said = refused_by_system(error) if isinstance(error, OSError) else _fault(error)
+        err.print(Text("Error:", style="red"), said)
+        sys.exit(1)
+
+
+def _fault(error: Exception) -> str:
+    return (
+        f"This command failed inside ({type(error).__name__}), a fault of the software. With {TRACEBACK}=1 before the"
+        " command it shows where; report that, once you have seen that nothing private stands in it."
+    )

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from datasites.cli.shell import AsJson, Commands, Directory, act, err, out
-from policies.errors import DatasiteError
+from datasites.cli.shell import AsJson, Commands, Directory, act, err, out, read_text
 
 policy = Commands(help="The owner's rules.", no_args_is_help=True)
 
@@ -33,10 +32,9 @@ def policy_set(
     directory: Directory, file: Annotated[Path, typer.Argument(help="The new policy.toml.", show_default=False)]
 ) -> None:
     """Replace the policy by a file whose every rule can be read. The log records what changed."""
-    if not file.is_file():
-        raise DatasiteError(f"{file} is not a file.")
+    text = read_text(file, "The policy")
     digest = act(directory, "policy")["digest"]
-    done = act(directory, "change_policy", text=file.read_text(encoding="utf-8"), digest=digest)
+    done = act(directory, "change_policy", text=text, digest=digest)
     for name, change in done["changed"].items():
         out.print(f"{name}: {change['from']} → {change['to']}", markup=False)
     out.print("The policy is replaced." if done["changed"] else "No rule has changed.")

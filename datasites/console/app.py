@@ -29,8 +29,10 @@ from datasites.console import (
     administration_views,
     datasets_views,
     decisions_views,
+    draft_views,
     formats,
     invitation_views,
+    projects_views,
     records_views,
     releases_views,
     sign_in_views,
@@ -125,7 +127,8 @@ def _events(visit: PageRequest) -> Response:
 
 def _glossary(visit: PageRequest) -> Response:
     """What every term and figure means."""
-    return visit.render("glossary.html", terms=TERMS)
+    terms = sorted(TERMS, key=lambda term: (term.name[0].isascii(), term.name.lower()))  # ε and δ first
+    return visit.render("glossary.html", terms=terms)
 
 
 PAGES: tuple[Page, ...] = (
@@ -146,6 +149,31 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/requests/{id}/try", decisions_views.try_request, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/revoke", decisions_views.revoke, OWNER, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/comments", thread_views.comment, DECIDERS, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/project", projects_views.file_request, OWNER, "requests", "/requests/{id}"),
+    Page(
+        "POST",
+        "/requests/{id}/attach",
+        thread_views.attach_to_request,
+        OWNER,
+        "requests",
+        "/requests/{id}",
+        upload=True,
+    ),
+    Page("GET", "/attachments/{id}", thread_views.attachment, CONSOLE, "requests", "/requests"),
+    Page("GET", "/projects", projects_views.projects, CONSOLE, "projects"),
+    Page("POST", "/projects", projects_views.make, OWNER, "projects", "/projects"),
+    Page("GET", "/projects/{id}", projects_views.project, CONSOLE, "projects", "/projects"),
+    Page("POST", "/projects/{id}", projects_views.change, OWNER, "projects", "/projects/{id}"),
+    Page("POST", "/projects/{id}/close", projects_views.close, OWNER, "projects", "/projects/{id}"),
+    Page(
+        "POST",
+        "/projects/{id}/attach",
+        thread_views.attach_to_project,
+        OWNER,
+        "projects",
+        "/projects/{id}",
+        upload=True,
+    ),
     Page("GET", "/runs", records_views.runs, CONSOLE, "runs"),
     Page("POST", "/runs/stop", records_views.stop, OWNER, "runs", "/runs"),
     Page("POST", "/runs/resume", records_views.resume, OWNER, "runs", "/runs"),
@@ -161,6 +189,9 @@ PAGES: tuple[Page, ...] = (
     Page("GET", "/datasets", datasets_views.datasets, CONSOLE, "datasets"),
     Page("GET", "/datasets/publish", datasets_views.publish_form, OWNER, "datasets"),
     Page("POST", "/datasets/publish", datasets_views.publish, OWNER, "datasets", "/datasets/publish", upload=True),
+    Page("GET", "/datasets/draft", draft_views.form, OWNER, "datasets"),
+    Page("POST", "/datasets/draft", draft_views.draft, OWNER, "datasets", "/datasets/draft", upload=True),
+    Page("POST", "/datasets/draft/done", draft_views.go_on, OWNER, "datasets", "/datasets/draft", upload=True),
     Page("GET", "/datasets/{version}", datasets_views.dataset, CONSOLE, "datasets", "/datasets"),
     Page("POST", "/datasets/{name}/retire", datasets_views.retire, OWNER, "datasets", "/datasets"),
     Page("GET", "/people", administration_views.people, CONSOLE, "people"),
@@ -347,7 +378,7 @@ class _Headers:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)  # what is handed out as a file has stricter ones of its own
                 headers["cache-control"] = "max-age=3600" if still else "no-store"
                 if is_secure(request):
                     headers["strict-transport-security"] = "max-age=31536000"

@@ -59,6 +59,11 @@ def publish_form(visit: PageRequest) -> Response:
     return _form(visit, given)
 
 
+def publish_form_with(visit: PageRequest, schema: str) -> Response:
+    """The form for a new dataset, with a schema that was drafted."""
+    return _form(visit, {"schema": schema})
+
+
 def _form(
     visit: PageRequest, given: dict[str, str], *, error: DatasiteError | None = None, status: int = 200
 ) -> Response:

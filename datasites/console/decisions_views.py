@@ -174,6 +174,8 @@ def request_page(visit: PageRequest) -> Response:
         runs=[{**run, "text": wording.run_status(run["status"])} for run in seen["rounds"]],
         can_comment=_decides(visit) and record.status in OPEN,
         can_try=_decides(visit),
+        open_projects=[project for project in visit.act("projects") if not project["ended"]],
+        largest=visit.datasite.settings.attachment_mib,
         releases={release.round for release in visit.datasite.ledger.runs.releases(record.id)},
         approved=record.charge is not None,
         record=record,

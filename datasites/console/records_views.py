@@ -15,7 +15,6 @@ from datasites.console import charts, formats
 from datasites.console.page_requests import PageRequest, download
 from datasites.datasite import Datasite
 from datasites.ledger.amounts import Amount
-from datasites.ledger.entries import EntryKind
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
 from policies.numbers import counted
@@ -24,7 +23,6 @@ from policies.source.statuses import RequestStatus
 
 PAGE = 50
 SHOWN_DAYS, SHOWN_SHARES, SHOWN_STUDIES = 12, 10, 100
-SPENDING = {EntryKind.SETTLE, EntryKind.FAIL, EntryKind.LOST}
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------
@@ -128,17 +126,13 @@ def ledger(visit: PageRequest) -> Response:
 
 def _with_spent(datasite: Datasite, population: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Entries of a population, newest first, each that spends with the ε that was spent by then."""
+    if not entries:
+        return []
     budgets = datasite.ledger.budgets
     conversion = budgets.balance(population).conversion_nano
-    return [
-        {
-            **entry,
-            "spent": budgets.spent_through(population, entry["seq"]).epsilon_nano(conversion) / NANO
-            if entry["kind"] in SPENDING
-            else None,
-        }
-        for entry in entries
-    ]
+    amounts = budgets.spent_by_then(population, entries[-1]["seq"], entries[0]["seq"])
+    spent = {seq: amount.epsilon_nano(conversion) / NANO for seq, amount in amounts.items()}
+    return [{**entry, "spent": spent.get(entry["seq"])} for entry in entries]
 
 
 def _spending(visit: PageRequest, population: str) -> Spending:

@@ -9,12 +9,18 @@ from datasites.console.page_requests import PageRequest
 from datasites.people.accounts import check_password
 from policies.errors import InvalidRequest
 
+ENDED = (
+    "You are signed in no more: the session was idle for long or was ended elsewhere, your password was changed, or"
+    " your account was closed. Sign in again; where that is refused, ask the data owner."
+)
+
 
 def form(visit: PageRequest) -> Response:
-    """The sign-in form."""
+    """The sign-in form; whoever had a session that ended is told so."""
     if visit.session is not None:
         return RedirectResponse(_safe(visit.query("next")), 303)
-    return _form(visit)
+    had_one = auth.cookie_name(visit.datasite, visit.request, "session") in visit.request.cookies
+    return _form(visit, why=ENDED if had_one else "")
 
 
 def _form(visit: PageRequest, *, why: str = "", email: str = "", status: int = 200) -> Response:

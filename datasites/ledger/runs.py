@@ -17,6 +17,7 @@ from datasites.ledger.budgets import Budgets, population_of
 from datasites.ledger.chain import sha256
 from datasites.ledger.datasets import check_version
 from datasites.ledger.entries import Entries, Entry, EntryKind
+from datasites.ledger.projects import HAS_ENDED, check_project, project_of
 from datasites.ledger.records import (
     CodeRequestRecord,
     ReleaseLine,
@@ -114,9 +115,10 @@ class Runs:
         once = amount_of(charge)
         with self._store.reading() as db:
             record, live = find_request(db, request), live_run(db, request, round)
+            project, now = project_of(db, request), self._store.now()
         if live is not None:
             return _same_weights(live, weights_digest)
-        if record.expires_at is not None and record.expires_at <= self._store.now():
+        if (record.expires_at is not None and record.expires_at <= now) or (project and project.has_ended(now)):
             self.expire_due()
         with self._store.writing() as db:
             if live := live_run(db, request, round):
@@ -180,14 +182,25 @@ class Runs:
             return self.void_in(db, find_run(db, run), reason_for_owner)
 
     def expire_due(self) -> tuple[CodeRequestRecord, ...]:
-        """Expire every approved request whose time is over, giving back what no run touched."""
+        """Expire every approved request whose time, or whose project, is over, giving back what no run touched."""
+        query = f"""SELECT id FROM requests WHERE status = 'approved' AND (expires_at <= :now OR id IN
+          (SELECT request FROM filed JOIN projects ON projects.id = filed.project WHERE {HAS_ENDED}))"""
         with self._store.reading() as db:
-            query = "SELECT id FROM requests WHERE status = 'approved' AND expires_at <= ?"
-            if not db.execute(query, (self._store.now(),)).fetchone():
+            if not db.execute(query, self._moment()).fetchone():
                 return ()
         with self._store.writing() as db:
-            due = [find_request(db, row["id"]) for row in db.execute(query, (self._store.now(),)).fetchall()]
-            return tuple(self.close(db, record, RequestStatus.EXPIRED, actor="datasite") for record in due)
+            due = [find_request(db, row["id"]) for row in db.execute(query, self._moment()).fetchall()]
+            return tuple(self._expire(db, record) for record in due)
+
+    def _expire(self, db: sqlite3.Connection, record: CodeRequestRecord) -> CodeRequestRecord:
+        project = project_of(db, record.id)
+        if project is not None and project.has_ended(self._store.now()):
+            self._requests.comment(db, record.id, "datasite", project.why_ended)
+        return self.close(db, record, RequestStatus.EXPIRED, actor="datasite")
+
+    def _moment(self) -> dict[str, str]:
+        now = self._store.now()
+        return {"now": now, "today": now[:10]}
 
     # Within a transaction
 
@@ -211,6 +224,7 @@ class Runs:
         if once != _once(record):
             raise WrongStatus(f"The charge of request {record.id} is not the one that was approved. Submit it again.")
         check_version(db, record)
+        check_project(db, record.id, self._store.now())
 
     def admit_in(self, db: sqlite3.Connection, record: CodeRequestRecord, round: int, weights_digest: str) -> Run:
         """A new run of an approved request, `reserved`, with its entry."""

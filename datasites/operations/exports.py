@@ -1,4 +1,4 @@
-"""The whole ledger and the whole audit log, row by row, and as CSV: for the console and the command line."""
+"""Export the whole ledger and the whole audit log, row by row and as CSV, for console and command line."""
 
 from __future__ import annotations
 

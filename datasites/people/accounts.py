@@ -21,7 +21,7 @@ from typing import Any
 
 from datasites.people.roles import CONSOLE_ROLES, Role, role_named
 from policies.email_addresses import as_typed, email_address
-from policies.errors import InvalidRequest, WrongStatus
+from policies.errors import DatasiteError, InvalidRequest, WrongStatus
 
 SHORTEST_PASSWORD = 12
 SCRYPT = {"n": 2**15, "r": 8, "p": 3}
@@ -38,6 +38,22 @@ CREATE TABLE IF NOT EXISTS sessions (
   id_sha256 TEXT PRIMARY KEY, email TEXT NOT NULL, csrf TEXT NOT NULL, started REAL NOT NULL, seen REAL NOT NULL,
   browser TEXT NOT NULL, notice TEXT NOT NULL DEFAULT '') STRICT;
 """
+
+
+def open_console_file(path: Path, tables: str) -> sqlite3.Connection:
+    """The console's SQLite file (0600), made where there is none. Raises `DatasiteError` where it is damaged."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    opened = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+    try:
+        opened.row_factory = sqlite3.Row
+        opened.executescript(tables)
+    except sqlite3.Error as error:
+        opened.close()
+        raise DatasiteError(
+            f"{path.name}, which holds the console's accounts, cannot be used ({error}). Put it back from a backup, or"
+            " move it away and make the accounts anew: requests and ledger are elsewhere."
+        ) from None
+    return opened
 
 
 @dataclass(frozen=True)
@@ -70,10 +86,7 @@ class Accounts:
         self.idle_seconds = idle_seconds
         self.clock = clock
         self._lock = threading.Lock()
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-        self._db.row_factory = sqlite3.Row
-        self._db.executescript(TABLES)
+        self._db = open_console_file(path, TABLES)
 
     def close(self) -> None:
         """Let go of the file."""

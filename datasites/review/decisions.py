@@ -206,6 +206,7 @@ class Decisions:
         published = self.planner.published(version=record.version)
         epsilon = standalone_epsilon(self.ledger, record.plan, published.population)
         checks = self._checks(rules, broken, record.plan, published, epsilon, record.researcher)
+        checks += self._project_checks(record)
         return Case(actor, record, rules, epsilon, checks, self.ledger.requests.votes(record.id))
 
     def checks(self, plan: Plan, published: Published, researcher: str) -> tuple[Outcome, ...]:
@@ -308,6 +309,18 @@ class Decisions:
             {"who": vote.actor, "side": vote.side.value, "at": vote.at} for vote in self.ledger.requests.votes(request)
         ]
         return {"votes": votes} if votes else {}
+
+    def _project_checks(self, record: CodeRequestRecord) -> tuple[Outcome, ...]:
+        """Whether the project of a request goes on; none where it is filed under none. Who cannot tell says no."""
+        try:
+            project, now = self.ledger.projects.of(record.id), self.ledger.projects.now()
+        except DatasiteError as error:
+            return (Outcome("Project", False, error.public_message),)
+        if project is None:
+            return ()
+        if project.has_ended(now):
+            return (Outcome("Project", False, project.why_ended),)
+        return (Outcome("Project", True, f"{project.name} goes on until {project.ends}"),)
 
     def _rules(self) -> tuple[Rules | None, str]:
         """The policy, or None and why it cannot be used: then a check fails, and nothing is approved."""

@@ -54,10 +54,10 @@ class Part:
 
     Args:
       title: what it is, in words; empty where only its `name` says so.
-      count: of its numbers, `values` or not.
-      values: the numbers themselves, at most `MOST_VALUES`; empty for a model's parameters.
+      count: of its numbers, listed or not.
+      numbers: the numbers themselves, at most `MOST_VALUES`; empty for a model's parameters.
       minimum, maximum, norm: of its finite numbers, as released.
-      error: what the noise does to each number, in words; empty where `values` carry it or nothing says it.
+      error: what the noise does to each number, in words; empty where `numbers` carry it or nothing says it.
       not_finite: how many of its numbers are no numbers, as where training diverged.
     """
 
@@ -71,7 +71,7 @@ class Part:
     norm: float
     not_finite: int
     unit: str = ""
-    values: tuple[Value, ...] = ()
+    numbers: tuple[Value, ...] = ()
     error: str = ""
 
 
@@ -121,7 +121,7 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
 def _statistic(
     query: Query, tensor: Array, mechanism: Statistics, schema: Schema, patients: int, known: Mapping[str, float]
 ) -> Part:
-    numbers = [float(number) for number in tensor.ravel()]
+    released = [float(number) for number in tensor.ravel()]
     epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
     column = schema.column(query.columns[0]) if query.columns else None
     title = f"{query.name.capitalize()} of {', '.join(query.columns)}" if query.columns else "Count of patients"
@@ -131,12 +131,12 @@ def _statistic(
     if query.name == "quantiles":
         assert column is not None
         reach = LAPLACE_95 * rank_error(epsilon=epsilon, records=records, patients=patients)
-        values = tuple(
-            Value(f"{written(100 * rank)} %", number) for rank, number in zip(query.ranks, numbers, strict=True)
+        quantiles = tuple(
+            Value(f"{written(100 * rank)} %", number) for rank, number in zip(query.ranks, released, strict=True)
         )
         error = f"Noise moves each rank by at most {written(100 * reach, digits=2)} percentage points, 95 times in 100."
-        return _part(query.key, title, tensor, values=values, error=error, unit=column.unit)
-    value = numbers[0]
+        return _part(query.key, title, tensor, numbers=quantiles, error=error, unit=column.unit)
+    value = released[0]
     if query.name == "mean":
         assert column is not None
         noise = mean_error(column, epsilon=epsilon, records=records, patients=patients, mean=value)
@@ -151,7 +151,7 @@ def _statistic(
         noise = standard_error(query, mechanism, schema)
     reach = LAPLACE_95 * noise
     return _part(
-        query.key, title, tensor, values=(Value("", value, value - reach, value + reach),), unit=_unit(query, column)
+        query.key, title, tensor, numbers=(Value("", value, value - reach, value + reach),), unit=_unit(query, column)
     )
 
 
@@ -172,30 +172,30 @@ def _scores(name: str, tensor: Array, mechanism: Evaluation, schema: Schema) -> 
 
 
 def _cells(name: str, title: str, tensor: Array, labels: list[tuple[str, ...]], reach: float) -> Part:
-    values = []
+    cells = []
     for place in list(np.ndindex(*tensor.shape))[:MOST_VALUES]:
         number = float(tensor[place])
         label = ", ".join(names[index] for names, index in zip(labels, place, strict=True))
-        values.append(Value(label, number, number - reach, number + reach))
-    return _part(name, title, tensor, values=tuple(values), unit="")
+        cells.append(Value(label, number, number - reach, number + reach))
+    return _part(name, title, tensor, numbers=tuple(cells), unit="")
 
 
 def _part(
-    name: str, title: str, tensor: Array, *, values: tuple[Value, ...] = (), error: str = "", unit: str = ""
+    name: str, title: str, tensor: Array, *, numbers: tuple[Value, ...] = (), error: str = "", unit: str = ""
 ) -> Part:
-    numbers = np.asarray(tensor, dtype=np.float64).ravel()
-    finite = numbers[np.isfinite(numbers)]
+    flat = np.asarray(tensor, dtype=np.float64).ravel()
+    finite = flat[np.isfinite(flat)]
     return Part(
         name=name,
         title=title,
         dtype=tensor.dtype.name,
         shape=tuple(tensor.shape),
-        count=int(numbers.size),
+        count=int(flat.size),
         minimum=float(finite.min()) if finite.size else math.nan,
         maximum=float(finite.max()) if finite.size else math.nan,
         norm=float(np.linalg.norm(finite)) if finite.size else math.nan,
-        not_finite=int(numbers.size - finite.size),
+        not_finite=int(flat.size - finite.size),
         unit=unit,
-        values=values,
+        numbers=numbers,
         error=error,
     )

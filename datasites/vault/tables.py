@@ -205,6 +205,10 @@ def _read_sql(source: SqlQuery) -> pd.DataFrame:
                 check_headers("The query's answer", [str(name) for name in piece.columns])
                 pieces_read.append(pa.table({name: arrow_array(piece[name]) for name in piece.columns}))
             connection.rollback()
+    except UnicodeDecodeError:
+        raise DataRefused(
+            "The query's answer holds bytes that are no text in UTF-8. Leave that column out, or cast it in the query."
+        ) from None
     except (SQLAlchemyError, pd.errors.DatabaseError, ImportError) as error:
         # pandas and SQLAlchemy wrap what the driver said; theirs repeats the whole query.
         reason = str(getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error)

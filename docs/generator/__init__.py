@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs.generator import commands, declarations, dependencies, library, rooms, states
+from docs.generator import commands, declarations, library, rooms, states
 
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
@@ -34,7 +34,6 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "mechanisms": declarations.mechanisms,
     "layers": declarations.layers,
     "operators": declarations.operators,
-    "packages": lambda: dependencies.table(ROOT),
 }
 _PART = re.compile(r"<!-- generated: (?P<name>[^>]+?) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused, InvalidRequest
+from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
 from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict, mechanism_from
@@ -147,7 +148,7 @@ def verify(
 def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """A verified certificate in plain words, a sentence or two a line, with the risk to a patient and its caveats."""
     privacy, budget, size = certificate["privacy"], certificate["budget"], certificate["size"]
-    cost = rounded_up(privacy["epsilon"]) + (f" at δ = {privacy['delta']:g}" if privacy["delta"] else "")
+    cost = rounded_up(privacy["epsilon"]) + (f" at δ = {written(privacy['delta'])}" if privacy["delta"] else "")
     spent = "" if budget["spent"] is None else f", of which {rounded_up(budget['spent'])} were spent after this release"
     exact = "as its owner declared" if size["kind"] == "declared" else "by a differentially private count"
     missing = sorted(name for name, holds in certificate["protections"].items() if not holds)
@@ -156,9 +157,9 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
         f"It ran {certificate['mechanism']['kind']} over {data}.",
-        f"All {certificate['rounds']} round(s) by themselves cost a patient ε = {cost}.",
+        f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
         *risk_sentences(privacy["epsilon"], privacy["delta"], PrivacyBudget(budget["epsilon"], budget["delta"])),
-        f"The population's budget is ε = {budget['epsilon']:g}{spent}. Neighbouring data differ by one patient.",
+        f"The population's budget is ε = {written(budget['epsilon'])}{spent}. Neighbouring data differ by one patient.",
         *CAVEATS,
         f"The job ran without: {', '.join(missing)}." if missing else "Every protection of the job's process held.",
         f"Entry {certificate['ledger']['entry']} of its ledger, issued at {certificate['issued_at']}.",

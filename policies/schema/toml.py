@@ -26,7 +26,7 @@ def read(text: str) -> dict[str, Any]:
         raise DataRefused(f"The schema is longer than {LARGEST_TEXT} characters. Declare fewer columns.")
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataRefused(f"The schema is not TOML: {error}. Mend that line.") from None
     columns = data.get("columns")
     if not isinstance(columns, dict) or not all(isinstance(column, dict) for column in columns.values()):

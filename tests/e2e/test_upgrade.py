@@ -1,8 +1,8 @@
 """A whole directory that 0.1.0 made, served by this software: what it held is there, and its studies go on.
 
 `directory_0_1_0.tar.xz` was made by 0.1.0's own code: the table of `tests.factories` published, two researchers, a
-request of statistics released, a training with its first round released, and a third request that waits. Its keys
-guard nothing.
+request of statistics released, a training with its first round released, and a third request that waits. Its keys guard
+nothing.
 """
 
 from __future__ import annotations

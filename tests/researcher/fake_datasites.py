@@ -51,6 +51,7 @@ class FakeDatasite:
         self.sources: dict[str, str] = {}
         self.statuses: dict[str, str] = {}
         self.decided_with: dict[str, str] = {}
+        self.projects: list[str] = []
         self.written: dict[str, list[dict[str, str]]] = {}
         self.releases: dict[tuple[str, int], tuple[str, dict[str, np.ndarray[Any, Any]]]] = {}
         self.charged: list[tuple[str, int]] = []
@@ -98,8 +99,9 @@ class FakeDatasite:
         accepted = not self.findings and not self.short
         return {"accepted": accepted, "findings": self.findings, "plan_digest": digest_of_plan, "cost": cost}
 
-    def submit(self, source: str, asset: str, purpose: str = "") -> str:
+    def submit(self, source: str, asset: str, purpose: str = "", project: str = "") -> str:
         self._called("submit")
+        self.projects.append(project)
         assert asset == f"asset-{self.name}"
         if source in self.sources.values():
             raise WrongStatus("You asked this before.")

@@ -125,7 +125,7 @@ def test_a_request_that_is_revoked_during_a_study_is_named_with_its_owners_reaso
 
     def revoked_in_round_two(code, asset, weights, round):
         if round == 2:
-            rural.statuses[code], rural.comments[code] = "revoked", "Our patients' board said no."
+            rural.statuses[code], rural.decided_with[code] = "revoked", "Our patients' board said no."
         return ask(code, asset, weights, round)
 
     rural.run = revoked_in_round_two
@@ -137,7 +137,7 @@ def test_an_evaluation_that_nobody_approved_uses_none_of_its_rounds(make_study, 
     study = make_study(evaluation=researcher.Evaluation(epsilon=0.5, rounds=1))
     result = study.run()
     for name, hospital in hospitals.items():
-        hospital.statuses[f"{name}-1"], hospital.comments[f"{name}-1"] = "denied", f"Not at {name}."
+        hospital.statuses[f"{name}-1"], hospital.decided_with[f"{name}-1"] = "denied", f"Not at {name}."
     with pytest.raises(Unavailable, match=r"rural: denied\. Not at rural\."):
         result.evaluate()
     hospitals["rural"].statuses["rural-1"] = "approved"
@@ -362,3 +362,13 @@ def test_a_hospital_that_does_not_answer_is_named_and_the_others_have_the_commen
         study.comment("Are you there?")
     assert all("comment" in each.calls for each in hospitals.values())
     assert any("rural does not answer" in row["comment"] for row in study.comments().rows)
+
+
+def test_a_study_is_submitted_under_a_project_everywhere(make_study, hospitals):
+    make_study(submit=False).submit(project="Flu 2026")
+    assert {project for hospital in hospitals.values() for project in hospital.projects} == {"Flu 2026"}
+
+
+def test_a_project_is_named_as_text(make_study):
+    with pytest.raises(InvalidRequest, match="name of a project"):
+        make_study(submit=False).submit(project=7)

@@ -110,10 +110,14 @@ class GuardedCodeService(UserCodeService):
         code: SubmitUserCode | UserCode,
         reason: str | None = "",
         communication_protocol: Any = None,
+        *,
+        project: str = "",
     ) -> Any:
         """Inspect, export and record the request; store it in PySyft only if it has a plan."""
         if not isinstance(code, SubmitUserCode):
             raise Refused("Submit the function itself, not a stored code object.")
+        if not isinstance(project, str):
+            raise Refused("Name the project as text.")
         asset = _submitted_asset(code, context)
         ours = _own_submission(code, context, asset)
 
@@ -126,7 +130,7 @@ class GuardedCodeService(UserCodeService):
         stored: list[Any] = []
         with _public_errors():
             purpose = reason if isinstance(reason, str) else ""
-            ForResearchers(self.datasite).submit(_email(context), code.code, asset, purpose, store)
+            ForResearchers(self.datasite).submit(_email(context), code.code, asset, purpose, store, project)
         return stored[0]
 
     def get_all(self, context: AuthedServiceContext, communication_protocol: Any = None) -> list[UserCode]:

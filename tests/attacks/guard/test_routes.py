@@ -14,6 +14,7 @@ from syft.serde.serialize import _serialize
 from syft.service.user.user import UserCreate
 from syft.service.user.user_roles import ServiceRole
 
+from tests import loops
 from tests.attacks.guard.attacker import OTHER, OWNER, PASSWORD, RESEARCHER, Refusal, Site
 from tests.factories import DatasiteProcess
 
@@ -211,9 +212,9 @@ def test_too_much_at_once_is_asked_to_come_back() -> None:
     async def several(*addresses: str) -> list[int]:
         return await asyncio.gather(*(one(address) for address in addresses))
 
-    assert sorted(asyncio.run(several("192.0.2.1", "192.0.2.2", "192.0.2.3"))) == [200, 200, 503]
-    assert sorted(asyncio.run(several("192.0.2.1", "192.0.2.2", "192.0.2.3"))) == [200, 200, 503]  # all was given back
-    assert sorted(asyncio.run(several("192.0.2.1", "192.0.2.1"))) == [200, 503]
+    assert sorted(loops.run(several("192.0.2.1", "192.0.2.2", "192.0.2.3"))) == [200, 200, 503]
+    assert sorted(loops.run(several("192.0.2.1", "192.0.2.2", "192.0.2.3"))) == [200, 200, 503]  # all was given back
+    assert sorted(loops.run(several("192.0.2.1", "192.0.2.1"))) == [200, 503]
     assert memory.in_use == 0
 
 
@@ -241,7 +242,7 @@ def test_slow_body_is_given_up() -> None:
     gate = Gate(never, 1 << 20, memory=Memory(1 << 30))
     app = Bounded(gate, Connections(most=8, most_of_one=8, seconds=1), rate=1000, grace=0.2)
     scope = {"type": "http", "method": "POST", "path": "/api/v2/api_call", "headers": []}
-    asyncio.run(app(scope, receive, send))
+    loops.run(app(scope, receive, send))
     assert statuses == [408]
 
 

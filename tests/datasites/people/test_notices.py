@@ -41,7 +41,7 @@ def test_a_message_names_what_the_inbox_shows_and_no_text_of_the_researchers(set
 
 def test_whoever_asks_much_fills_no_mailbox(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(module, "_send", lambda _, record: sent.append(record.id))
+    monkeypatch.setattr(module, "_send", lambda _, record, *__: sent.append(record.id))
     now = [0.0]
     notices = Notices(settings, least_seconds=60, clock=lambda: now[0])
     for now[0] in (0.0, 30.0, 59.0, 60.0, 61.0):
