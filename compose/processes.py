@@ -86,8 +86,8 @@ class Datasite:
     def approve_all(self) -> int:
         """Approve every request that waits for the owner, as `datasite approve` does; how many."""
         waiting = self.ask("requests", "--status", "checked")
-        for each in waiting:
-            self.owner("approve", str(each["id"]), "--yes")
+        for request in waiting:
+            self.owner("approve", str(request["id"]), "--yes")
         return len(waiting)
 
     def stop(self) -> None:
@@ -131,9 +131,9 @@ def add_researcher(datasite: Datasite, root: Path) -> None:
 def write_network(datasites: Sequence[Datasite], root: Path) -> Path:
     """Write the researcher's `network.toml`, as `compose/network.toml` shows it; its path."""
     tables = [
-        f'[[datasites]]\nname = "{each.name}"\nurl = "{each.url}"\nemail = "{RESEARCHER}"\n'
-        f'password_file = "{each.name}.researcher"\n'
-        for each in datasites
+        f'[[datasites]]\nname = "{datasite.name}"\nurl = "{datasite.url}"\nemail = "{RESEARCHER}"\n'
+        f'password_file = "{datasite.name}.researcher"\n'
+        for datasite in datasites
     ]
     path = root / "network.toml"
     path.write_text("\n".join(tables), encoding="utf-8")

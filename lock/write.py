@@ -68,10 +68,13 @@ def resolve(side: str) -> None:
 
 
 def _torch(line: str) -> str:
-    """torch by its public version, with the hashes of PyPI's files and of the wheels for processors."""
+    """torch by its public version, with the hash of the wheel for processors and no other.
+
+    Were PyPI's hashes beside it, pip would take PyPI's file, whose index states them; for Linux that one does not
+    import without CUDA's packages, which no lock has.
+    """
     version = re.split(r"[=+ ]+", line)[1]
-    public = _compile("-", "--no-deps", given=f"torch=={version}\n").replace(" \\\n    --hash", " --hash").strip()
-    return " ".join([public, *(f"--hash=sha256:{known}" for known in TORCH_CPU.get(version, ()))])
+    return " ".join([f"torch=={version}", *(f"--hash=sha256:{known}" for known in TORCH_CPU[version])])
 
 
 def _compile(*arguments: str, given: str = "", offered: str = "") -> str:

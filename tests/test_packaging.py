@@ -99,3 +99,11 @@ def test_direct_dependencies_are_named_in_the_readme() -> None:
 def test_pip_check_names_exactly_what_is_known() -> None:
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert set(done.stdout.strip().splitlines()) == EXPECTED
+
+
+@pytest.mark.parametrize("extra", ["datasite", "researcher", "notebook", "dev"])
+def test_torch_is_locked_as_the_wheel_for_processors_and_no_other(extra: str) -> None:
+    """With PyPI's hashes beside it pip takes PyPI's file, which does not import without CUDA's packages."""
+    text = (ROOT / "lock" / f"{extra}.lock").read_text()
+    (torch,) = re.findall(r"^torch==.*$", text, re.MULTILINE)
+    assert len(re.findall("--hash=sha256:", torch)) == 1
