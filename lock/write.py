@@ -1,24 +1,24 @@
 """Resolve the lock files anew, with hashes, and write what follows from them: bills of materials and licences.
 
 `make lock` runs it. `lock/SIDE.lock` pins every package that a side installs, a package a line, with the SHA-256 of
-each of its files on PyPI; `pip install --require-hashes` takes no other. `lock/SIDE.cdx.json` is the same as a bill of
-materials (CycloneDX 1.6), and `lock/licences.md` lists what each package says of its licence on PyPI.
+each of its files; `pip install --require-hashes` takes no other. `lock/SIDE.cdx.json` is the same as a bill of
+materials (CycloneDX 1.6), and `lock/licences.md` lists what each package says of its licence.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import DisjunctiveLicense
@@ -30,7 +30,7 @@ SIDES = ("datasite", "researcher", "notebook", "dev")
 PINNED = re.compile(
     r"(?P<name>[a-z0-9-]+)(?:\[[a-z,]+\])?==(?P<version>\S+)(?: ; [^-]+?)?(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)"
 )
-# Wheels of torch for processors alone, as pytorch.org gives them: not on PyPI, under another local version.
+# Wheels of torch for processors alone, as PyTorch gives them: not on PyPI, under another local version.
 TORCH_CPU = {"2.13.0": ("6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",)}
 
 
@@ -87,14 +87,30 @@ def _compile(*arguments: str, given: str = "", offered: str = "") -> str:
     return done.stdout
 
 
-def licence(package: Package) -> str:
-    """What PyPI says of a package's licence: its expression, or its classifiers, or the first line of its text."""
-    answer = requests.get(f"https://pypi.org/pypi/{package.name}/json", timeout=60)
-    answer.raise_for_status()
-    told: dict[str, Any] = answer.json()["info"]
-    classifiers = [name.rpartition(" :: ")[2] for name in told["classifiers"] if name.startswith("License :: ")]
-    first = (told["license"] or "").strip().split("\n")[0].strip()
-    return str(told["license_expression"] or " or ".join(classifiers) or first[:80] or "not said; see its source")
+def licences_of(every: Sequence[Package]) -> dict[str, str]:
+    """What each package's own metadata say of its licence; those that are not installed here are, for a moment."""
+    told = _metadata([])
+    missing = [package for package in every if package.name not in told]
+    if missing:
+        with tempfile.TemporaryDirectory() as directory:
+            wanted = [f"{package.name}=={package.version}" for package in missing]
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", directory, *wanted]
+            subprocess.run(command, check=True)
+            told |= _metadata([directory])
+    return {package.name: told[package.name] for package in every}
+
+
+def _metadata(path: list[str]) -> dict[str, str]:
+    """Licences by the normalised name of what is installed: an expression, classifiers, or a text's first line."""
+    found = importlib.metadata.distributions(path=path) if path else importlib.metadata.distributions()
+    return {re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): _licence(one.metadata) for one in found}
+
+
+def _licence(metadata: Any) -> str:
+    classifiers = metadata.get_all("Classifier") or []
+    named = [name.rpartition(" :: ")[2] for name in classifiers if name.startswith("License :: ")]
+    first = (metadata["License"] or "").strip().split("\n")[0].strip()
+    return str(metadata["License-Expression"] or " or ".join(named) or first[:80] or "not said; see its source")
 
 
 def bill(side: str, licences: dict[str, str]) -> str:
@@ -126,7 +142,7 @@ def licences_page(licences: dict[str, str], sides: Mapping[str, Sequence[Package
     lines = [
         "# Licences of what is installed",
         "",
-        "What each package says on PyPI, written by `make lock`. Its files have the text.",
+        "What each package says in its metadata, written by `make lock`. Its files have the text.",
         "",
         "| package | version | licence | side |",
         "| --- | --- | --- | --- |",
@@ -145,8 +161,7 @@ def main() -> None:
         resolve(side)
     sides = {side: packages(side) for side in SIDES}
     every = {package.name: package for pinned in sides.values() for package in pinned}
-    with ThreadPoolExecutor(8) as threads:
-        licences = dict(zip(every, threads.map(licence, every.values()), strict=True))
+    licences = licences_of(list(every.values()))
     for side in SIDES:
         (LOCK / f"{side}.cdx.json").write_text(bill(side, licences))
     (LOCK / "licences.md").write_text(licences_page(licences, sides))
