@@ -87,7 +87,7 @@ class Serving:
         return self.ask().endswith(b"ok") and time.monotonic() - began < 5
 
 
-def has_ended(connection: socket.socket, seconds: float = 5.0) -> bool:
+def has_ended(connection: socket.socket, seconds: float = 20.0) -> bool:
     """Whether the other side has hung up, or does within some time."""
     connection.settimeout(seconds)
     try:

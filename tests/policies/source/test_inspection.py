@@ -322,7 +322,7 @@ def test_it_is_refused_with_a_finding_of_its_rule(name: str) -> None:
         "x * 1e308 ** 2",
         "torch.cat([x] * 8)",
         "x * (1 // 0 if False else 1)",
-        "x ** 500 + 2 ** 1023",
+        "x ** 500 + 2 ** 500",
         "x * 0 ** 10 ** 9 + 1 ** 10 ** 9",
     ],
 )
