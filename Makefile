@@ -19,7 +19,7 @@ help:  ## Show these targets.
 install: $(INSTALLED) $(KERNELS)  ## Install the locked packages into .venv.
 
 $(INSTALLED): lock/dev.lock pyproject.toml $(SYSTEM)
-	$(BIN)/pip install --quiet --no-deps -r lock/dev.lock
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r lock/dev.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -85,11 +85,8 @@ format: install  ## Let ruff format and mend.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: install  ## Resolve the lock files anew from pyproject.toml.
-	for extra in datasite researcher notebook dev; do \
-	  $(BIN)/uv pip compile --quiet pyproject.toml --extra $$extra --override lock/overrides.txt --python-version 3.11 \
-	    --no-header --no-annotate $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) -o lock/$$extra.lock && \
-	  sed -i 's/^torch==\([0-9.]*\)+cpu/torch==\1/' lock/$$extra.lock || exit 1; done
+lock: install  ## Resolve the lock files anew from pyproject.toml, with hashes, bills of materials and licences.
+	$(BIN)/python lock/write.py
 
 clean:  ## Remove what was built, not .venv.
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -78,22 +78,24 @@ def run(shown: Demonstration, directory: Path, console: Console, *, keep: bool =
         say(f"Making {len(shown.sites)} datasites, one process each")
         datasites = start_datasites(shown.sites, directory / "hospitals")
         say("Owners publish their tables")
-        everywhere(datasites, lambda each: publish(each, shown))
+        everywhere(datasites, lambda datasite: publish(datasite, shown))
         network = researcher.connect(write_network(datasites, directory / "hospitals"))
-        cohort = network.dataset(shown.dataset, datasites=[each.name for each in shown.sites])
+        cohort = network.dataset(shown.dataset, datasites=[site.name for site in shown.sites])
         console.print(str(cohort.table()))
 
         studies = make_studies(shown, cohort, directory / "studies")
         say("The researcher checks and submits; the owners read and approve")
         submit(studies, console)
-        approved = sum(everywhere(datasites, lambda each: each.approve_all()))
+        approved = sum(everywhere(datasites, lambda datasite: datasite.approve_all()))
         say(f"{approved} requests approved")
-        for each in studies:
-            each.wait_for_approval(timeout=DECISION_SECONDS)
+        for submitted in studies:
+            submitted.wait_for_approval(timeout=DECISION_SECONDS)
         report = conclude(shown, cohort, studies, directory, console, started=started)
         if keep:
             kept = ", ".join(
-                f"{each.title} {each.url} (process {each.process.pid})" for each in datasites if each.process
+                f"{datasite.title} {datasite.url} (process {datasite.process.pid})"
+                for datasite in datasites
+                if datasite.process
             )
             console.print(f"Still running: {kept}. Open a console:\n{consoles(datasites)}", soft_wrap=True)
         else:
@@ -102,28 +104,28 @@ def run(shown: Demonstration, directory: Path, console: Console, *, keep: bool =
         return report
     finally:
         if not keep:
-            for each in datasites:
-                each.stop()
+            for datasite in datasites:
+                datasite.stop()
 
 
 def start_datasites(sites: Sequence[Site], root: Path) -> list[Datasite]:
     """Every hospital's datasite, made and serving; where one fails, the others are ended."""
     root.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(max_workers=len(sites)) as pool:
-        datasites = list(pool.map(lambda each: make_datasite(each.name, each.title, root), sites))
+        datasites = list(pool.map(lambda site: make_datasite(site.name, site.title, root), sites))
     try:
-        everywhere(datasites, lambda each: each.start())
-        everywhere(datasites, lambda each: add_researcher(each, root))
+        everywhere(datasites, lambda datasite: datasite.start())
+        everywhere(datasites, lambda datasite: add_researcher(datasite, root))
     except BaseException:
-        for each in datasites:
-            each.stop()
+        for datasite in datasites:
+            datasite.stop()
         raise
     return datasites
 
 
 def publish(datasite: Datasite, shown: Demonstration) -> None:
     """The owner publishes the table: a DP count of patients as its size, and the population's budget."""
-    site = next(each for each in shown.sites if each.name == datasite.name)
+    site = next(site for site in shown.sites if site.name == datasite.name)
     datasite.owner(
         "publish", str(site.table), "--schema", str(site.schema), "--count-epsilon", str(study.COUNT_EPSILON),
         "--budget-epsilon", str(study.POPULATION_EPSILON), "--budget-delta", str(study.DELTA),

@@ -67,8 +67,8 @@ def _ask(datasite: Datasite, root: Path) -> None:
     researcher.StatisticsStudy(
         cohort, statistics, name="flu-winter", purpose="To plan beds.", state=root / "winter", progress=False
     ).submit()
-    for each in datasite.ask("requests", "--status", "checked"):
-        datasite.owner("try", each["id"])
+    for request in datasite.ask("requests", "--status", "checked"):
+        datasite.owner("try", request["id"])
 
 
 def _signed_in(browser: Browser, datasite: Datasite, width: int, scheme: str) -> Page:
@@ -98,7 +98,7 @@ def take_all(browser: Browser, datasite: Datasite, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for width, scheme in ((1280, "light"), (390, "dark"), (1280, "dark"), (390, "light")):
         page = _signed_in(browser, datasite, width, scheme)
-        waiting = [f"requests/{each['id']}" for each in datasite.ask("requests")[:4]]
+        waiting = [f"requests/{request['id']}" for request in datasite.ask("requests")[:4]]
         dataset = f"datasets/{datasite.ask('datasets')['datasets'][0]['version']}"
         for path in (*PAGES, *waiting, dataset, "ledger?like=" + waiting[0].split("/")[1]):
             page.goto(f"/{path}")

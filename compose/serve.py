@@ -15,7 +15,7 @@ from pathlib import Path
 from compose.processes import Datasite, DemonstrationFailed, everywhere
 
 
-def found(directory: Path) -> list[Datasite]:
+def left_datasites(directory: Path) -> list[Datasite]:
     """The datasites that a demonstration left. Raises `DemonstrationFailed` where there are none."""
     datasites = []
     for path in sorted(directory.glob("hospitals/*/settings.toml")):
@@ -29,10 +29,10 @@ def found(directory: Path) -> list[Datasite]:
 def consoles(datasites: Sequence[Datasite]) -> str:
     """How to open each console, for people."""
     lines = []
-    for each in datasites:
-        settings = tomllib.loads((each.directory / "settings.toml").read_text(encoding="utf-8"))
-        password = each.directory.parent / f"{each.name}.owner"
-        lines.append(f"  {each.title}: {each.url}  as {settings['owner_email']}, password in {password}")
+    for datasite in datasites:
+        settings = tomllib.loads((datasite.directory / "settings.toml").read_text(encoding="utf-8"))
+        password = datasite.directory.parent / f"{datasite.name}.owner"
+        lines.append(f"  {datasite.title}: {datasite.url}  as {settings['owner_email']}, password in {password}")
     return "\n".join(lines)
 
 
@@ -44,16 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: stopped.set())
     datasites: list[Datasite] = []
     try:
-        datasites = found(Path(given[0] if given else "build/demo"))
-        everywhere(datasites, lambda each: each.start())
+        datasites = left_datasites(Path(given[0] if given else "build/demo"))
+        everywhere(datasites, lambda datasite: datasite.start())
         print(f"Consoles of the demonstration:\n{consoles(datasites)}\nCtrl-C ends them.", flush=True)
         stopped.wait()
     except DemonstrationFailed as error:
         print(f"The demonstration cannot be served. {error}", file=sys.stderr)
         return 1
     finally:
-        for each in datasites:
-            each.stop()
+        for datasite in datasites:
+            datasite.stop()
     return 0
 
 

@@ -31,9 +31,10 @@ from datasites.people.notices import Notices
 from datasites.review.decisions import Decisions
 from datasites.review.mock_runs import MockRuns
 from datasites.review.planning import Planner
-from datasites.review.policy import Rules, isolation_outcome
+from datasites.review.policy import isolation_outcome
 from datasites.review.rounds import Rounds
-from datasites.review.submissions import Submissions
+from datasites.review.submissions import SubmissionQuotas, Submissions
+from datasites.review.two_people import TwoPeople
 from datasites.settings import Settings
 from policies.source.statuses import STATUS_TEXT, RequestStatus
 
@@ -76,11 +77,22 @@ class Datasite:
         self.ledger = ledger
         self.pool = pool
         self.audit_log = AuditLog(ledger.store)
-        self.planner = Planner(ledger, pool)
+        self.planner = Planner(ledger, pool, exporter_seconds_per_hour=settings.exporter_seconds_per_hour)
+        self.two_people = TwoPeople(self.audit_log, settings.policy_path, lambda: self.accounts)
         self.decisions = Decisions(
-            ledger, self.planner, self.audit_log, lambda: Rules.read(settings.policy_path), changed=self.project
+            ledger,
+            self.planner,
+            self.audit_log,
+            self.two_people.read,
+            is_voter=self.two_people.is_voter,
+            changed=self.project,
         )
-        self.submissions = Submissions(ledger, self.planner, self.decisions)
+        quotas = SubmissionQuotas(
+            open_requests=settings.open_requests,
+            requests_per_day=settings.requests_per_day,
+            refused_bytes_per_day=settings.refused_kib_per_day << 10,
+        )
+        self.submissions = Submissions(ledger, self.planner, self.decisions, quotas)
         self.notices = Notices(settings)
         self.rounds = Rounds(settings, ledger, pool, lambda asset: self.syft.records(asset))
         self.mock_runs = MockRuns(settings, ledger, pool)

@@ -23,6 +23,9 @@ from datasites.files import sync_directory, write_private
 from datasites.settings import SETTINGS_TEMPLATE, Settings, changed_settings
 from policies.email_addresses import email_address
 from policies.errors import DatasiteError, Unavailable
+from policies.text import visible
+
+LONGEST_NAME = 200
 
 
 def create_directory(
@@ -44,8 +47,11 @@ def create_directory(
     Raises:
       DatasiteError: the directory exists and is not empty, or a setting is wrong.
     """
+    if directory.exists() and not directory.is_dir():
+        raise DatasiteError(f"{directory} is a file. Choose another --dir.")
     if directory.exists() and any(directory.iterdir()):
         raise DatasiteError(f"{directory} exists and is not empty. Choose another --dir, or remove it yourself.")
+    _check_shown("name", name, "the hospital's name, as researchers see it")
     directory.parent.mkdir(parents=True, exist_ok=True)
     values = {"name": name, "host": host, "port": str(port), "owner_email": email_address(owner_email), **settings}
     text = changed_settings(SETTINGS_TEMPLATE, values)
@@ -63,6 +69,14 @@ def create_directory(
     os.rename(building, directory)
     sync_directory(directory.parent)
     return Settings.load(directory)
+
+
+def _check_shown(setting: str, value: str, what: str) -> None:
+    if not 0 < len(value.strip()) <= LONGEST_NAME or visible(value) != value:
+        raise DatasiteError(
+            f"{setting}={value[:LONGEST_NAME]!r} is empty, longer than {LONGEST_NAME} characters or not plain text."
+            f" Write {what}."
+        )
 
 
 class DirectoryInUse(Unavailable):
@@ -112,15 +126,29 @@ def secret(directory: Path, name: str) -> str:
 
 
 def signing_key(directory: Path) -> Ed25519PrivateKey:
-    """The key that signs certificates."""
-    key = serialization.load_pem_private_key((directory / "certificate.pem").read_bytes(), password=None)
-    assert isinstance(key, Ed25519PrivateKey)
+    """The key that signs certificates. Raises `DatasiteError` where its file is missing or damaged."""
+    try:
+        key = serialization.load_pem_private_key((directory / "certificate.pem").read_bytes(), password=None)
+    except (OSError, ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _lost("certificate.pem")
     return key
 
 
 def population_secret(directory: Path) -> bytes:
-    """What splits patients into training and hold-out; it never leaves the directory."""
-    return bytes.fromhex(secret(directory, "population.secret"))
+    """What splits patients into training and hold-out; it never leaves the directory.
+
+    Raises `DatasiteError` where its file is missing or damaged.
+    """
+    try:
+        return bytes.fromhex(secret(directory, "population.secret"))
+    except (OSError, ValueError):
+        raise _lost("population.secret") from None
+
+
+def _lost(name: str) -> DatasiteError:
+    return DatasiteError(f"{name} in the datasite's directory is missing or damaged. Put it back from a backup.")
 
 
 def new_signing_key() -> str:

@@ -8,6 +8,12 @@ import secrets
 from pathlib import Path
 
 
+def refused_by_system(error: OSError) -> str:
+    """What the operating system refused, in one sentence: the file where there is one, why, and what to do."""
+    where = f"{str(error.filename)[:200]}: " if error.filename else ""
+    return f"{where}{error.strerror or type(error).__name__}. Mend the path, its rights or the disk, and try again."
+
+
 def write_private(path: Path, content: str | bytes) -> None:
     """Write a file (0600) in place. A crash may leave it half written; `replace_private` does not."""
     _write(path, content, os.O_TRUNC)

@@ -1,4 +1,4 @@
-"""What a serving datasite writes: for its owner into the directory, for its operator to standard error.
+"""Logging of a serving datasite: in full for its owner in the directory, public events for its operator on stderr.
 
 An operator's log driver carries standard error to other machines, so nothing of a private row may be in it, and a
 traceback or another program's message may hold one. Hence the two:
@@ -49,7 +49,7 @@ def public_event(record: logging.LogRecord) -> str:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
         return f"A message{f' about {kind}' if kind else ''} is in datasite.log."
     arguments = record.args if isinstance(record.args, tuple) else ()
-    shown = tuple(each if isinstance(each, Shown) else _Hidden() for each in arguments)
+    shown = tuple(argument if isinstance(argument, Shown) else _Hidden() for argument in arguments)
     try:
         return (record.msg % shown if shown else record.msg).splitlines()[0]
     except (TypeError, ValueError, IndexError):
@@ -140,8 +140,8 @@ def _redirect(path: Path) -> None:
 
 def _thread_ended(ending: threading.ExceptHookArgs) -> None:
     if ending.exc_value is not None and ending.exc_type is not SystemExit:
-        found = ending.exc_type, ending.exc_value, ending.exc_traceback
-        logger.error("A thread ended with %s.", Shown(ending.exc_type.__name__), exc_info=found)
+        exception = ending.exc_type, ending.exc_value, ending.exc_traceback
+        logger.error("A thread ended with %s.", Shown(ending.exc_type.__name__), exc_info=exception)
 
 
 class Observed:

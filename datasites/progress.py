@@ -1,4 +1,4 @@
-"""How a long action says what it is doing, to whoever asked for it: the command's spinner, and nobody else."""
+"""Report the progress of a long action to whoever asked for it: the command's spinner, and nobody else."""
 
 from __future__ import annotations
 

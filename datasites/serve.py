@@ -8,12 +8,13 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from datasites.actions.registry import act
 from datasites.datasite import Datasite, PySyft
-from datasites.directory import DirectoryInUse, locked
+from datasites.directory import DirectoryInUse, locked, population_secret, signing_key
 from datasites.ledger.ledger import Ledger
 from datasites.logs import Observed, Shown, say, serving_logs
 from datasites.operations.control_socket import ControlServer, ask
@@ -24,6 +25,7 @@ from policies.errors import DatasiteError, IsolationMissing, Unavailable
 
 if TYPE_CHECKING:
     import uvicorn
+
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
 
     settings = Settings.load(directory)
     certificate, key = settings.tls_files() or (None, None)
+    for read_secret in (signing_key, population_secret):  # found missing now, and not at the first release
+        read_secret(settings.directory)
     token = settings.metrics_token()
     with (
         _directory(settings, tell),
@@ -75,6 +79,7 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
         from datasites.console.app import make_console
         from datasites.console.news import News
         from datasites.door.app import make_app, route_class
+        from datasites.door.connections import Bounded, Connections, Listener, allow_files
         from datasites.door.syft.server import SyftDatasite
         from datasites.operations.metrics import Metrics
 
@@ -87,20 +92,28 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
             news = News(datasite)
             console = functools.partial(make_console, datasite, news=news)
             app = make_app(settings, syft, console, metrics if token else None)
+            connections = Connections(
+                most=settings.connections,
+                most_of_one=settings.connections_per_address,
+                seconds=settings.header_seconds,
+                gateways=settings.gateways,
+            )
+            allow_files(settings.connections)
+            rate = float(settings.least_kib_per_second << 10)
+            bounded = Bounded(app, connections, rate=rate, gateways=settings.gateways)
             config = uvicorn.Config(
-                Observed(app, route_class, metrics.count),
+                Observed(bounded, route_class, metrics.count),
                 host=settings.host,
                 port=settings.port,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,
                 log_config=None,
-                access_log=False,
-                server_header=False,
                 timeout_graceful_shutdown=5,
+                **server_options(),
             )
             _run(
                 config,
-                address.serve(),
+                [Listener(listening, connections) for listening in address.serve()],
                 started=lambda: _say(settings, protections, engine, datasite.ledger, out),
                 before_shutdown=news.close,
             )
@@ -108,21 +121,35 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
             control.stop()
 
 
+def server_options() -> dict[str, Any]:
+    """How uvicorn is to serve: by a parser that bounds a request's head, on a loop that accepts by our `Listener`."""
+    from datasites.door.connections import LARGEST_HEADER
+
+    return {
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # `Bounded` has them, and believes whom the settings name
+        "http": "h11",
+        "h11_max_incomplete_event_size": LARGEST_HEADER,
+        "loop": "asyncio",
+    }
+
+
 @contextlib.contextmanager
 def _directory(settings: Settings, tell: Tell) -> Iterator[None]:
     """The directory's lock, waited for while a command works there; not where another process serves it."""
-    told = False
+    announced = False
 
     def waiting() -> None:
-        nonlocal told
+        nonlocal announced
         with contextlib.suppress(ConnectionError):
             ask(settings.control_socket, "health", {})
             raise Unavailable(
                 f"Another `datasite serve` serves {settings.directory} at {settings.url} already. Stop that one first."
             )
-        if not told:
+        if not announced:
             tell(f"Waiting for {settings.directory}: another command works on it.")
-            told = True
+            announced = True
 
     try:
         with locked(settings.directory, wait_seconds=settings.start_seconds, waiting=waiting):
@@ -185,6 +212,22 @@ def _check_protections(settings: Settings, protections: dict[str, bool]) -> None
         )
 
 
+def certificate_warning(settings: Settings, now: datetime) -> str:
+    """Why browsers and researchers will not accept the TLS certificate at this time, or ""."""
+    from cryptography import x509
+
+    if (files := settings.tls_files()) is None:
+        return ""
+    certificate = x509.load_pem_x509_certificate(files[0].read_bytes())
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if begins <= now <= ends:
+        return ""
+    return (
+        f"The TLS certificate is valid from {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC, and this machine's"
+        f" clock says {now:%Y-%m-%d %H:%M} UTC: nobody will accept it. Set the clock if it is wrong, or renew it."
+    )
+
+
 def _say(settings: Settings, protections: dict[str, bool], engine: str, ledger: Ledger, out: TextIO) -> None:
     missing = [name for name, holds in protections.items() if not holds]
     lines = [f"{settings.name} at {settings.url}"]
@@ -194,6 +237,8 @@ def _say(settings: Settings, protections: dict[str, bool], engine: str, ledger: 
         lines.append(f'  isolation = "{settings.isolation}": work runs without {", ".join(missing)}.')
     elif missing == ["own_user"]:
         lines.append("  The datasite is not root: jobs share its user; the other layers stand.")
+    if warning := certificate_warning(settings, datetime.now(UTC)):
+        lines.append(f"  {warning}")
     if ledger.witness is None:
         lines.append("  The ledger has no witness: an old copy that is put back by hand would not be noticed here.")
     if ledger.recovery.is_restored:

@@ -6,6 +6,7 @@ else lies in the directory is `datasites.directory`'s.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
 import tomllib
@@ -28,8 +29,13 @@ SmtpSecurity = Literal["starttls", "tls", "none"]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Mebibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
+Attachments = Annotated[int, Meta(ge=0, le=10_000)]
 Minutes = Annotated[float, Meta(gt=0, le=1_000_000)]
 StartSeconds = Annotated[float, Meta(ge=1, le=86_400)]
+ShortSeconds = Annotated[float, Meta(ge=1, le=3600)]
+Many = Annotated[int, Meta(ge=1, le=1_000_000)]
+PerHour = Annotated[float, Meta(ge=1, le=1_000_000)]
+Kibibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
 LARGEST_FILE = 1 << 20
 
 SETTINGS_TEMPLATE = """\
@@ -45,6 +51,18 @@ start_seconds = 300                 # what exporter and runner may take to come 
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
 largest_body_mib = 64               # largest HTTP body that is read
 uploads_mib = 4096                  # what each researcher's uploads and answers may take here; kept for a day
+memory_mib = 2048                   # what bodies and what is unpacked of them may take; 16 bodies at the least
+connections = 512                   # open at once; where all are taken, one that has asked for nothing yet makes room
+connections_per_address = 64        # of them, from one address that is not loopback's or a gateway's
+header_seconds = 20                 # until a connection must have asked for something, or asked again
+least_kib_per_second = 16           # at which a body must come and an answer be taken, after 15 seconds
+gateway_addresses = ""              # whose X-Forwarded-For is believed: addresses or networks, with commas between
+open_requests = 100                 # of one researcher, that wait for a decision
+requests_per_day = 500              # of one researcher, what is withdrawn or refused included
+refused_kib_per_day = 1024          # that the ledger keeps of one researcher's sources that inspection refuses
+exporter_seconds_per_hour = 1800    # that one researcher's models may keep the exporter busy
+attachment_mib = 10                 # largest PDF that is attached to a request or a project
+most_attachments = 20               # of one request or project
 jobs_directory = ""                 # exporter/exporter.sock and runner/runner.sock are in it; "" starts them here
 release_grid_seconds = 0.25         # rounds show at a multiple of this that a dry run tells, not when they end
 console_idle_minutes = 30           # a console session without a request for so long is signed out
@@ -74,6 +92,15 @@ class Settings:
       start_seconds: what the warm parents may take to come up; as long serve waits for a command that works here.
       round_seconds: deadline of one round, 0 for one taken from a dry run.
       uploads_mib: what one researcher's uploads and answers may take on disk; each is kept for a day.
+      memory_mib: what bodies and what is unpacked of them may take at once, of all accounts together.
+      connections, connections_per_address: how many may be open; loopback and gateways have no bound of their own.
+      header_seconds: what a connection may wait before its request is whole, its TLS handshake included.
+      least_kib_per_second: the least rate of a body and of an answer, after a time for short ones.
+      gateway_addresses: of gateways before the datasite, whose X-Forwarded-For names who asks; or "".
+      open_requests, requests_per_day: of one researcher: that wait for a decision, and that were made within a day.
+      refused_kib_per_day: what the ledger keeps of one researcher's sources that inspection refuses.
+      exporter_seconds_per_hour: that one researcher's quotes and submissions may keep the exporter busy.
+      attachment_mib, most_attachments: of PDF files attached to a request or a project.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
       release_grid_seconds: finished rounds become visible at a public multiple of it, which a dry run tells.
       console_idle_minutes: after which a session of the console that asks for nothing ends.
@@ -96,6 +123,18 @@ class Settings:
     round_seconds: Seconds = 0.0
     largest_body_mib: Mebibytes = 64
     uploads_mib: Mebibytes = 4096
+    memory_mib: Mebibytes = 2048
+    connections: Many = 512
+    connections_per_address: Many = 64
+    header_seconds: ShortSeconds = 20.0
+    least_kib_per_second: Kibibytes = 16
+    gateway_addresses: str = ""
+    open_requests: Many = 100
+    requests_per_day: Many = 500
+    refused_kib_per_day: Kibibytes = 1024
+    exporter_seconds_per_hour: PerHour = 1800.0
+    attachment_mib: Mebibytes = 10
+    most_attachments: Attachments = 20
     jobs_directory: str = ""
     release_grid_seconds: Seconds = 0.25
     console_idle_minutes: Minutes = 30.0
@@ -145,6 +184,14 @@ class Settings:
                 f"uploads_mib={self.uploads_mib} in {path} is less than one body, largest_body_mib="
                 f"{self.largest_body_mib}. Use 4096."
             )
+        for network in self.gateways:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise DatasiteError(
+                    f"gateway_addresses in {path} has {network!r}, which is no address and no network. Write"
+                    " 192.0.2.7 or 192.0.2.0/24, with commas between several."
+                ) from None
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise DatasiteError(f"tls_certificate and tls_key in {path} go together: give both or neither.")
         if not self.tls_certificate and not is_loopback(self.host):
@@ -158,6 +205,16 @@ class Settings:
         """Where the datasite listens."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """Addresses and networks of the gateways before this datasite."""
+        return tuple(part.strip() for part in self.gateway_addresses.split(",") if part.strip())
+
+    @property
+    def memory_bytes(self) -> int:
+        """What bodies and what is unpacked of them may take: room for the largest body, whatever `memory_mib` says."""
+        return max(self.memory_mib, 16 * self.largest_body_mib) << 20
 
     def tls_files(self) -> tuple[Path, Path] | None:
         """Certificate and key, or None where plain HTTP is served. Raises `DatasiteError` where they cannot be used."""
@@ -179,6 +236,11 @@ class Settings:
     @property
     def ledger_path(self) -> Path:
         return self.directory / "ledger.db"
+
+    @property
+    def attachments(self) -> Path:
+        """Where attached files are, each under its identifier."""
+        return self.directory / "attachments"
 
     @property
     def policy_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""Values as people type them into a file, checked by the types of the fields that they are for.
+"""Check values that people type into a file against the types of the fields that they are for.
 
 A type is a plain one, a `Literal`, or a number with its bounds, as `Annotated[int, Meta(ge=1, le=65535)]`. msgspec
 checks; the sentence that refuses is made here of the same type.

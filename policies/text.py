@@ -41,5 +41,23 @@ def check_visible(text: str, what: str) -> None:
         raise InvalidRequest(f"{what} holds characters that do not show themselves ({names}). Write it as plain text.")
 
 
+def password_in(text: str, where: str) -> str:
+    r"""The password in the text of a file: all of it but the newline at its end, so that spaces count.
+
+    Args:
+      where: names the file in the message, as "password_file general.password".
+
+    Raises:
+      InvalidRequest: it has no line, or more than one.
+
+    >>> password_in("correct horse \n", "password_file a")
+    'correct horse '
+    """
+    password = text.removesuffix("\n").removesuffix("\r")
+    if not password or "\n" in password or "\r" in password:
+        raise InvalidRequest(f"{where} is empty or has several lines. Write the password alone into it, on one line.")
+    return password
+
+
 def _is_hidden(character: str) -> bool:
     return unicodedata.category(character) in HIDDEN

@@ -7,6 +7,7 @@ load the file and do one thing with that study, so the same file serves a notebo
 from __future__ import annotations
 
 import inspect
+import os
 import runpy
 import sys
 import traceback
@@ -53,6 +54,7 @@ app = _Commands(
     pretty_exceptions_enable=False,
 )
 NEW_LINE = "\n"
+TRACEBACK = "RESEARCHER_TRACEBACK"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C
 
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
@@ -94,9 +96,12 @@ def check(study: StudyFile) -> None:
 
 
 @app.command()
-def submit(study: StudyFile) -> None:
+def submit(
+    study: StudyFile,
+    project: Annotated[str, typer.Option(help="File the requests under this project of the hospitals.")] = "",
+) -> None:
     """Check the study and submit its code requests to every hospital where it fits."""
-    _echo(str(load_study(study).submit()))
+    _echo(str(load_study(study).submit(project=project)))
 
 
 @app.command()
@@ -106,6 +111,19 @@ def status(study: StudyFile) -> None:
     typer.echo(
         str(standing) if standing.rows else f"Not submitted yet. `researcher submit {study}` asks the hospitals."
     )
+
+
+@app.command()
+def comment(study: StudyFile, text: Annotated[str, typer.Argument(help="What the owners should read.")]) -> None:
+    """Write on the study's requests at every hospital."""
+    typer.echo(str(load_study(study).comment(text)))
+
+
+@app.command()
+def comments(study: StudyFile) -> None:
+    """Show what you and the hospitals wrote on the study's requests."""
+    written = load_study(study).comments()
+    typer.echo(str(written) if written.rows else "Nobody has written anything yet.")
 
 
 @app.command()
@@ -174,11 +192,13 @@ def verify(
 
     for path in files:
         release = Path(str(path).removesuffix(".certificate.json") + ".safetensors")
-        released = release.read_bytes() if release != path and release.exists() else None
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
+            released = release.read_bytes() if release != path and release.exists() else None
         except OSError as error:
-            raise InvalidRequest(f"{path} cannot be read: {error.strerror}.") from None
+            raise InvalidRequest(f"{str(error.filename)[:200]} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"{path} is no certificate: it is not text in UTF-8.") from None
         certificate = certificates.verify(text, public_key=public_key, release=released)
         against = f"and its release {release.name}" if released is not None else "(its release is not beside it)"
         trusted = (
@@ -201,6 +221,11 @@ def load_study(path: Path) -> Study | StatisticsStudy:
         names = runpy.run_path(str(path), run_name="__study__")
     except DatasiteError:
         raise
+    except SystemExit as ended:
+        raise InvalidRequest(
+            f"{path} ended itself with {ended.code!r} before it had made a study. Take that out, or put it under "
+            'if __name__ == "__main__".'
+        ) from None
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
@@ -231,12 +256,25 @@ def _show(result: Any, save: Path | None) -> None:
         typer.echo(f"Saved to {result.save(save)}.")
 
 
+def _fault(error: Exception) -> str:
+    return (
+        f"This command failed inside ({type(error).__name__}), a fault of the software. With {TRACEBACK}=1 before the "
+        "command it shows where; please report that."
+    )
+
+
 @contextmanager
 def _errors() -> Iterator[None]:
     try:
         yield
     except DatasiteError as error:
         typer.echo(f"Error: {visible(str(error), keep=NEW_LINE)}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        where = f"{str(error.filename)[:200]}: {error.strerror}" if isinstance(error, OSError) else ""
+        typer.echo(f"Error: {visible(where or _fault(error), keep=NEW_LINE)}", err=True)
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:

@@ -1,4 +1,4 @@
-"""A hospital's bytes, read as plain values: nothing that they name is ever built.
+"""Deserialize a hospital's answers into plain values; no class that they name is ever instantiated.
 
 PySyft's own reader makes whatever object an answer names, before anybody looked at it; a `_GenericAlias` in the answer
 to a sign-in ran a command on the researcher's machine. Here an answer becomes numbers, texts, bytes, arrays, lists and
@@ -201,6 +201,7 @@ REQUESTS: Shape = [{"id": str, "function": str, "status": str}]
 STATUS: Shape = {"status": str, "comment": (str, None), "rounds": [{"status": str}], "plan_digest": (str, None)}
 ANSWER: Shape = {"status": str, "release": (dict, None), "certificate": (str, None)}
 CERTIFICATES: Shape = [str]
+COMMENTS: Shape = [{"at": str, "from": str, "text": str}]
 
 
 def shaped(value: Any, shape: Shape, what: str) -> Any:

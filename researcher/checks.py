@@ -1,4 +1,4 @@
-"""What hospitals would say to a study, before they are asked: findings, and the cost at each.
+"""Check a study before it is submitted: inspection and export here, findings and cost at each hospital.
 
 The check is the owner's own: inspection and exporter of `policies` here, then each datasite's quote, which adds
 what it would cost there.
@@ -64,8 +64,8 @@ class Check:
         return Table(self.rows)
 
     def __str__(self) -> str:
-        told = {finding.partition(":")[0] for finding in self.findings}
-        others = [named(name, reason) for name, reason in self.reasons.items() if name not in told]
+        explained = {finding.partition(":")[0] for finding in self.findings}
+        others = [named(name, reason) for name, reason in self.reasons.items() if name not in explained]
         return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others])
 
     __repr__ = __str__
@@ -115,9 +115,9 @@ def plan_facts(request: Request, quote: Mapping[str, Any], published: Published,
         "dataset": ((plan.dataset, plan.version), (published.name, published.version)),
         "plan's digest": (plan.digest, quote["plan_digest"]),
     }
-    for what, (found, asked) in wanted.items():
-        if found != asked:
-            raise RuleBroken(f"it would run another {what} than is asked. Compare versions with its owner.")
+    for part, (quoted, asked) in wanted.items():
+        if quoted != asked:
+            raise RuleBroken(f"it would run another {part} than is asked. Compare versions with its owner.")
     shapes = release_shapes(plan, published.schema)
     return {
         "function": plan.function,
@@ -137,9 +137,9 @@ def plan_facts(request: Request, quote: Mapping[str, Any], published: Published,
 
 def _unresolved(plan: Plan) -> Any:
     """The mechanism of a plan, once its noise multiplier is left as it was declared."""
-    declared, found = _as_json(plan.declared), _as_json(plan.mechanism)
-    changed = {name for name in found if found[name] != declared.get(name)}
-    return declared if changed <= {"epsilon", "noise_multiplier"} else found
+    declared, resolved = _as_json(plan.declared), _as_json(plan.mechanism)
+    changed = {name for name in resolved if resolved[name] != declared.get(name)}
+    return declared if changed <= {"epsilon", "noise_multiplier"} else resolved
 
 
 def _as_json(mechanism: Mechanism) -> Any:

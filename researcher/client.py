@@ -17,6 +17,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import requests
 import torch
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from requests.exceptions import InvalidSchema, InvalidURL
 from syft.client.api import ServerIdentity, SyftAPICall
 from syft.serde.serialize import _serialize
 from syft.server.credentials import SyftSigningKey, SyftVerifyKey
@@ -40,7 +42,7 @@ from policies.wire.envelopes import read_envelope
 from researcher import answers
 from researcher.answers import Record, Unreadable, read, shaped
 from researcher.known_datasites import KnownDatasites
-from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_url, tls_context
+from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_url, proxy_of, tls_context
 
 # Our datasites count releases in their ledger; syft's own output policy counts nothing that holds (it must be given).
 SYFT_LIMIT = 1_000_000
@@ -119,11 +121,16 @@ class Datasite:
         quote = shaped(self._service("quote", source=source, dataset=dataset), answers.QUOTE, f"{self.name}: quote")
         return dict(quote)
 
-    def submit(self, source: str, asset: str, purpose: str = "") -> str:
-        """Ask for `source` on the dataset version `asset` with an ordinary code request; its identifier."""
+    def submit(self, source: str, asset: str, purpose: str = "", project: str = "") -> str:
+        """Ask for `source` on the dataset version `asset` with an ordinary code request; its identifier.
+
+        Args:
+          project: of the hospital's, to file the request under.
+        """
         with self._calls() as account:
             submission = _submission(account, source, self._uid(asset))
-            request = self._call("code.request_code_execution", code=submission, reason=purpose)
+            filed: dict[str, Any] = {"project": project} if project else {}
+            request = self._call("code.request_code_execution", code=submission, reason=purpose, **filed)
             with self._read_by_us():
                 return _identifier(request["changes"][0]["linked_user_code"]["object_uid"])
 
@@ -137,12 +144,23 @@ class Datasite:
 
     def certificates(self, code: str) -> list[str]:
         """The signed certificates of a request's releases, as JSON texts."""
-        told = self._service("certificates", code=code)
-        return list(shaped(told, answers.CERTIFICATES, f"{self.name}: list of certificates"))
+        listed = self._service("certificates", code=code)
+        return list(shaped(listed, answers.CERTIFICATES, f"{self.name}: list of certificates"))
 
     def withdraw(self, code: str) -> dict[str, Any]:
         """Close a request; what no run has touched goes back to the budget."""
         return dict(shaped(self._service("withdraw", code=code), answers.STATUS, f"{self.name}: status"))
+
+    def comment(self, code: str, text: str) -> list[dict[str, str]]:
+        """Write on a request; everything that is written on it: `{"at", "from", "text"}`."""
+        return self._comments(self._service("comment", code=code, text=text))
+
+    def comments(self, code: str) -> list[dict[str, str]]:
+        """What is written on a request, oldest first."""
+        return self._comments(self._service("comments", code=code))
+
+    def _comments(self, comments: Any) -> list[dict[str, str]]:
+        return list(shaped(comments, answers.COMMENTS, f"{self.name}: list of comments"))
 
     def mock(self, asset: str) -> np.ndarray[Any, Any]:
         """The public stand-in of a dataset version, float64 [rows, 2 + columns]."""
@@ -228,15 +246,15 @@ class Datasite:
                 if answer.status_code == 401:
                     raise Unavailable(SIGNED_OUT.format(name=self.name))
                 raise Unavailable(f"{self.name} answered a call with status {answer.status_code}. Try again.")
-            told = read(_opened(answer.content, account.verify_key, self.name), largest=largest)
-            return self._value(told["data"] if isinstance(told, Record) else told)
+            reply = read(_opened(answer.content, account.verify_key, self.name), largest=largest)
+            return self._value(reply["data"] if isinstance(reply, Record) else reply)
 
-    def _value(self, told: Any) -> Any:
-        if isinstance(told, Record) and told.name == "SyftError":
-            raise _Refused(f"{self.name}: {_indented(told['message'])}")
-        if not isinstance(told, Record) or told.name != "SyftSuccess":
+    def _value(self, reply: Any) -> Any:
+        if isinstance(reply, Record) and reply.name == "SyftError":
+            raise _Refused(f"{self.name}: {_indented(reply['message'])}")
+        if not isinstance(reply, Record) or reply.name != "SyftSuccess":
             raise Unreadable("This is no answer to a call.")
-        return told["value"]
+        return reply["value"]
 
     def _route(self, name: str) -> str:
         return f"{self.url}{ROUTES}{name}"
@@ -267,15 +285,25 @@ class Datasite:
             raise
         except requests.exceptions.SSLError as error:
             self._account = None
+            reason, advice = _tls_reason(error)
+            if proxy := proxy_of(self.url):
+                advice += f" It was reached through {proxy}, which may show a certificate of its own."
             raise PermissionRefused(
-                f"{self.name}: the TLS certificate of {self.url} was not accepted ({_reason(error)}). "
-                "Name the hospital's authority as ca_file in network.toml."
+                f"{self.name}: the TLS certificate of {self.url} was not accepted ({reason}). {advice}"
+            ) from None
+        except (requests.exceptions.ProxyError, InvalidURL, InvalidSchema) as error:
+            self._account = None
+            raise Unavailable(
+                f"{self.name} at {self.url} is not reached through the environment's {proxy_of(self.url) or 'proxy'} "
+                f"({_reason(error)}). Mend that, or name the hospital in NO_PROXY where it is reached without."
             ) from None
         except requests.exceptions.ConnectionError as error:
             self._account = None
             raise Unavailable(
                 f"{self.name} at {self.url} does not answer ({_reason(error)}). Is it running? Is the address right?"
             ) from None
+        except requests.exceptions.Timeout:
+            raise Unavailable(f"{self.name} at {self.url} did not answer in time. Try again.") from None
         except requests.exceptions.RequestException as error:
             raise Unavailable(f"{self.name} at {self.url}: {type(error).__name__}. Try again.") from None
 
@@ -296,16 +324,16 @@ class Datasite:
             answer = self._session.request("POST", self._route("login"), json=account, largest=SMALL_ANSWER)
             if answer.status_code != 200:
                 raise Unavailable(f"{self.name} answered a sign-in with status {answer.status_code}. Try again.")
-            told = read(answer.content, largest=0)
-            if isinstance(told, Record) and told.name == "SyftSuccess":
-                told = told["value"]
-            if not isinstance(told, Record) or told.name != "UserPrivateKey":
-                message = _indented(told["message"]) if isinstance(told, Record) and told.name == "SyftError" else ""
+            reply = read(answer.content, largest=0)
+            if isinstance(reply, Record) and reply.name == "SyftSuccess":
+                reply = reply["value"]
+            if not isinstance(reply, Record) or reply.name != "UserPrivateKey":
+                message = _indented(reply["message"]) if isinstance(reply, Record) and reply.name == "SyftError" else ""
                 raise PermissionRefused(
                     f"{self.name} at {self.url} does not accept {self.email} with this password. "
                     f"Check the password file named in network.toml, or ask the hospital for a new password. {message}"
                 )
-            key = told["signing_key"]["signing_key"]
+            key = reply["signing_key"]["signing_key"]
             if type(key) is not bytes or len(key) != 32:
                 raise Unreadable("It gave no key to sign with.")
             return _Account(
@@ -320,8 +348,8 @@ class _Refused(PermissionRefused):
 def _metadata(content: bytes) -> dict[str, str] | None:
     """Identifier, name and key that a datasite shows to everybody, or None where it shows no such thing."""
     try:
-        told = json.loads(content)
-        about = {name: told[name] for name in ("id", "name", "verify_key")}
+        metadata = json.loads(content)
+        about = {name: metadata[name] for name in ("id", "name", "verify_key")}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not all(type(value) is str for value in about.values()) or not _KEY.fullmatch(about["verify_key"]):
@@ -383,18 +411,34 @@ def _submission(account: _Account, source: str, asset: UID) -> SubmitUserCode:
     )
 
 
+def _tls_reason(error: BaseException) -> tuple[str, str]:
+    """Why a certificate was not accepted, and what to do about it."""
+    text, clock = str(error), f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC on this machine's clock"
+    if "not yet valid" in text:
+        return f"it is not valid yet, at {clock}", "Set the clock if it is wrong, or tell the hospital."
+    if "expired" in text:
+        return f"it has expired, at {clock}", "Set the clock if it is wrong, or ask the hospital for a new certificate."
+    if "doesn't match" in text or "not valid for" in text:
+        return "it is for another host name", "Is the url in network.toml the one that the hospital gave you?"
+    if "WRONG_VERSION" in text:
+        return "TLS was not answered", "Is the port in network.toml the one that the hospital gave you?"
+    known = "self-signed" in text or "unable to get" in text or "signature" in text
+    reason = "its authority is not known" if known else type(error).__name__
+    return reason, "Name the hospital's authority as ca_file in network.toml."
+
+
 def _reason(error: BaseException) -> str:
     """A network error in a few words, without the address and the object dump that requests puts in."""
     text = str(error)
     known: dict[str, Callable[[str], bool]] = {
+        "it asks for an account": lambda text: "Tunnel connection failed: 407" in text,
+        "it refuses the way there": lambda text: "Tunnel connection failed" in text,
         "connection refused": lambda text: "refused" in text,
         "no such host": lambda text: "resolve" in text or "Name or service" in text,
         "timed out": lambda text: "timed out" in text.lower(),
-        "its authority is not known": lambda text: (
-            "self-signed" in text or "unable to get" in text or "signature" in text
-        ),
-        "it is for another host name": lambda text: "doesn't match" in text or "not valid for" in text,
-        "it has expired": lambda text: "expired" in text,
+        "no way there": lambda text: "No route" in text or "unreachable" in text,
+        "it hung up, as a datasite does while it starts": lambda text: "reset" in text or "RemoteDisconnected" in text,
         "TLS was not answered": lambda text: "WRONG_VERSION" in text,
+        "this is not the address of a proxy": lambda text: isinstance(error, (InvalidURL, InvalidSchema)),
     }
     return next((words for words, matches in known.items() if matches(text)), type(error).__name__)

@@ -6,10 +6,12 @@ Nothing is asked before all of the check passes. What was asked is remembered in
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
-from policies.errors import DatasiteError, PermissionRefused, RuleBroken, Unavailable, WrongStatus
+from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, Unavailable, WrongStatus
 from policies.source.statuses import RequestStatus, RunStatus
+from policies.text import check_visible
 from researcher.checks import (
     Check,
     Request,
@@ -25,7 +27,7 @@ from researcher.connections import Connection, ask_all
 from researcher.known_datasites import changed_key
 from researcher.members import Hospitals
 from researcher.progress import Progress
-from researcher.releases import Asked
+from researcher.releases import Asked, check_patience
 from researcher.state import StudyState
 from researcher.table import Table
 
@@ -83,7 +85,7 @@ class CodeRequests:
         sources = {request.role: request.source for request in self.requests}
         return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts)
 
-    def submit(self, progress: Progress) -> Table:
+    def submit(self, progress: Progress, *, project: str = "") -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
 
         Raises:
@@ -94,11 +96,11 @@ class CodeRequests:
         check = self.check()
         hospitals = [name for name in self.cohort.members if name not in check.reasons]
         if not hospitals:
-            said = " ".join(named(name, reason) for name, reason in check.reasons.items())
-            raise RuleBroken(f"Nothing was asked. {said}")
+            explanation = " ".join(named(name, reason) for name, reason in check.reasons.items())
+            raise RuleBroken(f"Nothing was asked. {explanation}")
         self._remember()
         for name in hospitals:
-            self._submit_at(name, check, progress)
+            self._submit_at(name, check, progress, project)
         for name, reason in check.reasons.items():
             progress.say(f"{name}: not asked. {reason}")
         return self.status()
@@ -147,6 +149,8 @@ class CodeRequests:
           WrongStatus: nothing was submitted, or nobody approved; the message carries the owners' comments.
           Unavailable: `timeout` seconds went by; the message names who has not decided.
         """
+        if timeout is not None:
+            check_patience(timeout=timeout)
         if not self._hospitals():
             raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
         started, seen = time.monotonic(), dict[tuple[str, str], str]()
@@ -170,12 +174,12 @@ class CodeRequests:
             time.sleep(poll)
             poll = min(5.0, poll * 1.2)
         if not any(status["status"] in APPROVED for by in statuses.values() for status in by.values()):
-            said = "; ".join(
+            decisions = "; ".join(
                 f"{name}: {status['status']} {_comment(status)}".strip()
                 for by in statuses.values()
                 for name, status in by.items()
             )
-            raise WrongStatus(f"No hospital approved study {self.name!r}. {said}.")
+            raise WrongStatus(f"No hospital approved study {self.name!r}. {decisions}.")
         return self.status()
 
     def withdraw(self) -> Table:
@@ -188,9 +192,53 @@ class CodeRequests:
             )
         return self.status()
 
+    def comment(self, text: str) -> Table:
+        """Write on every request; what is written on each, by everybody. Raises `InvalidRequest` where it is none."""
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidRequest(f"{text!r} is nothing to read. Write what the owners should know.")
+        check_visible(text, "The comment")
+        self._written(lambda datasite, code: datasite.comment(code, text), must=True)
+        return self.comments()
+
+    def comments(self) -> Table:
+        """What is written on each request, oldest first: by whom, when, and the words."""
+        return Table(self._written(lambda datasite, code: datasite.comments(code)))
+
+    def _written(
+        self, ask: Callable[[Connection, str], list[dict[str, str]]], *, must: bool = False
+    ) -> list[dict[str, Any]]:
+        """Ask about each request at each hospital; rows of what it answers, or of why it did not.
+
+        With `must`, a hospital that does not answer raises, once all were asked.
+        """
+        if not self._hospitals():
+            raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
+        rows: list[dict[str, Any]] = []
+        failed: list[str] = []
+        for request in self.requests:
+            codes = self.codes(request.role)
+            asked = {name: datasite for name in codes if (datasite := self._datasite(name))}
+            answers, problems = ask_all(asked, lambda name, datasite, codes=codes: ask(datasite, codes[name]))  # type: ignore[misc]
+            failed += [f"{hospital}: {error}" for hospital, error in problems.items()]
+            for hospital in codes:
+                thread = answers.get(hospital, [{"from": "—", "at": "", "text": str(problems.get(hospital, ""))}])
+                rows += [
+                    {
+                        "hospital": hospital,
+                        "request": request.function,
+                        "from": comment["from"],
+                        "at": comment["at"][:16].replace("T", " "),
+                        "comment": comment["text"],
+                    }
+                    for comment in thread
+                ]
+        if must and failed:
+            raise Unavailable("Not everywhere. " + " ".join(failed))
+        return rows
+
     def codes(self, role: str) -> dict[str, str]:
         """Identifiers of this role's code requests, by hospital."""
-        return dict(self.state.read("study").get("requests", {}).get(role, {}))
+        return dict(self._study().get("requests", {}).get(role, {}))
 
     def approved(self, role: str, *, unreached: bool = False) -> tuple[dict[str, Asked], dict[str, str]]:
         """Hospitals that can be asked for releases in `role`, and why the others cannot.
@@ -218,11 +266,11 @@ class CodeRequests:
         if not missing:
             return missing
         _, reasons = self.approved(role, unreached=True)
-        return {name: reasons.get(name, said) for name, said in missing.items()}
+        return {name: reasons.get(name, reason) for name, reason in missing.items()}
 
     def training_patients(self) -> dict[str, int]:
         """Public sizes as they were when the study was submitted: weights must not change between rounds."""
-        return dict(self.state.read("study").get("training_patients", {}))
+        return dict(self._study().get("training_patients", {}))
 
     def _asked(self, role: str, hospital: str) -> Asked:
         """What a hospital is asked. Raises `PermissionRefused` where its keys are not those of the submission."""
@@ -248,8 +296,18 @@ class CodeRequests:
         return {"function": request.function, "source_sha256": sha256(request.source)}
 
     def _hospitals(self) -> list[str]:
-        asked = self.state.read("study").get("training_patients", {})
+        asked = self._study().get("training_patients", {})
         return [*asked, *(name for name in self.cohort.members if name not in asked)] if asked else []
+
+    def _study(self) -> dict[str, Any]:
+        """What the directory remembers. Raises `InvalidRequest` where somebody has changed it to what it never is."""
+        study = self.state.read("study")
+        nested = [study.get(name, {}) for name in ("requests", "sources", "training_patients", "assets", "facts")]
+        nested += [study.get(f"{kind}s", {}) for kind in KEYS]
+        nested += study["requests"].values() if isinstance(study.get("requests"), dict) else []
+        if not all(isinstance(part, dict) for part in nested) or (study.get("requests") and "sources" not in study):
+            raise self.state.damaged("study")
+        return study
 
     def _datasite(self, hospital: str) -> Connection | None:
         return self.cohort.network.datasites.get(hospital)
@@ -258,14 +316,14 @@ class CodeRequests:
         datasites = {name: member.datasite for name, member in self.cohort.members.items()}
         return ask_all(datasites, lambda _, datasite: datasite.quote(request.source, self.cohort.name))
 
-    def _submit_at(self, hospital: str, check: Check, progress: Progress) -> None:
+    def _submit_at(self, hospital: str, check: Check, progress: Progress, project: str) -> None:
         member = self.cohort.members[hospital]
         for request in self.requests:
             if hospital in self.codes(request.role):
                 continue
             planned = check.digests[request.role, hospital]
             code = self._adopted(member.datasite, request, planned)
-            code = code or member.datasite.submit(request.source, member.asset, self.purpose)
+            code = code or member.datasite.submit(request.source, member.asset, self.purpose, project)
             if member.datasite.request_status(code)["plan_digest"] != planned:
                 member.datasite.withdraw(code)
                 raise RuleBroken(
@@ -303,7 +361,7 @@ class CodeRequests:
 
     def check_same_study(self) -> None:
         """Raise `WrongStatus` where this study's directory remembers requests with another source."""
-        study = self.state.read("study")
+        study = self._study()
         sources = {request.role: sha256(request.source) for request in self.requests}
         if study.get("requests") and study["sources"] != sources:
             raise WrongStatus(

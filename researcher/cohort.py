@@ -33,8 +33,11 @@ class Cohort(Hospitals):
     """
 
     def only(self, *names: str) -> Cohort:
-        """The cohort of the named members alone, as for a hospital's own local model."""
-        return Cohort(self.name, {name: self.members[name] for name in _known(names, self.members)}, self.network)
+        """The cohort of the named members alone, as for a hospital's own local model. Raises `InvalidRequest`."""
+        chosen = _known(names, self.members)
+        if not chosen:
+            raise InvalidRequest(f"Name at least one hospital. There are {', '.join(self.members)}.")
+        return Cohort(self.name, {name: self.members[name] for name in chosen}, self.network)
 
     def statistics(
         self,
@@ -60,14 +63,14 @@ class Cohort(Hospitals):
 
         Raises:
           UnsupportedMechanism: a column is not in the schema, or cannot be asked for this.
+          InvalidRequest: an argument is not of its kind.
         """
         queries = [Query("count")] if count else []
         for statistic, columns in {"sum": sum, "mean": mean, "variance": variance, "histogram": histogram}.items():
-            queries += [Query(statistic, (column,)) for column in _listed(columns)]
-        for column, ranks in (quantiles or {}).items():
+            queries += [Query(statistic, (column,)) for column in _listed(statistic, columns)]
+        for column, ranks in _ranks(quantiles).items():
             queries.append(Query("quantiles", (column,), tuple(ranks)))
-        pairs = [crosstab] if crosstab and isinstance(crosstab[0], str) else crosstab
-        queries += [Query("crosstab", (str(pair[0]), str(pair[1]))) for pair in pairs]
+        queries += [Query("crosstab", pair) for pair in _pairs(crosstab)]
         for query in queries:
             self.schema.check_query(query)
         mechanism = Statistics(
@@ -78,7 +81,7 @@ class Cohort(Hospitals):
 
 def cohort_of(network: Reached, name: str, datasites: Sequence[str] | None = None) -> Cohort:
     """The members of `network` (or of `datasites`) that publish `name`, as one cohort; see `Network.dataset`."""
-    wanted = _known(datasites, network.datasites) if datasites is not None else list(network.datasites)
+    wanted = _known(_names(datasites), network.datasites) if datasites is not None else list(network.datasites)
     members = {}
     for hospital in wanted:
         for dataset in network.descriptions.get(hospital, {}).get("datasets", []):
@@ -140,12 +143,41 @@ def _offers(network: Reached) -> str:
     return f"Published are: {'; '.join(offers)}."
 
 
+def _names(datasites: Any) -> Sequence[str]:
+    if isinstance(datasites, (list, tuple)):
+        return datasites
+    raise InvalidRequest(f"datasites={datasites!r} is no list of names. Write it as ['general', 'rural'].")
+
+
 def _known(names: Sequence[str], among: Mapping[str, Any]) -> list[str]:
     for name in names:
-        if name not in among:
+        if not isinstance(name, str) or name not in among:
             raise InvalidRequest(f"No datasite is called {name!r}. There are {', '.join(among)}.")
     return list(names)
 
 
-def _listed(columns: str | Sequence[str]) -> list[str]:
-    return [columns] if isinstance(columns, str) else list(columns)
+def _listed(statistic: str, columns: Any) -> list[str]:
+    if isinstance(columns, str):
+        return [columns]
+    if isinstance(columns, (list, tuple)):
+        return list(columns)
+    raise InvalidRequest(f"{statistic}={columns!r} is neither a column nor a list of columns.")
+
+
+def _ranks(quantiles: Any) -> Mapping[str, Sequence[float]]:
+    ranks = {} if quantiles is None else quantiles
+    if not isinstance(ranks, Mapping) or not all(isinstance(value, (list, tuple)) for value in ranks.values()):
+        raise InvalidRequest(f"quantiles={quantiles!r} should be ranks by column, as {{'age': [0.25, 0.5, 0.75]}}.")
+    return ranks
+
+
+def _pairs(crosstab: Any) -> list[tuple[str, str]]:
+    pairs = [crosstab] if crosstab and isinstance(crosstab, tuple) and isinstance(crosstab[0], str) else crosstab
+    sound = isinstance(pairs, (list, tuple)) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs
+    )
+    if not sound:
+        raise InvalidRequest(
+            f"crosstab={crosstab!r} should be two columns, as ('sex', 'influenza'), or a list of such."
+        )
+    return [(str(first), str(second)) for first, second in pairs]

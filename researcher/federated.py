@@ -207,7 +207,7 @@ class DatasiteGrid(HospitalGrid):
             len(self.closed) + 1,
             max(int(setting_of(self.strategy, "min_available_nodes", 1)), self._quorum()),
         )
-        started, pause, told = time.monotonic(), 0.5, False
+        started, pause, announced = time.monotonic(), 0.5, False
         while True:
             if not self._ready or self._left_out or self._sound != set(self._ready):
                 self._ready, self._left_out = self.requests.approved("training")
@@ -217,9 +217,9 @@ class DatasiteGrid(HospitalGrid):
             may_come = any(reason.startswith("not reached") for reason in self._left_out.values())
             if not may_come or time.monotonic() - started > self.deadline:
                 self._refuse(number, len(names), needed, self._left_out)
-            if not told:
+            if not announced:
                 self.progress.say(f"Round {number} waits for {needed} hospitals; {len(names)} can take part now.")
-                told = True
+                announced = True
             time.sleep(pause)
             pause = min(5.0, pause * 1.5)
 
@@ -231,11 +231,11 @@ class DatasiteGrid(HospitalGrid):
             self._refuse(number, answered, self._quorum(), missing)
 
     def _refuse(self, number: int, got: int, needed: int, missing: dict[str, str]) -> None:
-        said = " ".join(named(name, reason) for name, reason in sorted(missing.items()))
+        reasons = " ".join(named(name, reason) for name, reason in sorted(missing.items()))
         raise Unavailable(
             f"Round {number} of {self.rounds} has {got} of the {needed} hospitals that it needs. Missing: "
-            f"{said or 'nobody.'} Call study.resume() when they can take part: closed rounds and settled releases are "
-            "not paid for again. Or go on with fewer: study.resume(min_train_nodes=1).",
+            f"{reasons or 'nobody.'} Call study.resume() when they can take part: closed rounds and settled releases "
+            "are not paid for again. Or go on with fewer: study.resume(min_train_nodes=1).",
             round=number,
             missing=dict(missing),
         )

@@ -1,4 +1,4 @@
-"""What a researcher reads: numbers, quantiles and tables, each with its standard errors.
+"""Estimates with standard errors: numbers, quantiles, histograms and crosstabs.
 
 Plain values; `researcher.estimates` and `researcher.scores` make them from releases.
 """
@@ -75,18 +75,18 @@ class Quantiles:
     @property
     def intervals(self) -> tuple[tuple[float, float], ...]:
         """95 % interval of each value."""
-        reach = [math.hypot(LAPLACE_95 * self.noise_error, NORMAL_95 * error) for error in self.sampling_errors]
+        reaches = [math.hypot(LAPLACE_95 * self.noise_error, NORMAL_95 * error) for error in self.sampling_errors]
         ranks, values = self._line()
         return tuple(
-            (float(np.interp(rank - each, ranks, values)), float(np.interp(rank + each, ranks, values)))
-            for rank, each in zip(self.ranks, reach, strict=True)
+            (float(np.interp(rank - reach, ranks, values)), float(np.interp(rank + reach, ranks, values)))
+            for rank, reach in zip(self.ranks, reaches, strict=True)
         )
 
     def share_below(self, values: FloatArray) -> FloatArray:
         """The share of records below each value, on straight lines between the released points."""
-        ranks, known = self._line()
+        ranks, points = self._line()
         # Equal values would be ambiguous to interpolate over; the smallest step there is keeps them in order.
-        apart = known + np.arange(len(known)) * np.spacing(max(map(abs, self.bounds)))
+        apart = points + np.arange(len(points)) * np.spacing(max(map(abs, self.bounds)))
         return np.interp(values, apart, ranks)
 
     def _line(self) -> tuple[FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""The keys that datasites showed the first time, in a file; a datasite that shows another later is not believed.
+"""Trust on first use: datasites' keys as first shown, in a file; one that shows another key later is refused.
 
 A datasite signs its answers with one key (`verify_key`, PySyft's) and its certificates with another (`public_key`).
 The file lies beside `network.toml`, or with the studies where nothing can be written there.

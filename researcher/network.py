@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from policies.errors import InvalidRequest, Unavailable
-from policies.text import visible
+from policies.text import password_in, visible
 from researcher.cohort import Cohort, cohort_of
 from researcher.connections import Connection, ask_all, counted
 from researcher.known_datasites import KnownDatasites
@@ -109,17 +109,27 @@ def network_of(datasites: Mapping[str, Connection]) -> Network:
 
 def _read(where: str | Path | Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], Path]:
     if not isinstance(where, (str, Path)):
-        return [dict(entry) for entry in where], Path.cwd()
+        return _tables(where, "What connect() was given"), Path.cwd()
     path = Path(where).expanduser()
+    text = _text(path, f"The network file {path}")
     try:
-        entries = tomllib.loads(path.read_text()).get("datasites")
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror}. Name the network file of your study.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidRequest(f"{path} is not TOML: {error}.") from None
-    if not isinstance(entries, list) or not entries:
-        raise InvalidRequest(f"{path} has no [[datasites]] table. Write one with name, url, email and password_file.")
-    return entries, path.parent
+        entries = tomllib.loads(text).get("datasites")
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{path} is not TOML: {error}. Mend that line.") from None
+    return _tables(entries, str(path)), path.parent
+
+
+def _tables(entries: object, what: str) -> list[dict[str, Any]]:
+    if (
+        not isinstance(entries, Sequence)
+        or not entries
+        or not all(isinstance(entry, Mapping) and all(isinstance(key, str) for key in entry) for entry in entries)
+    ):
+        raise InvalidRequest(
+            f"{what} has no [[datasites]] table, or is no list of such. Write one with name, url, email and"
+            " password_file."
+        )
+    return [dict(entry) for entry in entries]
 
 
 def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites) -> Connection:
@@ -128,6 +138,9 @@ def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites) -> 
         raise InvalidRequest(f"{shown}: {', '.join(sorted(unknown))} is not known. Use {', '.join(sorted(FIELDS))}.")
     if not isinstance(entry.get("name", ""), str):
         raise InvalidRequest(f"name={entry['name']!r} is not a text. Write it in quotation marks.")
+    for optional in ("password_file", "ca_file"):
+        if not isinstance(entry.get(optional, ""), (str, Path)):
+            raise InvalidRequest(f"{shown}: {optional}={entry[optional]!r} is not a text. Write it in quotation marks.")
     for wanted in ("url", "email"):
         if not isinstance(entry.get(wanted), str):
             raise InvalidRequest(f"{shown}: {wanted} is missing.")
@@ -158,7 +171,13 @@ def _password(entry: Mapping[str, Any], base: Path, shown: str) -> str:
             f"{shown}: password_file is missing. Write the password into a file that only you can read."
         )
     path = base / str(entry["password_file"])
+    return password_in(_text(path, f"{shown}: password_file {path}"), f"{shown}: password_file {path}")
+
+
+def _text(path: Path, what: str) -> str:
     try:
-        return path.read_text().strip("\r\n")
-    except OSError as error:
-        raise InvalidRequest(f"{shown}: password_file {path} cannot be read: {error.strerror}.") from None
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{what} is not text in UTF-8. Save it as that.") from None
+    except (OSError, ValueError) as error:  # of a path with a null character
+        raise InvalidRequest(f"{what} cannot be read: {getattr(error, 'strerror', error)}.") from None

@@ -1,4 +1,4 @@
-"""Putting released weights into a torch model."""
+"""Load released weights into a torch model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a result: who took part in each round, and ROC curves. A notebook shows them without being asked to."""
+"""Plots of a result: who took part in each round, and ROC curves. A notebook shows them without being asked to."""
 
 from __future__ import annotations
 

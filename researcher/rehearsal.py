@@ -1,4 +1,4 @@
-"""A strategy rehearsed with made-up weights before a hospital is asked, so that a bad one costs nothing.
+"""Rehearse a strategy with made-up weights before a hospital is asked, so that a bad one costs nothing.
 
 Flower's loop runs over a grid that answers by itself: once with every hospital, once with no more than the quorum. What
 a strategy raises there, or sends that is not the model's weights, would have come after hospitals were charged.
@@ -53,10 +53,9 @@ class MadeUpHospitals(HospitalGrid):
         replies = []
         for place, message in enumerate(messages):
             if place < self.answering:
-                draw = np.random.default_rng(message.metadata.dst_node_id)
-                made_up = {name: value + draw.normal(0.0, 1e-3, value.shape) for name, value in weights.items()}
-                patients = self.patients[message.metadata.dst_node_id - 1]
-                replies.append(released(message, {n: v.astype(np.float32) for n, v in made_up.items()}, patients))
+                node = message.metadata.dst_node_id
+                made_up = {name: value + np.float32(1e-3 * node) for name, value in weights.items()}
+                replies.append(released(message, made_up, self.patients[node - 1]))
             else:
                 replies.append(left_out(message, "made up: this hospital does not answer"))
         return replies
@@ -82,17 +81,17 @@ def rehearse(strategy: Strategy, initial: Tensors, sizes: Mapping[str, int], *, 
             if not all(np.isfinite(value).all() for value in arrays.values()):
                 raise InvalidRequest("its aggregate is not finite.")
         except (Exception, SystemExit) as error:  # whatever Flower or a strategy of the researcher's own raises
-            said = str(error) if isinstance(error, DatasiteError) else f"{type(error).__name__}: {error}"
+            cause = str(error) if isinstance(error, DatasiteError) else f"{type(error).__name__}: {error}"
             raise InvalidRequest(
                 f"{type(strategy).__name__} failed in a rehearsal with made-up weights, when {answering} of"
-                f" {counted(len(sizes), 'hospital')} answered: {said.rstrip('.')}. Nothing was asked or charged. Change"
-                " its options, or take another strategy."
+                f" {counted(len(sizes), 'hospital')} answered: {cause.rstrip('.')}. Nothing was asked or charged."
+                " Change its options, or take another strategy."
             ) from None
 
 
-def check_same_shapes(found: Tensors, expected: Tensors) -> None:
+def check_same_shapes(sent: Tensors, expected: Tensors) -> None:
     """Raise `InvalidRequest` where these are not the weights of the same model."""
-    shapes, wanted = ({name: value.shape for name, value in tensors.items()} for tensors in (found, expected))
+    shapes, wanted = ({name: value.shape for name, value in tensors.items()} for tensors in (sent, expected))
     if shapes != wanted:
         raise InvalidRequest(f"the weights that it sends are {_listed(shapes)}, and the model's are {_listed(wanted)}.")
 

@@ -1,4 +1,4 @@
-"""Asking hospitals for releases of approved requests: everyone at once, each with a deadline, nothing asked twice.
+"""Collect releases of approved requests: from all hospitals in parallel, each with a deadline, none asked twice.
 
 A release that this study keeps is not asked for again; one that a datasite already settled comes back at no cost.
 """
@@ -62,11 +62,11 @@ class Answers:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def check_patience(deadline: float, grace: float) -> None:
-    """Raise `InvalidRequest`, naming value and bounds, unless both are numbers of seconds."""
-    for name, value, open_low in (("deadline", deadline, True), ("grace", grace, False)):
+def check_patience(**seconds: float) -> None:
+    """Raise `InvalidRequest`, naming value and bounds, unless all are numbers of seconds; a deadline above 0."""
+    for name, value in seconds.items():
         try:
-            check_range(name, value, 0, LONGEST, open_low=open_low)
+            check_range(name, value, 0, LONGEST, open_low=name == "deadline")
         except InvalidRequest as error:
             raise InvalidRequest(f"{error} Give seconds.") from None
 
@@ -86,24 +86,21 @@ def ask_everyone(
     """Ask every hospital in `asked` for round `round` of `role`, in threads, and keep each release as it arrives."""
     answers, sent = Answers(), digest(weights) if weights is not None else ""
 
-    def ask(one: Asked) -> Release:
-        if kept := state.release(role, one.hospital, round, sent):
-            return kept
-        progress.hospital(what, one.hospital, "asked")
-        tensors, certificate = ask_release(one, weights, round, deadline=deadline, grace=grace)
-        release = Release(one.hospital, role, round, tensors, certificate, sent)
-        state.keep(release)
-        return release
-
     def timed(one: Asked) -> None:
-        started = time.monotonic()
-        try:
-            answers.releases[one.hospital] = ask(one)
-            answers.seconds[one.hospital] = time.monotonic() - started
-            progress.hospital(what, one.hospital, f"released in {answers.seconds[one.hospital]:.1f} s")
-        except DatasiteError as error:
-            answers.missing[one.hospital] = error.public_message
-            progress.hospital(what, one.hospital, f"left out. {error.public_message}")
+        started, release = time.monotonic(), state.release(role, one.hospital, round, sent)
+        if release is None:
+            progress.hospital(what, one.hospital, "asked")
+            try:
+                tensors, certificate = ask_release(one, weights, round, deadline=deadline, grace=grace)
+            except DatasiteError as error:
+                answers.missing[one.hospital] = error.public_message
+                progress.hospital(what, one.hospital, f"left out. {error.public_message}")
+                return
+            release = Release(one.hospital, role, round, tensors, certificate, sent)
+            state.keep(release)  # where it cannot be kept, the study stops: a hospital is not left out for that
+        answers.releases[one.hospital] = release
+        answers.seconds[one.hospital] = time.monotonic() - started
+        progress.hospital(what, one.hospital, f"released in {answers.seconds[one.hospital]:.1f} s")
 
     if asked:
         with ThreadPoolExecutor(max_workers=min(64, len(asked))) as pool:

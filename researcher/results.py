@@ -1,4 +1,4 @@
-"""What a study of a model gives: the joint model, its rounds, releases and certificates, and its scores.
+"""Results of a study of a model: the joint model, its rounds, releases and certificates, and its scores.
 
 Everything here is made of releases, so keeping, plotting and sharing it costs no budget.
 """
@@ -6,6 +6,7 @@ Everything here is made of releases, so keeping, plotting and sharing it costs n
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
-from policies.privacy.mechanisms import Evaluation, as_dict, mechanism_from
+from policies.privacy.mechanisms import Evaluation, as_dict, check_range, mechanism_from
 from policies.release.tensors import from_bytes, to_bytes
 from researcher import scores as score_figures
 from researcher.figures import Estimate
@@ -61,19 +62,21 @@ class EvaluationResult:
 
     def roc(self, hospital: str = "combined") -> score_figures.Roc:
         """The ROC curve of one hospital, or of all."""
-        return score_figures.roc(self._all()[hospital])
+        return score_figures.roc(self._of(hospital))
 
     def accuracy(self, threshold: float = 0.5) -> dict[str, score_figures.Accuracy]:
-        """Share called right at a threshold, by hospital and `"combined"`."""
+        """Share called right at a threshold in [0, 1], by hospital and `"combined"`."""
+        check_range("threshold", threshold, 0, 1)
         return {name: score_figures.accuracy(scores, threshold) for name, scores in self._all().items()}
 
     def calibration(self, hospital: str = "combined") -> score_figures.Calibration:
         """Observed against predicted of one hospital, or of all."""
-        return score_figures.calibration(self._all()[hospital])
+        return score_figures.calibration(self._of(hospital))
 
     def confusion(self, hospital: str = "combined", threshold: float = 0.5) -> score_figures.Confusion:
-        """Numbers of patients by true and predicted class."""
-        return score_figures.confusion(self._all()[hospital], self.classes, threshold)
+        """Numbers of patients by true and predicted class, at a threshold in [0, 1]."""
+        check_range("threshold", threshold, 0, 1)
+        return score_figures.confusion(self._of(hospital), self.classes, threshold)
 
     @property
     def table(self) -> Table:
@@ -94,6 +97,12 @@ class EvaluationResult:
             "releases": [release.stem for release in self.releases],
             "missing": dict(self.missing),
         }
+
+    def _of(self, hospital: str) -> score_figures.Scores:
+        known = self._all()
+        if not isinstance(hospital, str) or hospital not in known:
+            raise InvalidRequest(f"No scores of {hospital!r} are here. There are those of {', '.join(known)}.")
+        return known[hospital]
 
     def _all(self) -> dict[str, score_figures.Scores]:
         return dict(self.hospitals) | {"combined": self.combined}
@@ -175,11 +184,11 @@ class Result:
         Args:
           model: its class, where the result was loaded from disk.
         """
-        made = self.study.new_model() if model is None and self.study else model() if model else None
-        if made is None:
+        if model is None and self.study is None:
             raise InvalidRequest("This result was loaded from disk: give the class, as result.to_model(FluPredictor).")
-        load_parameters(made, self.weights)
-        return made.eval()
+        trained = self.study.new_model() if model is None and self.study else _made(model)
+        load_parameters(trained, self.weights)
+        return trained.eval()
 
     def evaluate(self, **options: Any) -> EvaluationResult:
         """Score the joint model on the hold-out of every hospital that approved the evaluation; charged there."""
@@ -194,6 +203,8 @@ class Result:
 
         Each certificate lies beside the release that it certifies, where `researcher verify` looks for it.
         """
+        if not isinstance(path, (str, Path)):
+            raise InvalidRequest(f"{path!r} is no directory. Name one, as result.save('flu-2026').")
         directory, releases = Path(path), self._releases()
         about = {
             "schema_version": 1,
@@ -211,7 +222,8 @@ class Result:
                 replace_file(directory / f"{stem}.safetensors", to_bytes(release.tensors))
                 replace_file(directory / f"{stem}.certificate.json", release.certificate.encode())
             replace_file(directory / "result.json", (json.dumps(about, indent=2) + "\n").encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of a path with a null character
+            error = error if isinstance(error, OSError) else OSError(0, str(error))
             raise InvalidRequest(
                 f"The result cannot be written into {directory}: {error.strerror}. Name another directory."
             ) from None
@@ -240,12 +252,27 @@ class Result:
         return f"<p>Result of {len(self.rounds)} rounds</p>{self.table._repr_html_()}"
 
 
+def _made(model: Any) -> nn.Module:
+    from torch import nn
+
+    if not isinstance(model, type) or not issubclass(model, nn.Module):
+        raise InvalidRequest(f"{model!r} is no class of models. Give the class, as result.to_model(FluPredictor).")
+    try:
+        return model()
+    except Exception as error:  # whatever the researcher's class does
+        raise InvalidRequest(
+            f"{model.__name__}() fails with {type(error).__name__}: {error}. Mend the class."
+        ) from error
+
+
 def load(path: str | Path) -> Result:
     """The result that `Result.save` wrote. Raises `InvalidRequest` where `path` is not one."""
     from researcher.federated import RoundRecord
 
+    if not isinstance(path, (str, Path)):
+        raise InvalidRequest(f"{path!r} is no directory. Name the one that result.save(...) wrote.")
     directory = Path(path)
-    if not (directory / "result.json").exists():
+    if not os.path.exists(directory / "result.json"):  # which is False for a name that no file can have
         raise InvalidRequest(f"{directory} holds no result. Name the directory that result.save(...) wrote.")
     try:
         about = json.loads((directory / "result.json").read_text(encoding="utf-8"))
@@ -301,5 +328,5 @@ def evaluation_of(answers: Answers, mechanism: Evaluation, classes: tuple[str, .
 def check_anybody(answers: Answers) -> None:
     """Raise `Unavailable`, naming everybody's reason, where nobody answered."""
     if not answers.releases:
-        said = "; ".join(f"{name}: {reason}" for name, reason in sorted(answers.missing.items()))
-        raise Unavailable(f"No hospital answered. {said}", missing=dict(answers.missing))
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(answers.missing.items()))
+        raise Unavailable(f"No hospital answered. {reasons}", missing=dict(answers.missing))

@@ -1,4 +1,4 @@
-"""A model class and a declared mechanism in, the readable source of a code request out.
+"""Generate the readable source of a code request from a model class and a declared mechanism.
 
 The researcher's classes appear as they were written, only indented; nothing in them is rewritten. Names that they use
 from elsewhere become imports at the top of the function, or are refused here, before anything is asked.
@@ -23,6 +23,7 @@ from typing import Any
 
 from policies.errors import InvalidRequest
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.text import check_visible
 
 WIDTH = 100
 FUNCTIONS = {DPSGD: "dp_sgd", Evaluation: "evaluate", Statistics: "statistics"}
@@ -52,6 +53,9 @@ def request_source(function: str, mechanism: Mechanism, *, model: type | None = 
     Raises:
       InvalidRequest: the model's source cannot be found, or it uses a name that cannot be imported at a hospital.
     """
+    if not isinstance(purpose, str):
+        raise InvalidRequest(f"purpose={purpose!r} is not a text. Say in words what it is for.")
+    check_visible(purpose, "The purpose")
     imports, classes = model_source(model) if model is not None else ([], [])
     mechanism_name = FUNCTIONS[type(mechanism)]
     parameters = ["records", "round"] if model is None else ["records", "weights", "round"]

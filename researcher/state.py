@@ -1,4 +1,4 @@
-"""What a study keeps on the researcher's disk, so that an interrupted one goes on without paying twice.
+"""A study's state on the researcher's disk, so that an interrupted one resumes without paying twice.
 
 A study's directory is `.researcher/<function name>/` under the working directory, or `<function name>/` under
 `RESEARCHER_DIR` where that is set. It holds releases and certificates (both differentially private already),
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from policies.errors import Unavailable
+from policies.errors import InvalidRequest, Unavailable, WeightsRefused
 from policies.release.tensors import digest, from_bytes, to_bytes
 
 ROLES = ("training", "evaluation", "statistics")
@@ -86,7 +86,16 @@ class StudyState:
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the study; empty where it was never written."""
         path = self.directory / f"{name}.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        text = self._content(path)
+        if text is None:
+            return {}
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            raise self._damaged(path)
+        return data
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """Replace a JSON file of the study."""
@@ -95,7 +104,11 @@ class StudyState:
     def read_tensors(self, name: str) -> dict[str, np.ndarray[Any, Any]] | None:
         """Tensors that were kept under `name`, or None."""
         path = self.directory / f"{name}.safetensors"
-        return dict(from_bytes(path.read_bytes())) if path.exists() else None
+        content = self._content(path)
+        try:
+            return dict(from_bytes(content)) if content is not None else None
+        except WeightsRefused:
+            raise self._damaged(path) from None
 
     def write_tensors(self, name: str, tensors: Tensors) -> None:
         """Keep tensors under `name`."""
@@ -132,7 +145,9 @@ class StudyState:
     def lock(self) -> Iterator[None]:
         """Hold the study for this process. Raises `Unavailable` where another process runs it."""
         self._make()
-        with (self.directory / "lock").open("w") as file:
+        with self._used():
+            file = (self.directory / "lock").open("w")
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -145,15 +160,47 @@ class StudyState:
         about, tensors = self.read(stem), self.read_tensors(stem)
         if not about or tensors is None:
             return None
-        certificate = (self.directory / f"{stem}.certificate.json").read_text()
-        return Release(tensors=tensors, certificate=certificate, **about)
+        path = self.directory / f"{stem}.certificate.json"
+        try:
+            return Release(tensors=tensors, certificate=(self._content(path) or b"").decode(), **about)
+        except (TypeError, UnicodeDecodeError):
+            raise self._damaged(path) from None
 
     def _make(self) -> None:
-        (self.directory / "releases").mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.directory.chmod(0o700)
+        with self._used():
+            (self.directory / "releases").mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.directory.chmod(0o700)
 
     def _replace(self, name: str, data: bytes) -> None:
         self._make()
         path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, data)
+        with self._used():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, data)
+
+    def _content(self, path: Path) -> bytes | None:
+        with self._used():
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Unavailable(
+                f"The study's directory {self.directory} cannot be used: {str(error.filename)[:200]}: {error.strerror}."
+                " Mend that and resume, or give the study another place with state=..."
+            ) from None
+
+    def damaged(self, name: str) -> InvalidRequest:
+        """The error for a JSON file of the study that is not what this software wrote."""
+        return self._damaged(self.directory / f"{name}.json")
+
+    def _damaged(self, path: Path) -> InvalidRequest:
+        return InvalidRequest(
+            f"{path} is damaged. Put it back from a copy; or move {self.directory} away and begin with submit() again:"
+            " hospitals know what was asked and released, and none of it is charged again."
+        )

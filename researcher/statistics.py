@@ -54,7 +54,7 @@ class StatisticsStudy(AskingStudy):
           InvalidRequest: `round` is beyond those that were approved.
           WrongStatus: nothing was submitted, or another question was.
         """
-        check_patience(deadline, grace)
+        check_patience(deadline=deadline, grace=grace)
         if type(round) is not int or not 1 <= round <= self.mechanism.rounds:
             raise InvalidRequest(
                 f"round={round!r} is not from 1 to {self.mechanism.rounds}, which were asked for. Ask for more with"
@@ -104,7 +104,9 @@ class StatisticsResult:
     epsilon: float
 
     def __getitem__(self, key: str) -> Statistic:
-        """The combined statistic, by key."""
+        """The combined statistic, by key. Raises `InvalidRequest` where there is none."""
+        if key not in self.combined:
+            raise InvalidRequest(f"There is no statistic {key!r}. There are {', '.join(self.combined)}.")
         return self.combined[key]
 
     def __str__(self) -> str:

@@ -89,10 +89,10 @@ def _named(chosen: object, training: DPSGD, hospitals: int, options: dict[str, A
         settings["proximal_mu"] = training.proximal_mu
     try:
         with quiet_flower():
-            made: flower.Strategy = getattr(flower, chosen)(**(settings | options))
+            strategy: flower.Strategy = getattr(flower, chosen)(**(settings | options))
     except Exception as error:  # a strategy looks at its options in its own ways
         raise InvalidRequest(f"{chosen}: {error}. See flwr.serverapp.strategy.{chosen}.") from None
-    return made
+    return strategy
 
 
 def _check_settings(strategy: flower.Strategy, hospitals: int) -> None:

@@ -89,9 +89,15 @@ class AskingStudy:
         """
         return self.requests.check()
 
-    def submit(self) -> Table:
-        """Check, then ask every hospital where it fits. Calling it again asks only hospitals not yet asked."""
-        return self.requests.submit(self.progress)
+    def submit(self, *, project: str = "") -> Table:
+        """Check, then ask every hospital where it fits. Calling it again asks only hospitals not yet asked.
+
+        Args:
+          project: the agreement under which the hospitals file the requests, by the name that they gave you; a hospital
+            that has none of this name refuses.
+        """
+        _check_kind("project", project, str, "the name of a project, as the hospitals told you")
+        return self.requests.submit(self.progress, project=project)
 
     def wait_for_approval(self, *, timeout: float | None = None) -> Table:
         """Wait until every hospital asked has decided. Raises `WrongStatus` if none approved, `Unavailable` if late."""
@@ -100,6 +106,14 @@ class AskingStudy:
     def status(self) -> Table:
         """Where each request stands at each hospital, with its owner's comment."""
         return self.requests.status()
+
+    def comment(self, text: str) -> Table:
+        """Write on the study's requests at every hospital, while they wait or are approved; what is written on each."""
+        return self.requests.comment(text)
+
+    def comments(self) -> Table:
+        """What the hospitals and you wrote on the study's requests, oldest first."""
+        return self.requests.comments()
 
     def withdraw(self) -> Table:
         """Close every request; what no run has touched goes back to the hospitals' budgets."""
@@ -142,6 +156,8 @@ class Study(AskingStudy):
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
+        if not 0 <= seed < 2**63:
+            raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
         source = request_source(self.function, training, model=model, purpose=purpose)
@@ -176,26 +192,26 @@ class Study(AskingStudy):
         from researcher.results import result_of
         from researcher.strategies import describe, make_strategy
 
-        check_patience(deadline, grace)
+        check_patience(deadline=deadline, grace=grace)
         sizes, rounds = self.requests.training_patients(), self.training.rounds
         if not sizes:
             raise WrongStatus(
                 f"Study {self.name!r} was not submitted yet. Call submit() and wait_for_approval() first."
             )
         self.requests.check_same_study()
-        made = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
+        flower_strategy = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
         about = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
             if not complete:
-                rehearse(made, initial, sizes, rounds=rounds)
+                rehearse(flower_strategy, initial, sizes, rounds=rounds)
                 if not self.state.read("run"):
                     self.state.write("run", about)
             self._strategy = strategy
             grid = DatasiteGrid(
                 self.requests,
-                made,
+                flower_strategy,
                 rounds,
                 self.seed,
                 self.progress,
@@ -252,7 +268,7 @@ class Study(AskingStudy):
             raise WrongStatus(
                 "This study asked for no evaluation. Begin one with evaluation=researcher.Evaluation(...)."
             )
-        check_patience(deadline, grace)
+        check_patience(deadline=deadline, grace=grace)
         weights = self._checked(weights) if weights is not None else self._final()
         self.requests.check_same_study()
         with self.state.lock():
@@ -315,18 +331,18 @@ class Study(AskingStudy):
         """Weights as float32. Raises `InvalidRequest` where they are not those of the model."""
         initial = self._initial()
         try:
-            given = {str(name): np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
+            converted = {str(name): np.ascontiguousarray(value, dtype=np.float32) for name, value in weights.items()}
         except (AttributeError, TypeError, ValueError):
             raise InvalidRequest("Weights are arrays by name. Give result.weights.") from None
-        wrong = [name for name in {*given, *initial} if name not in given or name not in initial]
-        wrong += [name for name in given if name in initial and given[name].shape != initial[name].shape]
-        wrong += [name for name, value in given.items() if not np.isfinite(value).all()]
+        wrong = [name for name in {*converted, *initial} if name not in converted or name not in initial]
+        wrong += [name for name in converted if name in initial and converted[name].shape != initial[name].shape]
+        wrong += [name for name, value in converted.items() if not np.isfinite(value).all()]
         if wrong:
             raise InvalidRequest(
                 f"The weights {', '.join(sorted(set(wrong)))} are not the model's, by name, shape or finite values. "
                 "Give result.weights."
             )
-        return given
+        return converted
 
     def _check_begun(self, about: Mapping[str, Any]) -> bool:
         """Whether it has its result. Raises `WrongStatus` where the study was begun so that it cannot go on."""

@@ -1,4 +1,4 @@
-"""How a datasite is reached: TLS that is always checked, and nowhere but where the researcher said.
+"""Transport to a datasite: TLS certificates always verified, no redirects, answers bounded in time and size.
 
 An answer has a deadline from the first byte sent to the last one read, and a size; the connection is cut where it goes
 beyond. It comes as it is: a compressed one is refused, since two megabytes of it can unpack to gigabytes.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import socket
 import ssl
 import threading
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
@@ -109,6 +111,7 @@ class _TLSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
+PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _POOLS = {"http": _Pool, "https": _TLSPool}
 
 
@@ -121,7 +124,8 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
+        (host or "").encode("idna")
+    except ValueError as error:  # of a port, an address, or a name with a part that is empty or too long
         raise InvalidRequest(f"url={url!r}: {error}. Write https://host:port.") from None
     if parts.scheme not in ("http", "https") or not host:
         raise InvalidRequest(f"url={url!r} does not begin with https:// (or http:// on loopback) and a host.")
@@ -142,6 +146,17 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
         raise InvalidRequest(f"ca_file {ca_file} holds no certificate in PEM form. Ask the hospital for one.") from None
     except OSError as error:
         raise InvalidRequest(f"ca_file {ca_file} cannot be read: {error.strerror}.") from None
+
+
+def proxy_of(url: str) -> str | None:
+    """The environment's proxy on the way to `url`, as "HTTPS_PROXY=proxy.example:3128", without an account; or None."""
+    if not url.lower().startswith("https://"):
+        return None
+    chosen = select_proxy(url, get_environ_proxies(url))
+    if not chosen:
+        return None
+    names = (name for name in PROXY_VARIABLES if os.environ.get(name) == chosen)
+    return f"{next(names, 'proxy')}={chosen.rpartition('@')[2].rpartition('//')[2]}"
 
 
 class Session(requests.Session):
@@ -184,6 +199,8 @@ class Session(requests.Session):
                 if watch.cut:  # whatever the cut looked like from inside
                     raise Unavailable(f"{url} did not answer within {seconds:.0f} s. Try again.") from None
                 raise
+            except ValueError as error:  # of a proxy's address that is none
+                raise requests.exceptions.InvalidProxyURL(error) from None
             if watch.cut:  # a cut connection can look like one that has ended
                 raise Unavailable(f"{url} did not answer within {seconds:.0f} s. Try again.")
         if answer.status_code >= 500:  # syft would call it a failed connection

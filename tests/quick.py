@@ -14,7 +14,7 @@ import pytest
 ROOMS = ("policies", "datasites", "researcher", "browser", "compose")
 SERVERS = {"jobs", "chromium", "postgresql"}  # fixtures; whoever serves a datasite asks for the jobs that it runs
 LONG = ("slow", "process", "nightly", "containers")
-LOOKED_UP = ("ldconfig", "gcc", "cc", "ld", "objdump")  # how ctypes finds a library
+LOOKED_UP = ("ldconfig", "gcc", "cc", "ld", "objdump", "lscpu")  # how ctypes finds a library, and numpy a processor
 
 
 def is_quick(item: pytest.Item) -> bool:

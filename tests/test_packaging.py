@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -37,10 +38,40 @@ def installed() -> dict[str, str]:
 
 @pytest.mark.parametrize("extra", ["datasite", "researcher", "notebook", "dev"])
 def test_lock_pins_every_package_exactly_once(extra: str) -> None:
-    lines = (ROOT / "lock" / f"{extra}.lock").read_text().splitlines()
+    lines = [line.partition(" --hash=")[0] for line in (ROOT / "lock" / f"{extra}.lock").read_text().splitlines()]
     assert all(re.fullmatch(r"[a-z0-9\-]+(\[[a-z,]+\])?==[0-9][^\s]*( ; .*)?", line) for line in lines), lines
     names = [re.split(r"[\[=]", line)[0] for line in lines]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("extra", ["datasite", "researcher", "notebook", "dev"])
+def test_every_package_is_pinned_by_the_hashes_of_its_files(extra: str) -> None:
+    for line in (ROOT / "lock" / f"{extra}.lock").read_text().splitlines():
+        assert re.search(r"(?: --hash=sha256:[0-9a-f]{64})+$", line), line[:60]
+    for file in ("Makefile", "compose/Dockerfile"):
+        for command in re.findall(r"pip install .*-r .*", (ROOT / file).read_text()):
+            assert "--require-hashes" in command, f"{file}: {command}"
+
+
+@pytest.mark.parametrize("side", ["datasite", "researcher", "notebook", "dev"])
+def test_the_bill_of_materials_names_what_the_lock_pins_and_each_has_its_licence(side: str) -> None:
+    locked = re.findall(
+        r"^([a-z0-9\-]+)(?:\[.*?\])?==(\S+)", (ROOT / "lock" / f"{side}.lock").read_text(), re.MULTILINE
+    )
+    bill = json.loads((ROOT / "lock" / f"{side}.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert sorted((part["name"], part["version"]) for part in bill["components"]) == sorted(locked)
+    assert all(part["licenses"] for part in bill["components"])
+    rows = re.findall(
+        r"^\| ([a-z0-9\-]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", (ROOT / "lock/licences.md").read_text(), re.MULTILINE
+    )
+    listed = {
+        (name, version)
+        for name, versions, _, sides in rows
+        if side in sides.split(", ")
+        for version in versions.split(", ")
+    }
+    assert set(locked) <= listed
 
 
 def test_what_runs_here_is_what_the_lock_pins() -> None:
@@ -68,3 +99,11 @@ def test_direct_dependencies_are_named_in_the_readme() -> None:
 def test_pip_check_names_exactly_what_is_known() -> None:
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert set(done.stdout.strip().splitlines()) == EXPECTED
+
+
+@pytest.mark.parametrize("extra", ["datasite", "researcher", "notebook", "dev"])
+def test_torch_is_locked_as_the_wheel_for_processors_and_no_other(extra: str) -> None:
+    """With PyPI's hashes beside it pip takes PyPI's file, which does not import without CUDA's packages."""
+    text = (ROOT / "lock" / f"{extra}.lock").read_text()
+    (torch,) = re.findall(r"^torch==.*$", text, re.MULTILINE)
+    assert len(re.findall("--hash=sha256:", torch)) == 1

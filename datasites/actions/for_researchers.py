@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from datasites.actions.balances import balance_dict
-from datasites.actions.requests import cost_dict, overview
+from datasites.actions.comments import write_comment
+from datasites.actions.requests import cost_dict, line_dict
 from datasites.datasite import Datasite
 from datasites.ledger.records import CodeRequestRecord
 from datasites.review.planning import published_from
@@ -19,6 +20,7 @@ from policies.errors import InvalidRequest
 from policies.source.statuses import STATUS_TEXT, Party, RequestStatus
 
 PROTOCOL = 1
+MOST_LISTED = 1000
 
 
 class ForResearchers:
@@ -73,12 +75,21 @@ class ForResearchers:
         }
 
     def submit(
-        self, researcher: str, source: str, asset: str, purpose: str, store: Callable[[], dict[str, str]]
+        self,
+        researcher: str,
+        source: str,
+        asset: str,
+        purpose: str,
+        store: Callable[[], dict[str, str]],
+        project: str = "",
     ) -> None:
-        """Inspect and record a request; `store` keeps it in PySyft."""
+        """Inspect and record a request, under a project where one is named; `store` keeps it in PySyft."""
         datasite = self.datasite
-        record = datasite.submissions.submit(researcher, source, asset, purpose, store)
-        datasite.audit_log.record(researcher, "submit", record.id, function=record.function, dataset=record.dataset)
+        record = datasite.submissions.submit(researcher, source, asset, purpose, store, project)
+        filed = {"project": project} if project else {}
+        datasite.audit_log.record(
+            researcher, "submit", record.id, function=record.function, dataset=record.dataset, **filed
+        )
         datasite.decisions.decide_at_once(record)
         if datasite.ledger.requests.get(record.id).status is RequestStatus.CHECKED:
             datasite.notices.waits(record)
@@ -99,7 +110,7 @@ class ForResearchers:
             "function": record.function,
             "status": record.status.value,
             "text": STATUS_TEXT[record.status],
-            "comment": comments[-1].text if comments else "",
+            "comment": next((comment.text for comment in reversed(comments) if comment.actor != researcher), ""),
             "findings": [asdict(finding) for finding in record.findings],
             "rounds": [{"round": run.round, "status": run.status.value} for run in ledger.runs.list(record.id)],
             "expires": record.expires_at,
@@ -108,8 +119,10 @@ class ForResearchers:
         }
 
     def requests_of(self, researcher: str) -> list[dict[str, Any]]:
-        """The researcher's own requests."""
-        return [overview(record) for record in self.datasite.ledger.requests.list(researcher=researcher)]
+        """The researcher's own requests in the order they came: all that wait, and the newest of the others."""
+        lines = list(self.datasite.ledger.requests.lines(researcher=researcher, most=MOST_LISTED))
+        lines.reverse()
+        return [line_dict(line) for line in sorted(lines, key=lambda line: line.submitted_at)]
 
     def withdraw(self, researcher: str, code: str) -> dict[str, Any]:
         """Take the researcher's own request back."""
@@ -117,6 +130,25 @@ class ForResearchers:
         self.datasite.ledger.transition(record.id, RequestStatus.WITHDRAWN, actor=researcher, party=Party.RESEARCHER)
         self.datasite.audit_log.record(researcher, "withdraw", record.id)
         return self.status(researcher, code)
+
+    def comment(self, researcher: str, code: str, text: str) -> list[dict[str, str]]:
+        """Write on the researcher's own request; the owner gets word by e-mail. All that is written on it."""
+        record = self._own(researcher, code)
+        write_comment(self.datasite, record, researcher, text)
+        self.datasite.notices.commented(record)
+        return self.comments(researcher, code)
+
+    def comments(self, researcher: str, code: str) -> list[dict[str, str]]:
+        """What is written on the researcher's own request, oldest first; the hospital's people are not told apart."""
+        record = self._own(researcher, code)
+        return [
+            {
+                "at": comment.at,
+                "from": "researcher" if comment.actor == researcher else "data owner",
+                "text": comment.text,
+            }
+            for comment in self.datasite.ledger.requests.comments(record.id)
+        ]
 
     def certificates(self, researcher: str, code: str) -> list[str]:
         """Certificates of the researcher's own releases, oldest first."""

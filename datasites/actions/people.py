@@ -9,9 +9,9 @@ from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.people.accounts import check_password
 from datasites.people.invitations import DAYS, DEAD, LONGEST_PASSWORD, MOST_DAYS
-from datasites.people.roles import CONSOLE, OWNER, Actor, Role
+from datasites.people.roles import CONSOLE, OWNER, REVIEWER, Actor, Role
 from policies.email_addresses import as_typed, email_address
-from policies.errors import DatasiteError, InvalidRequest, PermissionRefused
+from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, WrongStatus
 from policies.text import visible
 
 
@@ -104,13 +104,21 @@ def console_users(datasite: Datasite, actor: Actor) -> list[dict[str, Any]]:
 
 
 @action(OWNER)
-def add_console_user(datasite: Datasite, actor: Actor, *, email: str, name: str, role: str, password: str) -> None:
-    """A new second reviewer or auditor; never somebody who asks for releases as a researcher."""
+def add_console_user(
+    datasite: Datasite, actor: Actor, *, email: str, name: str, role: str, password: str
+) -> dict[str, Any]:
+    """A new second reviewer or auditor; never somebody who asks for releases as a researcher.
+
+    Answers the `email` as it is kept, and whether the account `waits` until a second reviewer agrees to it: where two
+    people decide, the owner would hold both votes.
+    """
     email = email_address(email)
     if email in _researchers(datasite):
         raise InvalidRequest(f"{email} is a researcher here and cannot also review. Use another person.")
-    datasite.accounts.add(email, name, role, password)
-    datasite.audit_log.record(actor.name, "add console user", email, role=role)
+    waits = role == Role.SECOND_REVIEWER and datasite.two_people.needs_agreement()
+    datasite.accounts.add(email, name, role, password, waits=waits)
+    datasite.audit_log.record(actor.name, "add console user", email, role=role, waits=waits)
+    return {"email": email, "waits": waits}
 
 
 @action(OWNER)
@@ -128,17 +136,47 @@ def enable_console_user(datasite: Datasite, actor: Actor, *, email: str) -> None
 
 
 @action(CONSOLE)
-def set_console_password(datasite: Datasite, actor: Actor, *, email: str, password: str) -> None:
-    """A new password for an account of the console, one's own or by the owner; its sessions end."""
+def set_console_password(datasite: Datasite, actor: Actor, *, email: str, password: str) -> dict[str, bool]:
+    """A new password for an account of the console, one's own or by the owner; its sessions end.
+
+    Answers whether the account `waits` until another second reviewer agrees: whoever gave a second reviewer their
+    password could vote as them.
+    """
     _check_own(actor, email)
-    datasite.accounts.set_password(email, password)
-    datasite.audit_log.record(actor.name, "set password", email.lower())
+    email = as_typed(email)
+    others, user = datasite.accounts.reviewers() - {email}, datasite.accounts.user(email)
+    waits = (
+        email != as_typed(actor.name)
+        and user is not None
+        and user["role"] == Role.SECOND_REVIEWER
+        and datasite.two_people.needs_agreement()
+    )
+    if waits and not others:
+        raise WrongStatus(
+            f"{email} is the only second reviewer, so nobody could agree to a password that another person gives. They"
+            " change it themselves, in the console."
+        )
+    datasite.accounts.set_password(email, password, waits=waits)
+    datasite.audit_log.record(actor.name, "set password", email, waits=waits)
+    return {"waits": waits}
+
+
+@action(REVIEWER)
+def agree_console_user(datasite: Datasite, actor: Actor, *, email: str) -> None:
+    """Let an account of a second reviewer count that the owner made, opened or gave a password."""
+    email = as_typed(email)
+    if email == as_typed(actor.name):
+        raise PermissionRefused("Another second reviewer agrees to an account, not its own person.")
+    datasite.accounts.agree(email)
+    datasite.audit_log.record(actor.name, "agree console user", email)
 
 
 @action(CONSOLE)
 def sign_out(datasite: Datasite, actor: Actor, *, email: str) -> None:
     """End every session of an account of the console, or of the owner: one's own, or anybody's by the owner."""
     _check_own(actor, email)
+    if email and as_typed(email) != as_typed(datasite.settings.owner_email) and datasite.accounts.user(email) is None:
+        raise InvalidRequest(f"{email} has no account of the console. `datasite console-users list` shows them.")
     datasite.accounts.end_all(email or datasite.settings.owner_email)
     datasite.audit_log.record(actor.name, "sign out everywhere", email or datasite.settings.owner_email)
 

@@ -110,5 +110,5 @@ def _in_runner(
     with PrivateRows(records) as rows:
         answer = datasite.pool.run("runner", job, payload, seconds=ROUND_SECONDS, memory=JOB_MEMORY, rows=rows)
     if not answer.done:
-        raise Unavailable(f"The runner failed:\n{answer.message.get('output', '')}")
+        raise Unavailable(f"The runner failed:\n{answer.output}")
     return from_bytes(answer.payload)

@@ -18,7 +18,8 @@ from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.roles import OWNER, Actor
 from datasites.review.rounds import JOB_MEMORY
 from datasites.vault.private_rows import PrivateRows
-from policies.errors import DataRefused, DatasiteError, WrongStatus
+from policies.errors import DatasiteError, InvalidRequest, WrongStatus
+from policies.numbers import written
 from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics, as_dict
@@ -27,6 +28,7 @@ from policies.schema.schemas import Schema
 from policies.source.statuses import RequestStatus
 
 MOCK_ROWS = 200
+MOST_PATIENTS = 1_000_000_000
 OPEN = (RequestStatus.SUBMITTED, RequestStatus.CHECKED, RequestStatus.APPROVED)
 COUNT_SECONDS = 300.0
 
@@ -41,14 +43,22 @@ def publish(
     database: str | None,
     password_file: str | None,
     schema: str,
-    patients: int | None,
+    patients: float | None,
     count_epsilon: float | None,
     budget: list[float],
     public_mock: str | None,
 ) -> dict[str, Any]:
     """Check a table against its schema and publish it, all or nothing: private tensor, mock and public size.
 
+    Every door hands on what was typed and refuses nothing itself, so that all of them refuse the same.
+
+    Args:
+      table: a CSV or Parquet file; or `sql` with its `database`.
+      patients: the number that is published as declared; or `count_epsilon`, of a differentially private count.
+      budget: ε and δ of the population, where it is new.
+
     Raises:
+      InvalidRequest: neither or both of two choices, or a figure outside its range; nothing was looked at.
       DataRefused: the schema or rows of the table; nothing was published.
       BudgetExceeded: the DP count does not fit; nothing was published.
     """
@@ -56,9 +66,11 @@ def publish(
     from datasites.vault.mocks import draw_mock
     from datasites.vault.mocks import public_mock as read_mock
 
+    _check_source(table, sql, database)
+    _check_size(patients, count_epsilon)
+    promised = PrivacyBudget(*budget)
     declared = Schema.from_toml(schema)
     _check_stays(datasite, declared)
-    _check_size(patients, count_epsilon)
     source: Path | SqlQuery = (
         Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
     )
@@ -70,13 +82,13 @@ def publish(
         for name in unused_columns(frame, declared)
     ]
     del frame  # the owner's table as it was read: the matrix is all that is needed of it
-    _ensure_population(datasite, declared.population, PrivacyBudget(*budget), actor)
+    _ensure_population(datasite, declared.population, promised, actor)
     version = secrets.token_hex(8)
     record = DatasetRecord.of(
         declared,
         version=version,
-        patients=patients and _two_digits(patients),
-        size_kind="declared" if patients else "dp-count",
+        patients=None if patients is None else _two_digits(int(patients)),
+        size_kind="dp-count" if patients is None else "declared",
     )
     record = datasite.ledger.datasets.stage(record)
     try:
@@ -112,14 +124,28 @@ def _check_stays(datasite: Datasite, schema: Schema) -> None:
             )
 
 
-def _check_size(patients: int | None, count_epsilon: float | None) -> None:
+def _check_source(table: str | None, sql: str | None, database: str | None) -> None:
+    if (table is None) == (sql is None) or (sql is None) != (database is None):
+        raise InvalidRequest("Choose one table: a CSV or Parquet file, or --sql with --database.")
+
+
+def _check_size(patients: float | None, count_epsilon: float | None) -> None:
     if (patients is None) == (count_epsilon is None):
-        raise DataRefused(
-            "Say how the number of patients is published: --patients N (declared, rounded to two digits) or"
-            " --count-epsilon 0.1 (a differentially private count, charged)."
+        raise InvalidRequest(
+            "Say how the number of patients is published, in one way: as a figure that you declare (--patients, rounded"
+            " to two digits) or as a differentially private count (--count-epsilon, charged)."
         )
-    if patients is not None and patients < 1:
-        raise DataRefused(f"patients={patients} is below 1. Give the number of patients, rounded.")
+    if patients is not None and not (1 <= patients <= MOST_PATIENTS and float(patients).is_integer()):
+        raise InvalidRequest(
+            f"patients={written(patients)} is not a whole number from 1 to {MOST_PATIENTS:,}. Give the number of"
+            " patients, rounded."
+        )
+    if count_epsilon is not None:
+        _count_of_patients(count_epsilon)
+
+
+def _count_of_patients(epsilon: float) -> Statistics:
+    return Statistics(queries=(Query("count"),), epsilon=epsilon)
 
 
 def _two_digits(number: int) -> int:
@@ -138,7 +164,7 @@ def _with_count(
     datasite: Datasite, record: DatasetRecord, schema: Schema, rows: PrivateRows, epsilon: float, actor: Actor
 ) -> DatasetRecord:
     """The record with its DP count: reserve, run in the runner, settle, certify, like any release."""
-    mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
+    mechanism = _count_of_patients(epsilon)
     plan = Plan(
         function="published_patients",
         mechanism=mechanism,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasites.actions.balances import balance_dict
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.ledger.entries import Entry
+from datasites.ledger.records import ReleaseLine, StoredRelease
 from datasites.people.roles import CONSOLE, Actor
+from datasites.review.released import noise_sentences, released_parts
 from policies.errors import InvalidRequest
+from policies.privacy.mechanisms import mechanism_from
 from policies.privacy.nano import NANO
+from policies.release.tensors import from_bytes
 
 PAGE = 50
 SHOWN_ENTRIES = 50
@@ -46,14 +52,38 @@ def release_page(datasite: Datasite, actor: Actor, *, limit: int = PAGE, offset:
 
 
 @action(CONSOLE)
+def release(datasite: Datasite, actor: Actor, *, request: str, round_number: int) -> dict[str, Any]:
+    """One release with what left in it: names, shapes and values, their noise, and its certificate's statements."""
+    stored, line = _stored(datasite, request, round_number)
+    said = json.loads(stored.certificate)
+    mechanism = mechanism_from(said["mechanism"])
+    schema = datasite.planner.published(version=said["version"]).schema
+    return {
+        **dataclasses.asdict(line),
+        "certificate": said,
+        "noise": noise_sentences(mechanism),
+        "parts": [
+            dataclasses.asdict(part)
+            for part in released_parts(from_bytes(stored.bytes), mechanism, schema, patients=said["size"]["patients"])
+        ],
+    }
+
+
+@action(CONSOLE)
 def certificate(datasite: Datasite, actor: Actor, *, request: str, round_number: int) -> str:
     """The certificate of one release."""
-    stored = datasite.ledger.runs.release(datasite.submissions.find(request).id, round_number)
-    if stored is None:
+    return _stored(datasite, request, round_number)[0].certificate
+
+
+def _stored(datasite: Datasite, request: str, round_number: int) -> tuple[StoredRelease, ReleaseLine]:
+    runs = datasite.ledger.runs
+    found = request if runs.release_line(request, round_number) else datasite.submissions.find(request).id
+    stored, line = runs.release(found, round_number), runs.release_line(found, round_number)
+    if stored is None or line is None:
         raise InvalidRequest(
             f"Round {round_number} of request {request} has no release. `datasite releases` lists them."
         )
-    return stored.certificate
+    return stored, line
 
 
 @action(CONSOLE)
@@ -63,13 +93,21 @@ def ledger(datasite: Datasite, actor: Actor, *, entries: int = SHOWN_ENTRIES) ->
     head = datasite.ledger.entries.head()
     return {
         "balances": [balance_dict(datasite.ledger, name) for name in datasite.ledger.budgets.populations()],
-        "entries": [entry_as_dict(entry) for entry in newest],
+        "entries": _with_epsilon(datasite, newest),
         "head": f"{head.seq} {head.hash}",
     }
 
 
-def entry_as_dict(entry: Entry) -> dict[str, Any]:
-    """An entry as plain data, its amount as divergence."""
+def _with_epsilon(datasite: Datasite, found: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Entries as plain data, each with the ε that its amount alone comes to at its population's δ."""
+    budgets = datasite.ledger.budgets
+    conversions = {name: budgets.balance(name).conversion_nano for name in budgets.populations()}
+    return [entry_as_dict(entry, conversions) for entry in found]
+
+
+def entry_as_dict(entry: Entry, conversions: Mapping[str, int]) -> dict[str, Any]:
+    """An entry as plain data, its amount as divergence and as ε; `conversions` is that of each population, in nano."""
+    moves = any(entry.amount.as_row()) and entry.population in conversions
     return {
         "seq": entry.seq,
         "at": entry.at,
@@ -79,6 +117,7 @@ def entry_as_dict(entry: Entry) -> dict[str, Any]:
         "request": entry.request,
         "run": entry.run,
         "divergence": entry.amount.divergence_nano / NANO,
+        "epsilon": entry.amount.epsilon_nano(conversions[str(entry.population)]) / NANO if moves else None,
         "details": entry.details,
         "hash": entry.hash,
     }
@@ -99,7 +138,7 @@ def entries(
     found = datasite.ledger.entries.list(
         before=before, after=after, limit=limit, population=population, newest_first=newest_first
     )
-    return [entry_as_dict(entry) for entry in found]
+    return _with_epsilon(datasite, found)
 
 
 @action(CONSOLE)

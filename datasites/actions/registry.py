@@ -71,4 +71,16 @@ def act(datasite: Datasite, name: str, actor: Actor, arguments: Mapping[str, Any
     if actor.role not in found.roles:
         who = " or ".join(sorted(role.replace("_", " ") for role in found.roles))
         raise PermissionRefused(f"{actor.role.replace('_', ' ')} may not do this ({name}); the {who} can.")
+    for argument, value in arguments.items():
+        _check_text(argument, value)
     return found.function(datasite, actor, **arguments)
+
+
+def _check_text(argument: str, value: object) -> None:
+    """Raise `InvalidRequest` where a text, or one in a list, is no text in UTF-8: a terminal passes on any bytes."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise InvalidRequest(f"{argument}={text[:100]!r} is not text in UTF-8. Type it anew.") from None

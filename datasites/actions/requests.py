@@ -12,7 +12,7 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
-from datasites.ledger.records import CodeRequestRecord
+from datasites.ledger.records import CodeRequestRecord, RequestLine
 from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
 from datasites.review.decisions import Case, may_decide
 from datasites.review.pricing import BudgetLine, Cost, budget_lines, cost_of
@@ -32,9 +32,7 @@ def requests(datasite: Datasite, actor: Actor, *, status: str | None = None) -> 
     if status is not None and status not in set(RequestStatus):
         raise InvalidRequest(f"status={status!r} is not known. Use one of {', '.join(RequestStatus)}.")
     datasite.ledger.expire_due()
-    found = list(reversed(datasite.ledger.requests.list(status=status)))
-    found.sort(key=lambda record: record.status is not RequestStatus.CHECKED)
-    return [overview(record) for record in found]
+    return [line_dict(line) for line in datasite.ledger.requests.lines(status=status)]
 
 
 @action(CONSOLE)
@@ -63,6 +61,8 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
         "checks": [asdict(check) for check in case.checks],
         "findings": [asdict(finding) for finding in record.findings],
         "difference": _difference(datasite, record),
+        "project": _project(datasite, record),
+        "attachments": [asdict(attachment) for attachment in datasite.ledger.attachments.of("request", record.id)],
         "comments": [asdict(comment) for comment in datasite.ledger.requests.comments(record.id)],
         "rounds": [
             {"round": run.round, "status": run.status.value, "owner_note": run.reason or ""}
@@ -165,6 +165,11 @@ def overview(record: CodeRequestRecord) -> dict[str, Any]:
     }
 
 
+def line_dict(line: RequestLine) -> dict[str, Any]:
+    """One line of the inbox, as `overview` has it, of a line of the ledger."""
+    return {**vars(line), "status": line.status.value}
+
+
 def cost_dict(cost: Cost) -> dict[str, Any]:
     """A cost in one flat dictionary."""
     flat = asdict(cost)
@@ -188,16 +193,16 @@ def _decision_dict(case: Case) -> dict[str, Any]:
     }
 
 
+def _project(datasite: Datasite, record: CodeRequestRecord) -> dict[str, Any] | None:
+    project = datasite.ledger.projects.of(record.id)
+    return None if project is None else asdict(project)
+
+
 def _difference(datasite: Datasite, record: CodeRequestRecord) -> list[str]:
     """How the source differs from the one of this name that was approved before."""
-    earlier = [
-        other
-        for other in datasite.ledger.requests.list(researcher=record.researcher)
-        if other.function == record.function and other.charge is not None and other.id != record.id
-    ]
-    if not earlier:
+    before = datasite.ledger.requests.last_approved(record.researcher, record.function, besides=record.id)
+    if before is None:
         return []
-    before = earlier[-1]
     lines = difflib.unified_diff(
         before.source.splitlines(), record.source.splitlines(), before.id[:8], record.id[:8], lineterm=""
     )

@@ -70,11 +70,11 @@ def restore(
         raise DatasiteError(f"{file} is not a file.")
     with err.status("Putting back ..."):
         done = make(file, directory, actor=user_name(os.getuid()))
-    out.print(f"Made {directory} for {done['name']}, copied at {done['taken_at']}.")
-    out.print(f"Its ledger verifies and ends at entry {done['entries']} ({done['kind']}, {done['newest']}).")
+    out.print(f"Made {directory} for {done.name}, copied at {done.taken_at}.")
+    out.print(f"Its ledger verifies and ends at entry {done.entries} ({done.kind}, {done.newest}).")
     out.print("Nothing is admitted until it is known that nothing spent since then is forgotten:")
-    if done["witness"]:
-        out.print(f"  its witness {done['witness']} is asked when it starts. If that refuses:")
+    if done.witness:
+        out.print(f"  its witness {done.witness} is asked when it starts. If that refuses:")
         out.print("  datasite accept-restored --accept-older, which charges what the witness knows.")
     else:
         out.print("  datasite accept-restored --newest-certificate FILE, or")

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from policies.numbers import counted, written
 from policies.text import visible
 
 
@@ -47,6 +48,19 @@ def invitations(out: Console, value: list[dict[str, Any]]) -> None:
         _table(out, "Invitations", ("email", "name", "institution", "ends"), value)
     else:
         out.print("No invitation is open. Make one with `datasite researchers invite EMAIL --name NAME`.")
+
+
+def projects(out: Console, value: list[dict[str, Any]]) -> None:
+    """Projects, the newest first."""
+    if value:
+        rows = [{**project, "status": _standing(project)} for project in value]
+        _table(out, "Projects", ("name", "parties", "ends", "status", "filed", "approved"), rows)
+    else:
+        out.print("No project yet. Make one with `datasite projects make NAME --parties WHO --ends 2027-06-30`.")
+
+
+def _standing(project: dict[str, Any]) -> str:
+    return "closed" if project["closed_at"] else "ended" if project["ended"] else "goes on"
 
 
 def requests(out: Console, value: list[dict[str, Any]]) -> None:
@@ -122,9 +136,9 @@ def runs(out: Console, value: dict[str, Any]) -> None:
 
 def what_if(out: Console, value: dict[str, Any]) -> None:
     """How many more requests like one fit."""
-    out.print(f"{value['fits']} request(s) like {value['function']} fit in what is left.", markup=False)
+    out.print(f"In what is left fit {counted(value['fits'], 'request')} like {value['function']}.", markup=False)
     for many, epsilon in enumerate(value["after"], 1):
-        out.print(f"  after {many}: ε = {epsilon:.3f} of {value['budget']:g}")
+        out.print(f"  after {many}: ε = {epsilon:.3f} of {written(value['budget'])}")
 
 
 def console_users(out: Console, value: list[dict[str, Any]]) -> None:
@@ -161,7 +175,7 @@ def isolation(out: Console, value: dict[str, bool]) -> None:
 def _cost(out: Console, cost: dict[str, Any]) -> None:
     out.print("Cost", style="bold")
     out.print(
-        f"  ε = {cost['epsilon']:.3f} at δ = {cost['delta']:g} for {cost['rounds']} release(s)"
+        f"  ε = {cost['epsilon']:.3f} at δ = {written(cost['delta'])} for {counted(cost['rounds'], 'release')}"
         + (f", noise multiplier {cost['noise_multiplier']:.3f}" if cost["noise_multiplier"] else "")
         + f"; tighter bound of it alone {cost['pld_epsilon']:.3f}"
     )
@@ -228,4 +242,6 @@ def _text(value: Any) -> str:
         return "—"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(each)}" for name, each in value.items()) or "—"
-    return f"{value:.3f}" if isinstance(value, float) and abs(value) >= 0.001 else visible(str(value))
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) >= 0.001 else written(value)
+    return visible(str(value))

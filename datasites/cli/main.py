@@ -16,12 +16,22 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from datasites.cli import backup_commands, display, oversight_commands
+from datasites.cli import (
+    backup_commands,
+    console_user_commands,
+    display,
+    export_commands,
+    policy_commands,
+    privacy_audit,
+    project_commands,
+    researcher_commands,
+    round_commands,
+    thread_commands,
+)
 from datasites.cli.shell import (
     AsJson,
     Commands,
     Directory,
-    Email,
     PasswordFile,
     RequestId,
     Yes,
@@ -33,7 +43,9 @@ from datasites.cli.shell import (
     read_text,
     show,
 )
+from datasites.files import refused_by_system
 from policies.errors import DatasiteError
+from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
 
 app = Commands(
@@ -43,8 +55,7 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-researchers = Commands(help="Accounts of researchers.", no_args_is_help=True)
-app.add_typer(researchers, name="researchers")
+TRACEBACK = "DATASITE_TRACEBACK"
 
 
 @app.command()
@@ -133,7 +144,7 @@ def publish(
         Path | None, typer.Option(help="The database's password; else DATASITE_DATABASE_PASSWORD is read.")
     ] = None,
     patients: Annotated[
-        int | None, typer.Option(help="Publish this number of patients; it stands as declared.")
+        float | None, typer.Option(help="Publish this number of patients; it stands as declared.")
     ] = None,
     count_epsilon: Annotated[
         float | None, typer.Option(help="Publish a differentially private count of patients at this ε, charged.")
@@ -143,8 +154,6 @@ def publish(
     public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
 ) -> None:
     """Check a table against its schema and publish it: private tensor, mock, public size. All or nothing."""
-    if (table is None) == (sql is None):
-        raise DatasiteError("Give either a file or --sql with --database, and not both.")
     with err.status("Checking and publishing ..."):
         done = act(
             directory,
@@ -162,12 +171,12 @@ def publish(
     for note in done["notes"]:
         err.print(f"Note: {note}")
     out.print(
-        f"Published [b]{done['name']}[/b], version {done['version']}: {done['patients']} patients"
+        f"Published [b]{done['name']}[/b], version {done['version']}: {counted(done['patients'], 'patient')}"
         f" ({done['size_kind']}), population {done['population']}."
     )
     budget = done["budget"]
     out.print(
-        f"All tables of {done['population']} share ε = {budget['epsilon']:g} at δ = {budget['delta']:g}:"
+        f"All tables of {done['population']} share ε = {written(budget['epsilon'])} at δ = {written(budget['delta'])}:"
         f" {budget['epsilon_remaining']:.3f} is left."
     )
 
@@ -183,43 +192,6 @@ def retire(directory: Directory, name: Annotated[str, typer.Argument(help="The d
     """Take a dataset back: its rounds end and its requests are closed. Its population's ledger keeps every charge."""
     done = act(directory, "retire", name=name)
     out.print(f"Retired {name}. Requests closed, and what they had reserved given back: {done['closed']}.")
-
-
-@researchers.command("add")
-def researchers_add(
-    directory: Directory,
-    email: Email,
-    name: Annotated[str, typer.Option(help="Full name.")],
-    institution: Annotated[str, typer.Option(help="University or company.")] = "",
-    password_file: PasswordFile = None,
-) -> None:
-    """Make a researcher's account."""
-    password = read_password(password_file, prompt=f"Password for {email}")
-    added = act(directory, "add_researcher", email=email, name=name, institution=institution, password=password)
-    out.print(f"Added {added}.")
-
-
-@researchers.command("list")
-def researchers_list(directory: Directory, as_json: AsJson = False) -> None:
-    """List researchers, and whether their accounts are open."""
-    show(act(directory, "researchers"), display.researchers, as_json)
-
-
-@researchers.command("disable")
-def researchers_disable(directory: Directory, email: Email) -> None:
-    """Close an account at once: its clients are signed in no more, and nothing more is released to it."""
-    done = act(directory, "disable_researcher", email=email)
-    out.print(
-        f"Closed the account of {email}: its clients are signed in no more. Rounds ended by it, and not released:"
-        f" {done['ended']}."
-    )
-
-
-@researchers.command("enable")
-def researchers_enable(directory: Directory, email: Email) -> None:
-    """Open a closed account again."""
-    act(directory, "enable_researcher", email=email)
-    out.print(f"Opened the account of {email}.")
 
 
 @app.command()
@@ -406,8 +378,18 @@ def isolation(directory: Directory, as_json: AsJson = False) -> None:
     show(act(directory, "isolation"), display.isolation, as_json)
 
 
-oversight_commands.add_to(app, researchers)
-backup_commands.add_to(app)
+for noun in (
+    researcher_commands,
+    round_commands,
+    privacy_audit,
+    console_user_commands,
+    policy_commands,
+    export_commands,
+    backup_commands,
+    thread_commands,
+    project_commands,
+):
+    noun.add_to(app)
 
 
 def main() -> None:
@@ -432,4 +414,15 @@ def main() -> None:
         if type(error).__module__.startswith("click") or type(error).__module__.startswith("typer"):
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
-        raise
+        if os.environ.get(TRACEBACK):
+            raise
+        said = refused_by_system(error) if isinstance(error, OSError) else _fault(error)
+        err.print(Text("Error:", style="red"), said)
+        sys.exit(1)
+
+
+def _fault(error: Exception) -> str:
+    return (
+        f"This command failed inside ({type(error).__name__}), a fault of the software. With {TRACEBACK}=1 before the"
+        " command it shows where; report that, once you have seen that nothing private stands in it."
+    )

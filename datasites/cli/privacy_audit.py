@@ -11,6 +11,11 @@ from rich.console import Console
 from datasites.cli.shell import AsJson, Directory, RequestId, act, err, show
 
 
+def add_to(app: typer.Typer) -> None:
+    """Put this command among the others."""
+    app.command()(audit)
+
+
 def audit(
     directory: Directory,
     request: RequestId,

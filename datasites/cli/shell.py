@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 
 from datasites.progress import Tell, told_to
 from policies.errors import DatasiteError, Unavailable
-from policies.text import visible
+from policies.text import password_in, visible
 
 
 class Screen(Console):
@@ -133,7 +133,7 @@ def read_settings(words: list[str]) -> dict[str, str]:
 def read_password(path: Path | None, *, prompt: str) -> str:
     """A password of at least 12 characters, from a file or typed twice."""
     password = (
-        read_text(path, "--password-file").strip()
+        password_in(read_text(path, "--password-file"), f"--password-file {path}")
         if path
         else typer.prompt(prompt, hide_input=True, confirmation_prompt=True)
     )

@@ -7,9 +7,8 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from datasites.console import wording
-from datasites.console.page_requests import PageRequest
-from datasites.console.records_views import download
+from datasites.console import formats, wording
+from datasites.console.page_requests import PageRequest, download
 from datasites.operations.exports import LOG_COLUMNS, as_csv, every_log_row
 from datasites.people.roles import Role
 from datasites.review.policy import MECHANISMS
@@ -34,9 +33,9 @@ def with_made(visit: PageRequest, made: dict[str, str]) -> Response:
 
 def _people(visit: PageRequest, *, made: dict[str, str] | None = None) -> Response:
     researchers = visit.act("researchers")
-    for each in researchers:
-        each["budgets"] = visit.act("researcher_budgets", email=each["email"])
-        each["requests"] = len(visit.datasite.ledger.requests.list(researcher=each["email"]))
+    for person in researchers:
+        person["budgets"] = visit.act("researcher_budgets", email=person["email"])
+        person["requests"] = len(visit.datasite.ledger.requests.list(researcher=person["email"]))
     return visit.render(
         "people.html",
         researchers=researchers,
@@ -90,14 +89,18 @@ def researcher_limit(visit: PageRequest) -> Response:
     """Limit a researcher's releases in a population, or lift the limit."""
     email, epsilon = _researcher(visit), visit.form.number("epsilon", "Limit")
     visit.act("limit_researcher", email=email, population=visit.form.text("population"), epsilon=epsilon)
-    text = f"Limited {email} to ε {epsilon:g}." if epsilon is not None else f"{email} has no limit of their own now."
+    text = (
+        f"Limited {email} to ε {formats.exact(epsilon)}."
+        if epsilon is not None
+        else f"{email} has no limit of their own now."
+    )
     return visit.go("/people", text)
 
 
 def _researcher(visit: PageRequest) -> str:
     """The researcher whom a form names; never another account of PySyft, such as the owner's."""
     email = visit.form.text("email")
-    if email not in {each["email"] for each in visit.act("researchers")}:
+    if email not in {person["email"] for person in visit.act("researchers")}:
         raise InvalidRequest(f"{email[:80]!r} is no researcher here.")
     return email
 
@@ -120,6 +123,13 @@ def console_user_state(visit: PageRequest) -> Response:
     return visit.go("/people", f"{'Closed' if closing else 'Opened'} the account of {email}.")
 
 
+def agree_console_user(visit: PageRequest) -> Response:
+    """A second reviewer agrees to another's account."""
+    email = visit.form.text("email")
+    visit.act("agree_console_user", email=email)
+    return visit.go("/people", f"Agreed. {email} is a second reviewer from now on.")
+
+
 # -- policy ------------------------------------------------------------------------------------------------------------
 
 
@@ -128,12 +138,12 @@ def policy(visit: PageRequest) -> Response:
     return _policy(visit, visit.act("policy"))
 
 
-def _policy(visit: PageRequest, found: dict[str, Any], *, text: str | None = None, why: str = "") -> Response:
+def _policy(visit: PageRequest, shown: dict[str, Any], *, text: str | None = None, why: str = "") -> Response:
     return visit.render(
         "policy.html",
         status=422 if why else 200,
-        found=found,
-        text=found["text"] if text is None else text,
+        found=shown,
+        text=shown["text"] if text is None else text,
         why=why,
         groups=wording.RULES,
         kinds=wording.KINDS,
@@ -167,7 +177,15 @@ def _change(visit: PageRequest, text: str) -> Response:
     except DatasiteError as error:
         return _policy(visit, visit.act("policy"), text=text, why=wording.public(error))
     names = ", ".join(done["changed"])
+    if done["loosened"]:
+        return visit.go("/policy", f"Saved. {done['loosened']}")
     return visit.go("/policy", f"Changed: {names}. The audit log has it." if names else "Saved; no rule has changed.")
+
+
+def agree_policy(visit: PageRequest) -> Response:
+    """A second reviewer agrees to a looser two-person rule."""
+    visit.act("agree_policy", digest=visit.form.text("digest"))
+    return visit.go("/policy", "Agreed. The policy holds as the file has it.")
 
 
 # -- audit log ---------------------------------------------------------------------------------------------------------

@@ -29,9 +29,14 @@ from datasites.console import (
     administration_views,
     datasets_views,
     decisions_views,
+    draft_views,
+    formats,
     invitation_views,
+    projects_views,
     records_views,
+    releases_views,
     sign_in_views,
+    thread_views,
 )
 from datasites.console.auth import (
     comes_from_here,
@@ -40,12 +45,13 @@ from datasites.console.auth import (
     tokens_match,
 )
 from datasites.console.forms import Form, FormTooLarge, read_form
+from datasites.console.glossary import TERMS
 from datasites.console.news import News, news
 from datasites.console.page_requests import PageRequest
 from datasites.console.wording import public
 from datasites.datasite import Datasite
 from datasites.people.lock_out import LockOut
-from datasites.people.roles import CONSOLE, DECIDERS, OWNER, Role
+from datasites.people.roles import CONSOLE, DECIDERS, OWNER, REVIEWER, Role
 from policies.errors import DatasiteError, InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -53,6 +59,18 @@ logger = logging.getLogger(__name__)
 LARGEST_FORM = 256 << 10
 SLOWEST = 30.0  # seconds for a form's body; an upload may take ten times as long
 HERE = Path(__file__).parent
+TITLES = {
+    401: "Signed out",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not done here",
+    500: "Something failed",
+}
+NO_PAGE = {
+    404: "There is no such page.",
+    405: "This address takes no such request. Go to its page and use its buttons.",
+}
+FAILED = "The datasite failed inside; its log has the details."
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -107,6 +125,12 @@ def _events(visit: PageRequest) -> Response:
     return StreamingResponse(visit.news.listen(visit.session), media_type="text/event-stream", headers=headers)
 
 
+def _glossary(visit: PageRequest) -> Response:
+    """What every term and figure means."""
+    terms = sorted(TERMS, key=lambda term: (term.name[0].isascii(), term.name.lower()))  # ε and δ first
+    return visit.render("glossary.html", terms=terms)
+
+
 PAGES: tuple[Page, ...] = (
     Page("GET", "/sign-in", sign_in_views.form, None),
     Page("POST", "/sign-in", sign_in_views.sign_in, None, password=True),
@@ -124,12 +148,39 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/requests/{id}/ask-changes", decisions_views.ask_changes, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/try", decisions_views.try_request, DECIDERS, "requests", "/requests/{id}"),
     Page("POST", "/requests/{id}/revoke", decisions_views.revoke, OWNER, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/comments", thread_views.comment, DECIDERS, "requests", "/requests/{id}"),
+    Page("POST", "/requests/{id}/project", projects_views.file_request, OWNER, "requests", "/requests/{id}"),
+    Page(
+        "POST",
+        "/requests/{id}/attach",
+        thread_views.attach_to_request,
+        OWNER,
+        "requests",
+        "/requests/{id}",
+        upload=True,
+    ),
+    Page("GET", "/attachments/{id}", thread_views.attachment, CONSOLE, "requests", "/requests"),
+    Page("GET", "/projects", projects_views.projects, CONSOLE, "projects"),
+    Page("POST", "/projects", projects_views.make, OWNER, "projects", "/projects"),
+    Page("GET", "/projects/{id}", projects_views.project, CONSOLE, "projects", "/projects"),
+    Page("POST", "/projects/{id}", projects_views.change, OWNER, "projects", "/projects/{id}"),
+    Page("POST", "/projects/{id}/close", projects_views.close, OWNER, "projects", "/projects/{id}"),
+    Page(
+        "POST",
+        "/projects/{id}/attach",
+        thread_views.attach_to_project,
+        OWNER,
+        "projects",
+        "/projects/{id}",
+        upload=True,
+    ),
     Page("GET", "/runs", records_views.runs, CONSOLE, "runs"),
     Page("POST", "/runs/stop", records_views.stop, OWNER, "runs", "/runs"),
     Page("POST", "/runs/resume", records_views.resume, OWNER, "runs", "/runs"),
     Page("POST", "/runs/{run}/stop", records_views.stop_run, OWNER, "runs", "/runs"),
-    Page("GET", "/releases", records_views.releases, CONSOLE, "releases"),
-    Page("GET", "/releases/{id}/{round:int}/certificate", records_views.certificate, CONSOLE, "releases"),
+    Page("GET", "/releases", releases_views.releases, CONSOLE, "releases"),
+    Page("GET", "/releases/{id}/{round:int}", releases_views.release, CONSOLE, "releases"),
+    Page("GET", "/releases/{id}/{round:int}/certificate", releases_views.certificate, CONSOLE, "releases"),
     Page("GET", "/ledger", records_views.ledger, CONSOLE, "ledger"),
     Page("POST", "/ledger/verify", records_views.verify, CONSOLE, "ledger", "/ledger"),
     Page("POST", "/ledger/raise", records_views.raise_budget, OWNER, "ledger", "/ledger"),
@@ -138,6 +189,9 @@ PAGES: tuple[Page, ...] = (
     Page("GET", "/datasets", datasets_views.datasets, CONSOLE, "datasets"),
     Page("GET", "/datasets/publish", datasets_views.publish_form, OWNER, "datasets"),
     Page("POST", "/datasets/publish", datasets_views.publish, OWNER, "datasets", "/datasets/publish", upload=True),
+    Page("GET", "/datasets/draft", draft_views.form, OWNER, "datasets"),
+    Page("POST", "/datasets/draft", draft_views.draft, OWNER, "datasets", "/datasets/draft", upload=True),
+    Page("POST", "/datasets/draft/done", draft_views.go_on, OWNER, "datasets", "/datasets/draft", upload=True),
     Page("GET", "/datasets/{version}", datasets_views.dataset, CONSOLE, "datasets", "/datasets"),
     Page("POST", "/datasets/{name}/retire", datasets_views.retire, OWNER, "datasets", "/datasets"),
     Page("GET", "/people", administration_views.people, CONSOLE, "people"),
@@ -151,13 +205,20 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/people/researchers/password", administration_views.researcher_password, OWNER, "people", "/people"),
     Page("POST", "/people/console", administration_views.add_auditor, OWNER, "people", "/people"),
     Page("POST", "/people/console/state", administration_views.console_user_state, OWNER, "people", "/people"),
+    Page("POST", "/people/console/agree", administration_views.agree_console_user, REVIEWER, "people", "/people"),
     Page("GET", "/policy", administration_views.policy, CONSOLE, "policy"),
     Page("POST", "/policy", administration_views.change_policy, OWNER, "policy", "/policy"),
+    Page("POST", "/policy/agree", administration_views.agree_policy, REVIEWER, "policy", "/policy"),
     Page("POST", "/policy/file", administration_views.change_policy_file, OWNER, "policy", "/policy"),
+    Page("GET", "/glossary", _glossary, CONSOLE, "glossary"),
     Page("GET", "/log", administration_views.log, CONSOLE, "log"),
     Page("POST", "/log/verify", administration_views.verify_log, CONSOLE, "log", "/log"),
     Page("GET", "/log/export.csv", administration_views.export_log, CONSOLE, "log"),
 )
+
+
+NOWHERE = Page("GET", "", _glossary, None)
+"""Stands for the page of an address that has none."""
 
 
 def make_console(datasite: Datasite, lock_out: LockOut, news: News | None = None) -> ASGIApp:
@@ -166,7 +227,7 @@ def make_console(datasite: Datasite, lock_out: LockOut, news: News | None = None
     desk = _Desk(datasite, lock_out, news or News(datasite))
     routes: list[BaseRoute] = [Route(page.path, desk.endpoint(page), methods=[page.method]) for page in PAGES]
     routes.append(Mount("/static", StaticFiles(directory=HERE / "static")))
-    return _Headers(Starlette(routes=routes, exception_handlers={HTTPException: _not_found}))
+    return _Headers(Starlette(routes=routes, exception_handlers={HTTPException: desk.no_such_page}))
 
 
 class _Desk:
@@ -187,7 +248,33 @@ class _Desk:
 
         return endpoint
 
+    async def no_such_page(self, request: Request, error: Exception) -> Response:
+        """For an address or a method that no route takes: a page where a browser asks, else a line of text."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = (error.headers or {}) if isinstance(error, HTTPException) else {}
+        if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/static/"):
+            return Response(f"{NO_PAGE.get(status, 'Not allowed.')}\n", status, headers=dict(headers))
+        page = await run_in_threadpool(self._page_of_nothing, request, status)
+        page.headers.update(headers)
+        return page
+
+    def _page_of_nothing(self, request: Request, status: int) -> Response:
+        try:
+            visit = self._visit(NOWHERE, request)
+        except Exception:  # the page says so without knowing who asks
+            logger.error("A session could not be read.", exc_info=True)
+            visit = PageRequest(self.datasite, self.lock_out, self.news, request, None, Form(), "")
+        return _refused(visit, status, NO_PAGE.get(status, "Not allowed."))
+
     async def _serve(self, page: Page, request: Request) -> Response:
+        try:
+            return await self._let_in(page, request)
+        except Exception:  # a fault of ours, as an account file that cannot be read: no details leave
+            logger.error("The console failed.", exc_info=True)
+            visit = PageRequest(self.datasite, self.lock_out, self.news, request, None, Form(), "")
+            return _refused(visit, 500, FAILED)
+
+    async def _let_in(self, page: Page, request: Request) -> Response:
         visit = await run_in_threadpool(self._visit, page, request)
         refusal = await run_in_threadpool(self._refusal, page, visit)
         if refusal is not None:
@@ -198,9 +285,10 @@ class _Desk:
                 slowest = 10 * SLOWEST if page.upload else SLOWEST
                 visit.form = await asyncio.wait_for(read_form(request, largest), slowest)
         except TimeoutError:
-            return Response("The form came too slowly.\n", 408)
+            return await run_in_threadpool(_refused, visit, 408, "The form came too slowly. Nothing was done.")
         except FormTooLarge:
-            return Response(f"The form is larger than {largest} bytes.\n", 413)
+            why = f"The form is larger than {formats.bytes_text(largest)}. Nothing was done."
+            return await run_in_threadpool(_refused, visit, 413, why)
         except InvalidRequest as error:
             return await run_in_threadpool(_not_done, page, visit, error)
         try:
@@ -241,7 +329,7 @@ class _Desk:
             return _not_done(page, visit, error)
         except Exception:  # a fault of ours: the log gets the traceback, the browser a sentence
             logger.error("A page of the console failed.", exc_info=True)
-            return _refused(visit, 500, "The datasite failed inside; its log has the details.")
+            return _refused(visit, 500, FAILED)
 
 
 def _token(visit: PageRequest) -> str:
@@ -250,8 +338,12 @@ def _token(visit: PageRequest) -> str:
 
 def _to_sign_in(page: Page, visit: PageRequest) -> Response:
     request = visit.request
-    if page.method != "GET" or page.by_script:
+    if page.by_script:
         return Response("Sign in first.\n", 401)
+    if page.method != "GET":
+        return _refused(
+            visit, 401, "Nobody is signed in here any more, so nothing was done. Sign in and send it again."
+        )
     if request.headers.get("sec-fetch-site") == "cross-site":
         return visit.render("again.html")  # a link in an e-mail brings no strict cookie; this page's own step does
     address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -261,18 +353,13 @@ def _to_sign_in(page: Page, visit: PageRequest) -> Response:
 def _not_done(page: Page, visit: PageRequest, error: DatasiteError) -> Response:
     """What was asked is refused: back to the page of the form with the reason, or a page that says so."""
     if page.method == "POST" and visit.session is not None:
-        back = re.sub(r"{(\w+)}", lambda found: quote(str(visit.path.get(found[1], "")), safe=""), page.back)
+        back = re.sub(r"{(\w+)}", lambda part: quote(str(visit.path.get(part[1], "")), safe=""), page.back)
         return visit.go(back, public(error), kind="bad")
     return _refused(visit, 404 if isinstance(error, InvalidRequest) else 400, public(error))
 
 
 def _refused(visit: PageRequest, status: int, why: str) -> Response:
-    return visit.render("refused.html", status=status, why=why)
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return Response("There is no such page.\n" if status == 404 else "Not allowed.\n", status)
+    return visit.render("refused.html", status=status, title=TITLES.get(status, "Not done"), why=why)
 
 
 class _Headers:
@@ -291,7 +378,7 @@ class _Headers:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)  # what is handed out as a file has stricter ones of its own
                 headers["cache-control"] = "max-age=3600" if still else "no-store"
                 if is_secure(request):
                     headers["strict-transport-security"] = "max-age=31536000"

@@ -38,10 +38,10 @@ class SignIn:
     status: int = 200
 
 
-def sign_in(datasite: Datasite, lock_out: LockOut, email: str, password: str, *, browser: str) -> SignIn:
+def sign_in(datasite: Datasite, lock_out: LockOut, email: str, password: str, *, browser: str, address: str) -> SignIn:
     """Check an account's password and start a session."""
     email = as_typed(email[:200])
-    wait = lock_out.begin(email)
+    wait = lock_out.begin(email, address)
     if wait:
         return SignIn(why=f"Too many wrong passwords. Try again in {int(wait) + 1} seconds.", status=429)
     owner = datasite.settings.owner_email
@@ -51,11 +51,11 @@ def sign_in(datasite: Datasite, lock_out: LockOut, email: str, password: str, *,
     of_console = datasite.accounts.password_is_right(email, password)
     of_pysyft = datasite.syft.login(owner if is_owner else email, password) is not None
     if of_pysyft if is_owner else of_console:
-        lock_out.succeeded(email)
+        lock_out.succeeded(email, address)
         datasite.audit_log.record(email, "sign in", "console")
         return SignIn(token=datasite.accounts.begin(email, browser=browser))
     if of_pysyft and not known:
-        lock_out.succeeded(email)
+        lock_out.succeeded(email, address)
         return SignIn(why=RESEARCHERS, status=403)
     if known:  # strangers' inventions would fill the log
         datasite.audit_log.record(email, "sign in refused", "console")

@@ -6,29 +6,34 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
 
+from datasites.console import formats
 from datasites.console.forms import Form, Upload
 from datasites.console.page_requests import PageRequest
 from datasites.console.wording import public
-from policies.errors import DataRefused, DatasiteError, InvalidRequest
+from policies.errors import DatasiteError, InvalidRequest
+from policies.numbers import counted
+from policies.privacy.budget import PrivacyBudget
 
 _FAULT = re.compile(r"^row (\d+), column '([^']*)': (.*)$", re.DOTALL)
-ENDINGS = (".csv", ".parquet", ".pq")
+_ENDING = re.compile(r"(\.[a-z0-9]{1,10})?")
+NEW_BUDGET = PrivacyBudget(6.0, 1e-5)  # of a population that a form says no other for
 SCRATCH = "upload-"  # begins the name of the directory that holds an upload while it is published
 
 
 def datasets(visit: PageRequest) -> Response:
     """Every published dataset, its earlier versions below."""
-    found = visit.act("datasets")
-    balances = {each["population"]: each for each in found["populations"]}
+    shown = visit.act("datasets")
+    balances = {balance["population"]: balance for balance in shown["populations"]}
     return visit.render(
         "datasets.html",
-        published=[each for each in found["datasets"] if each["status"] == "published"],
-        retired=[each for each in reversed(found["datasets"]) if each["status"] == "retired"],
+        published=[dataset for dataset in shown["datasets"] if dataset["status"] == "published"],
+        retired=[dataset for dataset in reversed(shown["datasets"]) if dataset["status"] == "retired"],
         balances=balances,
     )
 
@@ -54,6 +59,11 @@ def publish_form(visit: PageRequest) -> Response:
     return _form(visit, given)
 
 
+def publish_form_with(visit: PageRequest, schema: str) -> Response:
+    """The form for a new dataset, with a schema that was drafted."""
+    return _form(visit, {"schema": schema})
+
+
 def _form(
     visit: PageRequest, given: dict[str, str], *, error: DatasiteError | None = None, status: int = 200
 ) -> Response:
@@ -66,8 +76,8 @@ def _form(
             "size": "count",
             "patients": "",
             "count_epsilon": "0.1",
-            "epsilon": "6",
-            "delta": "1e-5",
+            "epsilon": formats.in_a_field(NEW_BUDGET.epsilon),
+            "delta": formats.in_a_field(NEW_BUDGET.delta),
             **given,
         },
         populations=populations,
@@ -78,14 +88,21 @@ def _form(
     )
 
 
-def _faults(error: DatasiteError | None) -> list[dict[str, str]]:
-    """The table of faults: row, column and what is wrong."""
-    rows = []
-    for fault in getattr(error, "faults", ()):
-        found = _FAULT.match(fault)
-        row, column, what = found.groups() if found else ("", "", fault)
-        rows.append({"row": row, "column": column, "what": what})
-    return rows
+@dataclass(frozen=True)
+class Fault:
+    """One line of the table of faults; `row` and `column` are empty where a fault is of neither."""
+
+    row: int | None
+    column: str
+    what: str
+
+
+def _faults(error: DatasiteError | None) -> list[Fault]:
+    faults = []
+    for text in getattr(error, "faults", ()):
+        place = _FAULT.match(text)
+        faults.append(Fault(int(place[1]), place[2], place[3]) if place else Fault(None, "", text))
+    return faults
 
 
 def publish(visit: PageRequest) -> Response:
@@ -99,41 +116,41 @@ def publish(visit: PageRequest) -> Response:
         return _form(visit, given, error=error, status=422)
     notes = " ".join(done["notes"])
     return visit.go(
-        f"/datasets/{done['version']}", f"Published {done['name']} with {done['patients']:,} patients. {notes}".strip()
+        f"/datasets/{done['version']}",
+        f"Published {done['name']} with {counted(done['patients'], 'patient')}. {notes}".strip(),
     )
 
 
 def _publish(visit: PageRequest, form: Form, schema: str) -> dict[str, Any]:
-    upload, mock = form.files.get("table"), form.files.get("mock")
-    if upload is None or not upload.size:
-        raise DataRefused("No table was chosen. Choose a CSV or Parquet file.")
+    """What was typed, handed on as the command line does: it is judged in the action alone."""
     declared = form.text("size") == "declared"
-    patients = form.number("patients", "Number of patients") if declared else None
-    if patients is not None and (patients != int(patients) or not 1 <= patients <= 1_000_000_000):
-        raise InvalidRequest(f"Number of patients: {patients:g} is not a whole number from 1 to 1,000,000,000.")
-    if declared and patients is None:
-        raise InvalidRequest("Write the number of patients, rounded, or choose the differentially private count.")
+    epsilon, delta = form.number("epsilon", "ε"), form.number("delta", "δ")
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=visit.datasite.settings.directory) as scratch:
         arguments = {
-            "table": _kept(Path(scratch), "table", upload),
-            "public_mock": _kept(Path(scratch), "mock", mock) if mock and mock.size else None,
+            "table": _kept(Path(scratch), "table", form.files.get("table")),
+            "public_mock": _kept(Path(scratch), "mock", form.files.get("mock")),
             "sql": None,
             "database": None,
             "password_file": None,
             "schema": schema,
-            "patients": int(patients) if patients is not None else None,
+            "patients": form.number("patients", "Number of patients") if declared else None,
             "count_epsilon": None if declared else form.number("count_epsilon", "ε of the count"),
-            "budget": [form.number("epsilon", "ε") or 6.0, form.number("delta", "δ") or 1e-5],
+            "budget": [
+                NEW_BUDGET.epsilon if epsilon is None else epsilon,
+                NEW_BUDGET.delta if delta is None else delta,
+            ],
         }
         done: dict[str, Any] = visit.act("publish", **arguments)
     return done
 
 
-def _kept(scratch: Path, name: str, upload: Upload) -> str:
-    """An upload as a file under a name of ours."""
+def _kept(scratch: Path, name: str, upload: Upload | None) -> str | None:
+    """An upload as a file under a name of ours, with its own ending; None where no file was chosen."""
+    if upload is None or not (upload.filename or upload.size):
+        return None
     ending = Path(upload.filename).suffix.lower()
-    if ending not in ENDINGS:
-        raise DataRefused(f"{upload.filename[:80]!r} is neither CSV nor Parquet. Choose a .csv or .parquet file.")
+    if not _ENDING.fullmatch(ending):
+        ending = ".unknown"
     path = scratch / f"{name}{ending}"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         shutil.copyfileobj(upload.file, file, 1 << 20)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
-from datasites.console import source, wording
+from datasites.console import formats, source, wording
 from datasites.console.page_requests import PageRequest
+from datasites.ledger.amounts import Balance
 from datasites.ledger.records import CodeRequestRecord, parsed_plan
+from datasites.ledger.requests import OPEN
 from datasites.people.roles import DECIDERS
 from datasites.review.decisions import SIDES
 from policies.errors import DatasiteError, InvalidRequest
@@ -24,9 +27,9 @@ GROUPS = {
     "waiting": (RequestStatus.CHECKED,),
     "approved": (RequestStatus.APPROVED,),
     "closed": tuple(
-        each
-        for each in RequestStatus
-        if each not in (RequestStatus.CHECKED, RequestStatus.SUBMITTED, RequestStatus.APPROVED)
+        status
+        for status in RequestStatus
+        if status not in (RequestStatus.CHECKED, RequestStatus.SUBMITTED, RequestStatus.APPROVED)
     ),
     "all": tuple(RequestStatus),
 }
@@ -44,21 +47,21 @@ def inbox(visit: PageRequest) -> Response:
     statuses = GROUPS.get(group, GROUPS["all"])
     wanted = {name: visit.query(name) for name in ("dataset", "kind", "q")}
     everything = visit.datasite.ledger.requests.list()
-    rows = [each for each in everything if each.status in statuses and _matches(each, wanted)]
-    waiting = [each for each in rows if each.status is RequestStatus.CHECKED]
-    others = [each for each in reversed(rows) if each.status is not RequestStatus.CHECKED]
+    matching = [record for record in everything if record.status in statuses and _matches(record, wanted)]
+    waiting = [record for record in matching if record.status is RequestStatus.CHECKED]
+    others = [record for record in reversed(matching) if record.status is not RequestStatus.CHECKED]
     ordered, page = waiting + others, visit.page_number()
     shown = ordered[(page - 1) * PAGE : page * PAGE]
     return visit.render(
         "inbox.html",
-        rows=[_row(visit, each) for each in shown],
+        rows=[_row(visit, record) for record in shown],
         total=len(ordered),
         everything=len(everything),
         page=page,
         pages=max(1, -(-len(ordered) // PAGE)),
         show=group if group in GROUPS else "all",
         wanted=wanted,
-        datasets=sorted({each.dataset for each in everything}),
+        datasets=sorted({record.dataset for record in everything}),
         kinds=wording.KINDS,
     )
 
@@ -66,42 +69,69 @@ def inbox(visit: PageRequest) -> Response:
 def _matches(record: CodeRequestRecord, wanted: dict[str, str]) -> bool:
     if wanted["dataset"] and record.dataset != wanted["dataset"]:
         return False
-    if wanted["kind"] and _facts(record.plan_json, 16)["kind"] != wanted["kind"]:
+    if wanted["kind"] and _facts(record.plan_json, 16).kind != wanted["kind"]:
         return False
     text = "\n".join((record.id, record.function, record.researcher, record.dataset, record.purpose)).lower()
     return all(word in text for word in wanted["q"].lower().split())
 
 
+@dataclass(frozen=True)
+class Facts:
+    """Of a plan, which never changes: kind, rounds, ε as declared, and its divergence at the population's order."""
+
+    kind: str | None = None
+    rounds: int = 0
+    epsilon: float | None = None
+    divergence_nano: int = 0
+
+
 @lru_cache(maxsize=4096)
-def _facts(plan_json: str | None, order: int) -> dict[str, Any]:
-    """Of a plan, which never changes: kind, ε as declared, rounds, and its cost at the population's order."""
+def _facts(plan_json: str | None, order: int) -> Facts:
     if plan_json is None:
-        return {"kind": None, "rounds": 0, "epsilon": None, "divergence": 0}
+        return Facts()
     plan = parsed_plan(plan_json)
     delta = plan.mechanism.delta if isinstance(plan.mechanism, DPSGD) else 1e-5
-    return {
-        "kind": plan.mechanism.kind,
-        "rounds": plan.rounds,
-        "epsilon": accountant.epsilon_of(plan.mechanism, delta),
-        "divergence": accountant.charge_for(plan.mechanism, order).divergence_nano * plan.rounds,
-    }
+    return Facts(
+        kind=plan.mechanism.kind,
+        rounds=plan.rounds,
+        epsilon=accountant.epsilon_of(plan.mechanism, delta),
+        divergence_nano=accountant.charge_for(plan.mechanism, order).divergence_nano * plan.rounds,
+    )
 
 
-def _row(visit: PageRequest, record: CodeRequestRecord) -> dict[str, Any]:
-    """One line of the inbox."""
-    row: dict[str, Any] = {"record": record, "state": wording.status(record.status), "share": None, "troubles": 0}
-    row |= _facts(record.plan_json, 16)
-    row["voted"] = False
+@dataclass(frozen=True)
+class InboxRow:
+    """One line of the inbox.
+
+    Args:
+      share: of what is left of the budget that it would take, where it waits; above 1 it does not fit.
+      troubles: checks that fail where it waits, findings where it was denied.
+      voted: whether this side has voted already.
+    """
+
+    record: CodeRequestRecord
+    state: tuple[str, str]
+    facts: Facts
+    share: float | None = None
+    troubles: int = 0
+    voted: bool = False
+
+
+def _row(visit: PageRequest, record: CodeRequestRecord) -> InboxRow:
+    row = InboxRow(record, wording.status(record.status), _facts(record.plan_json, 16))
     if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
         balance = visit.datasite.ledger.budgets.balance(record.population)
         left = balance.capacity_nano - balance.spent_nano - balance.reserved_nano
-        cost = _facts(record.plan_json, balance.order)["divergence"]
-        row["share"] = cost / left if left > 0 else 2.0
-        row["troubles"] = _failed_checks(visit, record)
+        cost = _facts(record.plan_json, balance.order).divergence_nano
         side = SIDES.get(visit.actor.role)
-        row["voted"] = any(vote.side is side for vote in visit.datasite.ledger.requests.votes(record.id))
-    elif record.status is RequestStatus.DENIED:
-        row["troubles"] = len(record.findings)
+        return replace(
+            row,
+            share=cost / left if left > 0 else 2.0,
+            troubles=_failed_checks(visit, record),
+            voted=any(vote.side is side for vote in visit.datasite.ledger.requests.votes(record.id)),
+        )
+    if record.status is RequestStatus.DENIED:
+        return replace(row, troubles=len(record.findings))
     return row
 
 
@@ -127,56 +157,92 @@ def request_page(visit: PageRequest) -> Response:
     return visit.render(
         "request.html",
         seen=seen,
+        person=_person(visit, record.researcher),
         state=wording.status(record.status),
         status_name=record.status.value,
         mechanism=_facts(record.plan_json, 16),
         lines=source.lines(record.source, seen["findings"]),
-        loose=[each for each in seen["findings"] if not each["line"]],
+        loose=[finding for finding in seen["findings"] if not finding["line"]],
         difference=source.difference(seen["difference"]),
-        risks=[each for each in _risks(cost, balance, after) if cost["fits"] or each["title"] != AFTER] if cost else [],
+        risks=[row for row in _risks(cost, balance, after) if cost["fits"] or row.title != AFTER] if cost else [],
         caveats=risk.CAVEATS,
         delta=balance.budget.delta,
         blocked=_blocked(visit, seen),
         may_decide=seen["decision"]["asked"],
         may_revoke=visit.is_owner and record.status is RequestStatus.APPROVED,
         denials=wording.DENIALS,
-        runs=[{**each, "text": wording.run_status(each["status"])} for each in seen["rounds"]],
-        can_try=visit.session is not None and visit.session.role in DECIDERS,
+        runs=[{**run, "text": wording.run_status(run["status"])} for run in seen["rounds"]],
+        can_comment=_decides(visit) and record.status in OPEN,
+        can_try=_decides(visit),
+        open_projects=[project for project in visit.act("projects") if not project["ended"]],
+        largest=visit.datasite.settings.attachment_mib,
         releases={release.round for release in visit.datasite.ledger.runs.releases(record.id)},
         approved=record.charge is not None,
         record=record,
     )
 
 
-def _risks(cost: dict[str, Any], balance: Any, after: float) -> list[dict[str, Any]]:
-    """ε of this request, of what was released, of both, and of all that may ever be, with both beliefs."""
-    rows = [
-        ("This request", cost["epsilon"], "taken alone"),
-        ("Released so far", balance.epsilon_spent, "everything that left about these patients"),
-        (AFTER, after, "with all that is approved and this one"),
-        ("At most, ever", balance.budget.epsilon, "the budget promised to these patients"),
-    ]
+def _decides(visit: PageRequest) -> bool:
+    return visit.session is not None and visit.session.role in DECIDERS
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks, as their account says; both are empty where the account is gone."""
+
+    name: str = ""
+    institution: str = ""
+
+
+def _person(visit: PageRequest, email: str) -> Person:
+    for account in visit.act("researchers"):
+        if account["email"].lower() == email.lower():
+            return Person(account["name"], account["institution"])
+    return Person()
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What could be learnt at an ε: how sure somebody becomes of a patient's presence, and of a patient's record."""
+
+    title: str
+    epsilon: float
+    note: str
+
+    @property
+    def member(self) -> str:
+        return formats.belief(self.epsilon)
+
+    @property
+    def member_share(self) -> float:
+        return formats.belief_share(self.epsilon)
+
+    @property
+    def record(self) -> str:
+        return formats.belief(self.epsilon, record=True)
+
+    @property
+    def record_share(self) -> float:
+        return formats.belief_share(self.epsilon, record=True)
+
+
+def _risks(cost: dict[str, Any], balance: Balance, after: float) -> list[Risk]:
+    """Of this request, of what was released, of both, and of all that may ever be."""
     return [
-        {
-            "title": title,
-            "epsilon": epsilon,
-            "note": note,
-            "member": wording.belief(epsilon),
-            "member_share": wording.belief_share(epsilon),
-            "record": wording.belief(epsilon, record=True),
-            "record_share": wording.belief_share(epsilon, record=True),
-        }
-        for title, epsilon, note in rows
+        Risk("This request", cost["epsilon"], "taken alone"),
+        Risk("Released so far", balance.epsilon_spent, "everything that left about these patients"),
+        Risk(AFTER, after, "with all that is approved and this one"),
+        Risk("At most, ever", balance.budget.epsilon, "the budget promised to these patients"),
     ]
 
 
 def _blocked(visit: PageRequest, seen: dict[str, Any]) -> list[str]:
     """Why it cannot be approved as things are; empty where it can."""
-    why = [f"{each['title']}: {each['message']}" for each in seen["checks"] if not each["passed"]]
+    why = [f"{check['title']}: {check['message']}" for check in seen["checks"] if not check["passed"]]
     for budget in seen["budgets"]:
         if not budget["fits"]:
             whose = "the population's budget" if budget["whose"] == "population" else "this researcher's budget"
-            why.append(f"It does not fit {whose}: ε {wording.figure(budget['short'])} too much.")
+            why.append(f"It does not fit {whose}: ε {formats.figure(budget['short'])} too much.")
     return why
 
 

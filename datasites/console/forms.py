@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from policies.errors import InvalidRequest
 
 MOST_FIELDS = 200
 MOST_FILES = 2  # a table and its mock
+_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # 7,997 is 7997 to some and 7.997 to others
 UNREADABLE = "The form cannot be read."
 
 
@@ -53,6 +55,11 @@ class Form:
         text = self.text(name)
         if not text:
             return None
+        if _GROUPS.fullmatch(text):
+            raise InvalidRequest(
+                f"{label}: {text[:40]!r} can be read in two ways. Write it without a comma, or with a point before its"
+                " fraction."
+            )
         try:
             value = float(text.replace(",", "."))
         except ValueError:

@@ -38,11 +38,11 @@ def page(visit: PageRequest) -> Response:
 
 
 def _form(visit: PageRequest, *, why: str = "", status: int = 200) -> Response:
-    found = visit.datasite.invitations.find(visit.path["token"])
-    if found is None:
-        return visit.render("refused.html", status=404, why=invitations.DEAD)
+    invitation = visit.datasite.invitations.find(visit.path["token"])
+    if invitation is None:
+        return visit.render("refused.html", status=404, title="Not found", why=invitations.DEAD)
     token = auth.form_token()
-    response = visit.render("invitation.html", status=status, done=False, why=why, form_token=token, **found)
+    response = visit.render("invitation.html", status=status, done=False, why=why, form_token=token, **invitation)
     auth.set_cookie(visit.datasite, visit.request, response, "form", token)
     return response
 

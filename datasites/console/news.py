@@ -72,7 +72,7 @@ class News:
             yield ENOUGH
             return
         stream = _Stream(session.id_sha256)
-        own = [each for each in self._streams if each.session == stream.session]
+        own = [other for other in self._streams if other.session == stream.session]
         if len(own) >= MOST_OF_ONE:
             own[0].ended.set()
             self._streams.remove(own[0])
@@ -91,10 +91,10 @@ class News:
             if not await run_in_threadpool(self.datasite.accounts.is_alive, session):
                 yield OVER
                 return
-            found, now = await self._look(), time.monotonic()
-            if found != told or now - said >= BEAT_SECONDS:
-                yield f"data: {found}\n\n" if found != told else ":\n\n"
-                told, said = found, now
+            newest, now = await self._look(), time.monotonic()
+            if newest != told or now - said >= BEAT_SECONDS:
+                yield f"data: {newest}\n\n" if newest != told else ":\n\n"
+                told, said = newest, now
             if now - began >= self.longest:
                 return  # the browser opens another
             try:
@@ -114,5 +114,5 @@ class News:
     def close(self) -> None:
         """End every stream and open no more: the datasite ends. For the server's loop."""
         self._closed = True
-        for each in self._streams:
-            each.ended.set()
+        for stream in self._streams:
+            stream.ended.set()

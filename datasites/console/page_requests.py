@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from datasites.actions.registry import act
-from datasites.console import charts, wording
+from datasites.console import charts, formats, glossary, wording
 from datasites.console.forms import Form
 from datasites.console.news import News, stamp
 from datasites.datasite import Datasite
 from datasites.people.accounts import Session
 from datasites.people.lock_out import LockOut
-from datasites.people.roles import Actor, Role
+from datasites.people.roles import REVIEWER, Actor, Role
+from policies.addresses import owner_of
 from policies.source.statuses import RequestStatus, RunStatus
 
 HERE = Path(__file__).parent
@@ -50,6 +50,11 @@ class PageRequest:
         """Who acts: the person of the session, in the role that the account has now."""
         assert self.session is not None
         return Actor(self.session.email, self.session.role)
+
+    @property
+    def address(self) -> str:
+        """Whose the address is that the request comes from; "" where there is none."""
+        return owner_of(self.request.client.host) if self.request.client else ""
 
     @property
     def is_live(self) -> bool:
@@ -102,6 +107,7 @@ class PageRequest:
             values |= {
                 "csrf": self.session.csrf,
                 "can_own": self.is_owner,
+                "can_agree": self.session.role in REVIEWER,
                 "notice": json.loads(notice) if notice else None,
                 "waiting": ledger.requests.count(RequestStatus.CHECKED),
                 "stopped": self.datasite.rounds.stopped.is_set(),
@@ -109,6 +115,11 @@ class PageRequest:
                 "stamp": stamp(self.datasite),
             }
         return values
+
+
+def download(name: str) -> dict[str, str]:
+    """Headers of a file that browsers keep under a name of ours."""
+    return {"content-disposition": f'attachment; filename="{name}"'}
 
 
 @cache
@@ -121,18 +132,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
-        "when": when,
-        "ago": ago,
-        "until": until,
-        "figure": wording.figure,
-        "percent": wording.percent,
-        "kind": wording.kind_text,
-        "bytes": wording.bytes_text,
-        "mail": wording.mail,
-        "name": wording.name,
-    }
-    made.globals |= {"charts": charts, "wording": wording}
+    made.filters |= {**formats.FILTERS, "kind": wording.kind_text}
+    made.globals |= {"charts": charts, "formats": formats, "glossary": glossary, "wording": wording}
     return made
 
 
@@ -140,41 +141,4 @@ def environment() -> Environment:
 def asset_digest() -> str:
     """Changes with the style sheet and the script, so that browsers fetch them anew."""
     parts = sorted((HERE / "static").iterdir())
-    return hashlib.sha256(b"".join(each.read_bytes() for each in parts)).hexdigest()[:12]
-
-
-def when(text: str | float | None) -> str:
-    """A moment in the site's own zone, as `23 Nov 2026, 07:49`."""
-    if text in (None, ""):
-        return "—"
-    return _moment(text).strftime("%-d %b %Y, %H:%M")
-
-
-def ago(text: str | float | None) -> str:
-    """How long since, as `3 hours ago`."""
-    if text in (None, ""):
-        return "—"
-    seconds = (datetime.now(UTC) - _moment(text)).total_seconds()
-    return "just now" if seconds < 60 else f"{_span(seconds)} ago"
-
-
-def until(text: str | float | None) -> str:
-    """How long until, as `in 3 days`."""
-    if text in (None, ""):
-        return "—"
-    seconds = (_moment(text) - datetime.now(UTC)).total_seconds()
-    return "now" if seconds < 60 else f"in {_span(seconds)}"
-
-
-def _moment(text: str | float | None) -> datetime:
-    if isinstance(text, int | float):
-        return datetime.fromtimestamp(text, UTC).astimezone()
-    return datetime.fromisoformat(str(text)).astimezone()
-
-
-def _span(seconds: float) -> str:
-    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            number = max(1, round(seconds / size - 0.25))
-            return f"{number} {name}{'s' if number > 1 else ''}"
-    return f"{int(seconds)} seconds"
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]

@@ -1,23 +1,28 @@
-"""Runs, releases and the ledger: what happens, what left, and what it cost."""
+"""Runs and the ledger: what happens, and what it cost."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
+from markupsafe import Markup
 from starlette.responses import Response, StreamingResponse
 
-from datasites.console import charts, wording
-from datasites.console.page_requests import PageRequest
+from datasites.console import charts, formats
+from datasites.console.page_requests import PageRequest, download
+from datasites.datasite import Datasite
 from datasites.ledger.amounts import Amount
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
+from policies.numbers import counted
 from policies.privacy.nano import NANO
 from policies.source.statuses import RequestStatus
 
 PAGE = 50
+SHOWN_DAYS, SHOWN_SHARES, SHOWN_STUDIES = 12, 10, 100
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------
@@ -26,18 +31,18 @@ PAGE = 50
 def runs(visit: PageRequest) -> Response:
     """What may run, what runs, what ended and why."""
     page = visit.page_number()
-    found = visit.act("runs", limit=PAGE, offset=(page - 1) * PAGE)
-    for each in found["approved"]:
-        latest = {run["round"]: run["status"] for run in each["runs"]}
-        each["states"] = [latest.get(number, "open") for number in range(1, each["rounds"] + 1)]
-        each["done"] = sum(state == "released" for state in each["states"])
+    shown = visit.act("runs", limit=PAGE, offset=(page - 1) * PAGE)
+    for request in shown["approved"]:
+        latest = {run["round"]: run["status"] for run in request["runs"]}
+        request["states"] = [latest.get(number, "open") for number in range(1, request["rounds"] + 1)]
+        request["done"] = sum(state == "released" for state in request["states"])
     return visit.render(
         "runs.html",
-        approved=found["approved"],
-        runs=found["runs"],
-        count=found["count"],
+        approved=shown["approved"],
+        runs=shown["runs"],
+        count=shown["count"],
         page=page,
-        pages=max(1, -(-found["count"] // PAGE)),
+        pages=max(1, -(-shown["count"] // PAGE)),
     )
 
 
@@ -63,37 +68,32 @@ def stop_run(visit: PageRequest) -> Response:
     return visit.go("/runs", "The round is ended. It shows as failed at its public time, which tells nothing.")
 
 
-# -- releases --------------------------------------------------------------------------------------------------------
-
-
-def releases(visit: PageRequest) -> Response:
-    """What left, to whom, and its certificate."""
-    page = visit.page_number()
-    found = visit.act("release_page", limit=PAGE, offset=(page - 1) * PAGE)
-    rows = [{**each, **_certified(visit, each)} for each in found["releases"]]
-    return visit.render(
-        "releases.html", rows=rows, count=found["count"], page=page, pages=max(1, -(-found["count"] // PAGE))
-    )
-
-
-def _certified(visit: PageRequest, row: dict[str, Any]) -> dict[str, Any]:
-    """What a release's certificate says of its cost and its content."""
-    stored = visit.datasite.ledger.runs.release(row["request"], row["round"])
-    if stored is None or not stored.certificate:
-        return {"certificate": False, "spent": None, "tensors": []}
-    said = json.loads(stored.certificate)
-    tensors = [f"{name} {shape}" for name, _, shape in said["release"]["tensors"]]
-    return {"certificate": True, "spent": said["budget"]["spent"], "tensors": tensors}
-
-
-def certificate(visit: PageRequest) -> Response:
-    """Download the certificate of one release."""
-    text = visit.act("certificate", request=visit.path["id"], round_number=visit.path["round"])
-    name = f"certificate-{visit.path['id'][:8]}-round-{visit.path['round']}.json"
-    return Response(text, media_type="application/json", headers=download(name))
-
-
 # -- ledger ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one dataset's or one researcher's releases have of all that was spent, 0 to 1."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What was spent of a population's budget: as a chart and as its newest days, and by whom."""
+
+    chart: Markup
+    table: tuple[tuple[date, float], ...]
+    by: dict[str, tuple[Share, ...]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A request that a what-if can be asked of."""
+
+    id: str
+    text: str
 
 
 def ledger(visit: PageRequest) -> Response:
@@ -111,10 +111,10 @@ def ledger(visit: PageRequest) -> Response:
         "ledger.html",
         balances=balances,
         chosen=chosen,
-        balance=next((each for each in balances if each["population"] == chosen), None),
+        balance=next((balance for balance in balances if balance["population"] == chosen), None),
         spending=_spending(visit, chosen) if chosen else None,
-        entries=[{**each, "epsilon": _entry_text(each)} for each in entries],
-        own={each.id for each in datasite.ledger.requests.list(by_owner=True)},
+        entries=_with_spent(datasite, chosen, entries) if chosen else [],
+        own={request.id for request in datasite.ledger.requests.list(by_owner=True)},
         older=entries[-1]["seq"] if len(entries) == PAGE else None,
         newest=first > head.seq,
         head=head,
@@ -124,61 +124,73 @@ def ledger(visit: PageRequest) -> Response:
     )
 
 
-def _entry_text(entry: dict[str, Any]) -> str:
-    return f"{entry['divergence']:.4f}" if entry["divergence"] else ""
+def _with_spent(datasite: Datasite, population: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of a population, newest first, each that spends with the ε that was spent by then."""
+    if not entries:
+        return []
+    budgets = datasite.ledger.budgets
+    conversion = budgets.balance(population).conversion_nano
+    amounts = budgets.spent_by_then(population, entries[-1]["seq"], entries[0]["seq"])
+    spent = {seq: amount.epsilon_nano(conversion) / NANO for seq, amount in amounts.items()}
+    return [{**entry, "spent": spent.get(entry["seq"])} for entry in entries]
 
 
-def _spending(visit: PageRequest, population: str) -> dict[str, Any]:
+def _spending(visit: PageRequest, population: str) -> Spending:
     """ε over time for the chart, and sums by dataset and by researcher, each as if it alone had been released."""
     balance = visit.datasite.ledger.budgets.balance(population)
-    conversion = round(balance.budget.epsilon * NANO) - balance.capacity_nano
-    total, points = Amount(), []
+    total = Amount()
+    by_day: dict[date, float] = {}
     shares: dict[str, dict[str, Amount]] = {"dataset": {}, "researcher": {}}
     for row in visit.act("spending", population=population):
         amount = Amount(row["divergence_nano"], row["pure_nano"], row["mixed"], row["delta_atto"])
         total = total + amount
-        points.append((date.fromisoformat(row["day"]), total.epsilon_nano(conversion) / NANO))
-        for by in ("dataset", "researcher"):
+        by_day[date.fromisoformat(row["day"])] = total.epsilon_nano(balance.conversion_nano) / NANO
+        for by, sums in shares.items():
             name = row[by] or "lost with a copy"
-            shares[by][name] = shares[by].get(name, Amount()) + amount
-    label = f"ε spent over time: {wording.figure(balance.epsilon_spent)} of a budget of {balance.budget.epsilon:g}."
-    by_day = list({day: (day, spent) for day, spent in points}.values())
-    return {
-        "chart": charts.spending(by_day, balance.budget.epsilon, label),
-        "table": by_day[-12:],
-        "by": {by: _shares(found, total) for by, found in shares.items()},
-    }
+            sums[name] = sums.get(name, Amount()) + amount
+    days = tuple(by_day.items())
+    today = datetime.now(UTC).date()
+    spent = formats.figure(balance.epsilon_spent)
+    label = f"ε spent over time, up to today: {spent} of a budget of {formats.exact(balance.budget.epsilon)}."
+    return Spending(
+        chart=charts.spending(days, balance.budget.epsilon, label, today=today),
+        table=days[-SHOWN_DAYS:],
+        by={by: _shares(sums, total) for by, sums in shares.items()},
+    )
 
 
-def _shares(found: dict[str, Amount], total: Amount) -> list[dict[str, Any]]:
+def _shares(sums: dict[str, Amount], total: Amount) -> tuple[Share, ...]:
     whole = max(1, total.divergence_nano)
-    rows: list[dict[str, Any]] = [
-        {"name": name, "share": amount.divergence_nano / whole} for name, amount in found.items()
-    ]
-    return sorted(rows, key=lambda each: each["share"], reverse=True)[:10]
+    parts = [Share(name, amount.divergence_nano / whole) for name, amount in sums.items()]
+    return tuple(sorted(parts, key=lambda part: part.share, reverse=True)[:SHOWN_SHARES])
 
 
-def _studies(visit: PageRequest, population: str) -> list[dict[str, str]]:
+def _studies(visit: PageRequest, population: str) -> list[Study]:
     """Requests that a what-if can be asked of: with a plan, of this population, newest first."""
-    found = [
-        each
-        for each in reversed(visit.datasite.ledger.requests.list())
-        if each.plan_json and each.population == population and each.status is not RequestStatus.SUBMITTED
+    asked = [
+        request
+        for request in reversed(visit.datasite.ledger.requests.list())
+        if request.plan_json and request.population == population and request.status is not RequestStatus.SUBMITTED
     ]
-    return [{"id": each.id, "text": f"{each.function} ({each.researcher}, {each.id[:8]})"} for each in found[:100]]
+    return [
+        Study(request.id, f"{request.function} ({request.researcher}, {request.id[:8]})")
+        for request in asked[:SHOWN_STUDIES]
+    ]
 
 
 def _what_if(visit: PageRequest) -> dict[str, Any] | None:
     like = visit.query("like")
-    found: dict[str, Any] | None = visit.act("what_if", request=like) if like else None
-    return found
+    answer: dict[str, Any] | None = visit.act("what_if", request=like) if like else None
+    return answer
 
 
 def verify(visit: PageRequest) -> Response:
     """Recompute chains and totals."""
     done = visit.act("verify_ledger")
     return visit.go(
-        "/ledger", f"The ledger verifies: {done['entries']:,} entries, all totals agree. Head {done['head'][:16]}…"
+        "/ledger",
+        f"The ledger verifies: {counted(done['entries'], 'entry', 'entries')}, all totals agree."
+        f" Head {done['head'][:16]}…",
     )
 
 
@@ -190,7 +202,10 @@ def raise_budget(visit: PageRequest) -> Response:
     if epsilon is None:
         raise InvalidRequest("Write the new ε in total.")
     done = visit.act("raise_budget", population=name, epsilon=epsilon)
-    return visit.go("/ledger", f"The budget of {name} is now ε {done['epsilon']:g} at δ {done['delta']:g}.")
+    return visit.go(
+        "/ledger",
+        f"The budget of {name} is now ε {formats.exact(done['epsilon'])} at δ {formats.exact(done['delta'])}.",
+    )
 
 
 # -- exports ---------------------------------------------------------------------------------------------------------
@@ -221,7 +236,3 @@ def export_json(visit: PageRequest) -> Response:
         yield "\n]}\n"
 
     return StreamingResponse(parts(), media_type="application/json", headers=download("ledger.json"))
-
-
-def download(name: str) -> dict[str, str]:
-    return {"content-disposition": f'attachment; filename="{name}"'}

@@ -9,12 +9,18 @@ from datasites.console.page_requests import PageRequest
 from datasites.people.accounts import check_password
 from policies.errors import InvalidRequest
 
+ENDED = (
+    "You are signed in no more: the session was idle for long or was ended elsewhere, your password was changed, or"
+    " your account was closed. Sign in again; where that is refused, ask the data owner."
+)
+
 
 def form(visit: PageRequest) -> Response:
-    """The sign-in form."""
+    """The sign-in form; whoever had a session that ended is told so."""
     if visit.session is not None:
         return RedirectResponse(_safe(visit.query("next")), 303)
-    return _form(visit)
+    had_one = auth.cookie_name(visit.datasite, visit.request, "session") in visit.request.cookies
+    return _form(visit, why=ENDED if had_one else "")
 
 
 def _form(visit: PageRequest, *, why: str = "", email: str = "", status: int = 200) -> Response:
@@ -33,7 +39,7 @@ def sign_in(visit: PageRequest) -> Response:
         return _form(visit, why="The form was too old. Try once more.", email=email, status=400)
     password = visit.form.fields.get("password", [""])[-1]
     browser = visit.request.headers.get("user-agent", "")
-    done = auth.sign_in(visit.datasite, visit.lock_out, email, password, browser=browser)
+    done = auth.sign_in(visit.datasite, visit.lock_out, email, password, browser=browser, address=visit.address)
     if not done.token:
         return _form(visit, why=done.why, email=email, status=done.status)
     if visit.session is not None:
@@ -88,7 +94,7 @@ def change_password(visit: PageRequest) -> Response:
     if new != visit.form.fields.get("again", [""])[-1]:
         raise InvalidRequest("The two new passwords differ. Nothing was changed.")
     email = visit.session.email
-    wait = visit.lock_out.begin(email)
+    wait = visit.lock_out.begin(email, visit.address)
     if wait:
         raise InvalidRequest(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds.")
     right = (
@@ -98,7 +104,7 @@ def change_password(visit: PageRequest) -> Response:
     )
     if not right:
         raise InvalidRequest("The old password is wrong. Nothing was changed.")
-    visit.lock_out.succeeded(email)
+    visit.lock_out.succeeded(email, visit.address)
     if visit.is_owner:
         check_password(new)
         visit.act("set_password", email=email, password=new)

@@ -33,7 +33,7 @@ def lines(source: str, findings: Sequence[dict[str, Any]] = ()) -> list[Line]:
             if piece:
                 rows[-1].append(_span(kind, piece))
     return [
-        Line(number, Markup("").join(row), tuple(each for each in findings if each["line"] == number))
+        Line(number, Markup("").join(row), tuple(finding for finding in findings if finding["line"] == number))
         for number, row in enumerate(rows[:MOST_LINES], 1)
     ]
 

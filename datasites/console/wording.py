@@ -1,13 +1,8 @@
-"""Words of the console: what statuses, rules and kinds of work are called in front of people, and how numbers look."""
+"""Words of the console: what statuses, rules and kinds of work are called in front of people."""
 
 from __future__ import annotations
 
-import math
-
-from markupsafe import Markup
-
 from policies.errors import DatasiteError
-from policies.privacy.risk import membership_belief, record_belief
 from policies.source.statuses import RequestStatus, RunStatus
 
 # Of each status: what it is called, and its tone (wait, good, bad, quiet).
@@ -68,7 +63,7 @@ RULES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
         "These bounds refuse a request before anybody can approve it.",
         (
             ("max_epsilon", "Largest ε of one request", "All of its rounds together."),
-            ("max_delta", "Largest δ of one request", "The chance that the promise fails; as 1e-05."),
+            ("max_delta", "Largest δ of one request", "The chance that the promise fails; as 0.00001."),
             ("delta_per_patient", "Largest δ times patients", "At 1, δ is at most one over the number of patients."),
             ("researcher_epsilon", "Largest ε of one researcher", "Together, per population. Empty: no such limit."),
         ),
@@ -111,74 +106,6 @@ def run_status(name: str) -> tuple[str, str]:
 def kind_text(kind: str | None) -> str:
     """What a mechanism is called."""
     return KINDS.get(kind or "", "—")
-
-
-def figure(value: float | int | None, digits: int = 2) -> str:
-    """A number as people read it, rounded up: ε is never shown smaller than it is."""
-    if value is None:
-        return "—"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if value == 0:
-        return "0"
-    if abs(value) < 10**-digits:
-        return f"{value:.2g}"
-    return f"{math.ceil(value * 10**digits - 1e-6) / 10**digits:.{digits}f}"
-
-
-def remaining(value: float, digits: int = 2) -> str:
-    """What is left, rounded down."""
-    return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}"
-
-
-def percent(share: float | None) -> str:
-    """A share as whole percent, rounded up; a small one as `< 1 %`."""
-    if share is None:
-        return "—"
-    if 0 < share < 0.01:
-        return "< 1 %"
-    return f"{math.ceil(share * 100 - 1e-9)} %"
-
-
-def bytes_text(size: int) -> str:
-    """A size as people read it."""
-    for unit, factor in (("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
-
-
-def belief(epsilon: float, *, record: bool = False) -> str:
-    """How sure somebody who was 50 % sure becomes at most, rounded up to a tenth of a percent."""
-    sure = record_belief(epsilon) if record else membership_belief(epsilon)
-    tenths = math.ceil(sure * 1000 - 1e-9)
-    return "nearly 100 %" if tenths >= 1000 else f"{tenths / 10:g} %"
-
-
-def belief_share(epsilon: float, *, record: bool = False) -> float:
-    """The same as a number, for a bar."""
-    return record_belief(epsilon) if record else membership_belief(epsilon)
-
-
-def mail(text: str) -> Markup:
-    """An e-mail that may break before its @, where a column is narrow."""
-    return Markup("<wbr>@").join(text.split("@"))
-
-
-def name(text: str) -> Markup:
-    """A name that may break behind its underscores, where a column is narrow."""
-    return Markup("_<wbr>").join(text.split("_"))
-
-
-def plain(value: object) -> str:
-    """A detail of the log as people read it."""
-    if isinstance(value, dict):
-        if set(value) == {"from", "to"}:
-            return f"{plain(value['from'])} → {plain(value['to'])}"
-        return "; ".join(f"{name.replace('_', ' ')} {plain(each)}" for name, each in value.items())
-    if isinstance(value, list):
-        return ", ".join(plain(each) for each in value)
-    return "none" if value is None else str(value)
 
 
 def browser(agent: str) -> str:

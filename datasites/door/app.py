@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,12 @@ from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from datasites.door.memory import BODIES, Held, Memory, NoRoom
 from datasites.door.syft.guard import Malformed, UnknownKey
 from datasites.door.syft.server import SyftDatasite
 from datasites.people.lock_out import LockOut
 from datasites.settings import Settings
+from policies.addresses import owner_of
 from policies.email_addresses import as_typed
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ ROUTES = {
     ("POST", "/api/v2/api_call"),
     ("POST", "/api/v2/login"),
 }
-BODIES = {"/api/v2/api_call", "/api/v2/login"}
+WITH_BODY = {"/api/v2/api_call", "/api/v2/login"}
 ALONE = ("/healthz", "/metrics")
 LARGEST_LOGIN = 4096
 WRONG_LOGIN = "Wrong e-mail or password, or the account is closed."
@@ -47,15 +48,14 @@ class Gate:
 
     Args:
       largest_body: bytes of one body.
-      held: bytes of all bodies that are held at once; a call that would go beyond is asked to come back.
-      seconds: how long a client may take to send its body.
+      memory: where bodies are counted while they are held, each to the address that it comes from; a call that finds
+        no room is asked to come back.
     """
 
-    def __init__(self, app: ASGIApp, largest_body: int, *, held: int | None = None, seconds: float = 120.0) -> None:
+    def __init__(self, app: ASGIApp, largest_body: int, *, memory: Memory) -> None:
         self.app = app
         self.largest_body = largest_body
-        self.seconds = seconds
-        self._free = held if held is not None else 4 * largest_body
+        self.memory = memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -68,23 +68,27 @@ class Gate:
         if (scope["method"], path) not in ROUTES:
             await Response("Not found.\n", 404)(scope, receive, send)
             return
-        limit = LARGEST_LOGIN if path.endswith("/login") else self.largest_body if path in BODIES else 0
+        limit = LARGEST_LOGIN if path.endswith("/login") else self.largest_body if path in WITH_BODY else 0
         parts: list[bytes] = []
-        try:
-            refusal = await self._read(receive, limit, parts)
+        with self.memory.held(BODIES, address_of(scope)) as held:
+            refusal = await self._read(scope, receive, limit, parts, held)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
             await self.app(scope, _replay(b"".join(parts), receive), send)
-        finally:
-            self._free += sum(map(len, parts))
 
-    async def _read(self, receive: Receive, limit: int, parts: list[bytes]) -> Response | None:
+    async def _read(
+        self, scope: Scope, receive: Receive, limit: int, parts: list[bytes], held: Held
+    ) -> Response | None:
         """Read a body into `parts`, within `limit` and what is free; else why not."""
-        size, more, deadline = 0, True, time.monotonic() + self.seconds
+        too_large = Response(f"The body is larger than {limit} bytes.\n", 413)
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length[:20]) > limit:
+            return too_large  # before any of it comes
+        size, more = 0, True
         while more:
             try:
-                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+                message = await receive()
             except TimeoutError:
                 return Response("The body came too slowly.\n", 408)
             if message["type"] != "http.request":
@@ -92,12 +96,18 @@ class Gate:
             part, more = message.get("body", b""), message.get("more_body", False)
             size += len(part)
             if size > limit:
-                return Response(f"The body is larger than {limit} bytes.\n", 413)
-            if len(part) > self._free:
-                return Response("Too much is being sent at once. Try again in a moment.\n", 503)
-            self._free -= len(part)
+                return too_large
+            try:
+                held.take(len(part))
+            except NoRoom as error:
+                return Response(f"{error}\n", 503, {"retry-after": "5"})
             parts.append(part)
         return None
+
+
+def address_of(scope: Scope) -> str:
+    """Whose the address is that a request comes from; "" where there is none."""
+    return owner_of((scope.get("client") or ("", 0))[0])
 
 
 class WithConsole:
@@ -164,13 +174,14 @@ def make_app(
     async def login(request: Request) -> Response:
         email, password = _credentials(await request.body())
         async with one_login:  # passwords take a processor a quarter of a second each; the others are for work
-            wait = lock_out.begin(as_typed(email))
+            account, address = as_typed(email), address_of(request.scope)
+            wait = lock_out.begin(account, address)
             if wait:
                 return _octets(syft.refusal(f"Too many wrong passwords. Try again in {int(wait) + 1} seconds."))
             answer = await run_in_threadpool(syft.login, email, password)
             if answer is None:
                 return _octets(syft.refusal(WRONG_LOGIN))
-            lock_out.succeeded(as_typed(email))
+            lock_out.succeeded(account, address)
             return _octets(answer)
 
     @app.get("/api/v2/metadata")
@@ -192,7 +203,7 @@ def make_app(
         except Malformed as error:
             return Response(f"{error}\n", 400)
 
-    gate = Gate(app, settings.largest_body_mib << 20)
+    gate = Gate(app, settings.largest_body_mib << 20, memory=syft.memory)
     return WithConsole(gate, make_console(lock_out)) if make_console else gate
 
 

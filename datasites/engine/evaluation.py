@@ -66,8 +66,8 @@ def score_histogram(
     matrix = np.asarray(records, dtype=np.float64)
     rows = PatientRows(matrix, held_out=True).one_of_each(noise.child("records"))
     size = physical_batch(graph, _RECORDS_AT_ONCE)
-    for taken, places in by_place(matrix[rows, PATIENT], size):
-        part = matrix[rows[taken]]
+    for indices, places in by_place(matrix[rows, PATIENT], size):
+        part = matrix[rows[indices]]
         inputs = torch.zeros((size, *graph.input_shape))
         inputs[places] = torch.from_numpy(schema.inputs(part, mechanism.inputs))
         with torch.no_grad():

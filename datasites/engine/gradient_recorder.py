@@ -93,7 +93,9 @@ def recorded(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tens
     first, second = both_runs(function, examples)
     tape = _Tape(first, examples[0])
     played = tape([tensor.clone(memory_format=torch.contiguous_format) for tensor in examples[1]])
-    if not all(torch.allclose(*pair, rtol=0, atol=0, equal_nan=True) for pair in zip(played, second.made, strict=True)):
+    if not all(
+        torch.allclose(*pair, rtol=0, atol=0, equal_nan=True) for pair in zip(played, second.results, strict=True)
+    ):
         raise NotRecordable("The tape gives other values than the function.")
     return tape
 
@@ -116,7 +118,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.signatures: list[str] = []
         self.outputs: list[int] = []
-        self.made: list[Tensor] = []
+        self.results: list[Tensor] = []
         self.values: list[Tensor] = []
         self.outside: dict[int, Tensor] = {}  # constants of the function itself
         self.fixed: set[int] = set()  # numbers of tensors whose values no input has a part in
@@ -124,7 +126,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._numbers: dict[int, int] = {}
         self._layouts: dict[tuple[Any, ...], int] = {}
         self._roots: dict[int, int] = {}
-        self._made: dict[str, Call] = {}
+        self._by_signature: dict[str, Call] = {}
         self._shown: dict[int, set[int]] = {}  # numbers of the tensors that show a memory
         self._bytes = 0
         self._inputs = len(inputs)
@@ -138,7 +140,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         recorder = cls(copies)
         with recorder:
             outputs = function(copies)
-        recorder.made = list(outputs)
+        recorder.results = list(outputs)
         recorder.outputs = [recorder._number(tensor) for tensor in outputs]
         if recorder._refusal:
             raise NotRecordable(recorder._refusal)
@@ -165,18 +167,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         alone = self._shown[_memory(changed)] == {before} and before not in self.outside and before >= self._inputs
         self.values.append(self.values[before])
         self.values[before] = changed.clone()  # which a constant would need
-        made = pure(*args)
+        fresh = pure(*args)
         result = operator(*args)
-        same_layout = (made.shape, made.stride(), made.dtype) == (changed.shape, changed.stride(), changed.dtype)
-        if result is not changed or not same_layout or not (alone or _memory(made) == _memory(changed)):
+        same_layout = (fresh.shape, fresh.stride(), fresh.dtype) == (changed.shape, changed.stride(), changed.dtype)
+        if result is not changed or not same_layout or not (alone or _memory(fresh) == _memory(changed)):
             self._refusal = f"{operator} writes to a tensor."
             return result
-        if _memory(made) != _memory(changed):
+        if _memory(fresh) != _memory(changed):
             del self._roots[_memory(changed)], self._shown[_memory(changed)]
         self._numbers[id(changed)] = before
-        self._record(pure, args, {}, made)
+        self._record(pure, args, {}, fresh)
         if not self._refusal:
-            self._repeat(changed, self._numbers[id(made)])
+            self._repeat(changed, self._numbers[id(fresh)])
         return result
 
     def _record(self, operator: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
@@ -197,14 +199,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _write(self, call: Call, tensors: list[Tensor | None]) -> None:
         signature = f"{call.operator} {call.arguments!r} {call.keywords!r}"
-        known = self._made.get(signature)
-        if known is not None:  # the same call gives the same values
-            for tensor, number in zip(tensors, known.results, strict=True):
+        earlier = self._by_signature.get(signature)
+        if earlier is not None:  # the same call gives the same values
+            for tensor, number in zip(tensors, earlier.results, strict=True):
                 if tensor is not None and number is not None:
                     self._repeat(tensor, number)
             return
         call = replace(call, results=tuple(None if tensor is None else self._add(tensor) for tensor in tensors))
-        self._made[signature] = call
+        self._by_signature[signature] = call
         self._append(call, signature)
 
     def _append(self, call: Call, signature: str) -> None:
@@ -220,9 +222,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if root is None or tensor.dtype != self.values[root].dtype or not tensor.numel():
             return False
         layout = (tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
-        known = self._layouts.get((root, *layout))
-        if known is not None:
-            self._repeat(tensor, known)
+        number = self._layouts.get((root, *layout))
+        if number is not None:
+            self._repeat(tensor, number)
         else:
             call = Call(torch.as_strided, (Slot(root), *layout), {}, (self._add(tensor),), False)
             self._append(call, f"view {root} {layout}")
@@ -307,18 +309,18 @@ class _Tape:
             if needed.intersection(call.results) - recorder.fixed:
                 calls.insert(0, call)
                 needed.update(numbers_read(call))
-        made = [number for call in calls for number in call.results if number is not None]
-        constants = sorted(needed - set(made) - set(range(len(inputs))))
+        computed = [number for call in calls for number in call.results if number is not None]
+        constants = sorted(needed - set(computed) - set(range(len(inputs))))
         self._constants = [recorder.values[number] for number in constants]
-        numbers = [*range(len(inputs)), *constants, *made]
+        numbers = [*range(len(inputs)), *constants, *computed]
         places = {number: place for place, number in enumerate(numbers)}
-        self._room: list[None] = [None] * len(made)
+        self._room: list[None] = [None] * len(computed)
         self._outputs = [places[number] for number in recorder.outputs]
         last = {places[number]: index for index, call in enumerate(calls) for number in numbers_read(call)}
-        kept = {*self._outputs, *range(len(numbers) - len(made))}
+        lasting = {*self._outputs, *range(len(numbers) - len(computed))}
         ended: list[list[int]] = [[] for _ in calls]
         for place, index in last.items():
-            if place not in kept:
+            if place not in lasting:
                 ended[index].append(place)
         self._steps = [_step(call, places, over) for call, over in zip(calls, ended, strict=True)]
 

@@ -293,9 +293,9 @@ def _check_shapes(graph: Graph) -> None:
 
     def compare(node: Node, value: Any) -> None:
         tensors = value if isinstance(value, list | tuple) else [value]
-        given = tuple((str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for tensor in tensors)
-        if given != node.outputs:
-            raise GraphRefused(f"{node.op} in {node.name} gives {given} where the graph says {node.outputs}.")
+        outputs = tuple((str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for tensor in tensors)
+        if outputs != node.outputs:
+            raise GraphRefused(f"{node.op} in {node.name} gives {outputs} where the graph says {node.outputs}.")
 
     parameters = {parameter.name: torch.empty(parameter.shape, device="meta") for parameter in graph.parameters}
     try:

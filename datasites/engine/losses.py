@@ -28,7 +28,7 @@ def _binary_cross_entropy(score: Tensor, target: Tensor) -> Tensor:
     torch's own raises where a score is NaN or outside [0, 1], which would tell of a record. Here the loss is NaN there,
     and the record counts as zero. The gradient is written out, as `slope`: that of a clamped logarithm is NaN at 0.
     """
-    known = score.detach()
-    value = -(target * known.log().clamp(min=-100) + (1 - target) * torch.log1p(-known).clamp(min=-100))
-    slope = (known - target) / (known * (1 - known)).clamp(min=1e-12)
-    return value + slope * (score - known)
+    detached = score.detach()
+    value = -(target * detached.log().clamp(min=-100) + (1 - target) * torch.log1p(-detached).clamp(min=-100))
+    slope = (detached - target) / (detached * (1 - detached)).clamp(min=1e-12)
+    return value + slope * (score - detached)

@@ -125,9 +125,9 @@ def read_back_epsilon(accountant: RDPAccountant, *, delta: float, orders: Sequen
 
 def check_model(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -> None:
     """Raise `UnsupportedMechanism` unless inputs, outputs, loss and classes go together. Looks at public facts only."""
-    wanted, classes = schema.input_shape(mechanism.inputs), len(schema.classes)
-    if graph.input_shape != wanted:
-        raise UnsupportedMechanism(f"The model takes records of {graph.input_shape}; these inputs are {wanted}.")
+    shape, classes = schema.input_shape(mechanism.inputs), len(schema.classes)
+    if graph.input_shape != shape:
+        raise UnsupportedMechanism(f"The model takes records of {graph.input_shape}; these inputs are {shape}.")
     outputs = math.prod(graph.output_shape)
     if mechanism.loss == "cross_entropy":
         if graph.output_shape != (classes,):
@@ -147,11 +147,11 @@ def physical_batch(graph: Graph, expected_batch_size: float) -> int:
     larger sample takes several, and so do records that share a place. Less where the model is so large that memory
     would grow past `_BATCH_ELEMENTS`, or that places left empty cost more than more passes over fewer of them would.
     """
-    wanted = math.ceil(expected_batch_size + 2 * math.sqrt(expected_batch_size))
+    sufficient = math.ceil(expected_batch_size + 2 * math.sqrt(expected_batch_size))
     # Intermediates are kept once for the forward and once for the backward pass.
     floats = graph.parameter_count + 2 * graph.elements
     worthwhile = max(_FEWEST_PLACES, _PASS_ELEMENTS // floats)
-    return max(1, min(wanted, worthwhile, _BATCH_ELEMENTS // floats, LARGEST_BATCH))
+    return max(1, min(sufficient, worthwhile, _BATCH_ELEMENTS // floats, LARGEST_BATCH))
 
 
 def record_gradients(model: Forward, loss: str) -> Gradients:
@@ -178,10 +178,10 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int) -> Gradie
         return [*(by_name[name] for name in names), losses, outputs]
 
     def example(seed: int) -> list[Tensor]:
-        made = torch.Generator().manual_seed(seed)  # of its own: no randomness of this process is drawn or set
+        generator = torch.Generator().manual_seed(seed)  # of its own: no randomness of this process is drawn or set
         shapes = [*(parameter.shape for parameter in graph.parameters), (size, *graph.input_shape)]
-        labels = torch.randint(classes, (size,), generator=made)
-        return [*(torch.randn(shape, generator=made) for shape in shapes), labels]
+        labels = torch.randint(classes, (size,), generator=generator)
+        return [*(torch.randn(shape, generator=generator) for shape in shapes), labels]
 
     try:
         tape = recorded(flat, (example(1), example(2)))
@@ -203,9 +203,9 @@ def checked_parameters(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str,
     if set(weights) != set(names):
         raise WeightsRefused(f"The model's weights are {', '.join(names)}.")
     for parameter in graph.parameters:
-        given, wanted = weights[parameter.name], parameter.shape
-        if tuple(given.shape) != wanted or given.dtype != torch.float32:
-            raise WeightsRefused(f"{parameter.name} is {given.dtype} {tuple(given.shape)}, not float32 {wanted}.")
+        weight, shape = weights[parameter.name], parameter.shape
+        if tuple(weight.shape) != shape or weight.dtype != torch.float32:
+            raise WeightsRefused(f"{parameter.name} is {weight.dtype} {tuple(weight.shape)}, not float32 {shape}.")
     return {name: nn.Parameter(weights[name].detach().clone()) for name in names}
 
 
@@ -303,7 +303,7 @@ def _step_in_lanes(
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:
     """Refuse to release weights whose steps Opacus counted otherwise than the mechanism says: a fault of ours."""
-    wanted = (mechanism.noise_multiplier, mechanism.sampling_rate)
+    declared = (mechanism.noise_multiplier, mechanism.sampling_rate)
     counted = accountant.history[-1] if accountant.history else (None, None, 0)
-    if counted[:2] != wanted or counted[2] % mechanism.steps:
+    if counted[:2] != declared or counted[2] % mechanism.steps:
         raise DatasiteError("Opacus counted other steps than the plan's. Nothing is released; please report this.")

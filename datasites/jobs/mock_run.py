@@ -28,11 +28,11 @@ MOST_SCORED = 1000  # mock rows that the mean loss is of
 
 def starting_weights(graph: Graph) -> dict[str, Tensor]:
     """Weights such as a fresh model has, always the same: uniform within 1 / √(numbers that each one adds up)."""
-    made = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     weights = {}
     for parameter in graph.parameters:
         bound = 1 / math.sqrt(max(1, math.prod(parameter.shape[1:] or parameter.shape)))
-        weights[parameter.name] = (torch.rand(parameter.shape, generator=made) * 2 - 1) * bound
+        weights[parameter.name] = (torch.rand(parameter.shape, generator=generator) * 2 - 1) * bound
     return weights
 
 
@@ -62,11 +62,11 @@ def mean_loss(
     inputs = torch.from_numpy(schema.inputs(scored, mechanism.inputs))
     labels = torch.from_numpy(schema.targets(scored))
 
-    def one(record: Tensor, label: Tensor) -> Tensor:
+    def loss(record: Tensor, label: Tensor) -> Tensor:
         return record_loss(model(weights, record), label, mechanism.loss)
 
     with torch.no_grad():
-        losses = vmap(one)(inputs, labels)
+        losses = vmap(loss)(inputs, labels)
     finite = losses[torch.isfinite(losses)]
     return float(finite.mean()) if len(finite) else None
 

@@ -39,10 +39,7 @@ class SealedRows(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a job said: `message` and `payload` of its last frame, and the protections that held.
-
-    `message["output"]` is what the job printed and its traceback: for the owner only.
-    """
+    """What a job said: `message` and `payload` of its last frame, and the protections that held."""
 
     message: dict[str, Any]
     payload: bytes
@@ -51,6 +48,11 @@ class Answer:
     @property
     def done(self) -> bool:
         return self.message.get("event") == "done"
+
+    @property
+    def output(self) -> str:
+        """What the job printed, and its traceback: for the owner only."""
+        return str(self.message.get("output", ""))
 
 
 def _send(
@@ -169,8 +171,8 @@ class JobPool:
             _send(connection, {**job, **bounds}, payload)
             self._wait(connection, deadline, stop)
             ready, _, _ = receive_frame(connection, largest_payload=0, largest_json=LARGEST_ANSWER, deadline=deadline)
-            said = ready.get("protections")
-            protections = {name: isinstance(said, dict) and said.get(name) is True for name in PROTECTIONS}
+            reported = ready.get("protections")
+            protections = {name: isinstance(reported, dict) and reported.get(name) is True for name in PROTECTIONS}
             self._check(protections)
             if before_rows is not None:
                 before_rows(protections)

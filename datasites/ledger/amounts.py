@@ -1,4 +1,4 @@
-"""Amounts of privacy loss in whole numbers, and the balance that they come to.
+"""Privacy loss in integers, and the balance of a population: budget, spent, reserved, remaining.
 
 Divergence and pure ε are counted in nano-nats (1e-9), δ in 1e-18, rounded against ourselves when an amount is made, so
 sums are exact in any order. Nothing here touches a file.

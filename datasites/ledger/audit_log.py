@@ -1,4 +1,4 @@
-"""Who did what on a datasite: an append-only log, hash-chained, in the ledger's file.
+"""Audit log of a datasite, who did what: append-only and hash-chained, in the ledger's file.
 
 It holds public facts only: no private value, no secret, no diagnostics of a run. The ledger's own entries are about
 privacy loss; this log is about people, and covers what moves no budget too (logins, passwords, accounts, settings).

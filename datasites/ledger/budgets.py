@@ -188,6 +188,19 @@ class Budgets:
                 for row in db.execute(query, (population, after))
             )
 
+    def spent_by_then(self, population: str, first: int, last: int) -> dict[int, Amount]:
+        """What a population had spent in all after each entry from `first` to `last` that spends, by its number."""
+        columns = ", ".join(COLUMNS)
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COLUMNS)
+        spends = "FROM entries WHERE population = ? AND kind IN ('settle', 'fail', 'lost') AND seq"
+        with self._store.reading() as db:
+            total = Amount(*db.execute(f"SELECT {sums} {spends} < ?", (population, first)).fetchone())
+            query = f"SELECT seq, {columns} {spends} BETWEEN ? AND ? ORDER BY seq"
+            by_then: dict[int, Amount] = {}
+            for seq, *amount in db.execute(query, (population, first, last)):
+                total = by_then[seq] = total + Amount(*amount)
+        return by_then
+
     # Within a transaction
 
     def check_fits(
@@ -295,10 +308,10 @@ def _exceeded(whose: str, delta: float, asked_nano: int, left_nano: int) -> Budg
 
 
 def _too_small(budget: PrivacyBudget, order: int, conversion_nano: int) -> BudgetTooSmall:
-    conversions = {other: nano_up(conversion(other, budget.delta)) for other in ORDERS}
-    fitting = [other for other in ORDERS if conversions[other] < nano_down(budget.epsilon)]
+    conversions = {candidate: nano_up(conversion(candidate, budget.delta)) for candidate in ORDERS}
+    fitting = [candidate for candidate in ORDERS if conversions[candidate] < nano_down(budget.epsilon)]
     least = max(0, min(conversions.values()))
-    nearest = min(fitting, key=lambda other: abs(other - order), default=None)
+    nearest = min(fitting, key=lambda candidate: abs(candidate - order), default=None)
     step = f"Use order={nearest}, or" if nearest else f"No order fits: choose ε above {_up(least)}, or"
     return BudgetTooSmall(
         f"At order={order}, δ={budget.delta} alone comes to ε={_up(conversion_nano)}, which leaves nothing of"

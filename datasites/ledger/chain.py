@@ -1,4 +1,4 @@
-"""Rows chained by hash: each holds the hash of the row before it, and its own.
+"""Hash chain over the rows of a table: each holds the hash of the row before it, and its own.
 
 A row's hash is SHA-256 over the canonical JSON of all its other columns. The first row of a table follows a hash of the
 table's name and the ledger's random name, so no chain can stand for another's. What rows mean is said elsewhere.

@@ -1,4 +1,4 @@
-"""The chain of entries: what one says, and the part of the ledger that reads and appends them.
+"""Entries of the ledger: their kinds and fields, and the part that reads and appends them.
 
 Every entry is appended in the transaction that changes what it speaks of, so neither is there without the other.
 """

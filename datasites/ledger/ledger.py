@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from datasites.ledger.amounts import Amount, amount_of
+from datasites.ledger.attachments import Attachments
 from datasites.ledger.budgets import Budgets, population_of
 from datasites.ledger.chain import Head, sha256
 from datasites.ledger.datasets import Datasets, check_version
 from datasites.ledger.entries import Entries, EntryKind
+from datasites.ledger.projects import Projects, check_project
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord, Run, findings_text
 from datasites.ledger.recovery import Recovery
 from datasites.ledger.requests import Requests, find_request, votes_of
@@ -61,6 +63,8 @@ class Ledger:
       budgets: populations, what each may lose and has lost.
       datasets: versions of published tables.
       requests: code requests, comments and votes.
+      projects: agreements that requests are filed under, each with an end.
+      attachments: what is known of the files that belong to a request or a project.
       runs: runs of approved requests, and releases.
       recovery: what becomes of a ledger that was put back from a copy.
     """
@@ -71,6 +75,8 @@ class Ledger:
         self.budgets = Budgets(store, self.entries)
         self.datasets = Datasets(store, self.entries)
         self.requests = Requests(store, self.entries)
+        self.projects = Projects(store)
+        self.attachments = Attachments(store)
         self.runs = Runs(store, self.entries, self.budgets, self.requests)
         self.datasets.retiring = self._close_requests
         self.recovery = Recovery(store, self.entries, self.budgets, self.runs)
@@ -107,6 +113,19 @@ class Ledger:
     @witness.setter
     def witness(self, witness: Witness | None) -> None:
         self.recovery.witness = witness
+
+    # The researcher's request
+
+    def submit(self, record: CodeRequestRecord, *, project: str = "") -> CodeRequestRecord:
+        """Keep a new request as `submitted`, filed under a project in the same transaction where one is named.
+
+        Raises what `requests.submit` and `projects.file` do; then nothing is kept.
+        """
+        with self.store.writing() as db:
+            kept = self.requests.submit_in(db, record)
+            if project:
+                self.projects.file_in(db, kept.id, project)
+            return kept
 
     # The owner's decision
 
@@ -151,6 +170,7 @@ class Ledger:
             if record.plan_digest != plan_digest:
                 raise WrongStatus(f"The plan of request {request} is not the one that was shown. Look at it again.")
             check_version(db, record)
+            check_project(db, request, self.store.now())
             votes = _votes(db, record, voters)
             if comment:
                 self.requests.comment(db, request, actor, comment)

@@ -95,6 +95,22 @@ class CodeRequestRecord:
 
 
 @dataclass(frozen=True)
+class RequestLine:
+    """A code request as lists show it, without its texts; of its plan the facts that a line has, None without one."""
+
+    id: str
+    status: RequestStatus
+    researcher: str
+    function: str
+    dataset: str
+    mechanism: str | None
+    epsilon: float | None
+    rounds: int | None
+    submitted_at: str
+    expires_at: str | None
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of a request's round. `reason` is the owner's to read."""
 

@@ -1,4 +1,4 @@
-"""A ledger that was put back from a copy: closed until it is shown to be the newest, or what it forgot is charged.
+"""Recover a ledger restored from a copy: closed until it is shown to be the newest, or what it forgot is charged.
 
 What was spent after a copy was made is not in the copy. Somebody else may know: the witness (`witness.py`), a
 certificate that is younger than the copy, or the owner. Whoever it is, the charge is never less than the truth:
@@ -153,22 +153,22 @@ class Recovery:
             return self._accept(
                 how="older, witness", actor=actor, lost=lost, unknown=unknown, end=True, witnessed=seen.hash
             )
-        lost = self._lost_as_said(spent or {})
+        lost = self._lost_as_stated(spent or {})
         return self._accept(how="older, owner", actor=actor, lost=lost, end=True, said=_as_text(spent or {}))
 
-    def _lost_as_said(self, said: Mapping[str, float]) -> dict[str, Amount]:
+    def _lost_as_stated(self, stated: Mapping[str, float]) -> dict[str, Amount]:
         """What to charge so that each population has spent what its owner says, rounded against ourselves."""
         known = self._budgets.populations()
-        if set(said) != set(known):
+        if set(stated) != set(known):
             raise InvalidRequest(
                 "Say what was spent in all of each population, as --spent NAME=EPSILON. The populations are"
                 f" {', '.join(known) or 'none'}."
             )
         lost = {}
         with self._store.reading() as db:
-            for name, epsilon in said.items():
+            for name, epsilon in stated.items():
                 row = population_row(db, name)
-                lost[name] = _said(name, row, _spent_up_to(db, name, None), epsilon)
+                lost[name] = _missing_up_to(name, row, _spent_up_to(db, name, None), epsilon)
         return lost
 
     def _accept(
@@ -214,7 +214,7 @@ def _spent_up_to(db: sqlite3.Connection, population: str, seq: int | None) -> Am
     return Amount(*db.execute(query, (population, seq)).fetchone())
 
 
-def _said(name: str, row: sqlite3.Row, spent: Amount, epsilon: float) -> Amount:
+def _missing_up_to(name: str, row: sqlite3.Row, spent: Amount, epsilon: float) -> Amount:
     """What to add to `spent` so that it comes to at least `epsilon`.
 
     With a release that has no pure ε among them, ε is divergence plus conversion. Else what was lost may have been

@@ -14,7 +14,7 @@ from typing import Any
 from datasites.ledger.budgets import check_population
 from datasites.ledger.chain import sha256
 from datasites.ledger.entries import Entries, EntryKind
-from datasites.ledger.records import CodeRequestRecord, Comment, Vote, findings_text
+from datasites.ledger.records import CodeRequestRecord, Comment, RequestLine, Vote, findings_text
 from datasites.ledger.store import Store
 from policies.canonical import canonical
 from policies.errors import InvalidRequest, WrongStatus
@@ -22,6 +22,12 @@ from policies.release.plans import Plan
 from policies.source.findings import Finding
 from policies.source.statuses import Party, RequestStatus, Side, check_transition
 
+OPEN = (RequestStatus.CHECKED, RequestStatus.APPROVED)
+"""Requests that people still talk about: they wait for a decision, or have rounds to run."""
+
+_LINE = """id, status, researcher, function, dataset, json_extract(plan_json, '$.declared.kind'),
+  CAST(json_extract(plan_json, '$.declared.epsilon') AS REAL), json_extract(plan_json, '$.mechanism.rounds'),
+  submitted_at, expires_at"""
 _PLACEHOLDERS = ", ".join("?" * len(dataclasses.fields(CodeRequestRecord)))
 
 
@@ -39,14 +45,7 @@ class Requests:
           InvalidRequest: its population does not exist.
         """
         with self._store.writing() as db:
-            kept = db.execute("SELECT * FROM requests WHERE id = ?", (record.id,)).fetchone()
-            if kept is not None:
-                before = _request(kept)
-                same = ("function", "researcher", "dataset", "version", "population", "source")
-                if all(getattr(before, name) == getattr(record, name) for name in same):
-                    return before
-                raise WrongStatus(f"Request {record.id} exists with other contents. Submit a new one.")
-            return self.insert(db, record, RequestStatus.SUBMITTED, actor=record.researcher)
+            return self.submit_in(db, record)
 
     def get(self, request: str) -> CodeRequestRecord:
         """The request with this id. Raises `InvalidRequest` where there is none."""
@@ -68,11 +67,61 @@ class Requests:
             rows = db.execute(f"SELECT * FROM requests WHERE {where} ORDER BY submitted_at, rowid", used)
             return tuple(_request(row) for row in rows)
 
+    def lines(
+        self, *, status: RequestStatus | str | None = None, researcher: str | None = None, most: int | None = None
+    ) -> tuple[RequestLine, ...]:
+        """Requests of researchers as lists show them, those that wait for a decision first, newest first within.
+
+        No plan is parsed here: SQLite reads three facts of each that is shown, and of no other.
+
+        Args:
+          most: of them, the first.
+        """
+        conditions = {"status": status and RequestStatus(status).value, "researcher": researcher, "by_owner": False}
+        used: dict[str, Any] = {name: value for name, value in conditions.items() if value is not None}
+        where = " AND ".join(f"{name} = :{name}" for name in used)
+        order = "status <> :waits, submitted_at DESC, rowid DESC"
+        chosen = f"SELECT rowid FROM requests WHERE {where} ORDER BY {order} LIMIT :most"
+        query = f"SELECT {_LINE} FROM requests WHERE rowid IN ({chosen}) ORDER BY {order}"
+        values = {**used, "waits": RequestStatus.CHECKED.value, "most": -1 if most is None else most}
+        with self._store.reading() as db:
+            return tuple(RequestLine(row[0], RequestStatus(row[1]), *row[2:]) for row in db.execute(query, values))
+
+    def ids_from(self, prefix: str) -> tuple[str, ...]:
+        """The ids that begin with `prefix`, at most ten of them."""
+        with self._store.reading() as db:
+            query = """SELECT id FROM requests WHERE id >= ? AND id < ? AND substr(id, 1, ?) = ? AND by_owner = 0
+              ORDER BY id LIMIT 10"""
+            values = (prefix, prefix + "\U0010ffff", len(prefix), prefix)
+            return tuple(row[0] for row in db.execute(query, values))
+
+    def same_source(self, researcher: str, version: str, source: str) -> CodeRequestRecord | None:
+        """The request of a researcher for this source on this version that PySyft knows, if there is one."""
+        query = "SELECT * FROM requests WHERE researcher = ? AND version = ? AND source = ? AND syft_json <> '{}'"
+        with self._store.reading() as db:
+            row = db.execute(f"{query} AND by_owner = 0 LIMIT 1", (researcher, version, source)).fetchone()
+            return None if row is None else _request(row)
+
+    def last_approved(self, researcher: str, function: str, *, besides: str) -> CodeRequestRecord | None:
+        """The newest other request of this name that was approved for a researcher, if there is one."""
+        query = """SELECT * FROM requests WHERE researcher = ? AND function = ? AND id <> ? AND by_owner = 0
+          AND charge_json IS NOT NULL ORDER BY submitted_at DESC, rowid DESC LIMIT 1"""
+        with self._store.reading() as db:
+            row = db.execute(query, (researcher, function, besides)).fetchone()
+            return None if row is None else _request(row)
+
     def count(self, status: RequestStatus | str) -> int:
         """How many requests of researchers have this status."""
         query = "SELECT count(*) FROM requests WHERE status = ? AND by_owner = 0"
         with self._store.reading() as db:
             return int(db.execute(query, (RequestStatus(status).value,)).fetchone()[0])
+
+    def count_waiting(self, researcher: str) -> int:
+        """How many requests of a researcher wait for a decision."""
+        query = "SELECT count(*) FROM requests WHERE status IN (?, ?) AND researcher = ?"
+        values = (RequestStatus.SUBMITTED.value, RequestStatus.CHECKED.value, researcher)
+        with self._store.reading() as db:
+            return int(db.execute(query, values).fetchone()[0])
 
     def count_by_status(self) -> dict[RequestStatus, int]:
         """How many requests of researchers have each status that occurs."""
@@ -106,6 +155,27 @@ class Requests:
         with self._store.reading() as db:
             query = "SELECT request, at, actor, text FROM comments WHERE request = ? ORDER BY seq"
             return tuple(Comment(*row) for row in db.execute(query, (request,)))
+
+    def write_comment(self, request: str, *, actor: str, text: str, most: int) -> Comment:
+        """Keep what somebody writes on a request that waits or is approved.
+
+        Args:
+          most: of `actor`'s comments on this request.
+
+        Raises:
+          WrongStatus: it is closed, or `actor` has written as much as one may.
+        """
+        with self._store.writing() as db:
+            record = find_request(db, request)
+            if record.status not in OPEN:
+                raise WrongStatus(f"Request {request[:8]} is {record.status}, and nothing more is written on it.")
+            query = "SELECT count(*) FROM comments WHERE request = ? AND actor = ?"
+            if db.execute(query, (request, actor)).fetchone()[0] >= most:
+                raise WrongStatus(
+                    f"You have written {most} comments on request {request[:8]}, which is the most of one person. Write"
+                    " to the other side by e-mail."
+                )
+            return self.comment(db, request, actor, text)
 
     # Votes
 
@@ -141,6 +211,17 @@ class Requests:
             return votes_of(db, request)
 
     # Within a transaction
+
+    def submit_in(self, db: sqlite3.Connection, record: CodeRequestRecord) -> CodeRequestRecord:
+        """As `submit`."""
+        kept = db.execute("SELECT * FROM requests WHERE id = ?", (record.id,)).fetchone()
+        if kept is not None:
+            before = _request(kept)
+            same = ("function", "researcher", "dataset", "version", "population", "source")
+            if all(getattr(before, name) == getattr(record, name) for name in same):
+                return before
+            raise WrongStatus(f"Request {record.id} exists with other contents. Submit a new one.")
+        return self.insert(db, record, RequestStatus.SUBMITTED, actor=record.researcher)
 
     def insert(
         self, db: sqlite3.Connection, record: CodeRequestRecord, status: RequestStatus, *, actor: str

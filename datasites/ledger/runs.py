@@ -17,6 +17,7 @@ from datasites.ledger.budgets import Budgets, population_of
 from datasites.ledger.chain import sha256
 from datasites.ledger.datasets import check_version
 from datasites.ledger.entries import Entries, Entry, EntryKind
+from datasites.ledger.projects import HAS_ENDED, check_project, project_of
 from datasites.ledger.records import (
     CodeRequestRecord,
     ReleaseLine,
@@ -31,6 +32,10 @@ from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.accountant import Charge
 from policies.source.statuses import RequestStatus, RunStatus, check_run_transition
 
+_RELEASE_LINE = """SELECT releases.request, releases.round, releases.at, releases.digest,
+      length(releases.bytes) AS size,
+      requests.function, requests.researcher, requests.dataset, requests.population, requests.by_owner
+    FROM releases JOIN requests ON requests.id = releases.request"""
 _RUN = tuple(field.name for field in dataclasses.fields(Run))
 
 
@@ -85,15 +90,17 @@ class Runs:
 
     def release_page(self, *, limit: int, offset: int = 0) -> tuple[int, tuple[ReleaseLine, ...]]:
         """How many releases there are, and `limit` of them, newest first, each with its request's names."""
-        query = """SELECT releases.request, releases.round, releases.at, releases.digest,
-              length(releases.bytes) AS size,
-              requests.function, requests.researcher, requests.dataset, requests.population, requests.by_owner
-            FROM releases JOIN requests ON requests.id = releases.request
-            ORDER BY releases.rowid DESC LIMIT ? OFFSET ?"""
+        query = f"{_RELEASE_LINE} ORDER BY releases.rowid DESC LIMIT ? OFFSET ?"
         with self._store.reading() as db:
             count = int(db.execute("SELECT count(*) FROM releases").fetchone()[0])
-            rows = db.execute(query, (limit, offset))
-            return count, tuple(ReleaseLine(**dict(row) | {"by_owner": bool(row["by_owner"])}) for row in rows)
+            return count, tuple(_release_line(row) for row in db.execute(query, (limit, offset)))
+
+    def release_line(self, request: str, round: int) -> ReleaseLine | None:
+        """The release of a round with its request's names, or None."""
+        query = f"{_RELEASE_LINE} WHERE releases.request = ? AND releases.round = ?"
+        with self._store.reading() as db:
+            row = db.execute(query, (request, round)).fetchone()
+            return _release_line(row) if row else None
 
     def admit(self, request: str, round: int, weights_digest: str, charge: Charge) -> Run:
         """A new run, `reserved` against the approval, or the live one of this round and these weights.
@@ -108,9 +115,10 @@ class Runs:
         once = amount_of(charge)
         with self._store.reading() as db:
             record, live = find_request(db, request), live_run(db, request, round)
+            project, now = project_of(db, request), self._store.now()
         if live is not None:
             return _same_weights(live, weights_digest)
-        if record.expires_at is not None and record.expires_at <= self._store.now():
+        if (record.expires_at is not None and record.expires_at <= now) or (project and project.has_ended(now)):
             self.expire_due()
         with self._store.writing() as db:
             if live := live_run(db, request, round):
@@ -174,14 +182,25 @@ class Runs:
             return self.void_in(db, find_run(db, run), reason_for_owner)
 
     def expire_due(self) -> tuple[CodeRequestRecord, ...]:
-        """Expire every approved request whose time is over, giving back what no run touched."""
+        """Expire every approved request whose time, or whose project, is over, giving back what no run touched."""
+        query = f"""SELECT id FROM requests WHERE status = 'approved' AND (expires_at <= :now OR id IN
+          (SELECT request FROM filed JOIN projects ON projects.id = filed.project WHERE {HAS_ENDED}))"""
         with self._store.reading() as db:
-            query = "SELECT id FROM requests WHERE status = 'approved' AND expires_at <= ?"
-            if not db.execute(query, (self._store.now(),)).fetchone():
+            if not db.execute(query, self._moment()).fetchone():
                 return ()
         with self._store.writing() as db:
-            due = [find_request(db, row["id"]) for row in db.execute(query, (self._store.now(),)).fetchall()]
-            return tuple(self.close(db, record, RequestStatus.EXPIRED, actor="datasite") for record in due)
+            due = [find_request(db, row["id"]) for row in db.execute(query, self._moment()).fetchall()]
+            return tuple(self._expire(db, record) for record in due)
+
+    def _expire(self, db: sqlite3.Connection, record: CodeRequestRecord) -> CodeRequestRecord:
+        project = project_of(db, record.id)
+        if project is not None and project.has_ended(self._store.now()):
+            self._requests.comment(db, record.id, "datasite", project.why_ended)
+        return self.close(db, record, RequestStatus.EXPIRED, actor="datasite")
+
+    def _moment(self) -> dict[str, str]:
+        now = self._store.now()
+        return {"now": now, "today": now[:10]}
 
     # Within a transaction
 
@@ -205,6 +224,7 @@ class Runs:
         if once != _once(record):
             raise WrongStatus(f"The charge of request {record.id} is not the one that was approved. Submit it again.")
         check_version(db, record)
+        check_project(db, record.id, self._store.now())
 
     def admit_in(self, db: sqlite3.Connection, record: CodeRequestRecord, round: int, weights_digest: str) -> Run:
         """A new run of an approved request, `reserved`, with its entry."""
@@ -336,6 +356,10 @@ def live_run(db: sqlite3.Connection, request: str, round: int) -> Run | None:
 def _run(row: sqlite3.Row) -> Run:
     values = dict(row)
     return Run(**values | {"status": RunStatus(values["status"])})
+
+
+def _release_line(row: sqlite3.Row) -> ReleaseLine:
+    return ReleaseLine(**dict(row) | {"by_owner": bool(row["by_owner"])})
 
 
 def _run_line(row: sqlite3.Row) -> RunLine:

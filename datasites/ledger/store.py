@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from datasites.files import sync_directory
-from datasites.ledger.tables import SCHEMA_VERSION, TABLES
+from datasites.ledger.tables import SCHEMA_VERSION, TABLES, UPGRADES
 from policies.errors import DatasiteError, LedgerDamaged, Unavailable, WrongStatus
 
 # Primary result codes of SQLite after which trying again, or freeing the disk, may help.
@@ -90,13 +90,22 @@ class Store:
         with self.reading() as db:
             if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
                 raise LedgerDamaged(f"{self.path} is not a ledger, or its creation was interrupted. Create it again.")
-            version = db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
-        if version is None or version[0] != SCHEMA_VERSION:
-            written = version and version[0]
+            written = _schema_version(db)
+        if written in UPGRADES:
+            self._upgrade()
+        elif written != SCHEMA_VERSION:
             raise LedgerDamaged(
-                f"{self.path} has schema version {written!r}; this software reads {SCHEMA_VERSION!r}, that of 0.1.0."
-                " Open it with the software that wrote it."
+                f"{self.path} has schema version {written!r}; this software reads {SCHEMA_VERSION!r} and those of"
+                f" {', '.join(map(repr, UPGRADES))}. Open it with the software that wrote it."
             )
+
+    def _upgrade(self) -> None:
+        """Add what an earlier version's file lacks, at once or not at all; nothing that is there changes."""
+        with self.writing() as db:
+            written = _schema_version(db)  # another process may have been first
+            for statement in UPGRADES.get(str(written), ()):
+                db.execute(statement)
+            db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (SCHEMA_VERSION,))
 
     @classmethod
     def create(cls, path: str | Path, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
@@ -246,6 +255,11 @@ class Store:
             self._local.connection = None
             with suppress(sqlite3.Error):
                 db.close()
+
+
+def _schema_version(db: sqlite3.Connection) -> str | None:
+    row = db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+    return None if row is None else str(row[0])
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 only be appended to, and lower what was spent.
 """
 
-SCHEMA_VERSION = "3"  # of 0.1.0, the first that was released
+SCHEMA_VERSION = "4"
 _AMOUNTS = """
   {0}divergence_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}divergence_nano >= 0),
   {0}pure_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}pure_nano >= 0),
@@ -18,6 +18,32 @@ _VOTES = """CREATE TABLE votes (
 
 # For one question, at each admission: whether the ledger was put back from a copy and has yet to be accepted.
 _RESTORES = "CREATE INDEX restores ON entries (seq) WHERE kind IN ('restore', 'accept')"
+
+
+def _append_only(*tables: str) -> tuple[str, ...]:
+    return tuple(
+        f"""CREATE TRIGGER {table}_not_{verb.lower()}d BEFORE {verb} ON {table}
+          BEGIN SELECT RAISE(ABORT, '{table} can only be appended to'); END"""
+        for table in tables
+        for verb in ("UPDATE", "DELETE")
+    )
+
+
+_PROJECTS = (
+    # `ends` is a day in UTC, the last one of a project. Who changed it is in the audit log.
+    """CREATE TABLE projects (
+      id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, parties TEXT NOT NULL, ends TEXT NOT NULL,
+      made_at TEXT NOT NULL, closed_at TEXT) STRICT""",
+    """CREATE TABLE filed (
+      request TEXT PRIMARY KEY REFERENCES requests, project TEXT NOT NULL REFERENCES projects,
+      at TEXT NOT NULL) STRICT""",
+    "CREATE INDEX filed_by_project ON filed (project)",
+    """CREATE TABLE attachments (
+      id TEXT PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('request', 'project')), object TEXT NOT NULL,
+      name TEXT NOT NULL, size INTEGER NOT NULL, digest TEXT NOT NULL, at TEXT NOT NULL, actor TEXT NOT NULL) STRICT""",
+    "CREATE INDEX attachments_by_object ON attachments (kind, object)",
+    *_append_only("attachments"),
+)
 
 TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
@@ -74,10 +100,9 @@ TABLES = (
     """CREATE TRIGGER spent_never_decreases BEFORE UPDATE ON totals
       WHEN NEW.spent_divergence_nano < OLD.spent_divergence_nano
       BEGIN SELECT RAISE(ABORT, 'spent never decreases'); END""",
-    *(
-        f"""CREATE TRIGGER {table}_not_{verb.lower()}d BEFORE {verb} ON {table}
-          BEGIN SELECT RAISE(ABORT, '{table} can only be appended to'); END"""
-        for table in ("entries", "audit", "releases", "comments", "votes")
-        for verb in ("UPDATE", "DELETE")
-    ),
+    *_append_only("entries", "audit", "releases", "comments", "votes"),
+    *_PROJECTS,
 )
+
+UPGRADES: dict[str, tuple[str, ...]] = {"3": _PROJECTS}
+"""What a file of an earlier version lacks; 0.1.0, the first that was released, wrote "3"."""

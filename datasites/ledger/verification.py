@@ -1,4 +1,4 @@
-"""The ledger checked from its entries alone: chain, totals, reservations, statuses, releases.
+"""Verify the ledger by replaying its entries: chain, totals, reservations, statuses, releases.
 
 Every entry is applied to an empty state by the rules that the ledger writes by, and refused where it breaks one; the
 state in the end must be what the tables hold. Nothing here writes.
@@ -79,13 +79,13 @@ def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Hea
             raise LedgerDamaged("The ledger's file is damaged. Stop the datasite and restore a backup.")
     if {row[0] for row in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")} != set(TABLES):
         raise LedgerDamaged("A table or a trigger of the ledger is not the one that was made.")
-    wanted, seen, state = dict(heads), set(), _State()
+    handed_out, seen, state = dict(heads), set(), _State()
     for row in check_chain(db, "entries"):
-        if wanted.get(row["seq"], row["hash"]) != row["hash"]:
+        if handed_out.get(row["seq"], row["hash"]) != row["hash"]:
             raise LedgerDamaged(f"Entry {row['seq']} is not the one whose hash was handed out.", seq=row["seq"])
         seen.add(row["seq"])
         _apply(state, entry_from(row))
-    if missing := set(wanted) - seen - {0}:
+    if missing := set(handed_out) - seen - {0}:
         raise LedgerDamaged(f"Entry {min(missing)} was handed out and is gone: the ledger was cut or put back.")
     _compare(db, state)
     for _ in check_chain(db, "audit"):
@@ -293,11 +293,11 @@ def _compare(db: sqlite3.Connection, state: _State) -> None:
     )
 
 
-def _same(what: str, stored: dict[Any, Any], wanted: dict[Any, Any]) -> None:
-    for key in sorted(stored.keys() | wanted.keys(), key=str):
-        if stored.get(key) != wanted.get(key):
+def _same(table: str, stored: dict[Any, Any], replayed: dict[Any, Any]) -> None:
+    for key in sorted(stored.keys() | replayed.keys(), key=str):
+        if stored.get(key) != replayed.get(key):
             name = "/".join(filter(None, key)) if isinstance(key, tuple) else key
-            raise LedgerDamaged(f"The {what} {name} in its table is not what the entries come to.", table=what)
+            raise LedgerDamaged(f"The {table} {name} in its table is not what the entries come to.", table=table)
 
 
 def _populations_in(db: sqlite3.Connection) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A datasite's directory as one file, copied while it serves; and a directory made of such a file.
+"""Back up a datasite's directory to one file while it serves, and restore a directory from one.
 
 A backup holds everything that the directory does: private rows, keys, accounts, ledger. Whoever has it has the
 datasite, so it needs the same care; encrypt it with a tool of yours, such as `age` or `gpg`.
@@ -27,6 +27,7 @@ import stat
 import tarfile
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -153,11 +154,11 @@ def _write(settings: Settings, ledger: Ledger, file: IO[bytes], scratch: Path) -
 def _names(directory: Path) -> list[str]:
     """Every regular file but databases, which are copied otherwise, sockets, locks, logs and drafts."""
     names = []
-    for folder, _, found in os.walk(directory):
-        for each in found:
-            path = Path(folder) / each
+    for folder, _, filenames in os.walk(directory):
+        for filename in filenames:
+            path = Path(folder) / filename
             name = str(path.relative_to(directory))
-            if _LEFT_OUT.fullmatch(each) or name in (LEDGER, *DATABASES) or path.is_symlink() or not path.is_file():
+            if _LEFT_OUT.fullmatch(filename) or name in (LEDGER, *DATABASES) or path.is_symlink() or not path.is_file():
                 continue
             if not _NAME.fullmatch(name) or len(name) > 100:
                 raise DatasiteError(f"{path} has a name that a backup cannot hold. Move it out of the directory.")
@@ -214,7 +215,28 @@ def _head(ledger: Path) -> Head:
 # -- putting back ----------------------------------------------------------------------------------------------------
 
 
-def restore(file: Path, directory: Path, *, actor: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Restored:
+    """A directory that was made of a backup.
+
+    Args:
+      name: of the datasite.
+      taken_at: when the backup was made.
+      entries: of its ledger.
+      kind: of the ledger's last entry; empty where there is none, as is `newest`.
+      newest: when that entry was made.
+      witness: of its settings; empty where they name none.
+    """
+
+    name: str
+    taken_at: str
+    entries: int
+    kind: str
+    newest: str
+    witness: str
+
+
+def restore(file: Path, directory: Path, *, actor: str) -> Restored:
     """Make `directory` of a backup, or nothing at all. Its ledger verifies, and is closed until it is accepted.
 
     Raises:
@@ -248,25 +270,25 @@ def restore(file: Path, directory: Path, *, actor: str) -> dict[str, Any]:
         if isinstance(error, OSError):
             raise Unavailable(f"{directory} cannot be made of {file}: {error.strerror}.") from None
         raise
-    return {
-        "name": settings.name,
-        "entries": head.seq,
-        "newest": newest[0].at if newest else "",
-        "kind": newest[0].kind.value if newest else "",
-        "taken_at": str(manifest["taken_at"]),
-        "witness": settings.witness,
-    }
+    return Restored(
+        name=settings.name,
+        taken_at=str(manifest["taken_at"]),
+        entries=head.seq,
+        kind=newest[0].kind.value if newest else "",
+        newest=newest[0].at if newest else "",
+        witness=settings.witness,
+    )
 
 
 def _extract(file: Path, building: Path) -> dict[str, Any]:
     """Write every member under `building` and check all of them against the manifest, which comes last."""
-    found: dict[str, list[Any]] = {}
+    extracted: dict[str, list[Any]] = {}
     text: bytes | None = None
     with file.open("rb") as source:
-        left = os.fstat(source.fileno())
-        if not stat.S_ISREG(left.st_mode):
+        status = os.fstat(source.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise _unsound(file, "it is no regular file")
-        for name, size in _members(file, source, left.st_size):
+        for name, size in _members(file, source, status.st_size):
             if text is not None:
                 raise _unsound(file, f"{name!r} comes after its manifest")
             if name == MANIFEST:
@@ -274,19 +296,19 @@ def _extract(file: Path, building: Path) -> dict[str, Any]:
                     raise _unsound(file, "its manifest is too large")
                 text = source.read(size)
             else:
-                if name in found:
+                if name in extracted:
                     raise _unsound(file, f"{name!r} is in it twice")
-                found[name] = [size, _extract_one(source, building / name, size)]
+                extracted[name] = [size, _extract_one(source, building / name, size)]
     try:
         manifest: dict[str, Any] = json.loads(text or b"")
-        listed, known = manifest["files"], (manifest["format"], manifest["entries"], manifest["taken_at"])
+        listed, (version, *_) = manifest["files"], (manifest["format"], manifest["entries"], manifest["taken_at"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise _unsound(file, "it has no manifest that can be read; its end may be missing") from None
-    if known[0] != FORMAT:
-        raise _unsound(file, f"it has format {known[0]!r} and this software reads {FORMAT}")
-    if listed != found:
+    if version != FORMAT:
+        raise _unsound(file, f"it has format {version!r} and this software reads {FORMAT}")
+    if listed != extracted:
         raise _unsound(file, "a file in it is not the one that its manifest names")
-    if missing := NEEDED - set(found):
+    if missing := NEEDED - set(extracted):
         raise _unsound(file, f"{', '.join(sorted(missing))} is missing")
     return manifest
 

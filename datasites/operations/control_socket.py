@@ -1,7 +1,8 @@
-"""How a command reaches a datasite: through its control socket while it serves, else on the directory itself.
+"""Unix control socket: commands act as owner on a datasite that serves.
 
-Either way the same functions of `datasites.actions` run. The socket is 0600 in a 0700 directory, so who can connect is
-who may act as owner; the kernel says which user of the operating system that is, and the audit log names it.
+On one that does not serve they act on its directory itself; either way the same functions of `datasites.actions` run.
+The socket is 0600 in a 0700 directory, so who can connect is who may act as owner; the kernel says which user of the
+operating system that is, and the audit log names it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datasites.files import refused_by_system
 from datasites.progress import Tell, told_to
 from policies.errors import DatasiteError, Unavailable
 
@@ -116,6 +118,9 @@ def _answer(act: Act, actor: str, line: bytes) -> bytes:
         return json.dumps({"value": value}).encode()
     except DatasiteError as error:
         return json.dumps({"error": str(error)}).encode()
+    except OSError as error:  # of a path that was given, or of the disk
+        logger.error("A command failed.", exc_info=True)
+        return json.dumps({"error": refused_by_system(error)}).encode()
     except Exception:  # a fault of ours: the owner gets the traceback in the log, the command a sentence
         logger.error("A command failed.", exc_info=True)
         return json.dumps({"error": "The datasite failed inside; its log has the traceback."}).encode()

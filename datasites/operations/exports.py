@@ -1,4 +1,4 @@
-"""The whole ledger and the whole audit log, row by row, and as CSV: for the console and the command line."""
+"""Export the whole ledger and the whole audit log, row by row and as CSV, for console and command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 AT_ONCE = 2000
-ENTRY_COLUMNS = ("seq", "at", "kind", "actor", "population", "request", "run", "divergence", "details", "hash")
+ENTRY_COLUMNS = (
+    "seq",
+    "at",
+    "kind",
+    "actor",
+    "population",
+    "request",
+    "run",
+    "divergence",
+    "epsilon",
+    "details",
+    "hash",
+)
 LOG_COLUMNS = ("seq", "at", "who", "what", "object", "details", "hash")
 Act = Callable[..., Any]
 

@@ -1,4 +1,4 @@
-"""`/metrics` as Prometheus reads it: how the datasite is, and nothing that depends on a private row.
+"""Prometheus metrics at `/metrics`: how the datasite is, and nothing that depends on a private row.
 
 Counted are requests, runs by the status that everybody may see, releases, entries and answers; ε is what researchers
 read of each population too. No durations: how long a round takes depends on the rows that it sampled. No memory, no
@@ -96,9 +96,9 @@ class Metrics:
         ledger = self.ledger
         requests = ledger.requests.count_by_status()
         runs = ledger.runs.count_by_status()
-        by_status = {each.value: requests.get(each, 0) for each in RequestStatus}
+        by_status = {status.value: requests.get(status, 0) for status in RequestStatus}
         yield _by("datasite_requests", "Code requests.", by_status)
-        by_status = {each.value: runs.get(each, 0) for each in RunStatus}
+        by_status = {status.value: runs.get(status, 0) for status in RunStatus}
         yield _by("datasite_runs", "Runs by public status; in flight are reserved and running.", by_status)
         yield GaugeMetricFamily("datasite_releases", "Releases.", ledger.runs.release_page(limit=0)[0])
         yield GaugeMetricFamily("datasite_ledger_entries", "Entries of the ledger.", ledger.entries.head().seq)
@@ -114,9 +114,21 @@ class Metrics:
     def _populations(self) -> Iterator[Metric]:
         balances = {name: self.ledger.budgets.balance(name) for name in self.ledger.budgets.populations()}
         for name, text, values in (
-            ("budget", "ε that each population may lose.", {each: b.budget.epsilon for each, b in balances.items()}),
-            ("spent", "ε that it has lost.", {each: b.epsilon_spent for each, b in balances.items()}),
-            ("reserved", "ε reserved for approvals.", {each: b.epsilon_reserved for each, b in balances.items()}),
+            (
+                "budget",
+                "ε that each population may lose.",
+                {population: balance.budget.epsilon for population, balance in balances.items()},
+            ),
+            (
+                "spent",
+                "ε that it has lost.",
+                {population: balance.epsilon_spent for population, balance in balances.items()},
+            ),
+            (
+                "reserved",
+                "ε reserved for approvals.",
+                {population: balance.epsilon_reserved for population, balance in balances.items()},
+            ),
         ):
             yield _by(f"datasite_epsilon_{name}", text, values, label="population")
 
@@ -132,6 +144,6 @@ class Metrics:
 
 def _by(name: str, text: str, values: Mapping[str, float], *, label: str = "status") -> Metric:
     family = GaugeMetricFamily(name, text, labels=(label,))
-    for each, value in values.items():
-        family.add_metric([each], value)
+    for labelled, value in values.items():
+        family.add_metric([labelled], value)
     return family

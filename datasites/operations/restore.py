@@ -1,4 +1,4 @@
-"""Accepting a datasite whose directory was put back from a copy: who vouches for it, and what it forgot.
+"""Accept a datasite restored from a backup: who vouches that it is the newest, and what it forgot.
 
 `ledger/recovery.py` says why each way is sound. Here is who is asked: the witness of the settings, then a certificate
 or the owner.
@@ -73,10 +73,12 @@ def accept_restored(
     standing = ledger.requests.list(status="approved")
     return {
         "how": how,
-        "charged": {name: each.divergence_nano / NANO for name, each in done.lost.items()},
+        "charged": {name: amount.divergence_nano / NANO for name, amount in done.lost.items()},
         "epsilon_spent": {name: ledger.budgets.balance(name).epsilon_spent for name in ledger.budgets.populations()},
         "ended": done.ended,
-        "approvals": [{"id": each.id, "function": each.function, "researcher": each.researcher} for each in standing],
+        "approvals": [
+            {"id": request.id, "function": request.function, "researcher": request.researcher} for request in standing
+        ],
     }
 
 

@@ -21,11 +21,12 @@ from typing import Any
 
 from datasites.people.roles import CONSOLE_ROLES, Role, role_named
 from policies.email_addresses import as_typed, email_address
-from policies.errors import InvalidRequest
+from policies.errors import DatasiteError, InvalidRequest, WrongStatus
 
 SHORTEST_PASSWORD = 12
 SCRYPT = {"n": 2**15, "r": 8, "p": 3}
 LONGEST_SESSION = 12 * 3600.0
+ACTIVE, CLOSED, WAITING = "active", "disabled", "waiting"
 _MEMORY = 96 << 20
 _NOBODY = "scrypt$" + "00" * 16 + "$" + "00" * 32  # checked where there is no account, so that both take as long
 
@@ -37,6 +38,22 @@ CREATE TABLE IF NOT EXISTS sessions (
   id_sha256 TEXT PRIMARY KEY, email TEXT NOT NULL, csrf TEXT NOT NULL, started REAL NOT NULL, seen REAL NOT NULL,
   browser TEXT NOT NULL, notice TEXT NOT NULL DEFAULT '') STRICT;
 """
+
+
+def open_console_file(path: Path, tables: str) -> sqlite3.Connection:
+    """The console's SQLite file (0600), made where there is none. Raises `DatasiteError` where it is damaged."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    opened = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+    try:
+        opened.row_factory = sqlite3.Row
+        opened.executescript(tables)
+    except sqlite3.Error as error:
+        opened.close()
+        raise DatasiteError(
+            f"{path.name}, which holds the console's accounts, cannot be used ({error}). Put it back from a backup, or"
+            " move it away and make the accounts anew: requests and ledger are elsewhere."
+        ) from None
+    return opened
 
 
 @dataclass(frozen=True)
@@ -69,10 +86,7 @@ class Accounts:
         self.idle_seconds = idle_seconds
         self.clock = clock
         self._lock = threading.Lock()
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-        self._db.row_factory = sqlite3.Row
-        self._db.executescript(TABLES)
+        self._db = open_console_file(path, TABLES)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -80,8 +94,8 @@ class Accounts:
 
     # -- people --------------------------------------------------------------------------------------------------
 
-    def add(self, email: str, name: str, role: str, password: str) -> None:
-        """A new account of a second reviewer or auditor.
+    def add(self, email: str, name: str, role: str, password: str, *, waits: bool = False) -> None:
+        """A new account of a second reviewer or auditor; one that `waits` can do nothing until `agree`.
 
         Raises `InvalidRequest` where the e-mail is taken or is none, the role is not one, or the password too short.
         """
@@ -91,7 +105,7 @@ class Accounts:
         check_password(password)
         if email == self.owner or self.user(email) is not None:
             raise InvalidRequest(f"{email} has an account here.")
-        values = (email, name.strip()[:200], role, hash_password(password), "active", self.clock())
+        values = (email, name.strip()[:200], role, hash_password(password), WAITING if waits else ACTIVE, self.clock())
         self._write("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def user(self, email: str) -> dict[str, Any] | None:
@@ -104,16 +118,42 @@ class Accounts:
         return self._read("SELECT email, name, role, state, created FROM users ORDER BY email")
 
     def set_state(self, email: str, *, active: bool) -> None:
-        """Open or close an account; closing ends its sessions."""
-        self._existing(email)
-        self._write("UPDATE users SET state = ? WHERE email = ?", ("active" if active else "disabled", as_typed(email)))
+        """Open or close an account; closing ends its sessions. Raises `WrongStatus` where it waits for `agree`."""
+        if self._existing(email)["state"] == WAITING:
+            raise WrongStatus(
+                f"{email} waits for another second reviewer to agree, on the console's page of people, and can do"
+                " nothing until then."
+            )
+        self._set_state(email, ACTIVE if active else CLOSED)
         if not active:
             self.end_all(email)
 
-    def set_password(self, email: str, password: str) -> None:
-        """A new password; ends the account's sessions."""
+    def agree(self, email: str) -> None:
+        """Open an account that waits. Raises `WrongStatus` where it does not."""
+        if self._existing(email)["state"] != WAITING:
+            raise WrongStatus(f"{email} does not wait for anybody's agreement.")
+        self._set_state(email, ACTIVE)
+
+    def reviewers(self) -> set[str]:
+        """Second reviewers whose accounts are open."""
+        rows = self._read("SELECT email FROM users WHERE role = ? AND state = ?", (Role.SECOND_REVIEWER, ACTIVE))
+        return {row["email"] for row in rows}
+
+    def has_reviewers(self) -> bool:
+        """Whether anybody is or was a second reviewer."""
+        return bool(self._read("SELECT 1 FROM users WHERE role = ?", (Role.SECOND_REVIEWER,)))
+
+    def hold_closed_reviewers(self) -> None:
+        """Let closed accounts of second reviewers wait for another's agreement before they open again."""
+        values = (WAITING, Role.SECOND_REVIEWER, CLOSED)
+        self._write("UPDATE users SET state = ? WHERE role = ? AND state = ?", values)
+
+    def set_password(self, email: str, password: str, *, waits: bool = False) -> None:
+        """A new password; ends the account's sessions. One that `waits` can do nothing until `agree`."""
         self._existing(email)
         check_password(password)
+        if waits:
+            self._set_state(email, WAITING)
         self._write("UPDATE users SET password = ? WHERE email = ?", (hash_password(password), as_typed(email)))
         self.end_all(email)
 
@@ -121,18 +161,23 @@ class Accounts:
         """Whether an account of the console in use has this password; takes as long where there is none."""
         rows = self._read("SELECT password, state FROM users WHERE email = ?", (as_typed(email),))
         right = password_matches(password, rows[0]["password"] if rows else _NOBODY)
-        return right and bool(rows) and rows[0]["state"] == "active"
+        return right and bool(rows) and rows[0]["state"] == ACTIVE
 
     def role_of(self, email: str) -> Role | None:
         """What an account may do now; None where it is closed or gone."""
         if email == self.owner:
             return Role.OWNER
         user = self.user(email)
-        return role_named(user["role"]) if user and user["state"] == "active" else None
+        return role_named(user["role"]) if user and user["state"] == ACTIVE else None
 
-    def _existing(self, email: str) -> None:
-        if self.user(email) is None:
+    def _existing(self, email: str) -> dict[str, Any]:
+        user = self.user(email)
+        if user is None:
             raise InvalidRequest(f"{email} has no account of the console. `datasite console-users list` shows them.")
+        return user
+
+    def _set_state(self, email: str, state: str) -> None:
+        self._write("UPDATE users SET state = ? WHERE email = ?", (state, as_typed(email)))
 
     # -- sessions ------------------------------------------------------------------------------------------------
 

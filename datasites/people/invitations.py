@@ -7,14 +7,14 @@ used, so nothing stands open meanwhile. A link that was used, ended, was withdra
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from datasites.people.accounts import open_console_file
 
 DAYS = 7
 MOST_DAYS = 30
@@ -37,10 +37,7 @@ class Invitations:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self._lock = threading.Lock()
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-        self._db.row_factory = sqlite3.Row
-        self._db.executescript(TABLE)
+        self._db = open_console_file(path, TABLE)
 
     def close(self) -> None:
         """Let go of the file."""

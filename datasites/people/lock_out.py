@@ -1,4 +1,4 @@
-"""Back-off after wrong passwords, counted per account over every door of a datasite."""
+"""Back-off after wrong passwords, counted per account and address over every door of a datasite."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 
 class LockOut:
-    """Failures per account: after `free` of them each further try waits, twice as long each time, up to `longest`.
+    """Failures with an account from an address: after `free` of them each further try from there waits, twice as long
+    each time, up to `longest`.
 
-    The account alone is counted: behind a gateway all addresses look alike. A try that is begun counts as
-    failed, so that many at once gain nothing. `clock` gives seconds.
+    An account itself is never locked: whoever guesses at it from elsewhere keeps its owner from nothing. Behind a
+    gateway all come from one address, unless the settings name the gateway. A try that is begun counts as failed, so
+    that many at once gain nothing. `clock` gives seconds.
     """
 
     def __init__(self, *, free: int = 5, longest: float = 900.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -20,19 +22,22 @@ class LockOut:
         self._failures: dict[bytes, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
-    def begin(self, account: str) -> float:
-        """0 where this account may try, and then the try counts as failed until it succeeds; else the wait."""
-        key = _key(account)
+    def begin(self, account: str, address: str = "") -> float:
+        """0 where this account may be tried from an address, and then the try counts as failed until it succeeds.
+
+        Else the wait in seconds.
+        """
+        key = _key(account, address)
         with self._lock:
             left = self._left(key)
             if not left:
                 self._count(key)
             return left
 
-    def succeeded(self, account: str) -> None:
-        """Forget an account's failures."""
+    def succeeded(self, account: str, address: str = "") -> None:
+        """Forget what failed with an account from an address."""
         with self._lock:
-            self._failures.pop(_key(account), None)
+            self._failures.pop(_key(account, address), None)
 
     def _left(self, key: bytes) -> float:
         count, last = self._failures.get(key, (0, 0.0))
@@ -48,5 +53,5 @@ class LockOut:
                 del self._failures[name]
 
 
-def _key(account: str) -> bytes:
-    return hashlib.sha256(account.encode("utf-8", "replace")).digest()
+def _key(account: str, address: str) -> bytes:
+    return hashlib.sha256(b"\0".join(text.encode("utf-8", "replace") for text in (address, account))).digest()

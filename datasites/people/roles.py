@@ -26,6 +26,7 @@ CONSOLE_ROLES = (Role.SECOND_REVIEWER, Role.AUDITOR)
 """Roles that an account of the console can be given."""
 
 OWNER = frozenset({Role.OWNER})
+REVIEWER = frozenset({Role.SECOND_REVIEWER})
 DECIDERS = frozenset({Role.OWNER, Role.SECOND_REVIEWER})
 CONSOLE = frozenset({Role.OWNER, Role.SECOND_REVIEWER, Role.AUDITOR})
 """Everybody who can sign in to the console."""

@@ -174,7 +174,8 @@ class Decisions:
     """Judges and carries out decisions over one ledger.
 
     Args:
-      read_rules: the owner's policy as the file has it now.
+      read_rules: the owner's policy as it holds now.
+      is_voter: whether somebody is a second reviewer now; by default, whoever voted is.
       changed: hears of each request whose status a decision changed: PySyft's own status follows.
     """
 
@@ -185,12 +186,14 @@ class Decisions:
         audit_log: AuditLog,
         read_rules: Callable[[], Rules],
         *,
+        is_voter: Callable[[str], bool] = lambda email: True,
         changed: Callable[[CodeRequestRecord], None] = lambda record: None,
     ) -> None:
         self.ledger = ledger
         self.planner = planner
         self.audit_log = audit_log
         self.read_rules = read_rules
+        self.is_voter = is_voter
         self.changed = changed
         self.host_checks: list[Callable[[], Outcome]] = []
         """Checks of the host beside those of the policy; the serving process adds what its jobs are held by."""
@@ -203,6 +206,7 @@ class Decisions:
         published = self.planner.published(version=record.version)
         epsilon = standalone_epsilon(self.ledger, record.plan, published.population)
         checks = self._checks(rules, broken, record.plan, published, epsilon, record.researcher)
+        checks += self._project_checks(record)
         return Case(actor, record, rules, epsilon, checks, self.ledger.requests.votes(record.id))
 
     def checks(self, plan: Plan, published: Published, researcher: str) -> tuple[Outcome, ...]:
@@ -224,8 +228,10 @@ class Decisions:
         assert case.rules is not None
         if side is not None:
             self.ledger.requests.vote(record.id, side=side, actor=actor.name, plan_digest=str(record.plan_digest))
-            if {vote.side for vote in self.ledger.requests.votes(record.id)} < set(case.voters):
+            cast = self.ledger.requests.votes(record.id)
+            if {vote.side for vote in cast} < set(case.voters):
                 return VOTED
+            self._check_voters(record, cast)
         try:
             approved = self._reserve(case, record.plan, case.rules)
         except WrongStatus:
@@ -267,6 +273,15 @@ class Decisions:
             facts = (Shown(record.id[:8]), Shown(type(error).__name__))
             logger.info("The policy decided nothing on request %s: %s", *facts)
 
+    def _check_voters(self, record: CodeRequestRecord, votes: tuple[Vote, ...]) -> None:
+        """Raise `WrongStatus` where a vote is of a second reviewer whose account is closed (or waits) by now."""
+        for vote in votes:
+            if vote.side is Side.SECOND_REVIEWER and not self.is_voter(vote.actor):
+                raise WrongStatus(
+                    f"The vote of the second reviewer, {vote.actor}, on request {record.id[:8]} does not count: that"
+                    " account is closed. Open it again, or ask for changes, so that the request is submitted anew."
+                )
+
     def _reserve(self, case: Case, plan: Plan, rules: Rules) -> CodeRequestRecord:
         record = case.record
         balance = self.ledger.budgets.balance(str(record.population))
@@ -294,6 +309,18 @@ class Decisions:
             {"who": vote.actor, "side": vote.side.value, "at": vote.at} for vote in self.ledger.requests.votes(request)
         ]
         return {"votes": votes} if votes else {}
+
+    def _project_checks(self, record: CodeRequestRecord) -> tuple[Outcome, ...]:
+        """Whether the project of a request goes on; none where it is filed under none. Who cannot tell says no."""
+        try:
+            project, now = self.ledger.projects.of(record.id), self.ledger.projects.now()
+        except DatasiteError as error:
+            return (Outcome("Project", False, error.public_message),)
+        if project is None:
+            return ()
+        if project.has_ended(now):
+            return (Outcome("Project", False, project.why_ended),)
+        return (Outcome("Project", True, f"{project.name} goes on until {project.ends}"),)
 
     def _rules(self) -> tuple[Rules | None, str]:
         """The policy, or None and why it cannot be used: then a check fails, and nothing is approved."""

@@ -19,6 +19,7 @@ from datasites.ledger.records import CodeRequestRecord
 from datasites.review.planning import published_from
 from datasites.settings import Settings
 from policies.errors import DatasiteError, WrongStatus
+from policies.numbers import counted
 from policies.privacy.mechanisms import as_dict
 from policies.release.plans import Plan, Published
 
@@ -96,7 +97,7 @@ class MockRuns:
         except DatasiteError as error:
             return {"failed": str(error)}
         if not answer.done:
-            return {"failed": str(answer.message.get("output", ""))[-20_000:] or "It ended without a word."}
+            return {"failed": answer.output[-20_000:] or "It ended without a word."}
         said = answer.message.get("facts")
         return {"facts": {name: _checked(said, name) for name in KINDS}}
 
@@ -145,22 +146,17 @@ def sentences(kept: dict[str, Any]) -> list[str]:
     if not facts or facts["rows"] is None:
         return ["It failed on the mock. Approved, its rounds would most likely not run."]
     seconds, memory = facts["seconds"] or 0.0, (facts["memory"] or 0) / 1e6
-    size = f"{facts['rows']:,} mock rows"
+    size = counted(facts["rows"], "mock row")
     used = f"The process held {memory:,.0f} MB of memory at most."
     if facts["steps"] is None:
-        what = (
-            f"Answered {facts['answers']} statistic{'' if facts['answers'] == 1 else 's'}"
-            if facts["answers"]
-            else "Scored"
-        )
+        what = f"Answered {counted(facts['answers'], 'statistic')}" if facts["answers"] else "Scored"
         sound = "All that came out is finite." if facts["finite"] else "Some of what came out is not finite."
         return [f"{what} over {size} in {_time(seconds)}. {used}", sound]
-    ran = (
-        f"all {facts['steps']}"
-        if facts["steps"] == facts["steps_of_round"]
-        else f"{facts['steps']} of the {facts['steps_of_round']}"
-    )
-    lines = [f"Trained for {ran} steps of a round on {size} in {_time(seconds)}. {used}"]
+    steps, planned = facts["steps"], facts["steps_of_round"]
+    ran = f"{steps:,} of the {counted(planned, 'step')}"
+    if steps == planned:
+        ran = f"all {steps:,} steps" if steps > 1 else "the one step"
+    lines = [f"Trained for {ran} of a round on {size} in {_time(seconds)}. {used}"]
     changed = "changed" if facts["moved"] else "did not change"
     finite = "all of them are finite" if facts["finite"] else "some of them are not finite"
     lines.append(f"The model's {facts['parameters']:,} numbers {changed}, and {finite}.")

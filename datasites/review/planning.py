@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import DatasetRecord
-from policies.errors import GraphRefused
+from datasites.review.quotas import HOUR, Quota
+from policies.errors import GraphRefused, Unavailable
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
@@ -31,11 +35,13 @@ class Planner:
 
     Args:
       pool: where the exporter runs.
+      exporter_seconds_per_hour: that models of one researcher may keep it busy.
     """
 
-    def __init__(self, ledger: Ledger, pool: JobPool) -> None:
+    def __init__(self, ledger: Ledger, pool: JobPool, *, exporter_seconds_per_hour: float = 1800.0) -> None:
         self.ledger = ledger
         self.pool = pool
+        self.exporter_seconds = Quota(exporter_seconds_per_hour, HOUR)
         self._plans: OrderedDict[tuple[str, str], Plan] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -43,10 +49,11 @@ class Planner:
         """A dataset's public side. Raises `InvalidRequest` where there is none of that name or version."""
         return published_from(self.ledger.datasets.get(name=name, version=version))
 
-    def plan(self, source: str, published: Published) -> Plan:
-        """The plan of a source on a dataset.
+    def plan(self, source: str, published: Published, *, researcher: str | None = None) -> Plan:
+        """The plan of a source on a dataset, in the exporter's time that `researcher` has; None is the datasite itself.
 
         Raises:
+          Unavailable: the researcher's models have kept the exporter busy for as long as they may.
           InspectionFailed: the text is refused; carries findings.
           GraphRefused: the model cannot leave as a graph.
           UnsupportedMechanism: an argument does not fit the mechanism or the schema.
@@ -55,14 +62,14 @@ class Planner:
         with self._lock:
             if key in self._plans:
                 return self._plans[key]
-        plan = self._make_plan(source, key[0], published)
+        plan = self._make_plan(source, key[0], published, researcher)
         with self._lock:
             self._plans[key] = plan
             while len(self._plans) > KEPT_PLANS:
                 self._plans.popitem(last=False)
         return plan
 
-    def _make_plan(self, source: str, source_sha256: str, published: Published) -> Plan:
+    def _make_plan(self, source: str, source_sha256: str, published: Published, researcher: str | None) -> Plan:
         inspection = inspect_source(source)
         schema = published.schema
         graph = None
@@ -70,7 +77,8 @@ class Planner:
             for query in inspection.mechanism.queries:
                 schema.check_query(query)
         else:
-            graph = self._export(inspection, schema)
+            with self._exporting(researcher):
+                graph = self._export(inspection, schema)
         return Plan(
             function=inspection.function,
             mechanism=accountant.resolve(inspection.mechanism),
@@ -81,6 +89,22 @@ class Planner:
             version=published.version,
             declared=inspection.mechanism,
         )
+
+    @contextmanager
+    def _exporting(self, researcher: str | None) -> Iterator[None]:
+        """What is done inside takes the researcher's time of the exporter, however it ends."""
+        quota = self.exporter_seconds
+        if researcher is not None and quota.left(researcher) <= 0:
+            raise Unavailable(
+                f"Your models kept this datasite's exporter busy for exporter_seconds_per_hour={quota.most:g} seconds"
+                f" within an hour. Try again in {quota.minutes(researcher)} min, or ask the hospital for more."
+            )
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if researcher is not None:
+                quota.take(researcher, time.monotonic() - began)
 
     def _export(self, inspection: Inspection, schema: Schema) -> Graph:
         mechanism = inspection.mechanism

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from datasites.shapes import checked, shapes
 from policies.errors import DatasiteError, RuleBroken
+from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.risk import rounded_up
 from policies.release.plans import Plan, Published
@@ -98,7 +99,7 @@ class Rules:
         """The rules of a `policy.toml`; what it leaves out has its default. Raises `RuleBroken` naming the line."""
         try:
             values: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise _unreadable(str(error)) from None
         known = [each.name for each in dataclasses.fields(cls)]
         if unknown := sorted(set(values) - set(known)):
@@ -112,8 +113,8 @@ class Rules:
         """The owner's policy, as `policy.toml` has it now. Raises `RuleBroken` naming the line."""
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(str(error)) from None
+        except (OSError, UnicodeDecodeError) as error:  # without the path: a researcher may read this
+            raise _unreadable(getattr(error, "strerror", None) or "it is not UTF-8") from None
         return cls.from_toml(text)
 
 
@@ -201,11 +202,11 @@ def check_epsilon(rules: Rules, case: Case) -> str:
     epsilon = case.standalone_epsilon
     if not epsilon <= rules.max_epsilon:
         raise RuleBroken(
-            f"ε={rounded_up(epsilon)} for all rounds is above {rules.max_epsilon:g}. Ask for a smaller ε.",
+            f"ε={rounded_up(epsilon)} for all rounds is above {written(rules.max_epsilon)}. Ask for a smaller ε.",
             value=epsilon,
             bound=rules.max_epsilon,
         )
-    return f"ε is {rounded_up(epsilon)} for all rounds; at most {rules.max_epsilon:g} is allowed"
+    return f"ε is {rounded_up(epsilon)} for all rounds; at most {written(rules.max_epsilon)} is allowed"
 
 
 @check("Chance of failure")
@@ -216,12 +217,13 @@ def check_delta(rules: Rules, case: Case) -> str:
     bound = min(rules.max_delta, rules.delta_per_patient / max(1, case.published.patients))
     if mechanism.delta > bound:
         raise RuleBroken(
-            f"δ={mechanism.delta:g} is above {bound:.3g}, the largest for {case.published.patients} patients. "
-            f"Ask with delta={_rounded_down(bound):g}.",
+            f"δ={written(mechanism.delta)} is above {written(bound, digits=3)}, the largest for"
+            f" {case.published.patients:,} patients. "
+            f"Ask with delta={written(_rounded_down(bound))}.",
             value=mechanism.delta,
             bound=bound,
         )
-    return f"δ is {mechanism.delta:g}; at most {bound:.3g} is allowed for this many patients"
+    return f"δ is {written(mechanism.delta)}; at most {written(bound, digits=3)} is allowed for this many patients"
 
 
 @check("Noise")
@@ -232,12 +234,12 @@ def check_noise(rules: Rules, case: Case) -> str:
     noise = mechanism.noise_multiplier or 0.0
     if noise < rules.min_noise_multiplier:
         raise RuleBroken(
-            f"noise_multiplier={noise:g} is below {rules.min_noise_multiplier:g}. Ask for a smaller ε, fewer "
-            "patients at each step, or fewer steps with more noise.",
+            f"noise_multiplier={written(noise)} is below {written(rules.min_noise_multiplier)}. Ask for a smaller ε,"
+            " fewer patients at each step, or fewer steps with more noise.",
             value=noise,
             bound=rules.min_noise_multiplier,
         )
-    return f"the noise multiplier is {noise:g}; at least {rules.min_noise_multiplier:g} is asked for"
+    return f"the noise multiplier is {written(noise)}; at least {written(rules.min_noise_multiplier)} is asked for"
 
 
 @check("Patients in a step")
@@ -250,17 +252,17 @@ def check_batch(rules: Rules, case: Case) -> str:
     if batch < rules.min_batch:
         enough = min(1.0, math.ceil(1000 * rules.min_batch / patients) / 1000)
         raise RuleBroken(
-            f"A step looks at {batch:.3g} patients on average, below {rules.min_batch:g}. Ask with "
-            f"sampling_rate={enough:g} or more.",
+            f"A step looks at {written(batch, digits=3)} patients on average, below {written(rules.min_batch)}. Ask"
+            f" with sampling_rate={written(enough)} or more.",
             value=batch,
             bound=rules.min_batch,
         )
-    return f"{batch:.3g} on average; at least {rules.min_batch:g} is asked for"
+    return f"{written(batch, digits=3)} on average; at least {written(rules.min_batch)} is asked for"
 
 
 @check("Number of releases")
 def check_rounds(rules: Rules, case: Case) -> str:
-    return _at_most("rounds", case.plan.rounds, rules.max_rounds)
+    return _at_most("round", "rounds", case.plan.rounds, rules.max_rounds)
 
 
 @check("Training steps")
@@ -268,14 +270,16 @@ def check_steps(rules: Rules, case: Case) -> str:
     mechanism = case.plan.mechanism
     if not isinstance(mechanism, DPSGD):
         return "nothing is trained"
-    return _at_most("steps over all rounds", mechanism.steps * mechanism.rounds, rules.max_steps)
+    return _at_most(
+        "step over all rounds", "steps over all rounds", mechanism.steps * mechanism.rounds, rules.max_steps
+    )
 
 
 @check("Size of the model")
 def check_parameters(rules: Rules, case: Case) -> str:
     if case.plan.graph is None:
         return "there is no model"
-    return _at_most("parameters", case.plan.graph.parameter_count, rules.max_parameters)
+    return _at_most("parameter", "parameters", case.plan.graph.parameter_count, rules.max_parameters)
 
 
 @check("Patients in the dataset")
@@ -283,18 +287,19 @@ def check_patients(rules: Rules, case: Case) -> str:
     patients = case.published.patients
     if patients < rules.min_patients:
         raise RuleBroken(
-            f"{case.published.name} has {patients} patients as published, below {rules.min_patients}. Ask for "
+            f"{case.published.name} has {patients:,} patients as published, below {rules.min_patients:,}. Ask for "
             "another dataset.",
             value=patients,
             bound=rules.min_patients,
         )
-    return f"{patients} as published; at least {rules.min_patients} are asked for"
+    return f"{patients:,} as published; at least {rules.min_patients:,} are asked for"
 
 
-def _at_most(what: str, value: int, bound: int) -> str:
+def _at_most(one: str, many: str, value: int, bound: int) -> str:
+    what = counted(value, one, many)
     if value > bound:
-        raise RuleBroken(f"{value} {what} are above {bound}. Ask for {bound} or fewer.", value=value, bound=bound)
-    return f"{value} {what}; at most {bound} are allowed"
+        raise RuleBroken(f"{what} are above {bound:,}. Ask for {bound:,} or fewer.", value=value, bound=bound)
+    return f"{what}; at most {bound:,} are allowed"
 
 
 def _rounded_down(bound: float) -> float:

@@ -259,7 +259,7 @@ class Rounds:
         if plan.digest not in self._rehearsed:
             answer = self.pool.run("runner", {**self._job(plan, published), "job": "rehearse"}, payload, seconds=600)
             if not answer.done:
-                raise Unavailable(f"The dry run failed:\n{answer.message.get('output', '')}")
+                raise Unavailable(f"The dry run failed:\n{answer.output}")
             steps = plan.mechanism.steps if isinstance(plan.mechanism, DPSGD) else 0
             told = answer.message
             seconds = float(told["seconds"]) + float(told["seconds_per_step"]) * steps
@@ -294,7 +294,7 @@ class Rounds:
           WeightsRefused: its tensors are not those of the plan.
         """
         if not answer.done:
-            raise Unavailable(f"The runner failed:\n{answer.message.get('output', '')}")
+            raise Unavailable(f"The runner failed:\n{answer.output}")
         tensors = from_bytes(answer.payload)
         check_tensors(tensors, release_shapes(plan, published.schema), finite=False)
         release_digest = digest(tensors)

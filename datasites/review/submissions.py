@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ from datasites.ledger.records import CodeRequestRecord
 from datasites.review.decisions import Decisions
 from datasites.review.planning import Planner, published_from
 from datasites.review.pricing import Cost, cost_of
-from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, WrongStatus
+from datasites.review.quotas import DAY, Quota
+from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, WrongStatus
 from policies.release.plans import Plan, Published
 from policies.source.findings import Finding
 from policies.source.statuses import RequestStatus
 from policies.text import check_visible
 
 LONGEST_PURPOSE = 4000
-LONGEST_REFUSED_SOURCE = 100_000
+LONGEST_REFUSED_SOURCE = 4_000  # characters that are kept; the digest names the whole
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,39 @@ class Quote:
     cost: Cost | None = None
 
 
+@dataclass(frozen=True)
+class SubmissionQuotas:
+    """What one researcher may submit.
+
+    Args:
+      open_requests: that wait for a decision.
+      requests_per_day: whatever becomes of them.
+      refused_bytes_per_day: that the ledger keeps of sources which inspection refuses; it never forgets them.
+    """
+
+    open_requests: int = 100
+    requests_per_day: int = 500
+    refused_bytes_per_day: int = 1 << 20
+
+
 class Submissions:
     """Takes sources, over one ledger."""
 
-    def __init__(self, ledger: Ledger, planner: Planner, decisions: Decisions) -> None:
+    def __init__(
+        self, ledger: Ledger, planner: Planner, decisions: Decisions, quotas: SubmissionQuotas | None = None
+    ) -> None:
         self.ledger = ledger
         self.planner = planner
         self.decisions = decisions
+        self.quotas = quotas or SubmissionQuotas()
+        self._made = Quota(self.quotas.requests_per_day, DAY)
+        self._refused = Quota(self.quotas.refused_bytes_per_day, DAY)
 
     def quote(self, source: str, dataset: str, researcher: str) -> Quote:
         """Findings, plan and cost of a source, with nothing recorded."""
         published = self.planner.published(name=dataset)
         try:
-            plan = self.planner.plan(source, published)
+            plan = self.planner.plan(source, published, researcher=researcher)
         except InvalidRequest as error:
             return Quote(False, findings_of(error))
         failed = [check for check in self.decisions.checks(plan, published, researcher) if not check.passed]
@@ -51,28 +73,52 @@ class Submissions:
         return Quote(not failed, findings, plan, cost_of(self.ledger, plan, published))
 
     def submit(
-        self, researcher: str, source: str, asset: str, purpose: str, store: Callable[[], dict[str, str]]
+        self,
+        researcher: str,
+        source: str,
+        asset: str,
+        purpose: str,
+        store: Callable[[], dict[str, str]],
+        project: str = "",
     ) -> CodeRequestRecord:
         """Inspect and record a request; `store` keeps it in PySyft and names its identifiers.
 
+        Args:
+          project: the name of a project that goes on, to file the request under; "" for none.
+
         Raises:
+          InvalidRequest: it names no project that goes on, or no dataset.
           InspectionFailed: it is recorded as denied, with its findings, and reaches nobody's inbox.
           WrongStatus: the same source was submitted before.
+          Unavailable: the researcher has submitted as much as one may, or has used up the exporter's time.
         """
         check_visible(purpose, "The purpose")
+        self._check_project(project)
         dataset = next((dataset for dataset in self.ledger.datasets.list() if asset in dataset.assets.values()), None)
         if dataset is None:
             raise InvalidRequest("`records` is bound to no dataset that is published here now. Bind its asset again.")
         published = published_from(dataset)
         self._check_new(researcher, source, published)
+        self._check_quotas(researcher)
         try:
-            plan = self.planner.plan(source, published)
+            plan = self.planner.plan(source, published, researcher=researcher)
         except InvalidRequest as error:
             self._record_denied(researcher, source, published, purpose, error)
             raise InvalidRequest(_as_text(error)) from None
+        self._made.take(researcher, 1)
         ids = store()
         new = _record(ids["code"], researcher, source, published, purpose, plan.function).with_syft(ids)
-        return self.ledger.requests.check(self.ledger.requests.submit(new).id, plan)
+        return self.ledger.requests.check(self.ledger.submit(new, project=project).id, plan)
+
+    def _check_project(self, name: str) -> None:
+        """One answer for a name that is none and for a project that has ended: names are not for guessing."""
+        if name and not any(
+            project.name == name and not project.has_ended(self.ledger.projects.now())
+            for project in self.ledger.projects.list()
+        ):
+            raise InvalidRequest(
+                "No project of this name goes on here. Ask the data owner for its name, to the letter."
+            )
 
     def check_submitted(self) -> None:
         """Give every request that a crash left as submitted its plan, or deny it."""
@@ -85,30 +131,49 @@ class Submissions:
 
     def find(self, prefix: str) -> CodeRequestRecord:
         """The request whose id begins with `prefix` (4 characters or more). Raises `InvalidRequest`."""
-        found = (
-            [record for record in self.ledger.requests.list() if record.id.startswith(prefix)]
-            if len(prefix) >= 4
-            else []
-        )
+        found = self.ledger.requests.ids_from(prefix) if len(prefix) >= 4 else ()
         if len(found) != 1:
             what = "no request" if not found else f"{len(found)} requests"
             raise InvalidRequest(f"{prefix!r} names {what}. `datasite requests` lists them.")
-        return found[0]
+        return self.ledger.requests.get(found[0])
 
     def _check_new(self, researcher: str, source: str, published: Published) -> None:
-        for record in self.ledger.requests.list(researcher=researcher):
-            if record.source == source and record.version == published.version and record.syft:
-                raise WrongStatus(
-                    f"You asked this before: request {record.id[:8]}, {record.status}. Go on with that one, or change"
-                    " the source (a comment is enough) to ask anew."
-                )
+        record = self.ledger.requests.same_source(researcher, published.version, source)
+        if record is not None:
+            raise WrongStatus(
+                f"You asked this before: request {record.id[:8]}, {record.status}. Go on with that one, or change"
+                " the source (a comment is enough) to ask anew."
+            )
+
+    def _check_quotas(self, researcher: str) -> None:
+        """Raise `Unavailable`, naming the setting, where a researcher has submitted as much as one may."""
+        waiting = self.ledger.requests.count_waiting(researcher)
+        if waiting >= self.quotas.open_requests:
+            raise Unavailable(
+                f"{waiting} of your requests wait for a decision, and open_requests={self.quotas.open_requests} may."
+                " Withdraw some, or wait until they are decided."
+            )
+        if self._made.left(researcher) <= 0:
+            raise Unavailable(
+                f"You made requests_per_day={self.quotas.requests_per_day} requests within a day. Try again in"
+                f" {self._made.minutes(researcher)} min; a quote is no request."
+            )
+        if self._refused.left(researcher) <= 0:
+            raise Unavailable(
+                f"Inspection refused as much from you as is kept of a day, refused_kib_per_day="
+                f"{self.quotas.refused_bytes_per_day >> 10}. Try sources by quotes, which are not kept, and submit"
+                f" again in {self._refused.minutes(researcher)} min."
+            )
 
     def _record_denied(
         self, researcher: str, source: str, published: Published, purpose: str, error: InvalidRequest
     ) -> None:
-        id, text = secrets.token_hex(16), source[:LONGEST_REFUSED_SOURCE]
-        record = _record(id, researcher, text, published, purpose, "refused")
-        self.ledger.requests.submit(record.with_findings(findings_of(error)))
+        record = _record(secrets.token_hex(16), researcher, _beginning(source), published, purpose, "refused")
+        record = record.with_findings(findings_of(error))
+        self._made.take(researcher, 1)
+        size = sum(len(text.encode(errors="replace")) for text in (record.source, record.purpose, record.findings_json))
+        self._refused.take(researcher, size)
+        self.ledger.requests.submit(record)
         self.ledger.transition(record.id, RequestStatus.DENIED, actor="datasite", comment="Refused by inspection.")
 
 
@@ -125,6 +190,14 @@ def _record(
         source=source,
         purpose=purpose[:LONGEST_PURPOSE],
     )
+
+
+def _beginning(source: str) -> str:
+    """What is kept of a refused source: all of a short one, else its beginning and its digest. Nothing will run it."""
+    if len(source) <= LONGEST_REFUSED_SOURCE:
+        return source
+    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{source[:LONGEST_REFUSED_SOURCE]}\n# ... {len(source):,} characters in all, with SHA-256 {digest}"
 
 
 def findings_of(error: InvalidRequest) -> tuple[Finding, ...]:

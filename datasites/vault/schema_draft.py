@@ -42,16 +42,20 @@ BODIES = {
 REST = 'missing = "refuse"      # or {constant = ..., indicator = true}'
 
 
-def draft_schema(source: Path | str | SqlQuery) -> str:
-    """TOML text of a draft: names and guessed kinds, everything else to fill in. Raises `DataRefused`."""
+def draft_schema(source: Path | str | SqlQuery, *, title: str = "") -> str:
+    """TOML text of a draft: names and guessed kinds, everything else to fill in. Raises `DataRefused`.
+
+    Args:
+      title: the file's name as people know it, where it is another one's here.
+    """
     frame = read_table(source)
     names = [str(name) for name in frame.columns]
     for name in names:
         if _looks_like_data(name):
             raise DataRefused("The first row looks like values, not names. Put a row with the columns' names above it.")
     patient = next((name for name in names if name.lower().replace(" ", "_") in PATIENT_NAMES), "")
-    title = "the query" if isinstance(source, SqlQuery) else Path(source).name
-    stem = "" if isinstance(source, SqlQuery) else _safe(Path(source).stem)
+    called = "" if isinstance(source, SqlQuery) else Path(title or source).name
+    title, stem = called or "the query", _safe(Path(called).stem)
     note = "identifies a patient; never a feature" if patient else "fill in: the column that identifies a patient"
     parts = [TOP.format(source=repr(title), name=quoted(stem), patient=quoted(patient), patient_note=note)]
     head = frame.head(ROWS_FOR_A_GUESS)
@@ -61,11 +65,16 @@ def draft_schema(source: Path | str | SqlQuery) -> str:
 
 
 def _table(name: str, array: Any) -> str:
+    import pyarrow as pa
+
     try:
         check_name("column", name)
     except DataRefused as refusal:
         return f"# {name[:60]!r} is left out. {refusal}\n# Rename it in the table.\n"
-    kind = _guessed_kind(array)
+    try:
+        kind = _guessed_kind(array)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return f"# {quoted(name)} is left out: its cells are lists, records or bytes. Make plain columns of it.\n"
     lines = [f"[columns.{quoted(name)}]", f'kind = "{kind}"      # guessed', BODIES[kind], REST]
     return "\n".join(line for line in lines if line) + "\n"
 

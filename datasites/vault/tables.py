@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasites.vault.cells import arrow_array
 from policies.errors import DataRefused
+from policies.text import password_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,7 @@ PASSWORD_VARIABLE = "DATASITE_DATABASE_PASSWORD"
 BLOCK_BYTES = 16 << 20
 ROWS_AT_ONCE = 50_000
 MOST_FAULTS = 20
+ENDINGS = (".csv", ".txt", "", ".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def read_table(source: Path | str | SqlQuery) -> pd.DataFrame:
     path = Path(source)
     if not path.is_file():
         raise DataRefused(f"{path} is not a file. Name a CSV or Parquet file.")
+    if path.suffix.lower() not in ENDINGS:
+        raise DataRefused(f"{path.name} is neither CSV nor Parquet by its ending. Save it as .csv or as .parquet.")
     if path.suffix.lower() in (".parquet", ".pq"):
         return _numbered(_read_parquet(path), first=1)
     return _numbered(_read_csv(path), first=2)
@@ -201,6 +205,10 @@ def _read_sql(source: SqlQuery) -> pd.DataFrame:
                 check_headers("The query's answer", [str(name) for name in piece.columns])
                 pieces_read.append(pa.table({name: arrow_array(piece[name]) for name in piece.columns}))
             connection.rollback()
+    except UnicodeDecodeError:
+        raise DataRefused(
+            "The query's answer holds bytes that are no text in UTF-8. Leave that column out, or cast it in the query."
+        ) from None
     except (SQLAlchemyError, pd.errors.DatabaseError, ImportError) as error:
         # pandas and SQLAlchemy wrap what the driver said; theirs repeats the whole query.
         reason = str(getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error)
@@ -252,9 +260,10 @@ def _database_url(source: SqlQuery) -> URL:
     password = os.environ.get(PASSWORD_VARIABLE)
     if source.password_file is not None:
         try:
-            password = source.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+            text = source.password_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise DataRefused(f"{source.password_file} cannot be read. Name a file with the password alone.") from None
+        password = password_in(text, str(source.password_file))
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise DataRefused(f"{url.database} is not a file. Name an SQLite database that exists.")  # else it is created
     return url.set(password=password) if password and url.password is None else url

@@ -172,7 +172,7 @@ def _check_batches(model: nn.Module, input_shape: tuple[int, ...]) -> None:
             together, again = model(records), model(records[:1])
     except Exception as error:
         raise GraphRefused(f"forward fails on a batch of shape {(3, *input_shape)}: {_brief(error)}") from None
-    if not all(isinstance(each, Tensor) for each in (*alone, together, again)):
+    if not all(isinstance(output, Tensor) for output in (*alone, together, again)):
         raise GraphRefused("forward does not return one tensor. Return the scores alone.")
     if alone[0].dim() < 1 or together.shape != (3, *alone[0].shape[1:]) or alone[0].shape[0] != 1:
         raise GraphRefused(
@@ -211,14 +211,14 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Expor
             ) from None
         raise GraphRefused(f"The model cannot be exported: {_brief(error)}") from None
     outputs = program.graph_signature.output_specs
-    if any("MUTATION" in each.kind.name for each in outputs):
+    if any("MUTATION" in output.kind.name for output in outputs):
         raise GraphRefused("forward writes into the record or a parameter. Change neither in place.")
-    if [each.kind.name for each in outputs if each.kind.name != "TOKEN"] != ["USER_OUTPUT"]:
+    if [output.kind.name for output in outputs if output.kind.name != "TOKEN"] != ["USER_OUTPUT"]:
         raise GraphRefused("forward does not return one tensor. Return the scores alone.")
     for warning in seen:
-        found = re.search(r"attributes? (\S+?),? .*assigned during export", str(warning.message))
-        if found and "._flat_weights[" not in found.group(1):  # torch's own recurrent layers list their parameters
-            raise GraphRefused(f"forward keeps a tensor in {found.group(1)}. Keep nothing between records.")
+        kept = re.search(r"attributes? (\S+?),? .*assigned during export", str(warning.message))
+        if kept and "._flat_weights[" not in kept.group(1):  # torch's own recurrent layers list their parameters
+            raise GraphRefused(f"forward keeps a tensor in {kept.group(1)}. Keep nothing between records.")
     return program
 
 
@@ -272,14 +272,14 @@ def _convert(program: torch.export.ExportedProgram, model: nn.Module, input_shap
 
 def _needed(result: Any) -> set[fx.Node]:
     """The nodes that the output needs: what else forward computes is left out."""
-    found: set[fx.Node] = set()
+    used: set[fx.Node] = set()
     waiting = [result]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, fx.Node) and node not in found:
-            found.add(node)
+        if isinstance(node, fx.Node) and node not in used:
+            used.add(node)
             waiting.extend(node.all_input_nodes)
-    return found
+    return used
 
 
 class _Writer:
@@ -291,7 +291,7 @@ class _Writer:
 
     def take_input(self, spec: Any, program: torch.export.ExportedProgram) -> None:
         """Say what a placeholder stands for: a parameter, a small constant or the record."""
-        node = next(each for each in program.graph.nodes if each.name == spec.arg.name)
+        node = next(node for node in program.graph.nodes if node.name == spec.arg.name)
         kind = spec.kind.name
         if kind == "PARAMETER":
             self.references[node] = {"parameter": spec.target}
@@ -316,7 +316,7 @@ class _Writer:
         if len(self.nodes) >= MAX_NODES:
             raise GraphRefused(f"The model has more than {MAX_NODES:,} operators. Use fewer layers or steps.")
         name = f"n{len(self.nodes)}"
-        shapes = tuple((_dtype(each.dtype), tuple(each.shape)) for each in outputs)
+        shapes = tuple((_dtype(output.dtype), tuple(output.shape)) for output in outputs)
         self.nodes.append(Node(name, op, tuple(args), shapes))
         return {"ref": name}
 
@@ -341,7 +341,7 @@ class _Writer:
         if value is None:
             return None
         if argument.kind in ("tensor", "tensors") and isinstance(value, list | tuple):
-            return [self._argument(argument, each, node) for each in value]
+            return [self._argument(argument, item, node) for item in value]
         if isinstance(value, fx.Node):
             if value not in self.references:
                 raise GraphRefused(
@@ -351,7 +351,7 @@ class _Writer:
         if isinstance(value, torch.dtype):
             return {"dtype": _dtype(value)}
         if isinstance(value, list | tuple):
-            return [self._argument(argument, each, node) for each in value]
+            return [self._argument(argument, item, node) for item in value]
         if isinstance(value, int | float) and argument.kind in ("operand", "scalar") and not abs(value) <= MAX_NUMBER:
             raise GraphRefused(
                 f"{_name(node.target)}{_where(node)} has the constant {value:.4g}. Use one within ±{MAX_NUMBER:.0e}."
@@ -368,8 +368,8 @@ def _bind(op: str, node: fx.Node) -> dict[str, Any]:
     if op == "getitem":
         return dict(zip(("self", "index"), node.args, strict=True))
     schema = node.target._schema  # type: ignore[union-attr]
-    given = {each.name: each.default_value for each in schema.arguments if each.has_default_value()}
-    given |= dict(zip((each.name for each in schema.arguments), node.args, strict=False)) | node.kwargs
+    given = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
+    given |= dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | node.kwargs
     first = given.get("self")
     if op in ("slice.Tensor", "slice_scatter") and isinstance(first, fx.Node):
         size = first.meta["val"].shape[given["dim"]]
@@ -403,8 +403,8 @@ def _where(node: fx.Node) -> str:
 
 
 def _line(trace: str) -> str:
-    found = re.findall(rf'{re.escape(FILENAME)}"?,? line (\d+)|{re.escape(FILENAME)}:(\d+)', trace)
-    return f" at line {next(filter(None, found[-1]))}" if found else ""
+    lines = re.findall(rf'{re.escape(FILENAME)}"?,? line (\d+)|{re.escape(FILENAME)}:(\d+)', trace)
+    return f" at line {next(filter(None, lines[-1]))}" if lines else ""
 
 
 def _brief(error: Exception) -> str:

@@ -88,7 +88,7 @@ class Graph:
     @property
     def parameter_count(self) -> int:
         """Elements over all parameters."""
-        return sum(each.elements for each in self.parameters)
+        return sum(parameter.elements for parameter in self.parameters)
 
     @property
     def elements(self) -> int:
@@ -104,7 +104,7 @@ class Graph:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, from which `Graph.from_dict` makes an equal graph."""
         return {
-            "parameters": [[each.name, list(each.shape), each.dtype] for each in self.parameters],
+            "parameters": [[parameter.name, list(parameter.shape), parameter.dtype] for parameter in self.parameters],
             "input_shape": list(self.input_shape),
             "nodes": [
                 [node.name, node.op, list(node.args), [[dtype, list(shape)] for dtype, shape in node.outputs]]
@@ -156,21 +156,25 @@ def _check_shape(what: str, shape: object, bound: int) -> int:
 
 
 def _check_parameters(parameters: object) -> None:
-    if not isinstance(parameters, tuple) or not all(isinstance(each, Parameter) for each in parameters):
+    if not isinstance(parameters, tuple) or not all(isinstance(parameter, Parameter) for parameter in parameters):
         raise GraphRefused("parameters is not a tuple of Parameter.")
     if not 1 <= len(parameters) <= MAX_TENSORS:
         raise GraphRefused(f"A model has 1 to {MAX_TENSORS} parameter tensors, not {len(parameters)}.")
-    for each in parameters:
-        if not isinstance(each.name, str) or len(each.name) > 200 or not _PARAMETER_NAME.match(each.name):
+    for parameter in parameters:
+        if (
+            not isinstance(parameter.name, str)
+            or len(parameter.name) > 200
+            or not _PARAMETER_NAME.match(parameter.name)
+        ):
             raise GraphRefused(
-                f"A parameter's name is not a dotted identifier of at most 200 letters: {each.name!r:.80}"
+                f"A parameter's name is not a dotted identifier of at most 200 letters: {parameter.name!r:.80}"
             )
-        if each.dtype != "float32":
-            raise GraphRefused(f"Parameter {each.name!r} is {each.dtype!r:.20}. Use float32.")
-        _check_shape(f"Parameter {each.name!r}", each.shape, MAX_PARAMETERS)
-    if len({each.name for each in parameters}) != len(parameters):
+        if parameter.dtype != "float32":
+            raise GraphRefused(f"Parameter {parameter.name!r} is {parameter.dtype!r:.20}. Use float32.")
+        _check_shape(f"Parameter {parameter.name!r}", parameter.shape, MAX_PARAMETERS)
+    if len({parameter.name for parameter in parameters}) != len(parameters):
         raise GraphRefused("Two parameters have the same name.")
-    if (total := sum(each.elements for each in parameters)) > MAX_PARAMETERS:
+    if (total := sum(parameter.elements for parameter in parameters)) > MAX_PARAMETERS:
         raise GraphRefused(f"The model has {total:,} parameters where {MAX_PARAMETERS:,} are allowed. Use fewer units.")
 
 
@@ -179,7 +183,7 @@ def _check_nodes(graph: Graph) -> None:
         raise GraphRefused(
             f"The model has {len(graph.nodes):,} operators where {MAX_NODES:,} are allowed. Use fewer layers or steps."
         )
-    parameters = {each.name: (("float32", each.shape),) for each in graph.parameters}
+    parameters = {parameter.name: (("float32", parameter.shape),) for parameter in graph.parameters}
     known: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {RECORD: (("float32", (1, *graph.input_shape)),)}
     several: set[str] = set()  # names of nodes that give several tensors: only getitem may read them
     total = 0

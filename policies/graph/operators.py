@@ -241,7 +241,7 @@ def _is_reference(value: Any) -> bool:
 
 
 def _is_list(value: Any, element: Callable[[Any], bool], bound: int) -> bool:
-    return isinstance(value, list) and len(value) <= bound and all(element(each) for each in value)
+    return isinstance(value, list) and len(value) <= bound and all(element(item) for item in value)
 
 
 KINDS: dict[str, Callable[[Any], bool]] = {

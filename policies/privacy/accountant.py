@@ -230,7 +230,7 @@ def _gaussian_step(
     accountant.compose(
         SelfComposedDpEvent(PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise_multiplier)), count=1)
     )
-    return tuple(max(0.0, float(each)) * (1 + _SLACK) + _SLACK for each in accountant._rdp)
+    return tuple(max(0.0, float(divergence)) * (1 + _SLACK) + _SLACK for divergence in accountant._rdp)
 
 
 def _gaussian_epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:

@@ -204,14 +204,14 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
     kind = fields.pop("kind", None)
     for known in get_args(Mechanism):
         if known.kind == kind:
-            names = {each.name for each in dataclasses.fields(known)}
+            names = {field.name for field in dataclasses.fields(known)}
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
             if isinstance(fields.get("inputs"), list):
                 fields["inputs"] = tuple(fields["inputs"])
             if "queries" in fields:
                 fields["queries"] = tuple(
-                    Query(each["name"], tuple(each["columns"]), tuple(each["ranks"])) for each in fields["queries"]
+                    Query(query["name"], tuple(query["columns"]), tuple(query["ranks"])) for query in fields["queries"]
                 )
             try:
                 result: Mechanism = known(**fields)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from policies.numbers import written
 from policies.privacy.budget import PrivacyBudget
 
 CAVEATS = (
@@ -51,7 +52,8 @@ def risk_sentences(epsilon: float, delta: float, total: PrivacyBudget | None = N
     ]
     if total is not None:
         sentences.append(
-            f"With all that is ever released of this population (ε = {total.epsilon:g}, δ = {total.delta:g} in total), "
+            "With all that is ever released of this population"
+            f" (ε = {written(total.epsilon)}, δ = {written(total.delta)} in total), "
             f"the first becomes {_sure(membership_belief(total.epsilon))} sure, the second "
             f"{_sure(record_belief(total.epsilon))}."
         )
@@ -69,8 +71,8 @@ def rounded_up(epsilon: float) -> str:
 
 def _sure(belief: float) -> str:
     tenths = math.ceil(belief * 1000 - 1e-9)  # of a percent
-    return "as good as completely" if tenths >= 1000 else f"at most {tenths / 10:g} %"
+    return "as good as completely" if tenths >= 1000 else f"at most {written(tenths / 10)} %"
 
 
 def _except(delta: float) -> str:
-    return f", except with a chance of about {delta:g}" if delta > 0 else ""
+    return f", except with a chance of about {written(delta)}" if delta > 0 else ""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused, InvalidRequest
+from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
 from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict, mechanism_from
@@ -147,7 +148,7 @@ def verify(
 def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """A verified certificate in plain words, a sentence or two a line, with the risk to a patient and its caveats."""
     privacy, budget, size = certificate["privacy"], certificate["budget"], certificate["size"]
-    cost = rounded_up(privacy["epsilon"]) + (f" at δ = {privacy['delta']:g}" if privacy["delta"] else "")
+    cost = rounded_up(privacy["epsilon"]) + (f" at δ = {written(privacy['delta'])}" if privacy["delta"] else "")
     spent = "" if budget["spent"] is None else f", of which {rounded_up(budget['spent'])} were spent after this release"
     exact = "as its owner declared" if size["kind"] == "declared" else "by a differentially private count"
     missing = sorted(name for name, holds in certificate["protections"].items() if not holds)
@@ -156,9 +157,9 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
         f"It ran {certificate['mechanism']['kind']} over {data}.",
-        f"All {certificate['rounds']} round(s) by themselves cost a patient ε = {cost}.",
+        f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
         *risk_sentences(privacy["epsilon"], privacy["delta"], PrivacyBudget(budget["epsilon"], budget["delta"])),
-        f"The population's budget is ε = {budget['epsilon']:g}{spent}. Neighbouring data differ by one patient.",
+        f"The population's budget is ε = {written(budget['epsilon'])}{spent}. Neighbouring data differ by one patient.",
         *CAVEATS,
         f"The job ran without: {', '.join(missing)}." if missing else "Every protection of the job's process held.",
         f"Entry {certificate['ledger']['entry']} of its ledger, issued at {certificate['issued_at']}.",
@@ -168,13 +169,13 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
 @cache
 def software_versions() -> Mapping[str, str]:
     """Versions of Python and of what is installed of `SOFTWARE`."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in SOFTWARE:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _check_signature(certificate: dict[str, Any]) -> None:
@@ -210,17 +211,17 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     stated, budget = certificate["privacy"], certificate["budget"]
     try:
         mechanism, declared = mechanism_from(certificate["mechanism"]), mechanism_from(certificate["declared"])
-        found = _privacy(mechanism, stated["order"], PrivacyBudget(budget["epsilon"], budget["delta"]))
+        recomputed = _privacy(mechanism, stated["order"], PrivacyBudget(budget["epsilon"], budget["delta"]))
     except (InvalidRequest, KeyError, TypeError, ValueError) as error:
         raise CertificateRefused(f"Its mechanism or budget cannot be accounted for: {error}") from None
     if mechanism.rounds != certificate["rounds"] or (
         isinstance(mechanism, Statistics) != (certificate["graph_digest"] is None)  # the others run a model
     ):
         raise CertificateRefused("Its mechanism has another number of rounds, or a graph is missing.")
-    for name, value in found.items():
+    for name, value in recomputed.items():
         if not _near(stated[name], value):
             raise CertificateRefused(f"It states {name} = {stated[name]}, and its mechanism comes to {value}.")
-    if not _is_resolved(declared, mechanism, found["epsilon"]):
+    if not _is_resolved(declared, mechanism, recomputed["epsilon"]):
         raise CertificateRefused("Its mechanism is not the one that was declared.")
     if budget["spent"] is not None and not 0 < budget["spent"] <= budget["epsilon"] * (1 + 1e-9):
         raise CertificateRefused(f"It states {budget['spent']} spent of ε = {budget['epsilon']}.")
@@ -238,19 +239,19 @@ def _privacy(mechanism: Mechanism, order: int, budget: PrivacyBudget) -> dict[st
     }
 
 
-def _near(stated: Any, found: Any) -> bool:
-    if stated is None or found is None:
-        return stated is found
-    slack = 1 if isinstance(found, int) else 1e-9
-    return bool(abs(stated - found) <= slack + abs(found) * 1e-9)
+def _near(stated: Any, recomputed: Any) -> bool:
+    if stated is None or recomputed is None:
+        return stated is recomputed
+    slack = 1 if isinstance(recomputed, int) else 1e-9
+    return bool(abs(stated - recomputed) <= slack + abs(recomputed) * 1e-9)
 
 
 def _is_resolved(declared: Mechanism, mechanism: Mechanism, epsilon: float) -> bool:
     """Whether `mechanism` is `declared`, with nothing but a noise multiplier found for its ε."""
     if not isinstance(declared, DPSGD) or not isinstance(mechanism, DPSGD) or declared.epsilon is None:
         return declared == mechanism
-    found = {**as_dict(declared), "epsilon": None, "noise_multiplier": mechanism.noise_multiplier}
-    return bool(found == as_dict(mechanism)) and epsilon <= declared.epsilon * (1 + 1e-9)
+    resolved = {**as_dict(declared), "epsilon": None, "noise_multiplier": mechanism.noise_multiplier}
+    return bool(resolved == as_dict(mechanism)) and epsilon <= declared.epsilon * (1 + 1e-9)
 
 
 def _shapes(certificate: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -269,11 +270,11 @@ def _check_release(certificate: dict[str, Any], shapes: Shapes, release: bytes |
     try:
         tensors = from_bytes(release) if isinstance(release, bytes | bytearray) else release
         check_tensors(tensors, shapes, finite=False)
-        found = digest(tensors)
+        computed = digest(tensors)
     except InvalidRequest as error:
         raise CertificateRefused(f"The release is not the one that it certifies: {error}") from None
-    if found != certificate["release"]["digest"]:
+    if computed != certificate["release"]["digest"]:
         raise CertificateRefused(
-            f"The release has digest {found[:16]}…, and it certifies {certificate['release']['digest'][:16]}…. Find "
+            f"The release has digest {computed[:16]}…, and it certifies {certificate['release']['digest'][:16]}…. Find "
             "the release that belongs to it."
         )

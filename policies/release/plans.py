@@ -105,7 +105,7 @@ def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...
     """Name, shape and dtype (as `"float32"`) of every tensor in a release of `plan`: public, whatever the data are."""
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
-        return {each.name: (each.shape, each.dtype) for each in plan.graph.parameters}
+        return {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     if isinstance(plan.mechanism, Evaluation):
         classes, bins = len(schema.classes), plan.mechanism.bins
         return {"scores": ((classes, bins) if classes == 2 else (classes, classes, bins), "float64")}

@@ -156,10 +156,10 @@ class Schema:
             taken.add(name)
             if not steps or not all(steps):
                 raise DataRefused(f"Sequence {name!r} has no columns. List its steps in order.")
-            for column in (each for step in steps for each in step):
+            for column in (name for step in steps for name in step):
                 if column not in names or column == self.target:
                     raise DataRefused(f"Sequence {name!r} names {column!r}, which is not a declared feature column.")
-            if len({tuple(len(self.column(each).input_names) for each in step) for step in steps}) > 1:
+            if len({tuple(len(self.column(name).input_names) for name in step) for step in steps}) > 1:
                 raise DataRefused(f"Sequence {name!r} has steps of different widths. Give every step columns alike.")
 
     @classmethod
@@ -171,7 +171,7 @@ class Schema:
     def from_dict(cls, data: Mapping[str, Any]) -> Schema:
         """The schema that `as_dict` wrote, also after a trip through JSON, checked anew. Raises `DataRefused`."""
         fields = toml.checked_fields(data)
-        columns = tuple(Column(**each) for each in fields.pop("columns"))
+        columns = tuple(Column(**column) for column in fields.pop("columns"))
         return cls(columns=columns, **fields)
 
     def as_dict(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class Schema:
 
     def _steps(self, inputs: str | tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
         if inputs == "features":
-            chosen = tuple(each.name for each in self.columns if each.feature and each.name != self.target)
+            chosen = tuple(column.name for column in self.columns if column.feature and column.name != self.target)
             if not chosen:
                 raise UnsupportedMechanism(f"{self.name!r} has no feature columns. Name columns as inputs=(...).")
             return (chosen,)

@@ -17,7 +17,7 @@ TOP = ("name", "population", "description", "patient", "target", "holdout")
 TOML_COLUMN = (
     "kind", "unit", "minimum", "maximum", "categories", "missing", "outside", "feature", "description",
 )  # fmt: skip
-PLAIN_COLUMN = tuple(each.name for each in dataclasses.fields(Column))
+PLAIN_COLUMN = tuple(field.name for field in dataclasses.fields(Column))
 
 
 def read(text: str) -> dict[str, Any]:
@@ -26,10 +26,10 @@ def read(text: str) -> dict[str, Any]:
         raise DataRefused(f"The schema is longer than {LARGEST_TEXT} characters. Declare fewer columns.")
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataRefused(f"The schema is not TOML: {error}. Mend that line.") from None
     columns = data.get("columns")
-    if not isinstance(columns, dict) or not all(isinstance(each, dict) for each in columns.values()):
+    if not isinstance(columns, dict) or not all(isinstance(column, dict) for column in columns.values()):
         raise DataRefused("The schema declares no columns. Write a table as [columns.age] for each.")
     return {**data, "columns": [_column_from_toml(name, table) for name, table in columns.items()]}
 
@@ -46,11 +46,11 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     if target is not None and not isinstance(target, str):
         raise DataRefused(f"target={target!r} should be the name of a column.")
     columns = data.get("columns")
-    if not isinstance(columns, list | tuple) or not all(isinstance(each, Mapping) for each in columns):
+    if not isinstance(columns, list | tuple) or not all(isinstance(column, Mapping) for column in columns):
         raise DataRefused("The schema declares no columns. Write a table as [columns.age] for each.")
     return {
         **data,
-        "columns": [_column_fields(each) for each in columns],
+        "columns": [_column_fields(column) for column in columns],
         "sequences": _sequences(data.get("sequences", {})),
     }
 
@@ -98,15 +98,15 @@ def _sequences(table: Any) -> tuple[tuple[str, tuple[tuple[str, ...], ...]], ...
     """Steps of columns by name; a plain list of columns is one channel."""
     if not isinstance(table, Mapping):
         raise DataRefused("[sequences] is a table of names and lists of columns.")
-    found = []
+    sequences = []
     for name, steps in table.items():
-        if not isinstance(steps, list | tuple) or not all(isinstance(each, str | list | tuple) for each in steps):
+        if not isinstance(steps, list | tuple) or not all(isinstance(step, str | list | tuple) for step in steps):
             raise DataRefused(f"Sequence {name!r} should be a list of columns, or of lists of columns.")
-        rows = tuple((each,) if isinstance(each, str) else tuple(each) for each in steps)
+        rows = tuple((step,) if isinstance(step, str) else tuple(step) for step in steps)
         if not all(isinstance(column, str) for row in rows for column in row):
             raise DataRefused(f"Sequence {name!r} should be a list of columns, or of lists of columns.")
-        found.append((name, rows))
-    return tuple(found)
+        sequences.append((name, rows))
+    return tuple(sequences)
 
 
 def _column_from_toml(name: str, table: dict[str, Any]) -> dict[str, Any]:
@@ -193,5 +193,5 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name} = {_value(entry)}" for name, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(each) for each in value) + "]"
+        return "[" + ", ".join(_value(item) for item in value) + "]"
     return value.isoformat() if isinstance(value, datetime.date) else repr(value)

@@ -11,6 +11,7 @@ import ast
 from collections.abc import Iterable, Mapping
 
 from policies.source.allowed_names import ATTRIBUTES, BUILTINS, LAYERS, METHODS, RESERVED, instead_of
+from policies.source.constant_values import why_too_large
 from policies.source.findings import Findings
 
 _STATEMENTS = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.Return, ast.If, ast.For, ast.Pass, ast.Break)
@@ -164,6 +165,8 @@ class ClassReader:
             return
         if isinstance(node, ast.AnnAssign):
             self._annotation(node.annotation)
+        if isinstance(node, ast.AugAssign):
+            self._operation(node)
         for target in _targets(node):
             self._target(target)
         if isinstance(node, ast.Expr) and not (_is_docstring(node) or isinstance(node.value, ast.Call)):
@@ -218,12 +221,19 @@ class ClassReader:
                 _EXPRESSION_INSTEAD.get(kind, "Use names, numbers, calls and arithmetic."),
             )
             return
+        if isinstance(node, ast.BinOp):
+            self._operation(node)
         if isinstance(node, ast.comprehension):
             self._target(node.target)
             if node.is_async:
                 self.findings.add("expression", node.target, "Nothing here is asynchronous.", "Use a plain for.")
         for child in ast.iter_child_nodes(node):
             self._expression(child)
+
+    def _operation(self, node: ast.BinOp | ast.AugAssign) -> None:
+        why = why_too_large(node)
+        if why is not None:
+            self.findings.add("size", node, why, "Write smaller numbers.")
 
     def _name(self, node: ast.Name) -> None:
         name = node.id

@@ -47,8 +47,8 @@ def read_named(blob: bytes) -> Named:
     return Named(
         canonicalName=message.text(name),
         version=message.root_int32(),
-        fieldsName=[message.text(each) for each in message.pointers(names)],
-        fieldsData=[message.pieces(each) for each in message.pointers(data)],
+        fieldsName=[message.text(pointer) for pointer in message.pointers(names)],
+        fieldsData=[message.pieces(pointer) for pointer in message.pointers(data)],
         nonrecursiveBlob=message.pieces(blobs),
     )
 
@@ -56,14 +56,14 @@ def read_named(blob: bytes) -> Named:
 def read_values(blob: bytes) -> Values:
     """A list's elements. Raises `ValueError`."""
     message = _Message(blob)
-    return Values([message.pieces(each) for each in message.pointers(message.root_pointer(0))])
+    return Values([message.pieces(pointer) for pointer in message.pointers(message.root_pointer(0))])
 
 
 def read_pairs(blob: bytes) -> Pairs:
     """A mapping's keys and values. Raises `ValueError`."""
     message = _Message(blob)
     keys, values = message.pieces(message.root_pointer(0)), message.pointers(message.root_pointer(1))
-    return Pairs(keys, [message.pieces(each) for each in values])
+    return Pairs(keys, [message.pieces(pointer) for pointer in values])
 
 
 Place = tuple[int, int]  # segment, word
@@ -113,7 +113,7 @@ class _Message:
 
     def pieces(self, place: Place | None) -> list[bytes]:
         """A list of bytes."""
-        return [self._data(each) for each in self.pointers(place)]
+        return [self._data(pointer) for pointer in self.pointers(place)]
 
     def text(self, place: Place | None) -> str:
         """A text, which ends with a zero."""

@@ -34,6 +34,14 @@ def read_envelope(data: bytes) -> Envelope:
         raise ValueError("a part is missing") from None
 
 
+def read_path(message: bytes) -> str:
+    """The path that the message of a call names, with nothing of its arguments built. Raises `ValueError`."""
+    path = _fields(message, "SyftAPICall").get("path")
+    if path is None:
+        raise ValueError("a part is missing")
+    return _leaf(path, "str").decode()
+
+
 def _fields(blob: bytes, name: str) -> dict[str, bytes]:
     """The fields of one named object as bytes, with nothing built from them."""
     message = read_named(blob)

@@ -276,6 +276,7 @@ KINDS = (
     (r"<time [^>]*>[^<]*</time>", "<time>"),  # how long ago, in words
     (r"'loss_after': [\d.e-]+", "'loss_after': <noisy>"),  # of a trial on the mock, whose noise is fresh
     (r"before, [\d.]+ after", "before, <noisy> after"),
+    (r"(data-label=\"(?:Smallest|Largest|Norm)\" class=\"num\">)[^<]*", r"\1<noisy>"),  # of what was released
     (r"'(seconds|memory)': [\d.e-]+", r"'\1': <measured>"),
     (r"in (less than )?[\d.]+ s\. The process held \d+ MB", "in <measured>"),
     (r"\"Took\">[\d.]+ s", '"Took"><measured>'),

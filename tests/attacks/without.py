@@ -37,7 +37,10 @@ LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
+TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
+LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
+PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
@@ -241,6 +244,13 @@ def _whole_environment() -> None:
     put("datasites.jobs.pool:subprocess", taken)
 
 
+def _from_the_plan(line: Any) -> dict[str, Any]:
+    from datasites.ledger import records
+
+    records.parsed_plan("{}")
+    return {**vars(line), "status": line.status.value}
+
+
 def _any_answer() -> None:
     put("datasites.jobs.pool:LARGEST_ANSWER", 1 << 40)
     put("datasites.jobs.pool:_plain", lambda message: message)
@@ -347,6 +357,11 @@ DEFENCES: dict[str, Defence] = {
     ),
     "one-line": Defence(
         "one statement a line", nothing("policies.source.inspection:_Reader._check_lines"), (INSPECTION,)
+    ),
+    "constants": Defence(
+        "bounds on what constants come to",
+        nothing("policies.source.model_classes:why_too_large"),
+        (INSPECTION, "-k", "finding_of_its_rule"),
     ),
     "model-class": Defence(
         "list for model classes", nothing("policies.source.model_classes:ClassReader.read"), _corpus("says")
@@ -456,6 +471,21 @@ DEFENCES: dict[str, Defence] = {
         nothing("datasites.ledger.ledger:Ledger._close_requests"),
         ("tests/datasites/ledger/test_datasets.py", "-k", "taken_back or closes"),
     ),
+    "two_people": Defence(
+        "two people who loosen the two-person rule",
+        instead("datasites.review.two_people:TwoPeople.agreed", lambda self: None),
+        (TWO_PEOPLE, "-k", "loosened_rule"),
+    ),
+    "second_accounts": Defence(
+        "second reviewers whom the owner alone cannot make",
+        instead("datasites.review.two_people:TwoPeople.needs_agreement", lambda self: False),
+        (TWO_PEOPLE, "-k", "way_around or makes_no or gives_a_reviewer"),
+    ),
+    "closed_votes": Defence(
+        "votes of closed accounts that do not count",
+        nothing("datasites.review.decisions:Decisions._check_voters"),
+        (TWO_PEOPLE, "-k", "closed_reviewer"),
+    ),
     "signature": Defence("signature of a call", _all_signatures, (GUARD.format("bytes"), "-k", "changed")),
     "accounts": Defence("accounts in use", _all_accounts, _corpus("without_an_account", "for_strangers")),
     "classes": Defence(
@@ -489,6 +519,69 @@ DEFENCES: dict[str, Defence] = {
     ),
     "room": Defence(
         "room of each account", nothing("datasites.door.syft.uploads:Uploads.take"), (GUARD.format("uploads"),)
+    ),
+    "call-memory": Defence(
+        "memory of calls and of each account",
+        nothing("datasites.door.memory:Memory.take"),
+        (GUARD.format("memory"), "tests/datasites/door/test_memory.py"),
+    ),
+    "early-path": Defence(
+        "path before arguments", nothing("datasites.door.syft.guard:check_path"), (GUARD.format("memory"),)
+    ),
+    "connections": Defence(
+        "bounds on connections",
+        instead("datasites.door.connections:Connections._make_room", lambda *_: True),
+        (LIMITS, "-k", "half_open or room_is_made"),
+    ),
+    "waiting": Defence(
+        "deadline of a request's head",
+        nothing("datasites.door.connections:Connections.end_slow"),
+        (LIMITS, "-k", "asks_for_nothing or byte_by_byte"),
+    ),
+    "least-rate": Defence(
+        "least rate of bodies and answers",
+        instead("datasites.door.connections:_within", lambda awaitable, _: awaitable),
+        (LIMITS, "-k", "slowly or nobody_takes or honest"),
+    ),
+    "head-bytes": Defence(
+        "bytes of a request's head",
+        instead("datasites.door.connections:LARGEST_HEADER", 1 << 40),
+        (LIMITS, "-k", "large_head"),
+    ),
+    "head-fields": Defence(
+        "fields of a request's head",
+        instead("datasites.door.connections:MOST_FIELDS", 1 << 40),
+        (LIMITS, "-k", "large_head"),
+    ),
+    "forwarded": Defence(
+        "addresses that gateways alone may tell",
+        instead("datasites.door.connections:_as_connected", lambda app: app),
+        (LIMITS, "-k", "believed"),
+    ),
+    "lock-out-address": Defence(
+        "lock-out of an address alone",
+        instead("datasites.people.lock_out:_key", lambda account, _: account.encode()),
+        ("tests/datasites/people/test_lock_out.py",),
+    ),
+    "quotas": Defence(
+        "quotas of submissions",
+        nothing("datasites.review.submissions:Submissions._check_quotas"),
+        ("tests/datasites/review/test_quotas.py",),
+    ),
+    "refused-beginnings": Defence(
+        "beginnings of refused sources alone",
+        instead("datasites.review.submissions:_beginning", lambda source: source),
+        ("tests/datasites/review/test_quotas.py",),
+    ),
+    "exporter-time": Defence(
+        "exporter's time of each account",
+        instead("datasites.review.planning:Planner._exporting", lambda *_: nullcontext()),
+        ("tests/datasites/review/test_quotas.py",),
+    ),
+    "lines": Defence(
+        "lists that read no plan",
+        instead("datasites.actions.requests:line_dict", _from_the_plan),
+        ("tests/datasites/actions/test_request_lists.py",),
     ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
@@ -531,6 +624,39 @@ DEFENCES: dict[str, Defence] = {
         "forms of the console's own pages alone",
         instead("datasites.console.app:comes_from_here", lambda *_: True),
         (DOORS, "-k", "another_site"),
+    ),
+    "attachment_headers": Defence(
+        "sandbox of files that others made",
+        instead("datasites.console.thread_views:SANDBOX", {}),
+        (PROJECTS, "-k", "no_page_shows"),
+    ),
+    "attachment_kind": Defence(
+        "attachments that are PDF files alone",
+        instead("datasites.actions.attachments:MAGIC", b""),
+        (PROJECTS, "-k", "no_pdf"),
+    ),
+    "attachment_digest": Defence(
+        "attachments as they were attached",
+        instead("datasites.actions.attachments:is_unchanged", lambda *_: True),
+        (PROJECTS, "-k", "changed_on_disk"),
+    ),
+    "project_end": Defence(
+        "end of a project in the ledger",
+        lambda: (
+            put("datasites.ledger.runs:check_project", lambda *_: None),
+            put("datasites.ledger.ledger:check_project", lambda *_: None),
+        )[0],
+        ("tests/datasites/ledger/test_projects.py",),
+    ),
+    "project_check": Defence(
+        "end of a project as the judge sees it",
+        instead("datasites.review.decisions:Decisions._project_checks", lambda *_: ()),
+        (PROJECTS, "-k", "judge"),
+    ),
+    "thread_text": Defence(
+        "threads in plain text",
+        nothing("datasites.actions.comments:check_visible"),
+        ("tests/browser/test_threads.py",),
     ),
     "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
     "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),

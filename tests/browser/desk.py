@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from datasites.actions.registry import act
 from datasites.console.app import make_console
@@ -15,15 +18,19 @@ from datasites.console.news import News
 from datasites.datasite import Datasite
 from datasites.directory import create_directory
 from datasites.door.app import LockOut
-from datasites.jobs.pool import JobPool
+from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
+from datasites.ledger.store import utc_now
+from datasites.people.accounts import hash_password
 from datasites.people.roles import Actor, Role
 from datasites.review.policy import DEFAULT_POLICY
 from policies.canonical import canonical
+from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics
 from policies.release.plans import Plan
+from policies.release.tensors import to_bytes
 from policies.schema.schemas import Schema
 from tests.factories import PASSWORD, RESEARCHER, SCHEMA, statistics_source
 
@@ -37,12 +44,16 @@ EMAILS = {Role.OWNER: OWNER, Role.SECOND_REVIEWER: REVIEWER, Role.AUDITOR: AUDIT
 VERSION = "a1b2c3d4"
 
 
+_hashed_once = cache(hash_password)  # a quarter of a second each, and hundreds of tests make a desk
+
+
 @dataclass
 class PySyftAccounts:
     """What the console asks of PySyft: whose password is right, and who the researchers are."""
 
     passwords: dict[str, str] = field(default_factory=lambda: {OWNER: PASSWORD, RESEARCHER: PASSWORD})
     names: dict[str, str] = field(default_factory=lambda: {RESEARCHER: "Some Body"})
+    institutions: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
 
     def login(self, email: str, password: str) -> bytes | None:
@@ -50,12 +61,17 @@ class PySyftAccounts:
 
     def researchers(self) -> list[dict[str, str]]:
         return [
-            {"email": email, "name": name, "institution": "", "state": self.states.get(email, "active")}
+            {
+                "email": email,
+                "name": name,
+                "institution": self.institutions.get(email, ""),
+                "state": self.states.get(email, "active"),
+            }
             for email, name in self.names.items()
         ]
 
     def add_researcher(self, email: str, name: str, password: str, institution: str = "") -> None:
-        self.names[email], self.passwords[email] = name, password
+        self.names[email], self.passwords[email], self.institutions[email] = name, password, institution
 
     def disable_researcher(self, email: str) -> None:
         self.states[email] = "disabled"
@@ -88,8 +104,9 @@ class Desk:
         self.app = make_console(
             self.datasite, lock_out, News(self.datasite, longest=0)
         )  # a stream says what is new, and ends
-        for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
-            self.datasite.accounts.add(EMAILS[role], "", role, PASSWORD)
+        with mock.patch("datasites.people.accounts.hash_password", _hashed_once):
+            for role in (Role.SECOND_REVIEWER, Role.AUDITOR):
+                self.datasite.accounts.add(EMAILS[role], "", role, PASSWORD)
         self.schema = Schema.from_toml(SCHEMA)
         ledger.budgets.create_population(self.schema.population, PrivacyBudget(6.0, 1e-5))
         ledger.datasets.publish(
@@ -116,9 +133,10 @@ class Desk:
         purpose: str = "To count.",
         function: str = "flu_counts",
         researcher: str = RESEARCHER,
+        queries: tuple[Query, ...] = (Query("count"),),
     ) -> str:
         """A statistics request that waits for a decision."""
-        mechanism = Statistics(queries=(Query("count"),), epsilon=epsilon)
+        mechanism = Statistics(queries=queries, epsilon=epsilon)
         plan = Plan(
             function=function, mechanism=mechanism, model=None, graph=None, source_sha256="0" * 64, dataset="flu",
             version=VERSION, declared=mechanism,
@@ -130,6 +148,21 @@ class Desk:
         )  # fmt: skip
         self.datasite.ledger.requests.submit(record)
         return self.datasite.ledger.requests.check(id, plan).id
+
+    def release(self, request: str, tensors: dict[str, Any], *, rounds: int = 1) -> None:
+        """Approve a request that waits, and settle its first round with these tensors."""
+        ledger = self.datasite.ledger
+        plan = ledger.requests.get(request).plan
+        assert plan is not None
+        charge = accountant.charge_for(plan.mechanism, ledger.budgets.balance(self.schema.population).order)
+        until = utc_now() + timedelta(days=9)
+        ledger.approve(
+            request, actor=OWNER, plan_digest=plan.digest, charge=charge, rounds=rounds, expires_at=until
+        )  # fmt: skip
+        run = ledger.runs.start(ledger.runs.admit(request, 1, "0" * 64, charge).id)
+        published = self.datasite.planner.published(version=VERSION)
+        answer = Answer({"event": "done"}, to_bytes(tensors), {})
+        self.datasite.rounds.settle(run, plan, published, RESEARCHER, answer)
 
     def browser(self, role: Role | None = None, *, address: str = "http://testserver") -> Browser:
         """A browser, signed in where a role is given."""

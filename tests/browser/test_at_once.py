@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from datasites.actions.for_researchers import ForResearchers
 from datasites.people.notices import Notices, message
 from datasites.people.roles import Role
 from policies.source.statuses import RequestStatus
 from tests.browser.desk import OWNER, Desk
+from tests.factories import RESEARCHER
 
 
 @pytest.fixture
@@ -151,6 +153,24 @@ def test_a_waiting_request_sends_word_once_in_a_while(desk: Desk) -> None:
     now[0] = 59
     assert notices.waits(record) is None  # whoever asks much fills no mailbox
     assert Notices(desk.datasite.settings).waits(record) is None  # no server is set
+
+
+def test_a_comment_sends_word_without_a_word_of_it_and_keeps_no_request_back(desk: Desk) -> None:
+    server = MailServer()
+    settings = replace(
+        desk.datasite.settings, smtp_host="127.0.0.1", smtp_port=server.port, smtp_security="none",
+        smtp_to="privacy@hospital.example", console_url="https://console.hospital.example/",
+    )  # fmt: skip
+    record = desk.datasite.ledger.requests.get(desk.ask("1" * 32))
+    desk.datasite.notices = Notices(settings, clock=lambda: 0.0)
+    ForResearchers(desk.datasite).comment(RESEARCHER, record.id, "A secret word")
+    server.join(10)
+    text = "\n".join(server.lines)
+    assert "Subject: Test Hospital: a comment on request flu_counts" in text
+    assert f"https://console.hospital.example/requests/{record.id}" in text
+    assert "secret" not in text
+    assert desk.datasite.notices.commented(record) is None  # at most one a minute
+    assert desk.datasite.notices.waits(record) is not None
 
 
 def test_a_mail_server_that_is_down_delays_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

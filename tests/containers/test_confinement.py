@@ -153,5 +153,5 @@ def test_a_hospital_holds_no_other_machines_secrets(network: Containers, service
 def test_two_containers_on_one_volume_are_refused(network: Containers) -> None:
     second = network.compose("run", "--rm", "--no-deps", "-T", "general", check=False)
     assert second.returncode != 0
-    assert "in use by another process" in second.stdout + second.stderr
+    assert "Another `datasite serve` serves" in second.stdout + second.stderr
     assert reaches(network, "general", "localhost", 9400)

@@ -26,8 +26,8 @@ ROUNDS = 3
 
 # Where it dies, and how many of the rounds were charged by then.
 FAULTS = [
-    ("before Requests.submit 1", 0),
-    ("after Requests.submit 1", 0),
+    ("before Ledger.submit 1", 0),
+    ("after Ledger.submit 1", 0),
     ("after Requests.check 1", 0),
     ("before Ledger.approve 1", 0),
     ("after Ledger.approve 1", 0),
@@ -157,4 +157,4 @@ def test_runner_killed_in_a_round_keeps_the_charge_and_the_datasite_goes_on(
 def test_second_datasite_on_one_directory_is_refused(datasite: DatasiteProcess) -> None:
     second = datasite.cli("serve", check=False)
     assert second.returncode == 1
-    assert "in use by another process" in second.stderr
+    assert "Another `datasite serve` serves" in second.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from datasites.directory import create_directory, locked
 from datasites.jobs.isolation import PROTECTIONS
 from datasites.operations.control_socket import ControlServer
-from datasites.serve import _check_protections, _directory
+from datasites.serve import _check_protections, _directory, certificate_warning
 from datasites.settings import Settings
 from policies.errors import IsolationMissing, Unavailable
 
@@ -80,3 +81,18 @@ def test_a_host_without_a_protection_is_refused_with_what_to_mend_and_what_to_se
     with pytest.raises(IsolationMissing, match=said):
         _check_protections(settings, lacking)
     _check_protections(dataclasses.replace(settings, isolation="reported"), lacking)
+
+
+def test_a_certificate_of_another_time_is_told_to_whoever_starts_the_datasite(settings: Settings) -> None:
+    from compose.authority import Authority, certificate_bytes, key_bytes, new_key
+
+    assert certificate_warning(settings, datetime.now(UTC)) == ""
+    key = new_key()
+    certificate = Authority.of(new_key(), ["localhost"]).certify(key, ["localhost"])
+    (settings.directory / "tls.pem").write_bytes(certificate_bytes(certificate) + key_bytes(key))
+    secured = dataclasses.replace(settings, tls_certificate="tls.pem", tls_key="tls.pem")
+    now = datetime.now(UTC)
+    assert certificate_warning(secured, now) == ""
+    for other in (now - timedelta(days=10), now + timedelta(days=9000)):
+        said = certificate_warning(secured, other)
+        assert f"this machine's clock says {other:%Y-%m-%d %H:%M} UTC: nobody will accept it." in said

@@ -167,7 +167,8 @@ def test_every_field_has_a_line_in_the_template_and_the_default_that_stands_ther
 # -- changing leaves the rest as the owner wrote it --------------------------------------------------------------------
 
 TEXTS = tuple(name for name, kind in KINDS.items() if kind is str)
-FREE = tuple(name for name in TEXTS if name not in ("host", "tls_certificate", "tls_key", "witness"))
+BOUND = ("host", "tls_certificate", "tls_key", "witness", "gateway_addresses")  # to more than being text
+FREE = tuple(name for name in TEXTS if name not in BOUND)
 ENDS = st.sampled_from(["\n", "\r\n"])
 COMMENTS = st.text(st.characters(exclude_categories=["C"]), max_size=30)
 
@@ -239,3 +240,19 @@ def test_a_refused_change_and_a_kept_one_leave_no_other_file(directory: Path) ->
     assert sorted(each.name for each in directory.iterdir()) == before
     assert (directory / "settings.toml").stat().st_mode & 0o777 == 0o600
     assert Settings.load(directory).smtp_user == "a"
+
+
+@pytest.mark.parametrize("wrong", ["gateway", "10.0.0.0/8, gateway", "10.0.0.1/8", "*"])
+def test_gateways_are_addresses_or_networks(tmp_path: Path, wrong: str) -> None:
+    directory = tmp_path / "datasite"
+    create_directory(directory, name="General", host="127.0.0.1", port=9400, owner_email="owner@general.example")
+    assert change_settings(directory, {"gateway_addresses": "10.0.0.0/8, ::1"}).gateways == ("10.0.0.0/8", "::1")
+    with pytest.raises(DatasiteError, match="no address and no network"):
+        change_settings(directory, {"gateway_addresses": wrong})
+
+
+def test_the_largest_body_always_has_room(tmp_path: Path) -> None:
+    """An older settings file with large bodies and no `memory_mib` goes on working."""
+    directory = tmp_path / "datasite"
+    create_directory(directory, name="General", host="127.0.0.1", port=9400, owner_email="owner@general.example")
+    assert change_settings(directory, {"largest_body_mib": "512"}).memory_bytes == 16 * 512 << 20

@@ -93,7 +93,7 @@ def test_the_example_of_a_schema_is_one() -> None:
 def test_the_library_is_shown_with_methods_of_base_classes_and_properties() -> None:
     text = library.library()
     assert "### researcher.connect(where" in text
-    assert "* `submit()`: " in text
+    assert "* `submit(project=...)`: " in text
     assert "* `wait_for_approval(timeout=...)`: " in text
     assert "* `mock`: " in text
 

@@ -50,7 +50,9 @@ class FakeDatasite:
         self.schema = Schema.from_toml(SCHEMA.format(population=f"{name}-patients", oldest=oldest))
         self.sources: dict[str, str] = {}
         self.statuses: dict[str, str] = {}
-        self.comments: dict[str, str] = {}
+        self.decided_with: dict[str, str] = {}
+        self.projects: list[str] = []
+        self.written: dict[str, list[dict[str, str]]] = {}
         self.releases: dict[tuple[str, int], tuple[str, dict[str, np.ndarray[Any, Any]]]] = {}
         self.charged: list[tuple[str, int]] = []
         self.calls: list[str] = []
@@ -97,8 +99,9 @@ class FakeDatasite:
         accepted = not self.findings and not self.short
         return {"accepted": accepted, "findings": self.findings, "plan_digest": digest_of_plan, "cost": cost}
 
-    def submit(self, source: str, asset: str, purpose: str = "") -> str:
+    def submit(self, source: str, asset: str, purpose: str = "", project: str = "") -> str:
         self._called("submit")
+        self.projects.append(project)
         assert asset == f"asset-{self.name}"
         if source in self.sources.values():
             raise WrongStatus("You asked this before.")
@@ -118,11 +121,22 @@ class FakeDatasite:
         rounds = [{"round": number, "status": "released"} for each, number in self.releases if each == code]
         return {
             "status": self.statuses[code],
-            "comment": self.comments.get(code, ""),
+            "comment": self.decided_with.get(code, ""),
             "rounds": rounds,
             "expires": None,
             "plan_digest": f"plan of {self.sources[code]}",
         }
+
+    def comment(self, code: str, text: str) -> list[dict[str, str]]:
+        self._called("comment")
+        self.written.setdefault(code, []).append(
+            {"at": "2026-11-25T20:00:00+00:00", "from": "researcher", "text": text}
+        )
+        return self.written[code]
+
+    def comments(self, code: str) -> list[dict[str, str]]:
+        self._called("comments")
+        return self.written.get(code, [])
 
     def certificates(self, code: str) -> list[str]:
         self._called("certificates")

@@ -71,7 +71,7 @@ def test_another_source_under_the_same_name_is_refused(make_study):
 def test_waiting_ends_with_the_owners_words_when_nobody_approved(make_study, hospitals):
     for name, hospital in hospitals.items():
         hospital.answer_to_submit = "denied"
-        hospital.comments[f"{name}-0"] = f"Not at {name}."
+        hospital.decided_with[f"{name}-0"] = f"Not at {name}."
     with pytest.raises(WrongStatus, match=r"rural: denied Not at rural\."):
         make_study()
 
@@ -125,7 +125,7 @@ def test_a_request_that_is_revoked_during_a_study_is_named_with_its_owners_reaso
 
     def revoked_in_round_two(code, asset, weights, round):
         if round == 2:
-            rural.statuses[code], rural.comments[code] = "revoked", "Our patients' board said no."
+            rural.statuses[code], rural.decided_with[code] = "revoked", "Our patients' board said no."
         return ask(code, asset, weights, round)
 
     rural.run = revoked_in_round_two
@@ -137,7 +137,7 @@ def test_an_evaluation_that_nobody_approved_uses_none_of_its_rounds(make_study, 
     study = make_study(evaluation=researcher.Evaluation(epsilon=0.5, rounds=1))
     result = study.run()
     for name, hospital in hospitals.items():
-        hospital.statuses[f"{name}-1"], hospital.comments[f"{name}-1"] = "denied", f"Not at {name}."
+        hospital.statuses[f"{name}-1"], hospital.decided_with[f"{name}-1"] = "denied", f"Not at {name}."
     with pytest.raises(Unavailable, match=r"rural: denied\. Not at rural\."):
         result.evaluate()
     hospitals["rural"].statuses["rural-1"] = "approved"
@@ -344,3 +344,31 @@ def test_the_study_directory_is_private_and_holds_no_password(make_study):
     study.run()
     assert study.state.directory.stat().st_mode & 0o777 == 0o700
     assert not list(study.state.directory.rglob("*.draft"))
+
+
+def test_a_comment_reaches_every_hospital_and_is_read_back(make_study, hospitals):
+    study = make_study()
+    told = study.comment("The protocol is attached.")
+    assert len(told.rows) == len(hospitals)
+    assert {row["from"] for row in told.rows} == {"researcher"}
+    hospitals["rural"].written["rural-0"].append({"at": "2026-11-25T21:00:00", "from": "data owner", "text": "Thanks."})
+    assert [row["comment"] for row in study.comments().rows if row["hospital"] == "rural"][-1] == "Thanks."
+
+
+def test_a_hospital_that_does_not_answer_is_named_and_the_others_have_the_comment(make_study, hospitals):
+    study = make_study()
+    hospitals["rural"].down = True
+    with pytest.raises(Unavailable, match="rural"):
+        study.comment("Are you there?")
+    assert all("comment" in each.calls for each in hospitals.values())
+    assert any("rural does not answer" in row["comment"] for row in study.comments().rows)
+
+
+def test_a_study_is_submitted_under_a_project_everywhere(make_study, hospitals):
+    make_study(submit=False).submit(project="Flu 2026")
+    assert {project for hospital in hospitals.values() for project in hospital.projects} == {"Flu 2026"}
+
+
+def test_a_project_is_named_as_text(make_study):
+    with pytest.raises(InvalidRequest, match="name of a project"):
+        make_study(submit=False).submit(project=7)

@@ -5,8 +5,9 @@ Stock PySyft rebuilds whatever objects the bytes name, from anybody, before it l
 
 1. its envelope is read as three byte strings, with nothing built from them, and its Ed25519 signature is checked;
 2. the key must belong to an account in use;
-3. the message is rebuilt from a list of classes, within bounds of depth, number and size;
-4. the path must be on the list of the account's role; the call must be blocking and meant for this datasite;
+3. the path must be on the list of the account's role, before any argument is rebuilt;
+4. the message is rebuilt from a list of classes, within bounds of depth, number and size, and within the memory that
+   all calls and each account have; the call must be blocking and meant for this datasite;
 5. a call that changes something is answered once: stock clients put a fresh identifier into each call;
 6. an account has so many calls under way at most, and fewer that export a model: threads are everybody's;
 7. what a service raises reaches the client as our own words or as one fixed text; tracebacks go to the log alone.
@@ -38,16 +39,18 @@ from syft.server.datasite import Datasite
 from syft.server.server import AuthServerContextRegistry
 from syft.service.context import AuthedServiceContext
 from syft.service.response import SyftError, SyftSuccess
-from syft.service.service import UserServiceConfigRegistry
+from syft.service.service import UserServiceConfigRegistry, attach_attribute_to_syft_object
 from syft.service.user.user_roles import ServiceRole
 from syft.types.errors import SyftException
 from syft.types.syft_object_registry import SyftObjectRegistry
 
+from datasites.door.memory import CALLS, Held, Memory, NoRoom
 from datasites.door.syft.call_limits import NoTurn, Turns
 from datasites.door.syft.client_keys import OwnerKey
 from datasites.logs import Shown
+from policies.graph.graphs import MAX_PARAMETERS
 from policies.wire.capnp import read_named, read_pairs, read_values
-from policies.wire.envelopes import read_envelope
+from policies.wire.envelopes import read_envelope, read_path
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ RESEARCHER_PATHS = frozenset(
     blob_storage.allocate blob_storage.read blob_storage.write_to_disk
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
-    datasite.certificates
+    datasite.certificates datasite.comment datasite.comments
     """.split()
 )
 OWNER_PATHS = frozenset(
@@ -69,7 +72,11 @@ OWNER_PATHS = frozenset(
 PATHS = {ServiceRole.ADMIN: OWNER_PATHS, ServiceRole.DATA_SCIENTIST: RESEARCHER_PATHS}
 
 # A repeat of these is refused. Objects and blobs are keyed by identifiers of their own: repeating them changes nothing.
-ONCE = frozenset("code.request_code_execution code.call datasite.withdraw request.apply request.undo".split())
+ONCE = frozenset(
+    """
+    code.request_code_execution code.call datasite.withdraw datasite.comment request.apply request.undo
+    """.split()
+)
 
 # These run the exporter for as long as the researcher's model takes.
 EXPORTS = frozenset({"datasite.quote", "code.request_code_execution"})
@@ -85,7 +92,13 @@ CLASSES = frozenset(
     """.split()
 )
 DEEPEST, MOST_OBJECTS = 60, 20_000
-TENSOR_BYTES = 512 << 20  # what the tensors of one message may take; they travel compressed
+TENSOR_BYTES = 8 * MAX_PARAMETERS + (1 << 20)  # of one message, unpacked: the weights of any plan, twice as precise
+COPIES = 10  # of a message while it is read: each level of nesting copies what is inside it; honest ones take 7
+
+# These carry weights or an upload, and may be as large as a body; every other call is short.
+LARGE = frozenset({"action.set", "blob_storage.write_to_disk", "code.call"})
+LARGEST_SHORT = 1 << 20
+TOO_LARGE = "This call is too large or too deep."
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split())
 SIGNED_OUT = (
     "This key belongs to no account in use: its password was changed, or its account was closed. Sign in again with"
@@ -113,15 +126,51 @@ class UnknownKey(Malformed):
 
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside", default=False)
 _budget: contextvars.ContextVar["_Budget | None"] = contextvars.ContextVar("budget", default=None)
+_held: contextvars.ContextVar[Held | None] = contextvars.ContextVar("held", default=None)
 
 
 class _Budget:
-    """What one message may still build."""
+    """What one message may still build, beside what its account and all accounts may hold."""
 
     def __init__(self, size: int) -> None:
         self.objects, self.depth = MOST_OBJECTS, 0
         self.tensors = TENSOR_BYTES
-        self.bytes = 32 * size + (1 << 20)  # each level of nesting copies what is inside it
+        self.bytes = COPIES * size + (1 << 20)
+
+    def spend_bytes(self, size: int) -> None:
+        """Pay for one level of a message. Raises `Malformed` or `Refused`."""
+        self.bytes -= size
+        if self.bytes < 0:
+            raise Malformed(TOO_LARGE)
+        hold(size)
+
+    def spend_tensor(self, size: int) -> None:
+        """Pay for a tensor, which is unpacked and then copied. Raises `Malformed` or `Refused`."""
+        self.tensors -= size
+        if self.tensors < 0:
+            raise Malformed(TOO_LARGE)
+        hold(2 * size)
+
+
+@contextmanager
+def holding(memory: Memory, account: str) -> Iterator[None]:
+    """What is unpacked inside counts as an account's, until it is answered."""
+    with memory.held(CALLS, account) as held:
+        token = _held.set(held)
+        try:
+            yield
+        finally:
+            _held.reset(token)
+
+
+def hold(size: int) -> None:
+    """Pay for memory of the call that is answered now. Raises `Refused` where there is none."""
+    held = _held.get()
+    try:
+        if held is not None:
+            held.take(size)
+    except NoRoom as error:
+        raise Refused(str(error)) from None
 
 
 def bound_deserialization() -> None:
@@ -149,9 +198,9 @@ def _bytes_to_object(blob: bytes) -> Any:
         with recursive.recursive_scheme.from_bytes(blob, traversal_limit_in_words=2**64 - 1) as message:
             return recursive.rs_proto2object(message)
     budget.objects -= 1
-    budget.bytes -= len(blob)
-    if budget.objects < 0 or budget.bytes < 0 or budget.depth >= DEEPEST:
-        raise Malformed("This call is too large or too deep.")
+    if budget.objects < 0 or budget.depth >= DEEPEST:
+        raise Malformed(TOO_LARGE)
+    budget.spend_bytes(len(blob))
     message = read_named(blob)
     if message.canonicalName not in CLASSES:
         raise Malformed(f"A call may not carry {message.canonicalName[:60]!r}.")
@@ -187,7 +236,7 @@ def _tensor(numpy_bytes: bytes, decompressed_size: int, dtype: str) -> Any:
         return _arrow_deserialize(numpy_bytes, decompressed_size, dtype)
     if dtype not in DTYPES or type(decompressed_size) is not int or not 0 <= decompressed_size <= budget.tensors:
         raise Malformed("A tensor of this call is too large, or not of numbers.")
-    budget.tensors -= decompressed_size
+    budget.spend_tensor(decompressed_size)
     codec = arrow.flags.APACHE_ARROW_COMPRESSION
     if codec is not arrow.ApacheArrowCompression.NONE:
         numpy_bytes = pa.decompress(numpy_bytes, decompressed_size=decompressed_size, codec=codec.value)
@@ -223,7 +272,7 @@ def read_strictly(blob: bytes) -> Any:
     token = _budget.set(_Budget(len(blob)))
     try:
         return _deserialize(blob, from_bytes=True)
-    except Malformed:
+    except (Malformed, Refused):
         raise
     except (Exception, RecursionError):
         raise Malformed("These bytes are not a call.") from None
@@ -275,10 +324,11 @@ class AnsweredCalls:
 class Entry:
     """Answers signed calls on one PySyft server."""
 
-    def __init__(self, server: Datasite, answered: AnsweredCalls, owner_key: OwnerKey) -> None:
+    def __init__(self, server: Datasite, answered: AnsweredCalls, owner_key: OwnerKey, memory: Memory) -> None:
         self.server = server
         self.answered = answered
         self.owner_key = owner_key
+        self.memory = memory
         self.turns = Turns()
         bound_deserialization()
         inner: Callable[..., Any] = server.handle_api_call_with_unsigned_result
@@ -296,10 +346,10 @@ class Entry:
         credentials = self.account_of(signer)
         role, account = self.role_of(credentials), str(credentials)
         try:
-            with self.turns.taken(account):
+            with self.turns.taken(account), holding(self.memory, account):
                 call = self._admitted(message, credentials, role)
                 with self.turns.taken(account, export=True) if call.path in EXPORTS else nullcontext():
-                    result = self._result(call, credentials, role)
+                    result = self._result(call, credentials, role, signer)
         except Refused as refusal:
             result = SyftError(message=refusal.public_message)
         except NoTurn as refusal:
@@ -338,6 +388,7 @@ class Entry:
         return bytes(_serialize(api, to_bytes=True))
 
     def _admitted(self, message: bytes, credentials: SyftVerifyKey, role: ServiceRole) -> SyftAPICall:
+        check_path(message, role)
         try:
             call = read_strictly(message)
         except Malformed as error:
@@ -352,7 +403,7 @@ class Entry:
             raise Refused("This call was answered before. Make it anew.")
         return call
 
-    def _result(self, call: SyftAPICall, credentials: SyftVerifyKey, role: ServiceRole) -> Any:
+    def _result(self, call: SyftAPICall, credentials: SyftVerifyKey, role: ServiceRole, signer: SyftVerifyKey) -> Any:
         context = AuthedServiceContext(
             server=self.server, credentials=credentials, role=role, is_blocking_api_call=True
         )
@@ -363,7 +414,21 @@ class Entry:
             result = method(context, *call.args, **call.kwargs)
             if isinstance(result, SyftError):
                 raise TypeError(result.message)
+            if signer != credentials:  # a stock client finds its session by the key that it signs with
+                attach_attribute_to_syft_object(result, {"syft_client_verify_key": signer})
             return result if isinstance(result, SyftSuccess) else SyftSuccess(message="", value=result)
+
+
+def check_path(message: bytes, role: ServiceRole) -> None:
+    """Raise `Refused` unless a role may call what a message names, with as many bytes. Nothing is rebuilt."""
+    try:
+        path = read_path(message)
+    except ValueError:
+        raise Refused("This message is not a call.") from None
+    if path not in PATHS[role]:
+        raise Refused(f"{role.name} may not call {path[:80]}.")
+    if path not in LARGE and len(message) > LARGEST_SHORT:
+        raise Refused(f"{TOO_LARGE} One of {path} has at most {LARGEST_SHORT:,} bytes.")
 
 
 @contextmanager

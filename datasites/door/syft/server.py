@@ -32,6 +32,7 @@ from syft.types.uid import UID
 from datasites.actions.for_researchers import ForResearchers
 from datasites.datasite import Datasite
 from datasites.directory import secret
+from datasites.door.memory import Memory
 from datasites.door.syft.client_keys import OwnerKey, renew_key
 from datasites.door.syft.guard import PATHS, AnsweredCalls, Entry, inside
 from datasites.door.syft.services import (
@@ -79,7 +80,8 @@ class SyftDatasite:
         self.server.services.services.append(own)
         self.server.services.service_path_map["datasiteservice"] = own
         self._owner_key = OwnerKey(settings.directory)
-        self._entry = Entry(self.server, AnsweredCalls(settings.directory / "calls.db"), self._owner_key)
+        self.memory = Memory(settings.memory_bytes)
+        self._entry = Entry(self.server, AnsweredCalls(settings.directory / "calls.db"), self._owner_key, self.memory)
 
     # -- what the app serves -------------------------------------------------------------------------------------
 

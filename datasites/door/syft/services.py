@@ -110,10 +110,14 @@ class GuardedCodeService(UserCodeService):
         code: SubmitUserCode | UserCode,
         reason: str | None = "",
         communication_protocol: Any = None,
+        *,
+        project: str = "",
     ) -> Any:
         """Inspect, export and record the request; store it in PySyft only if it has a plan."""
         if not isinstance(code, SubmitUserCode):
             raise Refused("Submit the function itself, not a stored code object.")
+        if not isinstance(project, str):
+            raise Refused("Name the project as text.")
         asset = _submitted_asset(code, context)
         ours = _own_submission(code, context, asset)
 
@@ -126,7 +130,7 @@ class GuardedCodeService(UserCodeService):
         stored: list[Any] = []
         with _public_errors():
             purpose = reason if isinstance(reason, str) else ""
-            ForResearchers(self.datasite).submit(_email(context), code.code, asset, purpose, store)
+            ForResearchers(self.datasite).submit(_email(context), code.code, asset, purpose, store, project)
         return stored[0]
 
     def get_all(self, context: AuthedServiceContext, communication_protocol: Any = None) -> list[UserCode]:
@@ -368,6 +372,18 @@ class DatasiteService(AbstractService):
         """Take the caller's request back; what no run touched returns to the budget."""
         with _public_errors():
             return self.researchers.withdraw(_email(context), code)
+
+    @service_method(path="datasite.comment", name="comment", roles=DATA_SCIENTIST_ROLE_LEVEL)
+    def comment(self, context: AuthedServiceContext, code: str, text: str) -> list:
+        """Write on the caller's request; everything that is written on it."""
+        with _public_errors():
+            return self.researchers.comment(_email(context), code, text)
+
+    @service_method(path="datasite.comments", name="comments", roles=DATA_SCIENTIST_ROLE_LEVEL)
+    def comments(self, context: AuthedServiceContext, code: str) -> list:
+        """What is written on the caller's request, oldest first."""
+        with _public_errors():
+            return self.researchers.comments(_email(context), code)
 
     @service_method(path="datasite.certificates", name="certificates", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def certificates(self, context: AuthedServiceContext, code: str) -> list:

@@ -81,7 +81,7 @@ def made_for(
 
 def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float) -> bool:
     """Whether the clipped gradient of the recorded made-up record is torch's."""
-    *gradients, loss, output = recording.made
+    *gradients, loss, output = recording.results
     count = len(gradients)
     flat = torch.cat([gradient.detach().reshape(-1) for gradient in gradients]).to(torch.float64)
     values = [value.detach() for value in recording.values[: count + 2]]

@@ -69,6 +69,7 @@ def test_repeated_submission_is_refused(ours: Site) -> None:
         (OWNER, "request.apply", {"uid": UID()}),
         (OWNER, "request.undo", {"uid": UID(), "reason": "no"}),
         (RESEARCHER, "datasite.withdraw", {"code": "0" * 32}),
+        (RESEARCHER, "datasite.comment", {"code": "0" * 32, "text": "Again."}),
         (RESEARCHER, "code.call", {"uid": UID(), "records": UID()}),
     ],
 )

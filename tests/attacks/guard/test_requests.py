@@ -92,9 +92,9 @@ def _checked(changes: list[Any], role: ServiceRole = ServiceRole.ADMIN) -> Any:
     service = GuardedRequestService.__new__(GuardedRequestService)
     stored = SimpleNamespace(unwrap=lambda: SimpleNamespace(changes=changes))
     service.stash = SimpleNamespace(get_by_uid=lambda *_: stored)
-    account = SimpleNamespace(unwrap=lambda: SimpleNamespace(email="somebody@hospital.example"))
+    account = SimpleNamespace(unwrap=lambda: SimpleNamespace(email=OWNER))
     users = SimpleNamespace(stash=SimpleNamespace(get_by_verify_key=lambda *_: account))
-    server = SimpleNamespace(services=SimpleNamespace(user=users), verify_key=None)
+    server = SimpleNamespace(verify_key=None, services=SimpleNamespace(user=users))
     return service._only_code(SimpleNamespace(role=role, credentials=None, server=server), UID())
 
 

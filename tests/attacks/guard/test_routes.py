@@ -14,6 +14,7 @@ from syft.serde.serialize import _serialize
 from syft.service.user.user import UserCreate
 from syft.service.user.user_roles import ServiceRole
 
+from tests import loops
 from tests.attacks.guard.attacker import OTHER, OWNER, PASSWORD, RESEARCHER, Refusal, Site
 from tests.factories import DatasiteProcess
 
@@ -184,15 +185,17 @@ def test_too_much_at_once_is_asked_to_come_back() -> None:
     from typing import Any
 
     from datasites.door.app import Gate
+    from datasites.door.memory import BODIES, CALLS, Memory
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.05)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    gate = Gate(app, 64, held=100)
+    memory = Memory(200, free={BODIES: 0, CALLS: 0})  # half of it for bodies, a quarter for those of one address
+    gate = Gate(app, 64, memory=memory)
 
-    async def one() -> int:
+    async def one(address: str) -> int:
         statuses: list[int] = []
 
         async def receive() -> Any:
@@ -202,15 +205,17 @@ def test_too_much_at_once_is_asked_to_come_back() -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
 
-        scope = {"type": "http", "method": "POST", "path": "/api/v2/api_call", "headers": []}
+        scope = {"type": "http", "method": "POST", "path": "/api/v2/api_call", "headers": [], "client": (address, 1)}
         await gate(scope, receive, send)
         return statuses[0]
 
-    async def several() -> list[int]:
-        return await asyncio.gather(*(one() for _ in range(3)))
+    async def several(*addresses: str) -> list[int]:
+        return await asyncio.gather(*(one(address) for address in addresses))
 
-    assert sorted(asyncio.run(several())) == [200, 200, 503]
-    assert sorted(asyncio.run(several())) == [200, 200, 503]  # what the first three held was given back
+    assert sorted(loops.run(several("192.0.2.1", "192.0.2.2", "192.0.2.3"))) == [200, 200, 503]
+    assert sorted(loops.run(several("192.0.2.1", "192.0.2.2", "192.0.2.3"))) == [200, 200, 503]  # all was given back
+    assert sorted(loops.run(several("192.0.2.1", "192.0.2.1"))) == [200, 503]
+    assert memory.in_use == 0
 
 
 def test_slow_body_is_given_up() -> None:
@@ -218,6 +223,8 @@ def test_slow_body_is_given_up() -> None:
     from typing import Any
 
     from datasites.door.app import Gate
+    from datasites.door.connections import Bounded, Connections
+    from datasites.door.memory import Memory
 
     statuses: list[int] = []
 
@@ -232,8 +239,10 @@ def test_slow_body_is_given_up() -> None:
     async def never(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("the app was called")
 
+    gate = Gate(never, 1 << 20, memory=Memory(1 << 30))
+    app = Bounded(gate, Connections(most=8, most_of_one=8, seconds=1), rate=1000, grace=0.2)
     scope = {"type": "http", "method": "POST", "path": "/api/v2/api_call", "headers": []}
-    asyncio.run(Gate(never, 1 << 20, seconds=0.2)(scope, receive, send))
+    loops.run(app(scope, receive, send))
     assert statuses == [408]
 
 

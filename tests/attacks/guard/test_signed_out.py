@@ -16,6 +16,7 @@ from tests.attacks.guard.attacker import OTHER, OWNER, PASSWORD, Refusal, Site
 from tests.e2e.stock import asset_of, call_until_done, login, submit
 from tests.factories import DatasiteProcess, statistics_source
 
+THIRD = "third@university.example"
 SERVERS_OWN = "whoever has the server's key"
 
 
@@ -49,14 +50,17 @@ def test_a_new_password_signs_clients_out_and_their_researcher_goes_on(
     ours: Site, datasite_process: DatasiteProcess, tmp_path: Path
 ) -> None:
     """What was asked before stays the account's: its code, its requests and what it may run."""
-    before = login(ours.url, OTHER, PASSWORD)
+    (tmp_path / "first").write_text(PASSWORD)  # an account of its own: other tests expect OTHER to have asked nothing
+    password = ("--password-file", str(tmp_path / "first"))
+    datasite_process.cli("researchers", "add", THIRD, "--name", "Third", *password)
+    before = login(ours.url, THIRD, PASSWORD)
     submit(before, statistics_source("kept_on"), weights=False)
     datasite_process.approve_all()
     mine = [code.id for code in before.code.get_all()]
-    assert "not released: 0" in new_password(datasite_process, tmp_path / "new", OTHER)
+    assert "not released: 0" in new_password(datasite_process, tmp_path / "new", THIRD)
     with pytest.raises((SyftException, OSError)):
         before.api.services.datasite.requests()
-    after = login(ours.url, OTHER, PASSWORD)
+    after = login(ours.url, THIRD, PASSWORD)
     assert after.verify_key != before.verify_key
     assert [code.id for code in after.code.get_all()] == mine
     assert [request.requesting_user_verify_key for request in after.requests] == [after.verify_key] * len(mine)

@@ -82,6 +82,7 @@ def whole_day(hospital: Hospital, directory: Path, *, deadline: float = 20.0) ->
             screen.write(f"{check}\n{check._repr_html_()}\n{study.submit()}\n")
             approved = study.wait_for_approval(timeout=5)
             screen.write(f"{approved}\n{approved._repr_html_()}\n")
+            screen.write(f"{study.comments()}\n")
             result = study.run(deadline=deadline, grace=0.5)
             screen.write(f"{result!r}\n{result._repr_html_()}\n")
             result.plot().savefig(io.BytesIO())

@@ -212,6 +212,7 @@ class Hospital:
             "datasite.requests": lambda _: [],
             "datasite.request_status": self._status,
             "datasite.withdraw": self._status,
+            "datasite.comments": lambda _: [{"at": "2026-11-25T20:00:00", "from": "data owner", "text": "Good."}],
             "datasite.certificates": lambda _: [],
             "code.request_code_execution": self._submit,
             "code.call": self._call,

@@ -595,6 +595,14 @@ def page(hospital: Hospital, target: Target) -> None:
     hospital.values["datasite.request_status"] = lambda told: {**told, "comment": words}
 
 
+@payload(
+    "text", "Clear the terminal with a comment of a thread, from somebody who turns text around.", r"<U\+001B>\[2J"
+)
+def thread(hospital: Hospital, target: Target) -> None:
+    words = {"at": CLEARS, "from": TURNS, "text": f"Good.{CLEARS}{TITLE}\nrural: approved"}
+    hospital.values["datasite.comments"] = lambda _: [words]
+
+
 # -- answers of another shape -----------------------------------------------------------------------------------------
 
 
@@ -635,6 +643,11 @@ def code_path(hospital: Hospital, target: Target) -> None:
 def name_path(hospital: Hospital, target: Target) -> None:
     hospital.values["datasite.describe"] = lambda told: {**told, "name": "../../../general"}
     hospital.certificate = certified(datasite="../../../general")
+
+
+@payload("shapes", "Answer a thread with a comment that is no text.", "list of comments: text is missing or of another")
+def thread_of_numbers(hospital: Hospital, target: Target) -> None:
+    hospital.values["datasite.comments"] = lambda told: [{**told[0], "text": 7}]
 
 
 @payload("shapes", "Answer a quote with words.", "quote is missing or of another kind")

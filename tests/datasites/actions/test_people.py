@@ -107,6 +107,7 @@ def test_closing_an_account_of_the_console_ends_its_sessions(desk: Desk, email: 
     assert browser.get("/account").status_code == 200
     desk.act("disable_console_user", {"email": email})
     assert browser.get("/account").status_code == 303
+    assert "You are signed in no more" in browser.get("/sign-in").text
     assert browser.sign_in(email).status_code == 401
     desk.act("enable_console_user", {"email": email})
     assert browser.get("/account").status_code == 303  # the session stays ended

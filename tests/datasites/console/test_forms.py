@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -21,18 +20,12 @@ from datasites.console.forms import MOST_FIELDS, MOST_FILES, Form, FormTooLarge,
 from datasites.door.app import LockOut
 from datasites.people.accounts import Role
 from policies.errors import InvalidRequest
+from tests import loops
 from tests.browser.desk import Desk
 
-T = TypeVar("T")
 PLENTY = 1 << 26
 NAMES = st.text(st.characters(categories=["Ll", "Nd"]), min_size=1, max_size=8)
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
-
-
-def in_a_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a thread of its own: Chromium's driver, in the same process, may leave this one a loop that runs."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(asyncio.run, work).result()
 
 
 def read(kind: str, body: bytes, *, largest: int = PLENTY, chunk: int = 1 << 16) -> Form:
@@ -47,7 +40,7 @@ def read(kind: str, body: bytes, *, largest: int = PLENTY, chunk: int = 1 << 16)
         return next(messages)
 
     headers = [(b"content-type", kind.encode("latin-1"))] if kind else []
-    return in_a_loop(read_form(Request({"type": "http", "headers": headers}, receive), largest))  # type: ignore[arg-type]
+    return loops.run(read_form(Request({"type": "http", "headers": headers}, receive), largest))  # type: ignore[arg-type]
 
 
 def sent(**request: Any) -> tuple[str, bytes]:
@@ -108,7 +101,7 @@ def test_a_body_above_the_bound_is_not_read_to_its_end(more: dict[str, Any]) -> 
 
     request = Request({"type": "http", "headers": [(b"content-type", kind.encode())]}, receive)  # type: ignore[arg-type]
     with pytest.raises((FormTooLarge, InvalidRequest)):
-        in_a_loop(read_form(request, 1000))
+        loops.run(read_form(request, 1000))
     assert len(arrived) <= 11
 
 
@@ -229,5 +222,5 @@ def test_a_form_that_comes_too_slowly_is_refused(desk: Desk, kind: str, monkeypa
         "type": "http", "method": "POST", "path": "/sign-in", "raw_path": b"/sign-in", "query_string": b"",
         "headers": headers, "scheme": "http", "server": ("testserver", 80), "client": ("127.0.0.1", 1), "root_path": "",
     }  # fmt: skip
-    in_a_loop(asyncio.wait_for(desk.app(scope, receive, send), 10))  # type: ignore[arg-type]
+    loops.run(asyncio.wait_for(desk.app(scope, receive, send), 10))  # type: ignore[arg-type]
     assert said[0]["status"] == 408

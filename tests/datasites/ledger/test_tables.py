@@ -10,7 +10,7 @@ import pytest
 
 from datasites.ledger.audit_log import AuditLog
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.tables import TABLES
+from datasites.ledger.tables import SCHEMA_VERSION, TABLES
 from policies.source.findings import Finding
 from policies.source.statuses import RequestStatus, Side
 from tests.datasites.ledger.ledger_factories import GAUSSIAN, Clock, released
@@ -34,6 +34,23 @@ def test_a_ledger_of_0_1_0_opens_and_verifies(path: Path) -> None:
     with Ledger.open(path, clock=Clock()) as ledger:
         assert ledger.verify(heads=(HEAD,)) == HEAD
         assert AuditLog(ledger.store).verify().seq == 1
+
+
+def test_it_becomes_one_of_this_version_and_nothing_in_it_changes(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        entries = db.execute("SELECT * FROM entries").fetchall()
+    db.close()
+    for _ in range(2):  # the second opening finds nothing to do
+        with Ledger.open(path, clock=Clock()) as ledger:
+            request = ledger.requests.list()[0]
+            assert ledger.projects.of(request.id) is None
+            assert ledger.attachments.of("request", request.id) == ()
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT * FROM entries").fetchall() == entries
+        assert db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() == (SCHEMA_VERSION,)
+        written = {row[0] for row in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
+    db.close()
+    assert written == set(TABLES)
 
 
 def test_its_requests_are_read_as_values(path: Path) -> None:
@@ -64,4 +81,4 @@ def test_every_table_checks_the_kinds_of_its_values() -> None:
 
 def test_what_is_appended_is_guarded_by_triggers() -> None:
     guarded = {re.split(r"_not_", name)[0] for name in re.findall(r"CREATE TRIGGER (\w+)", " ".join(TABLES))}
-    assert {"entries", "audit", "releases", "comments", "votes"} <= guarded
+    assert {"entries", "audit", "releases", "comments", "votes", "attachments"} <= guarded

@@ -66,11 +66,27 @@ def test_a_restored_directory_holds_what_the_copied_one_held(small: Settings, co
     done = restore(copied, tmp_path / "new", actor="os:root")
     assert files_of(tmp_path / "new") == files_of(small.directory)
     with Ledger.open(small.ledger_path) as old, Ledger.open(tmp_path / "new" / "ledger.db") as new:
-        assert new.entries.head().seq == old.entries.head().seq + 1 == done["entries"] + 1
+        assert new.entries.head().seq == old.entries.head().seq + 1 == done.entries + 1
         assert new.budgets.balance("city") == old.budgets.balance("city")
         assert new.runs.release(new.requests.list()[0].id, 1) == old.runs.release(old.requests.list()[0].id, 1)
         assert new.recovery.is_restored
         new.verify(heads=(tuple(old.entries.head()),))  # type: ignore[arg-type]
+
+
+def test_attachments_and_projects_come_back_with_the_directory(small: Settings, tmp_path: Path) -> None:
+    small.attachments.mkdir()
+    (small.attachments / f"{'a' * 32}.pdf").write_bytes(b"%PDF-1.7")
+    with Ledger.open(small.ledger_path) as ledger:
+        project = ledger.projects.make("Flu", "General", "2099-06-30")
+        ledger.projects.file(ledger.requests.list()[0].id, "Flu")
+        facts = {"name": "a.pdf", "size": 8, "digest": "0" * 64, "actor": "owner", "most": 9}
+        attached = ledger.attachments.add("a" * 32, "project", project.id, **facts)  # type: ignore[arg-type]
+        write_backup(small, ledger, tmp_path / "with.tar")
+    restore(tmp_path / "with.tar", tmp_path / "new", actor="os:root")
+    assert (tmp_path / "new" / "attachments" / f"{'a' * 32}.pdf").read_bytes() == b"%PDF-1.7"
+    with Ledger.open(tmp_path / "new" / "ledger.db") as restored:
+        assert restored.attachments.of("project", project.id) == (attached,)
+        assert restored.projects.of(restored.requests.list()[0].id) == project
 
 
 def test_only_its_user_can_read_backup_and_directory(copied: Path, tmp_path: Path) -> None:

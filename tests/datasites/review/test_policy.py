@@ -91,8 +91,8 @@ def test_a_failed_check_names_value_bound_and_next_step() -> None:
     (found,) = failed(Rules(max_steps=100), training())
     assert found.message == "200 steps over all rounds are above 100. Ask for 100 or fewer."
     (found,) = failed(Rules(), training(delta=1e-4))
-    assert found.message.startswith("δ=0.0001 is above 1e-05")
-    assert "delta=1e-05" in found.message
+    assert found.message.startswith("δ=0.0001 is above 0.00001")
+    assert "delta=0.00001" in found.message
     (found,) = failed(Rules(), training(), epsilon=4.00001)
     assert "ε=4.0001 is above" not in found.message  # rounded up, yet no further than four digits
     assert "ε=4.0001 for all rounds is above 4" in found.message
@@ -101,7 +101,7 @@ def test_a_failed_check_names_value_bound_and_next_step() -> None:
 def test_delta_must_shrink_with_the_number_of_patients() -> None:
     assert failed(Rules(), training(), patients=100_000) == []
     (found,) = failed(Rules(), training(), patients=200_000)
-    assert "delta=1e-06" in found.message
+    assert "delta=0.000001" in found.message
 
 
 def test_an_epsilon_that_is_no_number_fails() -> None:

@@ -85,3 +85,15 @@ def test_draft_of_parquet_and_of_a_query(tmp_path: Path) -> None:
 def test_draft_of_a_file_with_any_name_is_toml(name: str, tmp_path: Path) -> None:
     draft = tomllib.loads(draft_schema(write_csv(tmp_path / f"{name}.csv")))
     assert draft["name"] in (name, "")
+
+
+def test_columns_of_lists_records_and_bytes_are_left_out_of_a_draft_with_words(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {"patient": ["a", "b"], "days": [[1], [2]], "visit": [{"ward": 1}, {"ward": 2}], "scan": [b"\xff", b"a"]}
+    parquet.write_table(pa.table({**columns, "age": [1, 2]}), tmp_path / "visits.parquet")
+    draft = draft_schema(tmp_path / "visits.parquet")
+    for name in ("days", "visit", "scan"):
+        assert f'# "{name}" is left out: its cells are lists, records or bytes. Make plain columns of it.' in draft
+    assert "[columns.age]" in draft.replace('"', "")

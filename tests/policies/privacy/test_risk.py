@@ -35,7 +35,7 @@ def test_sentences_say_both_risks_and_the_chance_of_failure() -> None:
     first, second = risk_sentences(2.0, 1e-5)
     assert "in the data becomes at most 88.1 %" in first  # 0.8808, rounded up
     assert "which of two records a known patient has becomes at most 98.3 %" in second  # 0.98201
-    assert all("except with a chance of about 1e-05" in each for each in (first, second))
+    assert all("except with a chance of about 0.00001" in each for each in (first, second))
 
 
 def test_a_pure_release_never_fails() -> None:
@@ -44,7 +44,7 @@ def test_a_pure_release_never_fails() -> None:
 
 def test_the_total_is_said_beside_the_request() -> None:
     last = risk_sentences(0.2, 0.0, total=PrivacyBudget(6.0, 1e-5))[-1]
-    assert "ε = 6, δ = 1e-05 in total" in last
+    assert "ε = 6, δ = 0.00001 in total" in last
     assert "99.8 %" in last
     assert "as good as completely" in last  # e^12 / (1 + e^12)
 

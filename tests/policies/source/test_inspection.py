@@ -266,6 +266,21 @@ REFUSED = {
     "match": (with_forward("match x:\n    case _:\n        return x"), "statement"),
     "nested def": (with_forward("def g(y):\n    return y\nreturn g(x)"), "statement"),
     "keywords unpacked": (with_forward("return self.a(**{'input': x})"), "argument"),
+    # what constants come to
+    "tower of powers": (with_forward("return self.a(x) * 10 ** 10 ** 10"), "size"),
+    "power of a variable": (with_forward("n = 7\nreturn self.a(x) * n ** 40_000_000"), "size"),
+    "power in place": (with_forward("n = 7\nn **= 10 ** 8\nreturn x"), "size"),
+    "power by the sign": (with_forward("return x * (-(3 ** 2)) ** (5 * 1000 + 1)"), "size"),
+    "power of a small base": (with_forward("return x * 2 ** 1024"), "size"),
+    "shift": (with_forward("return x * (1 << 10 ** 9)"), "size"),
+    "shift in place": (with_forward("n = 1\nn <<= 1 << 40\nreturn x"), "size"),
+    "product": (with_forward(f"return x * ({2**600} * {2**600})"), "size"),
+    "repeated text": (with_forward("y = 'a' * 10 ** 9\nreturn x"), "size"),
+    "text repeated by a variable": (with_forward("n = 9\ny = n * 'a'\nreturn x"), "size"),
+    "filled-in text": (with_forward("y = '%1000000000d' % 1\nreturn x"), "size"),
+    "repeated list": (with_forward("y = [0] * 10 ** 9\nreturn x"), "size"),
+    "repeated tuple": (with_forward("y = 1000 * ((1, 2) * 5001)\nreturn x"), "size"),
+    "power in a layer": (REQUEST.replace("nn.Linear(10, 1)", "nn.Linear(10, 10 ** 400)"), "size"),
     # text
     "look-alike name": (with_forward("ｘ = x\nreturn self.a(ｘ)"), "unicode"),
     "folded name": (with_forward("return self.a(ſ)"), "unicode"),
@@ -299,7 +314,25 @@ def test_it_is_refused_with_a_finding_of_its_rule(name: str) -> None:
         inspect_source(source)
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "x ** 2 * 2 ** 10 / 3 ** 0.5",
+        "x * (1 << 20) + 10 ** -3 - 2.0 ** 2000 * 0",
+        "x * 1e308 ** 2",
+        "torch.cat([x] * 8)",
+        "x * (1 // 0 if False else 1)",
+        "x ** 500 + 2 ** 500",
+        "x * 0 ** 10 ** 9 + 1 ** 10 ** 9",
+    ],
+)
+def test_arithmetic_of_a_model_is_taken(written: str) -> None:
+    assert list_findings(with_forward(f"return {written}")) == ()
+
+
 HOSTILE = {
+    "towers": with_forward("\n".join(f"y = {'9**' * 12}9" for _ in range(700))),
+    "long powers": with_forward("\n".join(f"y = {'+'.join(['9**300'] * 40)}" for _ in range(200))),
     "brackets": "(" * 60_000,
     "braces": "{" * 20,
     "calls": "f(" * 20 + "!",

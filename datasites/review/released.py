@@ -1,0 +1,201 @@
+"""What a release holds, as an owner reads it: values with the error that their noise makes, and tensors in figures.
+
+Everything here is arithmetic on what has left already and on public numbers, so it costs nothing and tells nothing new.
+Errors are of the noise alone: what chance has in who became a patient is for the researcher to weigh.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from policies.numbers import counted, written
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
+from policies.release.tensors import Array
+from policies.schema.columns import Column
+from policies.schema.noise_scales import (
+    LAPLACE_95,
+    ROUNDING,
+    epsilon_per_query,
+    mean_error,
+    rank_error,
+    standard_error,
+    variance_error,
+)
+from policies.schema.schemas import Schema
+
+MOST_VALUES = 200
+"""Of one tensor are shown; a table of more is read elsewhere."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One released number.
+
+    Args:
+      label: of what it is, as a cell's; empty where the part is one number.
+      value: as released, with its noise.
+      low, high: where the answer without noise lies, 95 times out of 100; None where the noise is in the rank.
+    """
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor of a release.
+
+    Args:
+      title: what it is, in words; empty where only its `name` says so.
+      count: of its numbers, listed or not.
+      numbers: the numbers themselves, at most `MOST_VALUES`; empty for a model's parameters.
+      minimum, maximum, norm: of its finite numbers, as released.
+      error: what the noise does to each number, in words; empty where `numbers` carry it or nothing says it.
+      not_finite: how many of its numbers are no numbers, as where training diverged.
+    """
+
+    name: str
+    title: str
+    dtype: str
+    shape: tuple[int, ...]
+    count: int
+    minimum: float
+    maximum: float
+    norm: float
+    not_finite: int
+    unit: str = ""
+    numbers: tuple[Value, ...] = ()
+    error: str = ""
+
+
+def released_parts(
+    tensors: Mapping[str, Array], mechanism: Mechanism, schema: Schema, *, patients: int
+) -> tuple[Part, ...]:
+    """Every tensor of a release, in the order of its question.
+
+    Args:
+      patients: the dataset's public number of them, which errors of means and variances are made of.
+    """
+    if isinstance(mechanism, Statistics):
+        known = {name: float(tensor.ravel()[0]) for name, tensor in tensors.items() if tensor.size == 1}
+        return tuple(
+            _statistic(query, tensors[query.key], mechanism, schema, patients, known) for query in mechanism.queries
+        )
+    if isinstance(mechanism, Evaluation):
+        return tuple(_scores(name, tensor, mechanism, schema) for name, tensor in tensors.items())
+    return tuple(_part(name, "", tensor) for name, tensor in tensors.items())
+
+
+def noise_sentences(mechanism: Mechanism) -> list[str]:
+    """What noise is in a release, a sentence each."""
+    if isinstance(mechanism, DPSGD):
+        return [
+            (
+                f"{counted(mechanism.steps, 'step')} of training. In each, no record's gradient is longer than"
+                f" the clipping norm, {written(mechanism.clipping_norm)}, and noise of"
+                f" {written(mechanism.noise_multiplier or 0)} times that length is added to their sum."
+            ),
+            "The figures below are of the weights as they left, noise included.",
+        ]
+    if isinstance(mechanism, Evaluation):
+        return [
+            f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one held-out patient counts in one cell."
+        ]
+    share = epsilon_per_query(mechanism)
+    return [
+        (
+            f"Laplace noise. Each of {counted(len(mechanism.queries), 'statistic')} has ε = {written(share)} of the"
+            f" {written(mechanism.epsilon)} in all, and a patient gives it at most"
+            f" {counted(mechanism.records_per_patient, 'record')}."
+        )
+    ]
+
+
+def _statistic(
+    query: Query, tensor: Array, mechanism: Statistics, schema: Schema, patients: int, known: Mapping[str, float]
+) -> Part:
+    released = [float(number) for number in tensor.ravel()]
+    epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
+    column = schema.column(query.columns[0]) if query.columns else None
+    title = f"{query.name.capitalize()} of {', '.join(query.columns)}" if query.columns else "Count of patients"
+    if query.name in ("histogram", "crosstab"):
+        labels = [schema.cells(name, mechanism.bins)[0] for name in query.columns]
+        return _cells(query.key, title, tensor, labels, LAPLACE_95 * standard_error(query, mechanism, schema))
+    if query.name == "quantiles":
+        assert column is not None
+        reach = LAPLACE_95 * rank_error(epsilon=epsilon, records=records, patients=patients)
+        quantiles = tuple(
+            Value(f"{written(100 * rank)} %", number) for rank, number in zip(query.ranks, released, strict=True)
+        )
+        error = f"Noise moves each rank by at most {written(100 * reach, digits=2)} percentage points, 95 times in 100."
+        return _part(query.key, title, tensor, numbers=quantiles, error=error, unit=column.unit)
+    value = released[0]
+    if query.name == "mean":
+        assert column is not None
+        noise = mean_error(column, epsilon=epsilon, records=records, patients=patients, mean=value)
+    elif query.name == "variance":
+        assert column is not None
+        mean = known.get(f"mean/{column.name}")
+        noise = variance_error(
+            column, epsilon=epsilon, records=records, patients=patients, mean=mean,
+            variance=None if mean is None else value,
+        )  # fmt: skip
+    else:
+        noise = standard_error(query, mechanism, schema)
+    reach = LAPLACE_95 * noise
+    return _part(
+        query.key, title, tensor, numbers=(Value("", value, value - reach, value + reach),), unit=_unit(query, column)
+    )
+
+
+def _unit(query: Query, column: Column | None) -> str:
+    if column is None:
+        return "patients"
+    return f"{column.unit}²" if query.name == "variance" and column.unit else column.unit
+
+
+def _scores(name: str, tensor: Array, mechanism: Evaluation, schema: Schema) -> Part:
+    edges = np.linspace(0, 1, mechanism.bins + 1)
+    bins = tuple(f"score {written(low)} to {written(high)}" for low, high in itertools.pairwise(edges))
+    labels = [tuple(f"truly {label}" for label in schema.classes)]
+    if tensor.ndim == 3:
+        labels.append(tuple(f"called {label}" for label in schema.classes))
+    reach = LAPLACE_95 * math.sqrt(2) * (1 / mechanism.epsilon + ROUNDING)
+    return _cells(name, "Counts of held-out patients by score", tensor, [*labels, bins], reach)
+
+
+def _cells(name: str, title: str, tensor: Array, labels: list[tuple[str, ...]], reach: float) -> Part:
+    cells = []
+    for place in list(np.ndindex(*tensor.shape))[:MOST_VALUES]:
+        number = float(tensor[place])
+        label = ", ".join(names[index] for names, index in zip(labels, place, strict=True))
+        cells.append(Value(label, number, number - reach, number + reach))
+    return _part(name, title, tensor, numbers=tuple(cells), unit="")
+
+
+def _part(
+    name: str, title: str, tensor: Array, *, numbers: tuple[Value, ...] = (), error: str = "", unit: str = ""
+) -> Part:
+    flat = np.asarray(tensor, dtype=np.float64).ravel()
+    finite = flat[np.isfinite(flat)]
+    return Part(
+        name=name,
+        title=title,
+        dtype=tensor.dtype.name,
+        shape=tuple(tensor.shape),
+        count=int(flat.size),
+        minimum=float(finite.min()) if finite.size else math.nan,
+        maximum=float(finite.max()) if finite.size else math.nan,
+        norm=float(np.linalg.norm(finite)) if finite.size else math.nan,
+        not_finite=int(flat.size - finite.size),
+        unit=unit,
+        numbers=numbers,
+        error=error,
+    )

@@ -1,0 +1,114 @@
+"""From a source to a plan, with a stand-in for the confined exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasites.jobs.pool import Answer
+from datasites.review.planning import KEPT_PLANS, Planner, check_outputs
+from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, UnsupportedMechanism
+from policies.release.plans import Published
+from policies.source.inspection import inspect_source
+from tests.browser.desk import VERSION, Desk
+from tests.factories import statistics_source, training_source
+from tests.policies.plan_factories import LINEAR, SCHEMA, evaluation, training
+
+NO_FRAMES: dict[str, bool] = {}
+
+
+class Exporter:
+    """Answers each job with the same message, and counts them."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        self.message, self.jobs = message, []  # type: tuple[dict[str, Any], list[dict[str, Any]]]
+
+    def run(self, kind: str, job: dict[str, Any], **_: Any) -> Answer:
+        assert kind == "exporter"
+        self.jobs.append(job)
+        return Answer(self.message, b"", NO_FRAMES)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "datasite")
+    yield desk
+    desk.close()
+
+
+def planner_of(desk: Desk, message: dict[str, Any]) -> tuple[Planner, Exporter, Published]:
+    exporter = Exporter(message)
+    planner = Planner(desk.datasite.ledger, exporter)  # type: ignore[arg-type]
+    return planner, exporter, planner.published(version=VERSION)
+
+
+def test_statistics_are_planned_without_an_exporter(desk: Desk) -> None:
+    planner, exporter, published = planner_of(desk, {})
+    plan = planner.plan(statistics_source(), published)
+    assert (plan.function, plan.dataset, plan.version, plan.graph) == ("flu_counts", "flu", VERSION, None)
+    assert plan.declared == inspect_source(statistics_source()).mechanism
+    assert exporter.jobs == []
+
+
+def test_a_column_that_the_schema_lacks_is_refused(desk: Desk) -> None:
+    planner, _, published = planner_of(desk, {})
+    with pytest.raises(UnsupportedMechanism, match="weight"):
+        planner.plan(statistics_source().replace("temperature", "weight"), published)
+
+
+def test_a_refused_text_reaches_no_exporter(desk: Desk) -> None:
+    planner, exporter, published = planner_of(desk, {})
+    with pytest.raises(InspectionFailed):
+        planner.plan("import os\n", published)
+    assert exporter.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"event": "failed", "public": "forward returns a list."}, "forward returns a list"),
+        ({"event": "failed", "output": "Traceback: patient 7"}, "could not be exported"),
+        ({"event": "done", "graph": None}, "graph"),
+        ({"event": "done", "graph": {"parameters": []}}, "graph"),
+    ],
+)
+def test_what_the_exporter_says_is_a_graph_or_a_refusal_in_public_words(
+    desk: Desk, message: dict[str, Any], says: str
+) -> None:
+    planner, exporter, published = planner_of(desk, message)
+    with pytest.raises(GraphRefused, match=says) as refused:
+        planner.plan(training_source(), published)
+    assert "patient 7" not in refused.value.public_message
+    assert exporter.jobs[0]["input_shape"] == [4]  # of the schema, whatever the graph says
+
+
+def test_a_graph_that_reads_other_rows_than_the_schema_has_is_refused(desk: Desk) -> None:
+    planner, _, published = planner_of(desk, {"event": "done", "graph": LINEAR.as_dict()})
+    with pytest.raises(GraphRefused, match=r"reads \(3,\) and the schema gives \(4,\)"):
+        planner.plan(training_source(), published)
+
+
+def test_a_source_is_planned_once_per_version_and_the_last_plans_are_kept(desk: Desk) -> None:
+    planner, _, published = planner_of(desk, {})
+    first = planner.plan(statistics_source(), published)
+    assert planner.plan(statistics_source(), published) is first
+    for number in range(KEPT_PLANS):
+        planner.plan(statistics_source(f"counts_{number}"), published)
+    assert planner.plan(statistics_source(), published) is not first
+    assert len(planner._plans) == KEPT_PLANS
+
+
+def test_no_dataset_of_that_name_is_said(desk: Desk) -> None:
+    planner, _, _ = planner_of(desk, {})
+    with pytest.raises(InvalidRequest, match="is published here"):
+        planner.published(name="heart")
+
+
+def test_a_models_output_fits_its_loss_and_the_targets_classes() -> None:
+    check_outputs(LINEAR, training(loss="cross_entropy"), SCHEMA)  # two numbers for two classes
+    with pytest.raises(GraphRefused, match=r"answers 2 number\(s\) for a record; binary_cross_entropy wants 1"):
+        check_outputs(LINEAR, training(loss="binary_cross_entropy"), SCHEMA)
+    check_outputs(LINEAR, evaluation(loss="cross_entropy"), SCHEMA)

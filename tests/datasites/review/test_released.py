@@ -1,0 +1,115 @@
+"""A release as its owner reads it: every number with the error that its noise makes, a model by its figures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from datasites.review.released import MOST_VALUES, noise_sentences, released_parts
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
+from policies.schema.noise_scales import LAPLACE_95, standard_error
+from policies.schema.schemas import Schema
+from tests.factories import SCHEMA
+
+FLU = Schema.from_toml(SCHEMA)
+TRAINING = DPSGD(
+    loss="binary_cross_entropy", rounds=2, steps=1, sampling_rate=0.1, clipping_norm=1.5, learning_rate=0.1,
+    noise_multiplier=1.25,
+)  # fmt: skip
+
+
+def asked(*queries: Query, epsilon: float = 1.0, bins: int = 10) -> Statistics:
+    return Statistics(queries=queries, epsilon=epsilon, bins=bins)
+
+
+def test_a_count_has_the_interval_of_its_noise() -> None:
+    mechanism = asked(Query("count"), epsilon=0.5)
+    (part,) = released_parts({"count": np.array([412.0])}, mechanism, FLU, patients=400)
+    (value,) = part.numbers
+    assert (part.title, part.unit, part.count) == ("Count of patients", "patients", 1)
+    assert value.value == 412.0
+    reach = LAPLACE_95 * standard_error(Query("count"), mechanism, FLU)
+    assert value.low == pytest.approx(412.0 - reach)
+    assert value.high == pytest.approx(412.0 + reach)
+
+
+def test_the_interval_covers_the_answer_95_times_in_100() -> None:
+    """Laplace noise of the declared scale, drawn 2,000 times, is inside 0.95 of the time, whole numbers included."""
+    mechanism, draw = asked(Query("count"), epsilon=1.0), np.random.default_rng(7)
+    noisy = np.round(300 + draw.laplace(scale=1.0, size=2_000))
+    inside = 0
+    for number in noisy:
+        (part,) = released_parts({"count": np.array([number])}, mechanism, FLU, patients=300)
+        (value,) = part.numbers
+        assert value.low is not None
+        assert value.high is not None
+        inside += value.low <= 300 <= value.high
+    assert inside / 2_000 >= 0.94
+
+
+@pytest.mark.parametrize("name", ["mean", "variance", "sum"])
+def test_a_number_of_a_column_has_its_unit_and_a_narrower_interval_at_more_epsilon(name: str) -> None:
+    query = Query(name, ("temperature",))
+    widths = []
+    for epsilon in (0.1, 1.0):
+        (part,) = released_parts({query.key: np.array([37.0])}, asked(query, epsilon=epsilon), FLU, patients=400)
+        (value,) = part.numbers
+        assert part.unit == ("degC²" if name == "variance" else "degC")
+        assert value.low is not None
+        assert value.high is not None
+        widths.append(value.high - value.low)
+    assert widths[1] < widths[0]
+
+
+def test_a_quantile_has_its_error_in_ranks() -> None:
+    query = Query("quantiles", ("age",), (0.25, 0.5))
+    (part,) = released_parts({query.key: np.array([31.0, 49.0])}, asked(query), FLU, patients=4000)
+    assert [value.label for value in part.numbers] == ["25 %", "50 %"]
+    assert all(value.low is None for value in part.numbers)
+    assert "percentage points" in part.error
+
+
+def test_cells_are_named_and_only_the_first_are_listed() -> None:
+    query = Query("crosstab", ("cough", "influenza"))
+    (part,) = released_parts({query.key: np.array([[1.0, 2.0], [3.0, -1.0]])}, asked(query), FLU, patients=400)
+    assert [(value.label, value.value) for value in part.numbers][-1] == ("yes, yes", -1.0)
+    many = Query("crosstab", ("age", "temperature"))
+    shape = FLU.statistic_shape(many, 30)
+    (part,) = released_parts({many.key: np.zeros(shape)}, asked(many, bins=30), FLU, patients=400)
+    assert (part.count, len(part.numbers)) == (math.prod(shape), MOST_VALUES)
+
+
+def test_scores_are_counts_by_truth_and_score() -> None:
+    mechanism = Evaluation(loss="binary_cross_entropy", epsilon=1.0, bins=2)
+    (part,) = released_parts({"scores": np.array([[4.0, 1.0], [0.0, 6.0]])}, mechanism, FLU, patients=400)
+    assert [value.label for value in part.numbers] == [
+        "truly no, score 0 to 0.5",
+        "truly no, score 0.5 to 1",
+        "truly yes, score 0 to 0.5",
+        "truly yes, score 0.5 to 1",
+    ]
+
+
+def test_a_model_is_shown_by_its_figures_alone() -> None:
+    weights = {"layer.weight": np.array([[3.0, -4.0]], np.float32), "layer.bias": np.array([np.nan, 1.0], np.float32)}
+    first, second = released_parts(weights, TRAINING, FLU, patients=400)
+    assert (first.shape, first.count, first.minimum, first.maximum, first.norm) == ((1, 2), 2, -4.0, 3.0, 5.0)
+    assert first.numbers == ()
+    assert (second.not_finite, second.norm) == (1, 1.0)
+
+
+def test_a_tensor_of_no_finite_number_is_shown_all_the_same() -> None:
+    (part,) = released_parts({"w": np.array([np.inf, np.nan])}, TRAINING, FLU, patients=400)
+    assert part.not_finite == 2
+    assert math.isnan(part.norm)
+
+
+def test_the_noise_is_said_in_words_that_agree() -> None:
+    training = " ".join(noise_sentences(TRAINING))
+    assert "1 step of training" in training
+    assert "noise of 1.25 times" in training
+    assert (
+        "Each of 1 statistic has ε = 0.00001 of the 0.00001" in noise_sentences(asked(Query("count"), epsilon=1e-5))[0]
+    )
