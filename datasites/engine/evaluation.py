@@ -71,14 +71,16 @@ def score_histogram(
         inputs = torch.zeros((size, *graph.input_shape))
         inputs[places] = torch.from_numpy(schema.inputs(part, mechanism.inputs))
         with torch.no_grad():
-            outputs = model(parameters, inputs)[places]
-        cells = _cells(outputs, schema.targets(part), mechanism, classes)
-        counts += np.bincount(cells, minlength=len(counts))
+            # Of all places, taken or not: torch rounds the last few of a vector otherwise than the others, and how many
+            # are taken is private.
+            within = _within(model(parameters, inputs), mechanism, classes)[places]
+        rows_of_class = mechanism.bins if classes == 2 else classes * mechanism.bins
+        counts += np.bincount(schema.targets(part) * rows_of_class + within, minlength=len(counts))
     return {"scores": counts.astype(np.float64).reshape(shape)}
 
 
-def _cells(outputs: Tensor, truth: IntArray, mechanism: Evaluation, classes: int) -> IntArray:
-    """The one cell of each record, as an index into the flattened histogram."""
+def _within(outputs: Tensor, mechanism: Evaluation, classes: int) -> IntArray:
+    """The one cell of each output among those of its true class, flattened."""
     outputs = outputs.reshape(len(outputs), math.prod(outputs.shape[1:])).to(torch.float64)  # of none at all, too
     sound = torch.isfinite(outputs).all(1)
     outputs = torch.where(sound.unsqueeze(1), outputs, 0.0)
@@ -90,6 +92,5 @@ def _cells(outputs: Tensor, truth: IntArray, mechanism: Evaluation, classes: int
     if classes == 2:
         scores, predicted = outputs[:, -1], torch.zeros_like(predicted)
     bins = (scores.clamp(0.0, 1.0) * mechanism.bins).to(torch.int64).clamp(max=mechanism.bins - 1)
-    within = torch.where(sound, predicted * mechanism.bins + bins, 0).numpy()
-    cells: IntArray = truth * (mechanism.bins if classes == 2 else classes * mechanism.bins) + within
-    return cells
+    within: IntArray = torch.where(sound, predicted * mechanism.bins + bins, 0).numpy()
+    return within

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from datasites.engine.evaluation import score_histogram
+from datasites.engine.training import physical_batch
 from policies.errors import UnsupportedMechanism
 from policies.privacy.mechanisms import Evaluation
 from tests.datasites.engine.training_factories import (
@@ -47,6 +48,24 @@ def test_cells_are_those_of_the_model() -> None:
     expected = np.zeros((2, 5))
     np.add.at(expected, (schema().targets(table), np.floor(outputs * 5).astype(int)), 1)
     assert (scores(table, exact()) == expected).all()
+
+
+@pytest.mark.parametrize("held_out", [1, 7, 30])
+def test_what_is_computed_has_the_size_of_the_batch_and_not_of_the_patients(
+    held_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Torch rounds the last few of a vector otherwise: one patient more would move another's score by its last bit.
+    sizes: set[int] = set()
+    sigmoid = torch.sigmoid
+
+    def watch(x: torch.Tensor) -> torch.Tensor:
+        sizes.add(len(x))
+        return sigmoid(x)
+
+    graph, _ = exported(Plain)
+    monkeypatch.setattr(torch, "sigmoid", watch)
+    scores(matrix(30, held_out=held_out), exact(loss="binary_cross_entropy_with_logits"), Plain)
+    assert sizes == {physical_batch(graph, 512)}
 
 
 def test_training_rows_never_influence_a_score() -> None:
