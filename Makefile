@@ -57,7 +57,7 @@ down:  ## Stop the network in containers; what the hospitals keep stays.
 browser:
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
-quick: install  ## The tests that need no server, browser or program, within a minute.
+quick: install  ## The tests that need no server, browser or program, in about a minute.
 	$(PYTEST) -q -m quick tests/policies tests/datasites tests/researcher tests/browser tests/compose
 
 test: install lint browser  ## All tests but the nightly ones.

@@ -6,20 +6,19 @@ load the file and do one thing with that study, so the same file serves a notebo
 
 from __future__ import annotations
 
-import inspect
 import os
 import runpy
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from policies.commands import Commands
 from policies.errors import DatasiteError, InvalidRequest
 from policies.text import visible
 
@@ -27,27 +26,7 @@ if TYPE_CHECKING:
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class _Command(TyperCommand):
-    """A command whose arguments keep their help: click 8.5 has one of its own, with which typer below 0.21 loses it."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        hints = get_type_hints(inspect.unwrap(self.callback), include_extras=True) if self.callback else {}
-        for parameter in self.params:
-            for declared in getattr(hints.get(str(parameter.name)), "__metadata__", ()):
-                parameter.help = declared.help
-
-
-class _Commands(typer.Typer):
-    def command(self, *arguments: Any, **options: Any) -> Callable[[_Function], _Function]:
-        return super().command(*arguments, **{"cls": _Command} | options)
-
-
-app = _Commands(
+app = Commands(
     help="Train models and ask for statistics at several hospitals' datasites.",
     no_args_is_help=True,
     add_completion=False,

@@ -61,8 +61,3 @@ def ask_all(
         except DatasiteError as error:
             problems[name] = error
     return answers, problems
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, as "1 hospital" or "3 hospitals"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

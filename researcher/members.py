@@ -11,9 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from policies.errors import PermissionRefused, Unavailable, UnsupportedMechanism
+from policies.numbers import counted
 from policies.release.plans import Published
 from policies.schema.schemas import Schema
-from researcher.connections import Connection, Reached, ask_all, counted
+from researcher.connections import Connection, Reached, ask_all
 from researcher.table import Table
 
 if TYPE_CHECKING:

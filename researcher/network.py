@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from policies.errors import InvalidRequest, Unavailable
+from policies.numbers import counted
 from policies.text import password_in, visible
 from researcher.cohort import Cohort, cohort_of
-from researcher.connections import Connection, ask_all, counted
+from researcher.connections import Connection, ask_all
 from researcher.known_datasites import KnownDatasites
 
 LONGEST_NAME = 180  # of a datasite as the researcher calls it, as a file's name

@@ -14,7 +14,7 @@ from flwr.app import Message
 from flwr.serverapp.strategy import Strategy
 
 from policies.errors import DatasiteError, InvalidRequest
-from researcher.connections import counted
+from policies.numbers import counted
 from researcher.federated import HospitalGrid, is_training, left_out, released, start, weights_of
 from researcher.state import Tensors
 from researcher.strategies import quorum_of

@@ -16,8 +16,8 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 from flwr.serverapp import strategy as flower
 
 from policies.errors import InvalidRequest
+from policies.numbers import counted
 from policies.privacy.mechanisms import DPSGD, check_range
-from researcher.connections import counted
 
 NAMES = (
     "FedAvg",

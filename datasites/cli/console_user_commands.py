@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from datasites.cli import display
-from datasites.cli.shell import AsJson, Commands, Directory, Email, PasswordFile, act, out, read_password, show
+from datasites.cli.shell import AsJson, Directory, Email, PasswordFile, act, out, read_password, show
+from policies.commands import Commands
 
 users = Commands(help="Accounts of the console: second reviewers and auditors.", no_args_is_help=True)
 WAITS = " It counts when another second reviewer has agreed to it, on the console's page of people."

@@ -30,7 +30,6 @@ from datasites.cli import (
 )
 from datasites.cli.shell import (
     AsJson,
-    Commands,
     Directory,
     PasswordFile,
     RequestId,
@@ -44,6 +43,7 @@ from datasites.cli.shell import (
     show,
 )
 from datasites.files import refused_by_system
+from policies.commands import Commands
 from policies.errors import DatasiteError
 from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from datasites.cli.shell import AsJson, Commands, Directory, act, err, out, read_text
+from datasites.cli.shell import AsJson, Directory, act, err, out, read_text
+from policies.commands import Commands
 
 policy = Commands(help="The owner's rules.", no_args_is_help=True)
 

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from datasites.cli import display
-from datasites.cli.shell import AsJson, Commands, Directory, RequestId, Yes, act, out, show
+from datasites.cli.shell import AsJson, Directory, RequestId, Yes, act, out, show
+from policies.commands import Commands
 
 Name = Annotated[str, typer.Argument(help="The project's name, to the letter.", show_default=False)]
 LastDay = Annotated[str, typer.Option(help="The last day on which rounds begin, as 2027-06-30, in UTC.")]

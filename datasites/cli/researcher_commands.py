@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from datasites.cli import display, invitation_commands
-from datasites.cli.shell import AsJson, Commands, Directory, Email, PasswordFile, act, out, read_password, show
+from datasites.cli.shell import AsJson, Directory, Email, PasswordFile, act, out, read_password, show
+from policies.commands import Commands
 
 researchers = Commands(help="Accounts of researchers.", no_args_is_help=True)
 

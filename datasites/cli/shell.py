@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
-from typer.core import TyperCommand
 
 from datasites.progress import Tell, told_to
 from policies.errors import DatasiteError, Unavailable
@@ -53,28 +50,6 @@ Email = Annotated[str, typer.Argument(help="The account's e-mail address.", show
 RequestId = Annotated[
     str, typer.Argument(help="The request's id, as `datasite requests` shows it.", show_default=False)
 ]
-
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class _Command(TyperCommand):
-    """A command whose arguments keep their help: click 8.5 has one of its own, with which typer below 0.21 loses it."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        hints = get_type_hints(inspect.unwrap(self.callback), include_extras=True) if self.callback else {}
-        for parameter in self.params:
-            for declared in getattr(hints.get(str(parameter.name)), "__metadata__", ()):
-                parameter.help = declared.help
-
-
-class Commands(typer.Typer):
-    """Commands whose `--help` says what each option and argument is."""
-
-    def command(self, *arguments: Any, **options: Any) -> Callable[[_Function], _Function]:
-        """As typer's."""
-        return super().command(*arguments, **{"cls": _Command} | options)
 
 
 def act(directory: Path, action: str, tell: Tell = lambda text: None, /, **arguments: Any) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
-from typing import Any, get_type_hints
+from typing import Any
 
 import typer
 from typer.main import get_command
@@ -49,8 +48,7 @@ def _reference(name: str, app: typer.Typer) -> str:
         if hasattr(command, "commands"):
             continue
         lines += [f"### {full}", "", _text(command.help), "", "```", _usage(full, command), "```", ""]
-        said = _help_of_arguments(command)
-        described = [_parameter(parameter, said) for parameter in command.params if not _is_shared(parameter)]
+        described = [_parameter(parameter) for parameter in command.params if not _is_shared(parameter)]
         lines += [*described, ""] if described else []
     return "\n".join(lines)
 
@@ -70,20 +68,9 @@ def _piece(parameter: Any) -> str:
     return f"{parameter.opts[0]}{value}" if parameter.required else f"[{parameter.opts[0]}{value}]"
 
 
-def _help_of_arguments(command: Any) -> dict[str, str]:
-    """What a command's function says of its arguments: click takes it from the command that typer makes."""
-    hints = get_type_hints(inspect.unwrap(command.callback), include_extras=True)
-    return {
-        name: known.help
-        for name, hint in hints.items()
-        for known in getattr(hint, "__metadata__", ())
-        if getattr(known, "help", None)
-    }
-
-
-def _parameter(parameter: Any, said: dict[str, str]) -> str:
+def _parameter(parameter: Any) -> str:
     names = _name(parameter) if parameter.param_type_name == "argument" else "`, `".join(parameter.opts)
-    text = [_text(said[parameter.name])] if parameter.name in said else []
+    text = [_text(parameter.help)] if parameter.help else []
     if parameter.default not in (None, "", False, [], ()) and not parameter.required and parameter.show_default:
         text.append(f"Default: `{parameter.default}`.")
     return f"* `{names}`: {' '.join(text)}" if text else f"* `{names}`"

@@ -22,7 +22,7 @@ from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.ledger.store import utc_now
-from datasites.people.accounts import hash_password
+from datasites.people.accounts import SCRYPT, hash_password
 from datasites.people.roles import Actor, Role
 from datasites.review.policy import DEFAULT_POLICY
 from policies.canonical import canonical
@@ -44,7 +44,14 @@ EMAILS = {Role.OWNER: OWNER, Role.SECOND_REVIEWER: REVIEWER, Role.AUDITOR: AUDIT
 VERSION = "a1b2c3d4"
 
 
-_hashed_once = cache(hash_password)  # a quarter of a second each, and hundreds of tests make a desk
+@cache  # a quarter of a second each, and hundreds of tests make a desk
+def _hashed_at(password: str, cost: tuple[tuple[str, int], ...]) -> str:
+    return hash_password(password)
+
+
+def _hashed_once(password: str) -> str:
+    """A hash at the cost of now, which fixtures make cheap."""
+    return _hashed_at(password, tuple(SCRYPT.items()))
 
 
 @dataclass

@@ -26,6 +26,8 @@ STRANGER, RESEARCHER = "127.0.0.2", "127.0.0.3"
 QUICK = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 LARGE_ANSWER = 32 << 20
 
+pytestmark = pytest.mark.process  # a server of sockets, which waits by the clock
+
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Says `ok` once the body is whole; at `/metrics` it says much."""
