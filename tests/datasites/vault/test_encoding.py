@@ -360,6 +360,25 @@ def test_so_many_records_of_a_patient_are_kept_as_the_schema_says() -> None:
     assert len(encode(frame, SPLIT, population_secret=SECRET, shuffle=IN_ORDER)) == 5003  # a mock keeps all
 
 
+def test_a_table_that_is_taken_apart_gives_the_same_matrix_and_lets_its_columns_go(tmp_path: Path) -> None:
+    frame = read_table(write_csv(tmp_path / "flu.csv"))
+    whole = in_order(frame)
+    taken = encode(frame, FLU, population_secret=SECRET, shuffle=IN_ORDER, taken_apart=True)
+    np.testing.assert_array_equal(taken, whole)
+    assert list(frame.columns) == [FLU.patient]
+
+
+def test_identifiers_are_one_patients_whatever_else_is_written_beside_them() -> None:
+    """All at once where they are plain ASCII, one by one where one is not: the same patients either way."""
+    plain = ["17", "17.", " 17.000", "17.5", "017", "a.0", "17.0.0", ".0", ".0", "x" * 200]
+    frame, schema = one_column(*[0] * len(plain), kind="boolean")
+    frame["pid"] = plain
+    codes = in_order(frame, schema)[:, 0]
+    frame, schema = one_column(*[0] * (len(plain) + 1), kind="boolean")
+    frame["pid"] = [*plain, "é"]
+    assert in_order(frame, schema)[:-1, 0].tolist() == codes.tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 5, 6]
+
+
 def test_records_that_are_kept_are_drawn_by_chance() -> None:
     frame = pd.DataFrame({"pid": ["heavy"] * 100, "x": range(100)})
     schema = Schema(
