@@ -174,9 +174,8 @@ class Rounds:
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
-                shown = SHOWN_MARGIN * seconds + SHOWN_BESIDES
-                self._under_way[run.id] = (time.time(), self._grid(shown))
-                with self._shown_at_multiples_of(shown):
+                self._under_way[run.id] = (time.time(), self._grid(SHOWN_MARGIN * seconds))
+                with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
                     answer = self._run(record, plan, published, payload, seconds, before_rows, run)
             # Also while a finished round waited for its time, or its end would tell whether its job was done.
             with self._lock:
@@ -198,17 +197,6 @@ class Rounds:
         """Raise `Unavailable` where the run is to end; one that was ended stays so when work goes on."""
         if run.id in self._ending or self.stopped.is_set():
             raise Unavailable("The owner stopped this before it was released.")
-
-    def shows_in(self, run: str) -> float | None:
-        """Seconds until a run under way most likely shows, at least 0: of public times, for whoever waits.
-
-        None before its job begins, and where releases show as soon as they are there.
-        """
-        times = self.progress(run)
-        if times is None:
-            return None
-        begun = max(0.0, time.time() - times["began"])
-        return times["seconds"] * max(1, math.ceil(begun / times["seconds"])) - begun
 
     def progress(self, run: str) -> dict[str, float] | None:
         """When a run under way began and after how many seconds it most likely shows: public times, for the owner."""
@@ -302,7 +290,7 @@ class Rounds:
 
     def _grid(self, seconds: float) -> float:
         least = self.settings.release_grid_seconds
-        return math.ceil(seconds / least) * least if least > 0 else 0.0
+        return math.ceil((seconds + SHOWN_BESIDES) / least) * least if least > 0 else 0.0
 
     def settle(self, run: Run, plan: Plan, published: Published, researcher: str, answer: Answer) -> Arrays:
         """Check what a job answered, sign its certificate and settle its run; the tensors are then a release.

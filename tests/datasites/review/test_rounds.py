@@ -169,13 +169,3 @@ def test_a_public_time_is_of_the_whole_job_and_of_the_slowest_values_unless_in_l
     assert seconds + 0.06 <= found < seconds + 5  # the rest of the tenth: starting and confining a job
     assert rounds._public_seconds(plan, published, b"") == found
     assert pool.asked == 1  # once for each plan
-
-
-def test_who_waits_is_told_when_a_round_shows(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds = desk.datasite.rounds
-    monkeypatch.setattr("datasites.review.rounds.time.time", lambda: 1000.0)
-    assert rounds.shows_in("none") is None
-    rounds._under_way |= {"one": (999.0, 4.0), "two": (991.0, 4.0), "at-once": (999.0, 0.0)}
-    assert rounds.shows_in("one") == 3.0
-    assert rounds.shows_in("two") == 3.0  # at its third multiple
-    assert rounds.shows_in("at-once") is None
