@@ -25,6 +25,7 @@ import numpy.typing as npt
 from pydp.algorithms.laplacian import BoundedMean, BoundedSum, BoundedVariance, Count
 from pydp.algorithms.quantile_tree import QuantileTree
 
+from datasites.engine.matrix import PATIENT
 from policies.errors import DatasiteError, IsolationMissing
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
@@ -69,8 +70,8 @@ def answer(
     shapes = {query: schema.statistic_shape(query, mechanism.bins) for query in mechanism.queries}
     try:
         matrix = np.asarray(records, dtype=np.float64)
-        chosen = matrix[choose_records(matrix[:, 0], mechanism.records_per_patient, source)]
-        patients = len(np.unique(matrix[:, 0]))
+        chosen = matrix[choose_records(matrix[:, PATIENT], mechanism.records_per_patient, source)]
+        patients = len(_begins(np.sort(chosen[:, PATIENT])))  # of whom each gave one
         answers = {query.key: _answer_one(query, mechanism, schema, chosen, patients) for query in mechanism.queries}
         return {query.key: _shaped(answers[query.key], shapes[query]) for query in mechanism.queries}
     except Exception:
@@ -83,15 +84,40 @@ def answer(
 def choose_records(patients: FloatArray, most: int, source: Uniforms) -> npt.NDArray[np.intp]:
     """Rows to use: at most `most` of each patient, every such subset equally likely, in order of row.
 
-    Each row gets a random key; a patient's rows with the smallest keys are taken. Keys of other patients play no part.
+    What this takes goes with the number of patients and `most`, but for one look at every row: a patient with a million
+    records takes no longer than one with twice as many as are used. Draws of other patients play no part.
     """
-    keys = np.asarray(source.uniforms(len(patients)), dtype=np.float64)
-    order = np.lexsort((keys, patients))
-    by_patient = patients[order]
-    begins = np.flatnonzero(np.r_[True, by_patient[1:] != by_patient[:-1]][: len(order)])
-    sizes = np.diff(np.r_[begins, len(order)])
-    place = np.arange(len(order)) - np.repeat(begins, sizes)
-    return np.sort(order[place < most])
+    # Published rows lie in the order of patients.
+    ordered = not np.any(patients[1:] < patients[:-1])
+    order = None if ordered else np.argsort(patients, kind="stable")
+    begins = _begins(patients if order is None else patients[order])
+    sizes = np.diff(begins, append=len(patients))
+    few = sizes <= most
+    firsts = np.cumsum(sizes[few]) - sizes[few]
+    all_of_few = np.arange(int(sizes[few].sum())) + np.repeat(begins[few] - firsts, sizes[few])
+    some_of_many = begins[~few, np.newaxis] + _subsets(sizes[~few], most, source)
+    rows = np.concatenate([all_of_few, some_of_many.ravel()])
+    return np.sort(rows if order is None else order[rows])
+
+
+def _begins(ordered: FloatArray) -> npt.NDArray[np.intp]:
+    """Where each patient's rows begin among rows in order."""
+    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    return np.concatenate([np.zeros(min(1, len(ordered)), dtype=np.intp), changes])
+
+
+def _subsets(sizes: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.NDArray[np.intp]:
+    """Of each size n a uniform set of `most` different numbers below it: [len(sizes), most] (Floyd's algorithm).
+
+    For j = n - most, …, n - 1 a number is drawn from 0 to j, and j itself taken where that one is taken already.
+    """
+    chosen = np.empty((len(sizes), most), dtype=np.intp)
+    for place in range(most if len(sizes) else 0):
+        last = sizes - most + place
+        drawn = np.minimum((source.uniforms(len(sizes)) * (last + 1)).astype(np.intp), last)
+        taken = np.any(chosen[:, :place] == drawn[:, np.newaxis], axis=1)
+        chosen[:, place] = np.where(taken, last, drawn)
+    return chosen
 
 
 def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: FloatArray, patients: int) -> Any:

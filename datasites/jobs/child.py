@@ -41,6 +41,7 @@ TRIED_STEPS = 12
 LARGEST_SYNTHETIC = 256 * 1024 * 1024  # bytes of made-up rows: several times what a processor's caches hold
 DRAWN_ROWS = 8192
 MOST_SCORED = 50_000  # patients that a rehearsal scores; more take so many times longer
+MOST_COUNTED = 100_000  # records times statistics that it counts
 
 Records = npt.NDArray[np.float64]
 Answer = tuple[dict[str, Any], bytes]
@@ -218,12 +219,18 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
         clock = StepClock(plan.mechanism.steps)
         seconds = clock.seconds_of(lambda: _train(fewer, payload, rows, clock))
         lanes = _in_lanes(plan.graph, plan.mechanism, schema)  # afterwards: a job, too, lowers its model anew
-    else:
-        assert isinstance(plan.mechanism, Evaluation)
+    elif isinstance(plan.mechanism, Evaluation):
         lanes, patients = False, _held_out(job)
         rows = synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True)
         times = patients / len(rows)
         seconds = _timed(lambda: evaluate(job, payload, rows))
+    else:
+        lanes, patients = False, int(job["patients"])
+        most = plan.mechanism.records_per_patient
+        few = min(patients, max(1, MOST_COUNTED // (most * len(plan.mechanism.queries))))
+        rows = synthetic_rows(schema, few, records=2 * most)  # of which half are chosen
+        times = patients / few
+        seconds = _timed(lambda: statistics(job, payload, rows))
     return {"seconds": times * seconds, "lanes": lanes, "spent": time.monotonic() - begin}, b""
 
 
@@ -287,18 +294,19 @@ def _in_lanes(graph: Graph, mechanism: DPSGD, schema: Schema) -> bool:
     return sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, 1.0) is not None
 
 
-def synthetic_rows(schema: Schema, patients: int, *, held_out: bool = False) -> Records:
-    """A made-up row of each of so many patients, as they lie in a published table; fewer where memory would grow.
+def synthetic_rows(schema: Schema, patients: int, *, held_out: bool = False, records: int = 1) -> Records:
+    """Made-up rows of so many patients, as they lie in a published table; fewer where memory would grow.
 
     A few thousand rows are drawn from the schema and lie there again and again, each time under other codes. They are
     as many as make a table that no cache holds, so that reading a row takes what it takes in one of the public size.
     """
     columns = FIRST_COLUMN + len(schema.columns)
-    size = max(2, min(patients, LARGEST_SYNTHETIC // (8 * columns)))
+    size = max(2, min(patients * records, LARGEST_SYNTHETIC // (8 * columns)))
     drawn = draw_mock(schema, rows=min(size, DRAWN_ROWS))
     rows = np.resize(drawn, (size, columns)) if size > len(drawn) else drawn
     gaps = np.random.default_rng(0).integers(1, 2**53 // size, size)
-    rows[:, PATIENT] = np.cumsum(gaps)  # which share places as those of a published table do
+    codes = np.cumsum(gaps)  # which share places as those of a published table do
+    rows[:, PATIENT] = codes[np.arange(size) // records] if records > 1 else codes
     rows[:, HELD_OUT] = held_out
     return rows
 

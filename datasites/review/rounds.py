@@ -48,8 +48,6 @@ LEAST_DEADLINE = 60.0
 SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
 SHOWN_BESIDES = 0.04  # seconds of the ledger's durable entry, and of what else such a machine does
 REHEARSED_WITHIN = 600.0
-SECONDS_PER_PATIENT = 2e-5  # of finding the records of one among some sixty each, generously
-SECONDS_PER_RECORD = 2e-6  # of one statistic and record that may count, generously
 MOST_JOBS = 2
 JOB_MEMORY = 8 << 30  # the same whatever the table holds
 STOPPED_WITHIN = 5.0  # seconds that a stop waits for jobs to let go of their rows; a stop reaches one in 0.25
@@ -258,9 +256,6 @@ class Rounds:
         All of it, from asking the runner to its answer. Where a model does not train in lanes, times what its operators
         may take longer on other values than the synthetic ones.
         """
-        if isinstance(plan.mechanism, Statistics):
-            counted = len(plan.mechanism.queries) * plan.mechanism.records_per_patient
-            return published.patients * (SECONDS_PER_PATIENT + SECONDS_PER_RECORD * counted)
         if plan.digest not in self._rehearsed:
             job, begin = {**self._job(plan, published), "job": "rehearse"}, time.monotonic()
             answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN)

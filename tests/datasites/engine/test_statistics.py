@@ -147,6 +147,37 @@ def test_every_record_of_a_patient_is_equally_likely_to_be_chosen() -> None:
     assert (hits[5:] == 4000).all()
 
 
+def test_every_set_of_records_is_as_likely_whatever_their_order() -> None:
+    """Ten pairs of five, of rows that lie together and of rows that do not."""
+    source = Seeded(2)
+    for codes in (np.array([3.0, 3, 3, 3, 3, 4]), np.array([3.0, 3, 4, 3, 3, 3])):
+        counts: dict[tuple[int, ...], int] = {}
+        for _ in range(4000):
+            chosen = statistics.choose_records(codes, 2, source)
+            pair = tuple(row for row in chosen.tolist() if codes[row] == 3)
+            counts[pair] = counts.get(pair, 0) + 1
+        assert len(counts) == 10
+        assert max(abs(count - 400) for count in counts.values()) < 5 * 19  # deviation 19
+
+
+class Counted(Seeded):
+    """Counts how many numbers are drawn."""
+
+    drawn = 0
+
+    def uniforms(self, count: int, /) -> np.ndarray:
+        self.drawn += count
+        return super().uniforms(count)
+
+
+def test_what_is_drawn_goes_with_patients_and_not_with_their_records() -> None:
+    for heavy in (3, 1_000_000):
+        source = Counted(1)
+        codes = np.concatenate([np.repeat(np.arange(100.0), 4), np.full(heavy, 100.0)])
+        assert len(statistics.choose_records(codes, 2, source)) == 202
+        assert source.drawn == 202  # two for each of the 101, who all have more
+
+
 def test_choice_works_with_the_runners_own_source_and_differs_between_runs() -> None:
     codes = np.repeat(np.arange(200.0), 5)
     first, again = (statistics.choose_records(codes, 2, NoiseSource.from_os()) for _ in range(2))

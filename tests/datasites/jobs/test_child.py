@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasites.engine import statistics as statistics_module
 from datasites.engine import training as training_module
 from datasites.engine.matrix import HELD_OUT, PATIENT
 from datasites.engine.mock_rows import draw_mock
@@ -190,6 +191,24 @@ def test_a_long_round_is_left_when_a_steps_time_is_known(monkeypatch: pytest.Mon
     declared = training(steps=steps)
     told, _ = child.rehearse(job_of(declared), zeros_for(declared))
     assert told["seconds"] > 20 * told["spent"]
+
+
+def test_a_rehearsal_of_statistics_counts_every_record_that_may_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a round of twenty records each would show long after one of one record each."""
+    counted: list[tuple[int, int]] = []
+    real = statistics_module.answer
+
+    def noted(mechanism: Any, schema: Any, rows: Any, source: Any) -> Any:
+        counted.append((len(set(rows[:, PATIENT])), len(rows)))
+        return real(mechanism, schema, rows, source)
+
+    monkeypatch.setattr(statistics_module, "answer", noted)
+    for most in (1, 20):
+        child.rehearse(job_of(statistics(records_per_patient=most)), b"")
+    assert counted == [(50, 50 * 2), (50, 50 * 40)]
+    told, _ = child.rehearse(job_of(statistics(), patients=10**6), b"")  # two statistics
+    assert counted[2] == (child.MOST_COUNTED // 2, child.MOST_COUNTED)
+    assert told["seconds"] > 10 * told["spent"]
 
 
 def test_a_clock_of_steps_tells_what_the_rest_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
