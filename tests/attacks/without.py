@@ -442,6 +442,16 @@ DEFENCES: dict[str, Defence] = {
     ),
     "pace": Defence("time on the slowest values", instead("datasites.review.timing:slowest", lambda _: 1.0), (PACE,)),
     "heavy": Defence("a bound on one patient's records", _all_records, ("tests/attacks/runner/test_heavy_patient.py",)),
+    "rehearsed-size": Defence(
+        "a dry run of the public size",
+        instead("datasites.jobs.child:LARGEST_SYNTHETIC", 1 << 20),
+        ("tests/datasites/jobs/test_child.py", "-k", "public_size"),
+    ),
+    "rehearsed-steps": Defence(
+        "a dry run of as many steps as the round has",
+        instead("datasites.jobs.mock_run:ENOUGH_SECONDS", 0.0),
+        ("tests/datasites/jobs/test_child.py", "-k", "steps"),
+    ),
     "endings": Defence(
         "an end that tells no time",
         instead(

@@ -150,13 +150,14 @@ def test_a_rehearsal_tells_seconds_of_the_job_and_of_itself() -> None:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, int, int]]:
-    """The mechanism, public size and rows of every round that was trained."""
+    """The mechanism, public size and rows of every round that was trained to its end."""
     rounds: list[tuple[Any, int, int]] = []
     train_round = training_module.train_round
 
     def noted(graph: Any, mechanism: Any, schema: Any, patients: int, rows: Any, *rest: Any, **named: Any) -> Any:
+        weights = train_round(graph, mechanism, schema, patients, rows, *rest, **named)
         rounds.append((mechanism, patients, len(rows)))
-        return train_round(graph, mechanism, schema, patients, rows, *rest, **named)
+        return weights
 
     monkeypatch.setattr(training_module, "train_round", noted)
     return rounds
