@@ -20,7 +20,7 @@ from researcher.client import Datasite
 from tests.attacks.guard.attacker import OTHER, RESEARCHER, Refusal, Site
 from tests.attacks.guard.test_objects import stored
 from tests.attacks.guard.uploading import upload
-from tests.factories import PASSWORD, DatasiteProcess, initial_weights, training_source
+from tests.factories import PASSWORD, DatasiteProcess, initial_weights, slow_training_source
 
 ROOM = 64  # MiB, as much as one body
 
@@ -98,7 +98,7 @@ def test_room_is_counted_across_a_restart_and_old_uploads_make_room(small: Datas
 def test_polling_leaves_only_the_last_answers_and_sends_forgotten_weights_again(small: DatasiteProcess) -> None:
     datasite = Datasite(small.url, OTHER, PASSWORD)
     asset = datasite.describe()["datasets"][0]["asset"]
-    code = datasite.submit(training_source(rounds=1, epsilon=1.0).replace("steps=5", "steps=600"), asset)
+    code = datasite.submit(slow_training_source(), asset)
     small.approve_all()
     weights = {name: value.numpy() for name, value in initial_weights().items()}
     before = len(blobs(small))
