@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.directory import signing_key
+from datasites.engine.matrix import in_groups
 from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.entries import Entry
@@ -45,6 +46,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 DEADLINE_MARGIN = 10.0  # deadline over the dry run's time
 LEAST_DEADLINE = 60.0
 SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
+SHOWN_BESIDES = 0.04  # seconds of the ledger's durable entry, and of what else such a machine does
+REHEARSED_WITHIN = 600.0
 SECONDS_PER_PATIENT = 2e-5  # of finding the records of one among some sixty each, generously
 SECONDS_PER_RECORD = 2e-6  # of one statistic and record that may count, generously
 MOST_JOBS = 2
@@ -171,8 +174,9 @@ class Rounds:
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
-                self._under_way[run.id] = (time.time(), self._grid(SHOWN_MARGIN * seconds))
-                with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
+                shown = SHOWN_MARGIN * seconds + SHOWN_BESIDES
+                self._under_way[run.id] = (time.time(), self._grid(shown))
+                with self._shown_at_multiples_of(shown):
                     answer = self._run(record, plan, published, payload, seconds, before_rows, run)
             # Also while a finished round waited for its time, or its end would tell whether its job was done.
             with self._lock:
@@ -194,6 +198,17 @@ class Rounds:
         """Raise `Unavailable` where the run is to end; one that was ended stays so when work goes on."""
         if run.id in self._ending or self.stopped.is_set():
             raise Unavailable("The owner stopped this before it was released.")
+
+    def shows_in(self, run: str) -> float | None:
+        """Seconds until a run under way most likely shows, at least 0: of public times, for whoever waits.
+
+        None before its job begins, and where releases show as soon as they are there.
+        """
+        times = self.progress(run)
+        if times is None:
+            return None
+        begun = max(0.0, time.time() - times["began"])
+        return times["seconds"] * max(1, math.ceil(begun / times["seconds"])) - begun
 
     def progress(self, run: str) -> dict[str, float] | None:
         """When a run under way began and after how many seconds it most likely shows: public times, for the owner."""
@@ -246,24 +261,27 @@ class Rounds:
             "mechanism": as_dict(plan.mechanism),
             "schema": published.schema.as_dict(),
             "training_patients": published.training_patients,
+            "patients": published.patients,
         }
 
     def _public_seconds(self, plan: Plan, published: Published, payload: bytes) -> float:
         """What a round takes at most, from public facts alone: a dry run on synthetic rows at the public size, once.
 
-        Times what the model's operators may take longer on other values than the synthetic ones.
+        All of it, from asking the runner to its answer. Where a model does not train in lanes, times what its operators
+        may take longer on other values than the synthetic ones.
         """
         if isinstance(plan.mechanism, Statistics):
             counted = len(plan.mechanism.queries) * plan.mechanism.records_per_patient
             return published.patients * (SECONDS_PER_PATIENT + SECONDS_PER_RECORD * counted)
         if plan.digest not in self._rehearsed:
-            answer = self.pool.run("runner", {**self._job(plan, published), "job": "rehearse"}, payload, seconds=600)
+            job, begin = {**self._job(plan, published), "job": "rehearse"}, time.monotonic()
+            answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN)
             if not answer.done:
                 raise Unavailable(f"The dry run failed:\n{answer.output}")
-            steps = plan.mechanism.steps if isinstance(plan.mechanism, DPSGD) else 0
             told = answer.message
-            seconds = float(told["seconds"]) + float(told["seconds_per_step"]) * steps
-            self._rehearsed[plan.digest] = slowest(plan.graph) * seconds if plan.graph is not None else seconds
+            besides = max(0.0, time.monotonic() - begin - float(told["spent"]))  # of starting and confining a job
+            on_slowest = 1.0 if told["lanes"] or plan.graph is None else slowest(plan.graph)
+            self._rehearsed[plan.digest] = besides + on_slowest * float(told["seconds"])
         return self._rehearsed[plan.digest]
 
     @contextlib.contextmanager
@@ -340,7 +358,9 @@ class Rounds:
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def _read_rows(self, version: str) -> npt.NDArray[np.float64]:
-        return self.load(self.ledger.datasets.get(version=version).assets["records"])
+        record = self.ledger.datasets.get(version=version)
+        most = published_from(record).schema.most_records_per_patient
+        return in_groups(self.load(record.assets["records"]), most)
 
     def _wants_rows(self, version: str) -> bool:
         """Whether a table may stay open between runs."""
