@@ -58,6 +58,10 @@ class Amount:
         """The four numbers by name."""
         return dict(zip(COLUMNS, self.as_row(), strict=True))
 
+    def covers(self, other: Amount) -> bool:
+        """Whether `other` costs no more, of each kind."""
+        return all(mine >= theirs for mine, theirs in zip(self.as_row(), other.as_row(), strict=True))
+
     def epsilon_nano(self, conversion_nano: int) -> int:
         """ε in nano-nats at the δ that `conversion_nano` belongs to; of nothing, 0."""
         if not any(self.as_row()):
