@@ -279,6 +279,7 @@ KINDS = (
     (r"before, [\d.]+ after", "before, <noisy> after"),
     (r"(data-label=\"(?:Smallest|Largest|Norm)\" class=\"num\">)[^<]*", r"\1<noisy>"),  # of what was released
     (r"'(seconds|memory)': [\d.e-]+", r"'\1': <measured>"),
+    (r"'shows_in': (None|[\d.]+)", "'shows_in': <time>"),  # until the next multiple of a public time
     (r"in (less than )?[\d.]+ s\. The process held \d+ MB", "in <measured>"),
     (r"\"Took\">[\d.]+ s", '"Took"><measured>'),
     (r"https?://127\.0\.0\.1:\d+", "<address>"),
