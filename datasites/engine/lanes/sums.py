@@ -19,6 +19,7 @@ from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.instructions import LANES
 from datasites.engine.lanes.programs import Program
+from datasites.engine.lanes.records import LaneRecords
 from datasites.engine.lanes.verifier import Verified
 from policies.errors import DatasiteError
 
@@ -97,18 +98,31 @@ class LaneSums:
         self._zeros = np.zeros(LANES, np.float32)
         self._prepare()
 
-    def sum(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> npt.NDArray[np.int32] | IntArray:
+    @property
+    def program(self) -> Program:
+        """Where records lie, and how many parameters there are."""
+        return self._program
+
+    @property
+    def kernels(self) -> Kernels:
+        """What it runs on."""
+        return self._kernels
+
+    def sum(
+        self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray
+    ) -> npt.NDArray[np.int32] | IntArray:
         """The clipped sum over records `rows`, in units of `grid_of(clipping_norm)`, of every parameter in order.
 
         Args:
-          inputs: float32 [N, features], in one piece.
-          labels: float32 [N].
+          inputs: float32 [N, features], in one piece; or the records of a private matrix, which have their labels.
+          labels: float32 [N], or None.
           rows: places in 0..N-1, in any order; an empty sum is zero.
 
         Returns:
           Whole numbers of all parameters; the array is written again by the next call.
         """
-        self._check(inputs, labels, rows)
+        if not isinstance(inputs, LaneRecords):
+            self._check(inputs, labels, rows)
         parameters = self._program.parameters
         if len(rows) <= MOST_RECORDS:
             self._sum(inputs, labels, rows)
@@ -119,7 +133,9 @@ class LaneSums:
             whole += self.total[:parameters]
         return whole
 
-    def _check(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> None:
+    def _check(self, inputs: FloatArray, labels: FloatArray | None, rows: IntArray) -> None:
+        if labels is None:
+            raise DatasiteError("Records of lanes have a label each.")
         for array, dtype, ndim in ((inputs, np.float32, 2), (labels, np.float32, 1), (rows, np.int64, 1)):
             if array.dtype != dtype or array.ndim != ndim or not array.flags.c_contiguous:
                 raise DatasiteError("Records of lanes are float32 in one piece, and their places int64.")
@@ -128,21 +144,29 @@ class LaneSums:
         if len(rows) and int(rows.view(np.uint64).max()) >= len(inputs):  # below zero is enormous there
             raise DatasiteError("A place is outside the records.")
 
-    def _sum(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> None:
+    def _place(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray) -> int:
+        """Put records into their lanes. Gives the kernel's status."""
+        if isinstance(inputs, LaneRecords):
+            return inputs.place(rows, self._at["memory"], self._at["present"] + 4 * (self.most - len(rows)))
+        assert labels is not None
+        program, (none, failed) = self._program, self._error
+        return self._kernels.entries["place_records"](
+            none, failed, self._at["memory"], program.record, program.own, program.features, program.label,
+            inputs.ctypes.data, labels.ctypes.data, rows.ctypes.data, len(rows), -(-len(rows) // LANES),
+            self._at["zeros"],
+        )  # fmt: skip
+
+    def _sum(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray) -> None:
         """The sum of so few records that 32 bits hold it, in `total`."""
         if len(rows) == 0:
             self.total[:] = 0
         for begin in range(0, len(rows), self.most):
             self._add(inputs, labels, rows[begin : begin + self.most], more=begin > 0)
 
-    def _add(self, inputs: FloatArray, labels: FloatArray, rows: IntArray, *, more: bool) -> None:
-        count, program = len(rows), self._program
+    def _add(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray, *, more: bool) -> None:
+        count, entries = len(rows), self._kernels.entries
         blocks = -(-count // LANES)
-        entries, (none, failed) = self._kernels.entries, self._error
-        status = entries["place_records"](
-            none, failed, self._at["memory"], program.record, program.own, program.features, program.label,
-            inputs.ctypes.data, labels.ctypes.data, rows.ctypes.data, count, blocks, self._at["zeros"],
-        )  # fmt: skip
+        status = self._place(inputs, labels, rows)
         self._run_arguments[-3].value = blocks
         status |= entries["run"](*self._run_arguments)
         add_up = self._add_up_arguments
