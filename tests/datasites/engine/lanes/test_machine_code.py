@@ -12,8 +12,9 @@ from datasites.engine.lanes import compiled
 
 FAST = re.compile(r"\b(fast|nnan|ninf|nsz|arcp|contract|afn|reassoc)\b")
 SPLAT = re.compile(r"shufflevector .*, <\d+ x i32> zeroinitializer")
+# Lane by lane all of them; `is` asks of each number whether it is finite.
 CALLED = set(
-    "fma sqrt fabs rint trunc copysign assume lifetime smin smax umin umax vector masked uadd experimental".split()
+    "fma sqrt fabs rint trunc copysign assume lifetime smin smax umin umax vector masked uadd experimental is".split()
 )
 NAMES = ["place_records", "take_records", "sample", "step", "gaussians", "run", "add_up"]
 WITHOUT_FLOATS = {"place_records", "sample"}
