@@ -29,6 +29,7 @@ from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, Run
 from datasites.logs import Shown
 from datasites.review.planning import published_from
+from datasites.review.public_times import PublicTimes
 from datasites.review.timing import slowest
 from datasites.settings import Settings
 from datasites.vault.private_rows import PublishedRows
@@ -51,6 +52,7 @@ REHEARSED_WITHIN = 600.0
 MOST_JOBS = 2
 JOB_MEMORY = 8 << 30  # the same whatever the table holds
 STOPPED_WITHIN = 5.0  # seconds that a stop waits for jobs to let go of their rows; a stop reaches one in 0.25
+ENDED = (RunStatus.FAILED, RunStatus.VOID)
 JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
 
 
@@ -86,7 +88,7 @@ class Rounds:
         self._researchers: dict[str, str] = {}  # by run under way: whose it is
         self._ends = 0  # how often runs were ended: what was asked for before the last time begins no more
         self._told: set[str] = set()
-        self._under_way: dict[str, tuple[float, float]] = {}  # by run: when its job began, and when it shows
+        self.times = PublicTimes()
         self.tables = PublishedRows(self._read_rows, self._wants_rows)
         self._rehearsed: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -97,7 +99,9 @@ class Rounds:
     # -- asking --------------------------------------------------------------------------------------------------
 
     def ask(self, record: CodeRequestRecord, round_number: int, weights: Arrays) -> dict[str, Any]:
-        """The release of a round, or where it stands; starts it where it may start. Never waits for it.
+        """The release of a round, or where it stands and when it may show; starts it where it may start.
+
+        Waits for nothing but the writing of a release whose time has come.
 
         Raises:
           WeightsRefused: before anything is charged.
@@ -108,30 +112,62 @@ class Rounds:
             raise WrongStatus(f"Request {record.id[:8]} is {record.status} and has no plan to run.")
         check_weights(plan, weights)
         ends = self._ends
-        if self.stopped.is_set():
-            raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
+        self._check_not_stopped()
         weights_digest = digest(weights)
-        ended = self._untold_end(record, round_number, weights_digest)
-        if ended is not None:
-            return {"status": ended.value, "round": round_number, "release": None, "certificate": None}
+        last = self._last_run(record, round_number)
+        if last is not None and last.status in ENDED and self._is_news(last, weights_digest):
+            return _without_release(last)
         charge = accountant.charge_for(plan.mechanism, self.ledger.budgets.balance(str(record.population)).order)
         run = self.ledger.runs.admit(record.id, round_number, weights_digest, charge)
         if run.status is RunStatus.RELEASED:
             return self._released(record, run)
         if run.status is RunStatus.RESERVED:
             self._begin(record, plan, run, weights, ends)
-        return {"status": "running", "round": round_number, "release": None, "certificate": None}
+        return self._running(run)
 
-    def _untold_end(self, record: CodeRequestRecord, round_number: int, weights_digest: str) -> RunStatus | None:
-        """How the last run of these weights ended, once: only an ask that comes after it begins another."""
+    def look(self, record: CodeRequestRecord, round_number: int, weights_digest: str) -> dict[str, Any]:
+        """Where a round stands that was asked for with weights of this digest; starts nothing.
+
+        `void` where no such round is under way or released: to ask for it begins it.
+
+        Raises:
+          WrongStatus: the round was asked for with other weights, or the datasite is stopped.
+        """
+        self._check_not_stopped()
+        last = self._last_run(record, round_number)
+        if last is None:
+            return {"status": RunStatus.VOID.value, "round": round_number, "release": None, "certificate": None}
+        if last.weights_digest != weights_digest:
+            raise WrongStatus(f"Round {round_number} was asked for with other weights. Call it with the weights.")
+        if last.status is RunStatus.RELEASED:
+            return self._released(record, last)
+        if last.status in ENDED:
+            self._is_news(last, weights_digest)
+            return _without_release(last)
+        return self._running(last)
+
+    def _check_not_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
+
+    def _last_run(self, record: CodeRequestRecord, round_number: int) -> Run | None:
+        """The newest run of a round; one whose time has come is waited for while it is written."""
         runs = [run for run in self.ledger.runs.list(record.id) if run.round == round_number]
-        if not runs or runs[-1].status not in (RunStatus.FAILED, RunStatus.VOID):
-            return None
+        if not runs or runs[-1].status is RunStatus.RELEASED or runs[-1].status in ENDED:
+            return runs[-1] if runs else None
+        self.times.wait_where_due(runs[-1].id)
+        return self.ledger.runs.get(runs[-1].id)
+
+    def _is_news(self, run: Run, weights_digest: str) -> bool:
+        """Whether nobody was told yet how this run ended: only an ask that comes after that begins another."""
         with self._lock:
-            if runs[-1].weights_digest != weights_digest or runs[-1].id in self._told:
-                return None
-            self._told.add(runs[-1].id)
-        return runs[-1].status
+            if run.weights_digest != weights_digest or run.id in self._told:
+                return False
+            self._told.add(run.id)
+            return True
+
+    def _running(self, run: Run) -> dict[str, Any]:
+        return {**_without_release(run), "status": "running", "shows_in": self.times.shows_in(run.id)}
 
     def _released(self, record: CodeRequestRecord, run: Run) -> dict[str, Any]:
         stored = self.ledger.runs.release(record.id, run.round)
@@ -172,9 +208,12 @@ class Rounds:
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
-                self._under_way[run.id] = (time.time(), self._grid(SHOWN_MARGIN * seconds))
-                with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
-                    answer = self._run(record, plan, published, payload, seconds, before_rows, run)
+                self.times.begin(run.id, self._grid(SHOWN_MARGIN * seconds))
+                try:
+                    with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
+                        answer = self._run(record, plan, published, payload, seconds, before_rows, run)
+                finally:
+                    self.times.come(run.id)
             # Also while a finished round waited for its time, or its end would tell whether its job was done.
             with self._lock:
                 self._check_goes_on(run)
@@ -189,7 +228,7 @@ class Rounds:
                 self._threads.pop(run.id, None)
                 self._researchers.pop(run.id, None)
                 self._settling.discard(run.id)
-            self._under_way.pop(run.id, None)
+            self.times.end(run.id)
 
     def _check_goes_on(self, run: Run) -> None:
         """Raise `Unavailable` where the run is to end; one that was ended stays so when work goes on."""
@@ -198,8 +237,7 @@ class Rounds:
 
     def progress(self, run: str) -> dict[str, float] | None:
         """When a run under way began and after how many seconds it most likely shows: public times, for the owner."""
-        times = self._under_way.get(run)
-        return {"began": times[0], "seconds": times[1]} if times and times[1] else None
+        return self.times.progress(run)
 
     def _run(
         self,
@@ -392,6 +430,10 @@ class Rounds:
         """Let rounds start again."""
         self._stop_file.unlink(missing_ok=True)
         self.stopped.clear()
+
+
+def _without_release(run: Run) -> dict[str, Any]:
+    return {"status": run.status.value, "round": run.round, "release": None, "certificate": None}
 
 
 def check_weights(plan: Plan, weights: Arrays) -> None:

@@ -244,9 +244,11 @@ class Schema:
 
     def input_names(self, inputs: str | tuple[str, ...] = "features") -> tuple[str, ...]:
         """Names of a model's inputs, in order; of one step after the other for a sequence."""
-        return tuple(
-            name for step in self._steps(inputs) for column in step for name in self.column(column).input_names
-        )
+        return tuple(name for column in self.input_columns(inputs) for name in self.column(column).input_names)
+
+    def input_columns(self, inputs: str | tuple[str, ...] = "features") -> tuple[str, ...]:
+        """The columns that a model's inputs are made of, in order; those of one step after the other for a sequence."""
+        return tuple(column for step in self._steps(inputs) for column in step)
 
     def input_shape(self, inputs: str | tuple[str, ...] = "features") -> tuple[int, ...]:
         """Shape of one record: (features,), or (steps, channels) for a sequence. Raises `UnsupportedMechanism`."""

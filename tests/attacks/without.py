@@ -32,6 +32,7 @@ INSPECTION = "tests/policies/source/test_inspection.py"
 MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
+ANCESTOR = "tests/attacks/runner/test_common_ancestor.py"
 KERNELS = "tests/datasites/engine/test_constant_time.py"
 LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
@@ -400,6 +401,16 @@ DEFENCES: dict[str, Defence] = {
     ),
     "environment": Defence(
         "environment emptied for jobs", _whole_environment, (CORPUS, "-k", "reaches and environment")
+    ),
+    "forked-files": Defence(
+        "parents without the files of what they are forked from",
+        nothing("datasites.jobs.zygote:close_descriptors"),
+        (ANCESTOR, "-k", "open_file"),
+    ),
+    "inherited-draws": Defence(
+        "noise that no parent drew in advance",
+        nothing("datasites.jobs.child:_discard_inherited_draws"),
+        (ANCESTOR, JOBS, "-k", "draw_differently and statistics"),
     ),
     "protections": Defence(
         "no rows where a protection is missing",
