@@ -44,7 +44,7 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
     plan = record.plan
     published = datasite.planner.published(version=record.version)
     cost = cost_of(datasite.ledger, plan, published) if plan else None
-    total = datasite.ledger.budgets.balance(published.population).budget
+    balance = datasite.ledger.budgets.balance(published.population)
     limit = case.rules.researcher_epsilon if case.rules else None
     budgets = budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit) if plan else ()
     return {
@@ -55,7 +55,9 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
         "plan": plan.as_dict() if plan else None,
         "plan_digest": record.plan_digest,
         "summary": summary(plan, published) if plan else [],
-        "risk": risk.risk_sentences(cost.epsilon, cost.delta, total=total) if cost else [],
+        "risk": risk.risk_sentences(risk.loss_of(plan.mechanism, balance.budget.delta), total=balance.promise)
+        if plan
+        else [],
         "cost": cost_dict(cost) if cost else None,
         "budgets": [_budget_dict(line) for line in budgets],
         "decision": _decision_dict(case),

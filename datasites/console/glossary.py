@@ -39,8 +39,10 @@ TERMS: tuple[Term, ...] = (
         "delta",
         "δ (delta)",
         "δ (delta)",
-        "The chance that the bound of ε does not hold. At δ = 0.00001 that is about one in 100,000. It should be "
-        "well below one over the number of patients; your policy can demand it.\n\n"
+        "The chance with which what is promised of somebody's certainty may fail. At δ = 0.00001 that is at most one "
+        "in 100,000. It should be well below one over the number of patients; your policy can demand it. Where there "
+        "is a δ, the certainties that are shown are a little above those of ε alone, since ε itself is exceeded more "
+        "often than that: 91.4 % and not 88.1 % for a budget of ε 2.\n\n"
         "Statistics and evaluations have no δ of their own. Training has one, and so has the budget as a whole.",
     ),
     Term(

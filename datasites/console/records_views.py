@@ -112,6 +112,7 @@ def ledger(visit: PageRequest) -> Response:
         balances=balances,
         chosen=chosen,
         balance=next((balance for balance in balances if balance["population"] == chosen), None),
+        promise=datasite.ledger.budgets.balance(chosen).promise if chosen else None,
         spending=_spending(visit, chosen) if chosen else None,
         entries=_with_spent(datasite, chosen, entries) if chosen else [],
         own={request.id for request in datasite.ledger.requests.list(by_owner=True)},

@@ -14,6 +14,7 @@ from policies.errors import UnsupportedMechanism
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.nano import NANO
+from policies.privacy.risk import NO_LOSS, PrivacyLoss, loss_in_filter, pure_loss
 
 ATTO = 10**18
 COLUMNS = ("divergence_nano", "pure_nano", "mixed", "delta_atto")
@@ -161,6 +162,21 @@ class Balance:
         if not used.mixed:
             ways.append((self.limit_nano - used.pure_nano, self.limit_nano))
         return max([left * 10_000 // whole for left, whole in ways if whole > 0 and left > 0], default=0) / 10_000
+
+    @property
+    def promise(self) -> PrivacyLoss:
+        """Of all that may ever be released."""
+        return loss_in_filter(self.budget.epsilon, self.budget.delta, self.order)
+
+    def loss_of(self, total: Amount) -> PrivacyLoss:
+        """Of releases that come to `total`; the lesser bound where there are two."""
+        if not any(total.as_row()):
+            return NO_LOSS
+        filtered = (total.divergence_nano + self.conversion_nano) / NANO
+        loss = loss_in_filter(filtered, self.budget.delta, self.order)
+        if total.mixed or loss.membership < total.pure_nano / NANO:
+            return loss
+        return pure_loss(total.pure_nano / NANO)
 
     def after_nano(self, amount: Amount = NOTHING) -> int:
         """ε in nano-nats of all that is used, with `amount` on top."""

@@ -163,6 +163,48 @@ def epsilon_of(mechanism: Mechanism, delta: float, rounds: int | None = None) ->
     return float(exact(mechanism.epsilon) * releases)
 
 
+def tail_gap(order: int) -> float:
+    """How far above ε, found from a divergence at `order`, a privacy loss lies that is exceeded with a chance of δ.
+
+    ε at δ bounds the mean of what is beyond it, not how often something is: P[loss > ε] may be some 2.7 α δ. By
+    Markov's inequality P[loss > x] ≤ e^{(α-1)(divergence - x)}, which is δ at x = divergence + log(1/δ)/(α-1), and that
+    is ε plus log(α)/(α-1) - log(1-1/α).
+    """
+    check_range("order", order, 2, 1_000_000, whole=True)
+    return math.log(order) / (order - 1) - math.log1p(-1 / order)
+
+
+def swapped(loss: float, order: int) -> float:
+    """The privacy loss of swapping a patient's record, exceeded with the chance of `loss` of adding one, at `order`.
+
+    To swap is to remove and to add. For distributions P and S of two records and R without the patient, Hölder's
+    inequality with p = 2 - 1/α gives, of order β = α²/(2α-1), D_β(P, S) ≤ α/(α-1) D_α(P, R) + D_α(R, S) (Mironov 2017,
+    arXiv:1702.07476, proposition 11, before it is simplified). With x = divergence + log(1/δ)/(α-1) for one of both,
+    D_β + log(1/δ)/(β-1) is at most (2α-1)/(α-1) x.
+    """
+    return loss * (2 * order - 1) / (order - 1)
+
+
+def largest_losses(mechanism: Mechanism, delta: float) -> tuple[float, float]:
+    """What the privacy loss of all rounds exceeds with a chance of at most `delta`, rounded up to 1e-9.
+
+    Returns:
+      Of adding or removing a patient, and of swapping a patient's record for another. A pure mechanism never exceeds
+      its ε, and twice that.
+    """
+    if not isinstance(mechanism, DPSGD):
+        epsilon = epsilon_of(mechanism, delta)
+        return epsilon, 2 * epsilon
+    steps = mechanism.steps * mechanism.rounds
+    per_step = _gaussian_step(_noise_of(mechanism), float(mechanism.sampling_rate))
+    losses = [
+        step * steps + more + tail_gap(order)
+        for order, step, more in zip(ORDERS, per_step, _conversions(delta), strict=True)
+    ]
+    swaps = [swapped(loss, order) for order, loss in zip(ORDERS, losses, strict=True)]
+    return epsilon_up(min(losses)), epsilon_up(min(swaps))
+
+
 def pld_epsilon(mechanism: Mechanism, delta: float) -> float:
     """A tighter ε of all rounds at `delta`, by privacy loss distributions; for information, never for a charge.
 
