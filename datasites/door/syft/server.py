@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import syft as sy
-import torch
 from syft.serde.deserialize import _deserialize
 from syft.serde.serialize import _serialize
 from syft.server.credentials import SyftSigningKey
@@ -42,6 +41,7 @@ from datasites.door.syft.services import (
     GuardedCodeService,
     GuardedRequestService,
 )
+from datasites.door.syft.tensors import tensor_of
 from datasites.door.syft.uploads import Uploads
 from datasites.settings import Settings
 from policies.email_addresses import as_typed
@@ -197,7 +197,7 @@ class SyftDatasite:
         with inside():
             client = self.server.get_guest_client(verbose=False)
             client.credentials = self.server.signing_key
-            asset = sy.Asset(name="records", data=torch.from_numpy(private), mock=torch.from_numpy(mock))
+            asset = sy.Asset(name="records", data=tensor_of(private), mock=tensor_of(mock))
             dataset = sy.Dataset(name=name, description=description or None, asset_list=[asset])
             with _silence():
                 client.upload_dataset(dataset)

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from datasites import serve
-from datasites.door.syft import WITHOUT
+from tests.e2e.stock import call_until_done, login, submit
+from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, initial_weights, training_source
 
 PROGRAM = """
 import json, sys
 from pathlib import Path
+from datasites.door.syft import WITHOUT
 from datasites.serve import open_datasite
 from datasites.settings import Settings
 
@@ -26,9 +28,19 @@ with open_datasite(Settings.load(Path(sys.argv[1]))) as datasite:
     asset = datasite.ledger.datasets.list()[0].assets["records"]
     facts = {"researchers": len(datasite.syft.researchers()), "mock": list(datasite.syft.mock(asset).shape)}
     datasite.accounts.close()
-print(json.dumps({**facts, "modules": sorted({name.split(".")[0] for name in sys.modules})}))
+print(json.dumps({**facts, "left_out": WITHOUT, "modules": sorted({name.split(".")[0] for name in sys.modules})}))
 """
-ALSO_GONE = {"matplotlib", "PIL", "jedi", "prompt_toolkit", "aiohttp", "httpx", "jsonpath"}  # of what is left out
+ALSO_GONE = {
+    "torch",
+    "sympy",
+    "matplotlib",
+    "PIL",
+    "jedi",
+    "prompt_toolkit",
+    "aiohttp",
+    "httpx",
+    "jsonpath",
+}  # of what is left out
 
 
 @pytest.mark.slow
@@ -38,10 +50,25 @@ def test_a_datasite_works_without_what_is_left_out_of_pysyft(made_datasite: Path
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM, str(copy)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout.splitlines()[-1])
+    assert said["left_out"]
     assert said["researchers"] == 3
     assert len(said["mock"]) == 2
     assert "syft" in said["modules"]
-    assert not {*WITHOUT, *ALSO_GONE} & set(said["modules"])
+    assert not {*said["left_out"], *ALSO_GONE} & set(said["modules"])
+
+
+@pytest.mark.slow
+def test_a_datasite_that_publishes_and_releases_has_no_native_code_of_torch_in_it(datasite: DatasiteProcess) -> None:
+    """Nor when a stock client has sent tensors and has read some."""
+    client = login(datasite.url, RESEARCHER, PASSWORD)
+    submit(client, training_source())
+    datasite.approve_all()
+    release = call_until_done(client, "flu_round", weights=initial_weights())["release"]
+    assert all(type(tensor).__name__ == "Tensor" and tensor.dtype.is_floating_point for tensor in release.values())
+    assert datasite.process is not None
+    mapped = Path(f"/proc/{datasite.process.pid}/maps").read_text()
+    assert "capnp" in mapped  # which PySyft reads calls with
+    assert "libtorch" not in mapped
 
 
 def test_a_start_leaves_what_it_imported_to_no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
