@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import syft as sy
-import torch
 from numpy.lib.format import MAGIC_PREFIX
 from syft.serde.deserialize import _deserialize
 from syft.serde.serialize import _serialize
@@ -43,6 +42,7 @@ from datasites.door.syft.services import (
     GuardedCodeService,
     GuardedRequestService,
 )
+from datasites.door.syft.tensors import tensor_of
 from datasites.door.syft.uploads import PassingAnswers, Uploads
 from datasites.settings import Settings
 from policies.email_addresses import as_typed
@@ -202,11 +202,11 @@ class SyftDatasite:
         PySyft is handed a row of zeros in its place, and the table is then written into that tensor's own file: PySyft
         would hold it in memory six times over, and keep its first rows as text beside it.
         """
-        stand_in = torch.zeros((1, private.shape[1]), dtype=torch.float64)
+        stand_in = tensor_of(np.zeros((1, private.shape[1])))
         with inside():
             client = self.server.get_guest_client(verbose=False)
             client.credentials = self.server.signing_key
-            asset = sy.Asset(name="records", data=stand_in, mock=torch.from_numpy(mock))
+            asset = sy.Asset(name="records", data=stand_in, mock=tensor_of(mock))
             dataset = sy.Dataset(name=name, description=description or None, asset_list=[asset])
             with _silence():
                 client.upload_dataset(dataset)
