@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from policies.privacy.mechanisms import Mechanism, Statistics, as_dict
 from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
 from researcher.members import Hospitals
+from researcher.parameters import DRAWING
 from researcher.table import Table
 
 
@@ -96,9 +96,6 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
         raise GraphRefused(f"{refusal.public_message} Here forward gets one record, of shape {(1, *shape)}.") from None
 
 
-_EXPORTING = threading.Lock()  # torch traces one model at a time
-
-
 @functools.lru_cache(maxsize=16)
 def _exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
     from policies.graph.exporter import export_source
@@ -108,8 +105,8 @@ def _exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
 
 
 def exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
-    """The graph of a model that a source defines; of the last few, made once. Safe to call from many threads."""
-    with _EXPORTING:
+    """The graph of a model that a source defines; of the last few, made once. One thread at a time."""
+    with DRAWING:
         return _exported(model_source, model, shape)
 
 
