@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datasites.engine.gradient_recorder import Recorder
 from datasites.engine.grid import grid_of
@@ -80,14 +81,21 @@ def made_for(
 
 
 def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float) -> bool:
-    """Whether the clipped gradient of the recorded made-up record is torch's."""
-    *gradients, loss, output = recording.results
+    """Whether clipped gradients of made-up records are torch's: of the recorded one, and of one with other weights.
+
+    The second one is what a program would give otherwise of which some part hung upon the first one's values.
+    """
+    recorded = ([value.detach() for value in recording.values[: len(recording.results)]], recording.results)
+    return all(_agree(sums, *run, clipping_norm) for run in (recorded, recording.other))
+
+
+def _agree(sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipping_norm: float) -> bool:
+    *gradients, loss, output = results
     count = len(gradients)
     flat = torch.cat([gradient.detach().reshape(-1) for gradient in gradients]).to(torch.float64)
-    values = [value.detach() for value in recording.values[: count + 2]]
-    sums.weights[:] = torch.cat([value.reshape(-1) for value in values[:count]]).numpy()
-    inputs = np.ascontiguousarray(values[count].reshape(1, -1).numpy(), dtype=np.float32)
-    label = np.array([float(values[count + 1])], dtype=np.float32)
+    sums.weights[:] = torch.cat([value.reshape(-1) for value in arguments[:count]]).numpy()
+    inputs = np.ascontiguousarray(arguments[count].reshape(1, -1).numpy(), dtype=np.float32)
+    label = np.array([float(arguments[count + 1])], dtype=np.float32)
     found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64)).astype(np.float64) * grid_of(clipping_norm)
     norm = float(flat.norm())
     if not (math.isfinite(norm) and torch.isfinite(loss).all() and torch.isfinite(output).all()):

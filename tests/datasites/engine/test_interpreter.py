@@ -91,6 +91,22 @@ def test_a_graph_whose_arguments_do_not_fit_is_refused() -> None:
         forward(Graph((Parameter("w", (3, 2)),), (10,), (node,), "n0", (2,)))
 
 
+def test_what_is_remembered_of_operators_is_told_apart_by_every_argument() -> None:
+    table = interpreter._Remembering()
+    assert set(table) == set(interpreter.TABLE)
+    tensors = [torch.empty((2, 3), device="meta"), torch.empty((3, 2), device="meta").t()]
+    tensors += [torch.empty((2, 3), device="meta", dtype=kind) for kind in (torch.bool, torch.int64)]
+    asked = [(tensor, other) for tensor in tensors for other in (1, 1.0, True, tensors[0], tensors[2])]
+    for _ in range(2):
+        for tensor, other in asked:
+            name = "mul.Tensor" if isinstance(other, Tensor) else "mul.Scalar"
+            found, wanted = table[name](tensor, other), interpreter.TABLE[name](tensor, other)
+            assert (found.shape, found.stride(), found.dtype) == (wanted.shape, wanted.stride(), wanted.dtype)
+    assert table["sum.dim_IntList"](tensors[0], [0], True).shape == (1, 3)
+    assert table["sum.dim_IntList"](tensors[0], [0], False).shape == (3,)
+    assert table["sum.dim_IntList"](tensors[0], [1], False).shape == (2,)
+
+
 def test_the_interpreter_equals_functional_call() -> None:
     model = FluPredictor()
     run = forward(export_model(model, (10,)))
