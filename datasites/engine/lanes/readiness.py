@@ -125,10 +125,17 @@ def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:
 
 def check_noise(kernels: Kernels) -> None:
     """Gaussians of fixed words are those of numpy but for rounding. Raises `KernelsMissing` where they are not."""
-    rng, std = np.random.default_rng(0), 2.0**20
-    radii = rng.uniform(0, 2.0**63, 4099)
-    angles = rng.integers(-(2**63), 2**63 - 1, len(radii))
-    radius, turn = std * np.sqrt(-2 * np.log(radii * 2.0**-63)), angles * (math.pi * 2.0**-63)
-    expected = np.concatenate([np.cos(turn) * radius, np.sin(turn) * radius])
-    if not np.abs(transformed(kernels, radii, angles, std) - expected).max() <= 0.5 + 2.0**-20:
+    rng, std, pairs = np.random.default_rng(0), 2.0**20, 4096
+    words = rng.integers(0, 2**64 - 1, 2 * pairs, dtype=np.uint64)
+    words[:pairs:512] >>= np.uint64(14)  # small radii
+    fractions = rng.integers(0, 2**64 - 1, pairs, dtype=np.uint64)
+    radii, angles = np.split(words.view(np.int64), 2)
+    small = np.flatnonzero(np.abs(radii.astype(np.float64)) < 2.0**53)
+    radius = np.abs(radii.astype(np.float64))
+    radius[small] = (radii[small] ^ (radii[small] >> 63)) + (fractions[: len(small)] >> np.uint64(11)) * 2.0**-53
+    radius, turn = std * np.sqrt(-2 * np.log(radius * 2.0**-63)), angles * (math.pi * 2.0**-63)
+    found = np.empty(2 * pairs)
+    enough = transformed(kernels, words, fractions, std, found)
+    wanted = np.concatenate([np.cos(turn) * radius, np.sin(turn) * radius])
+    if not (enough and np.abs(found - wanted).max() <= 0.5 + 2.0**-20):
         raise KernelsMissing("The kernels' self-test failed: they make other noise than was declared.")
