@@ -107,6 +107,25 @@ def test_what_is_remembered_of_operators_is_told_apart_by_every_argument() -> No
     assert table["sum.dim_IntList"](tensors[0], [1], False).shape == (2,)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64])
+def test_shapes_that_are_found_faster_are_those_of_torch(kind: torch.dtype) -> None:
+    def made(*shape: int) -> Tensor:
+        return torch.empty(shape, device="meta", dtype=kind)
+
+    cases = [("relu", (x,)) for x in (made(1, 3), made(4, 3).t(), made(2, 3, 4).permute(2, 0, 1), made(), made(0, 3))]
+    for bias in (made(5), made(1, 5), made(2, 5), made(2, 1), made()):
+        cases += [("addmm", (bias, made(2, 3), made(3, 5))), ("addmm", (bias, made(3, 2).t(), made(5, 3).t()))]
+    for name, arguments in cases:
+        found, wanted = interpreter._SHAPES[name](*arguments), TABLE[name](*arguments)
+        assert (found.shape, found.stride(), found.dtype) == (wanted.shape, wanted.stride(), wanted.dtype)
+    for wrong in ((made(4), made(2, 3), made(3, 5)), (made(5), made(2, 3), made(4, 5)), (made(5), made(3), made(3, 5))):
+        with pytest.raises(RuntimeError):
+            interpreter._SHAPES["addmm"](*wrong)
+    other = torch.empty(5, device="meta", dtype=torch.float64)
+    with pytest.raises(GraphRefused, match="another kind"):
+        interpreter._SHAPES["addmm"](other, made(2, 3), made(3, 5))
+
+
 def test_the_interpreter_equals_functional_call() -> None:
     model = FluPredictor()
     run = forward(export_model(model, (10,)))
