@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from datasites.engine.gradient_recorder import Call, NotRecordable, Recorder, Slot, both_runs, numbers_read
+from datasites.engine.gradient_recorder import Call, NotRecordable, Recorder, Slot, numbers_read, recorded_once
 from datasites.engine.interpreter import forward
 from datasites.engine.lanes import choices, functions, operators, windows  # noqa: F401 - they fill the table of rules
 from datasites.engine.lanes.emitter import Emitter, NotLowered, same_layout
@@ -64,7 +64,7 @@ def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
         return [*weights, record, torch.randint(classes, (), generator=made)]
 
     try:
-        recording, _ = both_runs(flat, (example(1), example(2)))
+        recording = recorded_once(flat, (example(1), example(2)))
     except NotRecordable as error:
         raise NotLowered(str(error)) from None
     return Lowering(graph, recording).program(), recording

@@ -70,6 +70,13 @@ def test_rows_in_order_and_in_any_order_give_the_same_patients(rate: float) -> N
         assert np.array_equal(table[sample, 0], mixed[other, 0])
 
 
+def test_rows_in_order_are_not_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "argsort", None)
+    assert len(PatientRows(matrix(30, each=3), held_out=False).one_of_each(source())) == 30
+    with pytest.raises(TypeError):
+        PatientRows(matrix(30, each=3)[::-1], held_out=False)
+
+
 def test_a_rate_of_one_takes_everybody_and_one_of_nothing_nobody() -> None:
     rows = PatientRows(matrix(30, each=2), held_out=False)
     assert [len(sample) for sample in draws(rows, 1.0, 4)] == [30] * 4
