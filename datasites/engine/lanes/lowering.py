@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from datasites.engine.lanes.instructions import LANES, encoded
 from datasites.engine.lanes.memory import Buffer, View, contiguous, give_places
 from datasites.engine.lanes.programs import DIRECT, OUTER, Program, Words
 from datasites.engine.lanes.rules import LARGEST_WHOLE, RULES
-from datasites.engine.losses import record_loss
+from datasites.engine.losses import record_loss, record_scores
 from policies.graph.graphs import Graph
 
 MOST_INSTRUCTIONS = 2**17
@@ -37,12 +38,11 @@ Factors = list[tuple[View, View]]
 
 
 def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
-    """The program of one record, and the recording that it was made from, which tests compare it with.
+    """The program of one record's gradient, and the recording that it was made from, which tests compare it with.
 
     Raises `NotLowered` where an operator has no rule or the program would be too large.
     """
-    names = [parameter.name for parameter in graph.parameters]
-    model = forward(graph)
+    names, model = [parameter.name for parameter in graph.parameters], forward(graph)
 
     def one_record(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         output = model(parameters, record)
@@ -54,6 +54,26 @@ def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
         by_name, (value, output) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
         return [*(by_name[name] for name in names), value, output]
 
+    recording = _recorded(flat, graph, classes)
+    return Lowering(graph, recording).program(), recording
+
+
+def lowered_scores(graph: Graph, loss: str) -> tuple[Program, Recorder]:
+    """The program of one record's scores as `losses.record_scores` has them, and its recording. Raises `NotLowered`."""
+    names, model = [parameter.name for parameter in graph.parameters], forward(graph)
+
+    def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
+        with torch.no_grad():
+            output = model(dict(zip(names, tensors, strict=False)), tensors[-2])
+            return [output, record_scores(output, loss)]
+
+    recording = _recorded(flat, graph, 1)
+    return Lowering(graph, recording).scores(), recording
+
+
+def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph, classes: int) -> Recorder:
+    """What it calls on made-up weights, a made-up record and its label."""
+
     def example(seed: int) -> list[Tensor]:
         made = torch.Generator().manual_seed(seed)
         weights = [
@@ -64,10 +84,9 @@ def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
         return [*weights, record, torch.randint(classes, (), generator=made)]
 
     try:
-        recording, _ = both_runs(flat, (example(1), example(2)))
+        return both_runs(flat, (example(1), example(2)))[0]
     except NotRecordable as error:
         raise NotLowered(str(error)) from None
-    return Lowering(graph, recording).program(), recording
 
 
 class _Scattered:
@@ -127,11 +146,26 @@ class Lowering:
             wanted.update(self._made_up[side][0] if side < 0 else side for side in sides)
         for call in self._needed(wanted):
             self._lower(call)
-        for number in (loss, output):
-            view = self.emitter.dense(self._view(number))
-            self.emitter.emit("finite", x=view, n=max(1, view.numel), sx=LANES)
+        self._check_finite(loss, output)
         terms, groups = self._sums(gradients, found)
         return self._placed(terms, groups)
+
+    def scores(self) -> Program:
+        """The same for a recording whose outputs are what the model gives and the scores that are made of it."""
+        output, scores = self._recording.outputs
+        for call in self._needed({output, scores}):
+            self._lower(call)
+        self._check_finite(output)
+        given = self.emitter.dense(self._view(scores))
+        kept = self.emitter.unary("copy", given, self.emitter.fresh((max(1, given.numel),)))
+        kept.buffer.kept = True
+        return replace(self._placed([(kept, LANES, kept, LANES)], []), outputs=kept.numel)
+
+    def _check_finite(self, *numbers: int) -> None:
+        """The record is sound where all of these are finite."""
+        for number in numbers:
+            view = self.emitter.dense(self._view(number))
+            self.emitter.emit("finite", x=view, n=max(1, view.numel), sx=LANES)
 
     def _gradients(self, numbers: Sequence[int]) -> list[tuple[int, Any]]:
         return list(zip(numbers, self._graph.parameters, strict=True))
