@@ -66,8 +66,9 @@ def _warm_runner() -> None:
     """Train and score once on a mock, under a constant key: imports and first calls, and no randomness."""
     import torch
 
+    import datasites.engine.lanes.coverage
     import datasites.engine.statistics
-    import datasites.jobs.mock_run  # noqa: F401 - both for their jobs, which could not import them
+    import datasites.jobs.mock_run  # noqa: F401 - all for their jobs, which could not import them
     from datasites.engine import constant_time
 
     constant_time.install()

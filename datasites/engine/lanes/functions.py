@@ -87,7 +87,7 @@ def _power_of_tensors(lowering: Lowering, call: Call) -> None:
 def _exponential_of_base(lowering: Lowering, call: Call) -> None:
     e, base, x = lowering.emitter, float(call.arguments[0]), lowering.argument(call, 1)
     if base <= 0:
-        raise NotLowered(f"A power of {base:g}.")
+        raise NotLowered(f"a power of {base:g}. Use a base above zero.")
     lowering.give(call, e.unary("exp", scaled(e, x, math.log(base))))
 
 
@@ -256,7 +256,7 @@ def _flags(lowering: Lowering, call: Call, index: int) -> View:
     if lowering.dtype(call, index) == torch.bool:
         return x
     if "bitwise" in str(call.operator):
-        raise NotLowered(f"{call.operator} on whole numbers.")
+        raise NotLowered("of whole numbers. Use comparisons, and their results.")
     return lowering.emitter.binary("unequal", x, lowering.emitter.number(0.0))
 
 

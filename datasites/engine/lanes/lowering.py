@@ -89,6 +89,11 @@ def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph
         raise NotLowered(str(error)) from None
 
 
+def _short(name: str) -> str:
+    """An operator's name as graphs have it."""
+    return name.removeprefix("aten.").removesuffix(".default").removesuffix("_backward")
+
+
 class _Scattered:
     """A value that is zero but for parts that do not overlap, not made yet.
 
@@ -198,12 +203,12 @@ class Lowering:
     def _layout(self, call: Call, number: int) -> View:
         value = self._recording.values[number]
         if value.dtype not in (torch.float32, torch.bool, torch.int64):
-            raise NotLowered(f"{call.operator} gives {value.dtype}.")
+            raise NotLowered(f"numbers of {value.dtype}. Use float32.")
         dense = sorted((stride, size) for size, stride in zip(value.shape, value.stride(), strict=True) if size != 1)
         expected = 1
         for stride, size in dense:
             if stride != expected:
-                raise NotLowered(f"{call.operator} gives numbers that are not in one piece.")
+                raise NotLowered("numbers that are not in one piece.")
             expected *= size
         return View(Buffer(True, 0), tuple(value.shape), tuple(value.stride()))
 
@@ -295,14 +300,14 @@ class Lowering:
         if number not in self._views:
             recording, value = self._recording, self._recording.values[number]
             if number not in recording.outside and number not in recording.fixed:
-                raise NotLowered("A value that nothing gave.")
+                raise NotLowered("what another operator gives besides its values.")
             if not value.is_contiguous() and len(set(value.detach().flatten().tolist())) > 1:
-                raise NotLowered("A constant that is not in one piece.")
+                raise NotLowered("a constant that is not in one piece.")
             if value.dtype == torch.int64 and value.numel() and int(value.abs().max()) > LARGEST_WHOLE:
-                raise NotLowered(f"A whole number that is larger than {LARGEST_WHOLE}.")
+                raise NotLowered(f"a whole number is larger than {LARGEST_WHOLE:,}. Use float32.")
             flat = value.detach().to(torch.float32).flatten().tolist()
             if not flat:
-                raise NotLowered("A tensor without numbers.")
+                raise NotLowered("a tensor without numbers.")
             self._views[number] = self.emitter.numbers(flat, tuple(value.shape))
         return self._views[number]
 
@@ -329,10 +334,15 @@ class Lowering:
             return
         name = str(call.operator)
         if name not in RULES:
-            raise NotLowered(f"{name} has no rule.")
-        RULES[name](self, call)
+            raise NotLowered(f"It uses {_short(name)}, which has no rule.")
+        try:
+            RULES[name](self, call)
+        except NotLowered as error:
+            raise NotLowered(f"It uses {_short(name)}: {error}") from None
         if len(self.emitter.code) > MOST_INSTRUCTIONS:
-            raise NotLowered("The program is too long.")
+            raise NotLowered(
+                f"It takes more than {MOST_INSTRUCTIONS:,} instructions a record. Use fewer steps or layers."
+            )
 
     # -- gradients
 
@@ -442,7 +452,7 @@ class Lowering:
     def _placed(self, terms: list[tuple[View, int, View, int]], groups: list[list[int]]) -> Program:
         scratch, own = give_places(self.emitter.code, (self._record, self._label))
         if scratch + own > MOST_FLOATS:
-            raise NotLowered("The program needs too much memory.")
+            raise NotLowered("It takes more than 1 MiB a record. Use smaller layers or fewer steps.")
 
         def words(fields: dict[str, View | int]) -> dict[str, int]:
             return {name: value.address if isinstance(value, View) else value for name, value in fields.items()}

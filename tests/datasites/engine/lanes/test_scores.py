@@ -95,13 +95,15 @@ AROUND_ZERO = ("erfc", "sin", "cos", "tan")  # compared by their distance: sums 
 FAR = 1e5  # from here on torch brings an angle near in other arithmetic
 
 
-def graph_of_operator(name: str, arguments: list[Any], outputs: str = "float32") -> Graph:
+def graph_of_operator(
+    name: str, arguments: list[Any], outputs: str = "float32", shape: tuple[int, ...] = (1, 1)
+) -> Graph:
     """The operator on a record of one or two numbers, plus a parameter that is zero."""
     record, one = {"ref": "record"}, (1, 1)
     nodes = [Node("n0", "slice.Tensor", (record, 1, 0, 1, 1), (("float32", one),))]
     nodes.append(Node("n1", "slice.Tensor", (record, 1, 1, 2, 1), (("float32", one),)))
     given = tuple({"ref": value} if value in ("n0", "n1") else value for value in arguments)
-    nodes.append(Node("n2", name, given, ((outputs, one),)))
+    nodes.append(Node("n2", name, given, ((outputs, shape),)))
     nodes.append(Node("n3", "add.Tensor", ({"ref": "n2"}, {"parameter": "w"}, 1), (("float32", one),)))
     return Graph((Parameter("w", (1, 1)),), (2,), tuple(nodes), "n3", (1,))
 
