@@ -22,8 +22,8 @@ LIMITS: dict[str, str] = {
     "native_group_norm": "of one record",
     "pow.Scalar": "of a base above zero",
     "prod.dim_int": "of float32",
-    "sort": "of 256 numbers at most",
-    "topk": "of 256 numbers at most, in order",
+    "sort": "of 128 numbers at most",
+    "topk": "of 128 numbers at most, in order",
 }
 """Operators that run in lanes under a condition; every other one that a graph may have does as it is."""
 

@@ -19,7 +19,7 @@ from datasites.engine.lanes.memory import View, contiguous
 from datasites.engine.lanes.rules import Lowering, defaults, reduced, rule
 
 MOST_CHOSEN = 4096  # numbers of one operator that are looked for one by one
-MOST_COMPARED = 2**16  # pairs of numbers that one operator compares to put them in order
+MOST_COMPARED = 2**14  # pairs of numbers that one operator compares to put them in order
 
 
 # -- largest and smallest

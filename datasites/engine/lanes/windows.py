@@ -213,7 +213,11 @@ def _backward(lowering: Lowering, call: Call, c: _Convolution, *, transposed: bo
         else:
             columns = e.fresh((c.k, c.n))
             e.matmul(columns, c.weights(group).ordered((1, 0)), narrow)
-            e.copy(c.part(of_x, group, c.wide, size), c.windows.folded(columns))
+            folded = c.windows.folded(columns)
+            if c.groups == 1:
+                of_x = folded
+            else:
+                e.copy(c.part(of_x, group, c.wide, size), folded)
     of_bias = None
     if wanted[2]:
         n = math.prod(c.output_size)
