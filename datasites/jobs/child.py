@@ -196,9 +196,11 @@ def probe(job: dict[str, Any], payload: bytes) -> Answer:
 
 
 def engine(job: dict[str, Any], payload: bytes) -> Answer:
-    """Which engine this runner trains with."""
+    """Which engine this runner trains with, or of a plan whether its model runs in lanes, and why not."""
     from datasites.engine.lanes.readiness import said
 
+    if "plan" in job:
+        return _engine_of(*_plan_and_schema(job)), b""
     return {"engine": said()}, b""
 
 
@@ -278,13 +280,24 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
-        facts["lanes"] = _in_lanes(plan.graph, plan.mechanism, schema)
         facts |= training_facts(plan.graph, plan.mechanism, schema, mock, start, came_out)
     else:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}
     if isinstance(plan.mechanism, Statistics):
         facts["answers"] = len(plan.mechanism.queries)
+    else:
+        facts |= _engine_of(plan, schema)
     return {"facts": {**facts, "memory": peak_memory()}}, b""
+
+
+def _engine_of(plan: Plan, schema: Schema) -> dict[str, Any]:
+    """Whether a plan's model runs in lanes, and why not: public, since its graph decides."""
+    from datasites.engine.lanes.coverage import why_not
+
+    assert plan.graph is not None
+    assert isinstance(plan.mechanism, DPSGD | Evaluation)
+    why = why_not(plan.graph, plan.mechanism, len(schema.classes))
+    return {"lanes": not why, "slower": why}
 
 
 def _in_lanes(graph: Graph, mechanism: DPSGD, schema: Schema) -> bool:

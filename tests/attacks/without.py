@@ -334,6 +334,21 @@ def _sums_in_float() -> None:
     put("datasites.engine.lanes.sums:LaneSums.sum", rounded)
 
 
+def _scores_by_company() -> None:
+    """Scores in lanes that depend, in their last bit, on how many are scored together."""
+    from datasites.engine.lanes.scores import LaneScores
+
+    exact = LaneScores.of
+
+    def moved(self: LaneScores, inputs: Any) -> Any:
+        import numpy as np
+
+        scores, sound = exact(self, inputs)
+        return np.nextafter(scores, np.float32(len(inputs) % 2 * 2 - 1)), sound
+
+    put("datasites.engine.lanes.scores:LaneScores.of", moved)
+
+
 def _layer(name: str) -> Callable[[], None]:
     if name == "_set_limits":
         return instead(f"datasites.jobs.isolation:{name}", lambda limits: limits.of(0, 0))
@@ -424,6 +439,11 @@ DEFENCES: dict[str, Defence] = {
         (JOBS, "tests/policies/release/test_tensors.py", "-k", "tensors or finite or refused or weights"),
     ),
     "whole-sums": Defence("sums over lanes in whole numbers", _sums_in_float, (LANES.format("hold"),)),
+    "own-score": Defence(
+        "scores of a record that depend on that record alone",
+        _scores_by_company,
+        (LANES.format("scores"), "-k", "company"),
+    ),
     "program-addresses": Defence(
         "addresses of a program, checked before it runs",
         nothing("datasites.engine.lanes.verifier:_Slots.read", "datasites.engine.lanes.verifier:_Slots.write"),

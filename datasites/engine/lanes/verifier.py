@@ -48,7 +48,10 @@ def verified(program: Program) -> Verified:
             _check_instruction(words, terms, slots)
         except ProgramRefused as error:
             raise ProgramRefused(f"Instruction {number} of {len(program.code)}: {error}") from None
-    _check_groups(program, terms, slots)
+    if program.outputs:
+        _check_outputs(program, terms, slots)
+    else:
+        _check_groups(program, terms, slots)
     return Verified(program)
 
 
@@ -62,7 +65,8 @@ def _closed(program: Program) -> Program:
     for array in (*arrays.values(), constants):
         array.flags.writeable = False
     sizes: dict[str, Any] = {
-        name: int(getattr(program, name)) for name in ("scratch", "own", "record", "label", "features", "parameters")
+        name: int(getattr(program, name))
+        for name in ("scratch", "own", "record", "label", "features", "parameters", "outputs")
     }
     return replace(program, **arrays, constants=constants, **sizes)
 
@@ -168,6 +172,14 @@ def _check_terms(first: int, count: int, terms: list[list[int]]) -> None:
     for term in terms[first : first + count]:
         if not all(0 <= word <= LARGEST_FIELD for word in term):
             raise ProgramRefused(f"a term outside [0, {LARGEST_FIELD}].")
+
+
+def _check_outputs(program: Program, terms: list[list[int]], slots: _Slots) -> None:
+    """Of a program that scores records: what is read after its run is in the block's own memory."""
+    if len(program.groups) or len(terms) != 1 or program.outputs < 1:
+        raise ProgramRefused("A program that scores records adds up nothing and has one term.")
+    _check_terms(0, 1, terms)
+    slots.own(Access(terms[0][0], (program.outputs,), (terms[0][1],)))
 
 
 def _check_groups(program: Program, terms: list[list[int]], slots: _Slots) -> None:
