@@ -300,7 +300,7 @@ def _addmm_shape(bias: Tensor, x: Tensor, y: Tensor, **_: Any) -> Tensor:
 
 
 def _relu_shape(x: Tensor) -> Tensor:
-    result: Tensor = aten.sigmoid.default(x) if x.dtype == torch.float32 else aten.relu.default(x)
+    result: Tensor = aten.sigmoid.default(x) if x.dtype == torch.float32 else TABLE["relu"](x)
     return result
 
 
