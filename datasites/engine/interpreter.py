@@ -300,7 +300,8 @@ def _addmm_shape(bias: Tensor, x: Tensor, y: Tensor, **_: Any) -> Tensor:
 
 
 def _relu_shape(x: Tensor) -> Tensor:
-    result: Tensor = aten.sigmoid.default(x) if x.dtype == torch.float32 else TABLE["relu"](x)
+    operator = TABLE["sigmoid" if x.dtype == torch.float32 else "relu"]
+    result: Tensor = operator(x)
     return result
 
 
