@@ -320,7 +320,7 @@ class _Remembering(Mapping[str, Callable[..., Any]]):
         self._known: dict[Any, Any] = {}
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        operator = _SHAPES.get(name, TABLE[name])
+        operator: Callable[..., Any] = _SHAPES.get(name, TABLE[name])
 
         def remembered(*args: Any, **keywords: Any) -> Any:
             asked = (name, _described(args), _described(tuple(keywords.items())))
