@@ -300,7 +300,8 @@ def _addmm_shape(bias: Tensor, x: Tensor, y: Tensor, **_: Any) -> Tensor:
 
 
 def _relu_shape(x: Tensor) -> Tensor:
-    result: Tensor = aten.sigmoid.default(x) if x.dtype == torch.float32 else aten.relu.default(x)
+    operator = TABLE["sigmoid" if x.dtype == torch.float32 else "relu"]
+    result: Tensor = operator(x)
     return result
 
 
@@ -319,7 +320,7 @@ class _Remembering(Mapping[str, Callable[..., Any]]):
         self._known: dict[Any, Any] = {}
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        operator = _SHAPES.get(name, TABLE[name])
+        operator: Callable[..., Any] = _SHAPES.get(name, TABLE[name])
 
         def remembered(*args: Any, **keywords: Any) -> Any:
             asked = (name, _described(args), _described(tuple(keywords.items())))
