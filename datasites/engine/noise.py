@@ -2,8 +2,7 @@
 
 A `NoiseSource` is AES-256 in counter mode over a key that its constructor is given; `NoiseSource.from_os` takes the key
 from the operating system. No setting, variable or global chooses a key. A source works in the process that made it and
-nowhere else, because a forked copy would repeat its noise; it cannot be pickled or copied for the same reason. The
-stream is OpenSSL's, or the same bits by a kernel of ours where the processor has instructions for four blocks at once.
+nowhere else, because a forked copy would repeat its noise; it cannot be pickled or copied for the same reason.
 
 What each method promises:
 
@@ -41,11 +40,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from cryptography.hazmat.primitives import hashes, hmac
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from datasites.engine.lanes import compiled
 from datasites.engine.lanes.gaussians import TOGETHER, transformed
-from datasites.engine.lanes.keystream import Keystream
 from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanism
 
 FloatArray = npt.NDArray[np.float64]
@@ -77,7 +75,7 @@ class NoiseSource:
       IsolationMissing: from every method, in another process than the one that made the source.
     """
 
-    __slots__ = ("__blocks", "__key", "__keystream", "__place", "__stream", "__streamed")
+    __slots__ = ("__key", "__place", "__stream")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
@@ -85,9 +83,7 @@ class NoiseSource:
         _count_forks()
         self.__key = bytes(key)
         self.__place = (os.getpid(), _forks)
-        self.__blocks = self.__streamed = 0
-        self.__stream: CipherContext | None = None
-        self.__keystream: Keystream | None = None
+        self.__stream = Cipher(algorithms.AES256(self.__key), modes.CTR(bytes(_BLOCK_BYTES))).encryptor()
 
     @classmethod
     def from_os(cls) -> NoiseSource:
@@ -254,24 +250,13 @@ class NoiseSource:
         return counts
 
     def __bytes(self, count: int) -> npt.NDArray[np.uint8]:
-        """The next bytes of the keystream, which a draw takes by whole blocks."""
         self.__check_process()
-        blocks, first = -(-count // _BLOCK_BYTES), self.__blocks
-        self.__blocks += blocks
-        kernels = compiled.loaded()
-        if kernels is not None and "keystream" in kernels.entries:
-            if self.__keystream is None:
-                self.__keystream = Keystream(self.__key)
-            return self.__keystream.words(kernels, first, blocks).view(np.uint8)[:count]
-        if self.__stream is None or self.__streamed != first:
-            counter = modes.CTR(first.to_bytes(_BLOCK_BYTES, "big"))
-            self.__stream = Cipher(algorithms.AES256(self.__key), counter).encryptor()
-        self.__streamed = first + blocks
         # A block cipher may ask for up to a block of room beyond what it writes.
-        room = np.empty((blocks + 1) * _BLOCK_BYTES, dtype=np.uint8)
-        view, zeros = memoryview(room.data), memoryview(_ZEROS)
-        for begin in range(0, blocks * _BLOCK_BYTES, len(_ZEROS)):
-            self.__stream.update_into(zeros[: min(len(_ZEROS), blocks * _BLOCK_BYTES - begin)], view[begin:])
+        room = np.empty(count + _BLOCK_BYTES, dtype=np.uint8)
+        view = memoryview(room.data)
+        zeros = memoryview(_ZEROS)
+        for begin in range(0, count, len(_ZEROS)):
+            self.__stream.update_into(zeros[: min(len(_ZEROS), count - begin)], view[begin:])
         return room[:count]
 
     def __check_process(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import njit, types
 
-from datasites.engine.lanes.kernels import gaussians, interpreter, keystream, records, sampling, steps, sums
+from datasites.engine.lanes.kernels import gaussians, interpreter, records, sampling, steps, sums
 from policies.errors import DatasiteError
 
 _FLOATS, _WHOLES, _WORDS, _DOUBLES = (
@@ -40,7 +40,6 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         steps.step,
         (_SIZE, _WHOLES, _DOUBLES, _FLOATS, _FLOATS, _FLOATS, _FLOATS, _SIZE, _DOUBLES, _FLOATS),
     ),
-    "keystream": (keystream.keystream, (_WORDS, _WORDS, _SIZE, _SIZE, _WORDS)),
     "gaussians": (
         gaussians.gaussians,
         (_WORDS, _WORDS, _SIZE, _SIZE, types.float64, _DOUBLES, _DOUBLES, _WORDS),
