@@ -35,7 +35,7 @@ ARGUMENTS: dict[str, str] = {
     "place_records": "piiiippp" + "iip",
     "gaussians": "ppinp",
     "run": "pippp" + "iiii" + "pp",
-    "add_up": "pippiiippp" + "nn" + "pppppppp" + "i",
+    "add_up": "pippiiippp" + "nn" + "ppppppp" + "i",
 }
 """Of every entry the kinds of its arguments: pointer, size, number."""
 _KINDS = {"p": _POINTER, "i": _SIZE, "n": _NUMBER}

@@ -52,8 +52,8 @@ class Program:
     def widest(self) -> tuple[int, int]:
         """Floats of packed left and of packed right factors per record, at most over the parameters."""
         outer = [group for group in self.groups.tolist() if group[0] == OUTER]
-        left = max((_up(rows) * terms for _, _, rows, _, _, terms in outer), default=16)
-        right = max((_up(columns) * terms for _, _, _, columns, _, terms in outer), default=16)
+        left = max((_packed(rows, terms) for _, _, rows, _, _, terms in outer), default=16)
+        right = max((_packed(columns, terms) for _, _, _, columns, _, terms in outer), default=16)
         return left, right
 
     @property
@@ -63,6 +63,10 @@ class Program:
         return max(
             ((rows + 8) * (_up(columns) if terms > 1 else 16) for _, _, rows, columns, _, terms in outer), default=16
         )
+
+
+def _packed(count: int, terms: int) -> int:
+    return _up(count) * terms + (16 if terms > 1 else 0)
 
 
 def _up(count: int) -> int:

@@ -89,7 +89,7 @@ class LaneSums:
         # -1 for a record and 0 for none: as many of the one as there are records, then the others.
         self._sound, self._counted = np.zeros(records, np.int32), np.zeros(records, np.int32)
         self._present = np.concatenate([np.full(records, -1, np.int32), np.zeros(LANES, np.int32)])
-        self._scales, self._ones = np.zeros(records, np.float32), np.ones(records, np.float32)
+        self._scales = np.zeros(records, np.float32)
         self._left, self._right = _aligned(left * records, np.float32), _aligned(right * records, np.float32)
         columns = max(program.groups[:, 3].tolist())
         self.total = _aligned(program.parameters + 4 * (columns + LANES), np.int32)
@@ -159,7 +159,7 @@ class LaneSums:
         arrays = {
             "code": program.code, "terms": program.terms, "groups": program.groups, "memory": self._memory,
             "uniforms": self._uniforms, "norms": self._norms, "sound": self._sound, "present": self._present,
-            "scales": self._scales, "counted": self._counted, "ones": self._ones, "left": self._left,
+            "scales": self._scales, "counted": self._counted, "left": self._left,
             "right": self._right, "total": self.total, "tail": self._tail, "spare": self._spare, "zeros": self._zeros,
         }  # fmt: skip
         self._at = {name: array.ctypes.data for name, array in arrays.items()}
@@ -178,7 +178,7 @@ class LaneSums:
         self._add_up_arguments: list[Any] = [
             *first, *pointers("groups"), size(len(program.groups)), *pointers("terms memory"), size(program.own),
             size(0), size(0), *pointers("norms sound present"), ctypes.c_double(self._clip),
-            ctypes.c_double(self._unit), *pointers("scales counted ones left right total tail spare"), size(0),
+            ctypes.c_double(self._unit), *pointers("scales counted left right total tail spare"), size(0),
         ]  # fmt: skip
 
 
