@@ -6,10 +6,14 @@ lies there as it is. *Outer*: it is a sum of outer products left ⊗ right, of w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from datasites.engine.lanes.instructions import INSTRUCTIONS
 
 Words = npt.NDArray[np.int64]
 
@@ -48,6 +52,18 @@ class Program:
     def uniforms(self) -> int:
         """Floats that all records share."""
         return self.parameters + len(self.constants)
+
+    @cached_property
+    def work(self) -> int:
+        """About how many vectors are made for one block of records; public, as the program is."""
+        terms = self.terms.tolist()
+        work: int = sum(rows * columns * count for _, _, rows, columns, _, count in self.groups.tolist())
+        for words in self.code.tolist():
+            instruction = INSTRUCTIONS[words[0]]
+            fields: dict[str, int] = dict(zip(instruction.fields, words[1:], strict=False))
+            sizes = [math.prod(access.counts) for access in instruction.accesses(fields, terms)]
+            work += max(sizes, default=0) * fields.get("Q", fields.get("J", 1))
+        return work
 
     def widest(self) -> tuple[int, int]:
         """Floats of packed left and of packed right factors per record, at most over the parameters."""
