@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -56,7 +56,7 @@ def begin(count: int) -> list[Helper]:
     global _watching_forks
     if not _watching_forks:
         _watching_forks = True
-        os.register_at_fork(after_in_child=_helpers.clear)  # a forked process has no thread but its first
+        os.register_at_fork(after_in_child=lambda: _helpers.clear())  # a forked process has no thread but its first
     before = threading.stack_size(_STACK)
     try:
         while len(_helpers) < min(count, MOST_HELPERS):
@@ -76,6 +76,21 @@ def helpers() -> list[Helper]:
         if helper.answer() == _denormals_are_zero():
             alike.append(helper)
     return alike
+
+
+def side_by_side(helping: Sequence[Helper], works: Sequence[Callable[[], object]]) -> None:
+    """Do the first here and each other by a helper, at the same time; all are done before what any raised is raised."""
+    asked = list(zip(helping, works[1:], strict=False))
+    for helper, work in asked:
+        helper.ask(work)
+    errors: list[BaseException] = []
+    for finish in (works[0], *(helper.answer for helper, _ in asked)):
+        try:
+            finish()
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _denormals_are_zero() -> tuple[bool, bool]:

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from datasites.engine.grid import grid_of
-from datasites.engine.helpers import helpers
+from datasites.engine.helpers import helpers, side_by_side
 from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.instructions import LANES
 from datasites.engine.lanes.programs import Program
+from datasites.engine.lanes.records import LaneRecords
 from datasites.engine.lanes.verifier import Verified
 from policies.errors import DatasiteError
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+Inputs = FloatArray | LaneRecords
+Labels = FloatArray | None
 
 MOST_RECORDS = 1008  # added up in 32 bits: 1023 of less than 2^21 units stay below 2^31, and 63 blocks are whole
 MOST_FLOATS = 2**25  # of memory that grows with the records: 128 MiB
@@ -72,7 +76,7 @@ class LaneSums:
         together: int | None = None,
     ) -> None:
         program = checked.program
-        self._program = program
+        self.program, self.kernels = program, kernels
         shrunk = shrinkage(program.parameters, clipping_norm)
         if program.parameters > MOST_PARAMETERS or shrunk < 0.99:
             raise NotLowered(f"{program.parameters} parameters are too many for sums on the grid.")
@@ -89,52 +93,62 @@ class LaneSums:
         ]
         self.most = self._parts[0].most
 
-    def sum(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> npt.NDArray[np.int32] | IntArray:
+    @property
+    def total(self) -> npt.NDArray[np.int32]:
+        """The memory of sums that 32 bits hold; whole vectors of it may be read."""
+        return self._parts[0].total
+
+    def sum(self, inputs: Inputs, labels: Labels, rows: IntArray) -> npt.NDArray[np.int32] | IntArray:
         """The clipped sum over records `rows`, in units of `grid_of(clipping_norm)`, of every parameter in order.
 
         Args:
-          inputs: float32 [N, features], in one piece.
-          labels: float32 [N].
+          inputs: float32 [N, features], in one piece; or the records of a private matrix, which have their labels.
+          labels: float32 [N], or None.
           rows: places in 0..N-1, in any order; an empty sum is zero.
 
         Returns:
           Whole numbers of all parameters; the array is written again by the next call.
         """
-        self._check(inputs, labels, rows)
+        if not isinstance(inputs, LaneRecords):
+            self._check(inputs, labels, rows)
         if len(rows) <= MOST_RECORDS:
             return self._sum(inputs, labels, rows)
-        whole = np.zeros(self._program.parameters, np.int64)
+        whole = np.zeros(self.program.parameters, np.int64)
         for begin in range(0, len(rows), MOST_RECORDS):
             whole += self._sum(inputs, labels, rows[begin : begin + MOST_RECORDS])
         return whole
 
-    def _check(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> None:
+    def _check(self, inputs: FloatArray, labels: Labels, rows: IntArray) -> None:
+        if labels is None:
+            raise DatasiteError("Records of lanes have a label each.")
         for array, dtype, ndim in ((inputs, np.float32, 2), (labels, np.float32, 1), (rows, np.int64, 1)):
             if array.dtype != dtype or array.ndim != ndim or not array.flags.c_contiguous:
                 raise DatasiteError("Records of lanes are float32 in one piece, and their places int64.")
-        if inputs.shape[1] != self._program.features or len(labels) != len(inputs):
+        if inputs.shape[1] != self.program.features or len(labels) != len(inputs):
             raise DatasiteError("Records of lanes have other features than the program.")
         if len(rows) and int(rows.view(np.uint64).max()) >= len(inputs):  # below zero is enormous there
             raise DatasiteError("A place is outside the records.")
 
-    def _sum(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> npt.NDArray[np.int32]:
+    def _sum(self, inputs: Inputs, labels: Labels, rows: IntArray) -> npt.NDArray[np.int32]:
         """The sum of so few records that 32 bits hold it."""
-        parameters, share = self._program.parameters, self._share(len(rows))
-        shares = [rows[begin : begin + share] for begin in range(share, len(rows), share)]
-        for helper, part, chosen in zip(self._helpers, self._parts[1:], shares, strict=False):
-            helper.ask(part.sum, inputs, labels, chosen)
-        self._parts[0].sum(inputs, labels, rows[:share])
-        total: npt.NDArray[np.int32] = self._parts[0].total[:parameters]
-        for helper, part, _ in zip(self._helpers, self._parts[1:], shares, strict=False):
-            helper.answer()
+        parameters, share = self.program.parameters, self._share(len(rows))
+        shares = [rows[begin : begin + share] for begin in range(0, len(rows), share)] or [rows]
+        parts = self._parts[: len(shares)]
+        works = [
+            partial(part.sum, part.own(inputs) if number else inputs, labels, chosen)
+            for number, (part, chosen) in enumerate(zip(parts, shares, strict=True))
+        ]
+        side_by_side(self._helpers, works)
+        total = parts[0].total[:parameters]
+        for part in parts[1:]:
             total += part.total[:parameters]
         return total
 
     def _share(self, count: int) -> int:
         """How many records this thread adds up, as every helper does: pairs of blocks, which run together."""
-        if count * self._program.work < WORTH_A_HELPER * LANES:
+        if count * self.program.work < WORTH_A_HELPER * LANES:
             return max(1, count)
-        pairs = -(-count // (2 * LANES))
+        pairs = max(1, -(-count // (2 * LANES)))
         return -(-pairs // len(self._parts)) * 2 * LANES
 
 
@@ -176,23 +190,28 @@ class _Part:
         self._at = {name: array.ctypes.data for name, array in self._arrays.items()}
         self._result = (ctypes.c_int64 * 4)()
         self._error = (ctypes.addressof(self._result), ctypes.addressof(self._result) + 8)
+        self._records: tuple[LaneRecords, LaneRecords] | None = None
         self._prepare(second, clip, unit)
 
-    def sum(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> None:
+    def own(self, inputs: Inputs) -> Inputs:
+        """The same records, for the thread of this part alone: placing them takes arguments in memory of its own."""
+        if not isinstance(inputs, LaneRecords):
+            return inputs
+        if self._records is None or self._records[0] is not inputs:
+            self._records = inputs, inputs.again()
+        return self._records[1]
+
+    def sum(self, inputs: Inputs, labels: Labels, rows: IntArray) -> None:
         """The sum over `rows`, few enough for 32 bits, in `total`."""
         if len(rows) == 0:
             self.total[:] = 0
         for begin in range(0, len(rows), self.most):
             self._add(inputs, labels, rows[begin : begin + self.most], more=begin > 0)
 
-    def _add(self, inputs: FloatArray, labels: FloatArray, rows: IntArray, *, more: bool) -> None:
-        count, program = len(rows), self._program
+    def _add(self, inputs: Inputs, labels: Labels, rows: IntArray, *, more: bool) -> None:
+        count, entries = len(rows), self._kernels.entries
         blocks = -(-count // LANES)
-        entries, (none, failed) = self._kernels.entries, self._error
-        status = entries["place_records"](
-            none, failed, self._at["memory"], program.record, program.own, program.features, program.label,
-            inputs.ctypes.data, labels.ctypes.data, rows.ctypes.data, count, blocks, self._at["zeros"],
-        )  # fmt: skip
+        status = self._place(inputs, labels, rows)
         self._run_arguments[-3].value = blocks
         status |= entries["run"](*self._run_arguments)
         add_up = self._add_up_arguments
@@ -202,6 +221,18 @@ class _Part:
         status |= entries["add_up"](*add_up)
         if status:
             raise DatasiteError("A kernel reported an error, which none of them can: please report this.")
+
+    def _place(self, inputs: Inputs, labels: Labels, rows: IntArray) -> int:
+        """Put records into their lanes. Gives the kernel's status."""
+        if isinstance(inputs, LaneRecords):
+            return inputs.place(rows, self._at["memory"], self._at["present"] + 4 * (self.most - len(rows)))
+        assert labels is not None
+        program, (none, failed) = self._program, self._error
+        return self._kernels.entries["place_records"](
+            none, failed, self._at["memory"], program.record, program.own, program.features, program.label,
+            inputs.ctypes.data, labels.ctypes.data, rows.ctypes.data, len(rows), -(-len(rows) // LANES),
+            self._at["zeros"],
+        )  # fmt: skip
 
     def _prepare(self, second: int, clip: float, unit: float) -> None:
         """The kernels' arguments, made once."""

@@ -14,6 +14,8 @@ from datasites.engine.lanes.kernels.elementary import (
     ONE,
     SIGN,
     ZERO,
+    arctangent,
+    cosine,
     error_function,
     exponential,
     exponential_less_one,
@@ -21,6 +23,7 @@ from datasites.engine.lanes.kernels.elementary import (
     logarithm,
     logarithm_of_one_and,
     sigmoid,
+    sine,
 )
 from datasites.engine.lanes.kernels.vectors import (
     add,
@@ -67,6 +70,7 @@ TWO_AT_ONCE = config.CPU_NAME == "x86-64-v4"  # sixteen sums fit into its regist
 COPY, RELU, SIGMOID, TANH = CODES["copy"], CODES["relu"], CODES["sigmoid"], CODES["tanh"]
 EXP, EXPM1, LOG, LOG1P, SQRT = CODES["exp"], CODES["expm1"], CODES["log"], CODES["log1p"], CODES["sqrt"]
 NEGATIVE, ABSOLUTE, ERF, CUT = CODES["negative"], CODES["absolute"], CODES["erf"], CODES["cut"]
+SIN, COS, ATAN = CODES["sin"], CODES["cos"], CODES["atan"]
 ADD, SUBTRACT, MULTIPLY, DIVIDE = CODES["add"], CODES["subtract"], CODES["multiply"], CODES["divide"]
 SIGMOID_BACKWARD, TANH_BACKWARD = CODES["sigmoid_backward"], CODES["tanh_backward"]
 LESS, AT_MOST, EQUAL, UNEQUAL = CODES["less"], CODES["at_most"], CODES["equal"], CODES["unequal"]
@@ -154,6 +158,7 @@ exp_along, expm1_along, log_along, log1p_along = (
 sqrt_along, negative_along, absolute_along, erf_along, cut_along = (
     _along(each) for each in (root, _negative, magnitude, error_function, cut)
 )
+sin_along, cos_along, atan_along = (_along(each) for each in (sine, cosine, arctangent))
 add_along, subtract_along, multiply_along, divide_along = (
     _along_both(each) for each in (add, subtract, multiply, divide)
 )
@@ -616,6 +621,12 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
         erf_along(memory, y, f2, x, f4)
     elif op == CUT:
         cut_along(memory, y, f2, x, f4)
+    elif op == SIN:
+        sin_along(memory, y, f2, x, f4)
+    elif op == COS:
+        cos_along(memory, y, f2, x, f4)
+    elif op == ATAN:
+        atan_along(memory, y, f2, x, f4)
     elif op == ADD:
         add_along(memory, y, f2, x, f4, z, f6)
     elif op == SUBTRACT:

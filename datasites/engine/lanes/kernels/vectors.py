@@ -203,6 +203,7 @@ to_whole, to_float = _conversion(F, I, "fptosi"), _conversion(I, F, "sitofp")
 bits, from_bits = _conversion(F, I, "bitcast"), _conversion(I, F, "bitcast")
 widen, narrow = _conversion(F, D, "fpext"), _conversion(D, F, "fptrunc")
 widen_half = _conversion(F8, D8, "fpext")
+widen_whole = _conversion(I, D, "sitofp")
 bits_of_double, double_from_bits = _conversion(D8, W8, "bitcast"), _conversion(W8, D8, "bitcast")
 
 
