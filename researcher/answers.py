@@ -203,7 +203,9 @@ QUOTE: Shape = {
 }  # fmt: skip
 REQUESTS: Shape = [{"id": str, "function": str, "status": str}]
 STATUS: Shape = {"status": str, "comment": (str, None), "rounds": [{"status": str}], "plan_digest": (str, None)}
-ANSWER: Shape = {"status": str, "release": (dict, None), "certificate": (str, None)}
+ANSWER: Shape = {
+    "status": str, "release": (dict, None), "certificate": (str, None), "shows_in": (*NUMBER, None)
+}  # fmt: skip
 CERTIFICATES: Shape = [str]
 COMMENTS: Shape = [{"at": str, "from": str, "text": str}]
 

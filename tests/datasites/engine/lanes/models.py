@@ -225,6 +225,18 @@ class Steep(nn.Module):
         return self.c(torch.relu(torch.sigmoid(self.b(h) * 1e4) * h[:, :19] * 1e7))
 
 
+class Cancelling(nn.Module):
+    """One layer over eight values, by turns added and taken away: a gradient of eight products, perhaps of zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(32, 32, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weighed = self.layer(x) * x[:, :, :1]
+        return (weighed[:, ::2] - weighed[:, 1::2]).sum((1, 2)).unsqueeze(1) * 1e9
+
+
 class Logarithm(nn.Module):
     """One logit; not finite where the first feature is negative."""
 
@@ -314,6 +326,12 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
 HOSTILE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "shout": (Shout, (10,), LOGITS),
     "steep": (Steep, (10,), LOGITS),
+    "three layers without a bias": (
+        lambda: nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in ((10, 8), (8, 8), (8, 1)))),
+        (10,),
+        LOGITS,
+    ),
+    "cancelling": (Cancelling, (8, 32), LOGITS),
     "logarithm": (Logarithm, (10,), LOGITS),
 }
 
