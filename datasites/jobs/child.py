@@ -26,7 +26,6 @@ from datasites.engine.matrix import HELD_OUT, PATIENT
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, close_descriptors, confine
-from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
@@ -220,19 +219,19 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
         fewer, times = _as_many_sampled(job, plan.mechanism, len(rows))
         clock = StepClock(plan.mechanism.steps)
         seconds = clock.seconds_of(lambda: _train(fewer, payload, rows, clock))
-        lanes = _in_lanes(plan.graph, plan.mechanism, schema)  # afterwards: a job, too, lowers its model anew
     elif isinstance(plan.mechanism, Evaluation):
-        lanes, patients = False, _held_out(job)
+        patients = _held_out(job)
         rows = synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True)
         times = patients / len(rows)
         seconds = _timed(lambda: evaluate(job, payload, rows))
     else:
-        lanes, patients = False, int(job["patients"])
+        patients = int(job["patients"])
         most = plan.mechanism.records_per_patient
         few = min(patients, max(1, MOST_COUNTED // (most * len(plan.mechanism.queries))))
         rows = synthetic_rows(schema, few, records=2 * most)  # of which half are chosen
         times = patients / few
         seconds = _timed(lambda: statistics(job, payload, rows))
+    lanes = plan.graph is not None and _engine_of(plan, schema)["lanes"]  # afterwards: a job lowers its model anew
     return {"seconds": times * seconds, "lanes": lanes, "spent": time.monotonic() - begin}, b""
 
 
@@ -298,13 +297,6 @@ def _engine_of(plan: Plan, schema: Schema) -> dict[str, Any]:
     assert isinstance(plan.mechanism, DPSGD | Evaluation)
     why = why_not(plan.graph, plan.mechanism, len(schema.classes))
     return {"lanes": not why, "slower": why}
-
-
-def _in_lanes(graph: Graph, mechanism: DPSGD, schema: Schema) -> bool:
-    """Whether this model trains with a lane for each record: its graph decides."""
-    from datasites.engine.lanes.readiness import sums_for
-
-    return sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, 1.0) is not None
 
 
 def synthetic_rows(schema: Schema, patients: int, *, held_out: bool = False, records: int = 1) -> Records:
