@@ -300,6 +300,12 @@ def _numbered() -> None:
         put(f"{module}:secure_codes", secure_permutation)
 
 
+def _all_records() -> None:
+    from datasites.engine.matrix import grouped
+
+    put("datasites.vault.encoding:grouped", lambda codes, most: grouped(codes, 1 << 40))
+
+
 def _in_order() -> None:
     def by_order(codes: Any, size: int) -> Any:
         import numpy as np
@@ -446,6 +452,7 @@ DEFENCES: dict[str, Defence] = {
         _corpus("slow_numbers"),
     ),
     "pace": Defence("time on the slowest values", instead("datasites.review.timing:slowest", lambda _: 1.0), (PACE,)),
+    "heavy": Defence("a bound on one patient's records", _all_records, ("tests/attacks/runner/test_heavy_patient.py",)),
     "endings": Defence(
         "an end that tells no time",
         instead(

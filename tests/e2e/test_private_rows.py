@@ -40,8 +40,8 @@ from tests.factories import (
     SCHEMA,
     DatasiteProcess,
     initial_weights,
+    slow_training_source,
     statistics_source,
-    training_source,
     write_table,
 )
 from tests.open_tables import tables_open
@@ -312,7 +312,7 @@ def runner_of(datasite: DatasiteProcess) -> psutil.Process:
 
 def killed_in_a_round(datasite: DatasiteProcess, client: Any, name: str) -> None:
     """Begin a long round, and kill its job and the warm parent once the job has the rows; the parent never had."""
-    submit(client, training_source(name).replace("steps=5", "steps=1000"))
+    submit(client, slow_training_source(name))
     datasite.approve_all()
     assert call(client, name, weights=initial_weights())["status"] == "running"
     deadline = time.monotonic() + 60
