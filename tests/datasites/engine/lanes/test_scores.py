@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -83,6 +84,23 @@ def test_any_number_of_records_is_scored_in_parts(kernels: Kernels) -> None:
     for begin in (0, 1000, 2020):
         assert np.array_equal(lanes.of(inputs[begin : begin + 1])[0][0], whole[begin])
     assert lanes.of(inputs[:0])[0].shape == (0, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tables", "order", "circle"])
+def test_no_value_moves_the_time_of_a_score(name: str, kernels: Kernels) -> None:
+    """Nor that of a lookup or an order, which torch takes 2 to 10 times as long for on some values."""
+    lanes = LaneScores(checked(name), kernels, weights_of(name))
+    inputs = np.random.default_rng(3).uniform(-1, 1, (512, checked(name).program.features)).astype(np.float32)
+    given = [inputs, inputs * 0, np.sort(inputs, axis=1), inputs * np.float32(1e30), np.full_like(inputs, np.nan)]
+    taken: list[list[int]] = [[] for _ in given]
+    for _ in range(60):  # in turns, so that what else the machine does falls on all
+        for values, times in zip(given, taken, strict=True):
+            begin = time.process_time_ns()
+            lanes.of(values)
+            times.append(time.process_time_ns() - begin)
+    quartiles = [sorted(times)[len(times) // 4] for times in taken]
+    assert max(quartiles) < 1.2 * min(quartiles)
 
 
 # -- functions of one number and of two, where they have no ordinary value
