@@ -303,7 +303,7 @@ def _numbered() -> None:
 def _all_records() -> None:
     from datasites.engine.matrix import grouped
 
-    put("datasites.vault.encoding:grouped", lambda codes, most: grouped(codes, 1 << 40))
+    put("datasites.vault.encoding:grouped", lambda codes, held_out, most: grouped(codes, held_out, 1 << 40))
 
 
 def _in_order() -> None:
