@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.errors import WeightsRefused
+from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
-    epsilon_per_query,
     mean_error,
     rank_error,
     standard_error,

@@ -18,5 +18,6 @@ def balance_dict(ledger: Ledger, population: str) -> dict[str, Any]:
         "epsilon_spent": balance.epsilon_spent,
         "epsilon_reserved": balance.epsilon_reserved,
         "epsilon_remaining": balance.epsilon_remaining,
+        "epsilon_remaining_with_training": balance.epsilon_remaining_with_training,
         "share_left": balance.share_left,
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
+from datasites.ledger.amounts import amount_of
 from datasites.ledger.records import CodeRequestRecord, RequestLine
 from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
 from datasites.review.decisions import Case, may_decide
@@ -127,11 +128,9 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
     if record.plan is None or record.population is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so it has no cost to compare with.")
     balance = datasite.ledger.budgets.balance(record.population)
-    total = accountant.charge_for(record.plan.mechanism, balance.order).divergence_nano * record.plan.rounds
-    used = balance.spent_nano + balance.reserved_nano
+    total = amount_of(accountant.charge_for(record.plan.mechanism, balance.order)) * record.plan.rounds
     waiting = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
-    fits = (balance.capacity_nano - used) // total
-    conversion = balance.conversion_nano
+    fits = balance.times(total)
     return {
         "request": record.id,
         "function": record.function,
@@ -139,8 +138,8 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
         "waiting": waiting,
         "fits": fits,
         "budget": balance.budget.epsilon,
-        "now": balance.epsilon_spent + balance.epsilon_reserved,
-        "after": [(used + total * many + conversion) / NANO for many in range(1, min(fits, 12) + 1)],
+        "now": balance.after_nano() / NANO,
+        "after": [balance.after_nano(total * many) / NANO for many in range(1, min(fits, 12) + 1)],
     }
 
 

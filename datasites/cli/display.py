@@ -32,6 +32,12 @@ def balances(out: Console, populations: list[dict[str, Any]]) -> None:
     if populations:
         names = ("population", "epsilon", "delta", "order", "epsilon_spent", "epsilon_reserved", "epsilon_remaining")
         _table(out, "Budgets", names, populations)
+        for budget in populations:
+            if budget["epsilon_remaining_with_training"] < budget["epsilon_remaining"]:
+                out.print(
+                    f"{budget['population']}: what remains is for statistics and evaluations. Once a model is trained,"
+                    f" it is ε = {budget['epsilon_remaining_with_training']:.3f}, as δ is then turned into ε."
+                )
 
 
 def researchers(out: Console, value: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from datasites.console import formats, source, wording
 from datasites.console.page_requests import PageRequest
-from datasites.ledger.amounts import Balance
+from datasites.ledger.amounts import NOTHING, Amount, Balance, amount_of
 from datasites.ledger.records import CodeRequestRecord, parsed_plan
 from datasites.ledger.requests import OPEN
 from datasites.people.roles import DECIDERS
@@ -77,12 +77,12 @@ def _matches(record: CodeRequestRecord, wanted: dict[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of a plan, which never changes: kind, rounds, ε as declared, and its divergence at the population's order."""
+    """Of a plan, which never changes: kind, rounds, ε as declared, and what all rounds cost at an order."""
 
     kind: str | None = None
     rounds: int = 0
     epsilon: float | None = None
-    divergence_nano: int = 0
+    total: Amount = NOTHING
 
 
 @lru_cache(maxsize=4096)
@@ -95,7 +95,7 @@ def _facts(plan_json: str | None, order: int) -> Facts:
         kind=plan.mechanism.kind,
         rounds=plan.rounds,
         epsilon=accountant.epsilon_of(plan.mechanism, delta),
-        divergence_nano=accountant.charge_for(plan.mechanism, order).divergence_nano * plan.rounds,
+        total=amount_of(accountant.charge_for(plan.mechanism, order)) * plan.rounds,
     )
 
 
@@ -121,12 +121,10 @@ def _row(visit: PageRequest, record: CodeRequestRecord) -> InboxRow:
     row = InboxRow(record, wording.status(record.status), _facts(record.plan_json, 16))
     if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
         balance = visit.datasite.ledger.budgets.balance(record.population)
-        left = balance.capacity_nano - balance.spent_nano - balance.reserved_nano
-        cost = _facts(record.plan_json, balance.order).divergence_nano
         side = SIDES.get(visit.actor.role)
         return replace(
             row,
-            share=cost / left if left > 0 else 2.0,
+            share=balance.share_of(_facts(record.plan_json, balance.order).total),
             troubles=_failed_checks(visit, record),
             voted=any(vote.side is side for vote in visit.datasite.ledger.requests.votes(record.id)),
         )

@@ -67,6 +67,14 @@ TERMS: tuple[Term, ...] = (
         "ε. It becomes spent when a round begins to read, and goes back when an approval ends unused.",
     ),
     Term(
+        "with_training",
+        "Left once a model is trained",
+        "budget, spent, reserved, remaining",
+        "Statistics and evaluations have no δ, and as long as nothing else is released their ε add up. Training has "
+        "one: from the first training on, releases add up as divergences, and turning these into ε at the budget's δ "
+        "costs an ε once. So less is left for a training than for one more statistic.",
+    ),
+    Term(
         "population",
         "Population",
         "population",

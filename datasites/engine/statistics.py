@@ -26,9 +26,10 @@ from pydp.algorithms.laplacian import BoundedMean, BoundedSum, BoundedVariance, 
 from pydp.algorithms.quantile_tree import QuantileTree
 
 from policies.errors import DatasiteError, IsolationMissing
+from policies.privacy.draws import TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
-from policies.schema.noise_scales import TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query, half_range
+from policies.schema.noise_scales import half_range
 from policies.schema.schemas import Schema
 
 FloatArray = npt.NDArray[np.float64]

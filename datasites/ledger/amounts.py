@@ -13,7 +13,7 @@ from fractions import Fraction
 from policies.errors import UnsupportedMechanism
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
-from policies.privacy.nano import NANO, nano_down
+from policies.privacy.nano import NANO
 
 ATTO = 10**18
 COLUMNS = ("divergence_nano", "pure_nano", "mixed", "delta_atto")
@@ -58,12 +58,19 @@ class Amount:
         """The four numbers by name."""
         return dict(zip(COLUMNS, self.as_row(), strict=True))
 
+    def covers(self, other: Amount) -> bool:
+        """Whether `other` costs no more, of each kind."""
+        return all(mine >= theirs for mine, theirs in zip(self.as_row(), other.as_row(), strict=True))
+
     def epsilon_nano(self, conversion_nano: int) -> int:
         """ε in nano-nats at the δ that `conversion_nano` belongs to; of nothing, 0."""
         if not any(self.as_row()):
             return 0
         epsilon = self.divergence_nano + conversion_nano
         return epsilon if self.mixed else min(epsilon, self.pure_nano)
+
+
+NOTHING = Amount()
 
 
 def amount_of(charge: Charge) -> Amount:
@@ -86,52 +93,92 @@ def amount_of(charge: Charge) -> Amount:
 class Balance:
     """What a population (or one researcher's share of it) may lose, has lost, and holds reserved.
 
+    What is shown and what is admitted are one function of the totals, `Amount.epsilon_nano`: the sum of the pure ε
+    while every release is pure, or the divergence with the conversion of δ, whichever is less. It may rise up to the
+    budget's ε. `budgets` has the argument for it.
+
     Args:
       budget: (ε, δ) promised; of a researcher without a limit, the population's.
       order: Rényi order of the filter, fixed when the population was created.
       conversion_nano: what turns a divergence at this order into ε at the budget's δ, rounded up.
-      capacity_nano: divergence that fits in all, nano-nats: ε less the conversion, rounded down.
-      spent_nano, reserved_nano: divergence of it that is used, and that is set aside.
-      epsilon_spent: ε at the budget's δ of all that was spent, rounded up; 0 when nothing was.
-      epsilon_reserved: what the reserved releases would add to it, rounded up.
-      epsilon_remaining: the budget's ε less both, rounded down, never below 0.
-      share_left: of the capacity, in [0, 1], rounded down.
+      capacity_nano: divergence that fits in all, nano-nats: ε less the conversion, rounded down. Below 0 where a
+        researcher's limit is less than the conversion, so that nothing but pure releases fits.
+      spent, reserved: what is used, and what is set aside.
     """
 
     budget: PrivacyBudget
     order: int
     conversion_nano: int
     capacity_nano: int
-    spent_nano: int
-    reserved_nano: int
-    epsilon_spent: float
-    epsilon_reserved: float
-    epsilon_remaining: float
-    share_left: float
+    spent: Amount
+    reserved: Amount
 
+    @property
+    def used(self) -> Amount:
+        """Spent and reserved together."""
+        return self.spent + self.reserved
 
-def balance_of(
-    *,
-    budget: PrivacyBudget,
-    order: int,
-    conversion_nano: int,
-    capacity_nano: int,
-    spent: Amount,
-    reserved: Amount,
-) -> Balance:
-    """The balance that these totals come to."""
-    used = spent + reserved
-    spent_epsilon, used_epsilon = spent.epsilon_nano(conversion_nano), used.epsilon_nano(conversion_nano)
-    left = max(0, capacity_nano - used.divergence_nano)
-    return Balance(
-        budget=budget,
-        order=order,
-        conversion_nano=conversion_nano,
-        capacity_nano=capacity_nano,
-        spent_nano=spent.divergence_nano,
-        reserved_nano=reserved.divergence_nano,
-        epsilon_spent=spent_epsilon / NANO,
-        epsilon_reserved=max(0, used_epsilon - spent_epsilon) / NANO,
-        epsilon_remaining=max(0, nano_down(budget.epsilon) - used_epsilon) / NANO,
-        share_left=left * 10_000 // capacity_nano / 10_000 if capacity_nano else 0.0,
-    )
+    @property
+    def limit_nano(self) -> int:
+        """The budget's ε in nano-nats, rounded down."""
+        return self.capacity_nano + self.conversion_nano
+
+    @property
+    def spent_nano(self) -> int:
+        """Divergence that is spent."""
+        return self.spent.divergence_nano
+
+    @property
+    def reserved_nano(self) -> int:
+        """Divergence that is set aside."""
+        return self.reserved.divergence_nano
+
+    @property
+    def epsilon_spent(self) -> float:
+        """ε at the budget's δ of all that was spent, rounded up; 0 when nothing was."""
+        return self.spent.epsilon_nano(self.conversion_nano) / NANO
+
+    @property
+    def epsilon_reserved(self) -> float:
+        """What the reserved releases would add to it, rounded up."""
+        return max(0, self.after_nano() - self.spent.epsilon_nano(self.conversion_nano)) / NANO
+
+    @property
+    def epsilon_remaining(self) -> float:
+        """The budget's ε less both, rounded down, never below 0. A pure release of so much ε fits."""
+        return max(0, self.limit_nano - self.after_nano()) / NANO
+
+    @property
+    def epsilon_remaining_with_training(self) -> float:
+        """The same once a release without a pure ε is among them: the divergence that then fits."""
+        return max(0, self.capacity_nano - self.used.divergence_nano) / NANO
+
+    @property
+    def share_left(self) -> float:
+        """The larger share that is left, of the divergence or, where all releases are pure, of ε; rounded down."""
+        used = self.used
+        ways = [(self.capacity_nano - used.divergence_nano, self.capacity_nano)]
+        if not used.mixed:
+            ways.append((self.limit_nano - used.pure_nano, self.limit_nano))
+        return max([left * 10_000 // whole for left, whole in ways if whole > 0 and left > 0], default=0) / 10_000
+
+    def after_nano(self, amount: Amount = NOTHING) -> int:
+        """ε in nano-nats of all that is used, with `amount` on top."""
+        return (self.used + amount).epsilon_nano(self.conversion_nano)
+
+    def holds(self, amount: Amount) -> bool:
+        """Whether `amount` fits on top of all that is used."""
+        return self.after_nano(amount) <= self.limit_nano
+
+    def share_of(self, amount: Amount) -> float:
+        """The share of what is left that `amount` would take; above 1 where it does not fit."""
+        left = self.limit_nano - self.after_nano()
+        return (self.after_nano(amount) - self.after_nano()) / left if left > 0 else 2.0
+
+    def times(self, amount: Amount) -> int:
+        """How often `amount`, which is not nothing, fits on top of all that is used."""
+        used = self.used
+        fits = [(self.capacity_nano - used.divergence_nano) // amount.divergence_nano]
+        if not used.mixed and not amount.mixed:
+            fits.append((self.limit_nano - used.pure_nano) // amount.pure_nano)
+        return max(0, *fits)

@@ -1,6 +1,23 @@
 """Budgets of populations in the ledger: creating and raising them, balances, and whether an amount still fits.
 
 The budget is the population's, over all of its tables, versions and splits; a researcher's limit is policy within it.
+
+An amount is admitted where, with it, what is spent and reserved has
+
+    (A) a divergence at the population's order of at most its capacity, which is ε less the conversion of δ; or
+    (B) no release without a pure ε, and a sum of pure ε of at most ε.
+
+Why both at once keep the promise (ε, δ), whatever is asked after seeing whatever was released. Let P and Q be the
+distributions of everything that is ever released, with and without one patient; the promise is that P(t) - e^ε Q(t),
+summed over the transcripts t where it is positive, is at most δ. What is spent and reserved is in A or in B at any
+time, and so is what is spent alone, which is never more of any kind. Take a transcript by what it has spent in the end:
+
+* Not in A, so in B: its privacy loss is at most the sum of its pure ε, P(t) ≤ e^ε Q(t), and it adds nothing.
+* In A: as spending only grows, each of its releases was within the capacity. A datasite that stops at the capacity, a
+  Rényi filter, releases it unchanged; and of a filter that sum, over all of its transcripts, is at most δ (Feldman &
+  Zrnic 2021, arXiv:2008.11193).
+
+A release without a pure ε is only ever admitted by A, and while one is spent or reserved everything else is, too.
 """
 
 from __future__ import annotations
@@ -11,7 +28,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from datasites.ledger.amounts import ATTO, COLUMNS, Amount, Balance, balance_of
+from datasites.ledger.amounts import ATTO, COLUMNS, Amount, Balance
 from datasites.ledger.entries import Entries, EntryKind
 from datasites.ledger.records import CodeRequestRecord, DaySpending
 from datasites.ledger.store import Store
@@ -140,32 +157,13 @@ class Budgets:
     def balance(self, population: str) -> Balance:
         """What the population's budget comes to now. Raises `InvalidRequest` where there is no such population."""
         with self._store.reading() as db:
-            row = population_row(db, population)
-            spent, reserved = _totals(db, population, "")
-        return balance_of(
-            budget=PrivacyBudget(row["epsilon"], row["delta"]),
-            order=row["order"],
-            conversion_nano=row["conversion_nano"],
-            capacity_nano=row["capacity_nano"],
-            spent=spent,
-            reserved=reserved,
-        )
+            return _balance(db, population_row(db, population))
 
     def researcher_balance(self, population: str, researcher: str, *, limit: float | None = None) -> Balance:
         """The same of one researcher's releases, against their own limit, else `limit`, else all of the budget."""
         with self._store.reading() as db:
             row = population_row(db, population)
-            spent, reserved = _totals(db, population, researcher)
-            limit = _limit(db, population, researcher, limit)
-        epsilon = row["epsilon"] if limit is None else min(limit, row["epsilon"])
-        return balance_of(
-            budget=PrivacyBudget(max(epsilon, 1 / NANO), row["delta"]),
-            order=row["order"],
-            conversion_nano=row["conversion_nano"],
-            capacity_nano=max(0, nano_down(epsilon) - row["conversion_nano"]),
-            spent=spent,
-            reserved=reserved,
-        )
+            return _balance(db, row, researcher, _limit(db, population, researcher, limit))
 
     def spending(self, population: str, *, after: int = 0) -> tuple[DaySpending, ...]:
         """What entries above `after` spent, by day, dataset and researcher (lost ones have none), oldest day first."""
@@ -209,27 +207,21 @@ class Budgets:
         """Raise `BudgetExceeded` unless `total` fits the population's budget and the researcher's limit."""
         population = population_of(request)
         row = population_row(db, population)
-        spent, reserved = _totals(db, population, "")
-        used = spent + reserved
-        left = row["capacity_nano"] - used.divergence_nano
-        if total.divergence_nano > left:
-            raise _exceeded(f"population {population!r}", row["delta"], total.divergence_nano, left)
-        delta_left = row["delta_capacity_atto"] - used.delta_atto
+        balance = _balance(db, row)
+        _check_holds(balance, total, f"population {population!r}")
+        delta_left = row["delta_capacity_atto"] - balance.used.delta_atto
         if total.delta_atto > delta_left:
             raise BudgetExceeded(
                 f"The mechanism fails with δ={total.delta_atto / ATTO:.3g} of its own; population {population!r} keeps"
                 f" δ={max(0, delta_left) / ATTO:.3g} for such. Use a mechanism with pure ε.",
                 requested=total.divergence_nano / NANO,
-                remaining=left / NANO,
+                remaining=balance.epsilon_remaining_with_training,
                 short=0.0,
             )
         limit = None if request.by_owner else _limit(db, population, request.researcher, limit)
         if limit is not None:
-            before = sum(_totals(db, population, request.researcher), Amount())
-            now, then = (amount.epsilon_nano(row["conversion_nano"]) for amount in (before, before + total))
-            if then > nano_down(limit):
-                whose = f"researcher {request.researcher} in population {population!r}"
-                raise _exceeded(whose, row["delta"], then - now, nano_down(limit) - now)
+            own = _balance(db, row, request.researcher, limit)
+            _check_holds(own, total, f"researcher {request.researcher} in population {population!r}")
 
     def add(
         self,
@@ -295,15 +287,33 @@ def _limit(db: sqlite3.Connection, population: str, researcher: str, default: fl
     return default if row is None or row[0] is None else float(row[0])
 
 
-def _exceeded(whose: str, delta: float, asked_nano: int, left_nano: int) -> BudgetExceeded:
-    left_nano = max(0, left_nano)
-    short_nano = asked_nano - left_nano
-    return BudgetExceeded(
-        f"This adds ε={_up(asked_nano)} but ε={_down(left_nano)} remains of {whose} at δ={delta}:"
-        f" ε={_up(short_nano)} short. Ask for fewer rounds or more noise.",
-        requested=asked_nano / NANO,
-        remaining=left_nano / NANO,
-        short=short_nano / NANO,
+def _balance(db: sqlite3.Connection, row: sqlite3.Row, researcher: str = "", limit: float | None = None) -> Balance:
+    """The balance of a population, or of a researcher's share of it within `limit`."""
+    spent, reserved = _totals(db, row["name"], researcher)
+    epsilon = row["epsilon"] if limit is None else min(limit, row["epsilon"])
+    return Balance(
+        budget=PrivacyBudget(max(epsilon, 1 / NANO), row["delta"]),
+        order=row["order"],
+        conversion_nano=row["conversion_nano"],
+        capacity_nano=nano_down(epsilon) - row["conversion_nano"],
+        spent=spent,
+        reserved=reserved,
+    )
+
+
+def _check_holds(balance: Balance, total: Amount, whose: str) -> None:
+    """Raise `BudgetExceeded` unless `total` fits."""
+    if balance.holds(total):
+        return
+    now, then = balance.after_nano(), balance.after_nano(total)
+    left = max(0, balance.limit_nano - now)
+    adds, short = then - now, then - now - left
+    raise BudgetExceeded(
+        f"This adds ε={_up(adds)} but ε={_down(left)} remains of {whose} at δ={balance.budget.delta}:"
+        f" ε={_up(short)} short. Ask for fewer rounds or more noise.",
+        requested=adds / NANO,
+        remaining=left / NANO,
+        short=short / NANO,
     )
 
 

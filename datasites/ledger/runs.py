@@ -110,7 +110,8 @@ class Runs:
 
         Raises:
           WrongStatus: the round is taken by other weights; the request is not approved (any more); its runs are used;
-            `charge` is not what was approved; or the dataset was retired.
+            `charge` is not within what was approved (which may be more, where an earlier version charged more for
+            the same, and stays what is spent); or the dataset was retired.
         """
         once = amount_of(charge)
         with self._store.reading() as db:
@@ -221,8 +222,8 @@ class Runs:
             raise WrongStatus(
                 f"All {record.rounds} runs of request {record.id} are used or under way. Submit a new request for more."
             )
-        if once != _once(record):
-            raise WrongStatus(f"The charge of request {record.id} is not the one that was approved. Submit it again.")
+        if not _once(record).covers(once):
+            raise WrongStatus(f"The charge of request {record.id} is not within what was approved. Submit it again.")
         check_version(db, record)
         check_project(db, record.id, self._store.now())
 

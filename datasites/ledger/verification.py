@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from datasites.ledger.amounts import COLUMNS, Amount
+from datasites.ledger.amounts import COLUMNS, NOTHING, Amount
 from datasites.ledger.chain import Head, check_chain, head_of, sha256
 from datasites.ledger.entries import Entry, EntryKind, entry_from
 from datasites.ledger.tables import TABLES
 from policies.errors import LedgerDamaged
 from policies.source.statuses import REQUEST_TRANSITIONS, RUN_TRANSITIONS, RequestStatus, RunStatus
 
-NOTHING = Amount()
 # Columns of a request that the entries speak of in the same words.
 _COMPARED = (
     "population",
@@ -177,7 +176,8 @@ def _reserve(state: _State, entry: Entry) -> None:
     _add(state, entry, request, reserved=entry.amount)
     name = entry.population or ""
     used, limits = state.spent[name, ""] + state.reserved[name, ""], state.populations[name]
-    if used.divergence_nano > limits["capacity_nano"] or used.delta_atto > limits["delta_capacity_atto"]:
+    most = limits["capacity_nano"] + limits["conversion_nano"]
+    if used.epsilon_nano(limits["conversion_nano"]) > most or used.delta_atto > limits["delta_capacity_atto"]:
         _broken(entry, "reserves more than the budget of its population")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasites.ledger.amounts import Balance
+from datasites.ledger.amounts import Balance, amount_of
 from datasites.ledger.ledger import Ledger
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD
@@ -19,7 +19,7 @@ class Fit:
     Args:
       spent_before: spent and reserved now.
       spent_after: the same with the charge.
-      short: how much of the charge finds no room, as divergence; 0 where it fits.
+      short: by how much ε is exceeded with the charge; 0 where it fits.
     """
 
     spent_before: float
@@ -108,15 +108,10 @@ def _line(whose: str, name: str, balance: Balance, charge: accountant.Charge, ro
 
 def fit_of(balance: Balance, charge: accountant.Charge, rounds: int) -> Fit:
     """A population's ε with everything reserved, before and after `rounds` times `charge`, and whether it fits."""
-    before = balance.epsilon_spent + balance.epsilon_reserved
-    used = balance.spent_nano + balance.reserved_nano
-    total = charge.divergence_nano * rounds
-    conversion = balance.conversion_nano
-    after = (used + total + conversion) / NANO
-    if charge.pure_epsilon_nano is not None:
-        after = min(after, before + charge.pure_epsilon_nano * rounds / NANO)
-    short = max(0, used + total - balance.capacity_nano) / NANO
-    return Fit(spent_before=before, spent_after=after, fits=short == 0, short=short)
+    total = amount_of(charge) * rounds
+    after = balance.after_nano(total)
+    short = max(0, after - balance.limit_nano)
+    return Fit(spent_before=balance.after_nano() / NANO, spent_after=after / NANO, fits=short == 0, short=short / NANO)
 
 
 def standalone_epsilon(ledger: Ledger, plan: Plan, population: str) -> float:

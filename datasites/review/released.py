@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.numbers import counted, written
+from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
 from policies.release.tensors import Array
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
     LAPLACE_95,
     ROUNDING,
-    epsilon_per_query,
     mean_error,
     rank_error,
     standard_error,

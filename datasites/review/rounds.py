@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.directory import signing_key
+from datasites.engine.matrix import in_groups
 from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.entries import Entry
@@ -46,6 +47,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 DEADLINE_MARGIN = 10.0  # deadline over the dry run's time
 LEAST_DEADLINE = 60.0
 SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
+SHOWN_BESIDES = 0.04  # seconds of the ledger's durable entry, and of what else such a machine does
+REHEARSED_WITHIN = 600.0
 SECONDS_PER_PATIENT = 2e-5  # of finding the records of one among some sixty each, generously
 SECONDS_PER_RECORD = 2e-6  # of one statistic and record that may count, generously
 MOST_JOBS = 2
@@ -207,9 +210,10 @@ class Rounds:
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
-                self.times.begin(run.id, self._grid(SHOWN_MARGIN * seconds))
+                shown = SHOWN_MARGIN * seconds + SHOWN_BESIDES
+                self.times.begin(run.id, self._grid(shown))
                 try:
-                    with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
+                    with self._shown_at_multiples_of(shown):
                         answer = self._run(record, plan, published, payload, seconds, before_rows, run)
                 finally:
                     self.times.come(run.id)
@@ -284,24 +288,27 @@ class Rounds:
             "mechanism": as_dict(plan.mechanism),
             "schema": published.schema.as_dict(),
             "training_patients": published.training_patients,
+            "patients": published.patients,
         }
 
     def _public_seconds(self, plan: Plan, published: Published, payload: bytes) -> float:
         """What a round takes at most, from public facts alone: a dry run on synthetic rows at the public size, once.
 
-        Times what the model's operators may take longer on other values than the synthetic ones.
+        All of it, from asking the runner to its answer. Where a model does not train in lanes, times what its operators
+        may take longer on other values than the synthetic ones.
         """
         if isinstance(plan.mechanism, Statistics):
             counted = len(plan.mechanism.queries) * plan.mechanism.records_per_patient
             return published.patients * (SECONDS_PER_PATIENT + SECONDS_PER_RECORD * counted)
         if plan.digest not in self._rehearsed:
-            answer = self.pool.run("runner", {**self._job(plan, published), "job": "rehearse"}, payload, seconds=600)
+            job, begin = {**self._job(plan, published), "job": "rehearse"}, time.monotonic()
+            answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN)
             if not answer.done:
                 raise Unavailable(f"The dry run failed:\n{answer.output}")
-            steps = plan.mechanism.steps if isinstance(plan.mechanism, DPSGD) else 0
             told = answer.message
-            seconds = float(told["seconds"]) + float(told["seconds_per_step"]) * steps
-            self._rehearsed[plan.digest] = slowest(plan.graph) * seconds if plan.graph is not None else seconds
+            besides = max(0.0, time.monotonic() - begin - float(told["spent"]))  # of starting and confining a job
+            on_slowest = 1.0 if told["lanes"] or plan.graph is None else slowest(plan.graph)
+            self._rehearsed[plan.digest] = besides + on_slowest * float(told["seconds"])
         return self._rehearsed[plan.digest]
 
     @contextlib.contextmanager
@@ -378,7 +385,9 @@ class Rounds:
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def _read_rows(self, version: str) -> npt.NDArray[np.float64]:
-        return self.load(self.ledger.datasets.get(version=version).assets["records"])
+        record = self.ledger.datasets.get(version=version)
+        most = published_from(record).schema.most_records_per_patient
+        return in_groups(self.load(record.assets["records"]), most)
 
     def _wants_rows(self, version: str) -> bool:
         """Whether a table may stay open between runs."""

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 
 from policies.errors import BudgetTooSmall, UnsupportedMechanism
 from policies.privacy.budget import PrivacyBudget
+from policies.privacy.draws import divergence_of, parts_of
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics, check_range
 from policies.privacy.nano import epsilon_up, exact, nano_up
 
@@ -50,14 +51,18 @@ class Charge:
 def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = None) -> float:
     """Rényi divergence in nats, at `order`, of `rounds` releases of a mechanism (None: of one release).
 
-    `DPSGD` is `steps` Poisson-subsampled Gaussians a round (Mironov et al. 2019, arXiv:1908.10530); the others are
-    pure, with the largest divergence that their ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3).
+    `DPSGD` is `steps` Poisson-subsampled Gaussians a round (Mironov et al. 2019, arXiv:1908.10530). `Statistics` are
+    the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` adds discrete
+    Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z| against itself moved by one, with
+    p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response, the largest divergence that a pure ε
+    admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3).
 
     Args:
       order: a whole number, 2 to 512.
 
     Raises:
-      UnsupportedMechanism: a `DPSGD` without its noise multiplier (see `resolve`), or with one below 0.05.
+      UnsupportedMechanism: a `DPSGD` without its noise multiplier (see `resolve`), or with one below 0.05; or
+        `Statistics` of so little ε that the library's noise is coarser than what it is added to.
     """
     check_range("order", order, ORDERS[0], ORDERS[-1], whole=True)
     releases = 1 if rounds is None else rounds
@@ -66,10 +71,26 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
         case DPSGD():
             per_step = _gaussian(_noise_of(mechanism), mechanism.sampling_rate, order)
             return per_step * mechanism.steps * releases
-        case Statistics() | Evaluation():
-            return _pure(mechanism.epsilon, order) * releases
+        case Statistics():
+            return min(mechanism.epsilon, divergence_of(mechanism, order) * (1 + _SLACK)) * releases
+        case Evaluation():
+            return pure_divergence(mechanism.epsilon, order) * releases
         case _:
             assert_never(mechanism)
+
+
+def pure_divergence(epsilon: float, order: int) -> float:
+    """The largest Rényi divergence in nats that a mechanism of a pure `epsilon` has: that of randomized response.
+
+    log((e^{αε} + e^{(1-α)ε}) / (1 + e^ε)) / (α-1), and never above ε, rounded up.
+    """
+    if order * epsilon > 30:  # the two small exponentials no longer count, and the large ones would overflow
+        top, bottom = order * epsilon, (1 - order) * epsilon
+        value = top + math.log1p(math.exp(bottom - top)) - (epsilon + math.log1p(math.exp(-epsilon)))
+    else:  # the same as 1 + (e^{(α-1)ε} - 1)(1 - e^{-αε}) / (1 + e^{-ε}), without cancelling for small ε
+        share = math.expm1((order - 1) * epsilon) * -math.expm1(-order * epsilon) / (1 + math.exp(-epsilon))
+        value = math.log1p(share)
+    return min(epsilon, value / (order - 1) * (1 + _SLACK))
 
 
 def charge_for(mechanism: Mechanism, order: int) -> Charge:
@@ -78,7 +99,19 @@ def charge_for(mechanism: Mechanism, order: int) -> Charge:
     Raises:
       UnsupportedMechanism: as `renyi_divergence`, or a release costs more than any budget holds.
     """
-    divergence = renyi_divergence(mechanism, order)
+    return _charge(mechanism, renyi_divergence(mechanism, order), order)
+
+
+def charge_by_epsilon(mechanism: Statistics | Evaluation, order: int) -> Charge:
+    """What one release was charged by version 0.1: the most that its ε admits, however its noise is drawn.
+
+    It is never less than `charge_for`, and certificates of that version state it.
+    """
+    check_range("order", order, ORDERS[0], ORDERS[-1], whole=True)
+    return _charge(mechanism, pure_divergence(mechanism.epsilon, order), order)
+
+
+def _charge(mechanism: Mechanism, divergence: float, order: int) -> Charge:
     if not divergence <= _LARGEST_DIVERGENCE:
         raise UnsupportedMechanism(
             f"One release has a divergence of {divergence:.3g} at order {order}, above {_LARGEST_DIVERGENCE:.0e}. "
@@ -186,8 +219,10 @@ def resolve(mechanism: Mechanism) -> Mechanism:
     """The mechanism with everything filled in that a run needs: a `DPSGD` gets its noise multiplier from its ε.
 
     Others are returned as they are. Raises `BudgetTooSmall` where no noise multiplier fits, and
-    `UnsupportedMechanism` where a given one is below 0.05.
+    `UnsupportedMechanism` where a given one is below 0.05, or as `renyi_divergence` does.
     """
+    if isinstance(mechanism, Statistics):
+        parts_of(mechanism)
     if not isinstance(mechanism, DPSGD):
         return mechanism
     if mechanism.epsilon is None:
@@ -264,17 +299,6 @@ def _least_at(order: int, budget: PrivacyBudget, sampling_rate: float, steps: in
 
 def _thousandths(noise_multiplier: float) -> int:
     return round(noise_multiplier * 1000)
-
-
-def _pure(epsilon: float, order: int) -> float:
-    """log((e^{αε} + e^{(1-α)ε}) / (1 + e^ε)) / (α-1), and never above ε: that of randomized response."""
-    if order * epsilon > 30:  # the two small exponentials no longer count, and the large ones would overflow
-        top, bottom = order * epsilon, (1 - order) * epsilon
-        value = top + math.log1p(math.exp(bottom - top)) - (epsilon + math.log1p(math.exp(-epsilon)))
-    else:  # the same as 1 + (e^{(α-1)ε} - 1)(1 - e^{-αε}) / (1 + e^{-ε}), without cancelling for small ε
-        share = math.expm1((order - 1) * epsilon) * -math.expm1(-order * epsilon) / (1 + math.exp(-epsilon))
-        value = math.log1p(share)
-    return min(epsilon, value / (order - 1) * (1 + _SLACK))
 
 
 # -- privacy loss distributions --------------------------------------------------------------------------------------

@@ -15,7 +15,10 @@ from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused
 from policies.privacy.budget import NeighboringRelation, UnitOfPrivacy
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READ_VERSIONS = (1, SCHEMA_VERSION)
+"""Versions that are read. They have the same fields; version 1 charged statistics by their ε alone."""
+
 LARGEST_TEXT = 1_000_000
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
@@ -71,9 +74,10 @@ def parse(text: str) -> dict[str, Any]:
     if not same:
         raise CertificateRefused("This is not the text of a certificate as a datasite signs it. Fetch it again.")
     assert isinstance(data, dict)
-    if data.get("schema_version") != SCHEMA_VERSION:
+    version = data.get("schema_version")
+    if type(version) is not int or version not in READ_VERSIONS:
         raise CertificateRefused(
-            f"Its schema_version is {str(data.get('schema_version'))[:20]}; this program reads {SCHEMA_VERSION}. "
+            f"Its schema_version is {str(version)[:20]}; this program reads {' and '.join(map(str, READ_VERSIONS))}. "
             "Update it."
         )
     _check_schema(data, FIELDS, "")

@@ -211,7 +211,8 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     stated, budget = certificate["privacy"], certificate["budget"]
     try:
         mechanism, declared = mechanism_from(certificate["mechanism"]), mechanism_from(certificate["declared"])
-        recomputed = _privacy(mechanism, stated["order"], PrivacyBudget(budget["epsilon"], budget["delta"]))
+        promised = PrivacyBudget(budget["epsilon"], budget["delta"])
+        recomputed = _privacy(mechanism, stated["order"], promised, version=certificate["schema_version"])
     except (InvalidRequest, KeyError, TypeError, ValueError) as error:
         raise CertificateRefused(f"Its mechanism or budget cannot be accounted for: {error}") from None
     if mechanism.rounds != certificate["rounds"] or (
@@ -227,9 +228,14 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
         raise CertificateRefused(f"It states {budget['spent']} spent of ε = {budget['epsilon']}.")
 
 
-def _privacy(mechanism: Mechanism, order: int, budget: PrivacyBudget) -> dict[str, Any]:
+def _privacy(
+    mechanism: Mechanism, order: int, budget: PrivacyBudget, *, version: int = SCHEMA_VERSION
+) -> dict[str, Any]:
     """What the mechanism costs: of all rounds by themselves, and of this release in the population's filter."""
-    charge = accountant.charge_for(mechanism, order)
+    if version == 1 and isinstance(mechanism, Statistics):
+        charge = accountant.charge_by_epsilon(mechanism, order)
+    else:
+        charge = accountant.charge_for(mechanism, order)
     return {
         "epsilon": accountant.epsilon_of(mechanism, mechanism.delta if isinstance(mechanism, DPSGD) else budget.delta),
         "delta": float(mechanism.delta) if isinstance(mechanism, DPSGD) else 0.0,

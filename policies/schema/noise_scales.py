@@ -22,14 +22,10 @@ from __future__ import annotations
 import math
 
 from policies.errors import UnsupportedMechanism
+from policies.privacy.draws import TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
 from policies.schema.schemas import Schema
-
-# 8^4 = 4096 leaves: quantiles are found to 1/4096 of the range. At ε = 1 this tree had the smallest errors of those
-# tried (2 to 6 levels, 4 to 16 branches) over wide, narrow and small samples; python-dp's usual 16^4 was 1.3x worse.
-TREE_HEIGHT = 4
-TREE_BRANCHING = 8
 
 # Laplace: sd = √2 scale, and |noise| stays below scale * ln 20 with a chance of 95 %.
 LAPLACE_95 = math.log(20) / math.sqrt(2)
@@ -37,11 +33,6 @@ LAPLACE_95 = math.log(20) / math.sqrt(2)
 # Counts are answered in whole numbers. So much added to their scale makes that interval half a unit wider, which is
 # what rounding may take from it: at ε = 1 it would else hold 92 % of the time.
 ROUNDING = 0.5 / math.log(20)
-
-
-def epsilon_per_query(mechanism: Statistics) -> float:
-    """Each statistic's equal share of ε."""
-    return mechanism.epsilon / len(mechanism.queries)
 
 
 def half_range(column: Column) -> float:

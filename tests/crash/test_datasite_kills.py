@@ -110,8 +110,8 @@ def check_books_of_running(datasite: DatasiteProcess) -> int:
 def jobs_of(datasite: DatasiteProcess, kind: str) -> tuple[int, list[int]]:
     """(warm parent, its children) of one kind."""
     assert datasite.process is not None
-    children = psutil.Process(datasite.process.pid).children()
-    (parent,) = [each for each in children if kind in each.cmdline()]
+    processes = psutil.Process(datasite.process.pid).children(recursive=True)
+    parent = next(each for each in processes if each.name() == kind)  # before its own children, which are named so too
     return parent.pid, [each.pid for each in parent.children()]
 
 

@@ -306,8 +306,8 @@ def test_an_office_that_closes_lets_go_of_its_tables(made_datasite: Path, tmp_pa
 def runner_of(datasite: DatasiteProcess) -> psutil.Process:
     """The warm parent of its runner."""
     assert datasite.process is not None
-    (parent,) = (child for child in psutil.Process(datasite.process.pid).children() if "runner" in child.cmdline())
-    return parent
+    processes = psutil.Process(datasite.process.pid).children(recursive=True)
+    return next(process for process in processes if process.name() == "runner")  # its jobs come after it
 
 
 def killed_in_a_round(datasite: DatasiteProcess, client: Any, name: str) -> None:

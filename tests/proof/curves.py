@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from dp_accounting.pld import privacy_loss_distribution as distributions
-from dp_accounting.pld.common import DifferentialPrivacyParameters
 
 from policies.privacy.accountant import epsilon_of
+from policies.privacy.draws import parts_of
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
-from policies.schema.noise_scales import epsilon_per_query
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,7 +24,6 @@ EPSILONS = np.r_[np.arange(-20.0, 20.0, 0.02), np.arange(20.0, 130.0, 0.5)]
 INTERVAL = 1e-3  # of losses; rounded up, so that the curve allows too much rather than too little
 _FEW = 16
 COARSE_INTERVAL = 1e-2  # where noise is so small that losses run to a hundred
-ONE_LAPLACE = ("count", "sum")  # statistics whose noise is one Laplace draw
 
 
 class Curve:
@@ -101,14 +99,12 @@ def _one_release(mechanism: Mechanism) -> Any:
                 mechanism.epsilon, value_discretization_interval=INTERVAL
             )
         case Statistics():
-            share = epsilon_per_query(mechanism)
+            # All records of the one patient are alike, so they move one cell of a table and one node of a level.
+            epsilons = parts_of(mechanism)
+            interval = INTERVAL / len(epsilons)  # each of them rounds up
             parts = [
-                distributions.from_laplace_mechanism(1 / share, value_discretization_interval=INTERVAL)
-                if query.name in ONE_LAPLACE
-                else distributions.from_privacy_parameters(
-                    DifferentialPrivacyParameters(share, 0.0), value_discretization_interval=INTERVAL
-                )
-                for query in mechanism.queries
+                distributions.from_laplace_mechanism(1 / epsilon, value_discretization_interval=interval)
+                for epsilon in epsilons
             ]
             whole = parts[0]
             for part in parts[1:]:

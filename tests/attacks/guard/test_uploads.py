@@ -21,16 +21,16 @@ from tests.attacks.guard.attacker import OTHER, RESEARCHER, Refusal, Site
 from tests.attacks.guard.test_objects import stored
 from tests.attacks.guard.uploading import upload
 from tests.e2e import stock
-from tests.factories import PASSWORD, DatasiteProcess, initial_weights, slow_training_source
+from tests.factories import PASSWORD, DatasiteProcess, initial_weights, training_source
 
 ROOM = 64  # MiB, as much as one body
 
 
 @pytest.fixture(scope="module")
 def small(made_datasite: Path, tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[DatasiteProcess]:
-    """A datasite that gives each researcher little room."""
+    """A datasite that gives each researcher little room, and shows a round after two minutes."""
     process = DatasiteProcess(made_datasite, tmp_path_factory.mktemp("small") / "datasite", jobs=jobs)
-    change_settings(process.directory, {"uploads_mib": str(ROOM)})
+    change_settings(process.directory, {"uploads_mib": str(ROOM), "release_grid_seconds": "120"})
     yield process.start()
     process.stop()
 
@@ -105,7 +105,7 @@ def kept(process: DatasiteProcess) -> tuple[set[str], int]:
 def test_polling_leaves_nothing_and_is_told_when_a_round_shows(small: DatasiteProcess) -> None:
     datasite = Datasite(small.url, OTHER, PASSWORD)
     asset = datasite.describe()["datasets"][0]["asset"]
-    code = datasite.submit(slow_training_source(rounds=2), asset)
+    code = datasite.submit(training_source(rounds=2), asset)
     small.approve_all()
     client = stock.login(small.url, OTHER, PASSWORD)
     weights = {name: value.numpy() for name, value in initial_weights().items()}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from datasites.ledger.amounts import ATTO, amount_of
+from datasites.ledger.amounts import ATTO, Amount, Balance, amount_of
 from datasites.ledger.entries import EntryKind
 from datasites.ledger.ledger import Ledger
 from policies.errors import (
@@ -165,3 +167,69 @@ def test_a_researchers_limit_is_policy_within_the_budget(ledger: Ledger) -> None
     own = ledger.budgets.researcher_balance("city", "rita@uni.example")
     assert (own.budget.epsilon, own.epsilon_spent, own.epsilon_remaining) == (0.6, 0.2, 0.0)
     ledger.verify()
+
+
+# -- pure releases ----------------------------------------------------------------------------------------------------
+
+ONE = Charge(divergence_nano=97 * NATS // 100, pure_epsilon_nano=NATS)
+
+
+def test_pure_releases_are_admitted_while_their_epsilons_add_up_to_the_budget(ledger: Ledger) -> None:
+    # Six have a divergence of 5.82 at order 16, above the capacity of 5.48; their ε add up to 6.
+    for number in range(6):
+        assert ledger.budgets.balance("city").epsilon_remaining == 6 - number
+        released(ledger, approved(ledger, ONE, rounds=1), 1, ONE)
+    balance = ledger.budgets.balance("city")
+    assert balance.spent_nano > balance.capacity_nano
+    assert (balance.epsilon_spent, balance.epsilon_remaining, balance.share_left) == (6.0, 0.0, 0.0)
+    with pytest.raises(BudgetExceeded, match=r"adds ε=1.0000 but ε=0.0000 remains"):
+        approve(ledger, checked(ledger), ONE, rounds=1)
+    ledger.verify()
+
+
+def test_what_is_shown_as_left_is_what_is_admitted(ledger: Ledger) -> None:
+    # The audit's case: four of ε = 1 showed 2 left, and a fifth was refused with 0.06 remaining.
+    approved(ledger, ONE, rounds=4)
+    balance = ledger.budgets.balance("city")
+    assert (balance.epsilon_remaining, balance.times(amount_of(ONE))) == (2.0, 2)
+    approve(ledger, checked(ledger), ONE, rounds=2)
+    assert ledger.budgets.balance("city").times(amount_of(ONE)) == 0
+
+
+def test_a_release_without_pure_epsilon_is_admitted_by_its_divergence_alone(ledger: Ledger) -> None:
+    pure = approved(ledger, ONE, rounds=6)
+    assert ledger.budgets.balance("city").epsilon_remaining_with_training == 0.0
+    with pytest.raises(BudgetExceeded):
+        approve(ledger, checked(ledger), Charge(1, None), rounds=1)
+    released(ledger, pure, 1, ONE)
+    ledger.transition(pure, RequestStatus.REVOKED, actor="owner")  # five go back, so that 0.97 nats are spent
+    approve(ledger, checked(ledger), GAUSSIAN, rounds=1)
+    ledger.verify()
+
+
+def test_once_there_is_one_without_pure_epsilon_the_sum_of_the_others_counts_no_more(ledger: Ledger) -> None:
+    training = approved(ledger, rounds=1)
+    with pytest.raises(BudgetExceeded):
+        approve(ledger, checked(ledger), ONE, rounds=6)
+    ledger.transition(training, RequestStatus.REVOKED, actor="owner")
+    approve(ledger, checked(ledger), ONE, rounds=6)  # nothing of it was spent
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    used=st.tuples(st.integers(0, 7 * NATS), st.integers(0, 7 * NATS), st.integers(0, 1)),
+    divergence=st.integers(1, 3 * NATS),
+    pure=st.none() | st.integers(1, 3 * NATS),
+)
+def test_how_often_something_fits_is_how_often_it_is_admitted(
+    used: tuple[int, int, int], divergence: int, pure: int | None
+) -> None:
+    facts = {"order": ORDER, "conversion_nano": NATS, "capacity_nano": 5 * NATS}
+    balance = Balance(budget=BUDGET, spent=Amount(*used), reserved=Amount(), **facts)  # type: ignore[arg-type]
+    amount = amount_of(Charge(divergence, pure))
+    times = balance.times(amount)
+    assert times == 0 or balance.holds(amount * times)
+    assert not balance.holds(amount * (times + 1))
+    assert (balance.share_of(amount) <= 1) == balance.holds(amount) or balance.epsilon_remaining == 0
+    if pure is not None and divergence <= pure <= balance.epsilon_remaining * NATS:
+        assert balance.holds(amount)

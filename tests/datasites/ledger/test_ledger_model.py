@@ -46,6 +46,12 @@ class Asked:
     def used(self) -> int:
         return self.count(*ENDED) * self.charge.divergence_nano
 
+    @property
+    def counted(self) -> int:
+        """Rounds that are held or used."""
+        divergence = self.charge.divergence_nano
+        return (self.held + self.used) // divergence
+
 
 class LedgerMachine(RuleBasedStateMachine):
     """Researchers, owner and datasite in any order, with restarts in between."""
@@ -58,7 +64,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = new_ledger(self.directory / "ledger.db", self.clock)
         self.capacity = self.ledger.budgets.balance("city").capacity_nano
         self.requests: dict[str, Asked] = {}
-        self.spent_before = self.other = 0
+        self.spent_before = self.other = self.other_pure = 0
         self.pick = 0
 
     def teardown(self) -> None:
@@ -69,6 +75,19 @@ class LedgerMachine(RuleBasedStateMachine):
     @property
     def left(self) -> int:
         return self.capacity - self.other - sum(each.held + each.used for each in self.requests.values())
+
+    @property
+    def pure_left(self) -> int:
+        """ε that is left while all releases are pure; nothing once one is not."""
+        counted = [(each.charge.pure_epsilon_nano, each.counted) for each in self.requests.values() if each.counted]
+        if any(pure is None for pure, _ in counted):
+            return 0
+        used = self.other_pure + sum(int(pure or 0) * rounds for pure, rounds in counted)
+        return int(self.ledger.budgets.balance("city").budget.epsilon * NATS) - used
+
+    def fits(self, charge: Charge, rounds: int = 1) -> bool:
+        by_epsilon = charge.pure_epsilon_nano is not None and rounds * charge.pure_epsilon_nano <= self.pure_left
+        return by_epsilon or rounds * charge.divergence_nano <= self.left
 
     def some(self, index: int) -> tuple[str, Asked]:
         return list(self.requests.items())[index % len(self.requests)]
@@ -82,7 +101,7 @@ class LedgerMachine(RuleBasedStateMachine):
         at_once=st.booleans(),
     )
     def ask(self, nats: float, rounds: int, pure: bool, who: int, at_once: bool) -> None:
-        charge = Charge(int(nats * NATS), int(nats * 2 * NATS) if pure else None)
+        charge = Charge(int(nats * NATS), int(nats * 1.2 * NATS) if pure else None)
         request = checked(self.ledger, f"{who}@uni.example")
         self.requests[request] = Asked(charge, rounds)
         if at_once:
@@ -95,7 +114,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if asked.status != "checked":
             with pytest.raises(WrongStatus):
                 approve(self.ledger, request, asked.charge, asked.rounds, expires_at=self.until)
-        elif asked.rounds * asked.charge.divergence_nano > self.left:
+        elif not self.fits(asked.charge, asked.rounds):
             with pytest.raises(BudgetExceeded):
                 approve(self.ledger, request, asked.charge, asked.rounds, expires_at=self.until)
         else:
@@ -182,15 +201,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(nats=st.sampled_from([0.02, 5.9]), fails=st.booleans())
     def charge_now(self, nats: float, fails: bool) -> None:
-        charge = Charge(int(nats * NATS), int(2 * nats * NATS))
+        charge = Charge(int(nats * NATS), int(1.01 * nats * NATS))
         details = {"dataset": "flu", "version": "v1", "actor": "owner", "what": "patient count"}
-        if charge.divergence_nano > self.left:
+        if not self.fits(charge):
             with pytest.raises(BudgetExceeded):
                 self.ledger.charge_now("city", charge, **details)
             return
         run = self.ledger.charge_now("city", charge, **details)
         self.ledger.runs.fail(run.id) if fails else self.ledger.runs.settle(run.id, b"", "d", "{}")
         self.other += charge.divergence_nano
+        self.other_pure += int(charge.pure_epsilon_nano or 0)
 
     @rule(by=st.sampled_from([-0.5, 0.0, 0.5]))
     def raise_budget(self, by: float) -> None:
@@ -232,7 +252,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert balance.capacity_nano == self.capacity
         assert balance.spent_nano == self.other + sum(each.used for each in self.requests.values())
         assert balance.reserved_nano == sum(each.held for each in self.requests.values())
-        assert balance.spent_nano + balance.reserved_nano <= balance.capacity_nano
+        assert self.left >= 0 or (balance.used.mixed == 0 and balance.used.pure_nano <= balance.budget.epsilon * NATS)
+        assert balance.after_nano() <= balance.limit_nano
         assert balance.spent_nano >= self.spent_before
         self.spent_before = balance.spent_nano
         for request, asked in self.requests.items():

@@ -9,6 +9,7 @@ from datasites.ledger.records import StoredRelease
 from policies.errors import (
     WrongStatus,
 )
+from policies.privacy.accountant import Charge
 from policies.source.statuses import RequestStatus, RunStatus
 from tests.datasites.ledger.ledger_factories import (
     GAUSSIAN,
@@ -55,9 +56,29 @@ def test_rounds_outside_the_approval_are_refused(ledger: Ledger, round: int) -> 
         ledger.runs.admit(approved(ledger, rounds=3), round, "w", GAUSSIAN)
 
 
-def test_a_charge_other_than_the_approved_one_is_refused(ledger: Ledger) -> None:
-    with pytest.raises(WrongStatus, match="not the one that was approved"):
-        ledger.runs.admit(approved(ledger), 1, "w", LAPLACE)
+@pytest.mark.parametrize(
+    "charge",
+    [
+        LAPLACE,
+        Charge(GAUSSIAN.divergence_nano + 1, None),
+        Charge(GAUSSIAN.divergence_nano - 1, 1),
+        Charge(GAUSSIAN.divergence_nano, None, delta=1e-9),
+    ],
+    ids=repr,
+)
+def test_a_charge_that_is_not_within_the_approved_one_is_refused(ledger: Ledger, charge: Charge) -> None:
+    with pytest.raises(WrongStatus, match="not within what was approved"):
+        ledger.runs.admit(approved(ledger), 1, "w", charge)
+
+
+def test_what_was_approved_stays_the_charge_where_the_same_costs_less_by_now(ledger: Ledger) -> None:
+    # An approval of version 0.1, which charged statistics by their ε alone, and a round that is asked after an upgrade.
+    request = approved(ledger, LAPLACE, rounds=2)
+    run = ledger.runs.admit(request, 1, "w", Charge(LAPLACE.divergence_nano // 3, LAPLACE.pure_epsilon_nano))
+    ledger.runs.start(run.id)
+    ledger.runs.settle(run.id, b"", "digest", "{}")
+    assert ledger.budgets.balance("city").spent_nano == LAPLACE.divergence_nano
+    ledger.verify()
 
 
 def test_a_failed_run_keeps_its_charge_and_uses_one_of_the_runs(ledger: Ledger) -> None:

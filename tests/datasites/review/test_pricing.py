@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datasites.ledger.amounts import Amount, Balance, balance_of
+from datasites.ledger.amounts import Amount, Balance
 from datasites.ledger.ledger import Ledger
 from datasites.review.pricing import budget_lines, cost_of, fit_of, standalone_epsilon
 from policies.privacy.accountant import Charge
@@ -82,11 +82,11 @@ def test_a_researcher_is_shown_the_share_and_limit_that_are_theirs(ledger: Ledge
 
 
 def _balance(*, capacity: int, spent: int, reserved: int, conversion: int = 0) -> Balance:
-    return balance_of(
+    return Balance(
         budget=PrivacyBudget(6.0, 1e-5),
         order=16,
         conversion_nano=conversion,
         capacity_nano=capacity,
-        spent=Amount(divergence_nano=spent),
-        reserved=Amount(divergence_nano=reserved),
+        spent=Amount(spent, 0, 1 if spent else 0),
+        reserved=Amount(reserved, 0, 1 if reserved else 0),
     )

@@ -21,6 +21,7 @@ from policies.release.tensors import digest, to_bytes
 from policies.source.statuses import RunStatus
 from tests.browser.desk import Desk
 from tests.factories import RESEARCHER
+from tests.policies.plan_factories import plan_of, training
 
 SECONDS = 30.0
 HELD = dict.fromkeys(PROTECTIONS, True)
@@ -143,6 +144,35 @@ def test_a_stop_does_not_show_a_round_before_its_public_time(desk: Desk) -> None
     with rounds._shown_at_multiples_of(0.1):
         pass
     assert time.monotonic() - began >= rounds._grid(0.1) > 0
+
+
+class Rehearsing:
+    """A runner that says what a rehearsal took, a tenth of a second after it was asked."""
+
+    def __init__(self, **told: Any) -> None:
+        self.told, self.asked = told, 0
+
+    def run(self, kind: str, job: dict[str, Any], payload: bytes, *, seconds: float) -> Answer:
+        assert (kind, job["job"]) == ("runner", "rehearse")
+        assert {"training_patients", "patients"} <= set(job)
+        self.asked += 1
+        time.sleep(0.1)
+        return Answer({"event": "done", **self.told}, b"", HELD)
+
+
+@pytest.mark.parametrize(("lanes", "seconds"), [(True, 3.0), (False, 30.0)])
+def test_a_public_time_is_of_the_whole_job_and_of_the_slowest_values_unless_in_lanes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, lanes: bool, seconds: float
+) -> None:
+    monkeypatch.setattr("datasites.review.rounds.slowest", lambda graph: 10.0)
+    pool = Rehearsing(seconds=3.0, spent=0.04, lanes=lanes)
+    rounds, published = desk.datasite.rounds, desk.datasite.planner.published(name="flu")
+    rounds.pool = pool  # type: ignore[assignment]
+    plan = plan_of(training())
+    found = rounds._public_seconds(plan, published, b"")
+    assert seconds + 0.06 <= found < seconds + 5  # the rest of the tenth: starting and confining a job
+    assert rounds._public_seconds(plan, published, b"") == found
+    assert pool.asked == 1  # once for each plan
 
 
 def released_by_a_look(desk: Desk, waiting: Waiting, request: str) -> dict[str, Any]:

@@ -88,14 +88,15 @@ def test_pure_divergence_is_that_of_randomized_response(epsilon: float, order: i
         p = 1 / (1 + mpmath.exp(-mpmath.mpf(epsilon)))  # the truth is told with chance e^ε / (1 + e^ε)
         terms = p**order * (1 - p) ** (1 - order) + (1 - p) ** order * p ** (1 - order)
         exact = mpmath.log(terms) / (order - 1)
-        found = mpmath.mpf(renyi_divergence(replace(COUNT, epsilon=epsilon), order))
+        found = mpmath.mpf(renyi_divergence(replace(SCORES, epsilon=epsilon), order))
         assert exact * (1 - mpmath.mpf("1e-15")) <= found <= exact * (1 + mpmath.mpf("1e-9"))
 
 
 @settings(deadline=None)
 @given(epsilon=st.floats(1e-9, 100.0), order=orders)
 def test_pure_divergence_is_never_above_epsilon(epsilon: float, order: int) -> None:
-    assert 0 < renyi_divergence(replace(COUNT, epsilon=epsilon), order) <= epsilon
+    for mechanism in (COUNT, SCORES):
+        assert 0 < renyi_divergence(replace(mechanism, epsilon=epsilon), order) <= epsilon
 
 
 @settings(max_examples=50, deadline=None)
@@ -137,7 +138,8 @@ def test_a_pure_charge_names_its_epsilon_as_it_was_written() -> None:
 
 
 def test_the_smallest_release_still_costs_something() -> None:
-    assert charge_for(replace(COUNT, epsilon=1e-12), 2).divergence_nano == 1
+    assert charge_for(replace(COUNT, epsilon=1e-9), 2).divergence_nano == 1
+    assert charge_for(replace(SCORES, epsilon=1e-12), 2).divergence_nano == 1
     tiny = training(steps=1, sampling_rate=1e-9, noise_multiplier=1000.0)
     assert charge_for(tiny, 2).divergence_nano >= 1
 

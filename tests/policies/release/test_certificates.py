@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused, UnsupportedMechanism
-from policies.privacy.accountant import ORDERS, charge_for, epsilon_of
+from policies.privacy.accountant import ORDERS, Charge, charge_by_epsilon, charge_for, epsilon_of
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Mechanism
 from policies.privacy.risk import CAVEATS
@@ -158,8 +159,27 @@ def test_a_text_too_long_to_be_one_is_refused() -> None:
 
 
 def test_a_later_schema_says_to_update() -> None:
-    data = {**json.loads(signed(training())), "schema_version": 2}
-    refused(canonical_ascii(data), match="Update")
+    for version in (3, True, 2.0):
+        data = {**json.loads(signed(training())), "schema_version": version}
+        refused(canonical_ascii(data), match="Update")
+
+
+def of_version_1(mechanism: Mechanism, charge: Charge) -> str:
+    """What a datasite of version 0.1 signed."""
+    old = content(mechanism)
+    old |= {"schema_version": 1, "privacy": old["privacy"] | {"divergence_nano": charge.divergence_nano}}
+    return sign(old, KEY)
+
+
+def test_a_certificate_of_version_1_states_what_was_charged_then() -> None:
+    # log((e^{8·0.2} + e^{-7·0.2}) / (1 + e^0.2)) / 7 nats of statistics, as version 0.1 charged them at order 8.
+    then = charge_by_epsilon(statistics(), 8)
+    assert then.divergence_nano == math.ceil(math.log((math.exp(1.6) + math.exp(-1.4)) / (1 + math.exp(0.2))) / 7 * 1e9)
+    assert verify(of_version_1(statistics(), then))["privacy"]["divergence_nano"] == then.divergence_nano
+    assert charge_for(statistics(), 8).divergence_nano < then.divergence_nano
+    for mechanism in (training(), evaluation()):
+        assert verify(of_version_1(mechanism, charge_for(plan_of(mechanism).mechanism, 8)))["schema_version"] == 1
+    refused(of_version_1(statistics(), charge_for(statistics(), 8)), match="states divergence_nano")
 
 
 # -- swaps --------------------------------------------------------------------------------------------------------
