@@ -102,6 +102,10 @@ class Everything(frozenset[Any]):
         return True
 
 
+def _anybodys_answer(passing: Any, _: Any, uid: Any) -> Any:
+    return next((answer for held in passing._held.values() for answer in held if answer.id == uid), None)
+
+
 def _all_accounts() -> None:
     from syft.service.user.user_roles import ServiceRole
 
@@ -567,6 +571,16 @@ DEFENCES: dict[str, Defence] = {
     ),
     "room": Defence(
         "room of each account", nothing("datasites.door.syft.uploads:Uploads.take"), (GUARD.format("uploads"),)
+    ),
+    "passing-answers": Defence(
+        "answers held for their account alone",
+        instead("datasites.door.syft.uploads:PassingAnswers.find", _anybodys_answer),
+        (GUARD.format("uploads"), "-k", "passes"),
+    ),
+    "public-times": Defence(
+        "rounds that show at a public time",
+        instead("datasites.review.rounds:Rounds._shown_at_multiples_of", lambda *_: nullcontext()),
+        ("tests/datasites/review/test_rounds.py", "-k", "said_to or public_time"),
     ),
     "call-memory": Defence(
         "memory of calls and of each account",
