@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import ledger, rounds, training
+from tests.benchmarks import budget, ledger, rounds, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -146,6 +146,20 @@ def show_memory(quick: bool) -> None:
     console.print(made)
 
 
+def show_budget(quick: bool) -> None:
+    """Studies that fit into one budget."""
+    made = table(
+        "Studies in one budget",
+        f"A training at ε = 2, an evaluation at 0.5 and three statistics at 0.2, over and over within ε ="
+        f" {budget.BUDGET.epsilon:g} at δ = {budget.BUDGET.delta:g}. Arithmetic: the same everywhere.",
+        *("way to charge", "whole studies admitted", "studies that fit"),
+    )
+    for way in budget.WAYS:
+        whole, parts = budget.studies_that_fit(way)
+        made.add_row(way, str(whole), f"{parts:.2f}")
+    console.print(made)
+
+
 SECTIONS: dict[str, Callable[[bool], None]] = {
     "training": show_training,
     "evenness": show_evenness,
@@ -153,6 +167,7 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "rounds": show_rounds,
     "ledger": show_ledger,
     "memory": show_memory,
+    "budget": show_budget,
 }
 
 
