@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import socket
 import sys
@@ -42,6 +43,22 @@ def start_pysyft(datasite: Datasite) -> PySyft:
     return SyftDatasite(datasite)
 
 
+@contextlib.contextmanager
+def _staying_in_memory() -> Iterator[None]:
+    """Collect seldom while modules are imported, and after that never go through what they have made.
+
+    A collection of all that PySyft and torch import takes a quarter of a second, in which nobody is answered.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(10_000, *before[1:])
+    try:
+        yield
+        gc.collect()
+        gc.freeze()
+    finally:
+        gc.set_threshold(*before)
+
+
 def act_as_owner(datasite: Datasite, name: str, user: str, arguments: dict[str, Any]) -> Any:
     """Run an action for a user of the operating system who has the directory: whoever has it acts as owner."""
     return act(datasite, name, Actor(user, Role.OWNER), arguments)
@@ -73,15 +90,16 @@ def serve(directory: Path, *, tell: Tell = lambda text: None) -> None:
         _told(),
         open_datasite(settings) as datasite,
     ):
-        protections = datasite.start_serving()
+        with _staying_in_memory():
+            protections = datasite.start_serving()
+            from datasites.console.app import make_console
+            from datasites.console.news import News
+            from datasites.door.app import make_app, route_class
+            from datasites.door.connections import Bounded, Connections, Listener, allow_files
+            from datasites.door.syft.server import SyftDatasite
+            from datasites.operations.metrics import Metrics
         _check_protections(settings, protections)
         engine = datasite.pool.engine()
-        from datasites.console.app import make_console
-        from datasites.console.news import News
-        from datasites.door.app import make_app, route_class
-        from datasites.door.connections import Bounded, Connections, Listener, allow_files
-        from datasites.door.syft.server import SyftDatasite
-        from datasites.operations.metrics import Metrics
 
         syft = datasite.syft
         assert isinstance(syft, SyftDatasite)

@@ -64,7 +64,7 @@ exporter_seconds_per_hour = 1800    # that one researcher's models may keep the 
 attachment_mib = 10                 # largest PDF that is attached to a request or a project
 most_attachments = 20               # of one request or project
 jobs_directory = ""                 # exporter/exporter.sock and runner/runner.sock are in it; "" starts them here
-release_grid_seconds = 0.25         # rounds show at a multiple of this that a dry run tells, not when they end
+release_grid_seconds = 0.05         # rounds show at a multiple of this that a dry run tells, not when they end
 console_idle_minutes = 30           # a console session without a request for so long is signed out
 console_url = ""                    # the console's address as people reach it, for e-mails
 witness = ""                        # a file elsewhere, best on another volume, that finds an old copy put back
@@ -136,7 +136,7 @@ class Settings:
     attachment_mib: Mebibytes = 10
     most_attachments: Attachments = 20
     jobs_directory: str = ""
-    release_grid_seconds: Seconds = 0.25
+    release_grid_seconds: Seconds = 0.05
     console_idle_minutes: Minutes = 30.0
     console_url: str = ""
     witness: str = ""

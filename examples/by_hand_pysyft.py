@@ -49,9 +49,9 @@ while True:
 
 while True:
     answer = client.code.hand_written_counts(records=asset, round=1).get()
-    if answer["status"] != "running":  # a call never waits for the round: ask again
+    if answer["status"] != "running":  # a call never waits for the round, and says when it shows
         break
-    time.sleep(0.5)
+    time.sleep(answer["shows_in"] or 0.5)
 
 if answer["status"] != "released":
     raise SystemExit(f"The round {answer['status']}; its owner can see why.")

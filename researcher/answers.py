@@ -199,7 +199,9 @@ _COST = {
 QUOTE: Shape = {"accepted": bool, "findings": [_FINDING], "plan_digest": (str, None), "cost": Maybe(_COST)}
 REQUESTS: Shape = [{"id": str, "function": str, "status": str}]
 STATUS: Shape = {"status": str, "comment": (str, None), "rounds": [{"status": str}], "plan_digest": (str, None)}
-ANSWER: Shape = {"status": str, "release": (dict, None), "certificate": (str, None)}
+ANSWER: Shape = {
+    "status": str, "release": (dict, None), "certificate": (str, None), "shows_in": (*NUMBER, None)
+}  # fmt: skip
 CERTIFICATES: Shape = [str]
 COMMENTS: Shape = [{"at": str, "from": str, "text": str}]
 

@@ -30,14 +30,13 @@ from requests.exceptions import InvalidSchema, InvalidURL
 from syft.client.api import ServerIdentity, SyftAPICall
 from syft.serde.serialize import _serialize
 from syft.server.credentials import SyftSigningKey, SyftVerifyKey
-from syft.service.action.action_object import ActionObject
 from syft.service.code.user_code import SubmitUserCode
 from syft.service.policy.policy import Matches, MixedInputPolicy, OutputPolicyExecuteCount, UserOwned
-from syft.types.blob_storage import CreateBlobStorageEntry
 from syft.types.uid import UID
 
 from policies.errors import DatasiteError, PermissionRefused, Unavailable
 from policies.release.tensors import digest
+from policies.source.statuses import RunStatus
 from policies.wire.envelopes import read_envelope
 from researcher import answers
 from researcher.answers import Record, Unreadable, read, shaped
@@ -99,7 +98,7 @@ class Datasite:
         self._known = known or KnownDatasites(None)
         self._account: _Account | None = None
         self._lock = threading.RLock()
-        self._sent: dict[tuple[str, int, str], UID] = {}
+        self._sent: set[tuple[str, int, str]] = set()  # rounds that run there, whose weights it has
 
     def __repr__(self) -> str:
         return f"<Datasite {self.name} at {self.url} as {self.email}>"
@@ -173,50 +172,34 @@ class Datasite:
     def run(
         self, code: str, asset: str, weights: Mapping[str, np.ndarray[Any, Any]] | None, round: int
     ) -> dict[str, Any]:
-        """Call an approved request once: `{"status", "round", "release", "certificate"}`, at once, perhaps `running`.
+        """Call an approved request once: `{"status", "round", "release", "certificate", "shows_in"}`, at once.
 
-        Calling again with the same weights costs nothing and answers with the stored release when there is one.
+        While it runs, `shows_in` is the seconds until it may be released, or None where that is not known yet. Calling
+        again with the same weights costs nothing and answers with the stored release when there is one.
         """
         size = sum(value.nbytes for value in weights.values()) if weights is not None else 0
         largest = LARGEST_ANSWER + 2 * size  # a release is as large as the weights, or small
+        asked = (code, round, digest(weights or {}))
         with self._calls():
-            kept = self._sent
-            try:
-                released = self._run(code, asset, weights, round, largest)
-            except _Refused:
-                if self._sent is not kept:  # they were sent just now
-                    raise
-                self._sent = {}  # a datasite forgets uploads after a day: send them again, once
-                released = self._run(code, asset, weights, round, largest)
-        answer = dict(shaped(released, answers.ANSWER, f"{self.name}: answer to a call"))
+            if asked not in self._sent:
+                given = self._run(code, asset, round, largest, **_carried(weights))
+            else:
+                try:
+                    given = self._run(code, asset, round, largest, weights_digest=asked[2])
+                except _Refused:  # by a datasite that looks by weights alone, or that does not have them any more
+                    given = self._run(code, asset, round, largest, **_carried(weights))
+            answer = dict(shaped(given, answers.ANSWER, f"{self.name}: answer to a call"))
+            (self._sent.add if answer["status"] == RunStatus.RUNNING else self._sent.discard)(asked)
         for name, value in (answer["release"] or {}).items():
             if not isinstance(name, str) or not isinstance(value, np.ndarray):
                 raise PermissionRefused(f"{self.name}: the release is not arrays by name. Tell its owner.")
         return answer
 
-    def _run(
-        self, code: str, asset: str, weights: Mapping[str, np.ndarray[Any, Any]] | None, round: int, largest: int
-    ) -> Any:
-        arguments: dict[str, Any] = {"records": self._uid(asset), "round": round}
-        if weights is not None:
-            arguments["weights"] = self._uploaded(code, weights, round)
-        return self._data(self._call("code.call", uid=self._uid(code), largest=largest, **arguments), largest)
-
-    def _uploaded(self, code: str, weights: Mapping[str, np.ndarray[Any, Any]], round: int) -> UID:
-        """The object that holds the weights there; kept, so that asking again does not send them again."""
-        key = (code, round, digest(weights))
-        if key not in self._sent:
-            content = _serialize(
-                {name: torch.from_numpy(value.copy()) for name, value in weights.items()}, to_bytes=True
-            )
-            blob = CreateBlobStorageEntry(id=UID(), type_=dict, file_size=len(content))
-            self._call("blob_storage.allocate", obj=blob)
-            self._call("blob_storage.write_to_disk", uid=blob.id, data=content)
-            pointer = ActionObject.from_obj({}, syft_blob_storage_entry_id=blob.id)
-            pointer.syft_action_data_cache = pointer.as_empty_data()
-            self._call("action.set", action_object=pointer)
-            self._sent = {key: pointer.id}  # a hospital is asked for one release at a time
-        return self._sent[key]
+    def _run(self, code: str, asset: str, round: int, largest: int, **more: Any) -> Any:
+        """One call of approved code. `plain`: PySyft there keeps nothing of the answer, which comes by itself."""
+        arguments = {"records": self._uid(asset), "round": round, "plain": True, **more}
+        given = self._call("code.call", uid=self._uid(code), largest=largest, **arguments)
+        return self._data(given, largest) if isinstance(given, Record) else given  # an object by datasites of 0.1
 
     def _data(self, stored: Any, largest: int) -> Any:
         """What an object at the datasite holds: in itself, or in a blob that is fetched."""
@@ -374,6 +357,13 @@ def _opened(content: bytes, expected: SyftVerifyKey, name: str) -> bytes:
     except Exception:  # whatever a reader of broken bytes raises
         raise Unreadable("It is no signed answer.") from None
     return envelope.message
+
+
+def _carried(weights: Mapping[str, np.ndarray[Any, Any]] | None) -> dict[str, Any]:
+    """Weights as they travel in a call; nothing for a request that takes none."""
+    if weights is None:
+        return {}
+    return {"weights": {name: torch.from_numpy(value.copy()) for name, value in weights.items()}}
 
 
 def _identifier(value: Any) -> str:

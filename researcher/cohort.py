@@ -19,7 +19,7 @@ from researcher.connections import Reached
 from researcher.members import Hospitals, Member
 from researcher.statistics import StatisticsStudy
 
-MAY_DIFFER = {"population", "patient", "holdout", "description", "name"}
+MAY_DIFFER = {"population", "patient", "holdout", "most_records_per_patient", "description", "name"}
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,9 +5,11 @@ A release that this study keeps is not asked for again; one that a datasite alre
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +26,9 @@ from researcher.progress import Progress
 from researcher.state import Release, StudyState, Tensors
 from researcher.transport import within
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a running release
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a release whose time a hospital cannot tell yet
+SHORTEST_PAUSE = 0.02  # seconds between two looks, whatever a hospital says
+WORTH_SAYING = 3.0  # seconds that a round takes from which on its user is told
 GRACE = 20.0  # seconds that a datasite may be away, as while it starts again, before it is left out
 DEADLINE = 600.0
 LONGEST = 30 * 86_400.0  # that a deadline may be
@@ -91,7 +95,8 @@ def ask_everyone(
         if release is None:
             progress.hospital(what, one.hospital, "asked")
             try:
-                tensors, certificate = ask_release(one, weights, round, deadline=deadline, grace=grace)
+                tell = functools.partial(progress.hospital, what, one.hospital)
+                tensors, certificate = ask_release(one, weights, round, deadline=deadline, grace=grace, tell=tell)
             except DatasiteError as error:
                 answers.missing[one.hospital] = error.public_message
                 progress.hospital(what, one.hospital, f"left out. {error.public_message}")
@@ -109,9 +114,18 @@ def ask_everyone(
 
 
 def ask_release(
-    asked: Asked, weights: Tensors | None, round: int, *, deadline: float = DEADLINE, grace: float = GRACE
+    asked: Asked,
+    weights: Tensors | None,
+    round: int,
+    *,
+    deadline: float = DEADLINE,
+    grace: float = GRACE,
+    tell: Callable[[str], None] = lambda state: None,
 ) -> tuple[Tensors, str]:
-    """Ask one hospital and look again until it has released: the tensors and the certificate, which was verified.
+    """Ask one hospital and look again when it says that it shows: the tensors and the certificate, which was verified.
+
+    Args:
+      tell: hears how long it takes, where that is long enough to be said.
 
     Raises:
       Unavailable: it was away for `grace` seconds, or not done after `deadline` seconds.
@@ -136,13 +150,27 @@ def ask_release(
         voids += is_void
         if answer["status"] != RunStatus.RUNNING and not (is_void and voids <= VOID_RUNS):
             raise WrongStatus(_ENDED[is_void].format(round=round, hospital=asked.hospital))
-        if time.monotonic() - started + pause > deadline:
+        told = shows_in(answer)
+        wait = pause if told is None else told
+        if time.monotonic() - started + wait > deadline:
+            more = f" It shows in {told:,.1f} s." if told is not None else ""
             raise Unavailable(
-                f"{asked.hospital} was not done with round {round} after {deadline:g} s. Give a longer deadline, or "
-                "resume later: a release that it has made by then costs nothing."
+                f"{asked.hospital} was not done with round {round} after {deadline:g} s.{more} Give a longer "
+                "deadline, or resume later: a release that it has made by then costs nothing."
             )
-        time.sleep(pause)
-        pause = min(LONGEST_PAUSE, pause * 1.5)
+        if told is None:
+            pause = min(LONGEST_PAUSE, pause * 1.5)
+        elif told >= WORTH_SAYING:
+            tell(f"running, shows in {told:.0f} s")
+        time.sleep(wait)
+
+
+def shows_in(answer: Mapping[str, Any]) -> float | None:
+    """Seconds until a running release shows, as its hospital says; None where it does not say, or no such thing."""
+    told = answer.get("shows_in")
+    if told is None or not math.isfinite(told) or told <= 0:
+        return None
+    return min(max(float(told), SHORTEST_PAUSE), LONGEST)
 
 
 def _verified(

@@ -76,6 +76,21 @@ def training_source(name: str = "flu_round", *, rounds: int = 3, epsilon: float 
     )
 
 
+SLOW = """\
+            hidden = torch.relu(self.layer1(x))
+            pairs = hidden.unsqueeze(-1) * hidden.unsqueeze(-2)
+            for _ in range(48):
+                pairs = torch.tanh(pairs)
+            return torch.sigmoid(self.layer2(hidden + pairs.mean(-1)))
+"""
+
+
+def slow_training_source(name: str = "flu_round", *, rounds: int = 1, epsilon: float = 1.0) -> str:
+    """The source of a request whose rounds take seconds, to be caught in the act: a heavy step, thousands of times."""
+    source = training_source(name, rounds=rounds, epsilon=epsilon).replace("steps=5", "steps=6_000")
+    return source.replace("            return torch.sigmoid(self.layer2(torch.relu(self.layer1(x))))\n", SLOW)
+
+
 def statistics_source(name: str = "flu_counts", *, epsilon: float = 0.2) -> str:
     """The source of a request for a count and a mean."""
     return (

@@ -99,6 +99,10 @@ class ForResearchers:
         """A round of the researcher's own approved request."""
         return self.datasite.rounds.ask(self._own(researcher, code), round_number, weights)
 
+    def look(self, researcher: str, code: str, round_number: int, weights_digest: str) -> dict[str, Any]:
+        """Where a round of the researcher's own request stands that was asked for with weights of this digest."""
+        return self.datasite.rounds.look(self._own(researcher, code), round_number, weights_digest)
+
     def status(self, researcher: str, code: str) -> dict[str, Any]:
         """Where the researcher's own request stands, in fixed texts and what people wrote."""
         ledger = self.datasite.ledger

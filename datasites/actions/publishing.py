@@ -19,7 +19,7 @@ from datasites.people.roles import OWNER, Actor
 from datasites.review.rounds import JOB_MEMORY
 from datasites.vault.private_rows import PrivateRows
 from policies.errors import DatasiteError, InvalidRequest, WrongStatus
-from policies.numbers import written
+from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics, as_dict
@@ -81,6 +81,12 @@ def publish(
         f"Column {name!r} of the table is not in the schema and was left out."
         for name in unused_columns(frame, declared)
     ]
+    if len(matrix) < len(frame):
+        left_out, most = len(frame) - len(matrix), declared.most_records_per_patient
+        notes.append(
+            f"{counted(left_out, 'record')} of patients with more than {most:,} were left out, drawn at random. You"
+            " alone are told. To keep more of each, raise most_records_per_patient in the schema."
+        )
     del frame  # the owner's table as it was read: the matrix is all that is needed of it
     _ensure_population(datasite, declared.population, promised, actor)
     version = secrets.token_hex(8)

@@ -107,9 +107,6 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
     accountant, step. `p.grad_sample` comes from outside, as in `grad_sample_mode="no_op"`. Set `present` before each
     `step` to a bool tensor: which of the physical batch's rows are records and not padding.
 
-    With `summed` the clipping has been done as well (`engine.lanes`): `p.grad_sample` is the clipped sum of all records
-    in grid units, and with one parameter there is one such tensor.
-
     Args:
       optimizer: of torch, over float32 parameters.
       noise_multiplier: standard deviation over `clipping_norm`.
@@ -117,7 +114,6 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
       expected_batch_size: public, above 0; need not be whole.
       noise: draws the Gaussian noise.
       proximal_mu: times the distance from the parameters' values at construction, added to the noisy gradient.
-      summed: what `p.grad_sample` is.
       steps: how many are meant to be taken; noise of as many as are small together is drawn at once.
     """
 
@@ -132,7 +128,6 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
         expected_batch_size: float,
         noise: NoiseSource,
         proximal_mu: float = 0.0,
-        summed: bool = False,
         steps: int = 1,
     ) -> None:
         super().__init__(
@@ -143,7 +138,6 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
         )
         self.present = torch.zeros(0, dtype=torch.bool)
         self._noise = noise
-        self._summed = summed
         self._steps_left = steps
         self._drawn: Iterator[Tensor] = iter(())
         self._drawn_std = math.nan
@@ -162,10 +156,7 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
         """Add the physical batch's clipped sum, in grid units, to `p.summed_grad`."""
         for p in self.params:
             _check_processed_flag(p.grad_sample)
-        if self._summed:
-            total = torch.cat([p.grad_sample.reshape(-1) for p in self.params]).to(torch.float64)
-        else:
-            total = clipped_sum(self.grad_samples, self.present, clipping_norm=self.max_grad_norm)
+        total = clipped_sum(self.grad_samples, self.present, clipping_norm=self.max_grad_norm)
         for p, part in zip(self.params, torch.split(total, [p.numel() for p in self.params]), strict=True):
             p.summed_grad = part if p.summed_grad is None else p.summed_grad + part
             _mark_as_processed(p.grad_sample)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,9 @@ from torch.func import grad_and_value, vmap
 from datasites.engine.clipping import LARGEST_BATCH, GridOptimizer
 from datasites.engine.gradient_recorder import NotRecordable, recorded
 from datasites.engine.interpreter import Forward, forward
+from datasites.engine.lane_optimizer import LaneOptimizer
 from datasites.engine.lanes.readiness import sums_for
+from datasites.engine.lanes.records import LaneRecords
 from datasites.engine.lanes.sums import LaneSums
 from datasites.engine.losses import record_loss
 from datasites.engine.matrix import PATIENT
@@ -84,34 +87,34 @@ def train_round(
     expected = mechanism.sampling_rate * published_training_patients
     size = physical_batch(graph, expected)
     sums = sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, expected)
-    if sums is not None:
-        stepped = [_flat(sums, parameters)]
-    else:
-        stepped = list(parameters.values())
-        gradients = record_gradients(forward(graph), mechanism.loss)
-        if mechanism.steps >= STEPS_WORTH_A_TAPE:
-            gradients = taped(gradients, graph, len(schema.classes), size)
     accountant = RDPAccountant() if accountant is None else accountant
-    optimizer = GridOptimizer(
-        _torch_optimizer(mechanism, stepped),
-        noise_multiplier=mechanism.noise_multiplier,
-        clipping_norm=mechanism.clipping_norm,
-        expected_batch_size=expected,
-        noise=noise.child("gaussian"),
-        proximal_mu=mechanism.proximal_mu,
-        summed=sums is not None,
-        steps=mechanism.steps,
-    )
-    optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate))
+    settings: dict[str, Any] = {
+        "noise_multiplier": mechanism.noise_multiplier,
+        "clipping_norm": mechanism.clipping_norm,
+        "expected_batch_size": expected,
+        "noise": noise.child("gaussian"),
+        "proximal_mu": mechanism.proximal_mu,
+        "steps": mechanism.steps,
+    }
+    counted = accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate)
+    if sums is not None:
+        flat = _flat(sums, parameters)
+        stepping = LaneOptimizer(_torch_optimizer(mechanism, [flat]), sums, **settings)
+        stepping.attach_step_hook(counted)
+        matrix = np.ascontiguousarray(records, dtype=np.float64)
+        placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels)
+        _steps_in_lanes(stepping, sums, placed, _samples(mechanism, max(size, expected), matrix, noise))
+        _check_steps(accountant, mechanism)
+        return _by_name(flat, parameters)
+    gradients = record_gradients(forward(graph), mechanism.loss)
+    if mechanism.steps >= STEPS_WORTH_A_TAPE:
+        gradients = taped(gradients, graph, len(schema.classes), size)
+    optimizer = GridOptimizer(_torch_optimizer(mechanism, list(parameters.values())), **settings)
+    optimizer.attach_step_hook(counted)
     matrix = np.asarray(records, dtype=np.float64)
     for inputs, labels, codes in _batches(mechanism, schema, size, expected, matrix, noise):
-        if sums is not None:
-            _step_in_lanes(optimizer, sums, stepped[0], inputs, labels)
-        else:
-            _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
+        _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
     _check_steps(accountant, mechanism)
-    if sums is not None:
-        return _by_name(stepped[0], parameters)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
 
@@ -217,16 +220,20 @@ def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.
     )
 
 
+def _samples(mechanism: DPSGD, expected: float, records: Records, noise: NoiseSource) -> Iterator[list[Rows]]:
+    """Rows of each step's Poisson sample, `mechanism.steps` of them, as many at a time as are small together."""
+    patients = PatientRows(records, held_out=False)
+    who, which = noise.child("patients"), noise.child("records")
+    together = max(1, _PREPARED_RECORDS // max(1, math.ceil(expected)))
+    for begin in range(0, mechanism.steps, together):
+        yield patients.samples(mechanism.sampling_rate, min(together, mechanism.steps - begin), who, which)
+
+
 def _batches(
     mechanism: DPSGD, schema: Schema, size: int, expected: float, records: Records, noise: NoiseSource
 ) -> Iterator[tuple[Tensor, Tensor, Records]]:
-    """Inputs, labels and patients of each step's Poisson sample, `mechanism.steps` of them, some perhaps empty."""
-    patients = PatientRows(records, held_out=False)
-    who, which = noise.child("patients"), noise.child("records")
-    together = max(1, _PREPARED_RECORDS // max(size, math.ceil(expected)))
-    for begin in range(0, mechanism.steps, together):
-        count = min(together, mechanism.steps - begin)
-        rows = patients.samples(mechanism.sampling_rate, count, who, which)
+    """Inputs, labels and patients of each step's sample, some perhaps empty."""
+    for rows in _samples(mechanism, max(size, expected), records, noise):
         chosen, ends = np.concatenate(rows), np.cumsum([len(sample) for sample in rows])[:-1]
         inputs, labels = _prepared(schema, mechanism, records, chosen)
         codes = np.split(records[chosen, PATIENT], ends)
@@ -290,15 +297,17 @@ def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict
     return {name: part.view(parameters[name].shape).clone() for name, part in zip(parameters, parts, strict=True)}
 
 
-def _step_in_lanes(
-    optimizer: GridOptimizer, sums: LaneSums, flat: nn.Parameter, inputs: Tensor, labels: Tensor
+def _steps_in_lanes(
+    optimizer: LaneOptimizer,
+    sums: LaneSums,
+    inputs: LaneRecords,
+    samples: Iterator[list[Rows]],
 ) -> None:
-    """One optimizer step over one sample, every record in a lane of its own."""
-    records = np.ascontiguousarray(inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).numpy())
-    total = sums.sum(records, labels.to(torch.float32).numpy(), np.arange(len(records)))
-    flat.grad_sample = torch.from_numpy(total).to(torch.float64)  # type: ignore[attr-defined]
-    optimizer.step()
-    flat.grad_sample = flat.summed_grad = None  # type: ignore[attr-defined]
+    """A step for every sample, every record in a lane of its own."""
+    for together in samples:
+        for rows in together:
+            optimizer.take(sums.sum(inputs, None, rows))
+            optimizer.step()
 
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import mmap
 import os
 import socket
@@ -16,12 +17,12 @@ import struct
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from datasites.engine.matrix import HELD_OUT, PATIENT, secure_codes
+from datasites.engine.matrix import HELD_OUT, PATIENT
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, close_descriptors, confine
@@ -29,11 +30,17 @@ from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
-from policies.schema.schemas import Schema
+from policies.schema.schemas import FIRST_COLUMN, Schema
+
+if TYPE_CHECKING:
+    from opacus.accountants import RDPAccountant
 
 LARGEST_WEIGHTS = 256 * 1024 * 1024
 LARGEST_OUTPUT = 64 * 1024
 TRIED_STEPS = 12
+LARGEST_SYNTHETIC = 256 * 1024 * 1024  # bytes of made-up rows: several times what a processor's caches hold
+DRAWN_ROWS = 8192
+MOST_SCORED = 50_000  # patients that a rehearsal scores; more take so many times longer
 
 Records = npt.NDArray[np.float64]
 Answer = tuple[dict[str, Any], bytes]
@@ -115,6 +122,10 @@ def _release(tensors: dict[str, Any]) -> bytes:
 
 def train(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
     """One round of DP-SGD on private rows; the payload is the incoming weights."""
+    return _train(job, payload, rows, None)
+
+
+def _train(job: dict[str, Any], payload: bytes, rows: Records, accountant: RDPAccountant | None) -> Answer:
     from datasites.engine.noise import NoiseSource
     from datasites.engine.training import train_round
 
@@ -122,7 +133,14 @@ def train(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
     assert isinstance(plan.mechanism, DPSGD)
     assert plan.graph is not None
     weights = train_round(
-        plan.graph, plan.mechanism, schema, job["training_patients"], rows, _tensors(payload), NoiseSource.from_os()
+        plan.graph,
+        plan.mechanism,
+        schema,
+        job["training_patients"],
+        rows,
+        _tensors(payload),
+        NoiseSource.from_os(),
+        accountant=accountant,
     )
     return {}, _release(weights)
 
@@ -184,20 +202,55 @@ def engine(job: dict[str, Any], payload: bytes) -> Answer:
 
 
 def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
-    """What a plan takes on synthetic rows at the public size: seconds of one step, and seconds whatever the steps.
+    """What a plan's job takes on synthetic rows of the public size: its `seconds`, and all that were `spent` on this.
 
-    A deadline, and the time at which a release may be seen, are made of these; so neither tells of private rows.
+    A deadline, and the time at which a release may be seen, are made of these; so neither tells of private rows. Of
+    training the real round is timed, with as many steps; one that takes long is left when a step's time is known.
     """
+    from datasites.jobs.mock_run import StepClock
+
+    begin = time.monotonic()
     plan, schema = _plan_and_schema(job)
-    assert plan.graph is not None
-    mock = _synthetic(schema, int(job["training_patients"]), held_out=isinstance(plan.mechanism, Evaluation))
-    if isinstance(plan.mechanism, Evaluation):
-        return {"seconds_per_step": 0.0, "seconds": _timed(evaluate, job, payload, mock)}, b""
-    assert isinstance(plan.mechanism, DPSGD)
-    few, more = min(2, plan.mechanism.steps), min(12, plan.mechanism.steps)
-    first, second = (_timed(train, _with_steps(job, steps), payload, mock) for steps in (few, more))
-    per_step = max(0.0, second - first) / (more - few) if more > few else first / few
-    return {"seconds_per_step": per_step, "seconds": first}, b""
+    if isinstance(plan.mechanism, DPSGD):
+        assert plan.graph is not None
+        rows = synthetic_rows(schema, int(job["training_patients"]))
+        fewer, times = _as_many_sampled(job, plan.mechanism, len(rows))
+        clock = StepClock(plan.mechanism.steps)
+        seconds = clock.seconds_of(lambda: _train(fewer, payload, rows, clock))
+        lanes = _in_lanes(plan.graph, plan.mechanism, schema)  # afterwards: a job, too, lowers its model anew
+    else:
+        assert isinstance(plan.mechanism, Evaluation)
+        lanes, patients = False, _held_out(job)
+        rows = synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True)
+        times = patients / len(rows)
+        seconds = _timed(lambda: evaluate(job, payload, rows))
+    return {"seconds": times * seconds, "lanes": lanes, "spent": time.monotonic() - begin}, b""
+
+
+def _timed(run: Callable[[], object]) -> float:
+    begin = time.monotonic()
+    run()
+    return time.monotonic() - begin
+
+
+def _held_out(job: dict[str, Any]) -> int:
+    """Patients of the hold-out, as many as there are but once in ten thousand times: each is one by the flip of a coin.
+
+    A public figure: the share is the schema's, and the number of patients the published one.
+    """
+    patients, training = int(job["patients"]), int(job["training_patients"])
+    expected = max(0, patients - training)
+    return max(1, math.ceil(expected + 4 * math.sqrt(expected * training / max(1, patients))))
+
+
+def _as_many_sampled(job: dict[str, Any], declared: DPSGD, rows: int) -> tuple[dict[str, Any], float]:
+    """The job on fewer patients at a higher rate, so that a step has its public size; how many times longer it takes.
+
+    1 unless a step is larger than the rows that are there.
+    """
+    sampled = declared.sampling_rate * int(job["training_patients"])
+    rate = min(1.0, sampled / rows)
+    return {**_with(job, sampling_rate=rate), "training_patients": rows}, max(1.0, sampled / rows)
 
 
 def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
@@ -206,12 +259,12 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
 
     plan, schema = _plan_and_schema(job)
     trains, scores = isinstance(plan.mechanism, DPSGD), isinstance(plan.mechanism, Evaluation)
-    mock = _synthetic(schema, int(job["training_patients" if trains else "patients"]), held_out=scores)
+    mock = synthetic_rows(schema, int(job["training_patients" if trains else "patients"]), held_out=scores)
     facts: dict[str, Any] = {"rows": len(mock)}
     start = starting_weights(plan.graph) if plan.graph is not None else {}
     if isinstance(plan.mechanism, DPSGD):
         facts |= {"steps": min(TRIED_STEPS, plan.mechanism.steps), "steps_of_round": plan.mechanism.steps}
-        job = _with_steps(job, facts["steps"])
+        job = _with(job, steps=facts["steps"])
     begin = time.monotonic()
     _, release = (train if trains else evaluate if scores else statistics)(job, _release(start), mock)
     facts["seconds"] = time.monotonic() - begin
@@ -234,22 +287,26 @@ def _in_lanes(graph: Graph, mechanism: DPSGD, schema: Schema) -> bool:
     return sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, 1.0) is not None
 
 
-def _synthetic(schema: Schema, patients: int, *, held_out: bool) -> Records:
-    mock = draw_mock(schema, rows=max(2, min(patients, 200_000)))
-    mock[:, PATIENT] = secure_codes(len(mock))  # which share places as those of a published table do
-    mock[:, HELD_OUT] = held_out
-    return mock
+def synthetic_rows(schema: Schema, patients: int, *, held_out: bool = False) -> Records:
+    """A made-up row of each of so many patients, as they lie in a published table; fewer where memory would grow.
+
+    A few thousand rows are drawn from the schema and lie there again and again, each time under other codes. They are
+    as many as make a table that no cache holds, so that reading a row takes what it takes in one of the public size.
+    """
+    columns = FIRST_COLUMN + len(schema.columns)
+    size = max(2, min(patients, LARGEST_SYNTHETIC // (8 * columns)))
+    drawn = draw_mock(schema, rows=min(size, DRAWN_ROWS))
+    rows = np.resize(drawn, (size, columns)) if size > len(drawn) else drawn
+    gaps = np.random.default_rng(0).integers(1, 2**53 // size, size)
+    rows[:, PATIENT] = np.cumsum(gaps)  # which share places as those of a published table do
+    rows[:, HELD_OUT] = held_out
+    return rows
 
 
-def _timed(work: Callable[..., Answer], job: dict[str, Any], payload: bytes, rows: Records) -> float:
-    begin = time.monotonic()
-    work(job, payload, rows)
-    return time.monotonic() - begin
-
-
-def _with_steps(job: dict[str, Any], steps: int) -> dict[str, Any]:
+def _with(job: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The job with another figure in its mechanism."""
     plan = job["plan"]
-    return {**job, "plan": {**plan, "mechanism": {**plan["mechanism"], "steps": steps}}}
+    return {**job, "plan": {**plan, "mechanism": {**plan["mechanism"], **changes}}}
 
 
 JOBS: dict[str, dict[str, tuple[Callable[..., Answer], bool]]] = {

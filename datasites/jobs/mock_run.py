@@ -1,4 +1,4 @@
-"""Dry-run a plan on mock rows, in the job's own process, and sum up what came of it in a few public figures.
+"""Dry-run a plan on mock rows, in the job's own process: how long it takes, and what came of it in public figures.
 
 The rows are drawn from the schema at the public size, and weights that nobody sent are made here: nothing of a
 patient's is in this process, so everything that it says may be shown.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from opacus.accountants import RDPAccountant
 from torch import Tensor
 from torch.func import vmap
 
@@ -24,6 +26,41 @@ from policies.privacy.mechanisms import DPSGD
 from policies.schema.schemas import Schema
 
 MOST_SCORED = 1000  # mock rows that the mean loss is of
+ENOUGH_SECONDS = 1.0  # of steps, and
+ENOUGH_STEPS = 4  # as many, tell what further ones take
+
+
+class _Enough(Exception):
+    """A round's time is known, and the rest of it need not be run."""
+
+
+class StepClock(RDPAccountant):  # type: ignore[misc]
+    """Opacus's accountant, which is told of every step: tells what a round of `steps` takes, and leaves a long one."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps, self.taken = steps, 0
+        self.first = self.last = 0.0
+
+    def step(self, *, noise_multiplier: float, sample_rate: float) -> None:
+        """Note when a step was taken."""
+        super().step(noise_multiplier=noise_multiplier, sample_rate=sample_rate)
+        self.last = time.monotonic()
+        self.taken += 1
+        if self.taken == 1:
+            self.first = self.last
+        if self.taken >= ENOUGH_STEPS and self.last - self.first > ENOUGH_SECONDS and self.taken < self.steps:
+            raise _Enough
+
+    def seconds_of(self, run: Callable[[], object]) -> float:
+        """Seconds of a whole round, which `run` begins and hands this accountant to."""
+        begin = time.monotonic()
+        try:
+            run()
+        except _Enough:
+            of_a_step = (self.last - self.first) / (self.taken - 1)
+            return self.last - begin + of_a_step * (self.steps - self.taken)
+        return time.monotonic() - begin
 
 
 def starting_weights(graph: Graph) -> dict[str, Tensor]:

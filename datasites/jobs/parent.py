@@ -2,6 +2,8 @@
 
     python -m datasites.jobs.parent {exporter|runner} SOCKET [--alone]
 
+`datasite serve` starts no such program but the zygote (`jobs.zygote`), which forks a parent of each kind.
+
 It reads no job and holds no row, key or result: the child reads its own connection. A job lives as long as its
 connection does, so closing it, or the end of the datasite, ends the job. The parent ends when its standard input
 ends; `--alone`, in a container of its own, it ends at SIGTERM instead, and its group may connect too. It never
@@ -10,6 +12,7 @@ draws randomness and never touches a python-dp mechanism: forked children would 
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import signal
@@ -30,15 +33,28 @@ def main(arguments: list[str]) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     warnings.simplefilter("ignore")
     warming.warm_up(kind)
+    listener = listening(path, mask=0o117 if alone else 0o177)
+    share_memory()
+    print("ready", flush=True)
+    Parent(kind, listener, watched=None if alone else 0).serve()
+
+
+def listening(path: str, *, mask: int) -> socket.socket:
+    """A socket that listens at `path`; `mask` are the rights that its file does not give."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if os.path.exists(path):
         os.unlink(path)
-    previous = os.umask(0o117 if alone else 0o177)
+    previous = os.umask(mask)
     listener.bind(path)
     os.umask(previous)
     listener.listen(64)
-    print("ready", flush=True)
-    Parent(kind, listener, watched=None if alone else 0).serve()
+    return listener
+
+
+def share_memory() -> None:
+    """Let forks share what is here: no collection goes through it, which would copy its pages and take a job's time."""
+    gc.collect()
+    gc.freeze()
 
 
 class Parent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,7 +74,7 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
 
 
 class JobPool:
-    """Two warm parents, `exporter` and `runner`, and the jobs they fork.
+    """Two warm parents, `exporter` and `runner`, which one program forks, and the jobs they fork.
 
     Args:
       sockets: where each kind listens.
@@ -94,7 +95,8 @@ class JobPool:
         self.required = required
         self.start_parents = start_parents
         self.start_seconds = start_seconds
-        self._parents: dict[str, subprocess.Popen[bytes]] = {}
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._heard = b""  # of it, and not yet read as lines
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
 
@@ -105,26 +107,15 @@ class JobPool:
         """
         with self._lock:
             if self.start_parents:
-                for kind in KINDS:
-                    self._spawn(kind)
+                self._start_parents(KINDS)
+                return
             for kind in KINDS:
-                (self._wait_until_ready if self.start_parents else self._wait_until_listening)(kind)
+                self._wait_until_listening(kind)
 
     def stop(self) -> None:
         """End the parents, and with them every job."""
         with self._lock:
-            for parent in self._parents.values():
-                assert parent.stdin is not None
-                parent.stdin.close()
-            for parent in self._parents.values():
-                try:
-                    parent.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    parent.kill()
-                    parent.wait()
-                assert parent.stdout is not None
-                parent.stdout.close()
-            self._parents.clear()
+            self._end_zygote()
             if self._scratch is not None:
                 self._scratch.cleanup()
                 self._scratch = None
@@ -227,17 +218,57 @@ class JobPool:
 
     def _restart(self, kind: str) -> None:
         with self._lock:
-            parent = self._parents.get(kind)
-            if parent is not None and parent.poll() is None:
-                return  # another thread started it meanwhile
-            self._spawn(kind)
-            self._wait_until_ready(kind)
+            self._start_parents((kind,))
 
-    def _spawn(self, kind: str) -> None:
-        socket_path = self.sockets[kind]
-        if self._scratch is None:  # torch makes a folder for its caches at import, in a name that others may foresee
+    def _start_parents(self, kinds: Sequence[str]) -> None:
+        """Have the zygote fork a parent of each kind where none is, and wait until they are ready."""
+        deadline = time.monotonic() + self.start_seconds
+        if self._zygote is None or self._zygote.poll() is not None:
+            self._end_zygote()
+            self._zygote, self._heard = self._started_zygote(), b""
+        zygote = self._zygote
+        while self._said(zygote, time.monotonic()):
+            pass  # of a parent that was waited for in vain
+        assert zygote.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            zygote.stdin.write("".join(f"{kind}\n" for kind in kinds).encode())
+        waiting = list(kinds)
+        while waiting:
+            said = self._said(zygote, deadline)
+            where = f"datasite.out in {self.sockets[waiting[0]].parent} says what it printed"
+            if said is None:
+                if waiting == list(KINDS):  # it has no job yet, and would be waited for
+                    zygote.kill()
+                raise Unavailable(
+                    f"The {waiting[0]} did not come up within start_seconds={self.start_seconds:g}. Raise start_seconds"
+                    f" in settings.toml if this machine is slow or loaded; {where}."
+                )
+            kind, _, what = said.partition(" ")
+            if what != "ready":
+                raise Unavailable(
+                    f"The {kind or waiting[0]} ended before it was ready: {where}. Mend that and start again."
+                )
+            if kind in waiting:
+                waiting.remove(kind)
+
+    def _said(self, zygote: subprocess.Popen[bytes], deadline: float) -> str | None:
+        """The zygote's next line; "" where it has ended, None at the deadline."""
+        assert zygote.stdout is not None
+        while b"\n" not in self._heard:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([zygote.stdout], [], [], left)[0]:
+                return None
+            part = os.read(zygote.stdout.fileno(), 4096)
+            if not part:
+                return ""
+            self._heard += part
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
+
+    def _started_zygote(self) -> subprocess.Popen[bytes]:
+        """The program that forks both parents; of this process's environment it gets nothing."""
+        if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="datasite-")
-        # A scrubbed environment: nothing of the owner's reaches a job. One thread, or forked children would hang.
         environment = {
             "PATH": "/usr/bin:/bin",
             "LANG": "C.UTF-8",
@@ -251,13 +282,30 @@ class JobPool:
         for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # some processors need them to compute rightly
             if name in os.environ:
                 environment[name] = os.environ[name]
-        self._parents[kind] = subprocess.Popen(
-            [sys.executable, "-m", "datasites.jobs.parent", kind, str(socket_path)],
+        places = [f"{kind}={self.sockets[kind]}" for kind in KINDS]
+        return subprocess.Popen(
+            [sys.executable, "-m", "datasites.jobs.zygote", *places],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,
             env=environment,
             cwd="/",
         )
+
+    def _end_zygote(self) -> None:
+        """End it, and with it the parents and every job."""
+        if self._zygote is None:
+            return
+        assert self._zygote.stdin is not None
+        assert self._zygote.stdout is not None
+        self._zygote.stdin.close()
+        try:
+            self._zygote.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._zygote.kill()
+            self._zygote.wait()
+        self._zygote.stdout.close()
+        self._zygote = None
 
     def _wait_until_listening(self, kind: str) -> None:
         deadline = time.monotonic() + self.start_seconds
@@ -272,18 +320,3 @@ class JobPool:
                         " it, mend jobs_directory, or raise start_seconds in settings.toml."
                     ) from None
                 time.sleep(0.2)
-
-    def _wait_until_ready(self, kind: str) -> None:
-        parent = self._parents[kind]
-        assert parent.stdout is not None
-        ready, _, _ = select.select([parent.stdout], [], [], self.start_seconds)
-        if ready and parent.stdout.readline().strip() == b"ready":
-            return
-        where = f"datasite.out in {self.sockets[kind].parent} says what it printed"
-        if ready:
-            raise Unavailable(f"The {kind} ended before it was ready: {where}. Mend that and start again.")
-        parent.kill()  # it has no job yet, and would be waited for
-        raise Unavailable(
-            f"The {kind} did not come up within start_seconds={self.start_seconds:g}. Raise start_seconds in"
-            f" settings.toml if this machine is slow or loaded; {where}."
-        )

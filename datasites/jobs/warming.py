@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from policies.deferred_imports import without
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation
 from policies.schema.schemas import Schema
@@ -43,13 +44,21 @@ _PARAMETERS = {
 }  # fmt: skip
 
 
-def warm_up(kind: str) -> None:
-    """Import and run once, on zeros, all that jobs of `kind` need; keyed noise alone, and no randomness of others."""
+def import_what_both_need() -> None:
+    """Torch, and what exporting a model and an optimizer of Opacus both import of it; nothing is run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
+    import torch._dynamo
+    import torch.distributed.fsdp
+    import torch.distributed.tensor
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # numbers near zero take a hundred times longer, which would tell of a record
+
+
+def warm_up(kind: str) -> None:
+    """Import and run once, on zeros, all that jobs of `kind` need; keyed noise alone, and no randomness of others."""
+    import_what_both_need()
     if kind == "exporter":
         _warm_exporter()
     else:
@@ -66,8 +75,11 @@ def _warm_runner() -> None:
     """Train and score once on a mock, under a constant key: imports and first calls, and no randomness."""
     import torch
 
-    import datasites.engine.statistics
-    import datasites.jobs.mock_run  # noqa: F401 - both for their jobs, which could not import them
+    # Opacus attaches to models and accounts in ways that compute with scipy; here it takes and counts steps.
+    with without(("scipy", "opacus.grad_sample", "opacus.privacy_engine")):
+        import datasites.engine.statistics
+        import datasites.engine.training
+        import datasites.jobs.mock_run  # noqa: F401 - all for their jobs, which could not import them
     from datasites.engine import constant_time
 
     constant_time.install()

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.directory import signing_key
+from datasites.engine.matrix import in_groups
 from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.entries import Entry
@@ -28,6 +29,7 @@ from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, Run
 from datasites.logs import Shown
 from datasites.review.planning import published_from
+from datasites.review.public_times import PublicTimes
 from datasites.review.timing import slowest
 from datasites.settings import Settings
 from datasites.vault.private_rows import PublishedRows
@@ -45,11 +47,14 @@ Arrays = dict[str, npt.NDArray[Any]]
 DEADLINE_MARGIN = 10.0  # deadline over the dry run's time
 LEAST_DEADLINE = 60.0
 SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
+SHOWN_BESIDES = 0.04  # seconds of the ledger's durable entry, and of what else such a machine does
+REHEARSED_WITHIN = 600.0
 SECONDS_PER_PATIENT = 2e-5  # of finding the records of one among some sixty each, generously
 SECONDS_PER_RECORD = 2e-6  # of one statistic and record that may count, generously
 MOST_JOBS = 2
 JOB_MEMORY = 8 << 30  # the same whatever the table holds
 STOPPED_WITHIN = 5.0  # seconds that a stop waits for jobs to let go of their rows; a stop reaches one in 0.25
+ENDED = (RunStatus.FAILED, RunStatus.VOID)
 JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
 
 
@@ -85,7 +90,7 @@ class Rounds:
         self._researchers: dict[str, str] = {}  # by run under way: whose it is
         self._ends = 0  # how often runs were ended: what was asked for before the last time begins no more
         self._told: set[str] = set()
-        self._under_way: dict[str, tuple[float, float]] = {}  # by run: when its job began, and when it shows
+        self.times = PublicTimes()
         self.tables = PublishedRows(self._read_rows, self._wants_rows)
         self._rehearsed: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -96,7 +101,9 @@ class Rounds:
     # -- asking --------------------------------------------------------------------------------------------------
 
     def ask(self, record: CodeRequestRecord, round_number: int, weights: Arrays) -> dict[str, Any]:
-        """The release of a round, or where it stands; starts it where it may start. Never waits for it.
+        """The release of a round, or where it stands and when it may show; starts it where it may start.
+
+        Waits for nothing but the writing of a release whose time has come.
 
         Raises:
           WeightsRefused: before anything is charged.
@@ -107,30 +114,62 @@ class Rounds:
             raise WrongStatus(f"Request {record.id[:8]} is {record.status} and has no plan to run.")
         check_weights(plan, weights)
         ends = self._ends
-        if self.stopped.is_set():
-            raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
+        self._check_not_stopped()
         weights_digest = digest(weights)
-        ended = self._untold_end(record, round_number, weights_digest)
-        if ended is not None:
-            return {"status": ended.value, "round": round_number, "release": None, "certificate": None}
+        last = self._last_run(record, round_number)
+        if last is not None and last.status in ENDED and self._is_news(last, weights_digest):
+            return _without_release(last)
         charge = accountant.charge_for(plan.mechanism, self.ledger.budgets.balance(str(record.population)).order)
         run = self.ledger.runs.admit(record.id, round_number, weights_digest, charge)
         if run.status is RunStatus.RELEASED:
             return self._released(record, run)
         if run.status is RunStatus.RESERVED:
             self._begin(record, plan, run, weights, ends)
-        return {"status": "running", "round": round_number, "release": None, "certificate": None}
+        return self._running(run)
 
-    def _untold_end(self, record: CodeRequestRecord, round_number: int, weights_digest: str) -> RunStatus | None:
-        """How the last run of these weights ended, once: only an ask that comes after it begins another."""
+    def look(self, record: CodeRequestRecord, round_number: int, weights_digest: str) -> dict[str, Any]:
+        """Where a round stands that was asked for with weights of this digest; starts nothing.
+
+        `void` where no such round is under way or released: to ask for it begins it.
+
+        Raises:
+          WrongStatus: the round was asked for with other weights, or the datasite is stopped.
+        """
+        self._check_not_stopped()
+        last = self._last_run(record, round_number)
+        if last is None:
+            return {"status": RunStatus.VOID.value, "round": round_number, "release": None, "certificate": None}
+        if last.weights_digest != weights_digest:
+            raise WrongStatus(f"Round {round_number} was asked for with other weights. Call it with the weights.")
+        if last.status is RunStatus.RELEASED:
+            return self._released(record, last)
+        if last.status in ENDED:
+            self._is_news(last, weights_digest)
+            return _without_release(last)
+        return self._running(last)
+
+    def _check_not_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
+
+    def _last_run(self, record: CodeRequestRecord, round_number: int) -> Run | None:
+        """The newest run of a round; one whose time has come is waited for while it is written."""
         runs = [run for run in self.ledger.runs.list(record.id) if run.round == round_number]
-        if not runs or runs[-1].status not in (RunStatus.FAILED, RunStatus.VOID):
-            return None
+        if not runs or runs[-1].status is RunStatus.RELEASED or runs[-1].status in ENDED:
+            return runs[-1] if runs else None
+        self.times.wait_where_due(runs[-1].id)
+        return self.ledger.runs.get(runs[-1].id)
+
+    def _is_news(self, run: Run, weights_digest: str) -> bool:
+        """Whether nobody was told yet how this run ended: only an ask that comes after that begins another."""
         with self._lock:
-            if runs[-1].weights_digest != weights_digest or runs[-1].id in self._told:
-                return None
-            self._told.add(runs[-1].id)
-        return runs[-1].status
+            if run.weights_digest != weights_digest or run.id in self._told:
+                return False
+            self._told.add(run.id)
+            return True
+
+    def _running(self, run: Run) -> dict[str, Any]:
+        return {**_without_release(run), "status": "running", "shows_in": self.times.shows_in(run.id)}
 
     def _released(self, record: CodeRequestRecord, run: Run) -> dict[str, Any]:
         stored = self.ledger.runs.release(record.id, run.round)
@@ -171,9 +210,13 @@ class Rounds:
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
-                self._under_way[run.id] = (time.time(), self._grid(SHOWN_MARGIN * seconds))
-                with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
-                    answer = self._run(record, plan, published, payload, seconds, before_rows, run)
+                shown = SHOWN_MARGIN * seconds + SHOWN_BESIDES
+                self.times.begin(run.id, self._grid(shown))
+                try:
+                    with self._shown_at_multiples_of(shown):
+                        answer = self._run(record, plan, published, payload, seconds, before_rows, run)
+                finally:
+                    self.times.come(run.id)
             # Also while a finished round waited for its time, or its end would tell whether its job was done.
             with self._lock:
                 self._check_goes_on(run)
@@ -188,7 +231,7 @@ class Rounds:
                 self._threads.pop(run.id, None)
                 self._researchers.pop(run.id, None)
                 self._settling.discard(run.id)
-            self._under_way.pop(run.id, None)
+            self.times.end(run.id)
 
     def _check_goes_on(self, run: Run) -> None:
         """Raise `Unavailable` where the run is to end; one that was ended stays so when work goes on."""
@@ -197,8 +240,7 @@ class Rounds:
 
     def progress(self, run: str) -> dict[str, float] | None:
         """When a run under way began and after how many seconds it most likely shows: public times, for the owner."""
-        times = self._under_way.get(run)
-        return {"began": times[0], "seconds": times[1]} if times and times[1] else None
+        return self.times.progress(run)
 
     def _run(
         self,
@@ -246,24 +288,27 @@ class Rounds:
             "mechanism": as_dict(plan.mechanism),
             "schema": published.schema.as_dict(),
             "training_patients": published.training_patients,
+            "patients": published.patients,
         }
 
     def _public_seconds(self, plan: Plan, published: Published, payload: bytes) -> float:
         """What a round takes at most, from public facts alone: a dry run on synthetic rows at the public size, once.
 
-        Times what the model's operators may take longer on other values than the synthetic ones.
+        All of it, from asking the runner to its answer. Where a model does not train in lanes, times what its operators
+        may take longer on other values than the synthetic ones.
         """
         if isinstance(plan.mechanism, Statistics):
             counted = len(plan.mechanism.queries) * plan.mechanism.records_per_patient
             return published.patients * (SECONDS_PER_PATIENT + SECONDS_PER_RECORD * counted)
         if plan.digest not in self._rehearsed:
-            answer = self.pool.run("runner", {**self._job(plan, published), "job": "rehearse"}, payload, seconds=600)
+            job, begin = {**self._job(plan, published), "job": "rehearse"}, time.monotonic()
+            answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN)
             if not answer.done:
                 raise Unavailable(f"The dry run failed:\n{answer.output}")
-            steps = plan.mechanism.steps if isinstance(plan.mechanism, DPSGD) else 0
             told = answer.message
-            seconds = float(told["seconds"]) + float(told["seconds_per_step"]) * steps
-            self._rehearsed[plan.digest] = slowest(plan.graph) * seconds if plan.graph is not None else seconds
+            besides = max(0.0, time.monotonic() - begin - float(told["spent"]))  # of starting and confining a job
+            on_slowest = 1.0 if told["lanes"] or plan.graph is None else slowest(plan.graph)
+            self._rehearsed[plan.digest] = besides + on_slowest * float(told["seconds"])
         return self._rehearsed[plan.digest]
 
     @contextlib.contextmanager
@@ -340,7 +385,9 @@ class Rounds:
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def _read_rows(self, version: str) -> npt.NDArray[np.float64]:
-        return self.load(self.ledger.datasets.get(version=version).assets["records"])
+        record = self.ledger.datasets.get(version=version)
+        most = published_from(record).schema.most_records_per_patient
+        return in_groups(self.load(record.assets["records"]), most)
 
     def _wants_rows(self, version: str) -> bool:
         """Whether a table may stay open between runs."""
@@ -389,6 +436,10 @@ class Rounds:
         """Let rounds start again."""
         self._stop_file.unlink(missing_ok=True)
         self.stopped.clear()
+
+
+def _without_release(run: Run) -> dict[str, Any]:
+    return {"status": run.status.value, "round": run.round, "release": None, "certificate": None}
 
 
 def check_weights(plan: Plan, weights: Arrays) -> None:

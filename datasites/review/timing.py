@@ -1,8 +1,9 @@
 """How much longer a model may take on some records than on others: a public figure of its graph.
 
-Most operators take the same time whatever they are given; `runner.even` sees to the elementary functions. A few do not,
-and a hostile model makes the difference with the patients that it asks about. What a dry run on synthetic rows took is
-multiplied by this figure before a round's time is made of it, so that values move a round within its own time alone.
+In lanes no value moves a record's time. Where torch computes, most operators take the same time whatever they are
+given; `engine.constant_time` sees to the elementary functions. A few do not, and a hostile model makes the difference
+with the patients that it asks about. What a dry run on synthetic rows took is multiplied by this figure before a
+round's time is made of it, so that values move a round within its own time alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ SLOWEST = {
     "acosh": 6.0,
     "max_pool2d_with_indices": 3.0,
     "adaptive_max_pool2d": 3.0,
+    "argmax": 2.0,
+    "argmin": 2.0,
+    "where.self": 1.5,  # of a condition that is the same throughout, and by turns
 }
 """Time on the slowest values over time on the fastest, as measured and rounded up; 1 of every other operator."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from datasites.engine.matrix import HELD_OUT, PATIENT, secure_codes, secure_permutation
+from datasites.engine.matrix import HELD_OUT, PATIENT, grouped, secure_codes
 from datasites.vault.cells import EMPTY, FINE, arrow_array, fault_text, read_cells, words_of
 from datasites.vault.schema_draft import draft_schema
 from datasites.vault.tables import MOST_FAULTS, SqlQuery, check_headers, read_table
@@ -54,33 +54,50 @@ def encode(
     population_secret: bytes,
     shuffle: Callable[[int], IntArray] | None = None,
 ) -> FloatArray:
-    """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`.
+    """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`; N may be less than the table has.
 
-    The order of rows is a secret uniform permutation and patient codes are secret random numbers, so that neither says
-    anything of the table's order or of identifiers. A code has to do with no other patient's, nor with how many there
-    are: numbers from 0 to P-1 would move another one with every patient more, and with the code the place in a physical
-    batch (`engine.sampling.by_place`). A patient's hold-out flag depends on `population_secret` and the identifier
-    alone: every table and version of a population splits alike.
+    Patient codes are secret random numbers. Rows lie in the order of codes, those of one patient in a secret uniform
+    order: so neither says anything of the table's order or of identifiers, and whoever reads the matrix need not sort
+    it. Of a patient with more records than the schema's `most_records_per_patient`, so many are kept, drawn uniformly.
+
+    A code has to do with no other patient's, nor with how many there are: numbers from 0 to P-1 would move another one
+    with every patient more, and with the code the place in a physical batch (`engine.sampling.by_place`). A patient's
+    hold-out flag depends on `population_secret` and the identifier alone: every table and version of a population
+    splits alike.
 
     Args:
       population_secret: at least 16 bytes, fixed for the population.
-      shuffle: for tests and mocks: numbers for a given n, both of rows and of patients; the operating system's
-        randomness where it is left out.
+      shuffle: for tests and mocks, which keep all rows: numbers for a given n, of the places where rows go and of
+        patients.
 
     Raises:
       DataRefused: as in `check_table`, which need not be called first.
     """
     if len(population_secret) < SMALLEST_SECRET:
         raise DataRefused(f"The population's secret has fewer than {SMALLEST_SECRET} bytes. Make it anew.")
-    rows = len(frame)
-    matrix = np.empty((rows, FIRST_COLUMN + len(schema.columns)), dtype=np.float64)
-    place = (shuffle or secure_permutation)(rows)  # where each row of the table goes
-    patients, distinct = _read(frame, schema, lambda index, values: _put(matrix, place, FIRST_COLUMN + index, values))
-    _put(matrix, place, PATIENT, (shuffle or secure_codes)(len(distinct))[patients])
-    flags = np.fromiter(
-        (is_held_out(name, population_secret, schema.holdout) for name in distinct), np.float64, len(distinct)
-    )
-    _put(matrix, place, HELD_OUT, flags[patients])
+    matrix = np.empty((0, 0))
+
+    def laid_out(patients: IntArray, distinct: list[str]) -> Callable[[int, FloatArray], None]:
+        """Make the matrix and put what belongs to patients in it; what to do with a column's values."""
+        nonlocal matrix
+        codes = (shuffle or secure_codes)(len(distinct))
+        if shuffle is None:
+            order = grouped(codes[patients], schema.most_records_per_patient)
+        else:
+            order = np.argsort(shuffle(len(frame)))
+        matrix = np.empty((len(order), FIRST_COLUMN + len(schema.columns)), dtype=np.float64)
+        flags = np.fromiter(
+            (is_held_out(name, population_secret, schema.holdout) for name in distinct), np.float64, len(distinct)
+        )
+        patients = patients[order]
+        matrix[:, PATIENT], matrix[:, HELD_OUT] = codes[patients], flags[patients]
+
+        def put(index: int, values: FloatArray) -> None:
+            matrix[:, FIRST_COLUMN + index] = values[order]
+
+        return put
+
+    _read(frame, schema, laid_out)
     return matrix
 
 
@@ -90,14 +107,17 @@ def is_held_out(patient: str, population_secret: bytes, holdout: float) -> bool:
     return int.from_bytes(digest[:8], "big") < int(holdout * 2**64)
 
 
-def _put(matrix: FloatArray, place: IntArray, column: int, values: npt.NDArray[Any]) -> None:
-    matrix[place, column] = values
-
-
 def _read(
-    frame: pd.DataFrame, schema: Schema, keep: Callable[[int, FloatArray], None] | None
-) -> tuple[IntArray, list[str]]:
-    """Check every cell, hand each column's values to `keep`; index of each row's patient, and the distinct patients."""
+    frame: pd.DataFrame,
+    schema: Schema,
+    lay_out: Callable[[IntArray, list[str]], Callable[[int, FloatArray], None]] | None,
+) -> None:
+    """Check every cell.
+
+    Args:
+      lay_out: told the index of each row's patient, and the distinct patients, where no row lacks one; what it gives is
+        handed each column's values.
+    """
     _check_columns(frame, schema)
     faults: list[tuple[int, int, str]] = []
     total = 0
@@ -105,6 +125,8 @@ def _read(
     for row in np.flatnonzero(wrong)[:MOST_FAULTS]:
         faults.append((int(row), -1, f"row {frame.index[row]}, column {schema.patient!r}: {_PATIENT_FAULT}"))
     total += int(np.count_nonzero(wrong))
+    keep = None if lay_out is None or total else lay_out(patients, distinct)
+    del patients, distinct, wrong  # of all rows: memory for the columns
     for index, column in enumerate(schema.columns):
         array = _array(frame, column.name)
         values, flags = read_cells(column, array)
@@ -117,7 +139,6 @@ def _read(
             keep(index, values)
     if total:
         raise _refusal(schema, faults, total)
-    return patients, distinct
 
 
 def _array(frame: pd.DataFrame, name: str) -> Any:

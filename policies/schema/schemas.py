@@ -10,6 +10,7 @@ the datasite's vault, with drawing mocks; one column's arithmetic is in `policie
     patient = "patient_id"              # identifies a patient; never a feature and never published
     target = "influenza"                # optional; a boolean or a category
     holdout = 0.2                       # share of patients kept for evaluation, 0 to 0.5
+    most_records_per_patient = 1000     # publishing keeps as many of a patient, drawn at random; 1000 if left out
 
     [columns.age]
     kind = "integer"                    # real, integer, boolean, category or date
@@ -74,6 +75,8 @@ FIRST_COLUMN = 2  # of the private matrix: patient code and hold-out flag come b
 MOST_COLUMNS = 500
 MOST_CELLS = 1_000_000
 LARGEST_HOLDOUT = 0.5
+MOST_RECORDS_PER_PATIENT = 1_000  # unless a schema says otherwise,
+LARGEST_MOST_RECORDS = 10_000  # up to which a patient's records take no time that anybody could see
 
 STATISTICS_OF = {
     "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
@@ -100,6 +103,8 @@ class Schema:
       patient: header of the column that identifies a patient; not one of `columns`.
       target: a boolean or category column without missing values, or None.
       holdout: share of patients kept for evaluation, 0 to 0.5.
+      most_records_per_patient: 1 to 10,000. Publishing keeps as many of each patient, a secret uniform sample: how long
+        a round takes could tell of a patient who has a million.
       columns: 1 to 500, the target included.
       sequences: name and steps of each, every step as many columns as the others.
 
@@ -114,6 +119,7 @@ class Schema:
     description: str = ""
     target: str | None = None
     holdout: float = 0.0
+    most_records_per_patient: int = MOST_RECORDS_PER_PATIENT
     sequences: tuple[Sequence, ...] = ()
 
     def __post_init__(self) -> None:
@@ -123,6 +129,11 @@ class Schema:
         check_text("description", self.description, most=2000, lines=True)
         if not is_number(self.holdout) or not 0 <= self.holdout <= LARGEST_HOLDOUT:
             raise DataRefused(f"holdout={self.holdout!r} is outside [0, {LARGEST_HOLDOUT}]. Write 0.2, or 0 for none.")
+        most = self.most_records_per_patient
+        if type(most) is not int or not 1 <= most <= LARGEST_MOST_RECORDS:
+            raise DataRefused(
+                f"most_records_per_patient={most!r} is not a whole number in [1, {LARGEST_MOST_RECORDS}]. Write 1000."
+            )
         if not 1 <= len(self.columns) <= MOST_COLUMNS:
             raise DataRefused(
                 f"{len(self.columns)} columns are outside [1, {MOST_COLUMNS}]. Declare those that matter."
@@ -175,9 +186,14 @@ class Schema:
         return cls(columns=columns, **fields)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; it holds what the owner declared and nothing else."""
+        """Plain data for JSON; it holds what the owner declared and nothing else.
+
+        The usual bound on a patient's records is left out, so that such a schema is what it was before there was one.
+        """
+        usual = self.most_records_per_patient == MOST_RECORDS_PER_PATIENT
         return {
             **{name: getattr(self, name) for name in toml.TOP},
+            **({} if usual else {toml.MOST_RECORDS: self.most_records_per_patient}),
             "columns": [{**asdict(column), "categories": list(column.categories)} for column in self.columns],
             "sequences": {name: [list(step) for step in steps] for name, steps in self.sequences},
         }
@@ -228,9 +244,11 @@ class Schema:
 
     def input_names(self, inputs: str | tuple[str, ...] = "features") -> tuple[str, ...]:
         """Names of a model's inputs, in order; of one step after the other for a sequence."""
-        return tuple(
-            name for step in self._steps(inputs) for column in step for name in self.column(column).input_names
-        )
+        return tuple(name for column in self.input_columns(inputs) for name in self.column(column).input_names)
+
+    def input_columns(self, inputs: str | tuple[str, ...] = "features") -> tuple[str, ...]:
+        """The columns that a model's inputs are made of, in order; those of one step after the other for a sequence."""
+        return tuple(column for step in self._steps(inputs) for column in step)
 
     def input_shape(self, inputs: str | tuple[str, ...] = "features") -> tuple[int, ...]:
         """Shape of one record: (features,), or (steps, channels) for a sequence. Raises `UnsupportedMechanism`."""

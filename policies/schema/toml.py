@@ -14,6 +14,7 @@ from policies.schema.columns import Column, is_number
 
 LARGEST_TEXT = 1 << 20
 TOP = ("name", "population", "description", "patient", "target", "holdout")
+MOST_RECORDS = "most_records_per_patient"  # stands there only where it is not the usual one
 TOML_COLUMN = (
     "kind", "unit", "minimum", "maximum", "categories", "missing", "outside", "feature", "description",
 )  # fmt: skip
@@ -38,7 +39,7 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for `Schema`, its columns as arguments for `Column`; names and containers are checked here."""
     if not isinstance(data, Mapping):
         raise DataRefused("A schema is a table of names and values.")
-    _check_keys("The schema", data, (*TOP, "columns", "sequences"))
+    _check_keys("The schema", data, (*TOP, MOST_RECORDS, "columns", "sequences"))
     for name in ("name", "population", "patient"):
         if not isinstance(data.get(name), str):
             raise DataRefused(f"The schema needs {name} = '...' at its top, above the first [columns.…].")
@@ -58,6 +59,8 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
 def write(data: Mapping[str, Any]) -> str:
     """The text of a `schema.toml` of plain data."""
     lines = [f"{name} = {_value(data[name])}" for name in TOP if data[name] not in ("", None)]
+    if MOST_RECORDS in data:
+        lines.append(f"{MOST_RECORDS} = {_value(data[MOST_RECORDS])}")
     for fields in data["columns"]:
         lines += ["", f"[columns.{_value(fields['name'])}]", *_column_lines(Column(**_column_fields(fields)))]
     if data["sequences"]:

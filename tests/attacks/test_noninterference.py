@@ -35,6 +35,7 @@ from tests.factories import (
     SCHEMA,
     DatasiteProcess,
     initial_weights,
+    slow_training_source,
     statistics_source,
     training_source,
     write_table,
@@ -47,7 +48,7 @@ SOURCES = {
     "flu_round": training_source(epsilon=1.0),
     "flu_counts": statistics_source(),
     "flu_scores": EVALUATION,
-    "flu_ended": training_source("flu_ended", rounds=1, epsilon=1.0).replace("steps=5", "steps=600"),
+    "flu_ended": slow_training_source("flu_ended"),
     "flu_denied": statistics_source("flu_denied"),
     "flu_changed": statistics_source("flu_changed"),
     "flu_revoked": statistics_source("flu_revoked"),
@@ -278,6 +279,7 @@ KINDS = (
     (r"before, [\d.]+ after", "before, <noisy> after"),
     (r"(data-label=\"(?:Smallest|Largest|Norm)\" class=\"num\">)[^<]*", r"\1<noisy>"),  # of what was released
     (r"'(seconds|memory)': [\d.e-]+", r"'\1': <measured>"),
+    (r"'shows_in': (None|[\d.]+)", "'shows_in': <time>"),  # until the next multiple of a public time
     (r"in (less than )?[\d.]+ s\. The process held \d+ MB", "in <measured>"),
     (r"\"Took\">[\d.]+ s", '"Took"><measured>'),
     (r"https?://127\.0\.0\.1:\d+", "<address>"),

@@ -32,6 +32,7 @@ INSPECTION = "tests/policies/source/test_inspection.py"
 MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
+ANCESTOR = "tests/attacks/runner/test_common_ancestor.py"
 KERNELS = "tests/datasites/engine/test_constant_time.py"
 LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
@@ -299,6 +300,12 @@ def _numbered() -> None:
         put(f"{module}:secure_codes", secure_permutation)
 
 
+def _all_records() -> None:
+    from datasites.engine.matrix import grouped
+
+    put("datasites.vault.encoding:grouped", lambda codes, most: grouped(codes, 1 << 40))
+
+
 def _in_order() -> None:
     def by_order(codes: Any, size: int) -> Any:
         import numpy as np
@@ -395,6 +402,16 @@ DEFENCES: dict[str, Defence] = {
     "environment": Defence(
         "environment emptied for jobs", _whole_environment, (CORPUS, "-k", "reaches and environment")
     ),
+    "forked-files": Defence(
+        "parents without the files of what they are forked from",
+        nothing("datasites.jobs.zygote:close_descriptors"),
+        (ANCESTOR, "-k", "open_file"),
+    ),
+    "inherited-draws": Defence(
+        "noise that no parent drew in advance",
+        nothing("datasites.jobs.child:_discard_inherited_draws"),
+        (ANCESTOR, JOBS, "-k", "draw_differently and statistics"),
+    ),
     "protections": Defence(
         "no rows where a protection is missing",
         nothing("datasites.jobs.pool:JobPool._check"),
@@ -435,6 +452,7 @@ DEFENCES: dict[str, Defence] = {
         _corpus("slow_numbers"),
     ),
     "pace": Defence("time on the slowest values", instead("datasites.review.timing:slowest", lambda _: 1.0), (PACE,)),
+    "heavy": Defence("a bound on one patient's records", _all_records, ("tests/attacks/runner/test_heavy_patient.py",)),
     "endings": Defence(
         "an end that tells no time",
         instead(

@@ -19,6 +19,7 @@ from tests.factories import (
     SCHEMA,
     DatasiteProcess,
     initial_weights,
+    slow_training_source,
     statistics_source,
     training_source,
     write_table,
@@ -168,7 +169,7 @@ def test_what_does_not_fit_the_budget_cannot_be_approved(site: DatasiteProcess, 
 def test_one_run_is_stopped_and_the_owner_reads_why_it_failed(
     site: DatasiteProcess, researcher: Any, owner: Page
 ) -> None:
-    source = training_source("flu_long", rounds=2, epsilon=1.0).replace("steps=5", "steps=400")
+    source = slow_training_source("flu_long", rounds=2)
     stock.submit(researcher, source)
     site.approve_all()
     stock.call(researcher, "flu_long", weights=initial_weights(), round=1)

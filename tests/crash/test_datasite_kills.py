@@ -19,7 +19,14 @@ import pytest
 
 from datasites.ledger.ledger import Ledger
 from tests.e2e.stock import call, call_until_done, login, submit
-from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, initial_weights, training_source
+from tests.factories import (
+    PASSWORD,
+    RESEARCHER,
+    DatasiteProcess,
+    initial_weights,
+    slow_training_source,
+    training_source,
+)
 
 FAULTY = Path(__file__).with_name("serve_with_fault.py")
 ROUNDS = 3
@@ -103,8 +110,8 @@ def check_books_of_running(datasite: DatasiteProcess) -> int:
 def jobs_of(datasite: DatasiteProcess, kind: str) -> tuple[int, list[int]]:
     """(warm parent, its children) of one kind."""
     assert datasite.process is not None
-    children = psutil.Process(datasite.process.pid).children()
-    (parent,) = [each for each in children if kind in each.cmdline()]
+    processes = psutil.Process(datasite.process.pid).children(recursive=True)
+    parent = next(each for each in processes if each.name() == kind)  # before its own children, which are named so too
     return parent.pid, [each.pid for each in parent.children()]
 
 
@@ -122,8 +129,7 @@ def test_runner_killed_in_a_round_keeps_the_charge_and_the_datasite_goes_on(
     datasite = DatasiteProcess(made_datasite, tmp_path / "datasite", cold=True).start()
     try:
         client = login(datasite.url, RESEARCHER, PASSWORD)
-        long = training_source("flu_long", rounds=ROUNDS).replace("steps=5", "steps=1000")
-        submit(client, long)
+        submit(client, slow_training_source("flu_long", rounds=ROUNDS))
         datasite.approve_all()
         weights = initial_weights()
         assert call(client, "flu_long", weights=weights)["status"] == "running"
@@ -134,7 +140,7 @@ def test_runner_killed_in_a_round_keeps_the_charge_and_the_datasite_goes_on(
         _, children = jobs_of(datasite, "runner")
         for child in children:
             os.kill(child, signal.SIGKILL)
-        # It shows as failed at the round's public time, which a dry run told for 1,000 steps.
+        # It shows as failed at the round's public time, which a dry run told for all of its steps.
         answer = call_until_done(client, "flu_long", weights=weights, seconds=240)
         assert answer == {"status": "failed", "round": 1, "release": None, "certificate": None}
         assert check_books_of_running(datasite) == 1

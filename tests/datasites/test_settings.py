@@ -151,7 +151,7 @@ def test_a_file_that_is_no_text_is_refused(directory: Path) -> None:
 
 def test_a_whole_number_may_stand_where_a_fraction_may(directory: Path) -> None:
     path = directory / "settings.toml"
-    path.write_text(path.read_text().replace("release_grid_seconds = 0.25", "release_grid_seconds = 1"))
+    path.write_text(path.read_text().replace("release_grid_seconds = 0.05", "release_grid_seconds = 1"))
     assert Settings.load(directory).release_grid_seconds == 1.0
 
 

@@ -40,8 +40,8 @@ from tests.factories import (
     SCHEMA,
     DatasiteProcess,
     initial_weights,
+    slow_training_source,
     statistics_source,
-    training_source,
     write_table,
 )
 from tests.open_tables import tables_open
@@ -306,13 +306,13 @@ def test_an_office_that_closes_lets_go_of_its_tables(made_datasite: Path, tmp_pa
 def runner_of(datasite: DatasiteProcess) -> psutil.Process:
     """The warm parent of its runner."""
     assert datasite.process is not None
-    (parent,) = (child for child in psutil.Process(datasite.process.pid).children() if "runner" in child.cmdline())
-    return parent
+    processes = psutil.Process(datasite.process.pid).children(recursive=True)
+    return next(process for process in processes if process.name() == "runner")  # its jobs come after it
 
 
 def killed_in_a_round(datasite: DatasiteProcess, client: Any, name: str) -> None:
     """Begin a long round, and kill its job and the warm parent once the job has the rows; the parent never had."""
-    submit(client, training_source(name).replace("steps=5", "steps=1000"))
+    submit(client, slow_training_source(name))
     datasite.approve_all()
     assert call(client, name, weights=initial_weights())["status"] == "running"
     deadline = time.monotonic() + 60

@@ -16,11 +16,14 @@ from unittest import mock
 
 import numpy as np
 import torch
-from scipy.stats import chi2, norm
+from opacus.optimizers import DPOptimizer
+from scipy.stats import binom, chi2, norm
 
-from datasites.engine import evaluation, statistics, training
+from datasites.engine import evaluation, sampling, statistics, training
 from datasites.engine.clipping import GridOptimizer, clipped_sum
+from datasites.engine.gaps import gaps_for
 from datasites.engine.grid import grid_of
+from datasites.engine.lane_optimizer import LaneOptimizer
 from datasites.engine.matrix import PATIENT
 from datasites.engine.noise import KEY_BYTES, NoiseSource
 from datasites.engine.sampling import PatientRows, Rows
@@ -66,8 +69,8 @@ class Fault:
 # -- in the optimizer ------------------------------------------------------------------------------------------------
 
 
-class _NoisyBy(GridOptimizer):
-    """Noise of another size than the accountant was told."""
+class _NoisyBy(DPOptimizer):  # type: ignore[misc]
+    """Noise of another size than the accountant was told, in whatever optimizer of ours comes after it."""
 
     factor = 1.0
 
@@ -77,11 +80,19 @@ class _NoisyBy(GridOptimizer):
         self.noise_multiplier = told
 
 
-class NoNoise(_NoisyBy):
+class NoNoise(_NoisyBy, GridOptimizer):
     factor = 0.0
 
 
-class HalfNoise(_NoisyBy):
+class HalfNoise(_NoisyBy, GridOptimizer):
+    factor = 0.5
+
+
+class NoNoiseInLanes(_NoisyBy, LaneOptimizer):
+    factor = 0.0
+
+
+class HalfNoiseInLanes(_NoisyBy, LaneOptimizer):
     factor = 0.5
 
 
@@ -95,7 +106,7 @@ class ClipsEachTensor(GridOptimizer):
             p.summed_grad = part
 
 
-class NoiseEachPass(_NoisyBy):
+class NoiseEachPass(_NoisyBy, GridOptimizer):
     """Adds noise to every physical batch, so that how much there is tells how many there were."""
 
     factor = 0.0
@@ -129,8 +140,9 @@ class PoisonsTheSum(GridOptimizer):
             p.summed_grad = factors @ each.flatten(1)
 
 
-def _optimizer(other: type[GridOptimizer]) -> Plant:
-    return lambda: mock.patch.object(training, "GridOptimizer", other)
+def _optimizer(other: type[DPOptimizer]) -> Plant:
+    name = "LaneOptimizer" if issubclass(other, LaneOptimizer) else "GridOptimizer"
+    return lambda: mock.patch.object(training, name, other)
 
 
 # -- in sampling -----------------------------------------------------------------------------------------------------
@@ -150,8 +162,8 @@ class Shuffles(PatientRows):
 
     def _deal(self, rate: float, patients: NoiseSource, records: NoiseSource) -> Rows:
         if not len(self._left):
-            self._left = np.argsort(patients.uniforms(len(self._begins)))
-        size = math.ceil(rate * len(self._begins))
+            self._left = np.argsort(patients.uniforms(len(self._begins) - 1))
+        size = math.ceil(rate * (len(self._begins) - 1))
         taken, self._left = self._left[:size], self._left[size:]
         return self._one_of_each(np.sort(taken), records)
 
@@ -165,6 +177,15 @@ class EveryRecord(PatientRows):
         own = np.array(records)
         own[:, PATIENT] = np.arange(len(own))
         super().__init__(own, held_out=held_out)
+
+
+def sampled_more_often() -> AbstractContextManager[Any]:
+    """The tables that samples are drawn by are those of another rate than the one that was declared and accounted."""
+    return mock.patch.object(sampling, "gaps_for", lambda rate: gaps_for(_more_often(rate)))
+
+
+def _more_often(rate: float) -> float:
+    return 1 - (1 - rate) ** 4
 
 
 # -- in what goes round ----------------------------------------------------------------------------------------------
@@ -289,6 +310,13 @@ def _shuffled() -> tuple[float, float]:
     return shifted(1 / (math.sqrt(2) * _noise(SAMPLED)))
 
 
+def _more_sampled() -> tuple[float, float]:
+    # Two steps at rate 15/16 in place of 1/2, each of which moves the sum by 1: more than 3/4 is seldom noise.
+    rate, deviation = _more_often(0.5), math.sqrt(2) * _noise(SAMPLED)
+    chances = [binom.pmf(steps, 2, rate) * norm.sf((0.75 - steps) / deviation) for steps in range(3)]
+    return float(norm.sf(0.75 / deviation)), float(sum(chances))
+
+
 def _per_pass() -> tuple[float, float]:
     # 1024 patients fill two physical batches of 512, 1025 take three: variances of 2 and 3 over 160 free directions.
     return tuple(chi2.sf(160 * math.sqrt(6) / passes, 160) for passes in (2, 3))  # type: ignore[return-value]
@@ -338,6 +366,25 @@ FAULTS = (
         lambda: mock.patch.object(training, "PatientRows", EveryRecord),
         MANY,
         # 20 records of one patient, each of the clipping norm, along one direction.
+        chances=lambda: shifted(20 / _noise(MANY)),
+    ),
+)
+
+# The same where training runs in lanes, whose optimizer and sampling are parts of their own.
+IN_LANES = (
+    Fault("no noise in lanes", _optimizer(NoNoiseInLanes), FULL, chances=lambda: (0.0, 1.0)),
+    Fault("half noise in lanes", _optimizer(HalfNoiseInLanes), FULL, chances=_half),
+    Fault(
+        "shuffling instead of Poisson, in lanes",
+        lambda: mock.patch.object(training, "PatientRows", Shuffles),
+        SAMPLED,
+        chances=_shuffled,
+    ),
+    Fault("sampled more often than declared, in lanes", sampled_more_often, SAMPLED, chances=_more_sampled),
+    Fault(
+        "per record where per patient is claimed, in lanes",
+        lambda: mock.patch.object(training, "PatientRows", EveryRecord),
+        MANY,
         chances=lambda: shifted(20 / _noise(MANY)),
     ),
 )

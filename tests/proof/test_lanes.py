@@ -1,4 +1,4 @@
-"""The trade-off test and the fit of noise where training runs in lanes; and that it finds clipping left out there."""
+"""The trade-off test and the fit of noise where training runs in lanes; and that it finds faults planted there."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from datasites.engine.lanes.compiled import KernelsMissing
 from datasites.engine.lanes.sums import LaneSums
 from policies.privacy.mechanisms import DPSGD
 from tests.proof.cases import FULL, NARROW, cases, release, sgd
+from tests.proof.decisions import WANTED_POWER
+from tests.proof.faults import IN_LANES, Fault
 from tests.proof.fit import FALSE_ALARM, gaussian_p_values, released_noise
 from tests.proof.neighbours import PUBLISHED, crowd, loud
 from tests.proof.test_faults import EACH_NIGHT
-from tests.proof.trials import trials_of_case, tried
+from tests.proof.trials import power_of, trials_of, trials_of_case, tried
 
 TRAINING = [name for name, case in cases().items() if isinstance(case.declared, DPSGD) and name not in EACH_NIGHT]
 
@@ -62,6 +64,17 @@ def test_clipping_left_out_in_lanes_is_found(monkeypatch: pytest.MonkeyPatch, su
     for module in (sums, readiness):  # gradients of length 2 where 0.5 is declared
         monkeypatch.setattr(module, "shrinkage", lambda parameters, clipping_norm: 10.0)
     outcome = tried(case, trials_of_case(FULL))
+    assert outcome.found, outcome
+    assert summed
+
+
+@pytest.mark.parametrize("fault", IN_LANES, ids=lambda fault: fault.name)
+def test_a_fault_in_what_a_step_in_lanes_is_made_of_is_found(fault: Fault, summed: list[int]) -> None:
+    case = cases()[fault.case]
+    assert case.curve
+    assert power_of(fault) >= WANTED_POWER
+    with fault.plant():
+        outcome = tried(case, trials_of(fault))
     assert outcome.found, outcome
     assert summed
 

@@ -42,7 +42,7 @@ from datasites.door.syft.services import (
     GuardedCodeService,
     GuardedRequestService,
 )
-from datasites.door.syft.uploads import Uploads
+from datasites.door.syft.uploads import PassingAnswers, Uploads
 from datasites.settings import Settings
 from policies.email_addresses import as_typed
 from policies.errors import DatasiteError
@@ -73,8 +73,11 @@ class SyftDatasite:
         self.server.services.blob_storage.largest = settings.largest_body_mib << 20
         objects, blobs = self.server.services.action.stash, self.server.services.blob_storage.stash
         uploads = Uploads(objects, blobs, settings.directory, most=settings.uploads_mib << 20)
-        for name in ("user_code", "action", "blob_storage"):
+        passing = PassingAnswers()
+        for name in ("action", "blob_storage"):
             getattr(self.server.services, name).uploads = uploads
+        for name in ("action", "user_code"):
+            getattr(self.server.services, name).passing = passing
         own = DatasiteService(store=self.server.db)
         own.researchers = ForResearchers(datasite)
         self.server.services.services.append(own)

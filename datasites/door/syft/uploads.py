@@ -1,20 +1,23 @@
 """What PySyft keeps of researchers' calls: a bounded part of the disk for each account, forgotten after a day.
 
-PySyft keeps every uploaded argument and every answer for ever: one account could fill the hospital's disk, and a study
-that polls for a year would by itself. Nothing is lost with them: weights are sent again, and releases stay in the
-ledger.
+PySyft keeps every uploaded argument and every answer for ever: one account could fill the hospital's disk. Nothing is
+lost with them: weights are sent again, and releases stay in the ledger. An answer that says no more than "running" is
+kept for no day either: the last few of each account are held in memory, for a stock client that fetches what it was
+just told.
 """
 
 import math
 import shutil
 import threading
 import time
+from collections import defaultdict, deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from syft.server.credentials import SyftVerifyKey
+from syft.service.action.action_object import ActionObject
 from syft.types.errors import SyftException
 from syft.types.twin_object import TwinObject
 from syft.types.uid import UID
@@ -30,6 +33,29 @@ TOO_MUCH = (
     "Your uploads and answers take {held:,} MiB here and an account may keep {most:,} MiB. They are forgotten after a"
     " day; try again then, or ask the hospital for more room (uploads_mib in its settings)."
 )
+
+
+class PassingAnswers:
+    """Answers without a release, held in memory until the same account has been given some more. For many threads.
+
+    Args:
+      most: of one account; none pushes out another's.
+    """
+
+    def __init__(self, *, most: int = 20) -> None:
+        self._held: defaultdict[str, deque[ActionObject]] = defaultdict(lambda: deque(maxlen=most))
+        self._lock = threading.Lock()
+
+    def keep(self, credentials: SyftVerifyKey, answer: ActionObject) -> None:
+        """Hold an answer for the account that it is for."""
+        with self._lock:
+            self._held[str(credentials)].append(answer)
+
+    def find(self, credentials: SyftVerifyKey, uid: UID) -> ActionObject | None:
+        """The answer of this identifier that the account was given, or None."""
+        with self._lock:
+            held = self._held.get(str(credentials), ())
+            return next((answer for answer in held if answer.id == uid), None)
 
 
 class Uploads:
@@ -62,13 +88,6 @@ class Uploads:
             if held > self.most:
                 raise Refused(TOO_MUCH.format(held=self._held[account] >> 20, most=self.most >> 20))
             self._held[account] = held
-
-    def forget(self, uid: UID) -> None:
-        """Delete an object and its blob now, if they are still there."""
-        blob = getattr(self._found(self.actions, uid), "syft_blob_storage_entry_id", None)
-        if blob is not None:
-            self._delete_blob(blob)
-        self._delete_row(self.actions, uid)
 
     def forget_old(self) -> None:
         """Delete what is older than `KEPT`, save tables and their mocks."""

@@ -33,9 +33,12 @@ LEVELS = {
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 ARGUMENTS: dict[str, str] = {
     "place_records": "piiiippp" + "iip",
+    "take_records": "piipippi" + "piiippp",
+    "sample": "ppipipiii" + "ppppp",
+    "step": "ippppppipp",
     "gaussians": "ppinp",
     "run": "pippp" + "iiii" + "pp",
-    "add_up": "pippiiippp" + "nn" + "pppppppp",
+    "add_up": "pippiiippp" + "nn" + "pppppppp" + "i",
 }
 """Of every entry the kinds of its arguments: pointer, size, number."""
 _KINDS = {"p": _POINTER, "i": _SIZE, "n": _NUMBER}

@@ -149,7 +149,7 @@ def _read(fields: Fields, terms: Terms) -> list[Access]:
 
 
 UNARY = (
-    "copy relu sigmoid tanh exp expm1 log log1p sqrt negative absolute erf cut".split()
+    "copy relu sigmoid tanh exp expm1 log log1p sqrt negative absolute erf cut sin cos atan".split()
 )  # y[i] = f(x[i]), and the same of what follows
 BINARY = (
     "add subtract multiply divide sigmoid_backward tanh_backward less at_most equal unequal".split()

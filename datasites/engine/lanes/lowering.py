@@ -8,7 +8,7 @@ records multiply them. Of such a sum of one product the norm is the product of t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,12 @@ from torch.func import grad_and_value
 
 from datasites.engine.gradient_recorder import Call, NotRecordable, Recorder, Slot, both_runs, numbers_read
 from datasites.engine.interpreter import forward
+from datasites.engine.lanes import choices, functions, operators, windows  # noqa: F401 - they fill the table of rules
 from datasites.engine.lanes.emitter import Emitter, NotLowered, same_layout
 from datasites.engine.lanes.instructions import LANES, encoded
 from datasites.engine.lanes.memory import Buffer, View, contiguous, give_places
-from datasites.engine.lanes.operators import RULES
 from datasites.engine.lanes.programs import DIRECT, OUTER, Program, Words
+from datasites.engine.lanes.rules import LARGEST_WHOLE, RULES
 from datasites.engine.losses import record_loss
 from policies.graph.graphs import Graph
 
@@ -94,6 +95,7 @@ class Lowering:
         self.emitter = Emitter(graph.parameter_count)
         self._views: dict[int, View] = {}
         self._scattered: dict[int, _Scattered] = {}
+        self._made_up: dict[int, tuple[int, Callable[[], View]]] = {}  # by numbers below zero: what each reads, and how
         self._made_by = {number: call for call in recording.calls for number in call.results if number is not None}
         self._dependent = {self._record_number, self._record_number + 1}  # on the record or its label
         for call in recording.calls:
@@ -121,7 +123,8 @@ class Lowering:
             raise NotLowered("A gradient is a sum of too many parts.") from None
         wanted = {loss, output}
         for number, products in zip(gradients, found, strict=True):
-            wanted.update([number] if products is None else [slot for product in products for slot in product[:2]])
+            sides = [number] if products is None else [side for product in products for side in product[:2]]
+            wanted.update(self._made_up[side][0] if side < 0 else side for side in sides)
         for call in self._needed(wanted):
             self._lower(call)
         for number in (loss, output):
@@ -160,7 +163,7 @@ class Lowering:
 
     def _layout(self, call: Call, number: int) -> View:
         value = self._recording.values[number]
-        if value.dtype not in (torch.float32, torch.bool):
+        if value.dtype not in (torch.float32, torch.bool, torch.int64):
             raise NotLowered(f"{call.operator} gives {value.dtype}.")
         dense = sorted((stride, size) for size, stride in zip(value.shape, value.stride(), strict=True) if size != 1)
         expected = 1
@@ -168,8 +171,6 @@ class Lowering:
             if stride != expected:
                 raise NotLowered(f"{call.operator} gives numbers that are not in one piece.")
             expected *= size
-        if value.storage_offset():
-            raise NotLowered(f"{call.operator} gives a part of its memory.")
         return View(Buffer(True, 0), tuple(value.shape), tuple(value.stride()))
 
     def scatter(self, call: Call, region: View, part: View) -> None:
@@ -231,9 +232,30 @@ class Lowering:
         assert number is not None
         self._views[number] = self.emitter.numbers([value], tuple(self._recording.values[number].shape))
 
+    def known(self, call: Call, index: int) -> Tensor | None:
+        """The values of an argument in which no input has a part; None of others."""
+        number = call.arguments[index].number
+        if number not in self._recording.fixed and number not in self._recording.outside:
+            return None
+        value: Tensor = self._recording.values[number].detach()
+        return value
+
+    def dtype(self, call: Call, index: int) -> torch.dtype:
+        """Of the tensor that is this argument."""
+        value: Tensor = self._recording.values[call.arguments[index].number]
+        return value.dtype
+
+    def result_dtype(self, call: Call) -> torch.dtype:
+        """Of the first result."""
+        number = call.results[0]
+        assert number is not None
+        return self._recording.values[number].dtype
+
     # -- values
 
     def _view(self, number: int) -> View:
+        if number not in self._views and number in self._made_up:
+            self._views[number] = self._made_up[number][1]()
         if number not in self._views and number in self._scattered:
             self._views[number] = self._made(number)
         if number not in self._views:
@@ -242,6 +264,8 @@ class Lowering:
                 raise NotLowered("A value that nothing gave.")
             if not value.is_contiguous() and len(set(value.detach().flatten().tolist())) > 1:
                 raise NotLowered("A constant that is not in one piece.")
+            if value.dtype == torch.int64 and value.numel() and int(value.abs().max()) > LARGEST_WHOLE:
+                raise NotLowered(f"A whole number that is larger than {LARGEST_WHOLE}.")
             flat = value.detach().to(torch.float32).flatten().tolist()
             if not flat:
                 raise NotLowered("A tensor without numbers.")
@@ -261,6 +285,10 @@ class Lowering:
             slot, shape, strides, offset = call.arguments
             root, number = self._view(slot.number), call.results[0]
             assert number is not None
+            offset -= self._recording.values[slot.number].storage_offset()
+            last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+            if offset < 0 or last >= max(1, root.numel):
+                raise NotLowered("A view of memory that no operator gave.")
             if root.buffer.size == 1 and root.numel > 1:  # one constant, of whatever shape
                 strides, offset = (0,) * len(shape), 0
             self._views[number] = root.as_(shape, strides, offset)
@@ -300,7 +328,26 @@ class Lowering:
             if self._dependent.isdisjoint((a, b)):
                 return None
             return [(a, b, False, index) for index in range(self._recording.values[a].shape[1])]
+        if call.operator is aten.embedding_dense_backward.default:
+            return self._factors_of_table(call, rows=shape[0])
         return None
+
+    def _factors_of_table(self, call: Call, *, rows: int) -> list[tuple[int, int, bool, int]] | None:
+        """A table's gradient: for each row that was read, 1 at its place times the gradient of what was read."""
+        gradient, indices = (call.arguments[side].number for side in (0, 1))
+        read, columns = self._recording.values[indices].numel(), self._recording.values[gradient].shape[-1]
+        if read > columns:  # than the whole gradient takes less memory
+            return None
+
+        def places() -> View:
+            return choices.one_hot(self.emitter, self._view(indices), rows).ordered((1, 0))
+
+        def parts() -> View:
+            return self.emitter.shaped(self._view(gradient), (read, columns))
+
+        first = -1 - len(self._made_up)
+        self._made_up |= {first: (indices, places), first - 1: (gradient, parts)}
+        return [(first, first - 1, False, index) for index in range(read)]
 
     def _factors_of_view(
         self, root: int, have: tuple[int, ...], shown: tuple[int, ...], strides: tuple[int, ...], shape: tuple[int, ...]

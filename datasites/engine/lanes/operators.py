@@ -1,96 +1,35 @@
-"""How each of torch's operators becomes instructions: one function each, in a table by the operator's name.
-
-A rule is given the lowering and one call that was recorded. It emits instructions and gives each of the call's results
-a view. Booleans are 0 and 1. What a rule does not cover it refuses with `NotLowered`, by shapes and constants alone.
-"""
+"""Rules of operators that work number by number, that move, add up, norm or multiply."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from datasites.engine.gradient_recorder import Call
 from datasites.engine.lanes.emitter import Emitter, NotLowered
-from datasites.engine.lanes.instructions import LANES
-from datasites.engine.lanes.memory import Shape, View, contiguous
-
-
-class Lowering(Protocol):
-    """What a rule needs of `datasites.engine.lanes.lowering.Lowering`."""
-
-    emitter: Emitter
-
-    def argument(self, call: Call, index: int) -> View:
-        """The tensor that is this argument."""
-
-    def result(self, call: Call, index: int = 0) -> View:
-        """New memory for a result, in torch's layout, in one piece."""
-
-    def arguments(self, call: Call) -> list[View]:
-        """The tensors of a list that is the first argument."""
-
-    def give(self, call: Call, *views: View | None) -> None:
-        """Take views, of any layout, for the call's results in their order."""
-
-    def show(self, call: Call, views: Sequence[View]) -> None:
-        """Take views of an argument for the results of a call that itself gives views."""
-
-    def layout(self, call: Call) -> View:
-        """A view in the layout of the result, of no memory."""
-
-    def scatter(self, call: Call, region: View, part: View) -> None:
-        """Take `part` for what lies in `region` of the result, and zero for all else."""
-
-    def joined(self, call: Call) -> bool:
-        """Whether two such results were added by taking the parts of both, which do not overlap."""
-
-    def constant(self, call: Call, value: float) -> None:
-        """Take one number for all of the call's result."""
-
-
-Rule = Callable[[Lowering, Call], None]
-RULES: dict[str, Rule] = {}
-
-
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, rule))
-        return rule
-
-    return register
-
-
-def _plain(call: Call) -> None:
-    """Refuse factors on operands, which no rule multiplies by."""
-    if call.keywords.get("alpha", 1) != 1 or call.keywords.get("beta", 1) != 1:
-        raise NotLowered(f"{call.operator} with a factor.")
-
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "number")
-
-
-def _defaults(arguments: Sequence[Any], *defaults: Any) -> list[Any]:
-    """Arguments, and defaults for those that are not given."""
-    return [*arguments, *defaults[len(arguments) :]]
-
-
-def _operand(lowering: Lowering, call: Call, index: int) -> View:
-    """A tensor, or a number as one."""
-    value = call.arguments[index]
-    return lowering.argument(call, index) if _is_tensor(value) else lowering.emitter.number(float(value))
-
+from datasites.engine.lanes.memory import View
+from datasites.engine.lanes.rules import (
+    Lowering,
+    by_channel,
+    defaults,
+    flat,
+    is_tensor,
+    operand,
+    reduced,
+    rule,
+    scaled,
+)
 
 # -- element by element
 
 UNARY = {
     "relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh", "exp": "exp", "expm1": "expm1", "log": "log",
     "log1p": "log1p", "sqrt": "sqrt", "neg": "negative", "abs": "absolute", "erf": "erf", "trunc": "cut",
-    "clone": "copy", "alias": "copy", "detach": "copy",
+    "clone": "copy", "alias": "copy", "detach": "copy", "sin": "sin", "cos": "cos", "atan": "atan",
 }  # fmt: skip
 BINARY = {
     "add.Tensor": "add", "add.Scalar": "add", "sub.Tensor": "subtract", "sub.Scalar": "subtract",
@@ -101,57 +40,74 @@ COMPARISONS = {"lt": ("less", False), "le": ("at_most", False), "gt": ("less", T
                "eq": ("equal", False), "ne": ("unequal", False)}  # fmt: skip
 
 
-@_rule(*(f"aten.{name}.default" for name in UNARY))
+@rule(*(f"aten.{name}.default" for name in UNARY))
 def _unary(lowering: Lowering, call: Call) -> None:
     name = str(call.operator).split(".")[1]
     lowering.emitter.unary(UNARY[name], lowering.argument(call, 0), lowering.result(call))
 
 
-@_rule(*(f"aten.{name}" for name in BINARY))
+@rule(*(f"aten.{name}" for name in BINARY))
 def _binary(lowering: Lowering, call: Call) -> None:
-    _plain(call)
-    if len(call.arguments) != 2:
-        raise NotLowered(f"{call.operator} with a factor.")
-    name = str(call.operator).removeprefix("aten.")
-    if name == "add.Tensor" and lowering.joined(call):
+    name, result = str(call.operator).removeprefix("aten."), lowering.result_dtype(call)
+    if result == torch.int64 and name.startswith("mul") and not _small(lowering, call):
+        raise NotLowered("A product of whole numbers that may be large.")
+    factor = call.keywords.get("alpha", (*call.arguments[2:], 1)[0])
+    if name == "add.Tensor" and factor == 1 and lowering.joined(call):
         return
-    lowering.emitter.binary(
-        BINARY[name], _operand(lowering, call, 0), _operand(lowering, call, 1), lowering.result(call)
-    )
+    x, z = operand(lowering, call, 0), operand(lowering, call, 1)
+    lowering.emitter.binary(BINARY[name], x, scaled(lowering.emitter, z, float(factor)), lowering.result(call))
 
 
-@_rule(*(f"aten.{name}.{kind}" for name in COMPARISONS for kind in ("Scalar", "Tensor")))
+def _small(lowering: Lowering, call: Call) -> bool:
+    """Whether one of two whole numbers is a flag or a small constant."""
+    if not is_tensor(call.arguments[1]):
+        return abs(float(call.arguments[1])) <= 4096
+    known = [lowering.known(call, index) for index in (0, 1)]
+    if any(value is not None and float(value.abs().max()) <= 4096 for value in known):
+        return True
+    return torch.bool in (lowering.dtype(call, 0), lowering.dtype(call, 1))
+
+
+@rule(*(f"aten.{name}.{kind}" for name in COMPARISONS for kind in ("Scalar", "Tensor")))
 def _comparison(lowering: Lowering, call: Call) -> None:
     name, turned = COMPARISONS[str(call.operator).split(".")[1]]
-    x, z = _operand(lowering, call, 0), _operand(lowering, call, 1)
+    x, z = operand(lowering, call, 0), operand(lowering, call, 1)
     lowering.emitter.binary(name, *((z, x) if turned else (x, z)), lowering.result(call))
 
 
-@_rule("aten._to_copy.default")
+@rule("aten._to_copy.default", "aten.copy.default")
 def _to_copy(lowering: Lowering, call: Call) -> None:
-    if call.keywords.get("dtype") not in (None, torch.float32):
-        raise NotLowered("A conversion to another dtype than float32.")
-    lowering.emitter.unary("copy", lowering.argument(call, 0), lowering.result(call))
+    """To float32, to flags, or to whole numbers towards zero, of which those beyond 64 bits and NaN are -2⁶³."""
+    index = 1 if str(call.operator) == "aten.copy.default" else 0  # of what is copied
+    e, x, have = lowering.emitter, lowering.argument(call, index), lowering.dtype(call, index)
+    wanted = lowering.result_dtype(call)
+    if wanted == torch.bool and have != torch.bool:
+        e.binary("unequal", x, e.number(0.0), lowering.result(call))
+    elif wanted == torch.int64 and have == torch.float32:
+        inside = e.binary("less", e.unary("absolute", x), e.number(2.0**63))
+        e.where(inside, e.unary("cut", x), e.number(-(2.0**63)), lowering.result(call))
+    else:
+        e.unary("copy", x, lowering.result(call))
 
 
-@_rule("aten.rsub.Scalar")
+@rule("aten.rsub.Scalar")
 def _reversed_subtraction(lowering: Lowering, call: Call) -> None:
-    if len(call.arguments) > 2 and call.arguments[2] != 1:
-        raise NotLowered(f"{call.operator} with a factor.")
-    lowering.emitter.binary("subtract", _operand(lowering, call, 1), lowering.argument(call, 0), lowering.result(call))
+    e, factor = lowering.emitter, float((*call.arguments[2:], 1)[0])
+    x = scaled(e, lowering.argument(call, 0), factor)
+    e.binary("subtract", operand(lowering, call, 1), x, lowering.result(call))
 
 
-@_rule("aten.clamp.default", "aten.clamp_min.default", "aten.clamp_max.default", "aten.hardtanh.default")
+@rule("aten.clamp.default", "aten.clamp_min.default", "aten.clamp_max.default", "aten.hardtanh.default")
 def _clamp(lowering: Lowering, call: Call) -> None:
     hard = str(call.operator) == "aten.hardtanh.default"
-    low, high = _defaults(call.arguments[1:], *((-1.0, 1.0) if hard else (None, None)))
+    low, high = defaults(call.arguments[1:], *((-1.0, 1.0) if hard else (None, None)))
     if str(call.operator) == "aten.clamp_max.default":
         low, high = None, low
     bounds: list[View | int] = [-1 if bound is None else lowering.emitter.number(float(bound)) for bound in (low, high)]
     lowering.emitter.unary("clamp", lowering.argument(call, 0), lowering.result(call), low=bounds[0], high=bounds[1])
 
 
-@_rule("aten.hardtanh_backward.default")
+@rule("aten.hardtanh_backward.default")
 def _hardtanh_backward(lowering: Lowering, call: Call) -> None:
     e, x = lowering.emitter, lowering.argument(call, 1)
     low, high = (e.number(float(bound)) for bound in call.arguments[2:4])
@@ -159,7 +115,7 @@ def _hardtanh_backward(lowering: Lowering, call: Call) -> None:
     e.where(inside, lowering.argument(call, 0), e.number(0.0), lowering.result(call))
 
 
-@_rule("aten.threshold_backward.default")
+@rule("aten.threshold_backward.default")
 def _threshold_backward(lowering: Lowering, call: Call) -> None:
     e = lowering.emitter
     least = e.number(float(call.arguments[2]))
@@ -168,56 +124,41 @@ def _threshold_backward(lowering: Lowering, call: Call) -> None:
     )
 
 
-@_rule("aten.where.self")
+@rule("aten.where.self")
 def _where(lowering: Lowering, call: Call) -> None:
-    flags, x, z = (_operand(lowering, call, index) for index in range(3))
+    flags, x, z = (operand(lowering, call, index) for index in range(3))
     lowering.emitter.where(flags, x, z, lowering.result(call))
 
 
-@_rule("aten.masked_fill.Scalar")
+@rule("aten.masked_fill.Scalar")
 def _masked_fill(lowering: Lowering, call: Call) -> None:
-    x, flags, value = (_operand(lowering, call, index) for index in range(3))
+    x, flags, value = (operand(lowering, call, index) for index in range(3))
     lowering.emitter.where(flags, value, x, lowering.result(call))
 
 
-@_rule("aten.logical_not.default")
+@rule("aten.logical_not.default")
 def _logical_not(lowering: Lowering, call: Call) -> None:
     lowering.emitter.binary("equal", lowering.argument(call, 0), lowering.emitter.number(0.0), lowering.result(call))
 
 
-@_rule("aten.reciprocal.default")
+@rule("aten.reciprocal.default")
 def _reciprocal(lowering: Lowering, call: Call) -> None:
     lowering.emitter.binary("divide", lowering.emitter.number(1.0), lowering.argument(call, 0), lowering.result(call))
 
 
-@_rule("aten.rsqrt.default")
+@rule("aten.rsqrt.default")
 def _rsqrt(lowering: Lowering, call: Call) -> None:
     e = lowering.emitter
     e.binary("divide", e.number(1.0), e.unary("sqrt", lowering.argument(call, 0)), lowering.result(call))
 
 
-@_rule("aten.pow.Tensor_Scalar")
-def _power(lowering: Lowering, call: Call) -> None:
-    e, x, exponent = lowering.emitter, lowering.argument(call, 0), call.arguments[1]
-    if exponent == 1:
-        e.unary("copy", x, lowering.result(call))
-    elif exponent == 2:
-        e.binary("multiply", x, x, lowering.result(call))
-    elif exponent == 3:
-        e.binary("multiply", e.binary("multiply", x, x), x, lowering.result(call))
-    elif exponent == 0.5:
-        e.unary("sqrt", x, lowering.result(call))
-    else:
-        raise NotLowered(f"The power {exponent}.")
-
-
-@_rule("aten.sgn.default", "aten.sign.default")
+@rule("aten.sgn.default", "aten.sign.default")
 def _sign(lowering: Lowering, call: Call) -> None:
     e, x = lowering.emitter, lowering.argument(call, 0)
     e.binary("subtract", e.binary("less", e.number(0.0), x), e.binary("less", x, e.number(0.0)), lowering.result(call))
 
 
-@_rule("aten.maximum.default", "aten.minimum.default")
+@rule("aten.maximum.default", "aten.minimum.default")
 def _larger(lowering: Lowering, call: Call) -> None:
     """NaN where either is."""
     e, x, z = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 1)
@@ -226,53 +167,44 @@ def _larger(lowering: Lowering, call: Call) -> None:
     e.where(e.binary("unequal", z, z), z, chosen, lowering.result(call))
 
 
-@_rule("aten.elu.default")
+@rule("aten.elu.default")
 def _elu(lowering: Lowering, call: Call) -> None:
     e, x = lowering.emitter, lowering.argument(call, 0)
-    alpha, scale, within = _defaults(call.arguments[1:], 1, 1, 1)
+    alpha, scale, within = defaults(call.arguments[1:], 1, 1, 1)
     low = e.unary("clamp", x, low=-1, high=e.number(0.0))
-    below = e.binary("multiply", e.unary("expm1", _scaled(e, low, within)), e.number(alpha * scale))
-    e.where(e.binary("less", e.number(0.0), x), _scaled(e, x, scale), below, lowering.result(call))
+    below = e.binary("multiply", e.unary("expm1", scaled(e, low, within)), e.number(alpha * scale))
+    e.where(e.binary("less", e.number(0.0), x), scaled(e, x, scale), below, lowering.result(call))
 
 
-@_rule("aten.elu_backward.default")
+@rule("aten.elu_backward.default")
 def _elu_backward(lowering: Lowering, call: Call) -> None:
     e, gradient, known = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 5)
     alpha, scale, within, is_result = call.arguments[1:5]
     if is_result:
         slope = e.binary("multiply", e.binary("add", known, e.number(alpha * scale)), e.number(within))
     else:
-        grown = e.unary("exp", _scaled(e, e.unary("clamp", known, low=-1, high=e.number(0.0)), within))
+        grown = e.unary("exp", scaled(e, e.unary("clamp", known, low=-1, high=e.number(0.0)), within))
         slope = e.binary("multiply", grown, e.number(within * alpha * scale))
     e.where(
         e.binary("less", e.number(0.0), known),
-        _scaled(e, gradient, scale),
+        scaled(e, gradient, scale),
         e.binary("multiply", gradient, slope),
         lowering.result(call),
     )
 
 
-@_rule("aten.leaky_relu.default")
+@rule("aten.leaky_relu.default")
 def _leaky_relu(lowering: Lowering, call: Call) -> None:
     e, x = lowering.emitter, lowering.argument(call, 0)
     slope = float((*call.arguments[1:], 0.01)[0])
-    e.where(e.binary("less", e.number(0.0), x), x, _scaled(e, x, slope), lowering.result(call))
+    e.where(e.binary("less", e.number(0.0), x), x, scaled(e, x, slope), lowering.result(call))
 
 
-@_rule("aten.leaky_relu_backward.default")
+@rule("aten.leaky_relu_backward.default")
 def _leaky_relu_backward(lowering: Lowering, call: Call) -> None:
     e, gradient, x = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 1)
     slope = float(call.arguments[2])
-    e.where(e.binary("less", e.number(0.0), x), gradient, _scaled(e, gradient, slope), lowering.result(call))
-
-
-def _scaled(e: Emitter, x: View, factor: float) -> View:
-    return x if factor == 1 else e.binary("multiply", x, e.number(factor))
-
-
-def _not_by_tanh(call: Call) -> None:
-    if call.keywords.get("approximate", "none") != "none":
-        raise NotLowered("GELU by tanh.")
+    e.where(e.binary("less", e.number(0.0), x), gradient, scaled(e, gradient, slope), lowering.result(call))
 
 
 def _normal_cdf(e: Emitter, x: View) -> View:
@@ -281,27 +213,44 @@ def _normal_cdf(e: Emitter, x: View) -> View:
     return e.binary("multiply", e.binary("add", erf, e.number(1.0)), e.number(0.5))
 
 
-@_rule("aten.gelu.default")
+def _about_normal(e: Emitter, x: View) -> tuple[View, View]:
+    """The same by tanh(√(2/π) (x + 0.044715 x³)), and that hyperbolic tangent."""
+    cubed = e.binary("multiply", e.binary("multiply", x, x), scaled(e, x, 0.044715))
+    tanh = e.unary("tanh", scaled(e, e.binary("add", x, cubed), math.sqrt(2 / math.pi)))
+    return scaled(e, e.binary("add", tanh, e.number(1.0)), 0.5), tanh
+
+
+def _by_tanh(call: Call) -> bool:
+    return bool(call.keywords.get("approximate", "none") == "tanh")
+
+
+@rule("aten.gelu.default")
 def _gelu(lowering: Lowering, call: Call) -> None:
-    _not_by_tanh(call)
-    x = lowering.argument(call, 0)
-    lowering.emitter.binary("multiply", x, _normal_cdf(lowering.emitter, x), lowering.result(call))
+    e, x = lowering.emitter, lowering.argument(call, 0)
+    share = _about_normal(e, x)[0] if _by_tanh(call) else _normal_cdf(e, x)
+    e.binary("multiply", x, share, lowering.result(call))
 
 
-@_rule("aten.gelu_backward.default")
+@rule("aten.gelu_backward.default")
 def _gelu_backward(lowering: Lowering, call: Call) -> None:
-    _not_by_tanh(call)
     e, gradient, x = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 1)
-    exponent = e.binary("multiply", e.binary("multiply", x, x), e.number(-0.5))
-    density = e.binary("multiply", e.unary("exp", exponent), e.number(1 / math.sqrt(2 * math.pi)))
-    slope = e.binary("add", _normal_cdf(e, x), e.binary("multiply", x, density))
+    squared = e.binary("multiply", x, x)
+    if _by_tanh(call):
+        share, tanh = _about_normal(e, x)
+        inner = e.binary("add", scaled(e, squared, 3 * 0.044715), e.number(1.0))
+        rest = e.binary("subtract", e.number(1.0), e.binary("multiply", tanh, tanh))
+        density = scaled(e, e.binary("multiply", rest, inner), math.sqrt(2 / math.pi) / 2)
+    else:
+        share = _normal_cdf(e, x)
+        density = scaled(e, e.unary("exp", scaled(e, squared, -0.5)), 1 / math.sqrt(2 * math.pi))
+    slope = e.binary("add", share, e.binary("multiply", x, density))
     e.binary("multiply", gradient, slope, lowering.result(call))
 
 
 # -- constants and shapes
 
 
-@_rule(
+@rule(
     "aten.fill.Scalar",
     "aten.full_like.default",
     "aten.zeros_like.default",
@@ -313,7 +262,7 @@ def _filled(lowering: Lowering, call: Call) -> None:
     lowering.constant(call, float(call.arguments[1]) if len(call.arguments) > 1 else value)
 
 
-@_rule("aten.split_with_sizes.default")
+@rule("aten.split_with_sizes.default")
 def _split(lowering: Lowering, call: Call) -> None:
     x, sizes, dim = lowering.argument(call, 0), call.arguments[1], (*call.arguments[2:], 0)[0]
     dim, place, parts = dim % len(x.shape), 0, []
@@ -324,7 +273,7 @@ def _split(lowering: Lowering, call: Call) -> None:
     lowering.show(call, parts)
 
 
-@_rule("aten.cat.default")
+@rule("aten.cat.default")
 def _cat(lowering: Lowering, call: Call) -> None:
     y = lowering.result(call)
     dim, place = (call.arguments[1] if len(call.arguments) > 1 else 0) % len(y.shape), 0
@@ -333,7 +282,7 @@ def _cat(lowering: Lowering, call: Call) -> None:
         place += part.shape[dim]
 
 
-@_rule("aten.slice_backward.default")
+@rule("aten.slice_backward.default")
 def _slice_backward(lowering: Lowering, call: Call) -> None:
     y, part = lowering.layout(call), lowering.argument(call, 0)
     dim, start, _, step = call.arguments[2:6]
@@ -343,7 +292,7 @@ def _slice_backward(lowering: Lowering, call: Call) -> None:
     lowering.scatter(call, y.as_(part.shape, strides, start * y.strides[dim]), part)
 
 
-@_rule("aten.select_backward.default")
+@rule("aten.select_backward.default")
 def _select_backward(lowering: Lowering, call: Call) -> None:
     y, part = lowering.layout(call), lowering.argument(call, 0)
     dim, index = call.arguments[2] % len(y.shape), call.arguments[3]
@@ -351,7 +300,36 @@ def _select_backward(lowering: Lowering, call: Call) -> None:
     lowering.scatter(call, y.as_(part.shape, strides, (index % y.shape[dim]) * y.strides[dim]), part)
 
 
-@_rule("aten.flip.default")
+@rule("aten.slice_scatter.default")
+def _put(lowering: Lowering, call: Call) -> None:
+    """A copy with another tensor in a part of it."""
+    e, x, part = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 1)
+    y = e.unary("copy", x, lowering.result(call))
+    dim, start, _, step = defaults(call.arguments[2:], 0, None, None, 1)
+    dim %= len(y.shape)
+    start = 0 if start is None else start
+    start = min(max(start + (y.shape[dim] if start < 0 else 0), 0), y.shape[dim])
+    strides = [stride * (step if i == dim else 1) for i, stride in enumerate(y.strides)]
+    e.copy(y.as_(part.shape, strides, start * y.strides[dim]), part)
+
+
+@rule("aten.repeat.default")
+def _repeat(lowering: Lowering, call: Call) -> None:
+    x, y, times = lowering.argument(call, 0), lowering.result(call), call.arguments[1]
+    missing = len(times) - len(x.shape)
+    shape, strides = [1] * missing + list(x.shape), [0] * missing + list(x.strides)
+    source = x.as_(
+        [part for pair in zip(times, shape, strict=True) for part in pair], _between(strides, [0] * len(times))
+    )
+    target = [part for stride, size in zip(y.strides, shape, strict=True) for part in (stride * size, stride)]
+    lowering.emitter.copy(y.as_(source.shape, target), source)
+
+
+def _between(strides: Sequence[int], others: Sequence[int]) -> list[int]:
+    return [part for stride, other in zip(strides, others, strict=True) for part in (other, stride)]
+
+
+@rule("aten.flip.default")
 def _flip(lowering: Lowering, call: Call) -> None:
     x = lowering.emitter.lifted(lowering.argument(call, 0))
     y, dims = lowering.result(call), [dim % len(x.shape) for dim in call.arguments[1]]
@@ -362,51 +340,51 @@ def _flip(lowering: Lowering, call: Call) -> None:
         lowering.emitter.copy(y.as_(rest, y.strides, to), x.as_(rest, x.strides, of))
 
 
-@_rule("aten.constant_pad_nd.default")
+@rule("aten.constant_pad_nd.default")
 def _pad(lowering: Lowering, call: Call) -> None:
-    y, x, pads = lowering.result(call), lowering.argument(call, 0), call.arguments[1]
-    if any(pad < 0 for pad in pads):
-        raise NotLowered("A negative padding.")
+    """A number around what there is; what is padded by less than nothing is cut off."""
+    y, x, pads = lowering.result(call), lowering.argument(call, 0), list(call.arguments[1])
+    pairs = [(0, 0)] * (len(y.shape) - len(pads) // 2) + list(zip(pads[::2], pads[1::2], strict=True))[::-1]
+    shape = [size + min(before, 0) + min(after, 0) for size, (before, after) in zip(x.shape, pairs, strict=True)]
+    of = sum(-min(before, 0) * stride for (before, _), stride in zip(pairs, x.strides, strict=True))
+    to = sum(max(before, 0) * stride for (before, _), stride in zip(pairs, y.strides, strict=True))
+    if min(shape) < 1:
+        raise NotLowered("A padding that leaves nothing.")
     lowering.emitter.fill(y, float(call.arguments[2]) if len(call.arguments) > 2 else 0.0)
-    begin = sum(pads[2 * i] * y.strides[-1 - i] for i in range(len(pads) // 2))
-    lowering.emitter.copy(y.as_(x.shape, y.strides, begin), x)
+    lowering.emitter.copy(y.as_(shape, y.strides, to), x.as_(shape, x.strides, of))
 
 
 # -- reductions
 
 
-def _reduced(lowering: Lowering, call: Call) -> tuple[View, int]:
-    """The first argument as [what stays, what is added up], and how many are added up."""
-    x = lowering.argument(call, 0)
-    dims = call.arguments[1] if len(call.arguments) > 1 and call.arguments[1] else range(len(x.shape))
-    dims = [dims] if isinstance(dims, int) else [dim % len(x.shape) for dim in dims]
-    stay = [dim for dim in range(len(x.shape)) if dim not in dims]
-    count = math.prod(x.shape[dim] for dim in dims)
-    ordered = x.ordered([*stay, *dims])
-    return lowering.emitter.shaped(ordered, (math.prod(x.shape[dim] for dim in stay), count)), count
+def _dims(call: Call) -> Any:
+    return call.arguments[1] if len(call.arguments) > 1 else None
 
 
-@_rule("aten.sum.default", "aten.sum.dim_IntList", "aten.mean.default", "aten.mean.dim")
+@rule("aten.sum.default", "aten.sum.dim_IntList", "aten.mean.default", "aten.mean.dim")
 def _sum(lowering: Lowering, call: Call) -> None:
-    if call.keywords.get("dtype") not in (None, torch.float32):
-        raise NotLowered("A sum of another dtype.")
-    rows, count = _reduced(lowering, call)
+    rows, count = reduced(lowering, call, _dims(call))
     total = lowering.emitter.over("sum", rows)
     if "mean" in str(call.operator):
         total = lowering.emitter.binary("divide", total, lowering.emitter.number(count))
     lowering.give(call, total)
 
 
-@_rule("aten.amax.default")
-def _amax(lowering: Lowering, call: Call) -> None:
-    rows, _ = _reduced(lowering, call)
-    lowering.give(call, lowering.emitter.over("maximum", rows))
+@rule("aten.linalg_vector_norm.default")
+def _norm(lowering: Lowering, call: Call) -> None:
+    e, (order, dims) = lowering.emitter, defaults(call.arguments[1:3], 2, None)
+    rows, _ = reduced(lowering, call, dims)
+    if order == 2:
+        value = e.unary("sqrt", e.over("sum", e.binary("multiply", rows, rows)))
+    else:
+        value = e.over("maximum" if order == math.inf else "sum", e.unary("absolute", rows))
+    lowering.give(call, value)
 
 
-@_rule("aten.var.correction")
+@rule("aten.var.correction")
 def _variance(lowering: Lowering, call: Call) -> None:
     e = lowering.emitter
-    rows, count = _reduced(lowering, call)
+    rows, count = reduced(lowering, call, _dims(call))
     correction = call.keywords.get("correction")
     mean = e.binary("divide", e.over("sum", rows), e.number(count))
     apart = e.binary("subtract", rows, mean)
@@ -414,13 +392,7 @@ def _variance(lowering: Lowering, call: Call) -> None:
     lowering.give(call, e.binary("divide", e.over("sum", e.binary("multiply", apart, apart)), divisor))
 
 
-@_rule("aten.any.dim")
-def _any(lowering: Lowering, call: Call) -> None:
-    x = lowering.emitter.binary("unequal", lowering.argument(call, 0), lowering.emitter.number(0.0))
-    lowering.give(call, lowering.emitter.over("maximum", x.last(call.arguments[1])))
-
-
-@_rule("aten._softmax.default", "aten._log_softmax.default")
+@rule("aten._softmax.default", "aten._log_softmax.default")
 def _softmax(lowering: Lowering, call: Call) -> None:
     e, dim = lowering.emitter, call.arguments[1]
     x = e.dense(lowering.argument(call, 0).last(dim))
@@ -434,7 +406,7 @@ def _softmax(lowering: Lowering, call: Call) -> None:
     lowering.give(call, value.back(dim))
 
 
-@_rule("aten._softmax_backward_data.default", "aten._log_softmax_backward_data.default")
+@rule("aten._softmax_backward_data.default", "aten._log_softmax_backward_data.default")
 def _softmax_backward(lowering: Lowering, call: Call) -> None:
     e, dim = lowering.emitter, call.arguments[2]
     gradient, result = (lowering.argument(call, index).last(dim) for index in (0, 1))
@@ -445,24 +417,6 @@ def _softmax_backward(lowering: Lowering, call: Call) -> None:
         weighted = e.binary("multiply", gradient, result)
         value = e.binary("subtract", weighted, e.binary("multiply", result, e.over("sum", weighted)))
     lowering.give(call, value.back(dim))
-
-
-@_rule("aten.gather.default")
-def _gather(lowering: Lowering, call: Call) -> None:
-    x, index = lowering.emitter.dense(lowering.argument(call, 0)), lowering.argument(call, 2)
-    if len(x.shape) != 1 or index.numel != 1 or not index.buffer.lanes:
-        raise NotLowered("A gather of more than one number.")
-    lowering.emitter.emit("gather", y=lowering.result(call), n=x.shape[0], x=x, sx=LANES, z=index)
-
-
-@_rule("aten.scatter_add.default")
-def _scatter_add(lowering: Lowering, call: Call) -> None:
-    base, index = lowering.argument(call, 0), lowering.argument(call, 2)
-    source = lowering.emitter.lifted(lowering.argument(call, 3))
-    if len(base.shape) != 1 or index.numel != 1 or source.numel != 1 or not index.buffer.lanes:
-        raise NotLowered("A scatter of more than one number.")
-    y = lowering.emitter.unary("copy", base, lowering.result(call))
-    lowering.emitter.emit("scatter", y=y, n=base.shape[0], x=source, z=index)
 
 
 # -- normalisation
@@ -478,24 +432,17 @@ def _normed(e: Emitter, x: View, epsilon: float) -> tuple[View, View, View]:
     return e.binary("multiply", apart, inverse), mean, inverse
 
 
-def _flat(view: View) -> View:
-    """A parameter's numbers as one dimension."""
-    if view.strides != contiguous(view.shape) and view.numel > 1:
-        raise NotLowered("A parameter that is not in one piece.")
-    return view.as_((view.numel,), (1,))
-
-
-@_rule("aten.native_layer_norm.default")
+@rule("aten.native_layer_norm.default")
 def _layer_norm(lowering: Lowering, call: Call) -> None:
     e, x, size = lowering.emitter, lowering.argument(call, 0), math.prod(call.arguments[1])
     y, mean, inverse = _normed(e, e.shaped(x, (x.numel // size, size)), float(call.arguments[4]))
     for index, name in ((2, "multiply"), (3, "add")):
         if call.arguments[index] is not None:
-            y = e.binary(name, y, _flat(lowering.argument(call, index)))
+            y = e.binary(name, y, flat(lowering.argument(call, index)))
     lowering.give(call, y, mean, inverse)
 
 
-@_rule("aten.native_layer_norm_backward.default")
+@rule("aten.native_layer_norm_backward.default")
 def _layer_norm_backward(lowering: Lowering, call: Call) -> None:
     e, x, size = lowering.emitter, lowering.argument(call, 1), math.prod(call.arguments[2])
     rows = x.numel // size
@@ -503,11 +450,10 @@ def _layer_norm_backward(lowering: Lowering, call: Call) -> None:
     mean, inverse = (e.shaped(lowering.argument(call, index), (rows, 1)) for index in (3, 4))
     normed = e.binary("multiply", e.binary("subtract", x, mean), inverse)
     of_weight = e.binary("multiply", gradient, normed)
-    if call.arguments[5] is None:
-        scaled = gradient
-    else:
-        scaled = e.binary("multiply", gradient, _flat(lowering.argument(call, 5)))
-    of_x = _through_norm(e, scaled, normed, inverse)
+    weighted = gradient
+    if call.arguments[5] is not None:
+        weighted = e.binary("multiply", gradient, flat(lowering.argument(call, 5)))
+    of_x = _through_norm(e, weighted, normed, inverse)
 
     def over_rows(view: View) -> View:
         return e.over("sum", view.last(0)) if rows > 1 else view
@@ -530,12 +476,7 @@ def _through_norm(e: Emitter, gradient: View, normed: View, inverse: View) -> Vi
     return e.binary("multiply", left, inverse)
 
 
-def _by_channel(e: Emitter, view: View) -> View:
-    flat = _flat(view)
-    return flat.as_((flat.numel, 1), (1, 0))
-
-
-@_rule("aten.native_group_norm.default")
+@rule("aten.native_group_norm.default")
 def _group_norm(lowering: Lowering, call: Call) -> None:
     e = lowering.emitter
     batch, channels, size, groups, epsilon = call.arguments[3:8]
@@ -546,266 +487,35 @@ def _group_norm(lowering: Lowering, call: Call) -> None:
     y = y.as_((channels, size), (size, 1))
     for index, name in ((1, "multiply"), (2, "add")):
         if call.arguments[index] is not None:
-            y = e.binary(name, y, _by_channel(e, lowering.argument(call, index)))
+            y = e.binary(name, y, by_channel(lowering.argument(call, index)))
     lowering.give(call, y, mean, inverse)
-
-
-@_rule("aten.native_group_norm_backward.default")
-def _group_norm_backward(lowering: Lowering, call: Call) -> None:
-    e = lowering.emitter
-    batch, channels, size, groups = call.arguments[5:9]
-    if batch != 1:
-        raise NotLowered("A group norm over several rows.")
-    shape = (groups, channels // groups * size)
-    gradient, x = (e.shaped(lowering.argument(call, index), (channels, size)) for index in (0, 1))
-    mean, inverse = (e.shaped(lowering.argument(call, index), (groups, 1)) for index in (2, 3))
-    normed = e.binary("multiply", e.binary("subtract", x.as_(shape, contiguous(shape)), mean), inverse)
-    by_channel = normed.as_((channels, size), (size, 1))
-    scaled = gradient
-    if call.arguments[4] is not None:
-        scaled = e.binary("multiply", gradient, _by_channel(e, lowering.argument(call, 4)))
-    of_x = _through_norm(e, scaled.as_(shape, contiguous(shape)), normed, inverse)
-    wanted = [number is not None for number in call.results]
-    lowering.give(
-        call,
-        of_x if wanted[0] else None,
-        e.over("sum", e.binary("multiply", gradient, by_channel)) if wanted[1] else None,
-        e.over("sum", gradient) if wanted[2] else None,
-    )
 
 
 # -- products
 
 
-@_rule("aten.addmm.default")
+@rule("aten.addmm.default")
 def _addmm(lowering: Lowering, call: Call) -> None:
-    _plain(call)
-    bias, a, b = (lowering.argument(call, index) for index in range(3))
-    if not bias.buffer.lanes and len(bias.shape) == 1 and (a.buffer.lanes and not b.buffer.lanes):
-        lowering.emitter.matmul(lowering.result(call), a, b, bias)
-    else:  # as in a recurrent cell, where what is added depends on the record
-        y = lowering.result(call)
-        lowering.emitter.matmul(y, a, b)
-        lowering.emitter.binary("add", y, bias, y)
+    e, (bias, a, b) = lowering.emitter, (lowering.argument(call, index) for index in range(3))
+    of_bias, of_product = (float(call.keywords.get(name, 1)) for name in ("beta", "alpha"))
+    plain = of_bias == of_product == 1
+    if plain and not bias.buffer.lanes and len(bias.shape) == 1 and a.buffer.lanes and not b.buffer.lanes:
+        e.matmul(lowering.result(call), a, b, bias)
+        return
+    y = lowering.result(call)  # as in a recurrent cell, where what is added depends on the record
+    e.matmul(y, a, b)
+    e.binary("add", scaled(e, y, of_product), scaled(e, bias, of_bias), y)
 
 
-@_rule("aten.mm.default")
+@rule("aten.mm.default")
 def _mm(lowering: Lowering, call: Call) -> None:
     lowering.emitter.matmul(lowering.result(call), lowering.argument(call, 0), lowering.argument(call, 1))
 
 
-@_rule("aten.bmm.default")
+@rule("aten.bmm.default")
 def _bmm(lowering: Lowering, call: Call) -> None:
     e, y = lowering.emitter, lowering.result(call)
     x, z = (lowering.argument(call, index) for index in (0, 1))
     for batch in range(y.shape[0]):
         parts = [view.as_(view.shape[1:], view.strides[1:], batch * view.strides[0]) for view in (y, x, z)]
         e.matmul(*parts)
-
-
-# -- windows: convolution and pooling
-
-
-class _Windows:
-    """Where a kernel of size `kernel` stands over [channels, *size], with padding.
-
-    `padded` is new memory [channels, *size with padding]; `spread` shows it as [channels, *kernel, *places].
-    """
-
-    def __init__(
-        self,
-        e: Emitter,
-        channels: int,
-        size: Shape,
-        kernel: Shape,
-        stride: Sequence[int],
-        padding: Sequence[int],
-        dilation: Sequence[int],
-    ) -> None:
-        count = len(size)
-        stride, padding, dilation = (_each(values, count) for values in (stride, padding, dilation))
-        self._e, self._channels, self.size, self.kernel = e, channels, size, kernel
-        self._padding = padding
-        room = tuple(have + 2 * more for have, more in zip(size, padding, strict=True))
-        self.places = tuple((room[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(count))
-        if any(places < 1 for places in self.places):
-            raise NotLowered("A window that is larger than what it stands over.")
-        self._whole = (channels, *room)
-        strides = contiguous(self._whole)
-        self._inner = sum(padding[i] * strides[1 + i] for i in range(count))
-        self._strides = (
-            strides[0],
-            *(strides[1 + i] * dilation[i] for i in range(count)),
-            *(strides[1 + i] * stride[i] for i in range(count)),
-        )
-
-    def core(self, padded: View) -> View:
-        """What is not padding."""
-        return padded.as_((self._channels, *self.size), padded.strides, self._inner)
-
-    def empty(self, value: float) -> View:
-        """New padded memory, `value` all over."""
-        padded = self._e.fresh(self._whole)
-        self._e.fill(padded, value)
-        return padded
-
-    def padded(self, x: View, value: float = 0.0) -> View:
-        """A copy of x [channels, *size] with `value` as padding."""
-        padded = self.empty(value) if any(self._padding) else self._e.fresh(self._whole)
-        self._e.copy(self.core(padded), x)
-        return padded
-
-    def spread(self, padded: View) -> View:
-        """All windows as they overlap: [channels, *kernel, *places]."""
-        return padded.as_((self._channels, *self.kernel, *self.places), self._strides)
-
-    def one(self, spread: View, offset: Sequence[int]) -> View:
-        """Of every window the number at one place in it: [channels, *places]."""
-        count = len(self.kernel)
-        begin = sum(index * stride for index, stride in zip(offset, spread.strides[1 : 1 + count], strict=True))
-        return spread.as_((self._channels, *self.places), (spread.strides[0], *spread.strides[1 + count :]), begin)
-
-    def offsets(self) -> list[tuple[int, ...]]:
-        """Every place in a window, in order."""
-        return list(itertools.product(*(range(length) for length in self.kernel)))
-
-
-def _each(values: Sequence[int], count: int) -> list[int]:
-    values = list(values)
-    return values if len(values) == count else values * count
-
-
-def _pieces(e: Emitter, view: View) -> View:
-    """In one piece, whatever its strides; also where they overlap."""
-    target = e.fresh(view.shape)
-    e.copy(target, view)
-    return target
-
-
-@_rule("aten.convolution.default", "aten.convolution_backward.default")
-def _convolution(lowering: Lowering, call: Call) -> None:
-    e, backward = lowering.emitter, "backward" in str(call.operator)
-    x, weight = lowering.argument(call, 1 if backward else 0), lowering.argument(call, 2 if backward else 1)
-    stride, padding, dilation, transposed, _, groups = call.arguments[4:10] if backward else call.arguments[3:9]
-    if transposed or groups != 1 or weight.buffer.lanes or x.shape[0] != 1:
-        raise NotLowered("A convolution that is transposed, in groups, or not by a parameter.")
-    if weight.strides != contiguous(weight.shape):
-        raise NotLowered("A parameter that is not in one piece.")
-    channels, outputs, kernel = x.shape[1], weight.shape[0], weight.shape[2:]
-    windows = _Windows(e, channels, x.shape[2:], kernel, stride, padding, dilation)
-    k, n = channels * math.prod(kernel), math.prod(windows.places)
-    x = e.lifted(x)
-    spread = _pieces(e, windows.spread(windows.padded(x.as_(x.shape[1:], x.strides[1:])))).as_((k, n), (n, 1))
-    flat = weight.as_((outputs, k), (k, 1))
-    if not backward:
-        y = lowering.result(call).as_((outputs, n), (n, 1))
-        e.matmul(y, flat, spread)
-        if call.arguments[2] is not None:
-            e.binary("add", y, _by_channel(e, lowering.argument(call, 2)), y)
-        return
-    gradient = e.shaped(lowering.argument(call, 0), (outputs, n))
-    wanted = [number is not None for number in call.results]
-    of_x = of_weight = of_bias = None
-    if wanted[0]:
-        columns = e.fresh((channels, *kernel, *windows.places))
-        e.matmul(columns.as_((k, n), (n, 1)), flat.ordered((1, 0)), gradient)
-        of_x = _gathered(e, windows, columns)
-    if wanted[1]:
-        of_weight = e.fresh((outputs, k))
-        e.matmul(of_weight, gradient, spread.ordered((1, 0)))
-    if wanted[2]:
-        of_bias = e.over("sum", gradient)
-    lowering.give(call, of_x, of_weight, of_bias)
-
-
-def _gathered(e: Emitter, windows: _Windows, columns: View) -> View:
-    """What lies in windows, added up where they overlap: [channels, *size]."""
-    total = windows.empty(0.0)
-    count = len(windows.kernel)
-    for offset in windows.offsets():
-        begin = sum(index * stride for index, stride in zip(offset, columns.strides[1 : 1 + count], strict=True))
-        strides = (columns.strides[0], *columns.strides[1 + count :])
-        part = columns.as_((columns.shape[0], *windows.places), strides, begin)
-        e.add_to(windows.one(windows.spread(total), offset), part)
-    return windows.core(total)
-
-
-def _pool(lowering: Lowering, call: Call, index: int, arguments: Sequence[Any]) -> tuple[_Windows, View]:
-    """Windows of a pooling over the argument at `index`, and that argument as [channels, height, width]."""
-    kernel, stride, padding, dilation, ceil = arguments
-    x = lowering.emitter.lifted(lowering.argument(call, index))
-    x = x.as_(x.shape[-3:], x.strides[-3:]) if math.prod(x.shape[:-3]) == 1 else x
-    if len(x.shape) != 3 or ceil:
-        raise NotLowered("A pooling of that kind.")
-    kernel = tuple(_each(kernel, 2))
-    windows = _Windows(
-        lowering.emitter, x.shape[0], x.shape[1:], kernel, stride or kernel, padding or (0,), dilation or (1,)
-    )
-    return windows, x
-
-
-@_rule("aten.max_pool2d_with_indices.default")
-def _max_pool(lowering: Lowering, call: Call) -> None:
-    e = lowering.emitter
-    windows, x = _pool(lowering, call, 0, _defaults(call.arguments[1:], (), (), (0,), (1,), False))
-    lowering.give(call, _largest(e, windows, windows.spread(windows.padded(x, -math.inf))), None)
-
-
-def _largest(e: Emitter, windows: _Windows, spread: View) -> View:
-    """The largest number of each window: [channels, *places]."""
-    count = len(windows.kernel)
-    order = [0, *range(1 + count, 1 + 2 * count), *range(1, 1 + count)]
-    rows = _pieces(e, spread.ordered(order))
-    size = math.prod(windows.kernel)
-    shape = (spread.shape[0], *windows.places, size)
-    return e.over("maximum", rows.as_(shape, contiguous(shape))).as_(shape[:-1], contiguous(shape[:-1]))
-
-
-@_rule("aten.max_pool2d_with_indices_backward.default")
-def _max_pool_backward(lowering: Lowering, call: Call) -> None:
-    """To the first of the largest numbers of each window, as torch has it."""
-    e = lowering.emitter
-    windows, x = _pool(lowering, call, 1, call.arguments[2:7])
-    spread = windows.spread(windows.padded(x, -math.inf))
-    largest = _largest(e, windows, spread)
-    gradient = e.shaped(lowering.argument(call, 0), largest.shape)
-    total, left = windows.empty(0.0), e.unary("copy", e.number(1.0), e.fresh(largest.shape))
-    for offset in windows.offsets():
-        number = _pieces(e, windows.one(spread, offset))
-        chosen = e.binary("multiply", e.binary("equal", number, largest), left)
-        left = e.binary("subtract", left, chosen)
-        part = e.where(chosen, gradient, e.number(0.0))
-        e.add_to(windows.one(windows.spread(total), offset), part)
-    lowering.give(call, windows.core(total))
-
-
-def _average(call: Call, arguments: Sequence[Any]) -> tuple[list[Any], float]:
-    """Arguments of the windows, and what a window's sum is divided by."""
-    kernel, stride, padding, ceil, counts_padding, divisor = _defaults(arguments, (), (), (0,), False, True, None)
-    if any(padding) and not counts_padding:
-        raise NotLowered("An average that leaves out padding.")
-    return [kernel, stride, padding, (1,), ceil], float(divisor or math.prod(_each(kernel, 2)))
-
-
-@_rule("aten.avg_pool2d.default")
-def _average_pool(lowering: Lowering, call: Call) -> None:
-    e = lowering.emitter
-    arguments, divisor = _average(call, call.arguments[1:])
-    windows, x = _pool(lowering, call, 0, arguments)
-    spread = windows.spread(windows.padded(x))
-    total = _pieces(e, windows.one(spread, windows.offsets()[0]))
-    for offset in windows.offsets()[1:]:
-        total = e.binary("add", total, _pieces(e, windows.one(spread, offset)))
-    lowering.give(call, e.binary("divide", total, e.number(divisor)))
-
-
-@_rule("aten.avg_pool2d_backward.default")
-def _average_pool_backward(lowering: Lowering, call: Call) -> None:
-    e = lowering.emitter
-    arguments, divisor = _average(call, call.arguments[2:])
-    windows, x = _pool(lowering, call, 1, arguments)
-    part = e.binary("divide", e.shaped(lowering.argument(call, 0), (x.shape[0], *windows.places)), e.number(divisor))
-    total = windows.empty(0.0)
-    for offset in windows.offsets():
-        e.add_to(windows.one(windows.spread(total), offset), part)
-    lowering.give(call, windows.core(total))

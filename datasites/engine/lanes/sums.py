@@ -18,6 +18,8 @@ from datasites.engine.grid import grid_of
 from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.instructions import LANES
+from datasites.engine.lanes.programs import Program
+from datasites.engine.lanes.records import LaneRecords
 from datasites.engine.lanes.verifier import Verified
 from policies.errors import DatasiteError
 
@@ -26,6 +28,7 @@ IntArray = npt.NDArray[np.int64]
 
 MOST_RECORDS = 1008  # added up in 32 bits: 1023 of less than 2^21 units stay below 2^31, and 63 blocks are whole
 MOST_FLOATS = 2**25  # of memory that grows with the records: 128 MiB
+NEAR_FLOATS = 2**19  # that stay in a processor's nearer memory from the program's end to the sums: 2 MiB
 MOST_PARAMETERS = 2**25
 ROUNDING = 2.0**-20  # see `shrinkage`
 
@@ -35,8 +38,8 @@ def shrinkage(parameters: int, clipping_norm: float) -> float:
 
     A record's number times its factor is rounded to the nearest whole number of the grid: at most half a unit each,
     √P / 2 over P parameters, less the last digits of float32. Norms are of float32 values in float64, off by less than
-    2^-26 of themselves; the factor, and an outer product's left side times it, are rounded by 2^-24 each. `ROUNDING`
-    is more than all three.
+    2^-26 of themselves, or bounds from above (`kernels.interpreter.square_by_pairs`); the factor, and an outer
+    product's left side times it, are rounded by 2^-24 each. `ROUNDING` is more than all three.
     """
     return 1 - ROUNDING - math.sqrt(parameters) / 2 * grid_of(clipping_norm) / clipping_norm
 
@@ -48,13 +51,22 @@ class LaneSums:
       checked: the program, verified.
       kernels: compiled, in this process.
       clipping_norm: largest L2 norm of one record's contribution.
-      most: records that are added up together at most; more are added in parts, and memory is taken for no more.
+      most: the most records that are expected; memory is taken for no more, and further ones are added in parts.
+      together: blocks of records whose gradients are kept at a time; None for as many as are fastest.
 
     Raises:
       NotLowered: a model of so many parameters that rounding would take a large part of the clipping norm.
     """
 
-    def __init__(self, checked: Verified, kernels: Kernels, clipping_norm: float, *, most: int = MOST_RECORDS) -> None:
+    def __init__(
+        self,
+        checked: Verified,
+        kernels: Kernels,
+        clipping_norm: float,
+        *,
+        most: int = MOST_RECORDS,
+        together: int | None = None,
+    ) -> None:
         program = checked.program
         self._program, self._kernels = program, kernels
         shrunk = shrinkage(program.parameters, clipping_norm)
@@ -63,9 +75,10 @@ class LaneSums:
         grid = grid_of(clipping_norm)
         self._clip, self._unit = clipping_norm * shrunk / grid, 1 / grid
         left, right = program.widest()
-        blocks = max(1, min(MOST_RECORDS, most) // LANES + (min(MOST_RECORDS, most) % LANES > 0))
+        blocks = -(-max(1, min(MOST_RECORDS, most)) // LANES)
         each = program.own + (left + right + 8) * LANES
-        blocks = max(1, min(blocks, MOST_RECORDS // LANES, (MOST_FLOATS - 2 * program.scratch) // each))
+        blocks = max(1, min(blocks, (MOST_FLOATS - 2 * program.scratch) // each))
+        blocks = min(blocks, _together(program) if together is None else together)
         self.most = records = blocks * LANES
         # Blocks run by twos: the second one's scratch lies after the memory of all blocks.
         self._second = program.scratch + blocks * program.own
@@ -85,29 +98,44 @@ class LaneSums:
         self._zeros = np.zeros(LANES, np.float32)
         self._prepare()
 
-    def sum(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> npt.NDArray[np.int32] | IntArray:
+    @property
+    def program(self) -> Program:
+        """Where records lie, and how many parameters there are."""
+        return self._program
+
+    @property
+    def kernels(self) -> Kernels:
+        """What it runs on."""
+        return self._kernels
+
+    def sum(
+        self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray
+    ) -> npt.NDArray[np.int32] | IntArray:
         """The clipped sum over records `rows`, in units of `grid_of(clipping_norm)`, of every parameter in order.
 
         Args:
-          inputs: float32 [N, features], in one piece.
-          labels: float32 [N].
+          inputs: float32 [N, features], in one piece; or the records of a private matrix, which have their labels.
+          labels: float32 [N], or None.
           rows: places in 0..N-1, in any order; an empty sum is zero.
 
         Returns:
           Whole numbers of all parameters; the array is written again by the next call.
         """
-        self._check(inputs, labels, rows)
+        if not isinstance(inputs, LaneRecords):
+            self._check(inputs, labels, rows)
         parameters = self._program.parameters
-        if len(rows) <= self.most:
+        if len(rows) <= MOST_RECORDS:
             self._sum(inputs, labels, rows)
             return self.total[:parameters]
         whole = np.zeros(parameters, np.int64)
-        for begin in range(0, len(rows), self.most):
-            self._sum(inputs, labels, rows[begin : begin + self.most])
+        for begin in range(0, len(rows), MOST_RECORDS):
+            self._sum(inputs, labels, rows[begin : begin + MOST_RECORDS])
             whole += self.total[:parameters]
         return whole
 
-    def _check(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> None:
+    def _check(self, inputs: FloatArray, labels: FloatArray | None, rows: IntArray) -> None:
+        if labels is None:
+            raise DatasiteError("Records of lanes have a label each.")
         for array, dtype, ndim in ((inputs, np.float32, 2), (labels, np.float32, 1), (rows, np.int64, 1)):
             if array.dtype != dtype or array.ndim != ndim or not array.flags.c_contiguous:
                 raise DatasiteError("Records of lanes are float32 in one piece, and their places int64.")
@@ -116,22 +144,35 @@ class LaneSums:
         if len(rows) and int(rows.view(np.uint64).max()) >= len(inputs):  # below zero is enormous there
             raise DatasiteError("A place is outside the records.")
 
-    def _sum(self, inputs: FloatArray, labels: FloatArray, rows: IntArray) -> None:
-        count = len(rows)
-        if count == 0:
-            self.total[:] = 0
-            return
-        blocks, program = (count + LANES - 1) // LANES, self._program
-        entries, (none, failed) = self._kernels.entries, self._error
-        status = entries["place_records"](
+    def _place(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray) -> int:
+        """Put records into their lanes. Gives the kernel's status."""
+        if isinstance(inputs, LaneRecords):
+            return inputs.place(rows, self._at["memory"], self._at["present"] + 4 * (self.most - len(rows)))
+        assert labels is not None
+        program, (none, failed) = self._program, self._error
+        return self._kernels.entries["place_records"](
             none, failed, self._at["memory"], program.record, program.own, program.features, program.label,
-            inputs.ctypes.data, labels.ctypes.data, rows.ctypes.data, count, blocks, self._at["zeros"],
+            inputs.ctypes.data, labels.ctypes.data, rows.ctypes.data, len(rows), -(-len(rows) // LANES),
+            self._at["zeros"],
         )  # fmt: skip
+
+    def _sum(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray) -> None:
+        """The sum of so few records that 32 bits hold it, in `total`."""
+        if len(rows) == 0:
+            self.total[:] = 0
+        for begin in range(0, len(rows), self.most):
+            self._add(inputs, labels, rows[begin : begin + self.most], more=begin > 0)
+
+    def _add(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray, *, more: bool) -> None:
+        count, entries = len(rows), self._kernels.entries
+        blocks = -(-count // LANES)
+        status = self._place(inputs, labels, rows)
         self._run_arguments[-3].value = blocks
         status |= entries["run"](*self._run_arguments)
         add_up = self._add_up_arguments
         add_up[7].value, add_up[8].value = blocks, count
         add_up[11].value = self._at["present"] + 4 * (self.most - count)
+        add_up[-1].value = more
         status |= entries["add_up"](*add_up)
         if status:
             raise DatasiteError("A kernel reported an error, which none of them can: please report this.")
@@ -161,8 +202,15 @@ class LaneSums:
         self._add_up_arguments: list[Any] = [
             *first, *pointers("groups"), size(len(program.groups)), *pointers("terms memory"), size(program.own),
             size(0), size(0), *pointers("norms sound present"), ctypes.c_double(self._clip),
-            ctypes.c_double(self._unit), *pointers("scales counted ones left right total tail spare"),
+            ctypes.c_double(self._unit), *pointers("scales counted ones left right total tail spare"), size(0),
         ]  # fmt: skip
+
+
+def _together(program: Program) -> int:
+    """Blocks after which what they left is added up, before it is out of near memory; but not so few that reading the
+    sums of all parameters again takes longer. Of one block less than two share what they read, so they are even."""
+    blocks = max(NEAR_FLOATS, 2 * program.parameters) // program.own
+    return max(2, blocks // 2 * 2)
 
 
 def _aligned(count: int, dtype: npt.DTypeLike) -> npt.NDArray:  # type: ignore[type-arg]

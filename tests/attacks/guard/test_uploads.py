@@ -11,15 +11,16 @@ from types import SimpleNamespace
 import pytest
 from syft.serde.serialize import _serialize
 from syft.server.credentials import SyftSigningKey
+from syft.service.action.action_object import ActionObject
 
 from datasites.door.syft.guard import Refused
-from datasites.door.syft.services import KEPT_WAITING
-from datasites.door.syft.uploads import KEPT_FREE, Uploads
+from datasites.door.syft.uploads import KEPT_FREE, PassingAnswers, Uploads
 from datasites.settings import change_settings
 from researcher.client import Datasite
 from tests.attacks.guard.attacker import OTHER, RESEARCHER, Refusal, Site
 from tests.attacks.guard.test_objects import stored
 from tests.attacks.guard.uploading import upload
+from tests.e2e import stock
 from tests.factories import PASSWORD, DatasiteProcess, initial_weights, training_source
 
 ROOM = 64  # MiB, as much as one body
@@ -27,9 +28,9 @@ ROOM = 64  # MiB, as much as one body
 
 @pytest.fixture(scope="module")
 def small(made_datasite: Path, tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[DatasiteProcess]:
-    """A datasite that gives each researcher little room."""
+    """A datasite that gives each researcher little room, and shows a round after two minutes."""
     process = DatasiteProcess(made_datasite, tmp_path_factory.mktemp("small") / "datasite", jobs=jobs)
-    change_settings(process.directory, {"uploads_mib": str(ROOM)})
+    change_settings(process.directory, {"uploads_mib": str(ROOM), "release_grid_seconds": "120"})
     yield process.start()
     process.stop()
 
@@ -95,16 +96,39 @@ def test_room_is_counted_across_a_restart_and_old_uploads_make_room(small: Datas
     assert site.succeeds(OTHER, "blob_storage.read", uid=mock.syft_blob_storage_entry_id)
 
 
-def test_polling_leaves_only_the_last_answers_and_sends_forgotten_weights_again(small: DatasiteProcess) -> None:
+def kept(process: DatasiteProcess) -> tuple[set[str], int]:
+    """What PySyft keeps of calls: files of blobs, and how many objects."""
+    with sqlite3.connect(process.directory / "datasite.db") as database:
+        return blobs(process), database.execute("SELECT count(*) FROM ActionObject").fetchone()[0]
+
+
+def test_polling_leaves_nothing_and_is_told_when_a_round_shows(small: DatasiteProcess) -> None:
     datasite = Datasite(small.url, OTHER, PASSWORD)
     asset = datasite.describe()["datasets"][0]["asset"]
-    code = datasite.submit(training_source(rounds=1, epsilon=1.0).replace("steps=5", "steps=600"), asset)
+    code = datasite.submit(training_source(rounds=2), asset)
     small.approve_all()
+    client = stock.login(small.url, OTHER, PASSWORD)
     weights = {name: value.numpy() for name, value in initial_weights().items()}
-    before = len(blobs(small))
-    statuses = [datasite.run(code, asset, weights, 1)["status"] for _ in range(KEPT_WAITING + 10)]
-    assert set(statuses) == {"running"}
-    assert len(blobs(small)) <= before + KEPT_WAITING + len(weights)
-    with sqlite3.connect(small.directory / "datasite.db") as database:
-        database.execute("DELETE FROM ActionObject WHERE json_extract(fields, '$.__canonical_name__') != 'TwinObject'")
-    assert datasite.run(code, asset, weights, 1)["status"] in ("running", "released")
+    before = kept(small)
+    answers = [datasite.run(code, asset, weights, 1) for _ in range(10)]
+    assert {each["status"] for each in answers} == {"running"}
+    assert kept(small) == before
+    told = [each["shows_in"] for each in answers if each["shows_in"] is not None]
+    assert told
+    assert all(0 < each < 300 for each in told)
+
+    # A stock client fetches what it is told by a call of its own. PySyft keeps its two arguments, each time.
+    for looks in range(1, 6):
+        assert stock.call(client, "flu_round", weights=initial_weights(), round=2)["status"] == "running"
+        assert kept(small)[1] == before[1] + 2 * looks
+
+
+def test_an_answer_that_passes_is_its_account_s_alone_and_soon_forgotten() -> None:
+    keys = [SyftSigningKey.generate().verify_key for _ in range(2)]
+    passing, given = PassingAnswers(most=2), [ActionObject.from_obj({"round": number}) for number in range(3)]
+    for answer in given:
+        passing.keep(keys[0], answer)
+    for _ in range(5):
+        passing.keep(keys[1], ActionObject.from_obj({}))
+    assert [passing.find(keys[0], answer.id) for answer in given] == [None, *given[1:]]
+    assert passing.find(keys[1], given[2].id) is None

@@ -134,8 +134,7 @@ class Hospital:
         self.recorded_plan: Change = lambda plan: plan
         self.asked: list[str] = []
         self.codes: dict[str, Plan] = {}
-        self.blobs: dict[str, Any] = {}
-        self.pointers: dict[str, str] = {}
+        self.under_way: dict[tuple[str, int, str], dict[str, Any]] = {}
         self._start()
 
     def _start(self) -> None:
@@ -216,10 +215,7 @@ class Hospital:
             "datasite.certificates": lambda _: [],
             "code.request_code_execution": self._submit,
             "code.call": self._call,
-            "blob_storage.allocate": lambda _: Made("OnDiskBlobDeposit", {}),
-            "blob_storage.write_to_disk": self._write,
-            "blob_storage.read": self._read,
-            "action.set": self._set,
+            "blob_storage.read": lambda _: Made("SyftObjectRetrieval", {"syft_object": b""}),
             "action.get_mock": lambda _: Made(
                 "NumpyArrayObject", {"syft_action_data_cache": np.zeros((3, 7)), "syft_blob_storage_entry_id": None}
             ),
@@ -281,21 +277,16 @@ class Hospital:
         plan = self.recorded_plan(self.codes[given["code"]])
         return {"status": "approved", "comment": "Good.", "rounds": [], "expires": None, "plan_digest": plan.digest}
 
-    def _write(self, given: dict[str, Any]) -> None:
-        self.blobs[given["uid"].hex] = given["data"]
-
-    def _read(self, given: dict[str, Any]) -> Made:
-        return Made("SyftObjectRetrieval", {"syft_object": self.blobs[given["uid"].hex]})
-
-    def _set(self, given: dict[str, Any]) -> Made:
-        stored = given["action_object"]
-        self.pointers[stored.id.hex] = stored.syft_blob_storage_entry_id.hex
-        return Made("AnyActionObject", {"syft_action_data_cache": None})
-
-    def _call(self, given: dict[str, Any]) -> Made:
+    def _call(self, given: dict[str, Any]) -> dict[str, Any]:
         code, round_number = given["uid"].hex, given["round"]
-        sent = _deserialize(self.blobs[self.pointers[given["weights"].hex]], from_bytes=True)
-        weights = {name: value.numpy() for name, value in sent.items()}
+        if "weights_digest" in given:
+            answer = self.under_way[code, round_number, given["weights_digest"]]
+            return dict(self._value("release", answer))
+        weights = {name: value.numpy() for name, value in given["weights"].items()}
+        self.under_way[code, round_number, digest(weights)] = self._released(code, round_number, weights)
+        return {"status": "running", "round": round_number, "release": None, "certificate": None, "shows_in": 0.02}
+
+    def _released(self, code: str, round_number: int, weights: dict[str, Any]) -> dict[str, Any]:
         release = self.tensors({name: value + np.float32(0.5) for name, value in weights.items()})
         plan = self.codes[code]
         content = make_certificate(
@@ -316,12 +307,9 @@ class Hospital:
             issued_at="2026-11-25T20:00:00+00:00",
         )
         assert set(release_shapes(plan, self.schema)) == set(weights)
-        answer = {
+        return {
             "status": "released",
             "round": round_number,
             "release": {name: torch.from_numpy(value.copy()) for name, value in release.items()},
             "certificate": sign(self.certificate(content), self.signs_certificates),
         }
-        blob = UID()
-        self.blobs[blob.hex] = wire(self._value("release", answer))
-        return Made("AnyActionObject", {"syft_action_data_cache": None, "syft_blob_storage_entry_id": blob})

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from syft.server.credentials import SyftSigningKey
+from syft.types.uid import UID
 
 from policies.graph.graphs import Graph
 from policies.privacy.accountant import resolve
@@ -158,6 +159,8 @@ def round_answer(hospital: Hospital, target: Target) -> None:
     "rebuilt", "Run a command by bytes inside bytes: the blob that holds a release.", MAY_NOT.format("_GenericAlias")
 )
 def blob(hospital: Hospital, target: Target) -> None:
+    pointer = {"syft_action_data_cache": None, "syft_blob_storage_entry_id": UID()}
+    hospital.values["code.call"] = lambda _: Made("AnyActionObject", pointer)
     hospital.values["blob_storage.read"] = lambda _: Made(
         "SyftObjectRetrieval", {"syft_object": command(target).content}
     )
@@ -671,6 +674,26 @@ def mock_width(hospital: Hospital, target: Target) -> None:
 @payload("shapes", "Release one tensor as a text.", "is not arrays by name")
 def text_for_tensor(hospital: Hospital, target: Target) -> None:
     hospital.values["release"] = lambda told: {**told, "release": {"output.bias": "much"}}
+
+
+@payload("shapes", "Say that a release shows in a billion years.", "not done with round 1 after 2 s")
+def shows_late(hospital: Hospital, target: Target) -> None:
+    hospital.values["code.call"] = lambda told: {**told, "status": "running", "shows_in": 3e16}
+
+
+@payload("shapes", "Say that a release shows in no time, for ever.", "not done with round 1 after 2 s")
+def shows_at_once(hospital: Hospital, target: Target) -> None:
+    hospital.values["code.call"] = lambda told: {**told, "status": "running", "shows_in": 5e-324}
+
+
+@payload("shapes", "Say that a release shows at no time that there is.", "not done with round 1 after 2 s")
+def shows_never(hospital: Hospital, target: Target) -> None:
+    hospital.values["code.call"] = lambda told: {**told, "status": "running", "shows_in": float("nan")}
+
+
+@payload("shapes", "Say in words when a release shows.", "shows_in is missing or of another kind")
+def shows_in_words(hospital: Hospital, target: Target) -> None:
+    hospital.values["code.call"] = lambda told: {**told, "shows_in": "soon"}
 
 
 @payload("shapes", "Send a mock that is no table.", "mock is no table")

@@ -6,6 +6,10 @@ showed after one, two or three multiples of its public time as there were none, 
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -52,3 +56,14 @@ def test_a_round_takes_its_time_on_the_slowest_values() -> None:
     assert slowest(export_model(Sorts(record=True), (3,))) == 10
     assert slowest(export_model(LooksUp(100), (3,))) == 1
     assert slowest(export_model(LooksUp(100_000), (3,))) == 10
+
+
+@pytest.mark.process
+def test_forty_slow_operators_take_as_long_on_every_value() -> None:
+    """e^88 took twice as long as e^1, arctan 0 and arcsin 10⁻¹⁰ too, (-1)^½ ten times, with gradients 1.3 to 2.5."""
+    names = ["atan", "exp", "asin", "root"]
+    command = [sys.executable, "-m", "tests.attacks.runner.slow_values", *names]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    found = json.loads(done.stdout)
+    assert sorted(found) == sorted(names)
+    assert {name: ratio for name, (ratio, figure) in found.items() if ratio > 1.2 * figure} == {}

@@ -19,16 +19,20 @@ POINTS = torch.cat(
     [
         torch.tensor([0.0, -0.0, 1.0, -1.0, INF, -INF, NAN, 2e-38, 88.0, -88.0, 200.0, -200.0, 1e4, -1e4, 1e6, 1e30]),
         torch.tensor([-1e30, 0.9999999, -0.9999999, 8.9, 9.5, -3.5]),
+        torch.tensor([87.2, 88.5, 88.72, 88.8, 95.5, -87.2, 1e-4, -1e-4, 2.4e-4, 2.5e-4, 1e-10, -1e-10, 1e-30, 25.0]),
+        torch.tensor([2e8, -2e8, 1e31, 3e38, -3e38]),
         torch.linspace(-10, 10, 401),
         torch.linspace(-80, 80, 301),
     ]
 )
 CIRCLE = ("sin", "cos", "tan")
+TAKE_LONGER_NEAR_ZERO = ("asin", "acos", "atan")  # within 10⁻⁵ of it, or less
 # What each of them takes without turning aside, as measured.
 ORDINARY = {
-    "exp": (-87.1, 88.71), "log": (1.1e-38, 3.41e38), "log2": (1.1e-38, 3.41e38), "log10": (1.1e-38, 3.41e38),
+    "exp": (-87.1, 87.3), "log": (1.1e-38, 3.41e38), "log2": (1.1e-38, 3.41e38), "log10": (1.1e-38, 3.41e38),
     "sqrt": (1.1e-38, 3.41e38), "sin": (-8001, 8001), "cos": (-8001, 8001), "tan": (-8001, 8001),
-    "asin": (-1, 1), "acos": (-1, 1), "erfc": (-1.1e30, 9.2),
+    "asin": (-1, 1), "acos": (-1, 1), "erfc": (-1.1e30, 9.2), "atan": (-1.1e9, 1.1e9), "tanh": (-1e10, 1e10),
+    "log1p": (-2, 1.1e30),
 }  # fmt: skip
 
 
@@ -52,6 +56,7 @@ def test_the_library_sees_ordinary_numbers_alone(name: str) -> None:
         constant_time.KERNELS[name](POINTS)
     assert len(seen.values) == len(POINTS)
     assert ((seen.values >= low) & (seen.values <= high)).all()
+    assert name not in TAKE_LONGER_NEAR_ZERO or seen.values.abs().min() > 1e-5
 
 
 @pytest.mark.parametrize("name", sorted(ORDINARY))
@@ -63,6 +68,24 @@ def test_the_answers_are_torchs_own(name: str) -> None:
     assert torch.equal(found[near].nan_to_num(), wanted[near].nan_to_num())
     assert (constant_time.KERNELS[name](torch.tensor([1.0, 0.5], dtype=torch.float64)) > -INF).all()
     assert constant_time.KERNELS[name](torch.tensor([1])).dtype == torch.float32
+
+
+def test_rounding_towards_zero_is_torchs_own() -> None:
+    points = torch.cat([POINTS, torch.tensor([1.5, -1.5, -0.3, 2.0**23 + 1, 7])])
+    found, wanted = constant_time.KERNELS["trunc"](points), torch.trunc(points)
+    assert torch.equal(found.nan_to_num(), wanted.nan_to_num())
+    assert torch.equal(found.isnan(), wanted.isnan())
+    assert torch.equal(found.signbit()[~wanted.isnan()], wanted.signbit()[~wanted.isnan()])
+    assert constant_time.KERNELS["trunc"](torch.tensor([3])).tolist() == [3]
+
+
+@pytest.mark.parametrize("exponent", [0.5, -0.5, 2, 2.5, 3, 0, -1])
+def test_powers_are_torchs_own(exponent: float) -> None:
+    found, wanted = constant_time.KERNELS["pow.Tensor_Scalar"](POINTS, exponent), torch.pow(POINTS, exponent)
+    assert torch.equal(found.nan_to_num(7.0), wanted.nan_to_num(7.0))
+    whole = torch.tensor([2, 3])
+    assert constant_time.KERNELS["pow.Tensor_Scalar"](whole, 2).tolist() == [4, 9]
+    assert constant_time.KERNELS["pow.Tensor_Scalar"](whole, 0.5).dtype == torch.float32
 
 
 def test_elu_and_its_gradient_are_torchs_own() -> None:
@@ -83,13 +106,13 @@ def test_they_stand_in_torchs_place_in_gradients_too() -> None:
         "import torch\n"
         "from datasites.engine import constant_time\n"
         "seen = []\n"
-        "for name in ('exp', 'tan'):\n"
+        "for name in ('exp', 'tan', 'pow.Tensor_Scalar'):\n"
         "    kernel = constant_time.KERNELS[name]\n"
-        "    constant_time.KERNELS[name] = lambda x, name=name, kernel=kernel: (seen.append(name), kernel(x))[1]\n"
+        "    constant_time.KERNELS[name] = lambda *x, name=name, kernel=kernel: (seen.append(name), kernel(*x))[1]\n"
         "constant_time.install(); constant_time.install()\n"
         "x = torch.ones(3, requires_grad=True)\n"
-        "torch.func.vmap(torch.func.grad(lambda each: torch.erf(each) + torch.tan(each)))(x)\n"
+        "torch.func.vmap(torch.func.grad(lambda each: torch.erf(each) + torch.tan(each) + each**0.5))(x)\n"
         "print(sorted(set(seen)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
-    assert (done.stdout, done.stderr) == ("['exp', 'tan']\n", "")
+    assert (done.stdout, done.stderr) == ("['exp', 'pow.Tensor_Scalar', 'tan']\n", "")

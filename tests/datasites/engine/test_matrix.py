@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from datasites.engine.matrix import secure_codes, secure_permutation
+from datasites.engine.matrix import grouped, in_groups, secure_codes, secure_permutation
 
 
 def test_secure_permutation_is_one_and_each_place_is_as_likely() -> None:
@@ -20,3 +21,37 @@ def test_secure_codes_are_different_whole_numbers_that_tell_no_number_of_patient
     assert (codes.astype(np.float64).astype(np.int64) == codes).all()
     # Uniform below 2^53: a mean of half of it, standard deviation 2^53 / √12,000; six of them either way.
     assert abs(codes.mean() / 2**53 - 0.5) < 6 / 12_000**0.5
+
+
+def test_rows_are_grouped_by_code_in_an_order_of_chance() -> None:
+    codes = np.array([5, 2, 5, 9, 2, 5])
+    seen = set()
+    for _ in range(400):
+        order = grouped(codes, 10)
+        assert codes[order].tolist() == [2, 2, 5, 5, 5, 9]
+        seen.add(tuple(order.tolist()))
+    assert len(seen) == 2 * 6  # every order of the two and of the three
+
+
+def test_of_a_patients_records_every_choice_of_so_many_is_as_likely() -> None:
+    codes = np.array([7, 7, 7, 7, 1, 3, 3])
+    counts: dict[tuple[int, ...], int] = {}
+    for _ in range(3000):
+        order = grouped(codes, 2)
+        assert codes[order].tolist() == [1, 3, 3, 7, 7]
+        of_seven = tuple(sorted(order[3:].tolist()))
+        counts[of_seven] = counts.get(of_seven, 0) + 1
+    assert len(counts) == 6  # pairs of four
+    assert min(counts.values()) > 500 - 6 * 21  # 500 each, deviation 20.4
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_a_table_of_before_is_grouped_when_it_is_read_and_left_when_it_is(most: int) -> None:
+    table = np.column_stack([np.tile([4.0, 1.0, 9.0], 5), np.zeros(15), np.arange(15.0)])
+    made = in_groups(table, most)
+    kept = min(5, most)
+    assert made[:, 0].tolist() == [1.0] * kept + [4.0] * kept + [9.0] * kept
+    assert {tuple(row) for row in made} <= {tuple(row) for row in table}
+    assert len({row[2] for row in made}) == 3 * kept
+    assert in_groups(made, most) is made
+    assert len(in_groups(table[:0], most)) == 0

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from datasites.engine import sampling
-from datasites.engine.sampling import PatientRows
+from datasites.engine.gaps import LARGEST_GAP, Gaps, gaps_for
+from datasites.engine.sampling import PatientRows, _product
 from tests.datasites.engine.training_factories import matrix, source
 
 STEPS = 4000
@@ -30,8 +30,8 @@ def test_samples_that_are_drawn_together_are_independent(monkeypatch: pytest.Mon
     following = np.corrcoef(taken[:-1].reshape(-1), taken[1:].reshape(-1))[0, 1]
     beside = np.corrcoef(taken[:, :-1].reshape(-1), taken[:, 1:].reshape(-1))[0, 1]
     assert max(abs(following), abs(beside)) < 5 / math.sqrt(40 * STEPS)
-    # Where few fit together, they are as many and of the same rate.
-    monkeypatch.setattr(sampling, "FLAGS_TOGETHER", 100)
+    # Where words do not reach the end of the line, it goes on from there.
+    monkeypatch.setattr(Gaps, "words_for", lambda self, patients: 7)
     few = draws(rows, 0.25)
     assert len(few) == STEPS
     assert abs(np.mean([len(sample) for sample in few]) - 10) < 5 * math.sqrt(7.5 / STEPS)
@@ -59,6 +59,44 @@ def test_a_sampled_patient_gives_one_record_and_each_is_as_likely() -> None:
     observed = np.bincount(np.concatenate(chosen), minlength=100)
     expected = STEPS * 0.5 / 5
     assert np.abs(observed - expected).max() < 5 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.03, 1.0, 2.0**-66])
+def test_rows_in_order_and_in_any_order_give_the_same_patients(rate: float) -> None:
+    table = matrix(30, each=3)
+    mixed = table[np.random.default_rng(5).permutation(len(table))]
+    one, two = (draws(PatientRows(rows, held_out=False), rate, 50) for rows in (table, mixed))
+    for sample, other in zip(one, two, strict=True):
+        assert np.array_equal(table[sample, 0], mixed[other, 0])
+
+
+def test_a_rate_of_one_takes_everybody_and_one_of_nothing_nobody() -> None:
+    rows = PatientRows(matrix(30, each=2), held_out=False)
+    assert [len(sample) for sample in draws(rows, 1.0, 4)] == [30] * 4
+    assert [len(sample) for sample in draws(rows, 2.0**-66, 4)] == [0] * 4
+
+
+def test_a_row_is_drawn_anew_where_a_word_is_in_excess() -> None:
+    # Of 3 rows the product of word and 3 must not be below 2^64 mod 3 = 1, as that of the word 0 is.
+    rows, later = PatientRows(matrix(1, each=3), held_out=False), source(1)
+    expected = int(later.words(1)[0]) * 3 >> 64
+    drawn = rows._rows_of(np.array([0]), np.zeros(1, dtype=np.uint64), source(1))
+    assert drawn.tolist() == [expected]
+
+
+@pytest.mark.parametrize("bound", [1, 2, 3, 1000, 2**31 - 1, 2**40 + 7])
+def test_the_product_of_word_and_bound_is_exact(bound: int) -> None:
+    words = np.concatenate([source().words(200), np.array([0, 1, 2**32, 2**64 - 1], dtype=np.uint64)])
+    which, rest = _product(words, np.full(len(words), bound, dtype=np.uint64))
+    for word, upper, lower in zip(words.tolist(), which.tolist(), rest.tolist(), strict=True):
+        assert divmod(word * bound, 2**64) == (upper, lower)
+
+
+def test_what_a_sample_draws_goes_with_who_is_sampled_and_not_with_who_is_there() -> None:
+    for patients in (1_000_000, 100_000_000):
+        gaps = gaps_for(64 / patients)
+        assert gaps is not None
+        assert gaps.words_for(patients) < 900 + patients // LARGEST_GAP
 
 
 def test_training_and_hold_out_never_mix() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasites.engine import training as training_module
 from datasites.engine.matrix import HELD_OUT, PATIENT
 from datasites.engine.mock_rows import draw_mock
-from datasites.jobs import child
+from datasites.jobs import child, mock_run
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.vault.private_rows import PrivateRows
 from policies.errors import InvalidRequest
@@ -116,24 +117,101 @@ def test_jobs_before_a_decision_get_no_rows_and_a_researchers_python_runs_in_the
 
 @pytest.mark.parametrize("held_out", [False, True])
 def test_synthetic_rows_are_of_the_public_size_with_codes_as_a_table_has_them(held_out: bool) -> None:
-    rows = child._synthetic(SCHEMA, 30, held_out=held_out)
-    assert len(rows) == 30
-    assert (rows[:, HELD_OUT] == held_out).all()
-    assert len(set(rows[:, PATIENT])) == 30
-    assert rows[:, PATIENT].max() > 2**40  # spread over all codes, and not numbers from 0
-    assert len(child._synthetic(SCHEMA, 0, held_out=False)) == 2
-    assert len(child._synthetic(SCHEMA, 10**9, held_out=False)) == 200_000
+    for patients in (30, child.DRAWN_ROWS + 1, 300_000):  # the last were cut off at 200,000
+        rows = child.synthetic_rows(SCHEMA, patients, held_out=held_out)
+        assert len(rows) == patients
+        assert (rows[:, HELD_OUT] == held_out).all()
+        assert (np.diff(rows[:, PATIENT]) > 0).all()  # each another's, in order
+        assert rows[:, PATIENT].max() > 2**40  # spread over all codes, and not numbers from 0
+        assert len(set(rows[:, PATIENT] % 8)) == 8  # and over all places of a batch
+    assert len(child.synthetic_rows(SCHEMA, 0)) == 2
 
 
-def test_a_rehearsal_tells_seconds_of_a_step_and_besides() -> None:
-    weights = child._release(
-        {parameter.name: np.zeros(parameter.shape, np.float32) for parameter in plan_of(training()).graph.parameters}
-    )  # type: ignore[union-attr]
-    told, payload = child.rehearse(job_of(training(steps=20)), weights)
-    assert payload == b""
+def test_synthetic_rows_are_no_more_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "LARGEST_SYNTHETIC", 10**6)
+    rows = child.synthetic_rows(SCHEMA, 10**9)
+    assert 0.99e6 < rows.nbytes <= 1e6
+
+
+def zeros_for(declared: Any) -> bytes:
+    graph = plan_of(declared).graph
+    assert graph is not None
+    return child._release({parameter.name: np.zeros(parameter.shape, np.float32) for parameter in graph.parameters})
+
+
+def test_a_rehearsal_tells_seconds_of_the_job_and_of_itself() -> None:
+    for declared in (training(steps=20), evaluation()):
+        told, payload = child.rehearse(job_of(declared), zeros_for(declared))
+        assert payload == b""
+        assert 0 < told["seconds"] < told["spent"]  # of forty patients, of whom all are there
+        assert told["lanes"] in (False, True)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, int, int]]:
+    """The mechanism, public size and rows of every round that was trained."""
+    rounds: list[tuple[Any, int, int]] = []
+    train_round = training_module.train_round
+
+    def noted(graph: Any, mechanism: Any, schema: Any, patients: int, rows: Any, *rest: Any, **named: Any) -> Any:
+        rounds.append((mechanism, patients, len(rows)))
+        return train_round(graph, mechanism, schema, patients, rows, *rest, **named)
+
+    monkeypatch.setattr(training_module, "train_round", noted)
+    return rounds
+
+
+def test_a_rehearsal_takes_the_steps_of_the_round_itself(trained: list[tuple[Any, int, int]]) -> None:
+    """Of 2 and 12 steps, as once, none is recorded on a tape, and a round of 40 showed after four times its time."""
+    declared = training(steps=40)
+    child.rehearse(job_of(declared), zeros_for(declared))
+    ((mechanism, patients, rows),) = trained
+    assert (mechanism.steps, patients, rows) == (40, 40, 40)
+    assert mechanism.sampling_rate == declared.sampling_rate
+
+
+def test_a_rehearsal_of_more_patients_than_it_has_rows_takes_steps_of_the_public_size(
+    trained: list[tuple[Any, int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = training(steps=3)
+    row = 8 * (2 + len(SCHEMA.columns))
+    monkeypatch.setattr(child, "LARGEST_SYNTHETIC", 1000 * row)
+    sampled = declared.sampling_rate * 4000
+    told, _ = child.rehearse(job_of(declared, training_patients=4000), zeros_for(declared))
+    ((mechanism, patients, rows),) = trained
+    assert patients == rows == 1000
+    assert mechanism.sampling_rate * rows == pytest.approx(min(1000, sampled))
     assert told["seconds"] > 0
-    assert told["seconds_per_step"] >= 0
-    assert child.rehearse(job_of(evaluation()), weights)[0]["seconds_per_step"] == 0.0
+
+
+def test_a_long_round_is_left_when_a_steps_time_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mock_run, "ENOUGH_SECONDS", 0.02)
+    steps = 100_000
+    declared = training(steps=steps)
+    told, _ = child.rehearse(job_of(declared), zeros_for(declared))
+    assert told["seconds"] > 20 * told["spent"]
+
+
+def test_a_clock_of_steps_tells_what_the_rest_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(mock_run.time, "monotonic", lambda: now[0])
+
+    def run(clock: mock_run.StepClock, steps: int) -> None:
+        now[0] += 3.0  # before the first
+        for _ in range(steps):
+            now[0] += 0.5
+            clock.step(noise_multiplier=1.0, sample_rate=0.1)
+        now[0] += 0.25
+
+    for steps, seconds in ((3, 3 + 1.5 + 0.25), (4, 3 + 2 + 0.25), (100, 3 + 50)):
+        clock = mock_run.StepClock(steps)
+        assert clock.seconds_of(lambda clock=clock, steps=steps: run(clock, steps)) == pytest.approx(seconds)
+        assert clock.history == [(1.0, 0.1, min(steps, 4))]
+
+
+def test_patients_held_out_are_those_of_the_schemas_share_and_chance() -> None:
+    assert child._held_out({"patients": 10_000, "training_patients": 8000}) == 2000 + 160
+    assert child._held_out({"patients": 10, "training_patients": 10}) == 1
 
 
 @pytest.mark.parametrize("declared", [training(steps=20), evaluation(), statistics()])

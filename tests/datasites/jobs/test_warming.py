@@ -40,8 +40,44 @@ def modules(program: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def warmed() -> set[str]:
-    """Modules of a runner's parent that is warm: `parent` as it is started, and its warm-up."""
-    return set(modules("from datasites.jobs import parent, warming; warming.warm_up('runner')"))
+    """Modules of a runner's parent that is warm: the program that it is forked from, and its warm-up."""
+    return set(modules("from datasites.jobs import warming, zygote; warming.warm_up('runner')"))
+
+
+@pytest.fixture(scope="module")
+def of_both() -> set[str]:
+    """Modules of the zygote at the time of its forks."""
+    return set(modules("from datasites.jobs import warming, zygote; warming.import_what_both_need()"))
+
+
+@pytest.mark.process
+def test_exporter_and_runner_have_in_common_what_neither_must_be_without(of_both: set[str], warmed: set[str]) -> None:
+    """No exporter and no reader, which a runner has not; no training and no noise, which an exporter has not."""
+    assert READERS & of_both == set()
+    assert of_both <= warmed
+    of_engine = {name for name in of_both if name.startswith("datasites.engine.")}
+    assert of_engine == {"datasites.engine.matrix", "datasites.engine.mock_rows"}  # of which the child makes mock rows
+    assert not {
+        name for name in of_both if name.split(".")[0] in ("opacus", "pydp", "llvmlite", "syft", "cryptography")
+    }
+
+
+@pytest.mark.process
+def test_an_exporter_has_neither_training_nor_noise_nor_kernels() -> None:
+    exporter = set(modules("from datasites.jobs import warming, zygote; warming.warm_up('exporter')"))
+    assert "policies.graph.exporter" in exporter
+    assert not {
+        name for name in exporter if name.split(".")[0] in ("opacus", "pydp", "llvmlite", "syft", "cryptography")
+    }
+    assert not {"datasites.engine.training", "datasites.engine.noise", "datasites.engine.lanes"} & exporter
+
+
+@pytest.mark.process
+def test_a_runner_imports_of_opacus_what_takes_and_counts_steps(warmed: set[str]) -> None:
+    """Its other accountants compute with scipy, which is thirty megabytes and half a second."""
+    assert {"opacus.optimizers.optimizer", "opacus.accountants.rdp"} <= warmed
+    assert not {name for name in warmed if name.split(".")[0] == "scipy"}
+    assert not {"opacus.privacy_engine", "opacus.grad_sample"} & warmed
 
 
 @pytest.mark.process

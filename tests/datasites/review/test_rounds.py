@@ -17,10 +17,11 @@ from datasites.jobs.pool import Answer
 from datasites.review.rounds import Rounds, Stopped
 from datasites.vault.private_rows import PublishedRows
 from policies.errors import WrongStatus
-from policies.release.tensors import to_bytes
+from policies.release.tensors import digest, to_bytes
 from policies.source.statuses import RunStatus
 from tests.browser.desk import Desk
 from tests.factories import RESEARCHER
+from tests.policies.plan_factories import plan_of, training
 
 SECONDS = 30.0
 HELD = dict.fromkeys(PROTECTIONS, True)
@@ -63,6 +64,10 @@ def begun(desk: Desk, waiting: Waiting, request: str, *, researcher: str = RESEA
     """The thread of a round whose job is done and which waits for its public time."""
     desk.ask(request, researcher=researcher)
     desk.act("approve", {"request": request})
+    return begun_again(desk, waiting, request)
+
+
+def begun_again(desk: Desk, waiting: Waiting, request: str) -> threading.Thread:
     rounds = desk.datasite.rounds
     assert rounds.ask(desk.datasite.ledger.requests.get(request), 1, {})["status"] == "running"
     (run,) = desk.datasite.ledger.runs.list(request)
@@ -139,3 +144,103 @@ def test_a_stop_does_not_show_a_round_before_its_public_time(desk: Desk) -> None
     with rounds._shown_at_multiples_of(0.1):
         pass
     assert time.monotonic() - began >= rounds._grid(0.1) > 0
+
+
+class Rehearsing:
+    """A runner that says what a rehearsal took, a tenth of a second after it was asked."""
+
+    def __init__(self, **told: Any) -> None:
+        self.told, self.asked = told, 0
+
+    def run(self, kind: str, job: dict[str, Any], payload: bytes, *, seconds: float) -> Answer:
+        assert (kind, job["job"]) == ("runner", "rehearse")
+        assert {"training_patients", "patients"} <= set(job)
+        self.asked += 1
+        time.sleep(0.1)
+        return Answer({"event": "done", **self.told}, b"", HELD)
+
+
+@pytest.mark.parametrize(("lanes", "seconds"), [(True, 3.0), (False, 30.0)])
+def test_a_public_time_is_of_the_whole_job_and_of_the_slowest_values_unless_in_lanes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, lanes: bool, seconds: float
+) -> None:
+    monkeypatch.setattr("datasites.review.rounds.slowest", lambda graph: 10.0)
+    pool = Rehearsing(seconds=3.0, spent=0.04, lanes=lanes)
+    rounds, published = desk.datasite.rounds, desk.datasite.planner.published(name="flu")
+    rounds.pool = pool  # type: ignore[assignment]
+    plan = plan_of(training())
+    found = rounds._public_seconds(plan, published, b"")
+    assert seconds + 0.06 <= found < seconds + 5  # the rest of the tenth: starting and confining a job
+    assert rounds._public_seconds(plan, published, b"") == found
+    assert pool.asked == 1  # once for each plan
+
+
+def released_by_a_look(desk: Desk, waiting: Waiting, request: str) -> dict[str, Any]:
+    waiting.public_time.set()
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        answer = desk.datasite.rounds.look(desk.datasite.ledger.requests.get(request), 1, digest({}))
+        if answer["status"] != "running":
+            return answer
+    raise AssertionError("never released")
+
+
+@pytest.mark.parametrize("job_is_done", [True, False])
+def test_a_round_shows_when_it_was_said_to_and_not_before(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, job_is_done: bool
+) -> None:
+    """Two calls: what they say, and when, is the same whether the job is over in no time or just in time."""
+    rounds, waiting = desk.datasite.rounds, Waiting()
+    seconds, answer = 0.4, waiting.run
+
+    def run(*arguments: object, **options: Any) -> Answer:
+        time.sleep(0 if job_is_done else 0.75 * seconds)
+        return answer(*arguments, **options)
+
+    waiting.run = run  # type: ignore[method-assign]
+    rounds.pool = waiting  # type: ignore[assignment]
+    rounds.tables = PublishedRows(lambda version: np.zeros((1, 7)), lambda version: True)
+    monkeypatch.setattr(rounds, "_grid", lambda _: seconds)
+    desk.ask("round-one")
+    desk.act("approve", {"request": "round-one"})
+    record = desk.datasite.ledger.requests.get("round-one")
+    first = rounds.ask(record, 1, {})
+    assert first["status"] == "running"
+    assert 0.5 * seconds < first["shows_in"] <= seconds
+    time.sleep(first["shows_in"] / 2)
+    assert rounds.look(record, 1, digest({}))["status"] == "running"
+    time.sleep(first["shows_in"] / 2)
+    assert rounds.look(record, 1, digest({}))["status"] == "released"
+
+
+def test_a_look_begins_nothing_and_fetches_what_an_ask_began(desk: Desk, waiting: Waiting) -> None:
+    desk.ask("round-one")
+    desk.act("approve", {"request": "round-one"})
+    rounds, record = desk.datasite.rounds, desk.datasite.ledger.requests.get("round-one")
+    assert rounds.look(record, 1, digest({}))["status"] == "void"
+    assert desk.datasite.ledger.runs.list("round-one") == ()
+    thread = begun_again(desk, waiting, "round-one")
+    with pytest.raises(WrongStatus, match="other weights"):
+        rounds.look(record, 1, "0" * 64)
+    assert rounds.look(record, 1, digest({}))["status"] == "running"
+    assert list(released_by_a_look(desk, waiting, "round-one")["release"]) == ["count"]
+    thread.join(SECONDS)
+
+
+def test_a_look_tells_how_a_round_ended_and_only_another_ask_begins_it_anew(desk: Desk, waiting: Waiting) -> None:
+    thread = begun(desk, waiting, "round-one")
+    (run,) = desk.datasite.ledger.runs.list("round-one")
+    desk.datasite.rounds.stop_one(run.id)
+    assert end_of(desk, waiting, "round-one", thread) is RunStatus.FAILED
+    record = desk.datasite.ledger.requests.get("round-one")
+    for _ in range(2):
+        assert desk.datasite.rounds.look(record, 1, digest({}))["status"] == "failed"
+    assert len(desk.datasite.ledger.runs.list("round-one")) == 1
+
+
+def test_nothing_is_looked_up_while_all_work_is_stopped(desk: Desk, waiting: Waiting) -> None:
+    begun(desk, waiting, "round-one")
+    desk.act("stop", {})
+    with pytest.raises(WrongStatus, match="stopped all work"):
+        desk.datasite.rounds.look(desk.datasite.ledger.requests.get("round-one"), 1, digest({}))
+    waiting.public_time.set()

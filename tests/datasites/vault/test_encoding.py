@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import json
@@ -341,6 +342,36 @@ def test_codes_and_order_are_permuted_anew_at_each_publication() -> None:
         assert sorted(pd.Series(made[:, 0]).value_counts()) == sorted(pd.Series(plain[:, 0]).value_counts())
         assert not np.array_equal(made[:, 2], plain[:, 2])
     assert not set(first[:, 0]) & set(second[:, 0])
+
+
+def test_a_patients_rows_lie_together_in_the_order_of_codes() -> None:
+    codes = encode(MANY.sample(frac=1, random_state=1), SPLIT, population_secret=SECRET)[:, 0]
+    assert (np.diff(codes) >= 0).all()
+    assert len(set(codes)) == 1000
+
+
+def test_so_many_records_of_a_patient_are_kept_as_the_schema_says() -> None:
+    frame = pd.DataFrame({"pid": ["heavy"] * 5000 + ["light"] * 3, "x": [1] * 5000 + [0] * 3})
+    for most, kept in ((None, 1000), (2, 2), (7, 7)):
+        schema = SPLIT if most is None else dataclasses.replace(SPLIT, most_records_per_patient=most)
+        made = encode(frame, schema, population_secret=SECRET)
+        assert sorted(np.unique(made[:, 0], return_counts=True)[1]) == [min(3, kept), kept]
+        assert np.count_nonzero(made[:, 2]) == kept
+    assert len(encode(frame, SPLIT, population_secret=SECRET, shuffle=IN_ORDER)) == 5003  # a mock keeps all
+
+
+def test_records_that_are_kept_are_drawn_by_chance() -> None:
+    frame = pd.DataFrame({"pid": ["heavy"] * 100, "x": range(100)})
+    schema = Schema(
+        name="t",
+        population="p",
+        patient="pid",
+        columns=(Column(name="x", kind="integer", minimum=0, maximum=99),),
+        most_records_per_patient=10,
+    )
+    draws = [frozenset(encode(frame, schema, population_secret=SECRET)[:, 2]) for _ in range(60)]
+    assert len(set(draws)) == 60
+    assert len(frozenset().union(*draws)) > 95  # each is missed by all with chance 0.9^60 = 0.002
 
 
 def test_shuffle_moves_whole_rows() -> None:

@@ -218,6 +218,21 @@ def test_schema_survives_toml_and_json() -> None:
     assert Schema.from_dict(json.loads(json.dumps(FLU.as_dict(), allow_nan=False))) == FLU
 
 
+def test_usual_bound_on_a_patients_records_is_not_written_and_another_is() -> None:
+    """So a schema from before there was one is the same schema, and the same mock is drawn from it."""
+    assert FLU.most_records_per_patient == 1000
+    assert "most_records_per_patient" not in FLU.as_dict()
+    fewer = Schema.from_toml(EXAMPLE.replace("patient = 1000", "patient = 12"))
+    assert fewer.most_records_per_patient == 12
+    assert Schema.from_toml(fewer.to_toml()) == Schema.from_dict(fewer.as_dict()) == fewer
+
+
+@pytest.mark.parametrize("most", [0, 10_001, 1.5, "many", True])
+def test_a_bound_on_a_patients_records_outside_its_own_is_refused(most: object) -> None:
+    with pytest.raises(DataRefused, match=r"most_records_per_patient=.* is not a whole number in \[1, 10000\]"):
+        Schema.from_dict({**FLU.as_dict(), "most_records_per_patient": most})
+
+
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters='<>"`\\', exclude_categories=("C", "Z")), max_size=20)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from numba import njit, types
 
-from datasites.engine.lanes.kernels import gaussians, interpreter, sums
+from datasites.engine.lanes.kernels import gaussians, interpreter, records, sampling, steps, sums
 from policies.errors import DatasiteError
 
 _FLOATS, _WHOLES, _WORDS, _DOUBLES = (
     types.CPointer(kind) for kind in (types.float32, types.int32, types.int64, types.float64)
 )
+_HALVES = types.CPointer(types.uint16)
 _SIZE = types.int64
 _SYMBOLS = 2  # SHT_SYMTAB
 
@@ -21,13 +22,43 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         sums.place_records,
         (_FLOATS, _SIZE, _SIZE, _SIZE, _SIZE, _FLOATS, _FLOATS, _WORDS, _SIZE, _SIZE, _FLOATS),
     ),
+    "take_records": (
+        records.take_records,
+        (
+            *(_DOUBLES, _SIZE, _SIZE, _WORDS, _SIZE, _WORDS, _DOUBLES, _SIZE),
+            *(_FLOATS, _SIZE, _SIZE, _SIZE, _WHOLES, _DOUBLES, _WORDS),
+        ),
+    ),
+    "sample": (
+        sampling.sample,
+        (
+            *(_WORDS, _WORDS, _SIZE, _WORDS, _SIZE, _HALVES, _SIZE, _SIZE, _SIZE),
+            *(_WHOLES, _WHOLES, _WORDS, _WORDS, _WORDS),
+        ),
+    ),
+    "step": (
+        steps.step,
+        (_SIZE, _WHOLES, _DOUBLES, _FLOATS, _FLOATS, _FLOATS, _FLOATS, _SIZE, _DOUBLES, _FLOATS),
+    ),
     "gaussians": (gaussians.gaussians, (_DOUBLES, _WORDS, _SIZE, types.float64, _DOUBLES)),
     "run": (interpreter.run, (_WORDS, _SIZE, _WORDS, _FLOATS, _FLOATS, _SIZE, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES)),
     "add_up": (
         sums.add_up,
         (
             *(_WORDS, _SIZE, _WORDS, _FLOATS, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES, _WHOLES),
-            *(types.float64, types.float64, _FLOATS, _WHOLES, _FLOATS, _FLOATS, _FLOATS, _WHOLES, _WHOLES, _FLOATS),
+            *(
+                types.float64,
+                types.float64,
+                _FLOATS,
+                _WHOLES,
+                _FLOATS,
+                _FLOATS,
+                _FLOATS,
+                _WHOLES,
+                _WHOLES,
+                _FLOATS,
+                _SIZE,
+            ),
         ),
     ),
 }

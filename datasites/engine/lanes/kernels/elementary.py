@@ -2,7 +2,8 @@
 
 Each is within the units in the last place that tests/datasites/engine/lanes/test_elementary.py states, of the exact
 value. Denormal arguments of logarithms count as zero, as in the jobs, which flush them. NaN gives NaN.
-Coefficients of exp, log and tanh are those of Cephes (Moshier, public domain); erf is a minimax fit in two parts.
+Coefficients of exp, log, tanh, sin, cos and atan are those of Cephes (Moshier, public domain); erf is a minimax fit in
+two parts.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from datasites.engine.lanes.kernels.vectors import (
     magnitude,
     more,
     multiply,
+    narrow,
     nearest,
     same,
     shift_left,
     shift_right,
     splat,
     splat_whole,
+    splat_wide,
     subtract,
     to_float,
     to_whole,
+    widen,
 )
 
 ZERO, ONE, INFINITY, NAN = np.float32(0.0), np.float32(1.0), np.float32(np.inf), np.float32(np.nan)
@@ -76,6 +80,14 @@ B5, B4, B3, B2, B1, B0 = _coefficients(
     -5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1
 )
 HUGE = np.float32(1e30)
+QUARTERS_IN_ONE = 0.63661977236758134  # 2 / π
+QUARTER_HIGH, QUARTER_LOW = 1.5707963267948966, 6.1232339957367660e-17  # π / 2 in two float64
+EIGHTH = np.float32(0.78539819)  # π / 4, rounded up
+S3, S2, S1 = _coefficients(-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+C3, C2, C1 = _coefficients(2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+TAN_OF_EIGHTH, TAN_OF_THREE_EIGHTHS = _coefficients(0.41421356, 2.41421356)
+HALF_PI, QUARTER_PI = _coefficients(1.57079633, 0.78539816)
+N3, N2, N1, N0 = _coefficients(8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
 
 
 @njit(inline="always")
@@ -205,4 +217,54 @@ def error_function(x):
     q = fma(q, z, splat(B0))
     near = fma(q, x, x)
     value = choose(less(a, splat(ERF_EDGE)), near, far)
+    return choose(same(x, x), value, x)
+
+
+@njit(inline="always")
+def circular(x, ahead):
+    """sin(x + ahead · π/2). Brought near zero in float64: exact to float32 up to 10⁹, and within [-1, 1] beyond."""
+    finite = less(magnitude(x), splat(INFINITY))
+    wide = widen(choose(finite, x, splat(ZERO)))
+    turns = nearest(multiply(wide, splat_wide(QUARTERS_IN_ONE)))
+    rest = narrow(fma(turns, splat_wide(-QUARTER_LOW), fma(turns, splat_wide(-QUARTER_HIGH), wide)))
+    rest = choose(more(rest, splat(EIGHTH)), splat(EIGHTH), rest)
+    rest = choose(less(rest, splat(-EIGHTH)), splat(-EIGHTH), rest)
+    whole = multiply(splat_wide(4.0), nearest(multiply(turns, splat_wide(0.25))))
+    quarter = add(to_whole(narrow(subtract(turns, whole))), splat_whole(ahead))
+    z = multiply(rest, rest)
+    p = fma(splat(S3), z, splat(S2))
+    p = fma(p, z, splat(S1))
+    of_sine = fma(multiply(p, z), rest, rest)
+    p = fma(splat(C3), z, splat(C2))
+    p = fma(p, z, splat(C1))
+    of_cosine = add(fma(multiply(p, z), z, multiply(splat(-HALF), z)), splat(ONE))
+    odd = same(both(quarter, splat_whole(np.int32(1))), splat_whole(np.int32(1)))
+    value = choose(odd, of_cosine, of_sine)
+    turned = same(both(quarter, splat_whole(np.int32(2))), splat_whole(np.int32(2)))
+    value = choose(turned, negative(value), value)
+    return choose(finite, value, splat(NAN))
+
+
+@njit(inline="always")
+def sine(x):
+    return circular(x, np.int32(0))
+
+
+@njit(inline="always")
+def cosine(x):
+    return circular(x, np.int32(1))
+
+
+@njit(inline="always")
+def arctangent(x):
+    a = magnitude(x)
+    far, middle = more(a, splat(TAN_OF_THREE_EIGHTHS)), more(a, splat(TAN_OF_EIGHTH))
+    near = choose(middle, divide(subtract(a, splat(ONE)), add(a, splat(ONE))), a)
+    near = choose(far, divide(splat(-ONE), a), near)
+    start = choose(far, splat(HALF_PI), choose(middle, splat(QUARTER_PI), splat(ZERO)))
+    z = multiply(near, near)
+    p = fma(splat(N3), z, splat(N2))
+    p = fma(p, z, splat(N1))
+    p = fma(p, z, splat(N0))
+    value = signed_as(add(start, fma(multiply(p, z), near, near)), x)
     return choose(same(x, x), value, x)

@@ -14,6 +14,8 @@ from datasites.engine.lanes.kernels.elementary import (
     ONE,
     SIGN,
     ZERO,
+    arctangent,
+    cosine,
     error_function,
     exponential,
     exponential_less_one,
@@ -21,6 +23,7 @@ from datasites.engine.lanes.kernels.elementary import (
     logarithm,
     logarithm_of_one_and,
     sigmoid,
+    sine,
 )
 from datasites.engine.lanes.kernels.vectors import (
     add,
@@ -35,6 +38,8 @@ from datasites.engine.lanes.kernels.vectors import (
     from_bits,
     less,
     load,
+    load_doubles,
+    load_half,
     load_whole,
     load_wide,
     magnitude,
@@ -43,23 +48,29 @@ from datasites.engine.lanes.kernels.vectors import (
     root,
     same,
     splat,
+    splat_double,
     splat_whole,
     splat_wide,
     store,
+    store_doubles,
     store_whole,
     store_wide,
     subtract,
     widen,
+    widen_half,
 )
 
 compiled = njit(error_model="numpy")
 
+LARGEST_LEFT = 2.0**60  # norm of a left factor: times a factor of at most 2^60 (1 / grid) it stays in float32
+LARGEST_SIZE = 2.0**120  # of the sizes of products added up: every partial sum stays in float32
 TWO_AT_ONCE = config.CPU_NAME == "x86-64-v4"  # sixteen sums fit into its registers, and into no other's
 
 # Instructions by name, as the numbers that the compiler wants.
 COPY, RELU, SIGMOID, TANH = CODES["copy"], CODES["relu"], CODES["sigmoid"], CODES["tanh"]
 EXP, EXPM1, LOG, LOG1P, SQRT = CODES["exp"], CODES["expm1"], CODES["log"], CODES["log1p"], CODES["sqrt"]
 NEGATIVE, ABSOLUTE, ERF, CUT = CODES["negative"], CODES["absolute"], CODES["erf"], CODES["cut"]
+SIN, COS, ATAN = CODES["sin"], CODES["cos"], CODES["atan"]
 ADD, SUBTRACT, MULTIPLY, DIVIDE = CODES["add"], CODES["subtract"], CODES["multiply"], CODES["divide"]
 SIGMOID_BACKWARD, TANH_BACKWARD = CODES["sigmoid_backward"], CODES["tanh_backward"]
 LESS, AT_MOST, EQUAL, UNEQUAL = CODES["less"], CODES["at_most"], CODES["equal"], CODES["unequal"]
@@ -147,6 +158,7 @@ exp_along, expm1_along, log_along, log1p_along = (
 sqrt_along, negative_along, absolute_along, erf_along, cut_along = (
     _along(each) for each in (root, _negative, magnitude, error_function, cut)
 )
+sin_along, cos_along, atan_along = (_along(each) for each in (sine, cosine, arctangent))
 add_along, subtract_along, multiply_along, divide_along = (
     _along_both(each) for each in (add, subtract, multiply, divide)
 )
@@ -439,6 +451,108 @@ def _squares_of_row(total, g0, g1, g2, g3, beyond):
     return total
 
 
+@njit(inline="always")
+def _half(memory, place):
+    return widen_half(load_half(memory, place))
+
+
+@njit(inline="always")
+def products_of_terms(memory, terms, shift, side, s, t, last, n):
+    """Inner products in float64 of four factors from term `s` on with four from term `t` on, of half a block.
+
+    `side` is 0 for left factors and 2 for right ones. Beyond the last term the last one is taken again.
+    """
+    s0, s1, s2, s3 = 4 * s + side, 4 * min(s + 1, last) + side, 4 * min(s + 2, last) + side, 4 * min(s + 3, last) + side
+    t0, t1, t2, t3 = 4 * t + side, 4 * min(t + 1, last) + side, 4 * min(t + 2, last) + side, 4 * min(t + 3, last) + side
+    p0, p1, p2, p3 = terms[s0] + shift, terms[s1] + shift, terms[s2] + shift, terms[s3] + shift
+    q0, q1, q2, q3 = terms[t0] + shift, terms[t1] + shift, terms[t2] + shift, terms[t3] + shift
+    s0, s1, s2, s3 = terms[s0 + 1], terms[s1 + 1], terms[s2 + 1], terms[s3 + 1]
+    t0, t1, t2, t3 = terms[t0 + 1], terms[t1 + 1], terms[t2 + 1], terms[t3 + 1]
+    g00 = splat_double(0.0)
+    g01, g02, g03, g10, g11, g12, g13 = g00, g00, g00, g00, g00, g00, g00
+    g20, g21, g22, g23, g30, g31, g32, g33 = g00, g00, g00, g00, g00, g00, g00, g00
+    for _ in range(n):
+        a0, a1, a2, a3 = _half(memory, p0), _half(memory, p1), _half(memory, p2), _half(memory, p3)
+        b = _half(memory, q0)
+        g00, g10, g20, g30 = fma(a0, b, g00), fma(a1, b, g10), fma(a2, b, g20), fma(a3, b, g30)
+        b = _half(memory, q1)
+        g01, g11, g21, g31 = fma(a0, b, g01), fma(a1, b, g11), fma(a2, b, g21), fma(a3, b, g31)
+        b = _half(memory, q2)
+        g02, g12, g22, g32 = fma(a0, b, g02), fma(a1, b, g12), fma(a2, b, g22), fma(a3, b, g32)
+        b = _half(memory, q3)
+        g03, g13, g23, g33 = fma(a0, b, g03), fma(a1, b, g13), fma(a2, b, g23), fma(a3, b, g33)
+        p0, p1, p2, p3 = p0 + s0, p1 + s1, p2 + s2, p3 + s3
+        q0, q1, q2, q3 = q0 + t0, q1 + t1, q2 + t2, q3 + t3
+    return g00, g01, g02, g03, g10, g11, g12, g13, g20, g21, g22, g23, g30, g31, g32, g33
+
+
+@njit(inline="always")
+def _weigh(total, s, t, last, x, z):
+    """A pair of terms counts twice, a term with itself once, and what was taken again or before not at all."""
+    weight = 0.0 if s > last or t > last or t < s else 1.0 if s == t else 2.0
+    return fma(splat_double(weight), multiply(x, z), total)
+
+
+@compiled
+def square_by_pairs(memory, terms, shift, first, T, O, K):
+    """Of half a block at least the square of the length of Σ_t l_t ⊗ r_t as float32 rounds it, from pairs of terms.
+
+    The exact square is G = Σ_st (l_s · l_t)(r_s · r_t). With S = Σ_t |l_t| |r_t|, the sum that multiply-adds make in
+    float32 is off by at most T · 2^-24 · S in length, and G in float64 by at most (O + K + T² + 8) · 2^-53 · S². So
+    √G + c · S is at least that length, for any c not below T · 2^-24 + √(O + K + T² + 8) · 2^-26.5: cancellation makes
+    the length too large and never too small. A quarter more covers second orders and the rounding of S itself.
+    Infinite where S is so large that a partial sum could leave float32.
+    """
+    last = first + T - 1
+    total = splat_double(0.0)
+    sizes = total
+    for s in range(first, first + T, 4):
+        for t in range(s, first + T, 4):
+            x00, x01, x02, x03, x10, x11, x12, x13, x20, x21, x22, x23, x30, x31, x32, x33 = products_of_terms(
+                memory, terms, shift, 0, s, t, last, O
+            )
+            z00, z01, z02, z03, z10, z11, z12, z13, z20, z21, z22, z23, z30, z31, z32, z33 = products_of_terms(
+                memory, terms, shift, 2, s, t, last, K
+            )
+            total = _weigh(total, s, t, last, x00, z00)
+            total = _weigh(total, s, t + 1, last, x01, z01)
+            total = _weigh(total, s, t + 2, last, x02, z02)
+            total = _weigh(total, s, t + 3, last, x03, z03)
+            total = _weigh(total, s + 1, t, last, x10, z10)
+            total = _weigh(total, s + 1, t + 1, last, x11, z11)
+            total = _weigh(total, s + 1, t + 2, last, x12, z12)
+            total = _weigh(total, s + 1, t + 3, last, x13, z13)
+            total = _weigh(total, s + 2, t, last, x20, z20)
+            total = _weigh(total, s + 2, t + 1, last, x21, z21)
+            total = _weigh(total, s + 2, t + 2, last, x22, z22)
+            total = _weigh(total, s + 2, t + 3, last, x23, z23)
+            total = _weigh(total, s + 3, t, last, x30, z30)
+            total = _weigh(total, s + 3, t + 1, last, x31, z31)
+            total = _weigh(total, s + 3, t + 2, last, x32, z32)
+            total = _weigh(total, s + 3, t + 3, last, x33, z33)
+            if s == t:
+                sizes = add(sizes, root(multiply(x00, z00)))
+                if s + 1 <= last:
+                    sizes = add(sizes, root(multiply(x11, z11)))
+                if s + 2 <= last:
+                    sizes = add(sizes, root(multiply(x22, z22)))
+                if s + 3 <= last:
+                    sizes = add(sizes, root(multiply(x33, z33)))
+    count = root(splat_double(float(O + K + T * T + 8)))
+    above = fma(count, splat_double(1.25 * 2.0**-26), splat_double(1.25 * T * 2.0**-24))
+    none = splat_double(0.0)
+    length = fma(above, sizes, root(choose(less(total, none), none, total)))
+    length = choose(more(sizes, splat_double(LARGEST_SIZE)), splat_double(np.inf), length)
+    return multiply(length, length)
+
+
+@compiled
+def pairs_are_fewer(T, O, K):
+    """Whether pairs of terms cost less than making the sum: in multiply-adds of sixteen lanes of float32."""
+    fours = (T + 3) // 4
+    return 24 * fours * (fours + 1) * (O + K) < (T + 4) * O * K
+
+
 # -- the loop over instructions
 
 
@@ -491,6 +605,12 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
         erf_along(memory, y, f2, x, f4)
     elif op == CUT:
         cut_along(memory, y, f2, x, f4)
+    elif op == SIN:
+        sin_along(memory, y, f2, x, f4)
+    elif op == COS:
+        cos_along(memory, y, f2, x, f4)
+    elif op == ATAN:
+        atan_along(memory, y, f2, x, f4)
     elif op == ADD:
         add_along(memory, y, f2, x, f4, z, f6)
     elif op == SUBTRACT:
@@ -535,10 +655,18 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
     elif op == NORM_OUTER:  # x n sx z k sz
         left = squares(memory, y, f2, f3)
         right = squares(memory, f4 + (near if f4 < scratch else shift), f5, f6)
+        # Else what the sums multiply by the factor first, the left side, could become infinite.
+        left = choose(more(left, splat_wide(LARGEST_LEFT**2)), splat_wide(np.inf), left)
         store_wide(norms, at_lane, fma(left, right, load_wide(norms, at_lane)))
     elif op == NORM_TERMS:  # first T O K
-        terms_of = squares_of_terms(memory, terms, shift, f1, f2, f3, f4)
-        store_wide(norms, at_lane, add(load_wide(norms, at_lane), terms_of))
+        if pairs_are_fewer(f2, f3, f4):
+            for half in range(0, LANES, 8):
+                at_half = at_lane + half
+                square = square_by_pairs(memory, terms, shift + half, f1, f2, f3, f4)
+                store_doubles(norms, at_half, add(load_doubles(norms, at_half), square))
+        else:
+            terms_of = squares_of_terms(memory, terms, shift, f1, f2, f3, f4)
+            store_wide(norms, at_lane, add(load_wide(norms, at_lane), terms_of))
     elif op == NORM_DIRECT:  # x n sx
         store_wide(norms, at_lane, add(load_wide(norms, at_lane), squares(memory, y, f2, f3)))
     elif op == FINITE:  # x n sx

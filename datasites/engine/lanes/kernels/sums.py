@@ -12,6 +12,7 @@ from numba import njit
 
 from datasites.engine.lanes.instructions import LANES
 from datasites.engine.lanes.kernels.elementary import ONE, ZERO
+from datasites.engine.lanes.kernels.interpreter import TWO_AT_ONCE
 from datasites.engine.lanes.kernels.vectors import (
     add,
     bits,
@@ -100,61 +101,128 @@ def pack(memory, base, own, apart, n, blocks, counted, scales, scaled, spare, ta
 
 
 @compiled
-def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, wide):
-    """total[i, k] = Σ over R records of round(factor · Σ over T terms of d[r, t, i] a[r, t, k]).
+def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, wide, more):
+    """total[i, k] = Σ over R records of round(factor · Σ over T terms of d[r, t, i] a[r, t, k]); with `more`, +=.
 
     A record's factors lie in one piece and stay in the processor's nearest memory while all of its products are made.
-    Rows are taken by fours, columns by panels; `wide` holds the sums with room for what is beyond the last of both.
+    Rows are taken by eights or fours, columns by panels; `wide` holds the sums with room for what is beyond the last of
+    both.
     """
-    magic = splat(MAGIC)
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
-    panels, fours = (K + LANES - 1) // LANES, (O + 3) // 4
+    panels = (K + LANES - 1) // LANES
     width = panels * LANES
-    for i in range(fours * 4 * panels):
+    for i in range((O + 7) // 8 * 8 * panels):
         store_whole(wide, i * LANES, back)
     for r in range(R):
         factor = every(scales, r)
-        for four in range(fours):
+        left, row = r * T * dT, 0
+        while TWO_AT_ONCE and row + 4 < O:
             panel = 0
-            while panel < panels:
-                left, right = r * T * dT + four * 4, r * T * aT + panel * LANES
-                g0 = splat(ZERO)
-                g1, g2, g3, h0, h1, h2, h3 = g0, g0, g0, g0, g0, g0, g0
-                two = panel + 2 <= panels
-                if two:
-                    for _ in range(T):
-                        v, w = load(a, right), load(a, right + LANES)
-                        e = every(d, left)
-                        g0, h0 = fma(e, v, g0), fma(e, w, h0)
-                        e = every(d, left + 1)
-                        g1, h1 = fma(e, v, g1), fma(e, w, h1)
-                        e = every(d, left + 2)
-                        g2, h2 = fma(e, v, g2), fma(e, w, h2)
-                        e = every(d, left + 3)
-                        g3, h3 = fma(e, v, g3), fma(e, w, h3)
-                        left += dT
-                        right += aT
-                else:
-                    for _ in range(T):
-                        v = load(a, right)
-                        g0, g1 = fma(every(d, left), v, g0), fma(every(d, left + 1), v, g1)
-                        g2, g3 = fma(every(d, left + 2), v, g2), fma(every(d, left + 3), v, g3)
-                        left += dT
-                        right += aT
-                at = four * 4 * width + panel * LANES
-                _count(wide, at, g0, factor, magic)
-                _count(wide, at + width, g1, factor, magic)
-                _count(wide, at + 2 * width, g2, factor, magic)
-                _count(wide, at + 3 * width, g3, factor, magic)
-                if two:
-                    _count(wide, at + LANES, h0, factor, magic)
-                    _count(wide, at + width + LANES, h1, factor, magic)
-                    _count(wide, at + 2 * width + LANES, h2, factor, magic)
-                    _count(wide, at + 3 * width + LANES, h3, factor, magic)
+            while panel + 2 <= panels:
+                _eight_rows(
+                    wide, row * width + panel * LANES, width, d, left, a, r * T * aT + panel * LANES, T, dT, aT, factor
+                )
                 panel += 2
+            if panel < panels:
+                right = r * T * aT + panel * LANES
+                _four_rows(wide, row * width + panel * LANES, width, d, left, a, right, T, dT, aT, factor)
+                _four_rows(wide, (row + 4) * width + panel * LANES, width, d, left + 4, a, right, T, dT, aT, factor)
+            left += 8
+            row += 8
+        while row < O:
+            panel = 0
+            while panel + 2 <= panels:
+                _four_rows_of_two(
+                    wide, row * width + panel * LANES, width, d, left, a, r * T * aT + panel * LANES, T, dT, aT, factor
+                )
+                panel += 2
+            if panel < panels:
+                right = r * T * aT + panel * LANES
+                _four_rows(wide, row * width + panel * LANES, width, d, left, a, right, T, dT, aT, factor)
+            left += 4
+            row += 4
     for i in range(O):
         for k in range(K):
-            total[place + i * K + k] = wide[i * width + k]
+            total[place + i * K + k] = np.int32(wide[i * width + k] + (total[place + i * K + k] if more else 0))
+
+
+@compiled
+def _four_rows(wide, at, width, d, left, a, right, T, dT, aT, factor):
+    """One record's part of four rows and one panel."""
+    g0 = splat(ZERO)
+    g1, g2, g3 = g0, g0, g0
+    for _ in range(T):
+        v = load(a, right)
+        g0, g1 = fma(every(d, left), v, g0), fma(every(d, left + 1), v, g1)
+        g2, g3 = fma(every(d, left + 2), v, g2), fma(every(d, left + 3), v, g3)
+        left += dT
+        right += aT
+    magic = splat(MAGIC)
+    _count(wide, at, g0, factor, magic)
+    _count(wide, at + width, g1, factor, magic)
+    _count(wide, at + 2 * width, g2, factor, magic)
+    _count(wide, at + 3 * width, g3, factor, magic)
+
+
+@compiled
+def _four_rows_of_two(wide, at, width, d, left, a, right, T, dT, aT, factor):
+    """One record's part of four rows and two panels."""
+    g0 = splat(ZERO)
+    g1, g2, g3, h0, h1, h2, h3 = g0, g0, g0, g0, g0, g0, g0
+    for _ in range(T):
+        v, w = load(a, right), load(a, right + LANES)
+        e = every(d, left)
+        g0, h0 = fma(e, v, g0), fma(e, w, h0)
+        e = every(d, left + 1)
+        g1, h1 = fma(e, v, g1), fma(e, w, h1)
+        e = every(d, left + 2)
+        g2, h2 = fma(e, v, g2), fma(e, w, h2)
+        e = every(d, left + 3)
+        g3, h3 = fma(e, v, g3), fma(e, w, h3)
+        left += dT
+        right += aT
+    magic = splat(MAGIC)
+    _count_two(wide, at, g0, h0, factor, magic)
+    _count_two(wide, at + width, g1, h1, factor, magic)
+    _count_two(wide, at + 2 * width, g2, h2, factor, magic)
+    _count_two(wide, at + 3 * width, g3, h3, factor, magic)
+
+
+@compiled
+def _eight_rows(wide, at, width, d, left, a, right, T, dT, aT, factor):
+    """One record's part of eight rows and two panels: sixteen sums, as many as hide how long a multiply-add takes."""
+    g0 = splat(ZERO)
+    g1, g2, g3, g4, g5, g6, g7 = g0, g0, g0, g0, g0, g0, g0
+    h0, h1, h2, h3, h4, h5, h6, h7 = g0, g0, g0, g0, g0, g0, g0, g0
+    for _ in range(T):
+        v, w = load(a, right), load(a, right + LANES)
+        e = every(d, left)
+        g0, h0 = fma(e, v, g0), fma(e, w, h0)
+        e = every(d, left + 1)
+        g1, h1 = fma(e, v, g1), fma(e, w, h1)
+        e = every(d, left + 2)
+        g2, h2 = fma(e, v, g2), fma(e, w, h2)
+        e = every(d, left + 3)
+        g3, h3 = fma(e, v, g3), fma(e, w, h3)
+        e = every(d, left + 4)
+        g4, h4 = fma(e, v, g4), fma(e, w, h4)
+        e = every(d, left + 5)
+        g5, h5 = fma(e, v, g5), fma(e, w, h5)
+        e = every(d, left + 6)
+        g6, h6 = fma(e, v, g6), fma(e, w, h6)
+        e = every(d, left + 7)
+        g7, h7 = fma(e, v, g7), fma(e, w, h7)
+        left += dT
+        right += aT
+    magic = splat(MAGIC)
+    _count_two(wide, at, g0, h0, factor, magic)
+    _count_two(wide, at + width, g1, h1, factor, magic)
+    _count_two(wide, at + 2 * width, g2, h2, factor, magic)
+    _count_two(wide, at + 3 * width, g3, h3, factor, magic)
+    _count_two(wide, at + 4 * width, g4, h4, factor, magic)
+    _count_two(wide, at + 5 * width, g5, h5, factor, magic)
+    _count_two(wide, at + 6 * width, g6, h6, factor, magic)
+    _count_two(wide, at + 7 * width, g7, h7, factor, magic)
 
 
 @njit(inline="always")
@@ -162,18 +230,33 @@ def _count(wide, at, g, factor, magic):
     store_whole(wide, at, add(load_whole(wide, at), bits(fma(g, factor, magic))))
 
 
+@njit(inline="always")
+def _count_two(wide, at, g, h, factor, magic):
+    _count(wide, at, g, factor, magic)
+    _count(wide, at + LANES, h, factor, magic)
+
+
+@njit(inline="always")
+def _begun(total, place, back, more):
+    """Where a sum begins: at zero, or with `more` at what is there."""
+    return add(back, load_whole(total, place)) if more else back
+
+
 @compiled
-def rank_one_panel(total, begin, width, d, a, S, R, O, panel):
+def rank_one_panel(total, begin, width, d, a, S, R, O, panel, more):
     """total[begin + i · width ...] = Σ over R records of round(d[r, i] a[r, 16 · panel ...]). S: records of a panel.
 
-    `d` has been multiplied by the records' factors. Rows are written by fours: up to three beyond O get what the next
-    parameter, or nobody, will have there.
+    `d` has been multiplied by the records' factors. With `more` the sum is added to what is there. Rows are written by
+    fours: up to three beyond O, where `d` is zero, get zero, which the next parameter overwrites, or stay as they are.
     """
     magic = splat(MAGIC)
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
     for four in range((O + 3) // 4):
-        s0 = back
-        s1, s2, s3 = back, back, back
+        place = begin + four * 4 * width
+        s0 = _begun(total, place, back, more)
+        s1 = _begun(total, place + width, back, more)
+        s2 = _begun(total, place + 2 * width, back, more)
+        s3 = _begun(total, place + 3 * width, back, more)
         right, left = panel * S * LANES, (four // 4) * S * LANES + (four % 4) * 4
         for _ in range(R):
             v = load(a, right)
@@ -183,7 +266,6 @@ def rank_one_panel(total, begin, width, d, a, S, R, O, panel):
             s3 = add(s3, bits(fma(every(d, left + 3), v, magic)))
             right += LANES
             left += LANES
-        place = begin + four * 4 * width
         store_whole(total, place, s0)
         store_whole(total, place + width, s1)
         store_whole(total, place + 2 * width, s2)
@@ -191,14 +273,17 @@ def rank_one_panel(total, begin, width, d, a, S, R, O, panel):
 
 
 @compiled
-def rank_one_panels(total, begin, width, d, a, S, R, O, panel):
+def rank_one_panels(total, begin, width, d, a, S, R, O, panel, more):
     """The same of two panels beside each other, which share what they read of `d`."""
     magic = splat(MAGIC)
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
     apart = S * LANES
     for four in range((O + 3) // 4):
-        s0 = back
-        s1, s2, s3, s4, s5, s6, s7 = back, back, back, back, back, back, back
+        place = begin + four * 4 * width
+        s0, s4 = _begun(total, place, back, more), _begun(total, place + LANES, back, more)
+        s1, s5 = _begun(total, place + width, back, more), _begun(total, place + width + LANES, back, more)
+        s2, s6 = _begun(total, place + 2 * width, back, more), _begun(total, place + 2 * width + LANES, back, more)
+        s3, s7 = _begun(total, place + 3 * width, back, more), _begun(total, place + 3 * width + LANES, back, more)
         right, left = panel * S * LANES, (four // 4) * S * LANES + (four % 4) * 4
         for _ in range(R):
             v, w = load(a, right), load(a, right + apart)
@@ -216,7 +301,6 @@ def rank_one_panels(total, begin, width, d, a, S, R, O, panel):
             s7 = add(s7, bits(fma(e, w, magic)))
             right += LANES
             left += LANES
-        place = begin + four * 4 * width
         store_whole(total, place, s0)
         store_whole(total, place + LANES, s4)
         store_whole(total, place + width, s1)
@@ -228,23 +312,26 @@ def rank_one_panels(total, begin, width, d, a, S, R, O, panel):
 
 
 @compiled
-def rank_one(total, place, d, a, S, R, O, K, tail):
+def rank_one(total, place, d, a, S, R, O, K, tail, more):
     """The sum of a parameter with one term by panels of sixteen columns; columns that are left by themselves."""
     whole, panel = K // LANES, 0
     while panel + 2 <= whole:
-        rank_one_panels(total, place + panel * LANES, K, d, a, S, R, O, panel)
+        rank_one_panels(total, place + panel * LANES, K, d, a, S, R, O, panel, more)
         panel += 2
     if panel < whole:
-        rank_one_panel(total, place + panel * LANES, K, d, a, S, R, O, panel)
+        rank_one_panel(total, place + panel * LANES, K, d, a, S, R, O, panel, more)
     if K % LANES:
-        rank_one_panel(tail, 0, LANES, d, a, S, R, O, whole)
+        rank_one_panel(tail, 0, LANES, d, a, S, R, O, whole, 0)
         for i in range(O):
             for j in range(K % LANES):
-                total[place + i * K + whole * LANES + j] = tail[i * LANES + j]
+                at = place + i * K + whole * LANES + j
+                total[at] = np.int32(tail[i * LANES + j] + (total[at] if more else 0))
 
 
 @compiled
-def narrow(total, place, d, a, scales, R, O, K, T, by_term, by_panel, by_record, of_term, of_panel, of_record, spare):
+def narrow(
+    total, place, d, a, scales, R, O, K, T, by_term, by_panel, by_record, of_term, of_panel, of_record, spare, more
+):
     """The same with rows of the parameter in the lanes, for one of few columns. `by` of d, `of` of a."""
     magic = splat(MAGIC)
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
@@ -261,11 +348,12 @@ def narrow(total, place, d, a, scales, R, O, K, T, by_term, by_panel, by_record,
                 s = add(s, bits(fma(g, every(scales, r), magic)))
             store_whole(spare, 0, s)
             for j in range(min(LANES, O - panel * LANES)):
-                total[place + (panel * LANES + j) * K + k] = spare[j]
+                at = place + (panel * LANES + j) * K + k
+                total[at] = np.int32(spare[j] + (total[at] if more else 0))
 
 
 @compiled
-def direct(total, place, memory, base, own, n, blocks, scales, counted, spare):
+def direct(total, place, memory, base, own, n, blocks, scales, counted, spare, more):
     """Gradients that lie there as they are; the lanes are added in the end, as whole numbers."""
     magic, none, back = splat(MAGIC), splat_whole(np.int32(0)), splat_whole(np.int32(MAGIC_BITS))
     for i in range(n):
@@ -275,7 +363,7 @@ def direct(total, place, memory, base, own, n, blocks, scales, counted, spare):
             g = choose(less(load_whole(counted, block * LANES), none), g, splat(ZERO))
             s = add(s, subtract(bits(fma(g, load(scales, block * LANES), magic)), back))
         store_whole(spare, 0, s)
-        whole = np.int32(0)
+        whole = total[place + i] if more else np.int32(0)
         for lane in range(LANES):
             whole = np.int32(whole + spare[lane])
         total[place + i] = whole
@@ -283,9 +371,9 @@ def direct(total, place, memory, base, own, n, blocks, scales, counted, spare):
 
 def add_up(
     groups, parameters, terms, memory, own, blocks, records, norms, sound, present, clip, unit, scales, counted, ones,
-    d, a, total, tail, spare,
+    d, a, total, tail, spare, more,
 ):  # fmt: skip
-    """The clipped sum of every parameter over these records, in grid units: int32 in `total`."""
+    """The clipped sum of every parameter over these records, in grid units: int32 in `total`, added where `more`."""
     factors(norms, sound, present, blocks, clip, unit, scales, counted)
     S = blocks * LANES
     for number in range(parameters):
@@ -293,7 +381,7 @@ def add_up(
         kind, place, O, K = groups[at], groups[at + 1], groups[at + 2], groups[at + 3]
         first, T = groups[at + 4], groups[at + 5]
         if kind == DIRECT:
-            direct(total, place, memory, terms[4 * first], own, O, blocks, scales, counted, tail)
+            direct(total, place, memory, terms[4 * first], own, O, blocks, scales, counted, tail, more)
         else:
             dT, aT = (O + LANES - 1) // LANES * LANES, (K + LANES - 1) // LANES * LANES
             # One term: panels of all records. Several: the factors of a record side by side.
@@ -314,9 +402,9 @@ def add_up(
                 factors_ = ones if T == 1 else scales
                 narrow(
                     total, place, d, a, factors_, records, O, K, T, dT, by_panel, by_record, aT, by_panel, of_record,
-                    tail,
+                    tail, more,
                 )  # fmt: skip
             elif T == 1:
-                rank_one(total, place, d, a, S, records, O, K, tail)
+                rank_one(total, place, d, a, S, records, O, K, tail, more)
             else:
-                outer_of_terms(total, place, d, a, scales, records, O, K, T, dT, aT, tail)
+                outer_of_terms(total, place, d, a, scales, records, O, K, T, dT, aT, tail, more)

@@ -75,6 +75,7 @@ load, store = _loader(F, 4), _storer(F, 4)
 load_whole, store_whole = _loader(I, 4), _storer(I, 4)
 load_wide, store_wide = _loader(D, 8), _storer(D, 8)
 load_words, load_doubles, store_doubles = _loader(W8, 8), _loader(D8, 8), _storer(D8, 8)
+load_half = _loader(F8, 4)  # of a slot
 
 
 # -- one number in all lanes
@@ -201,6 +202,8 @@ def _conversion(source, target, how):
 to_whole, to_float = _conversion(F, I, "fptosi"), _conversion(I, F, "sitofp")
 bits, from_bits = _conversion(F, I, "bitcast"), _conversion(I, F, "bitcast")
 widen, narrow = _conversion(F, D, "fpext"), _conversion(D, F, "fptrunc")
+widen_half = _conversion(F8, D8, "fpext")
+widen_whole = _conversion(I, D, "sitofp")
 bits_of_double, double_from_bits = _conversion(D8, W8, "bitcast"), _conversion(W8, D8, "bitcast")
 
 

@@ -83,6 +83,40 @@ def test_company_order_and_place_change_no_bit_of_a_record(name: str, kernels: K
     assert counted > 0
 
 
+def length(units: npt.NDArray[np.int64], norm: float) -> float:
+    """Of a contribution, over the clipping norm."""
+    return math.sqrt(sum(int(unit) ** 2 for unit in units.tolist())) * grid_of(norm) / norm
+
+
+@pytest.mark.parametrize("norm", [1e-12, *NORMS])
+def test_a_huge_factor_beside_a_tiny_one_stays_within_the_clipping_norm(norm: float, kernels: Kernels) -> None:
+    # The second layer's gradient is δ ⊗ a with |δ| = 10³⁵ and |a| = 10⁻³⁵: ordinary, but δ times the factor is not.
+    checked, _ = program_of("three layers without a bias")
+    sums = LaneSums(checked, kernels, norm, most=16)
+    inputs, labels = np.ones((3, 10), np.float32), np.zeros(3, np.float32)
+    for size in (10.0**power for power in range(0, 37, 3)):
+        sums.weights[: 80 + 64], sums.weights[80 + 64 :] = 1 / size, size
+        assert length(sums.sum(inputs, labels, np.array([0])).astype(np.int64), norm) <= 1, size
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_products_that_cancel_stay_within_the_clipping_norm(norm: float, kernels: Kernels) -> None:
+    # Eight products add up to zero, or nearly so; float32 is left with what it rounded, which is far above the norm.
+    checked, _ = program_of("cancelling")
+    sums = LaneSums(checked, kernels, norm, most=16)
+    sums.weights[:] = 0
+    rng, longest = np.random.default_rng(8), 0.0
+    for draw in range(50):
+        record = np.repeat(rng.normal(0, 1, (4, 32)), 2, axis=0)
+        if draw % 2:
+            record *= 1 + rng.normal(0, 1e-7, record.shape)
+        inputs = (record * 10.0 ** rng.uniform(-4, 4)).astype(np.float32).reshape(1, -1)
+        found = length(sums.sum(inputs, np.zeros(1, np.float32), np.array([0])).astype(np.int64), norm)
+        assert found <= 1, draw
+        longest = max(longest, found)
+    assert longest > 1e-3  # it is that remainder that was clipped
+
+
 @pytest.mark.parametrize("name", ["logarithm", "two layers", "LSTM"])
 def test_a_record_with_anything_not_finite_contributes_zero(name: str, kernels: Kernels) -> None:
     checked, _ = program_of(name)
@@ -100,6 +134,24 @@ def test_a_record_with_anything_not_finite_contributes_zero(name: str, kernels: 
         together = sums.sum(inputs, labels, np.array([0, row])).astype(np.int64)
         alone = sums.sum(inputs, labels, np.array([row])).astype(np.int64)
         assert np.array_equal(together - alone, sums.sum(inputs, labels, np.array([0])))
+
+
+@pytest.mark.parametrize("name", ["two layers", "three layers", "LSTM", "transformer", "picture"])
+def test_parts_add_up_to_the_same_whole_numbers(name: str, kernels: Kernels) -> None:
+    checked, _ = program_of(name)
+    rng, count = np.random.default_rng(9), 77
+    inputs = rng.uniform(-1, 1, (count, checked.program.features)).astype(np.float32)
+    labels, rows = rng.integers(0, 2, count).astype(np.float32), rng.permutation(count)
+    totals = []
+    for together in (1, 2, 3, 5):
+        sums = LaneSums(checked, kernels, 1.0, most=count, together=together)
+        sums.weights[:] = weights_of(name)
+        assert sums.most == together * 16
+        for places in (rows, rows[:3], rows):  # what a former sum left behind is not added
+            total = sums.sum(inputs, labels, places).copy()
+        totals.append(total)
+    assert totals[0].any()
+    assert all(np.array_equal(total, totals[0]) for total in totals)
 
 
 def test_what_a_former_record_left_behind_is_not_read(kernels: Kernels) -> None:

@@ -14,7 +14,7 @@ from datasites.engine.interpreter import forward
 from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.lowering import lowered
-from datasites.engine.lanes.operators import RULES
+from datasites.engine.lanes.rules import RULES
 from datasites.engine.lanes.sums import LaneSums, shrinkage
 from datasites.engine.training import record_gradients
 from policies.graph.exporter import export_model
@@ -45,13 +45,13 @@ def test_a_program_gives_the_clipped_gradients_that_torch_gives(name: str, kerne
         assert np.abs(found - clipped[record]).max() <= 2e-5 * NORM, (name, record)
 
 
-class Cosine(nn.Module):
+class Bits(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(torch.cos(x))
+        return self.layer(x * ((x * 4).long() & (x * 2).long()))
 
 
 class Unused(nn.Module):
@@ -63,7 +63,7 @@ class Unused(nn.Module):
         return self.layer(x)
 
 
-class ByCosine(nn.Module):
+class InNoOrder(nn.Module):
     """A gradient that goes through what has no rule."""
 
     def __init__(self) -> None:
@@ -71,12 +71,12 @@ class ByCosine(nn.Module):
         self.a, self.b = nn.Linear(3, 2), nn.Linear(2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.b(torch.cos(self.a(x)))
+        return self.b(self.a(x).topk(2, sorted=False).values)
 
 
-@pytest.mark.parametrize("model", [Cosine, ByCosine])
-def test_what_has_no_rule_is_not_lowered(model: type[nn.Module]) -> None:
-    with pytest.raises(NotLowered, match="cos"):
+@pytest.mark.parametrize(("model", "why"), [(Bits, "bitwise_and"), (InNoOrder, "in no order")])
+def test_what_has_no_rule_is_not_lowered(model: type[nn.Module], why: str) -> None:
+    with pytest.raises(NotLowered, match=why):
         lowered(export_model(model(), (3,)), LOGITS, 2)
 
 
@@ -93,8 +93,12 @@ def test_lowering_depends_on_the_graph_alone() -> None:
         assert np.array_equal(getattr(first, name), getattr(second, name))
 
 
+# Called by torch in other releases or by other ways of writing, as the rule beside each is.
+ELSEWHERE = {f"aten.{name}.default" for name in ("alias", "detach", "clamp_max", "copy", "sum")}
+
+
 def test_every_rule_is_used_by_a_model_of_these_tests() -> None:
     used: set[str] = set()
     for name in MODELS:
         used.update(str(call.operator) for call in program_of(name)[1].calls)
-    assert len(used & set(RULES)) > 35
+    assert set(RULES) - used <= ELSEWHERE
