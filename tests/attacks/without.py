@@ -38,6 +38,7 @@ LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
+ACCOUNTS = "tests/datasites/ledger/test_accounts.py"
 TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
 LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
@@ -281,6 +282,11 @@ def _no_heads() -> None:
     from datasites.ledger.ledger import Ledger
 
     put("datasites.ledger.ledger:Ledger.verify", lambda self, *, heads=(), _verify=Ledger.verify: _verify(self))
+
+
+def _least_epsilon(self: Any, conversion_nano: int) -> int:
+    """Whichever bound is less, though the sum of pure ε bounds nothing beside a training."""
+    return min(self.divergence_nano + conversion_nano, self.pure_nano or 10**18) if any(self.as_row()) else 0
 
 
 def _any_amount() -> None:
@@ -665,6 +671,21 @@ DEFENCES: dict[str, Defence] = {
         "tables as the entries come to",
         nothing("datasites.ledger.verification:_compare"),
         (TAMPERING, *_corpus("ledger")),
+    ),
+    "split": Defence(
+        "one share held out of a population",
+        nothing("datasites.ledger.datasets:check_split"),
+        (ACCOUNTS, *_corpus("split_a_population", "no_patient")),
+    ),
+    "accounts of a copy": Defence(
+        "the larger account for both where a copy does not know the split",
+        instead("datasites.ledger.amounts:Charged.in_both", property(lambda self: self)),
+        (ACCOUNTS,),
+    ),
+    "pure and filtered": Defence(
+        "no sum of pure ε beside a release without one",
+        instead("datasites.ledger.amounts:Amount.epsilon_nano", _least_epsilon),
+        ("tests/datasites/ledger/test_promise.py",),
     ),
     "heads": Defence("heads in certificates", _no_heads, _corpus("old_copy")),
     "budget": Defence(
