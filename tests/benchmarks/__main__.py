@@ -59,6 +59,8 @@ def show_training(quick: bool) -> None:
     console.print(made)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"training": kept}, indent=2) + "\n", encoding="utf-8")
+    RESULTS.with_suffix(".md").write_text(training.as_markdown(kept), encoding="utf-8")
+    console.print(f"{RESULTS.name} has the ratios, {RESULTS.with_suffix('.md').name} the README's table of them.\n")
 
 
 def show_evenness(quick: bool) -> None:
