@@ -207,6 +207,11 @@ class Budgets:
                 total = by_then[seq] = total + Charged.to(Patients(patients), Amount(*amount))
         return by_then
 
+    def spent_before(self, population: str, seq: int) -> Charged:
+        """What a population had spent in all before entry `seq`."""
+        with self._store.reading() as db:
+            return spent_up_to(db, population, seq - 1)
+
     # Within a transaction
 
     def check_fits(
