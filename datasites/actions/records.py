@@ -99,10 +99,26 @@ def ledger(datasite: Datasite, actor: Actor, *, entries: int = SHOWN_ENTRIES) ->
 
 
 def _with_epsilon(datasite: Datasite, found: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Entries as plain data, each with the ε that its amount alone comes to at its population's δ."""
+    """Entries as plain data, each with the ε that its amount alone comes to at its population's δ.
+
+    Those that spend have as `epsilon_added` what they added to the ε of all before them, and as `epsilon_spent` what
+    that came to.
+    """
     budgets = datasite.ledger.budgets
     conversions = {name: budgets.balance(name).conversion_nano for name in budgets.populations()}
-    return [entry_as_dict(entry, conversions) for entry in found]
+    spent: dict[int, tuple[float, float]] = {}
+    numbers = [entry.seq for entry in found]
+    for name in {entry.population for entry in found if entry.population in conversions}:
+        before = budgets.spent_before(str(name), min(numbers)).epsilon_nano(conversions[str(name)])
+        for seq, charged in budgets.spent_by_then(str(name), min(numbers), max(numbers)).items():
+            then = charged.epsilon_nano(conversions[str(name)])
+            spent[seq] = (then - before) / NANO, then / NANO
+            before = then
+    return [
+        entry_as_dict(entry, conversions)
+        | dict(zip(("epsilon_added", "epsilon_spent"), spent.get(entry.seq, (None, None)), strict=True))
+        for entry in found
+    ]
 
 
 def entry_as_dict(entry: Entry, conversions: Mapping[str, int]) -> dict[str, Any]:

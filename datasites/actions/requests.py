@@ -17,9 +17,10 @@ from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
 from datasites.review.decisions import Case, may_decide
 from datasites.review.pricing import BudgetLine, Cost, budget_lines, cost_of
 from datasites.review.wording import summary
-from policies.errors import InvalidRequest, Unavailable, WrongStatus
+from policies.errors import InvalidRequest, Unavailable, UnsupportedMechanism, WrongStatus
 from policies.privacy import accountant, risk
 from policies.privacy.nano import NANO
+from policies.release.plans import Plan, Published
 from policies.source.statuses import RequestStatus
 
 EVERY_DOOR = frozenset({*CONSOLE, Role.RESEARCHER})
@@ -42,10 +43,10 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
     case = datasite.decisions.case(record, actor)
     plan = record.plan
     published = datasite.planner.published(version=record.version)
-    cost = cost_of(datasite.ledger, plan, published) if plan else None
+    cost = _cost_of(datasite, plan, published) if plan else None
     balance = datasite.ledger.budgets.balance(published.population)
     limit = case.rules.researcher_epsilon if case.rules else None
-    budgets = budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit) if plan else ()
+    budgets = budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit) if plan and cost else ()
     return {
         **overview(record),
         "version": record.version,
@@ -58,6 +59,7 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
         if plan
         else [],
         "cost": cost_dict(cost) if cost else None,
+        "costs": _cost_sentence(cost) if cost else "",
         "budgets": [_budget_dict(line) for line in budgets],
         "decision": _decision_dict(case),
         "checks": [asdict(check) for check in case.checks],
@@ -178,6 +180,18 @@ def cost_dict(cost: Cost) -> dict[str, Any]:
     """A cost in one flat dictionary."""
     flat = asdict(cost)
     return {**flat, **flat.pop("fit")}
+
+
+def _cost_of(datasite: Datasite, plan: Plan, published: Published) -> Cost | None:
+    """What a plan costs; None of one that an earlier version let in and that cannot be charged, so only denied."""
+    try:
+        return cost_of(datasite.ledger, plan, published)
+    except UnsupportedMechanism:
+        return None
+
+
+def _cost_sentence(cost: Cost) -> str:
+    return risk.alone_and_together(cost.epsilon, cost.fit.spent_after - cost.fit.spent_before)
 
 
 def _budget_dict(line: BudgetLine) -> dict[str, Any]:

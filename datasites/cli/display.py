@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from policies.numbers import counted, written
+from policies.privacy.risk import alone_and_together
 from policies.text import visible
 
 PATIENTS = {"training": "patients who train", "held_out": "patients held out"}
@@ -169,11 +170,15 @@ def ledger(out: Console, value: dict[str, Any]) -> None:
     """Balances, then the newest entries."""
     balances(out, value["balances"])
     if value["entries"]:
-        names = ("seq", "at", "kind", "population", "request", "run", "divergence", "actor")
+        names = ("seq", "at", "kind", "population", "request", "run", "divergence", "epsilon_added", "actor")
         short = [
             {**each, **{name: (each[name] or "—")[:8] for name in ("request", "run")}} for each in value["entries"]
         ]
         _table(out, f"Last {len(short)} entries", names, short)
+        out.print(
+            "Releases add up as Rényi divergences (nats) at the budget's order, one number that was fixed with δ; δ is"
+            " turned into ε once for all of them. ε added is what an entry added to the ε of all before it."
+        )
     out.print(f"Head: {value['head']}")
 
 
@@ -190,8 +195,10 @@ def isolation(out: Console, value: dict[str, bool]) -> None:
 
 def _cost(out: Console, cost: dict[str, Any]) -> None:
     out.print("Cost", style="bold")
+    added = cost["spent_after"] - cost["spent_before"]
+    out.print(f"  {alone_and_together(cost['epsilon'], added)}", markup=False)
     out.print(
-        f"  ε = {cost['epsilon']:.3f} at δ = {written(cost['delta'])} for {counted(cost['rounds'], 'release')}"
+        f"  alone ε = {cost['epsilon']:.3f} at δ = {written(cost['delta'])} for {counted(cost['rounds'], 'release')}"
         + (f", noise multiplier {cost['noise_multiplier']:.3f}" if cost["noise_multiplier"] else "")
         + f"; tighter bound of it alone {cost['pld_epsilon']:.3f}"
     )

@@ -15,7 +15,7 @@ from datasites.ledger.records import CodeRequestRecord, parsed_plan
 from datasites.ledger.requests import OPEN
 from datasites.people.roles import DECIDERS
 from datasites.review.decisions import SIDES
-from policies.errors import DatasiteError, InvalidRequest
+from policies.errors import DatasiteError, InvalidRequest, UnsupportedMechanism
 from policies.privacy import accountant, risk
 from policies.privacy.mechanisms import DPSGD
 from policies.source.statuses import RequestStatus
@@ -69,7 +69,7 @@ def inbox(visit: PageRequest) -> Response:
 def _matches(record: CodeRequestRecord, wanted: dict[str, str]) -> bool:
     if wanted["dataset"] and record.dataset != wanted["dataset"]:
         return False
-    if wanted["kind"] and _facts(record.plan_json, 16).kind != wanted["kind"]:
+    if wanted["kind"] and _facts(record.plan_json).kind != wanted["kind"]:
         return False
     text = "\n".join((record.id, record.function, record.researcher, record.dataset, record.purpose)).lower()
     return all(word in text for word in wanted["q"].lower().split())
@@ -77,16 +77,15 @@ def _matches(record: CodeRequestRecord, wanted: dict[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of a plan, which never changes: kind, rounds, ε as declared, and what one costs at an order."""
+    """Of a plan, which never changes: kind, rounds and ε as declared."""
 
     kind: str | None = None
     rounds: int = 0
     epsilon: float | None = None
-    charge: accountant.Charge | None = None
 
 
 @lru_cache(maxsize=4096)
-def _facts(plan_json: str | None, order: int) -> Facts:
+def _facts(plan_json: str | None) -> Facts:
     if plan_json is None:
         return Facts()
     plan = parsed_plan(plan_json)
@@ -95,7 +94,6 @@ def _facts(plan_json: str | None, order: int) -> Facts:
         kind=plan.mechanism.kind,
         rounds=plan.rounds,
         epsilon=accountant.epsilon_of(plan.mechanism, delta),
-        charge=accountant.charge_for(plan.mechanism, order),
     )
 
 
@@ -118,13 +116,13 @@ class InboxRow:
 
 
 def _row(visit: PageRequest, record: CodeRequestRecord) -> InboxRow:
-    row = InboxRow(record, wording.status(record.status), _facts(record.plan_json, 16))
+    row = InboxRow(record, wording.status(record.status), _facts(record.plan_json))
     if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
         balance = visit.datasite.ledger.budgets.balance(record.population)
         side = SIDES.get(visit.actor.role)
         return replace(
             row,
-            share=balance.share_of(_asked(record, balance)),
+            share=_share(record, balance),
             troubles=_failed_checks(visit, record),
             voted=any(vote.side is side for vote in visit.datasite.ledger.requests.votes(record.id)),
         )
@@ -133,11 +131,23 @@ def _row(visit: PageRequest, record: CodeRequestRecord) -> InboxRow:
     return row
 
 
+@lru_cache(maxsize=4096)
+def _charge(plan_json: str, order: int) -> accountant.Charge:
+    return accountant.charge_for(parsed_plan(plan_json).mechanism, order)
+
+
 def _asked(record: CodeRequestRecord, balance: Balance) -> Charged:
     """What all rounds of a request that has a plan would be charged."""
-    facts = _facts(record.plan_json, balance.order)
-    assert facts.charge is not None
-    return balance.charged(facts.charge, facts.rounds)
+    assert record.plan is not None
+    return balance.charged(_charge(str(record.plan_json), balance.order), record.plan.rounds)
+
+
+def _share(record: CodeRequestRecord, balance: Balance) -> float:
+    """Of what is left, the share that a request would take; of one that an earlier version let in, more than all."""
+    try:
+        return balance.share_of(_asked(record, balance))
+    except UnsupportedMechanism:
+        return 2.0
 
 
 def _failed_checks(visit: PageRequest, record: CodeRequestRecord) -> int:
@@ -164,7 +174,7 @@ def request_page(visit: PageRequest) -> Response:
         person=_person(visit, record.researcher),
         state=wording.status(record.status),
         status_name=record.status.value,
-        mechanism=_facts(record.plan_json, 16),
+        mechanism=_facts(record.plan_json),
         lines=source.lines(record.source, seen["findings"]),
         loose=[finding for finding in seen["findings"] if not finding["line"]],
         difference=source.difference(seen["difference"]),
@@ -248,6 +258,8 @@ def _risks(record: CodeRequestRecord, balance: Balance, *, fits: bool) -> list[R
 def _blocked(visit: PageRequest, seen: dict[str, Any]) -> list[str]:
     """Why it cannot be approved as things are; empty where it can."""
     why = [f"{check['title']}: {check['message']}" for check in seen["checks"] if not check["passed"]]
+    if seen["plan"] and not seen["cost"]:
+        why.append("It cannot be charged: its ε is too small for the noise that it would get. Deny it.")
     for budget in seen["budgets"]:
         if not budget["fits"]:
             whose = "the population's budget" if budget["whose"] == "population" else "this researcher's budget"

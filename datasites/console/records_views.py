@@ -13,7 +13,6 @@ from starlette.responses import Response, StreamingResponse
 
 from datasites.console import charts, formats
 from datasites.console.page_requests import PageRequest, download
-from datasites.datasite import Datasite
 from datasites.ledger.amounts import NOWHERE, Amount, Charged
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
@@ -114,7 +113,7 @@ def ledger(visit: PageRequest) -> Response:
         balance=next((balance for balance in balances if balance["population"] == chosen), None),
         promise=datasite.ledger.budgets.balance(chosen).promise if chosen else None,
         spending=_spending(visit, chosen) if chosen else None,
-        entries=_with_spent(datasite, chosen, entries) if chosen else [],
+        entries=entries if chosen else [],
         own={request.id for request in datasite.ledger.requests.list(by_owner=True)},
         older=entries[-1]["seq"] if len(entries) == PAGE else None,
         newest=first > head.seq,
@@ -123,17 +122,6 @@ def ledger(visit: PageRequest) -> Response:
         what_if=_what_if(visit),
         asked=visit.query("like"),
     )
-
-
-def _with_spent(datasite: Datasite, population: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries of a population, newest first, each that spends with the ε that was spent by then."""
-    if not entries:
-        return []
-    budgets = datasite.ledger.budgets
-    conversion = budgets.balance(population).conversion_nano
-    amounts = budgets.spent_by_then(population, entries[-1]["seq"], entries[0]["seq"])
-    spent = {seq: amount.epsilon_nano(conversion) / NANO for seq, amount in amounts.items()}
-    return [{**entry, "spent": spent.get(entry["seq"])} for entry in entries]
 
 
 def _spending(visit: PageRequest, population: str) -> Spending:

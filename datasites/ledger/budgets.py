@@ -207,6 +207,11 @@ class Budgets:
                 total = by_then[seq] = total + Charged.to(Patients(patients), Amount(*amount))
         return by_then
 
+    def spent_before(self, population: str, seq: int) -> Charged:
+        """What a population had spent in all before entry `seq`."""
+        with self._store.reading() as db:
+            return spent_up_to(db, population, seq - 1)
+
     # Within a transaction
 
     def check_fits(
@@ -355,14 +360,16 @@ def _check_holds(balance: Balance, total: Charged, whose: str) -> None:
     """Raise `BudgetExceeded` unless `total` fits."""
     if balance.holds(total):
         return
-    for used, added in zip(balance.used.accounts, total.accounts, strict=True):
-        now, then = (amount.epsilon_nano(balance.conversion_nano) for amount in (used, used + added))
-        if then > balance.limit_nano:
-            break
+    groups = (" (patients who train)", " (patients held out)") if balance.is_split else ("", "")
+    accounts = (
+        (used.epsilon_nano(balance.conversion_nano), (used + added).epsilon_nano(balance.conversion_nano), group)
+        for used, added, group in zip(balance.used.accounts, total.accounts, groups, strict=True)
+    )
+    now, then, group = next(account for account in accounts if account[1] > balance.limit_nano)
     left = max(0, balance.limit_nano - now)
     adds, short = then - now, then - now - left
     raise BudgetExceeded(
-        f"This adds ε={_up(adds)} but ε={_down(left)} remains of {whose} at δ={balance.budget.delta}:"
+        f"This adds ε={_up(adds)} but ε={_down(left)} remains of {whose}{group} at δ={balance.budget.delta}:"
         f" ε={_up(short)} short. Ask for fewer rounds or more noise.",
         requested=adds / NANO,
         remaining=left / NANO,

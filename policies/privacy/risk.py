@@ -93,6 +93,19 @@ def risk_sentences(loss: PrivacyLoss, total: PrivacyLoss | None = None) -> list[
     return sentences
 
 
+def alone_and_together(alone: float, added: float) -> str:
+    """The one ε that a request adds to its budget, and why it is another one than that of the request alone.
+
+    >>> alone_and_together(2.0, 0.511570)[:54]
+    'It adds ε = 0.5116. Taken alone it would be ε = 2: rel'
+    """
+    first, second = rounded_up(added), rounded_up(alone)
+    if first == second:
+        return f"It adds ε = {first}, as much as it would be if it were taken alone."
+    why = "releases add up as divergences at one order, and δ is turned into ε once for all of them."
+    return f"It adds ε = {first}. Taken alone it would be ε = {second}: {why}"
+
+
 def rounded_up(epsilon: float) -> str:
     """ε as people read it, to four digits after the point and rounded up.
 

@@ -8,8 +8,10 @@ import re
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 
 from datasites.people.roles import Role
+from policies.privacy.accountant import Charge
 from policies.privacy.nano import NANO
 from tests.browser.desk import Desk
 
@@ -35,7 +37,7 @@ def test_an_entry_shows_its_epsilon_and_what_was_spent_by_then(desk: Desk) -> No
     released(desk)
     page = desk.browser(Role.OWNER).get("/ledger").text
     settled = [row for row in rows(page) if row[2].startswith("Released")]
-    assert [row[6] for row in settled] == ["0.2500", "0.5000"]  # pure ε of each alone
+    assert [row[6] for row in settled] == ["0.2500", "0.5000"]  # what each added
     assert [row[7] for row in settled] == ["0.7500", "0.5000"]  # in all, pure ε adds up while all of it is pure
     balance = desk.datasite.ledger.budgets.balance("patients")
     assert float(settled[0][7]) == balance.epsilon_spent
@@ -62,6 +64,25 @@ def test_what_was_spent_by_then_is_the_ledgers_own_sum(desk: Desk) -> None:
     conversion = budgets.balance("patients").conversion_nano
     assert total.epsilon_nano(conversion) / NANO == budgets.balance("patients").epsilon_spent
     assert budgets.spent_by_then("patients", max(by_then), head) == {max(by_then): total}
+    assert budgets.spent_before("patients", max(by_then)) == by_then[min(by_then)]
+
+
+def test_entries_say_what_each_added_to_all_before_it(desk: Desk) -> None:
+    released(desk)
+    budgets, conversion = desk.datasite.ledger.budgets, desk.datasite.ledger.budgets.balance("patients").conversion_nano
+    training = Charge(NANO, None)
+    version = desk.datasite.ledger.datasets.get(name="flu").version
+    run = desk.datasite.ledger.charge_now("patients", training, dataset="flu", version=version, actor="o", what="t")
+    desk.datasite.ledger.runs.settle(run.id, b"", "digest", "{}")
+    entries = desk.act("entries", {"population": "patients"})
+    added = {entry["seq"]: entry["epsilon_added"] for entry in entries if entry["epsilon_added"] is not None}
+    spent = budgets.balance("patients").epsilon_spent
+    assert sum(added.values()) == pytest.approx(spent)
+    # The two counts added 0.75 as pure ε. Now their divergences count, and δ is turned into ε once.
+    assert added[max(added)] == pytest.approx(spent - 0.75)
+    assert spent > 1 + conversion / NANO
+    older = desk.act("entries", {"population": "patients", "before": max(added) + 1, "limit": 1})
+    assert older[0]["epsilon_added"] == added[max(added)]
 
 
 def test_an_export_has_the_epsilon_of_each_entry(desk: Desk) -> None:

@@ -73,8 +73,10 @@ def test_each_account_is_admitted_by_itself(ledger: Ledger) -> None:
     approve(ledger, checked(ledger), Charge(capacity, None, reads=Patients.TRAINING), rounds=1)
     approve(ledger, checked(ledger), Charge(NATS, 6 * NATS, reads=Patients.HELD_OUT), rounds=1)
     for charge in (Charge(1, None, reads=Patients.TRAINING), STATISTICS):
-        with pytest.raises(BudgetExceeded, match="remains of population 'city'"):
+        with pytest.raises(BudgetExceeded, match=r"remains of population 'city' \(patients who train\)"):
             approve(ledger, checked(ledger), charge, rounds=1)
+    with pytest.raises(BudgetExceeded, match=r"remains of population 'city' \(patients held out\)"):
+        approve(ledger, checked(ledger), Charge(NATS, NATS + 1, reads=Patients.HELD_OUT), rounds=6)
     ledger.verify()
 
 

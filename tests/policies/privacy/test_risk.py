@@ -18,6 +18,7 @@ from policies.privacy.mechanisms import DPSGD, Query, Statistics
 from policies.privacy.risk import (
     NO_LOSS,
     PrivacyLoss,
+    alone_and_together,
     belief,
     loss_in_filter,
     loss_of,
@@ -170,6 +171,12 @@ def test_the_total_is_said_beside_the_request() -> None:
     assert "99.9 %" in last  # 6 + log(5)/4 - log(0.8) = 6.6255
     assert "as good as completely" in last
     assert last.endswith("except with a chance of at most 0.00001.")
+
+
+def test_one_epsilon_comes_first_and_the_other_is_explained() -> None:
+    text = alone_and_together(2.0, 0.51156971)
+    assert text.startswith("It adds ε = 0.5116. Taken alone it would be ε = 2: releases add up as divergences")
+    assert alone_and_together(0.2, 0.2) == "It adds ε = 0.2, as much as it would be if it were taken alone."
 
 
 @given(st.floats(0, 100))
