@@ -114,6 +114,9 @@ def _forget(package: str) -> None:
     for name, module in list(sys.modules.items()):
         if isinstance(module, _Package) and (name == package or name.startswith(f"{package}.")):
             del sys.modules[name]
+            parent, _, child = name.rpartition(".")
+            if vars(sys.modules.get(parent, module)).get(child) is module:  # a real package, which it was made part of
+                delattr(sys.modules[parent], child)
 
 
 @contextmanager

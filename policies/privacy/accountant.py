@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, assert_never
 
+from policies.deferred_imports import import_without
 from policies.errors import BudgetTooSmall, UnsupportedMechanism
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.draws import divergence_of, parts_of
@@ -301,6 +302,7 @@ def _gaussian_step(
     noise_multiplier: float, sampling_rate: float, orders: tuple[int, ...] = ORDERS
 ) -> tuple[float, ...]:
     """Divergence of one step at each of `orders`, rounded up."""
+    _import_library()
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
     from dp_accounting.privacy_accountant import NeighboringRelation
     from dp_accounting.rdp import RdpAccountant
@@ -310,6 +312,11 @@ def _gaussian_step(
         SelfComposedDpEvent(PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise_multiplier)), count=1)
     )
     return tuple(max(0.0, float(divergence)) * (1 + _SLACK) + _SLACK for divergence in accountant._rdp)
+
+
+def _import_library() -> None:
+    """Import dp-accounting; of scipy, what privacy loss distributions are computed with comes when one is computed."""
+    import_without("dp_accounting", ("scipy.fft", "scipy.optimize", "scipy.signal", "scipy.stats"))
 
 
 def _gaussian_epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
@@ -350,6 +357,7 @@ def _thousandths(noise_multiplier: float) -> int:
 
 @lru_cache(maxsize=1024)
 def _pld_gaussian(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
+    _import_library()
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
     from dp_accounting.pld import PLDAccountant
 
@@ -363,6 +371,7 @@ def _pld_gaussian(noise_multiplier: float, sampling_rate: float, steps: int, del
 
 @lru_cache(maxsize=1024)
 def _pld_pure(epsilon: float, rounds: int, delta: float) -> float:
+    _import_library()
     from dp_accounting.pld.common import DifferentialPrivacyParameters
     from dp_accounting.pld.privacy_loss_distribution import from_privacy_parameters
 

@@ -156,15 +156,15 @@ def show_start(quick: bool) -> None:
     made = table(
         "Start and memory of a datasite",
         "`datasite serve` on an empty directory, from nothing until it says that it serves, with its exporter and its "
-        "runner. Memory is each process's share (PSS), so that the sum is what the machine has less; 'alone' is what "
-        "no other process has too.",
-        *("process", "processor time, s", "memory, MB", "alone, MB"),
+        "runner. Memory is each process's share (PSS), so that the sum is what the machine has less; 'of its own' is "
+        "without the files of libraries, which all datasites of a machine have once.",
+        *("process", "processor time, s", "memory, MB", "of its own, MB"),
     )
     one = starts.started(1)
     for process in one.processes:
-        made.add_row(process.name, f"{process.seconds:.1f}", f"{process.share:.0f}", f"{process.alone:.0f}")
+        made.add_row(process.name, f"{process.seconds:.1f}", f"{process.share:.0f}", f"{process.anonymous:.0f}")
     made.add_section()
-    made.add_row("together", f"{one.processor_seconds:.1f}", f"{one.share:.0f}", "")
+    made.add_row("together", f"{one.processor_seconds:.1f}", f"{one.share:.0f}", f"{one.anonymous:.0f}")
     console.print(made)
     console.print(f"It served after {one.seconds:.1f} s.")
     if not quick:

@@ -19,14 +19,14 @@ SECONDS = 300
 class Process:
     """One process of a datasite that serves; memory in MB.
 
-    `share` is its proportional share (PSS): what it has alone, and of what several have each its part. `alone` is what
-    it alone has and no file has, which is what another datasite on the machine takes again.
+    `share` is its proportional share (PSS): what it has alone, and of what several have each its part. `anonymous` is
+    as much of that as no file has: libraries are there once for all datasites of a machine, and this once for each.
     """
 
     name: str
     seconds: float
     share: float
-    alone: float
+    anonymous: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Start:
     @property
     def processor_seconds(self) -> float:
         return sum(process.seconds for process in self.processes)
+
+    @property
+    def anonymous(self) -> float:
+        return sum(process.anonymous for process in self.processes)
 
     @property
     def share(self) -> float:
@@ -87,4 +91,4 @@ def _measured(process: psutil.Process, serving: int) -> Process:
     rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
     sizes = {name: int(size) / 1024 for name, size in re.findall(r"^(\w+): +(\d+) kB", rollup, re.MULTILINE)}
     times = process.cpu_times()
-    return Process(name, times.user + times.system, sizes["Pss"], sizes["Private_Dirty"])
+    return Process(name, times.user + times.system, sizes["Pss"], sizes["Pss_Anon"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from datasites.directory import locked
+from tests.benchmarks import starts
 from tests.factories import DatasiteProcess, free_port, run_datasite
 
 TOGETHER = 4
@@ -43,6 +44,7 @@ def test_a_port_that_is_taken_is_named_at_once_and_nothing_is_said_of_serving(tm
     with socket.create_server(("127.0.0.1", port)):
         said = refused(directory)
     assert f"Port {port} of 127.0.0.1 is taken by another program. Stop that one, or set another port in" in said
+    assert not (directory / "datasite.out").exists()  # into which goes what is warmed: nothing was
 
 
 def test_an_exporter_that_does_not_come_up_is_named_with_the_setting(tmp_path: Path) -> None:
@@ -86,6 +88,25 @@ def test_a_command_that_has_the_directory_does_not_end_the_serve_that_starts_mea
         assert f"Test Hospital at {process.url}" in process.log()
     finally:
         process.stop()
+
+
+@pytest.mark.slow
+def test_a_start_is_of_four_processes_that_share_torch_and_the_one_with_the_keys_has_none(tmp_path: Path) -> None:
+    """Bounds with room for a loaded machine; `make bench` prints what it is."""
+    directory = make(tmp_path / "a")
+    datasite = DatasiteProcess(directory, directory, cold=True).start()
+    try:
+        started = starts.processes_of(datasite)
+        assert datasite.process is not None
+        serving = Path(f"/proc/{datasite.process.pid}/maps").read_text()
+    finally:
+        datasite.stop()
+    assert sorted(process.name for process in started) == ["datasite", "exporter", "runner", "zygote"]
+    assert "libtorch" not in serving
+    assert sum(process.anonymous for process in started) < 540  # MB; it was 840 of three programs
+    assert (
+        sum(process.seconds for process in started) < 20
+    )  # of processors, which take twice as long where all are busy
 
 
 @pytest.fixture

@@ -105,6 +105,18 @@ def test_what_a_library_calls_while_it_is_imported_is_let_in(libraries: Path) ->
     assert not isinstance(sys.modules["heavy"], type(library.heavy))
 
 
+def test_a_part_of_a_package_that_is_there_is_left_out_and_comes_whole_when_it_is_used(libraries: Path) -> None:
+    """What it imports of itself by its full name is real then."""
+    (libraries / "library.py").write_text("import heavy\nfrom heavy.deep.deeper import triple\n")
+    (libraries / "heavy" / "deep" / "__init__.py").write_text("import heavy.deep.deeper as inner\nKIND = type(inner)\n")
+    import_without("library", ["heavy.deep"])
+    library = sys.modules["library"]
+    assert heavy_ones() == ["heavy"]
+    assert not hasattr(library.heavy, "deep")
+    assert library.triple(3) == 9
+    assert library.heavy.deep.KIND is type(sys)
+
+
 @pytest.mark.usefixtures("libraries")
 def test_an_object_of_a_class_that_extends_a_stand_in_is_refused() -> None:
     with pytest.raises(ImportError, match=r"Extended extends heavy\.Widget, which was not imported\. Import heavy"):

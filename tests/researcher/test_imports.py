@@ -59,3 +59,26 @@ def _imported(path: Path) -> set[str]:
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
     modules = {str(node.module) for node in nodes}
     return modules | {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+
+
+CONNECTS = """
+import sys
+{before}
+from researcher.network import import_pysyft
+import_pysyft()
+import researcher.client
+from researcher.client import MixedInputPolicy, SubmitUserCode
+print(sorted({{name.split(".")[0] for name in sys.modules}}))
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("in_notebook", [False, True], ids=["script", "notebook"])
+def test_connecting_imports_no_cluster_and_no_cloud_and_a_notebook_in_a_notebook_alone(in_notebook: bool) -> None:
+    program = CONNECTS.format(before="import IPython" if in_notebook else "")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    modules = set(ast.literal_eval(done.stdout.splitlines()[-1]))
+    assert {"syft", "torch"} <= modules
+    assert not {"azure", "boto3", "botocore", "docker", "itables", "kr8s", "zmq", "matplotlib"} & modules
+    assert ("IPython" in modules) is ("ipywidgets" in modules) is in_notebook
