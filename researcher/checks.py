@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBroken
+from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.graph.graphs import Graph
-from policies.privacy.mechanisms import Mechanism, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict
 from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
 from researcher.members import Hospitals
@@ -51,6 +53,7 @@ class Check:
       reasons: why a hospital will not be asked, by hospital.
       digests: of the plans that would be approved, by role and hospital.
       facts: what certificates of those plans will have to say, by role and hospital.
+      engines: which engine will run a model, as "hospital, hospital: function trains in lanes ...".
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -59,6 +62,7 @@ class Check:
     reasons: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[tuple[str, str], str] = field(default_factory=dict)
     facts: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    engines: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -68,12 +72,12 @@ class Check:
     def __str__(self) -> str:
         explained = {finding.partition(":")[0] for finding in self.findings}
         others = [named(name, reason) for name, reason in self.reasons.items() if name not in explained]
-        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others])
+        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others, *self.engines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_()
+        return self.table._repr_html_() + "".join(f"<p>{html.escape(line)}</p>" for line in self.engines)
 
 
 def check_source(request: Request, cohort: Hospitals) -> Graph | None:
@@ -180,6 +184,16 @@ def cost_row(hospital: str, request: Request, quote: Mapping[str, Any]) -> dict[
         "of": cost.get("budget"),
         "fits": cost.get("fits"),
     }
+
+
+def engine_words_of(request: Request, quote: Mapping[str, Any]) -> str:
+    """Which engine a hospital will run a request's model with, from its quote; "" where it does not say."""
+    engine = quote.get("engine")
+    if engine is None or isinstance(request.mechanism, Statistics):
+        return ""
+    trains = isinstance(request.mechanism, DPSGD)
+    words = engine_words(lanes=engine["lanes"], why=engine["why"][:LONGEST_REASON], trains=trains)
+    return f"{request.function} {words[0].lower()}{words[1:]}"
 
 
 def why_not(quote: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from researcher.checks import (
     Request,
     check_source,
     cost_row,
+    engine_words_of,
     finding_text,
     named,
     plan_facts,
@@ -62,6 +63,7 @@ class CodeRequests:
         findings: list[str] = []
         reasons: dict[str, str] = {}
         digests: dict[tuple[str, str], str] = {}
+        engines: dict[str, list[str]] = {}  # hospitals by what they say
         for request in self.requests:
             quotes, problems = self._quotes(request)
             for hospital in self.cohort.members:
@@ -73,6 +75,8 @@ class CodeRequests:
                     continue
                 quote = quotes[hospital]
                 rows.append(cost_row(hospital, request, quote))
+                if words := engine_words_of(request, quote):
+                    engines.setdefault(words, []).append(hospital)
                 digests[request.role, hospital] = str(quote["plan_digest"])
                 findings += [f"{hospital}: {finding_text(finding)}" for finding in quote["findings"]]
                 if why := why_not(quote):
@@ -85,8 +89,9 @@ class CodeRequests:
                     reasons[hospital] = f"{request.function}: {broken}"
         if len(reasons) == len(self.cohort.members) and not any("ε" in row for row in rows):
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
+        told = tuple(f"{', '.join(names)}: {words}" for words, names in engines.items())
         sources = {request.role: request.source for request in self.requests}
-        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts)
+        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told)
 
     def submit(self, progress: Progress, *, project: str = "") -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.

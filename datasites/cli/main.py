@@ -281,15 +281,13 @@ def raise_budget(
     yes: Yes = False,
 ) -> None:
     """Raise a population's ε. The new total is the promise to its patients from then on."""
-    from policies.privacy.risk import risk_sentences
+    from policies.privacy.risk import loss_in_filter, risk_sentences
 
     if not yes:
-        delta = next(
-            (each["delta"] for each in act(directory, "datasets")["populations"] if each["population"] == population),
-            0.0,
-        )
-        for sentence in risk_sentences(epsilon, delta):
-            out.print(f"· {sentence}")
+        budgets = act(directory, "datasets")["populations"]
+        for budget in (budget for budget in budgets if budget["population"] == population):
+            for sentence in risk_sentences(loss_in_filter(epsilon, budget["delta"], budget["order"])):
+                out.print(f"· {sentence}")
         typer.confirm(f"Promise ε = {epsilon} in total to {population} from now on?", abort=True)
     done = act(directory, "raise_budget", population=population, epsilon=epsilon)
     out.print(f"The budget of {population} is now ε = {done['epsilon']} at δ = {done['delta']}.")

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import ledger, rounds, training
+from tests.benchmarks import budget, ledger, rounds, starts, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -149,6 +149,41 @@ def show_memory(quick: bool) -> None:
     console.print(made)
 
 
+def show_start(quick: bool) -> None:
+    """What a datasite takes until it serves, and three at once."""
+    made = table(
+        "Start and memory of a datasite",
+        "`datasite serve` on an empty directory, from nothing until it says that it serves, with its exporter and its "
+        "runner. Memory is each process's share (PSS), so that the sum is what the machine has less; 'alone' is what "
+        "no other process has too.",
+        *("process", "processor time, s", "memory, MB", "alone, MB"),
+    )
+    one = starts.started(1)
+    for process in one.processes:
+        made.add_row(process.name, f"{process.seconds:.1f}", f"{process.share:.0f}", f"{process.alone:.0f}")
+    made.add_section()
+    made.add_row("together", f"{one.processor_seconds:.1f}", f"{one.share:.0f}", "")
+    console.print(made)
+    console.print(f"It served after {one.seconds:.1f} s.")
+    if not quick:
+        three = starts.started(3)
+        console.print(f"Three that started at once served after {three.seconds:.1f} s.")
+
+
+def show_budget(quick: bool) -> None:
+    """Studies that fit into one budget."""
+    made = table(
+        "Studies in one budget",
+        f"A training at ε = 2, an evaluation at 0.5 and three statistics at 0.2, over and over within ε ="
+        f" {budget.BUDGET.epsilon:g} at δ = {budget.BUDGET.delta:g}. Arithmetic: the same everywhere.",
+        *("way to charge", "whole studies admitted", "studies that fit"),
+    )
+    for way in budget.WAYS:
+        whole, parts = budget.studies_that_fit(way)
+        made.add_row(way, str(whole), f"{parts:.2f}")
+    console.print(made)
+
+
 SECTIONS: dict[str, Callable[[bool], None]] = {
     "training": show_training,
     "evenness": show_evenness,
@@ -156,6 +191,8 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "rounds": show_rounds,
     "ledger": show_ledger,
     "memory": show_memory,
+    "start": show_start,
+    "budget": show_budget,
 }
 
 
