@@ -11,7 +11,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-BEGINS_WITHIN = 1.0  # seconds that an answer waits to be able to tell a time: for a rehearsal, or for rounds before it
+TURN_WITHIN = 0.1  # seconds that an answer waits for a round to have its turn; one that waits for others has no time
+REHEARSED_WITHIN = 1.0  # seconds that it waits then, while the round's time is found out by a rehearsal
 LATE = 0.1  # seconds after a public time within which its round may still be about to show: clocks and threads are late
 WRITTEN_WITHIN = 2.0  # seconds that an answer waits for a release that is being written
 
@@ -31,11 +32,19 @@ class PublicTimes:
 
     def __init__(self) -> None:
         self._times: dict[str, _Time] = {}
+        self._rehearsing: set[str] = set()
         self._changed = threading.Condition()
+
+    def rehearse(self, run: str) -> None:
+        """A run has its turn; its time is being found out."""
+        with self._changed:
+            self._rehearsing.add(run)
+            self._changed.notify_all()
 
     def begin(self, run: str, seconds: float) -> None:
         """A run begins now and shows at a multiple of `seconds`; 0 where it shows as soon as it is done."""
         with self._changed:
+            self._rehearsing.discard(run)
             self._times[run] = _Time(time.time(), time.monotonic(), seconds)
             self._changed.notify_all()
 
@@ -49,6 +58,7 @@ class PublicTimes:
     def end(self, run: str) -> None:
         """A run is over."""
         with self._changed:
+            self._rehearsing.discard(run)
             self._times.pop(run, None)
             self._changed.notify_all()
 
@@ -64,7 +74,8 @@ class PublicTimes:
         Waits a little for a run that is about to begin.
         """
         with self._changed:
-            self._changed.wait_for(lambda: run in self._times, BEGINS_WITHIN)
+            self._changed.wait_for(lambda: run in self._times or run in self._rehearsing, TURN_WITHIN)
+            self._changed.wait_for(lambda: run not in self._rehearsing, REHEARSED_WITHIN)
             known = self._times.get(run)
             if known is None or not known.seconds:
                 return None

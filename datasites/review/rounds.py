@@ -205,6 +205,7 @@ class Rounds:
             # One at a time of each researcher: rounds that take their time hold nobody else's up.
             with self._turns[record.researcher], self._slots:
                 self._check_goes_on(run)
+                self.times.rehearse(run.id)
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)

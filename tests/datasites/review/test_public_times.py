@@ -44,7 +44,8 @@ def test_the_next_multiple_is_told(clock: Clock) -> None:
 
 def test_a_round_that_is_about_to_begin_is_waited_for() -> None:
     times = PublicTimes()
-    threading.Timer(0.02, times.begin, (RUN, 5.0)).start()
+    times.rehearse(RUN)
+    threading.Timer(0.3, times.begin, (RUN, 5.0)).start()
     told = times.shows_in(RUN)
     assert told is not None
     assert 4.0 < told <= 5.0
@@ -53,9 +54,13 @@ def test_a_round_that_is_about_to_begin_is_waited_for() -> None:
 def test_one_that_waits_for_others_has_no_time_yet_nor_one_without_public_times(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(public_times, "BEGINS_WITHIN", 0.01)
-    times = PublicTimes()
+    """And the first is not waited for as one is that is being rehearsed."""
+    times, began = PublicTimes(), time.monotonic()
     assert times.shows_in(RUN) is None
+    assert time.monotonic() - began < public_times.REHEARSED_WITHIN / 2
+    monkeypatch.setattr(public_times, "REHEARSED_WITHIN", 0.01)
+    times.rehearse(RUN)
+    assert times.shows_in(RUN) is None  # its rehearsal takes longer
     times.begin(RUN, 0.0)
     assert times.shows_in(RUN) is None
     assert times.progress(RUN) is None
