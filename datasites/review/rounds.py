@@ -208,7 +208,7 @@ class Rounds:
                 self.times.rehearse(run.id)
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
-                seconds = self._public_seconds(plan, published, payload)
+                seconds = self._public_seconds(plan, published, payload, lambda: self._is_to_end(run))
                 self.times.begin(run.id, self._grid(SHOWN_MARGIN * seconds))
                 try:
                     with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
@@ -262,7 +262,7 @@ class Rounds:
                 largest=largest,
                 rows=rows,
                 before_rows=before_rows,
-                stop=lambda: self.stopped.is_set() or run.id in self._ending or self._revoked(run),
+                stop=lambda: self._is_to_end(run),
             )
 
     @contextlib.contextmanager
@@ -273,6 +273,9 @@ class Rounds:
             yield
         finally:
             self._working.discard(run.id)
+
+    def _is_to_end(self, run: Run) -> bool:
+        return self.stopped.is_set() or run.id in self._ending or self._revoked(run)
 
     def _revoked(self, run: Run) -> bool:
         """By its owner. A researcher ends no job: released or failed would say whether it was over by then."""
@@ -289,7 +292,9 @@ class Rounds:
             "patients": published.patients,
         }
 
-    def _public_seconds(self, plan: Plan, published: Published, payload: bytes) -> float:
+    def _public_seconds(
+        self, plan: Plan, published: Published, payload: bytes, stop: Callable[[], bool] = lambda: False
+    ) -> float:
         """What a round takes at most, from public facts alone: a dry run on synthetic rows at the public size, once.
 
         All of it, from asking the runner to its answer. Where a model does not train in lanes, times what its operators
@@ -297,7 +302,7 @@ class Rounds:
         """
         if plan.digest not in self._rehearsed:
             job, begin = {**self._job(plan, published), "job": "rehearse"}, time.monotonic()
-            answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN)
+            answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN, stop=stop)
             if not answer.done:
                 raise Unavailable(f"The dry run failed:\n{answer.output}")
             told = answer.message

@@ -269,6 +269,7 @@ def test_a_round_that_fails_is_killed_or_stopped_gives_its_table_back(
 ) -> None:
     runner = LastWords(tmp_path, how)
     monkeypatch.setattr(datasite.rounds, "pool", JobPool({"runner": runner.path}, start_parents=False))
+    monkeypatch.setattr(datasite.rounds, "_public_seconds", lambda *_: 0.01)  # this runner rehearses nothing
     ForResearchers(datasite).ask(RESEARCHER, retired_while_it_ran, 1, {})
     assert runner.has_rows.wait(30)
     act_as_owner(datasite, "retire", OWNER, {"name": "flu"})

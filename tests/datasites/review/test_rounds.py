@@ -16,7 +16,7 @@ from datasites.jobs.isolation import PROTECTIONS
 from datasites.jobs.pool import Answer
 from datasites.review.rounds import Rounds, Stopped
 from datasites.vault.private_rows import PublishedRows
-from policies.errors import WrongStatus
+from policies.errors import Unavailable, WrongStatus
 from policies.release.tensors import digest, to_bytes
 from policies.source.statuses import RunStatus
 from tests.browser.desk import Desk
@@ -153,7 +153,9 @@ class Rehearsing:
     def __init__(self, **told: Any) -> None:
         self.told, self.asked = told, 0
 
-    def run(self, kind: str, job: dict[str, Any], payload: bytes, *, seconds: float) -> Answer:
+    def run(
+        self, kind: str, job: dict[str, Any], payload: bytes, *, seconds: float, stop: Callable[[], bool]
+    ) -> Answer:
         assert (kind, job["job"]) == ("runner", "rehearse")
         assert {"training_patients", "patients"} <= set(job)
         self.asked += 1
@@ -246,3 +248,28 @@ def test_nothing_is_looked_up_while_all_work_is_stopped(desk: Desk, waiting: Wai
     with pytest.raises(WrongStatus, match="stopped all work"):
         desk.datasite.rounds.look(desk.datasite.ledger.requests.get("round-one"), 1, digest({}))
     waiting.public_time.set()
+
+
+def test_a_rehearsal_ends_when_its_round_is_stopped(desk: Desk) -> None:
+    """It took up to ten minutes, for which a round that had been stopped stood there as reserved."""
+    began = threading.Event()
+
+    class Hanging:
+        def run(self, *_: object, stop: Callable[[], bool], **__: object) -> Answer:
+            began.set()
+            deadline = time.monotonic() + SECONDS
+            while not stop() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            raise Unavailable("The job was stopped by the owner.")
+
+    rounds = desk.datasite.rounds
+    rounds.pool = Hanging()  # type: ignore[assignment]
+    desk.ask("round-one")
+    desk.act("approve", {"request": "round-one"})
+    rounds.ask(desk.datasite.ledger.requests.get("round-one"), 1, {})
+    assert began.wait(SECONDS)
+    (thread,) = rounds._threads.values()
+    rounds.stop()
+    thread.join(SECONDS / 2)
+    (run,) = desk.datasite.ledger.runs.list("round-one")
+    assert run.status is RunStatus.VOID  # nothing was read, and nothing is charged
