@@ -307,7 +307,7 @@ def linear_of_two(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO, far_y, 
 
 @compiled
 def product(memory, y, M, K, J, x, yM, yJ, xM, xK, z, zK, zJ):
-    """y[m, j] = Σ x[m, k] z[k, j], each sum in the order of k; by tiles of four rows and four columns where there are."""
+    """y[m, j] = Σ x[m, k] z[k, j], each sum in the order of k; by tiles of four rows and four columns."""
     m = 0
     while m + 4 <= M:
         j = 0
