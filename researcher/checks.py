@@ -6,6 +6,7 @@ what it would cost there.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import json
@@ -20,6 +21,7 @@ from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict
 from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
 from researcher.members import Hospitals
+from researcher.parameters import DRAWING
 from researcher.table import Table
 
 
@@ -87,18 +89,29 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
     inspection = inspect_source(request.source)
     if isinstance(request.mechanism, Statistics):
         return None
-    from policies.graph.exporter import export_source
-
     if inspection.model is None or inspection.model_source is None:
         raise InvalidRequest(f"{request.function} has no model.")
     shape = cohort.schema.input_shape(request.mechanism.inputs)
     try:
-        graph, _ = export_source(inspection.model_source, inspection.model, shape)
+        return exported(inspection.model_source, inspection.model, shape)
     except GraphRefused as refusal:
         if "cannot be exported" not in str(refusal):
             raise
         raise GraphRefused(f"{refusal.public_message} Here forward gets one record, of shape {(1, *shape)}.") from None
+
+
+@functools.lru_cache(maxsize=16)
+def _exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
+    from policies.graph.exporter import export_source
+
+    graph, _ = export_source(model_source, model, shape)
     return graph
+
+
+def exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
+    """The graph of a model that a source defines; of the last few, made once. One thread at a time."""
+    with DRAWING:
+        return _exported(model_source, model, shape)
 
 
 def plan_facts(request: Request, quote: Mapping[str, Any], published: Published, graph: Graph | None) -> dict[str, Any]:

@@ -152,6 +152,9 @@ class TorchNoise(NoiseSource):
     def gaussian_on_grid(self, shape: int | tuple[int, ...], std: float, grid: float) -> Table:
         return torch.randn(shape).mul_(std).to(torch.float64).numpy()
 
+    def fill_with_gaussians(self, out: Table, std: float) -> None:
+        torch.from_numpy(out).copy_(torch.randn(len(out)).mul_(std))
+
 
 def make_schema(values: int = 10) -> Schema:
     """Ten features and a target; further values are in the longer series alone."""

@@ -36,9 +36,9 @@ ARGUMENTS: dict[str, str] = {
     "take_records": "piipippi" + "piiippp",
     "sample": "ppipipiii" + "ppppp",
     "step": "ippppppipp",
-    "gaussians": "ppinp",
+    "gaussians": "ppiinppp",
     "run": "pippp" + "iiii" + "pp",
-    "add_up": "pippiiippp" + "nn" + "pppppppp" + "i",
+    "add_up": "pippiiippp" + "nn" + "ppppppp" + "i",
 }
 """Of every entry the kinds of its arguments: pointer, size, number."""
 _KINDS = {"p": _POINTER, "i": _SIZE, "n": _NUMBER}

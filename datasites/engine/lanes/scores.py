@@ -105,14 +105,15 @@ def made_for(graph: Graph, loss: str, weights: Mapping[str, Tensor], kernels: Ke
 
 
 def _check_agreement(checked: Verified, recording: Recorder, kernels: Kernels, count: int) -> None:
-    """Raise `NotLowered` unless the recorded made-up record is scored as torch scores it."""
-    output, scores = (result.detach().reshape(-1) for result in recording.results)
-    values = [value.detach() for value in recording.values[: count + 1]]
-    weights = torch.cat([value.reshape(-1) for value in values[:count]]).numpy()
-    record = np.ascontiguousarray(values[count].reshape(1, -1).numpy(), dtype=np.float32)
-    found, sound = LaneScores(checked, kernels, weights).of(record)
-    if bool(sound[0]) != bool(torch.isfinite(output).all()):
-        raise NotLowered("The program's output is finite where torch's is not.")
-    off = np.abs(found[0].astype(np.float64) - scores.numpy()) / np.maximum(1.0, np.abs(scores.numpy()))
-    if sound[0] and not off.max() <= LARGEST_DIFFERENCE:
-        raise NotLowered("The program gives another score than torch does.")
+    """Raise `NotLowered` unless made-up records are scored as torch scores them: the recorded one, and another."""
+    for arguments, results in ((recording.values, recording.results), recording.other):
+        output, scores = (result.detach().reshape(-1) for result in results)
+        values = [value.detach() for value in arguments[: count + 1]]
+        weights = torch.cat([value.reshape(-1) for value in values[:count]]).numpy()
+        record = np.ascontiguousarray(values[count].reshape(1, -1).numpy(), dtype=np.float32)
+        found, sound = LaneScores(checked, kernels, weights).of(record)
+        if bool(sound[0]) != bool(torch.isfinite(output).all()):
+            raise NotLowered("The program's output is finite where torch's is not.")
+        off = np.abs(found[0].astype(np.float64) - scores.numpy()) / np.maximum(1.0, np.abs(scores.numpy()))
+        if sound[0] and not off.max() <= LARGEST_DIFFERENCE:
+            raise NotLowered("The program gives another score than torch does.")

@@ -12,6 +12,7 @@ from datasites.jobs.pool import Answer
 from datasites.review.planning import KEPT_PLANS, Engine, Planner, check_outputs
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, UnsupportedMechanism
 from policies.graph.engines import LONGEST_REASON
+from policies.graph.exporter import export_source
 from policies.release.plans import Published
 from policies.source.inspection import inspect_source
 from tests.browser.desk import VERSION, Desk
@@ -113,6 +114,26 @@ def test_a_models_output_fits_its_loss_and_the_targets_classes() -> None:
     with pytest.raises(GraphRefused, match=r"answers 2 number\(s\) for a record; binary_cross_entropy wants 1"):
         check_outputs(LINEAR, training(loss="binary_cross_entropy"), SCHEMA)
     check_outputs(LINEAR, evaluation(loss="cross_entropy"), SCHEMA)
+
+
+def test_a_model_is_exported_once_for_its_training_and_its_scores(desk: Desk) -> None:
+    """Of one researcher: how soon an answer comes tells nobody what others have asked."""
+    inspection = inspect_source(training_source())
+    graph, _ = export_source(str(inspection.model_source), str(inspection.model), (4,))
+    planner, exporter, published = planner_of(desk, {"event": "done", "graph": graph.as_dict()})
+    train = training_source()
+    score = train.replace("dp_sgd", "evaluate").split("\n    return ")[0] + (
+        "\n    return evaluate(FluPredictor, records, weights, round, loss='binary_cross_entropy', epsilon=0.3)\n"
+    )
+    plans = [planner.plan(source, published, researcher="ada@university.example") for source in (train, score)]
+    assert plans[0].graph == plans[1].graph
+    assert len(exporter.jobs) == 1
+    planner.plan(training_source("other_name"), published, researcher="ada@university.example")
+    assert len(exporter.jobs) == 1
+    planner.plan(training_source("third_name"), published, researcher="eve@university.example")
+    assert len(exporter.jobs) == 2
+    planner.plan(train.replace("8", "9"), published, researcher="ada@university.example")
+    assert len(exporter.jobs) == 3
 
 
 class Lowers(Exporter):
