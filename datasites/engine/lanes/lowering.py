@@ -30,7 +30,7 @@ from datasites.engine.losses import record_loss, record_scores
 from policies.graph.graphs import Graph
 
 MOST_INSTRUCTIONS = 2**17
-MOST_FLOATS = 2**22  # of a program's memory for sixteen records: 16 MiB
+MOST_FLOATS = 2**23  # of a program's memory for sixteen records: 32 MiB
 
 aten = torch.ops.aten
 
@@ -455,7 +455,7 @@ class Lowering:
         emitted, terms = without_copies(self.emitter.code, terms, always)
         scratch, own = give_places(emitted, always)
         if scratch + own > MOST_FLOATS:
-            raise NotLowered("It takes more than 1 MiB a record. Use smaller layers or fewer steps.")
+            raise NotLowered("It takes more than 2 MiB a record. Use smaller layers or fewer steps.")
 
         def words(fields: dict[str, View | int]) -> dict[str, int]:
             return {name: value.address if isinstance(value, View) else value for name, value in fields.items()}

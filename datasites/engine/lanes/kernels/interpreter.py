@@ -307,6 +307,44 @@ def linear_of_two(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO, far_y, 
 
 @compiled
 def product(memory, y, M, K, J, x, yM, yJ, xM, xK, z, zK, zJ):
+    """y[m, j] = Σ x[m, k] z[k, j], each sum in the order of k; by tiles of four rows and four columns."""
+    m = 0
+    while m + 4 <= M:
+        j = 0
+        while j + 4 <= J:
+            product_of_four(memory, y + m * yM + j * yJ, K, x + m * xM, yM, yJ, xM, xK, z + j * zJ, zK, zJ)
+            j += 4
+        product_of_one(memory, y + m * yM + j * yJ, 4, K, J - j, x + m * xM, yM, yJ, xM, xK, z + j * zJ, zK, zJ)
+        m += 4
+    product_of_one(memory, y + m * yM, M - m, K, J, x + m * xM, yM, yJ, xM, xK, z, zK, zJ)
+
+
+@compiled
+def product_of_four(memory, y, K, x, yM, yJ, xM, xK, z, zK, zJ):
+    g00 = splat(ZERO)
+    g01, g02, g03, g10, g11, g12, g13 = g00, g00, g00, g00, g00, g00, g00
+    g20, g21, g22, g23, g30, g31, g32, g33 = g00, g00, g00, g00, g00, g00, g00, g00
+    for _ in range(K):
+        a0, a1 = load(memory, x), load(memory, x + xM)
+        a2, a3 = load(memory, x + 2 * xM), load(memory, x + 3 * xM)
+        b = load(memory, z)
+        g00, g10, g20, g30 = fma(a0, b, g00), fma(a1, b, g10), fma(a2, b, g20), fma(a3, b, g30)
+        b = load(memory, z + zJ)
+        g01, g11, g21, g31 = fma(a0, b, g01), fma(a1, b, g11), fma(a2, b, g21), fma(a3, b, g31)
+        b = load(memory, z + 2 * zJ)
+        g02, g12, g22, g32 = fma(a0, b, g02), fma(a1, b, g12), fma(a2, b, g22), fma(a3, b, g32)
+        b = load(memory, z + 3 * zJ)
+        g03, g13, g23, g33 = fma(a0, b, g03), fma(a1, b, g13), fma(a2, b, g23), fma(a3, b, g33)
+        x += xK
+        z += zK
+    _store_four(memory, y, yJ, g00, g01, g02, g03)
+    _store_four(memory, y + yM, yJ, g10, g11, g12, g13)
+    _store_four(memory, y + 2 * yM, yJ, g20, g21, g22, g23)
+    _store_four(memory, y + 3 * yM, yJ, g30, g31, g32, g33)
+
+
+@compiled
+def product_of_one(memory, y, M, K, J, x, yM, yJ, xM, xK, z, zK, zJ):
     for m in range(M):
         for j in range(J):
             total = splat(ZERO)

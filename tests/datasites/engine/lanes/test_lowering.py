@@ -175,6 +175,33 @@ def put_back() -> Graph:
     return Graph((Parameter("w", (1, 2)),), (2,), nodes, "n6", (1,))
 
 
+@pytest.mark.parametrize(("places", "lowers"), [(2, True), (5000, False)])
+def test_numbers_are_chosen_at_places_that_depend_on_the_record(places: int, lowers: bool, kernels: Kernels) -> None:
+    """By an operator that the exporter writes of constant places alone."""
+
+    def node(name: str, op: str, *arguments: Any, shape: tuple[int, ...], dtype: str = "float32") -> Node:
+        return Node(name, op, arguments, ((dtype, shape),))
+
+    wide = (1, places)
+    nodes = (
+        node("n0", "mul.Tensor", {"ref": "record"}, {"parameter": "w"}, shape=(1, 4)),
+        node("n1", "slice.Tensor", {"ref": "record"}, 1, 0, 1, 1, shape=(1, 1)),
+        node("n2", "mul.Tensor", {"ref": "n1"}, 3.0, shape=(1, 1)),
+        node("n3", "_to_copy", {"ref": "n2"}, {"dtype": "int64"}, shape=(1, 1), dtype="int64"),
+        node("n4", "expand", {"ref": "n3"}, list(wide), shape=wide, dtype="int64"),
+        node("n5", "view", {"ref": "n4"}, [places], shape=(places,), dtype="int64"),
+        node("n6", "index_select", {"ref": "n0"}, 1, {"ref": "n5"}, shape=wide),
+        node("n7", "sum.dim_IntList", {"ref": "n6"}, [1], True, None, shape=(1, 1)),
+    )
+    graph = Graph((Parameter("w", (1, 4)),), (4,), nodes, "n7", (1,))
+    if not lowers:
+        with pytest.raises(NotLowered, match=r"It uses index_select: 5000 numbers .* Use at most 4,096\."):
+            lowered(graph, LOGITS, 2)
+        return
+    program, recording = lowered(graph, LOGITS, 2)
+    assert readiness._agrees(LaneSums(verified(program), kernels, NORM), recording, NORM)
+
+
 FEW: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: functional.log_softmax(x, 1) + torch.ops.aten.add.Scalar(x, 1.0),
     lambda x: torch.select_scatter(x, x[:, 0], 1, 2) * (x != 0.5) * (x >= 0.1) * torch.erf(x),
