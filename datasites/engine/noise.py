@@ -45,7 +45,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 
 from datasites.engine.lanes import compiled
 from datasites.engine.lanes.gaussians import TOGETHER, transformed
-from datasites.engine.lanes.keystream import Keystream
+from datasites.engine.lanes.keystream import Keystream, room_for
 from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanism
 
 FloatArray = npt.NDArray[np.float64]
@@ -59,6 +59,7 @@ SMALLEST_EPSILON = 2.0**-23  # below it the exact sampler would leave 64-bit int
 _LARGEST_WORD = 2**64 - 1
 _ZEROS = bytes(2**16)  # enciphered to give the keystream; small enough to stay in cache
 _BLOCK_BYTES = 16
+_WORDS_BEYOND = 2  # a block cipher may ask for up to a block of room beyond what it writes
 _PAIRS_TOGETHER = 2**13  # of Gaussians: their words and they themselves are 256 kB
 _LEAST_FRACTIONS = 32  # drawn beside them: one pair in 1024 needs one
 
@@ -77,7 +78,7 @@ class NoiseSource:
       IsolationMissing: from every method, in another process than the one that made the source.
     """
 
-    __slots__ = ("__blocks", "__key", "__keystream", "__place", "__stream", "__streamed")
+    __slots__ = ("__blocks", "__key", "__keystream", "__place", "__room", "__stream", "__streamed")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
@@ -86,6 +87,7 @@ class NoiseSource:
         self.__key = bytes(key)
         self.__place = (os.getpid(), _forks)
         self.__blocks = self.__streamed = 0
+        self.__room = np.empty(0, dtype=np.uint64)  # of words that become Gaussians, kept: new memory costs as much
         self.__stream: CipherContext | None = None
         self.__keystream: Keystream | None = None
 
@@ -175,10 +177,15 @@ class NoiseSource:
             part = out[begin : begin + 2 * _PAIRS_TOGETHER]
             pairs = (len(part) + 1) // 2
             room = -(-pairs // TOGETHER) * TOGETHER
-            words, fractions = self.words(2 * room), self.words(_LEAST_FRACTIONS + room // 128)
+            wanted = 2 * room + _LEAST_FRACTIONS + room // 128
+            blocks = -(-wanted // 2)
+            if len(self.__room) < room_for(blocks) + _WORDS_BEYOND:
+                self.__room = np.empty(room_for(blocks) + _WORDS_BEYOND, dtype=np.uint64)
+            self.fill_with_words(self.__room, blocks)
+            drawn, fractions = self.__room[: 2 * room], self.__room[2 * room : wanted]
             whole = part if 2 * room == len(part) else np.empty(2 * room)
-            if kernels is None or not transformed(kernels, words, fractions, std, whole):
-                self.__transform(words.view(np.int64), fractions, std, whole)
+            if kernels is None or not transformed(kernels, drawn, fractions, std, whole):
+                self.__transform(drawn.view(np.int64), fractions, std, whole)
             if whole is not part:
                 part[:pairs], part[pairs:] = whole[:pairs], whole[room : room + len(part) - pairs]
 
@@ -255,24 +262,33 @@ class NoiseSource:
 
     def __bytes(self, count: int) -> npt.NDArray[np.uint8]:
         """The next bytes of the keystream, which a draw takes by whole blocks."""
+        blocks = -(-count // _BLOCK_BYTES)
+        room = np.empty(room_for(blocks) + _WORDS_BEYOND, dtype=np.uint64)
+        self.fill_with_words(room, blocks)
+        return room.view(np.uint8)[:count]
+
+    def fill_with_words(self, room: WordArray, blocks: int) -> None:
+        """Write the next blocks of the keystream, two words each, over the beginning of `room`.
+
+        Args:
+          room: of two words more than `room_for(blocks)`; what is there behind the blocks is undefined then.
+        """
         self.__check_process()
-        blocks, first = -(-count // _BLOCK_BYTES), self.__blocks
+        first = self.__blocks
         self.__blocks += blocks
         kernels = compiled.loaded()
         if kernels is not None and "keystream" in kernels.entries:
             if self.__keystream is None:
                 self.__keystream = Keystream(self.__key)
-            return self.__keystream.words(kernels, first, blocks).view(np.uint8)[:count]
+            self.__keystream.fill(kernels, first, blocks, room)
+            return
         if self.__stream is None or self.__streamed != first:
             counter = modes.CTR(first.to_bytes(_BLOCK_BYTES, "big"))
             self.__stream = Cipher(algorithms.AES256(self.__key), counter).encryptor()
         self.__streamed = first + blocks
-        # A block cipher may ask for up to a block of room beyond what it writes.
-        room = np.empty((blocks + 1) * _BLOCK_BYTES, dtype=np.uint8)
-        view, zeros = memoryview(room.data), memoryview(_ZEROS)
+        view, zeros = memoryview(room.view(np.uint8).data), memoryview(_ZEROS)
         for begin in range(0, blocks * _BLOCK_BYTES, len(_ZEROS)):
             self.__stream.update_into(zeros[: min(len(_ZEROS), blocks * _BLOCK_BYTES - begin)], view[begin:])
-        return room[:count]
 
     def __check_process(self) -> None:
         if (os.getpid(), _forks) != self.__place:

@@ -68,25 +68,32 @@ class Keystream:
       DatasiteError: the key has another length.
     """
 
-    __slots__ = ("_blocks", "_first", "_keys", "_keys_at", "_shape_at")
+    __slots__ = ("_answer", "_answer_at", "_blocks", "_first", "_keys", "_keys_at", "_shape_at")
 
     def __init__(self, key: bytes) -> None:
-        self._keys = expanded(key)
+        self._keys, self._answer = expanded(key), np.zeros(2, dtype=np.int64)
         self._keys_at, self._shape_at = (ctypes.c_void_p(array.ctypes.data) for array in (self._keys, _SHAPE))
+        self._answer_at = [ctypes.c_void_p(self._answer.ctypes.data + 8 * place) for place in range(2)]
         self._first, self._blocks = ctypes.c_int64(), ctypes.c_int64()
 
-    def words(self, kernels: Kernels, first: int, blocks: int) -> Words:
-        """Blocks number `first` and following, two words each. Both are below 2^62."""
-        room = -(-blocks // TOGETHER) * TOGETHER
+    def fill(self, kernels: Kernels, first: int, blocks: int, out: Words) -> None:
+        """Write blocks number `first` and following over the beginning of `out`, two words each.
+
+        Args:
+          out: with `room_for(blocks)` words or more, in one piece; what is there behind the blocks is undefined then.
+        """
         if not (0 <= first < 2**62 and 0 <= blocks < 2**62):
             raise DatasiteError("A keystream is of fewer than 2^62 blocks.")
-        out = np.empty(WORDS_OF_BLOCK * room + 2, dtype=np.uint64)  # the last two are for what the call itself answers
-        place: int = out.ctypes.data
-        rest = place + 8 * WORDS_OF_BLOCK * room
-        self._first.value, self._blocks.value = first, room
+        if out.dtype != np.uint64 or not out.flags.c_contiguous or len(out) < room_for(blocks):
+            raise DatasiteError(f"{blocks} blocks take room for {room_for(blocks)} words of 64 bits.")
+        self._first.value, self._blocks.value = first, -(-blocks // TOGETHER) * TOGETHER
         status = kernels.entries["keystream"](
-            rest, rest + 8, self._keys_at, self._shape_at, self._first, self._blocks, place
+            *self._answer_at, self._keys_at, self._shape_at, self._first, self._blocks, out.ctypes.data
         )
         if status:
             raise DatasiteError("A kernel reported an error, which none of them can: please report this.")
-        return out[: WORDS_OF_BLOCK * blocks]
+
+
+def room_for(blocks: int) -> int:
+    """Words that `Keystream.fill` writes over for so many blocks."""
+    return -(-blocks // TOGETHER) * TOGETHER * WORDS_OF_BLOCK

@@ -20,7 +20,7 @@ from datasites.engine.lanes import compiled
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.gaussians import transformed
-from datasites.engine.lanes.keystream import Keystream
+from datasites.engine.lanes.keystream import Keystream, room_for
 from datasites.engine.lanes.lowering import lowered
 from datasites.engine.lanes.sums import MOST_RECORDS, LaneSums, shrinkage
 from datasites.engine.lanes.verifier import verified
@@ -30,6 +30,7 @@ LARGEST_DIFFERENCE = (
     1e-3  # of the clipping norm: between torch's gradient and the program's, of the same made-up record
 )
 TESTED = 40  # records of the self-test
+TOGETHER = 2**16  # numbers that are compared at a time, to stay in a processor's nearer memory
 
 _reason = "Nothing has loaded the kernels yet."
 
@@ -95,16 +96,21 @@ def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float) -> bool:
 def _agree(sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipping_norm: float) -> bool:
     *gradients, loss, output = results
     count = len(gradients)
-    flat = torch.cat([gradient.detach().reshape(-1) for gradient in gradients]).to(torch.float64)
-    sums.weights[:] = torch.cat([value.reshape(-1) for value in arguments[:count]]).numpy()
+    sums.put([value.numpy() for value in arguments[:count]])
     inputs = np.ascontiguousarray(arguments[count].reshape(1, -1).numpy(), dtype=np.float32)
     label = np.array([float(arguments[count + 1])], dtype=np.float32)
-    found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64)).astype(np.float64) * grid_of(clipping_norm)
-    norm = float(flat.norm())
+    found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64))
+    norm = math.sqrt(sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in gradients))
     if not (math.isfinite(norm) and torch.isfinite(loss).all() and torch.isfinite(output).all()):
         return not found.any()
-    factor = min(1.0, clipping_norm * shrinkage(len(flat), clipping_norm) / norm) if norm else 1.0
-    return float(np.abs(found - flat.numpy() * factor).max()) <= LARGEST_DIFFERENCE * clipping_norm
+    factor = min(1.0, clipping_norm * shrinkage(len(found), clipping_norm) / norm) if norm else 1.0
+    place, largest = 0, 0.0
+    for gradient in gradients:
+        for part in np.array_split(gradient.detach().reshape(-1).numpy(), 1 + gradient.numel() // TOGETHER):
+            ours = found[place : place + len(part)] * grid_of(clipping_norm)
+            largest = max(largest, float(np.abs(ours - part * factor).max(initial=0)))
+            place += len(part)
+    return largest <= LARGEST_DIFFERENCE * clipping_norm
 
 
 def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:
@@ -135,7 +141,9 @@ def check_noise(kernels: Kernels) -> None:
         key, first, blocks = hashlib.sha256(b"self-test").digest(), 2**32 - 40, 100
         counter = modes.CTR(first.to_bytes(16, "big"))
         cipher = Cipher(algorithms.AES256(key), counter).encryptor()
-        if Keystream(key).words(kernels, first, blocks).tobytes() != cipher.update(bytes(16 * blocks)):
+        stream = np.empty(room_for(blocks), dtype=np.uint64)
+        Keystream(key).fill(kernels, first, blocks, stream)
+        if stream[: 2 * blocks].tobytes() != cipher.update(bytes(16 * blocks)):
             raise KernelsMissing("The kernels' self-test failed: they make another keystream than AES-256's.")
     rng, std, pairs = np.random.default_rng(0), 2.0**20, 4096
     words = rng.integers(0, 2**64 - 1, 2 * pairs, dtype=np.uint64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,13 @@ class LaneSums:
     def kernels(self) -> Kernels:
         """What it runs on."""
         return self._kernels
+
+    def put(self, parameters: Sequence[FloatArray]) -> None:
+        """Write the weights, one parameter after the other."""
+        place = 0
+        for parameter in parameters:
+            self.weights[place : place + parameter.size] = parameter.reshape(-1)
+            place += parameter.size
 
     def sum(
         self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from datasites.engine.lanes import compiled, readiness
 from datasites.engine.lanes import keystream as streams
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
-from datasites.engine.lanes.keystream import Keystream, expanded
+from datasites.engine.lanes.keystream import Keystream, expanded, room_for
 from datasites.engine.noise import NoiseSource
 from policies.errors import DatasiteError
 from tests.datasites.engine.lanes.guarded import guarded, survives
@@ -23,6 +23,12 @@ def ciphering(kernels: Kernels) -> Kernels:
     if "keystream" not in kernels.entries:
         pytest.skip("This processor has no instructions for four blocks at once.")
     return kernels
+
+
+def drawn(key: bytes, kernels: Kernels, first: int, blocks: int) -> bytes:
+    out = np.zeros(room_for(blocks), dtype=np.uint64)
+    Keystream(key).fill(kernels, first, blocks, out)
+    return out[: 2 * blocks].tobytes()
 
 
 def test_keys_of_rounds_are_those_of_the_standard() -> None:
@@ -38,8 +44,10 @@ def test_keys_of_rounds_are_those_of_the_standard() -> None:
 
 def test_the_first_blocks_are_known_answers(ciphering: Kernels) -> None:
     # AES-256 of the zero key: of block 0 (NIST AESAVS) and of block 1 (the tag of case 13 of GCM's specification).
-    blocks = Keystream(bytes(32)).words(ciphering, 0, 2).tobytes()
-    assert blocks.hex() == "dc95c078a2408989ad48a21492842087" + "530f8afbc74536b9a963b4f1c4cb738b"
+    assert (
+        drawn(bytes(32), ciphering, 0, 2).hex()
+        == "dc95c078a2408989ad48a21492842087" + "530f8afbc74536b9a963b4f1c4cb738b"
+    )
 
 
 @pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v4"])
@@ -50,24 +58,23 @@ def test_every_block_is_that_of_another_library(blocks: int, first: int, level: 
         pytest.skip("This processor is of the other level.")
     kernels, key = compiled._load(compiled.directory(), level), os.urandom(32)
     cipher = Cipher(algorithms.AES256(key), modes.CTR(first.to_bytes(16, "big"))).encryptor()
-    found = Keystream(key).words(kernels, first, blocks)
-    assert found.dtype == np.uint64
-    assert found.tobytes() == cipher.update(bytes(16 * blocks))
+    assert drawn(key, kernels, first, blocks) == cipher.update(bytes(16 * blocks))
 
 
 def test_a_source_draws_the_same_with_the_kernel_and_without(
     ciphering: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = [NoiseSource(b"k" * 32) for _ in range(3)]
-    drawn: list[list[bytes]] = [[], [], []]
+    seen: list[list[bytes]] = [[], [], []]
     for draw in range(12):
         for number, source in enumerate(sources):
             # Without, with, and in turns.
             used = ciphering if number == 1 or (number == 2 and draw % 3) else None
             monkeypatch.setattr(compiled, "_loaded", used)
-            drawn[number] += [source.words(draw * 37).tobytes(), source.bernoulli(draw * 13 + 1, 0.3).tobytes()]
-    assert drawn[0] == drawn[1] == drawn[2]
-    assert len({part for part in drawn[0] if len(part) > 20}) == len([part for part in drawn[0] if len(part) > 20])
+            seen[number] += [source.words(draw * 37).tobytes(), source.bernoulli(draw * 13 + 1, 0.3).tobytes()]
+    assert seen[0] == seen[1] == seen[2]
+    long = [part for part in seen[0] if len(part) > 20]
+    assert len(set(long)) == len(long)
 
 
 def test_a_processor_without_the_instructions_takes_the_other_library(
@@ -78,7 +85,7 @@ def test_a_processor_without_the_instructions_takes_the_other_library(
     without = compiled._load(compiled.directory(), kernels.level)
     assert set(without.entries) == set(compiled.ARGUMENTS) - {"keystream"}
     monkeypatch.setattr(compiled, "_loaded", without)
-    monkeypatch.setattr(Keystream, "words", None)
+    monkeypatch.setattr(Keystream, "fill", None)
     cipher = Cipher(algorithms.AES256(bytes(32)), modes.CTR(bytes(16))).encryptor()
     assert NoiseSource(bytes(32)).words(100).tobytes() == cipher.update(bytes(800))
     readiness.check_noise(without)
@@ -106,7 +113,10 @@ def test_what_is_no_key_or_no_place_is_refused(ciphering: Kernels) -> None:
         Keystream(bytes(16))
     for first, blocks in ((-1, 1), (0, -1), (2**62, 1)):
         with pytest.raises(DatasiteError, match="fewer than"):
-            Keystream(bytes(32)).words(ciphering, first, blocks)
+            Keystream(bytes(32)).fill(ciphering, first, blocks, np.zeros(64, np.uint64))
+    for out in (np.zeros(63, np.uint64), np.zeros(64), np.zeros(128, np.uint64)[::2]):
+        with pytest.raises(DatasiteError, match="room for 64"):
+            Keystream(bytes(32)).fill(ciphering, 0, 1, out)  # type: ignore[arg-type]
 
 
 def test_a_repr_tells_no_key() -> None:
