@@ -111,6 +111,8 @@ def run(
 
 def prepare(shown: Demonstration) -> nn.Module:
     """Train without privacy on all files in one place, and import and warm up what a study takes seconds to import."""
+    import dp_accounting  # noqa: F401
+
     import researcher.client
     import researcher.federated  # noqa: F401
     from policies.graph.exporter import export_model

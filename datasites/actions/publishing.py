@@ -14,6 +14,7 @@ from datasites.actions.balances import balance_dict
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.directory import population_secret
+from datasites.engine.matrix import in_groups
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.roles import OWNER, Actor
 from datasites.review.rounds import JOB_MEMORY
@@ -99,7 +100,7 @@ def publish(
     try:
         asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
-            with PrivateRows(matrix) as rows:
+            with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
                 del matrix  # the sealed copy is the only one while the runner counts
                 record = _with_count(datasite, record, declared, rows, count_epsilon, actor)
         record = record.with_assets({"records": asset})

@@ -12,7 +12,6 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
-from datasites.ledger.amounts import amount_of
 from datasites.ledger.records import CodeRequestRecord, RequestLine
 from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
 from datasites.review.decisions import Case, may_decide
@@ -130,7 +129,10 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
     if record.plan is None or record.population is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so it has no cost to compare with.")
     balance = datasite.ledger.budgets.balance(record.population)
-    total = amount_of(accountant.charge_for(record.plan.mechanism, balance.order)) * record.plan.rounds
+    charge, rounds = accountant.charge_for(record.plan.mechanism, balance.order), record.plan.rounds
+    total = balance.charged(charge, rounds)
+    patients, account = balance.drawn_on(total)
+    once_more = account.charged(charge, rounds)
     waiting = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
     fits = balance.times(total)
     return {
@@ -140,8 +142,9 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
         "waiting": waiting,
         "fits": fits,
         "budget": balance.budget.epsilon,
-        "now": balance.after_nano() / NANO,
-        "after": [balance.after_nano(total * many) / NANO for many in range(1, min(fits, 12) + 1)],
+        "patients": patients.value,
+        "now": account.after_nano() / NANO,
+        "after": [account.after_nano(once_more * many) / NANO for many in range(1, min(fits, 12) + 1)],
     }
 
 

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from datasites.console import formats, source, wording
 from datasites.console.page_requests import PageRequest
-from datasites.ledger.amounts import NOTHING, Amount, Balance, amount_of
+from datasites.ledger.amounts import NOWHERE, Balance, Charged
 from datasites.ledger.records import CodeRequestRecord, parsed_plan
 from datasites.ledger.requests import OPEN
 from datasites.people.roles import DECIDERS
@@ -77,12 +77,12 @@ def _matches(record: CodeRequestRecord, wanted: dict[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of a plan, which never changes: kind, rounds, ε as declared, and what all rounds cost at an order."""
+    """Of a plan, which never changes: kind, rounds, ε as declared, and what one costs at an order."""
 
     kind: str | None = None
     rounds: int = 0
     epsilon: float | None = None
-    total: Amount = NOTHING
+    charge: accountant.Charge | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -95,7 +95,7 @@ def _facts(plan_json: str | None, order: int) -> Facts:
         kind=plan.mechanism.kind,
         rounds=plan.rounds,
         epsilon=accountant.epsilon_of(plan.mechanism, delta),
-        total=amount_of(accountant.charge_for(plan.mechanism, order)) * plan.rounds,
+        charge=accountant.charge_for(plan.mechanism, order),
     )
 
 
@@ -124,13 +124,20 @@ def _row(visit: PageRequest, record: CodeRequestRecord) -> InboxRow:
         side = SIDES.get(visit.actor.role)
         return replace(
             row,
-            share=balance.share_of(_facts(record.plan_json, balance.order).total),
+            share=balance.share_of(_asked(record, balance)),
             troubles=_failed_checks(visit, record),
             voted=any(vote.side is side for vote in visit.datasite.ledger.requests.votes(record.id)),
         )
     if record.status is RequestStatus.DENIED:
         return replace(row, troubles=len(record.findings))
     return row
+
+
+def _asked(record: CodeRequestRecord, balance: Balance) -> Charged:
+    """What all rounds of a request that has a plan would be charged."""
+    facts = _facts(record.plan_json, balance.order)
+    assert facts.charge is not None
+    return balance.charged(facts.charge, facts.rounds)
 
 
 def _failed_checks(visit: PageRequest, record: CodeRequestRecord) -> int:
@@ -227,7 +234,7 @@ def _risks(record: CodeRequestRecord, balance: Balance, *, fits: bool) -> list[R
     """Of this request, of what was released, of both where they fit, and of all that may ever be."""
     assert record.plan is not None
     waits = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
-    asked = _facts(record.plan_json, balance.order).total if waits else NOTHING
+    asked = _asked(record, balance) if waits else NOWHERE
     alone = risk.loss_of(record.plan.mechanism, balance.budget.delta)
     rows = [
         Risk("This request", alone, "taken alone"),

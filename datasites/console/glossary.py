@@ -77,6 +77,15 @@ TERMS: tuple[Term, ...] = (
         "costs an ε once. So less is left for a training than for one more statistic.",
     ),
     Term(
+        "accounts",
+        "Two accounts in one budget",
+        "account",
+        "A keyed hash of the identifier says of each patient whether they train or are held out for evaluation. Nobody "
+        "is in both groups, and nobody changes: all tables of a population hold the same share out. So a training "
+        "costs the patients who train and nobody else, an evaluation those who are held out, and statistics all. Each "
+        "group has the whole budget, and each patient's loss stays within it.",
+    ),
+    Term(
         "population",
         "Population",
         "population",

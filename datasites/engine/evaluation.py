@@ -19,7 +19,7 @@ from torch.func import vmap
 
 from datasites.engine.interpreter import forward
 from datasites.engine.lanes.scores import LaneScores, scores_for
-from datasites.engine.matrix import PATIENT
+from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, by_place
 from datasites.engine.training import check_model, checked_parameters, physical_batch
@@ -41,7 +41,7 @@ def score_histogram(
     graph: Graph,
     mechanism: Evaluation,
     schema: Schema,
-    records: npt.ArrayLike | Tensor,
+    records: npt.ArrayLike | Tensor | GroupedRows,
     weights: Mapping[str, Tensor],
     noise: NoiseSource,
 ) -> dict[str, FloatArray]:
@@ -74,7 +74,8 @@ def score_histogram(
     shape = (classes, mechanism.bins) if classes == 2 else (classes, classes, mechanism.bins)
     counts = noise.child("counts").discrete_laplace(int(np.prod(shape)), mechanism.epsilon)
     matrix = np.asarray(records, dtype=np.float64)
-    rows = PatientRows(matrix, held_out=True).one_of_each(noise.child("records"))
+    table = records if isinstance(records, GroupedRows) else matrix
+    rows = PatientRows(table, held_out=True).one_of_each(noise.child("records"))
     rows_of_class = mechanism.bins if classes == 2 else classes * mechanism.bins
     for begin in range(0, len(rows), _RECORDS_PREPARED):
         part = matrix[rows[begin : begin + _RECORDS_PREPARED]]

@@ -2,8 +2,7 @@
 
 A `NoiseSource` is AES-256 in counter mode over a key that its constructor is given; `NoiseSource.from_os` takes the key
 from the operating system. No setting, variable or global chooses a key. A source works in the process that made it and
-nowhere else, because a forked copy would repeat its noise; it cannot be pickled or copied for the same reason. The
-stream is OpenSSL's, or the same bits by a kernel of ours where the processor has instructions for four blocks at once.
+nowhere else, because a forked copy would repeat its noise; it cannot be pickled or copied for the same reason.
 
 What each method promises:
 
@@ -41,11 +40,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from cryptography.hazmat.primitives import hashes, hmac
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from datasites.engine.lanes import compiled
 from datasites.engine.lanes.gaussians import TOGETHER, transformed
-from datasites.engine.lanes.keystream import Keystream, room_for
 from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanism
 
 FloatArray = npt.NDArray[np.float64]
@@ -78,7 +76,7 @@ class NoiseSource:
       IsolationMissing: from every method, in another process than the one that made the source.
     """
 
-    __slots__ = ("__blocks", "__key", "__keystream", "__place", "__room", "__stream", "__streamed")
+    __slots__ = ("__key", "__place", "__room", "__stream")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
@@ -86,10 +84,8 @@ class NoiseSource:
         _count_forks()
         self.__key = bytes(key)
         self.__place = (os.getpid(), _forks)
-        self.__blocks = self.__streamed = 0
+        self.__stream = Cipher(algorithms.AES256(self.__key), modes.CTR(bytes(_BLOCK_BYTES))).encryptor()
         self.__room = np.empty(0, dtype=np.uint64)  # of words that become Gaussians, kept: new memory costs as much
-        self.__stream: CipherContext | None = None
-        self.__keystream: Keystream | None = None
 
     @classmethod
     def from_os(cls) -> NoiseSource:
@@ -178,10 +174,9 @@ class NoiseSource:
             pairs = (len(part) + 1) // 2
             room = -(-pairs // TOGETHER) * TOGETHER
             wanted = 2 * room + _LEAST_FRACTIONS + room // 128
-            blocks = -(-wanted // 2)
-            if len(self.__room) < room_for(blocks) + _WORDS_BEYOND:
-                self.__room = np.empty(room_for(blocks) + _WORDS_BEYOND, dtype=np.uint64)
-            self.fill_with_words(self.__room, blocks)
+            if len(self.__room) < wanted + _WORDS_BEYOND:
+                self.__room = np.empty(wanted + _WORDS_BEYOND, dtype=np.uint64)
+            self.fill_with_words(self.__room, wanted)
             drawn, fractions = self.__room[: 2 * room], self.__room[2 * room : wanted]
             whole = part if 2 * room == len(part) else np.empty(2 * room)
             if kernels is None or not transformed(kernels, drawn, fractions, std, whole):
@@ -261,34 +256,20 @@ class NoiseSource:
         return counts
 
     def __bytes(self, count: int) -> npt.NDArray[np.uint8]:
-        """The next bytes of the keystream, which a draw takes by whole blocks."""
-        blocks = -(-count // _BLOCK_BYTES)
-        room = np.empty(room_for(blocks) + _WORDS_BEYOND, dtype=np.uint64)
-        self.fill_with_words(room, blocks)
-        return room.view(np.uint8)[:count]
+        # A block cipher may ask for up to a block of room beyond what it writes.
+        room = np.empty(count + _BLOCK_BYTES, dtype=np.uint8)
+        self.__fill(room, count)
+        return room[:count]
 
-    def fill_with_words(self, room: WordArray, blocks: int) -> None:
-        """Write the next blocks of the keystream, two words each, over the beginning of `room`.
+    def fill_with_words(self, room: WordArray, count: int) -> None:
+        """Write `count` words of 64 random bits over the beginning of `room`, which has room for two more."""
+        self.__fill(room.view(np.uint8), 8 * count)
 
-        Args:
-          room: of two words more than `room_for(blocks)`; what is there behind the blocks is undefined then.
-        """
+    def __fill(self, room: npt.NDArray[np.uint8], count: int) -> None:
         self.__check_process()
-        first = self.__blocks
-        self.__blocks += blocks
-        kernels = compiled.loaded()
-        if kernels is not None and "keystream" in kernels.entries:
-            if self.__keystream is None:
-                self.__keystream = Keystream(self.__key)
-            self.__keystream.fill(kernels, first, blocks, room)
-            return
-        if self.__stream is None or self.__streamed != first:
-            counter = modes.CTR(first.to_bytes(_BLOCK_BYTES, "big"))
-            self.__stream = Cipher(algorithms.AES256(self.__key), counter).encryptor()
-        self.__streamed = first + blocks
-        view, zeros = memoryview(room.view(np.uint8).data), memoryview(_ZEROS)
-        for begin in range(0, blocks * _BLOCK_BYTES, len(_ZEROS)):
-            self.__stream.update_into(zeros[: min(len(_ZEROS), blocks * _BLOCK_BYTES - begin)], view[begin:])
+        view, zeros = memoryview(room.data), memoryview(_ZEROS)
+        for begin in range(0, count, len(_ZEROS)):
+            self.__stream.update_into(zeros[: min(len(_ZEROS), count - begin)], view[begin:])
 
     def __check_process(self) -> None:
         if (os.getpid(), _forks) != self.__place:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from pydp.algorithms.laplacian import BoundedMean, BoundedSum, BoundedVariance, Count
 from pydp.algorithms.quantile_tree import QuantileTree
 
-from datasites.engine.matrix import PATIENT
+from datasites.engine.matrix import PATIENT, GroupedRows
 from policies.errors import DatasiteError, IsolationMissing
 from policies.privacy.draws import TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
@@ -50,7 +50,7 @@ class Uniforms(Protocol):
 
 
 def answer(
-    mechanism: Statistics, schema: Schema, records: npt.ArrayLike, source: Uniforms
+    mechanism: Statistics, schema: Schema, records: npt.ArrayLike | GroupedRows, source: Uniforms
 ) -> dict[str, npt.NDArray[np.float64]]:
     """One noisy answer per query: float64 arrays of `schema.statistic_shape`, by `query.key`.
 
@@ -71,7 +71,13 @@ def answer(
     shapes = {query: schema.statistic_shape(query, mechanism.bins) for query in mechanism.queries}
     try:
         matrix = np.asarray(records, dtype=np.float64)
-        chosen = matrix[choose_records(matrix[:, PATIENT], mechanism.records_per_patient, source)]
+        most = mechanism.records_per_patient
+        if isinstance(records, GroupedRows):
+            both = [records.begins(held_out=side).astype(np.intp) for side in (False, True)]
+            rows = _chosen(np.concatenate([both[0][:-1], both[1]]), most, source)
+        else:
+            rows = choose_records(matrix[:, PATIENT], most, source)
+        chosen = matrix[np.sort(rows)]
         patients = len(_begins(np.sort(chosen[:, PATIENT])))  # of whom each gave one
         answers = {query.key: _answer_one(query, mechanism, schema, chosen, patients) for query in mechanism.queries}
         return {query.key: _shaped(answers[query.key], shapes[query]) for query in mechanism.queries}
@@ -85,20 +91,22 @@ def answer(
 def choose_records(patients: FloatArray, most: int, source: Uniforms) -> npt.NDArray[np.intp]:
     """Rows to use: at most `most` of each patient, every such subset equally likely, in order of row.
 
-    What this takes goes with the number of patients and `most`, but for one look at every row: a patient with a million
-    records takes no longer than one with twice as many as are used. Draws of other patients play no part.
+    What is drawn goes with the number of patients and `most`: for one with a million records no more is than for one
+    with twice as many as are used. Draws of other patients play no part.
     """
-    # Published rows lie in the order of patients.
-    ordered = not np.any(patients[1:] < patients[:-1])
-    order = None if ordered else np.argsort(patients, kind="stable")
-    begins = _begins(patients if order is None else patients[order])
-    sizes = np.diff(begins, append=len(patients))
+    order = np.argsort(patients, kind="stable")
+    ends = np.append(_begins(patients[order]), len(patients))
+    return np.sort(order[_chosen(ends, most, source)])
+
+
+def _chosen(begins: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.NDArray[np.intp]:
+    """The same of rows by patient, by where each patient's begin and where the last one's end."""
+    begins, sizes = begins[:-1], np.diff(begins)
     few = sizes <= most
     firsts = np.cumsum(sizes[few]) - sizes[few]
     all_of_few = np.arange(int(sizes[few].sum())) + np.repeat(begins[few] - firsts, sizes[few])
     some_of_many = begins[~few, np.newaxis] + _subsets(sizes[~few], most, source)
-    rows = np.concatenate([all_of_few, some_of_many.ravel()])
-    return np.sort(rows if order is None else order[rows])
+    return np.concatenate([all_of_few, some_of_many.ravel()])
 
 
 def _begins(ordered: FloatArray) -> npt.NDArray[np.intp]:

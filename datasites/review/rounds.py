@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.directory import signing_key
-from datasites.engine.matrix import in_groups
+from datasites.engine.matrix import GroupedRows, in_groups
 from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.entries import Entry
@@ -378,7 +378,7 @@ class Rounds:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def _read_rows(self, version: str) -> npt.NDArray[np.float64]:
+    def _read_rows(self, version: str) -> GroupedRows:
         record = self.ledger.datasets.get(version=version)
         most = published_from(record).schema.most_records_per_patient
         return in_groups(self.load(record.assets["records"]), most)

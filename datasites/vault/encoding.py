@@ -57,9 +57,10 @@ def encode(
 ) -> FloatArray:
     """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`; N may be less than the table has.
 
-    Patient codes are secret random numbers. Rows lie in the order of codes, those of one patient in a secret uniform
-    order: so neither says anything of the table's order or of identifiers, and whoever reads the matrix need not sort
-    it. Of a patient with more records than the schema's `most_records_per_patient`, so many are kept, drawn uniformly.
+    Patient codes are secret random numbers. Rows of training come before those held out, patients in the order of their
+    codes, rows of one patient in a secret uniform order: so neither says anything of the table's order or of
+    identifiers, and whoever reads the matrix need not sort it. Of a patient with more records than the schema's
+    `most_records_per_patient`, so many are kept, drawn uniformly.
 
     A code has to do with no other patient's, nor with how many there are: numbers from 0 to P-1 would move another one
     with every patient more, and with the code the place in a physical batch (`engine.sampling.by_place`). A patient's
@@ -84,17 +85,17 @@ def encode(
     def laid_out(patients: IntArray, distinct: Any) -> Callable[[FloatArray], None]:
         """Find the order of rows and what belongs to patients; what to do with one column's values after the other."""
         codes = (shuffle or secure_codes)(len(distinct))
-        if shuffle is None:
-            order = grouped(codes[patients], schema.most_records_per_patient)
-        else:
-            order = np.argsort(shuffle(rows))
         flags = np.fromiter(
             (is_held_out(name.as_py(), population_secret, schema.holdout) for name in distinct),
-            np.float64,
+            np.bool_,
             len(distinct),
         )
+        if shuffle is None:
+            order = grouped(codes[patients], flags[patients], schema.most_records_per_patient)
+        else:
+            order = np.argsort(shuffle(rows))
         patients = patients[order]
-        columns.extend((codes[patients].astype(np.float64), flags[patients]))
+        columns.extend((codes[patients].astype(np.float64), flags[patients].astype(np.float64)))
         return lambda values: columns.append(values[order])
 
     _read(frame, schema, laid_out, taken_apart=taken_apart)

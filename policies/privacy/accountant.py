@@ -17,7 +17,7 @@ from typing import Any, assert_never
 from policies.errors import BudgetTooSmall, UnsupportedMechanism
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.draws import divergence_of, parts_of
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics, check_range
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Patients, Statistics, check_range
 from policies.privacy.nano import epsilon_up, exact, nano_up
 
 ORDERS: tuple[int, ...] = (*range(2, 65), *range(68, 129, 4), 160, 192, 224, 256, 320, 384, 448, 512)
@@ -41,11 +41,13 @@ class Charge:
       divergence_nano: Rényi divergence at the population's order in nano-nats, rounded up, at least 1.
       pure_epsilon_nano: its ε in nano-nats where it is pure (δ = 0), else None.
       delta: δ that the mechanism itself fails with; 0 for every mechanism here.
+      reads: the patients that it concerns; the others lose nothing by it.
     """
 
     divergence_nano: int
     pure_epsilon_nano: int | None
     delta: float = 0.0
+    reads: Patients = Patients.ALL
 
 
 def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = None) -> float:
@@ -118,7 +120,7 @@ def _charge(mechanism: Mechanism, divergence: float, order: int) -> Charge:
             "Ask for more noise or fewer steps."
         )
     pure = None if isinstance(mechanism, DPSGD) else nano_up(mechanism.epsilon)
-    return Charge(divergence_nano=max(1, nano_up(divergence)), pure_epsilon_nano=pure)
+    return Charge(divergence_nano=max(1, nano_up(divergence)), pure_epsilon_nano=pure, reads=mechanism.reads)
 
 
 def conversion(order: int, delta: float) -> float:

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import ledger, rounds, starts, training
+from tests.benchmarks import budget, ledger, rounds, starts, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -59,6 +59,8 @@ def show_training(quick: bool) -> None:
     console.print(made)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"training": kept}, indent=2) + "\n", encoding="utf-8")
+    RESULTS.with_suffix(".md").write_text(training.as_markdown(kept), encoding="utf-8")
+    console.print(f"{RESULTS.name} has the ratios, {RESULTS.with_suffix('.md').name} the README's table of them.\n")
 
 
 def show_evenness(quick: bool) -> None:
@@ -170,6 +172,20 @@ def show_start(quick: bool) -> None:
         console.print(f"Three that started at once served after {three.seconds:.1f} s.")
 
 
+def show_budget(quick: bool) -> None:
+    """Studies that fit into one budget."""
+    made = table(
+        "Studies in one budget",
+        f"A training at ε = 2, an evaluation at 0.5 and three statistics at 0.2, over and over within ε ="
+        f" {budget.BUDGET.epsilon:g} at δ = {budget.BUDGET.delta:g}. Arithmetic: the same everywhere.",
+        *("way to charge", "whole studies admitted", "studies that fit"),
+    )
+    for way in budget.WAYS:
+        whole, parts = budget.studies_that_fit(way)
+        made.add_row(way, str(whole), f"{parts:.2f}")
+    console.print(made)
+
+
 SECTIONS: dict[str, Callable[[bool], None]] = {
     "training": show_training,
     "evenness": show_evenness,
@@ -178,6 +194,7 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "ledger": show_ledger,
     "memory": show_memory,
     "start": show_start,
+    "budget": show_budget,
 }
 
 

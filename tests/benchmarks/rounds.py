@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from datasites.engine.lanes import compiled, readiness
 from datasites.engine.mock_rows import draw_mock
 from datasites.engine.noise import NoiseSource
 from datasites.engine.training import train_round
@@ -55,6 +56,7 @@ def job_overhead(turns: int) -> dict[str, float]:
     plan = Plan("flu", made, "FluPredictor", graph, "0" * 64, "flu", "v1", made)
     job = {"job": "train", "plan": plan.as_dict(), "schema": schema.as_dict(), "training_patients": PATIENTS}
     payload, rows = to_bytes({name: value.numpy() for name, value in weights.items()}), PrivateRows(table)
+    readiness.prepare(graph, made.loss)  # as a runner's parent is, or this process would train the former way
     taken: dict[str, list[float]] = {"job": [], "training": [], "difference": []}
     with tempfile.TemporaryDirectory() as directory:
         pool = JobPool({kind: Path(directory) / f"{kind}.sock" for kind in KINDS})
@@ -155,6 +157,8 @@ def _train_small(weights: dict[str, Any]) -> None:
     source = training_source(rounds=1).replace("steps=5", f"steps={SMALL_STEPS}")
     inspection, schema = inspect_source(source), Schema.from_toml(SCHEMA)
     graph = exported(str(inspection.model_source), str(inspection.model), (4,))
+    if compiled.loaded() is None:  # as a runner's parent has them
+        readiness.prepare(graph, "binary_cross_entropy")
     made = accountant.resolve(inspection.mechanism)
     assert isinstance(made, DPSGD)
     table = draw_mock(schema, rows=300)

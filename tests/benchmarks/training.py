@@ -297,6 +297,22 @@ def figures(name: str, batch: int, found: dict[str, tuple[float, float]]) -> dic
     }
 
 
+def as_markdown(lines: list[dict[str, Any]]) -> str:
+    """The README's table: of each model, at each batch, how many times as fast ours is as the others."""
+
+    def times(value: float) -> str:
+        return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+    head = "| model | batch | examples a second | over stock Opacus | over plain PyTorch, tensors | with a DataLoader |"
+    rows = [
+        f"| {line['model']} | {line['batch']} | {line['ours_examples_per_second']:,.0f} "
+        f"| {times(line['over_stock_opacus'])} × | {times(line['over_plain_tensors'])} × "
+        f"| {times(line['over_plain_loader'])} × |"
+        for line in lines
+    ]
+    return "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows]) + "\n"
+
+
 def evenness(name: str = "LSTM", turns: int = 60) -> dict[str, tuple[float, float]]:
     """Microseconds of a step's sums in lanes on records of several kinds, and over those on ordinary ones; by turns."""
     declared, rng = MODELS[name], np.random.default_rng(0)

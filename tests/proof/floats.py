@@ -78,8 +78,8 @@ class ChosenWords(NoiseSource):
         super().__init__(bytes(32))
         self.chosen = chosen
 
-    def fill_with_words(self, room: WordArray, blocks: int) -> None:
-        assert 2 * blocks >= len(self.chosen)
+    def fill_with_words(self, room: WordArray, count: int) -> None:
+        assert count >= len(self.chosen)
         room[:] = 0
         room[: len(self.chosen)] = self.chosen
 

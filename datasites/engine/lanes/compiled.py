@@ -30,20 +30,15 @@ LEVELS = {
 }
 """Levels of processors that kernels are compiled for, the best first, and what each wants beyond the one after it."""
 
-CIPHERING = {"aes", "vaes"}
-"""What a processor of either level wants beyond it for the kernel `keystream`, which it does without otherwise."""
-ASKED_FOR = "+aes,+vaes"  # of the compiler, which takes such instructions where they are named alone
-
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 ARGUMENTS: dict[str, str] = {
     "place_records": "piiiippp" + "iip",
     "take_records": "piipippi" + "piiippp",
     "sample": "ppipipiii" + "ppppp",
     "step": "ippppppipp",
-    "keystream": "ppiip",
     "gaussians": "ppiinppp",
     "run": "pippp" + "iiii" + "pp",
-    "add_up": "pippiiippp" + "nn" + "pppppppp" + "i",
+    "add_up": "pippiiippp" + "nn" + "ppppppp" + "i",
 }
 """Of every entry the kinds of its arguments: pointer, size, number."""
 _KINDS = {"p": _POINTER, "i": _SIZE, "n": _NUMBER}
@@ -67,7 +62,7 @@ _loaded: Kernels | None = None
 
 def fingerprint() -> str:
     """Hash of all that the machine code is made of."""
-    hashed = hashlib.sha256("\n".join((*COMPILER, ASKED_FOR)).encode())
+    hashed = hashlib.sha256("\n".join(COMPILER).encode())
     for pattern in SOURCES:
         for path in sorted(ROOM.glob(pattern)):
             content = path.read_bytes()
@@ -136,8 +131,6 @@ def _load(place: Path, level: str) -> Kernels:
         listed[name] = [symbol, ""]
     engine.finalize_object()
     entries = {name: _function(engine.get_function_address(symbol), name) for name, (symbol, _) in listed.items()}
-    if CIPHERING - _processor_flags():
-        del entries["keystream"]
     return Kernels(level, entries, engine)
 
 

@@ -20,6 +20,7 @@ from torch.func import grad_and_value
 from datasites.engine.gradient_recorder import Call, NotRecordable, Recorder, Slot, numbers_read, recorded_once
 from datasites.engine.interpreter import forward
 from datasites.engine.lanes import choices, functions, operators, windows  # noqa: F401 - they fill the table of rules
+from datasites.engine.lanes.copies import without_copies
 from datasites.engine.lanes.emitter import Emitter, NotLowered, same_layout
 from datasites.engine.lanes.instructions import LANES, encoded
 from datasites.engine.lanes.memory import Buffer, View, contiguous, give_places
@@ -449,14 +450,16 @@ class Lowering:
         return view
 
     def _placed(self, terms: list[tuple[View, int, View, int]], groups: list[list[int]]) -> Program:
-        scratch, own = give_places(self.emitter.code, (self._record, self._label))
+        always = (self._record, self._label)
+        emitted, terms = without_copies(self.emitter.code, terms, always)
+        scratch, own = give_places(emitted, always)
         if scratch + own > MOST_FLOATS:
             raise NotLowered("It takes more than 1 MiB a record. Use smaller layers or fewer steps.")
 
         def words(fields: dict[str, View | int]) -> dict[str, int]:
             return {name: value.address if isinstance(value, View) else value for name, value in fields.items()}
 
-        code: Words = np.array([encoded(name, words(fields)) for name, fields in self.emitter.code], dtype=np.int64)
+        code: Words = np.array([encoded(name, words(fields)) for name, fields in emitted], dtype=np.int64)
         listed = [(left.address, by, right.address, at) for left, by, right, at in terms]
         return Program(
             code=code,

@@ -6,10 +6,14 @@ lies there as it is. *Outer*: it is a sum of outer products left ⊗ right, of w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from datasites.engine.lanes.instructions import INSTRUCTIONS
 
 Words = npt.NDArray[np.int64]
 
@@ -52,11 +56,23 @@ class Program:
         """Floats that all records share."""
         return self.parameters + len(self.constants)
 
+    @cached_property
+    def work(self) -> int:
+        """About how many vectors are made for one block of records; public, as the program is."""
+        terms = self.terms.tolist()
+        work: int = sum(rows * columns * count for _, _, rows, columns, _, count in self.groups.tolist())
+        for words in self.code.tolist():
+            instruction = INSTRUCTIONS[words[0]]
+            fields: dict[str, int] = dict(zip(instruction.fields, words[1:], strict=False))
+            sizes = [math.prod(access.counts) for access in instruction.accesses(fields, terms)]
+            work += max(sizes, default=0) * fields.get("Q", fields.get("J", 1))
+        return work
+
     def widest(self) -> tuple[int, int]:
         """Floats of packed left and of packed right factors per record, at most over the parameters."""
         outer = [group for group in self.groups.tolist() if group[0] == OUTER]
-        left = max((_up(rows) * terms for _, _, rows, _, _, terms in outer), default=16)
-        right = max((_up(columns) * terms for _, _, _, columns, _, terms in outer), default=16)
+        left = max((_packed(rows, terms) for _, _, rows, _, _, terms in outer), default=16)
+        right = max((_packed(columns, terms) for _, _, _, columns, _, terms in outer), default=16)
         return left, right
 
     @property
@@ -66,6 +82,10 @@ class Program:
         return max(
             ((rows + 8) * (_up(columns) if terms > 1 else 16) for _, _, rows, columns, _, terms in outer), default=16
         )
+
+
+def _packed(count: int, terms: int) -> int:
+    return _up(count) * terms + (16 if terms > 1 else 0)
 
 
 def _up(count: int) -> int:

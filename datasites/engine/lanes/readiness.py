@@ -6,12 +6,10 @@ clipping norm alone decide, on made-up values; what does not train there trains 
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import numpy as np
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
 from datasites.engine.gradient_recorder import Recorder
@@ -20,7 +18,6 @@ from datasites.engine.lanes import compiled
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.gaussians import transformed
-from datasites.engine.lanes.keystream import Keystream, room_for
 from datasites.engine.lanes.lowering import lowered
 from datasites.engine.lanes.sums import MOST_RECORDS, LaneSums, shrinkage
 from datasites.engine.lanes.verifier import verified
@@ -133,18 +130,7 @@ def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:
 
 
 def check_noise(kernels: Kernels) -> None:
-    """The keystream is that of another library, and Gaussians of fixed words are those of numpy but for rounding.
-
-    Raises `KernelsMissing` where they are not.
-    """
-    if "keystream" in kernels.entries:
-        key, first, blocks = hashlib.sha256(b"self-test").digest(), 2**32 - 40, 100
-        counter = modes.CTR(first.to_bytes(16, "big"))
-        cipher = Cipher(algorithms.AES256(key), counter).encryptor()
-        stream = np.empty(room_for(blocks), dtype=np.uint64)
-        Keystream(key).fill(kernels, first, blocks, stream)
-        if stream[: 2 * blocks].tobytes() != cipher.update(bytes(16 * blocks)):
-            raise KernelsMissing("The kernels' self-test failed: they make another keystream than AES-256's.")
+    """Gaussians of fixed words are those of numpy but for rounding. Raises `KernelsMissing` where they are not."""
     rng, std, pairs = np.random.default_rng(0), 2.0**20, 4096
     words = rng.integers(0, 2**64 - 1, 2 * pairs, dtype=np.uint64)
     words[:pairs:512] >>= np.uint64(14)  # small radii

@@ -41,6 +41,7 @@ class LaneRecords:
         program: Program,
         kernels: Kernels,
     ) -> None:
+        self._given = (schema, inputs, matrix, program, kernels)
         width = FIRST_COLUMN + len(schema.columns)
         if matrix.dtype != np.float64 or matrix.ndim != 2 or matrix.shape[1] != width:
             raise DatasiteError(f"A private matrix is float64 [N, {width}].")
@@ -63,6 +64,10 @@ class LaneRecords:
             at(bounds), size(program.features), self._memory, size(program.record), size(program.own),
             size(program.label), self._present, at(cells), at(self._outside),
         ]  # fmt: skip
+
+    def again(self) -> LaneRecords:
+        """The same records for another thread: `place` is for one at a time."""
+        return LaneRecords(*self._given)
 
     def place(self, rows: IntArray, memory: int, present: int) -> int:
         """Put records `rows` into lanes of the memory at that address. Gives the kernel's status.

@@ -10,12 +10,14 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from datasites.engine.grid import grid_of
+from datasites.engine.helpers import helpers, side_by_side
 from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.instructions import LANES
@@ -26,11 +28,14 @@ from policies.errors import DatasiteError
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+Inputs = FloatArray | LaneRecords
+Labels = FloatArray | None
 
 MOST_RECORDS = 1008  # added up in 32 bits: 1023 of less than 2^21 units stay below 2^31, and 63 blocks are whole
 MOST_FLOATS = 2**25  # of memory that grows with the records: 128 MiB
 NEAR_FLOATS = 2**19  # that stay in a processor's nearer memory from the program's end to the sums: 2 MiB
 MOST_PARAMETERS = 2**25
+WORTH_A_HELPER = 2**19  # vectors of sixteen floats that a sum makes: about a fifth of a millisecond
 ROUNDING = 2.0**-20  # see `shrinkage`
 
 
@@ -47,6 +52,9 @@ def shrinkage(parameters: int, clipping_norm: float) -> float:
 
 class LaneSums:
     """Sums over records for one program and clipping norm. `weights` is read at each sum, and may be written between.
+
+    Where this process has helpers (`engine.helpers`), each adds up a share of the records in memory of its own, if that
+    is worth the asking. Of whole numbers the sum is the same.
 
     Args:
       checked: the program, verified.
@@ -69,45 +77,27 @@ class LaneSums:
         together: int | None = None,
     ) -> None:
         program = checked.program
-        self._program, self._kernels = program, kernels
+        self.program, self.kernels = program, kernels
         shrunk = shrinkage(program.parameters, clipping_norm)
         if program.parameters > MOST_PARAMETERS or shrunk < 0.99:
             raise NotLowered(f"{program.parameters} parameters are too many for sums on the grid.")
         grid = grid_of(clipping_norm)
-        self._clip, self._unit = clipping_norm * shrunk / grid, 1 / grid
-        left, right = program.widest()
         blocks = -(-max(1, min(MOST_RECORDS, most)) // LANES)
-        each = program.own + (left + right + 8) * LANES
-        blocks = max(1, min(blocks, (MOST_FLOATS - 2 * program.scratch) // each))
         blocks = min(blocks, _together(program) if together is None else together)
-        self.most = records = blocks * LANES
-        # Blocks run by twos: the second one's scratch lies after the memory of all blocks.
-        self._second = program.scratch + blocks * program.own
-        self._memory = _aligned(self._second + program.scratch, np.float32)
         self._uniforms = _aligned(program.uniforms, np.float32)
         self._uniforms[program.parameters :] = program.constants
         self.weights = self._uniforms[: program.parameters]
-        self._norms = np.zeros(records)
-        # -1 for a record and 0 for none: as many of the one as there are records, then the others.
-        self._sound, self._counted = np.zeros(records, np.int32), np.zeros(records, np.int32)
-        self._present = np.concatenate([np.full(records, -1, np.int32), np.zeros(LANES, np.int32)])
-        self._scales, self._ones = np.zeros(records, np.float32), np.ones(records, np.float32)
-        self._left, self._right = _aligned(left * records, np.float32), _aligned(right * records, np.float32)
-        columns = max(program.groups[:, 3].tolist())
-        self.total = _aligned(program.parameters + 4 * (columns + LANES), np.int32)
-        self._tail, self._spare = _aligned(program.tail, np.int32), _aligned(LANES * LANES, np.float32)
-        self._zeros = np.zeros(LANES, np.float32)
-        self._prepare()
+        self._helpers = helpers() if most * program.work >= WORTH_A_HELPER * LANES else []
+        self._parts = [
+            _Part(program, kernels, self._uniforms, blocks, clipping_norm * shrunk / grid, 1 / grid)
+            for _ in range(1 + len(self._helpers))
+        ]
+        self.most = self._parts[0].most
 
     @property
-    def program(self) -> Program:
-        """Where records lie, and how many parameters there are."""
-        return self._program
-
-    @property
-    def kernels(self) -> Kernels:
-        """What it runs on."""
-        return self._kernels
+    def total(self) -> npt.NDArray[np.int32]:
+        """The memory of sums that 32 bits hold; whole vectors of it may be read."""
+        return self._parts[0].total
 
     def put(self, parameters: Sequence[FloatArray]) -> None:
         """Write the weights, one parameter after the other."""
@@ -116,9 +106,7 @@ class LaneSums:
             self.weights[place : place + parameter.size] = parameter.reshape(-1)
             place += parameter.size
 
-    def sum(
-        self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray
-    ) -> npt.NDArray[np.int32] | IntArray:
+    def sum(self, inputs: Inputs, labels: Labels, rows: IntArray) -> npt.NDArray[np.int32] | IntArray:
         """The clipped sum over records `rows`, in units of `grid_of(clipping_norm)`, of every parameter in order.
 
         Args:
@@ -131,47 +119,104 @@ class LaneSums:
         """
         if not isinstance(inputs, LaneRecords):
             self._check(inputs, labels, rows)
-        parameters = self._program.parameters
         if len(rows) <= MOST_RECORDS:
-            self._sum(inputs, labels, rows)
-            return self.total[:parameters]
-        whole = np.zeros(parameters, np.int64)
+            return self._sum(inputs, labels, rows)
+        whole = np.zeros(self.program.parameters, np.int64)
         for begin in range(0, len(rows), MOST_RECORDS):
-            self._sum(inputs, labels, rows[begin : begin + MOST_RECORDS])
-            whole += self.total[:parameters]
+            whole += self._sum(inputs, labels, rows[begin : begin + MOST_RECORDS])
         return whole
 
-    def _check(self, inputs: FloatArray, labels: FloatArray | None, rows: IntArray) -> None:
+    def _check(self, inputs: FloatArray, labels: Labels, rows: IntArray) -> None:
         if labels is None:
             raise DatasiteError("Records of lanes have a label each.")
         for array, dtype, ndim in ((inputs, np.float32, 2), (labels, np.float32, 1), (rows, np.int64, 1)):
             if array.dtype != dtype or array.ndim != ndim or not array.flags.c_contiguous:
                 raise DatasiteError("Records of lanes are float32 in one piece, and their places int64.")
-        if inputs.shape[1] != self._program.features or len(labels) != len(inputs):
+        if inputs.shape[1] != self.program.features or len(labels) != len(inputs):
             raise DatasiteError("Records of lanes have other features than the program.")
         if len(rows) and int(rows.view(np.uint64).max()) >= len(inputs):  # below zero is enormous there
             raise DatasiteError("A place is outside the records.")
 
-    def _place(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray) -> int:
-        """Put records into their lanes. Gives the kernel's status."""
-        if isinstance(inputs, LaneRecords):
-            return inputs.place(rows, self._at["memory"], self._at["present"] + 4 * (self.most - len(rows)))
-        assert labels is not None
-        program, (none, failed) = self._program, self._error
-        return self._kernels.entries["place_records"](
-            none, failed, self._at["memory"], program.record, program.own, program.features, program.label,
-            inputs.ctypes.data, labels.ctypes.data, rows.ctypes.data, len(rows), -(-len(rows) // LANES),
-            self._at["zeros"],
-        )  # fmt: skip
+    def _sum(self, inputs: Inputs, labels: Labels, rows: IntArray) -> npt.NDArray[np.int32]:
+        """The sum of so few records that 32 bits hold it."""
+        parameters, share = self.program.parameters, self._share(len(rows))
+        shares = [rows[begin : begin + share] for begin in range(0, len(rows), share)] or [rows]
+        parts = self._parts[: len(shares)]
+        works = [
+            partial(part.sum, part.own(inputs) if number else inputs, labels, chosen)
+            for number, (part, chosen) in enumerate(zip(parts, shares, strict=True))
+        ]
+        side_by_side(self._helpers, works)
+        total = parts[0].total[:parameters]
+        for part in parts[1:]:
+            total += part.total[:parameters]
+        return total
 
-    def _sum(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray) -> None:
-        """The sum of so few records that 32 bits hold it, in `total`."""
+    def _share(self, count: int) -> int:
+        """How many records this thread adds up, as every helper does: pairs of blocks, which run together."""
+        if count * self.program.work < WORTH_A_HELPER * LANES:
+            return max(1, count)
+        pairs = max(1, -(-count // (2 * LANES)))
+        return -(-pairs // len(self._parts)) * 2 * LANES
+
+
+class _Part:
+    """The memory in which one thread runs a program and adds up, and the calls of the kernels on it."""
+
+    def __init__(
+        self, program: Program, kernels: Kernels, uniforms: FloatArray, blocks: int, clip: float, unit: float
+    ) -> None:
+        self._program, self._kernels = program, kernels
+        left, right = program.widest()
+        each = program.own + (left + right + 8) * LANES
+        blocks = max(1, min(blocks, (MOST_FLOATS - 2 * program.scratch) // each))
+        self.most = records = blocks * LANES
+        # Blocks run by twos: the second one's scratch lies after the memory of all blocks.
+        second = program.scratch + blocks * program.own
+        columns = max(program.groups[:, 3].tolist())
+        self.memory = _aligned(second + program.scratch, np.float32)
+        self.total = _aligned(program.parameters + 4 * (columns + LANES), np.int32)
+        self._arrays: dict[str, npt.NDArray[Any]] = {
+            "code": program.code,
+            "terms": program.terms,
+            "groups": program.groups,
+            "uniforms": uniforms,
+            "memory": self.memory,
+            "total": self.total,
+            "norms": np.zeros(records),
+            "sound": np.zeros(records, np.int32),
+            # -1 for a record and 0 for none: as many of the one as there are records, then the others.
+            "present": np.concatenate([np.full(records, -1, np.int32), np.zeros(LANES, np.int32)]),
+            "counted": np.zeros(records, np.int32),
+            "scales": np.zeros(records, np.float32),
+            "left": _aligned(left * records, np.float32),
+            "right": _aligned(right * records, np.float32),
+            "tail": _aligned(program.tail, np.int32),
+            "spare": _aligned(LANES * LANES, np.float32),
+            "zeros": np.zeros(LANES, np.float32),
+        }
+        self._at = {name: array.ctypes.data for name, array in self._arrays.items()}
+        self._result = (ctypes.c_int64 * 4)()
+        self._error = (ctypes.addressof(self._result), ctypes.addressof(self._result) + 8)
+        self._records: tuple[LaneRecords, LaneRecords] | None = None
+        self._prepare(second, clip, unit)
+
+    def own(self, inputs: Inputs) -> Inputs:
+        """The same records, for the thread of this part alone: placing them takes arguments in memory of its own."""
+        if not isinstance(inputs, LaneRecords):
+            return inputs
+        if self._records is None or self._records[0] is not inputs:
+            self._records = inputs, inputs.again()
+        return self._records[1]
+
+    def sum(self, inputs: Inputs, labels: Labels, rows: IntArray) -> None:
+        """The sum over `rows`, few enough for 32 bits, in `total`."""
         if len(rows) == 0:
             self.total[:] = 0
         for begin in range(0, len(rows), self.most):
             self._add(inputs, labels, rows[begin : begin + self.most], more=begin > 0)
 
-    def _add(self, inputs: FloatArray | LaneRecords, labels: FloatArray | None, rows: IntArray, *, more: bool) -> None:
+    def _add(self, inputs: Inputs, labels: Labels, rows: IntArray, *, more: bool) -> None:
         count, entries = len(rows), self._kernels.entries
         blocks = -(-count // LANES)
         status = self._place(inputs, labels, rows)
@@ -185,18 +230,21 @@ class LaneSums:
         if status:
             raise DatasiteError("A kernel reported an error, which none of them can: please report this.")
 
-    def _prepare(self) -> None:
+    def _place(self, inputs: Inputs, labels: Labels, rows: IntArray) -> int:
+        """Put records into their lanes. Gives the kernel's status."""
+        if isinstance(inputs, LaneRecords):
+            return inputs.place(rows, self._at["memory"], self._at["present"] + 4 * (self.most - len(rows)))
+        assert labels is not None
+        program, (none, failed) = self._program, self._error
+        return self._kernels.entries["place_records"](
+            none, failed, self._at["memory"], program.record, program.own, program.features, program.label,
+            inputs.ctypes.data, labels.ctypes.data, rows.ctypes.data, len(rows), -(-len(rows) // LANES),
+            self._at["zeros"],
+        )  # fmt: skip
+
+    def _prepare(self, second: int, clip: float, unit: float) -> None:
         """The kernels' arguments, made once."""
         program = self._program
-        arrays = {
-            "code": program.code, "terms": program.terms, "groups": program.groups, "memory": self._memory,
-            "uniforms": self._uniforms, "norms": self._norms, "sound": self._sound, "present": self._present,
-            "scales": self._scales, "counted": self._counted, "ones": self._ones, "left": self._left,
-            "right": self._right, "total": self.total, "tail": self._tail, "spare": self._spare, "zeros": self._zeros,
-        }  # fmt: skip
-        self._at = {name: array.ctypes.data for name, array in arrays.items()}
-        self._result = (ctypes.c_int64 * 4)()
-        self._error = (ctypes.addressof(self._result), ctypes.addressof(self._result) + 8)
         pointer, size = ctypes.c_void_p, ctypes.c_int64
 
         def pointers(names: str) -> list[ctypes.c_void_p]:
@@ -205,12 +253,12 @@ class LaneSums:
         first = [pointer(address) for address in self._error]
         self._run_arguments: list[Any] = [
             *first, *pointers("code"), size(len(program.code)), *pointers("terms memory uniforms"),
-            size(program.scratch), size(program.own), size(self._second), size(0), *pointers("norms sound"),
+            size(program.scratch), size(program.own), size(second), size(0), *pointers("norms sound"),
         ]  # fmt: skip
         self._add_up_arguments: list[Any] = [
             *first, *pointers("groups"), size(len(program.groups)), *pointers("terms memory"), size(program.own),
-            size(0), size(0), *pointers("norms sound present"), ctypes.c_double(self._clip),
-            ctypes.c_double(self._unit), *pointers("scales counted ones left right total tail spare"), size(0),
+            size(0), size(0), *pointers("norms sound present"), ctypes.c_double(clip), ctypes.c_double(unit),
+            *pointers("scales counted left right total tail spare"), size(0),
         ]  # fmt: skip
 
 

@@ -30,16 +30,8 @@ def test_equal_keys_give_equal_numbers_and_others_do_not() -> None:
 
 def test_a_stream_does_not_depend_on_how_it_is_cut() -> None:
     one, other = source(), source()
-    cut = np.concatenate([other.words(count) for count in (2, 10_000, 4, 20_000)])
-    assert (one.words(30_006) == cut).all()
-
-
-def test_a_draw_that_ends_within_a_block_leaves_the_rest_of_it_to_nobody() -> None:
-    one, other = source(), source()
-    whole = one.words(12)
-    assert [other.words(count).tolist() for count in (1, 3, 5)] == [
-        whole[:1].tolist(), whole[2:5].tolist(), whole[6:11].tolist()
-    ]  # fmt: skip
+    cut = np.concatenate([other.words(count) for count in (1, 10_000, 3, 20_000)])
+    assert (one.words(30_004) == cut).all()
 
 
 def test_no_words_repeat_in_a_stream() -> None:

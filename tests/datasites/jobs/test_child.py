@@ -11,7 +11,7 @@ import pytest
 
 from datasites.engine import statistics as statistics_module
 from datasites.engine import training as training_module
-from datasites.engine.matrix import HELD_OUT, PATIENT
+from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, in_groups
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs import child, mock_run
 from datasites.jobs.frames import receive_frame, send_frame
@@ -82,12 +82,28 @@ def test_rows_are_read_where_they_lie_and_cannot_be_written(count: int) -> None:
     table, before = draw_mock(SCHEMA, 50)[:count], tables_open()
     here, there = socket.socketpair()
     with here, there, PrivateRows(table) as rows:
-        send_frame(here, {"shape": list(rows.shape)}, descriptor=rows.descriptor)
+        shape = {"shape": list(rows.shape), "patients": list(rows.patients)}
+        send_frame(here, shape, descriptor=rows.descriptor)
         received = child._receive_rows(there)
+    assert isinstance(received, np.ndarray)
     np.testing.assert_array_equal(received, table)
     assert count == 0 or not received.flags.writeable
     del received
     assert tables_open() == before
+
+
+def test_rows_in_groups_arrive_with_where_each_patients_begin() -> None:
+    table = in_groups(draw_mock(SCHEMA, 50), 1000)
+    here, there = socket.socketpair()
+    with here, there, PrivateRows(table) as rows:
+        assert sum(rows.patients) == len(set(table.matrix[:, PATIENT]))
+        shape = {"shape": list(rows.shape), "patients": list(rows.patients)}
+        send_frame(here, shape, descriptor=rows.descriptor)
+        received = child._receive_rows(there)
+    assert isinstance(received, GroupedRows)
+    np.testing.assert_array_equal(received.matrix, table.matrix)
+    for side in (False, True):
+        np.testing.assert_array_equal(received.begins(held_out=side), table.begins(held_out=side))
 
 
 def test_the_process_at_the_other_end_is_known_by_its_user() -> None:
@@ -200,7 +216,7 @@ def test_a_rehearsal_of_statistics_counts_every_record_that_may_count(monkeypatc
     real = statistics_module.answer
 
     def noted(mechanism: Any, schema: Any, rows: Any, source: Any) -> Any:
-        counted.append((len(set(rows[:, PATIENT])), len(rows)))
+        counted.append((len(set(rows.matrix[:, PATIENT])), len(rows)))
         return real(mechanism, schema, rows, source)
 
     monkeypatch.setattr(statistics_module, "answer", noted)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import njit, types
 
-from datasites.engine.lanes.kernels import gaussians, interpreter, keystream, records, sampling, steps, sums
+from datasites.engine.lanes.kernels import gaussians, interpreter, records, sampling, steps, sums
 from policies.errors import DatasiteError
 
 _FLOATS, _WHOLES, _WORDS, _DOUBLES = (
@@ -40,7 +40,6 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         steps.step,
         (_SIZE, _WHOLES, _DOUBLES, _FLOATS, _FLOATS, _FLOATS, _FLOATS, _SIZE, _DOUBLES, _FLOATS),
     ),
-    "keystream": (keystream.keystream, (_WORDS, _WORDS, _SIZE, _SIZE, _WORDS)),
     "gaussians": (
         gaussians.gaussians,
         (_WORDS, _WORDS, _SIZE, _SIZE, types.float64, _DOUBLES, _DOUBLES, _WORDS),
@@ -50,19 +49,7 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         sums.add_up,
         (
             *(_WORDS, _SIZE, _WORDS, _FLOATS, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES, _WHOLES),
-            *(
-                types.float64,
-                types.float64,
-                _FLOATS,
-                _WHOLES,
-                _FLOATS,
-                _FLOATS,
-                _FLOATS,
-                _WHOLES,
-                _WHOLES,
-                _FLOATS,
-                _SIZE,
-            ),
+            *(types.float64, types.float64, _FLOATS, _WHOLES, _FLOATS, _FLOATS, _WHOLES, _WHOLES, _FLOATS, _SIZE),
         ),
     ),
 }

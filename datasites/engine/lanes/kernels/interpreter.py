@@ -344,11 +344,27 @@ def lift(memory, uniform, y, d0, d1, d2, d3, x, s0, s1, s2, s3):
 
 @compiled
 def sum_over(memory, y, n, x, k, inner, outer):
-    for i in range(n):
+    i = 0
+    while i + 4 <= n:
+        p = x + i * outer
+        a0, a1, a2, a3 = (
+            load(memory, p),
+            load(memory, p + outer),
+            load(memory, p + 2 * outer),
+            load(memory, p + 3 * outer),
+        )
+        for _ in range(1, k):
+            p += inner
+            a0, a1 = add(a0, load(memory, p)), add(a1, load(memory, p + outer))
+            a2, a3 = add(a2, load(memory, p + 2 * outer)), add(a3, load(memory, p + 3 * outer))
+        _store_four(memory, y + i * LANES, LANES, a0, a1, a2, a3)
+        i += 4
+    while i < n:
         total = load(memory, x + i * outer)
         for j in range(1, k):
             total = add(total, load(memory, x + i * outer + j * inner))
         store(memory, y + i * LANES, total)
+        i += 1
 
 
 @compiled

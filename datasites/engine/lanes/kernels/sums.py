@@ -45,6 +45,7 @@ compiled = njit(error_model="numpy")
 
 MAGIC = np.float32(1.5 * 2**23)
 MAGIC_BITS = int(MAGIC.view(np.int32))
+FEW = 8  # rows or columns, too few for panels of sixteen
 SMALLEST_FACTOR = 2.0**-126  # of a factor with the full precision of float32
 
 
@@ -101,12 +102,12 @@ def pack(memory, base, own, apart, n, blocks, counted, scales, scaled, spare, ta
 
 
 @compiled
-def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, wide, more):
+def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, dR, aR, wide, more):
     """total[i, k] = Σ over R records of round(factor · Σ over T terms of d[r, t, i] a[r, t, k]); with `more`, +=.
 
-    A record's factors lie in one piece and stay in the processor's nearest memory while all of its products are made.
-    Rows are taken by eights or fours, columns by panels; `wide` holds the sums with room for what is beyond the last of
-    both.
+    A record's factors lie in one piece, `dR` and `aR` floats from the next record's. They stay in the processor's
+    nearest memory while all of its products are made. Rows are taken by eights or fours, columns by panels; `wide`
+    holds the sums with room for what is beyond the last of both.
     """
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
     panels = (K + LANES - 1) // LANES
@@ -115,16 +116,16 @@ def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, wide, more):
         store_whole(wide, i * LANES, back)
     for r in range(R):
         factor = every(scales, r)
-        left, row = r * T * dT, 0
+        left, row = r * dR, 0
         while TWO_AT_ONCE and row + 4 < O:
             panel = 0
             while panel + 2 <= panels:
                 _eight_rows(
-                    wide, row * width + panel * LANES, width, d, left, a, r * T * aT + panel * LANES, T, dT, aT, factor
+                    wide, row * width + panel * LANES, width, d, left, a, r * aR + panel * LANES, T, dT, aT, factor
                 )
                 panel += 2
             if panel < panels:
-                right = r * T * aT + panel * LANES
+                right = r * aR + panel * LANES
                 _four_rows(wide, row * width + panel * LANES, width, d, left, a, right, T, dT, aT, factor)
                 _four_rows(wide, (row + 4) * width + panel * LANES, width, d, left + 4, a, right, T, dT, aT, factor)
             left += 8
@@ -133,11 +134,11 @@ def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, wide, more):
             panel = 0
             while panel + 2 <= panels:
                 _four_rows_of_two(
-                    wide, row * width + panel * LANES, width, d, left, a, r * T * aT + panel * LANES, T, dT, aT, factor
+                    wide, row * width + panel * LANES, width, d, left, a, r * aR + panel * LANES, T, dT, aT, factor
                 )
                 panel += 2
             if panel < panels:
-                right = r * T * aT + panel * LANES
+                right = r * aR + panel * LANES
                 _four_rows(wide, row * width + panel * LANES, width, d, left, a, right, T, dT, aT, factor)
             left += 4
             row += 4
@@ -329,27 +330,49 @@ def rank_one(total, place, d, a, S, R, O, K, tail, more):
 
 
 @compiled
-def narrow(
-    total, place, d, a, scales, R, O, K, T, by_term, by_panel, by_record, of_term, of_panel, of_record, spare, more
-):
-    """The same with rows of the parameter in the lanes, for one of few columns. `by` of d, `of` of a."""
+def narrow(total, place, d, a, S, R, O, K, spare, more):
+    """The same of one term with rows of the parameter in the lanes, for a parameter of few columns."""
     magic = splat(MAGIC)
     back = splat_whole(np.int32(-(R * MAGIC_BITS)))
     for k in range(K):
         for panel in range((O + LANES - 1) // LANES):
             s = back
-            for r in range(R):
-                g = splat(ZERO)
-                left, right = panel * by_panel + r * by_record, (k // LANES) * of_panel + r * of_record + k % LANES
-                for _ in range(T):
-                    g = fma(load(d, left), every(a, right), g)
-                    left += by_term
-                    right += of_term
-                s = add(s, bits(fma(g, every(scales, r), magic)))
+            left, right = panel * S * LANES, k
+            for _ in range(R):
+                s = add(s, bits(fma(load(d, left), every(a, right), magic)))
+                left += LANES
+                right += LANES
             store_whole(spare, 0, s)
             for j in range(min(LANES, O - panel * LANES)):
                 at = place + (panel * LANES + j) * K + k
                 total[at] = np.int32(spare[j] + (total[at] if more else 0))
+
+
+@compiled
+def few_of_terms(total, place, memory, terms, own, first, T, O, K, blocks, scales, counted, spare, more):
+    """The sum of a parameter of several terms and few rows or columns, records in lanes as the program left them."""
+    magic, none, back = splat(MAGIC), splat_whole(np.int32(0)), splat_whole(np.int32(MAGIC_BITS))
+    for i in range(O):
+        for k in range(K):
+            s = none
+            for block in range(blocks):
+                g = splat(ZERO)
+                for e in range(4 * first, 4 * (first + T), 4):
+                    left = terms[e] + block * own + i * terms[e + 1]
+                    right = terms[e + 2] + block * own + k * terms[e + 3]
+                    g = fma(load(memory, left), load(memory, right), g)
+                g = choose(less(load_whole(counted, block * LANES), none), g, splat(ZERO))
+                s = add(s, subtract(bits(fma(g, load(scales, block * LANES), magic)), back))
+            _add_lanes(total, place + i * K + k, s, spare, more)
+
+
+@njit(inline="always")
+def _add_lanes(total, at, s, spare, more):
+    store_whole(spare, 0, s)
+    whole = total[at] if more else np.int32(0)
+    for lane in range(LANES):
+        whole = np.int32(whole + spare[lane])
+    total[at] = whole
 
 
 @compiled
@@ -362,15 +385,11 @@ def direct(total, place, memory, base, own, n, blocks, scales, counted, spare, m
             g = load(memory, base + block * own + i * LANES)
             g = choose(less(load_whole(counted, block * LANES), none), g, splat(ZERO))
             s = add(s, subtract(bits(fma(g, load(scales, block * LANES), magic)), back))
-        store_whole(spare, 0, s)
-        whole = total[place + i] if more else np.int32(0)
-        for lane in range(LANES):
-            whole = np.int32(whole + spare[lane])
-        total[place + i] = whole
+        _add_lanes(total, place + i, s, spare, more)
 
 
 def add_up(
-    groups, parameters, terms, memory, own, blocks, records, norms, sound, present, clip, unit, scales, counted, ones,
+    groups, parameters, terms, memory, own, blocks, records, norms, sound, present, clip, unit, scales, counted,
     d, a, total, tail, spare, more,
 ):  # fmt: skip
     """The clipped sum of every parameter over these records, in grid units: int32 in `total`, added where `more`."""
@@ -382,29 +401,31 @@ def add_up(
         first, T = groups[at + 4], groups[at + 5]
         if kind == DIRECT:
             direct(total, place, memory, terms[4 * first], own, O, blocks, scales, counted, tail, more)
+            continue
+        if T > 1 and min(O, K) < FEW:
+            few_of_terms(total, place, memory, terms, own, first, T, O, K, blocks, scales, counted, tail, more)
+            continue
+        dT, aT = (O + LANES - 1) // LANES * LANES, (K + LANES - 1) // LANES * LANES
+        # One term: panels of all records. Several: the factors of a record side by side, and records not a power of
+        # two from each other, which would be in each other's way in the processor's nearest memory.
+        by_panel, d_record, a_record = S * LANES, LANES, LANES
+        if T > 1:
+            by_panel, d_record, a_record = LANES, T * dT + LANES, T * aT + LANES
+        for t in range(T):
+            e = 4 * (first + t)
+            pack(
+                memory, terms[e], own, terms[e + 1], O, blocks, counted, scales, T == 1, spare, d, t * dT, by_panel,
+                d_record,
+            )  # fmt: skip
+            pack(
+                memory, terms[e + 2], own, terms[e + 3], K, blocks, counted, scales, False, spare, a, t * aT, by_panel,
+                a_record,
+            )  # fmt: skip
+        if T > 1:
+            outer_of_terms(
+                total, place, d, a, scales, records, O, K, T, dT, aT, d_record, a_record, tail, more
+            )  # fmt: skip
+        elif K < FEW and O > K:
+            narrow(total, place, d, a, S, records, O, K, tail, more)
         else:
-            dT, aT = (O + LANES - 1) // LANES * LANES, (K + LANES - 1) // LANES * LANES
-            # One term: panels of all records. Several: the factors of a record side by side.
-            by_panel, by_record, of_record = S * LANES, LANES, LANES
-            if T > 1:
-                by_panel, by_record, of_record = LANES, T * dT, T * aT
-            for t in range(T):
-                e = 4 * (first + t)
-                pack(
-                    memory, terms[e], own, terms[e + 1], O, blocks, counted, scales, T == 1, spare, d, t * dT,
-                    by_panel, by_record,
-                )  # fmt: skip
-                pack(
-                    memory, terms[e + 2], own, terms[e + 3], K, blocks, counted, scales, False, spare, a, t * aT,
-                    by_panel, of_record,
-                )  # fmt: skip
-            if K < LANES // 2 and O > K:
-                factors_ = ones if T == 1 else scales
-                narrow(
-                    total, place, d, a, factors_, records, O, K, T, dT, by_panel, by_record, aT, by_panel, of_record,
-                    tail, more,
-                )  # fmt: skip
-            elif T == 1:
-                rank_one(total, place, d, a, S, records, O, K, tail, more)
-            else:
-                outer_of_terms(total, place, d, a, scales, records, O, K, T, dT, aT, tail, more)
+            rank_one(total, place, d, a, S, records, O, K, tail, more)

@@ -75,7 +75,6 @@ load, store = _loader(F, 4), _storer(F, 4)
 load_whole, store_whole = _loader(I, 4), _storer(I, 4)
 load_wide, store_wide = _loader(D, 8), _storer(D, 8)
 load_words, load_doubles, store_doubles = _loader(W8, 8), _loader(D8, 8), _storer(D8, 8)
-store_words = _storer(W8, 8)
 load_half = _loader(F8, 4)  # of a slot
 
 
@@ -161,7 +160,6 @@ def _called(name, arity):
 
 
 fma = _called("fma", 3)
-reversed_bytes = _called("bswap", 1)
 root, magnitude, nearest, cut = _called("sqrt", 1), _called("fabs", 1), _called("rint", 1), _called("trunc", 1)
 
 

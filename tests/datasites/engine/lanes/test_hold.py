@@ -164,7 +164,7 @@ def test_what_a_former_record_left_behind_is_not_read(kernels: Kernels) -> None:
     before = sums.sum(inputs, labels, np.array([3])).copy()
     for spoilt in SPOILT:
         sums.sum(np.full_like(inputs, spoilt), labels, np.arange(64))
-        sums._memory[sums._program.record + 6 * 16 + 16 :] = spoilt
+        sums._parts[0].memory[sums.program.record + 6 * 16 + 16 :] = spoilt
         assert np.array_equal(sums.sum(inputs, labels, np.array([3])), before)
 
 
