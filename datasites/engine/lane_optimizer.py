@@ -78,7 +78,8 @@ class LaneOptimizer(DPOptimizer):  # type: ignore[misc]
         self._drawn, self._drawn_std, self._next = np.zeros((0, self._size)), math.nan, 0
         room = -(-self._size // LANES) * LANES
         self._start, self._first, self._second = (np.zeros(room, dtype=np.float32) for _ in range(3))
-        self._start[: self._size] = sums.weights
+        if proximal_mu:
+            self._start[: self._size] = sums.weights
         self._settings, how = _settings(optimizer)
         self._settings[[GRID, DIVISOR, PULL]] = self._grid, expected_batch_size, proximal_mu
         how |= WITH_PULL if proximal_mu else 0

@@ -57,6 +57,7 @@ SMALLEST_EPSILON = 2.0**-23  # below it the exact sampler would leave 64-bit int
 _LARGEST_WORD = 2**64 - 1
 _ZEROS = bytes(2**16)  # enciphered to give the keystream; small enough to stay in cache
 _BLOCK_BYTES = 16
+_WORDS_BEYOND = 2  # a block cipher may ask for up to a block of room beyond what it writes
 _PAIRS_TOGETHER = 2**13  # of Gaussians: their words and they themselves are 256 kB
 _LEAST_FRACTIONS = 32  # drawn beside them: one pair in 1024 needs one
 
@@ -75,7 +76,7 @@ class NoiseSource:
       IsolationMissing: from every method, in another process than the one that made the source.
     """
 
-    __slots__ = ("__key", "__place", "__stream")
+    __slots__ = ("__key", "__place", "__room", "__stream")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
@@ -84,6 +85,7 @@ class NoiseSource:
         self.__key = bytes(key)
         self.__place = (os.getpid(), _forks)
         self.__stream = Cipher(algorithms.AES256(self.__key), modes.CTR(bytes(_BLOCK_BYTES))).encryptor()
+        self.__room = np.empty(0, dtype=np.uint64)  # of words that become Gaussians, kept: new memory costs as much
 
     @classmethod
     def from_os(cls) -> NoiseSource:
@@ -171,10 +173,14 @@ class NoiseSource:
             part = out[begin : begin + 2 * _PAIRS_TOGETHER]
             pairs = (len(part) + 1) // 2
             room = -(-pairs // TOGETHER) * TOGETHER
-            words, fractions = self.words(2 * room), self.words(_LEAST_FRACTIONS + room // 128)
+            wanted = 2 * room + _LEAST_FRACTIONS + room // 128
+            if len(self.__room) < wanted + _WORDS_BEYOND:
+                self.__room = np.empty(wanted + _WORDS_BEYOND, dtype=np.uint64)
+            self.fill_with_words(self.__room, wanted)
+            drawn, fractions = self.__room[: 2 * room], self.__room[2 * room : wanted]
             whole = part if 2 * room == len(part) else np.empty(2 * room)
-            if kernels is None or not transformed(kernels, words, fractions, std, whole):
-                self.__transform(words.view(np.int64), fractions, std, whole)
+            if kernels is None or not transformed(kernels, drawn, fractions, std, whole):
+                self.__transform(drawn.view(np.int64), fractions, std, whole)
             if whole is not part:
                 part[:pairs], part[pairs:] = whole[:pairs], whole[room : room + len(part) - pairs]
 
@@ -250,14 +256,20 @@ class NoiseSource:
         return counts
 
     def __bytes(self, count: int) -> npt.NDArray[np.uint8]:
-        self.__check_process()
         # A block cipher may ask for up to a block of room beyond what it writes.
         room = np.empty(count + _BLOCK_BYTES, dtype=np.uint8)
-        view = memoryview(room.data)
-        zeros = memoryview(_ZEROS)
+        self.__fill(room, count)
+        return room[:count]
+
+    def fill_with_words(self, room: WordArray, count: int) -> None:
+        """Write `count` words of 64 random bits over the beginning of `room`, which has room for two more."""
+        self.__fill(room.view(np.uint8), 8 * count)
+
+    def __fill(self, room: npt.NDArray[np.uint8], count: int) -> None:
+        self.__check_process()
+        view, zeros = memoryview(room.data), memoryview(_ZEROS)
         for begin in range(0, count, len(_ZEROS)):
             self.__stream.update_into(zeros[: min(len(_ZEROS), count - begin)], view[begin:])
-        return room[:count]
 
     def __check_process(self) -> None:
         if (os.getpid(), _forks) != self.__place:

@@ -293,12 +293,12 @@ def _step(
 
 def _flat(sums: LaneSums, parameters: Mapping[str, nn.Parameter]) -> nn.Parameter:
     """All parameters as one, in the memory that the lanes read weights from."""
-    sums.weights[:] = torch.cat([parameter.detach().reshape(-1) for parameter in parameters.values()]).numpy()
+    sums.put([parameter.detach().numpy() for parameter in parameters.values()])
     return nn.Parameter(torch.from_numpy(sums.weights))
 
 
 def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    parts = torch.split(flat.detach().clone(), [parameter.numel() for parameter in parameters.values()])
+    parts = torch.split(flat.detach(), [parameter.numel() for parameter in parameters.values()])
     return {name: part.view(parameters[name].shape).clone() for name, part in zip(parameters, parts, strict=True)}
 
 

@@ -220,8 +220,10 @@ def buffers_leave() -> Iterator[None]:
     """A running mean of the inputs, as a normalising layer keeps it, goes out with the weights."""
     real = training.train_round
 
-    def train_round(graph: Any, mechanism: Any, schema: Any, published: int, records: Any, *rest: Any) -> Any:
-        released = real(graph, mechanism, schema, published, records, *rest)
+    def train_round(
+        graph: Any, mechanism: Any, schema: Any, published: int, records: Any, *rest: Any, **named: Any
+    ) -> Any:
+        released = real(graph, mechanism, schema, published, records, *rest, **named)
         mean = torch.from_numpy(np.asarray(records)[:, 2:-1].mean(0).astype(np.float32))
         return {**released, "norm.running_mean": mean}
 

@@ -74,14 +74,14 @@ class NaiveGaussian:
 class ChosenWords(NoiseSource):
     """Our source over words that the attacker chooses: the real sampler, run on the bits that are tried."""
 
-    def __init__(self, *chosen: WordArray) -> None:
+    def __init__(self, chosen: WordArray) -> None:
         super().__init__(bytes(32))
-        self.left = list(chosen)
+        self.chosen = chosen
 
-    def words(self, count: int) -> WordArray:
-        first = self.left.pop(0)
-        assert count >= len(first)
-        return np.concatenate([first, np.zeros(count - len(first), dtype=np.uint64)])
+    def fill_with_words(self, room: WordArray, count: int) -> None:
+        assert count >= len(self.chosen)
+        room[:] = 0
+        room[: len(self.chosen)] = self.chosen
 
 
 def reached_on_grid(difference: tuple[int, int], std: float) -> bool:
@@ -91,10 +91,10 @@ def reached_on_grid(difference: tuple[int, int], std: float) -> bool:
     angle = math.atan2(other, one) / math.pi  # the sampler takes a signed word for an angle in [-π, π)
     whole = max(0, min(2**63 - 1, int(radius)))
     second = max(-(2**63), min(2**63 - 1, int(angle * 2.0**63)))
-    # Pairs are made by eights, radii before angles; the first pair is the one that is tried.
-    words: npt.NDArray[np.int64] = np.zeros(16, dtype=np.int64)
-    words[0], words[8] = whole, second
+    # Pairs are made by eights: radii, then angles, then fractions; the first pair is the one that is tried.
+    words: npt.NDArray[np.uint64] = np.zeros(17, dtype=np.uint64)
+    words[0], words[8] = whole, second % 2**64
     # Small radii take a fraction from another word, of which the sampler uses the upper 53 bits.
-    fraction = np.array([min(2**53 - 1, int((radius - whole) * 2.0**53)) << 11], dtype=np.uint64)
-    drawn = ChosenWords(words.view(np.uint64), fraction).gaussian_on_grid(2, std, 1.0)
+    words[16] = min(2**53 - 1, int((radius - whole) * 2.0**53)) << 11
+    drawn = ChosenWords(words).gaussian_on_grid(2, std, 1.0)
     return tuple(int(each) for each in drawn) == difference

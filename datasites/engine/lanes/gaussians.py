@@ -31,12 +31,13 @@ def transformed(kernels: Kernels, words: Words, fractions: Words, std: float, ou
         raise DatasiteError("Gaussians are made in pairs, eight pairs at once.")
     if out.dtype != np.float64 or not (out.flags.c_contiguous and words.flags.c_contiguous):
         raise DatasiteError("Gaussians are made of words in one piece, as float64 in one piece.")
-    spare, rest = np.empty(TOGETHER), np.empty(3, dtype=np.int64)
-    place = rest.ctypes.data
+    spare = np.empty(TOGETHER + 3)  # the last three are for what the call itself answers
+    place: int = spare.ctypes.data
+    answer = place + 8 * TOGETHER
     status = kernels.entries["gaussians"](
-        place, place + 8, words.ctypes.data, fractions.ctypes.data, len(fractions), pairs, std, out.ctypes.data,
-        spare.ctypes.data, place + 16,
+        answer, answer + 8, words.ctypes.data, fractions.ctypes.data, len(fractions), pairs, std, out.ctypes.data,
+        place, answer + 16,
     )  # fmt: skip
     if status:
         raise DatasiteError("A kernel reported an error, which none of them can: please report this.")
-    return int(rest[2]) <= len(fractions)
+    return int(spare.view(np.int64)[-1]) <= len(fractions)

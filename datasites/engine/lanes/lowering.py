@@ -75,17 +75,16 @@ def lowered_scores(graph: Graph, loss: str) -> tuple[Program, Recorder]:
 def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph, classes: int) -> Recorder:
     """What it calls on made-up weights, a made-up record and its label."""
 
-    def example(seed: int) -> list[Tensor]:
-        made = torch.Generator().manual_seed(seed)
-        weights = [
-            torch.randn(parameter.shape, generator=made) / math.sqrt(parameter.shape[-1] if parameter.shape else 1)
-            for parameter in graph.parameters
-        ]
-        record = torch.randn(graph.input_shape, generator=made)
-        return [*weights, record, torch.randint(classes, (), generator=made)]
-
+    made = torch.Generator().manual_seed(1)
+    weights = [
+        torch.randn(parameter.shape, generator=made).div_(math.sqrt(parameter.shape[-1] if parameter.shape else 1))
+        for parameter in graph.parameters
+    ]
+    records = torch.randn((2, *graph.input_shape), generator=made)
+    labels = torch.randint(classes, (2,), generator=made)
+    others = [weight * -0.75 for weight in weights]
     try:
-        return recorded_once(flat, (example(1), example(2)))
+        return recorded_once(flat, ([*weights, records[0], labels[0]], [*others, records[1], labels[1]]))
     except NotRecordable as error:
         raise NotLowered(str(error)) from None
 

@@ -27,6 +27,7 @@ LARGEST_DIFFERENCE = (
     1e-3  # of the clipping norm: between torch's gradient and the program's, of the same made-up record
 )
 TESTED = 40  # records of the self-test
+TOGETHER = 2**16  # numbers that are compared at a time, to stay in a processor's nearer memory
 
 _reason = "Nothing has loaded the kernels yet."
 
@@ -92,16 +93,21 @@ def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float) -> bool:
 def _agree(sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipping_norm: float) -> bool:
     *gradients, loss, output = results
     count = len(gradients)
-    flat = torch.cat([gradient.detach().reshape(-1) for gradient in gradients]).to(torch.float64)
-    sums.weights[:] = torch.cat([value.reshape(-1) for value in arguments[:count]]).numpy()
+    sums.put([value.numpy() for value in arguments[:count]])
     inputs = np.ascontiguousarray(arguments[count].reshape(1, -1).numpy(), dtype=np.float32)
     label = np.array([float(arguments[count + 1])], dtype=np.float32)
-    found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64)).astype(np.float64) * grid_of(clipping_norm)
-    norm = float(flat.norm())
+    found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64))
+    norm = math.sqrt(sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in gradients))
     if not (math.isfinite(norm) and torch.isfinite(loss).all() and torch.isfinite(output).all()):
         return not found.any()
-    factor = min(1.0, clipping_norm * shrinkage(len(flat), clipping_norm) / norm) if norm else 1.0
-    return float(np.abs(found - flat.numpy() * factor).max()) <= LARGEST_DIFFERENCE * clipping_norm
+    factor = min(1.0, clipping_norm * shrinkage(len(found), clipping_norm) / norm) if norm else 1.0
+    place, largest = 0, 0.0
+    for gradient in gradients:
+        for part in np.array_split(gradient.detach().reshape(-1).numpy(), 1 + gradient.numel() // TOGETHER):
+            ours = found[place : place + len(part)] * grid_of(clipping_norm)
+            largest = max(largest, float(np.abs(ours - part * factor).max(initial=0)))
+            place += len(part)
+    return largest <= LARGEST_DIFFERENCE * clipping_norm
 
 
 def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:

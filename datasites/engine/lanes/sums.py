@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -97,6 +98,13 @@ class LaneSums:
     def total(self) -> npt.NDArray[np.int32]:
         """The memory of sums that 32 bits hold; whole vectors of it may be read."""
         return self._parts[0].total
+
+    def put(self, parameters: Sequence[FloatArray]) -> None:
+        """Write the weights, one parameter after the other."""
+        place = 0
+        for parameter in parameters:
+            self.weights[place : place + parameter.size] = parameter.reshape(-1)
+            place += parameter.size
 
     def sum(self, inputs: Inputs, labels: Labels, rows: IntArray) -> npt.NDArray[np.int32] | IntArray:
         """The clipped sum over records `rows`, in units of `grid_of(clipping_norm)`, of every parameter in order.
