@@ -1,10 +1,10 @@
 """How much longer a model takes on records that a hostile researcher chose than on ordinary ones, as a runner trains.
 
-    python -m tests.attacks.runner.slow_values NAME ...
+    python -m tests.attacks.runner.slow_values {places|lanes} NAME ...
 
 Prints a JSON object: by name, processor time of a batch's gradients on the slowest records over that on the fastest,
-each the least of many that take turns, and the public figure of its graph. A process of its own, as a runner's kernels
-stay in the process that has them.
+each the least of many that take turns, and the public figure of its graph, which in lanes is 1. A process of its own,
+as a runner's kernels stay in the process that has them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import sys
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from datasites.engine import constant_time
 from datasites.engine.interpreter import forward
+from datasites.engine.lanes import compiled, readiness
 from datasites.engine.training import record_gradients
 from datasites.review.timing import slowest
 from policies.graph.exporter import export_model
+from policies.graph.graphs import Graph
 
 TIMES, WIDTH, BATCH, TURNS = 40, 64, 64, 9
 
@@ -58,28 +61,48 @@ def records() -> dict[str, Tensor]:
     return {**made, "ordinary": torch.rand(BATCH, WIDTH, generator=chance) * 2 - 1}
 
 
-def unevenness(name: str) -> tuple[float, float]:
+def unevenness(name: str, way: str) -> tuple[float, float]:
     """Time on the slowest records over that on the fastest, and the figure that a round's public time takes for it."""
     model = Many(OPERATORS[name])
     graph = export_model(model, (WIDTH,))
-    gradients = record_gradients(forward(graph), "binary_cross_entropy")
-    weights = {key: value.detach() for key, value in model.named_parameters()}
-    labels, given = torch.zeros(BATCH, dtype=torch.int64), records()
+    run = (in_lanes if way == "lanes" else in_places)(graph)
+    given = records()
     taken = dict.fromkeys(given, math.inf)
     for _ in range(TURNS):
         for kind, batch in given.items():
             begin = time.process_time()
-            gradients(weights, batch, labels)
+            run(batch)
             taken[kind] = min(taken[kind], time.process_time() - begin)
-    return max(taken.values()) / min(taken.values()), slowest(graph)
+    return max(taken.values()) / min(taken.values()), 1.0 if way == "lanes" else slowest(graph)
 
 
-def main(names: list[str]) -> None:
+def in_places(graph: Graph) -> Callable[[Tensor], object]:
+    """Gradients of a batch by torch."""
+    gradients = record_gradients(forward(graph), "binary_cross_entropy")
+    weights, labels = {"weight": torch.ones(1)}, torch.zeros(BATCH, dtype=torch.int64)
+    return lambda batch: gradients(weights, batch, labels)
+
+
+def in_lanes(graph: Graph) -> Callable[[Tensor], object]:
+    """The clipped sum of a batch in lanes, as often as a clock can tell."""
+    sums = readiness.made_for(graph, "binary_cross_entropy", 2, 1.0, BATCH, compiled.load())
+    sums.weights[:] = 1.0
+    labels, rows = np.zeros(BATCH, np.float32), np.arange(BATCH)
+
+    def run(batch: Tensor) -> None:
+        inputs = batch.numpy()
+        for _ in range(20):
+            sums.sum(inputs, labels, rows)
+
+    return run
+
+
+def main(way: str, *names: str) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     constant_time.install()
-    print(json.dumps({name: unevenness(name) for name in names}))
+    print(json.dumps({name: unevenness(name, way) for name in names}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

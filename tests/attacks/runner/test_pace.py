@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from datasites.engine import constant_time
+from datasites.engine.lanes import compiled
+from datasites.engine.lanes.compiled import KernelsMissing
 from datasites.jobs import warming
 from datasites.review.timing import slowest
 from policies.graph.exporter import export_model
@@ -58,12 +60,26 @@ def test_a_round_takes_its_time_on_the_slowest_values() -> None:
     assert slowest(export_model(LooksUp(100_000), (3,))) == 10
 
 
-@pytest.mark.process
-def test_forty_slow_operators_take_as_long_on_every_value() -> None:
-    """e^88 took twice as long as e^1, arctan 0 and arcsin 10⁻¹⁰ too, (-1)^½ ten times, with gradients 1.3 to 2.5."""
-    names = ["atan", "exp", "asin", "root"]
-    command = [sys.executable, "-m", "tests.attacks.runner.slow_values", *names]
+def too_slow(way: str, *names: str, most: float) -> dict[str, float]:
+    """Operators whose time on the slowest values is more than `most` times what their public figure says."""
+    command = [sys.executable, "-m", "tests.attacks.runner.slow_values", way, *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     found = json.loads(done.stdout)
     assert sorted(found) == sorted(names)
-    assert {name: ratio for name, (ratio, figure) in found.items() if ratio > 1.2 * figure} == {}
+    return {name: ratio for name, (ratio, figure) in found.items() if ratio > most * figure}
+
+
+@pytest.mark.process
+def test_forty_slow_operators_take_as_long_on_every_value() -> None:
+    """e^88 took twice as long as e^1, arctan 0 and arcsin 10⁻¹⁰ too, (-1)^½ ten times, with gradients 1.3 to 2.5."""
+    assert too_slow("places", "atan", "exp", "asin", "root", most=1.2) == {}
+
+
+@pytest.mark.process
+def test_forty_operators_in_lanes_take_as_long_on_every_value() -> None:
+    """Within two in a hundred, as measured; so no figure of the slowest is needed there."""
+    try:
+        compiled.level_of_this_processor()
+    except KernelsMissing as error:
+        pytest.skip(str(error))
+    assert too_slow("lanes", "atan", "exp", "tanh", "log1p", "root", "where", "asinh", most=1.15) == {}
