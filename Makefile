@@ -71,7 +71,7 @@ test-containers: install  ## Tests of the network in containers; needs a Docker 
 test-nightly: install  ## The long crash and property tests.
 	$(BIN)/python -m pytest -m nightly
 
-bench: install  ## Measure: training speed, overhead of a round, ledger admission, memory.
+bench: install  ## Measure: training speed, overhead of a round, ledger admission, memory, a start.
 	$(BIN)/python -m tests.benchmarks
 
 docs: install  ## Write the generated parts of docs/ anew from the code.
