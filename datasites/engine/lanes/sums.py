@@ -86,7 +86,9 @@ class LaneSums:
         self._uniforms = _aligned(program.uniforms, np.float32)
         self._uniforms[program.parameters :] = program.constants
         self.weights = self._uniforms[: program.parameters]
-        self._helpers = helpers() if most * program.work >= WORTH_A_HELPER * LANES else []
+        self._helpers = helpers()
+        if self._helpers and most * program.work < WORTH_A_HELPER * LANES:
+            self._helpers = []
         self._parts = [
             _Part(program, kernels, self._uniforms, blocks, clipping_norm * shrunk / grid, 1 / grid)
             for _ in range(1 + len(self._helpers))
@@ -146,7 +148,7 @@ class LaneSums:
 
     def _share(self, count: int) -> int:
         """How many records this thread adds up, as every helper does: pairs of blocks, which run together."""
-        if count * self.program.work < WORTH_A_HELPER * LANES:
+        if not self._helpers or count * self.program.work < WORTH_A_HELPER * LANES:
             return max(1, count)
         pairs = max(1, -(-count // (2 * LANES)))
         return -(-pairs // len(self._parts)) * 2 * LANES

@@ -102,19 +102,36 @@ class _Slots:
             raise ProgramRefused(f"the sums would read scratch, at {access.start}.")
         self.read(access)
 
-    def _places(self, access: Access) -> np.ndarray:  # type: ignore[type-arg]
+    def _places(self, access: Access) -> slice | np.ndarray:  # type: ignore[type-arg]
         _check_runs(access, LARGEST_ACCESS)
         if any(stride % LANES for stride in access.strides) or access.start % LANES:
             raise ProgramRefused(f"address {access.start} or its strides {access.strides} are not whole slots.")
-        places = np.zeros(1, dtype=np.int64)
-        for count, stride in zip(access.counts, access.strides, strict=True):
-            places = np.add.outer(places, np.arange(count, dtype=np.int64) * (stride // LANES)).reshape(-1)
-        places += access.start // LANES
-        last = int(places.max()) * LANES
+        runs = list(zip(access.counts, access.strides, strict=True))
+        last = access.start + sum((count - 1) * stride for count, stride in runs)  # no stride is below zero
         low, high = (0, self._scratch) if access.start < self._scratch else (self._scratch, self._size)
         if access.start < low or last >= high:
             raise ProgramRefused(f"reaches from {access.start} to {last}, outside [{low}, {high}).")
+        first = access.start // LANES
+        if (step := _only_step(runs)) is not None:
+            return slice(first, last // LANES + 1, step // LANES)
+        places = np.array([first])
+        for count, stride in runs:
+            places = np.add.outer(places, np.arange(count, dtype=np.int64) * (stride // LANES)).reshape(-1)
         return places
+
+
+def _only_step(runs: list[tuple[int, int]]) -> int | None:
+    """The step at which runs follow on each other as one, if they do; outermost first."""
+    size, step = 1, LANES
+    for count, stride in reversed(runs):
+        if count == 1 or stride == 0:
+            continue
+        if size == 1:
+            step = stride
+        elif stride != size * step:
+            return None
+        size *= count
+    return step
 
 
 def _check_runs(access: Access, most: int) -> None:
