@@ -23,9 +23,11 @@ $(INSTALLED): lock/dev.lock pyproject.toml $(SYSTEM)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Kernels of the training engine are compiled here, and never where private rows are.
+# Kernels of the training engine are compiled here, and never where private rows are; and what jobs import, which they
+# could not write down.
 $(KERNELS): $(INSTALLED) $(wildcard datasites/engine/lanes/*.py datasites/engine/lanes/kernels/*.py)
 	$(BIN)/python -m datasites.engine.lanes
+	$(BIN)/python -m compileall -q policies datasites researcher
 	@touch $@
 
 # The call filter of jobs needs Debian's libseccomp2; most machines have it.

@@ -94,8 +94,8 @@ class Containers:
         """Approve what waits for a hospital's owner; how many."""
         done = self.owner(hospital, "requests", "--status", "checked", "--json", check=False)
         waiting = json.loads(done.stdout) if done.returncode == 0 else []  # a hospital that is away decides later
-        for request in waiting:
-            self.owner(hospital, "approve", str(request["id"]), "--yes", check=False)
+        if waiting:
+            self.owner(hospital, "approve", *(str(request["id"]) for request in waiting), "--yes", check=False)
         return len(waiting)
 
     def begin_study(self, *, output: int | None = None) -> subprocess.Popen[str]:

@@ -20,10 +20,11 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 import researcher
 from compose import study
-from compose.demonstration import Demonstration, Site
+from compose.demonstration import Demonstration
 from compose.processes import (
     Datasite,
     DemonstrationFailed,
@@ -33,7 +34,7 @@ from compose.processes import (
     write_network,
 )
 from compose.serve import consoles
-from compose.study_run import conclude, make_studies, steps, submit
+from compose.study_run import conclude, make_studies, prepare, steps, submit
 from compose.tables import SEED
 from policies.errors import DatasiteError
 
@@ -75,8 +76,8 @@ def run(shown: Demonstration, directory: Path, console: Console, *, keep: bool =
     say = steps(console, started)
     datasites: list[Datasite] = []
     try:
-        say(f"Making {len(shown.sites)} datasites, one process each")
-        datasites = start_datasites(shown.sites, directory / "hospitals")
+        say(f"Making {len(shown.sites)} datasites, one process each; beside them, training without privacy")
+        datasites, pooled = start_datasites(shown, directory / "hospitals")
         say("Owners publish their tables")
         everywhere(datasites, lambda datasite: publish(datasite, shown))
         network = researcher.connect(write_network(datasites, directory / "hospitals"))
@@ -90,7 +91,7 @@ def run(shown: Demonstration, directory: Path, console: Console, *, keep: bool =
         say(f"{approved} requests approved")
         for submitted in studies:
             submitted.wait_for_approval(timeout=DECISION_SECONDS)
-        report = conclude(shown, cohort, studies, directory, console, started=started)
+        report = conclude(shown, cohort, studies, pooled, directory, console, started=started)
         if keep:
             kept = ", ".join(
                 f"{datasite.title} {datasite.url} (process {datasite.process.pid})"
@@ -108,19 +109,25 @@ def run(shown: Demonstration, directory: Path, console: Console, *, keep: bool =
                 datasite.stop()
 
 
-def start_datasites(sites: Sequence[Site], root: Path) -> list[Datasite]:
-    """Every hospital's datasite, made and serving; where one fails, the others are ended."""
+def start_datasites(shown: Demonstration, root: Path) -> tuple[list[Datasite], nn.Module]:
+    """Every hospital's datasite, made and serving, and what `prepare` gives; where one fails, the others are ended."""
     root.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(max_workers=len(sites)) as pool:
-        datasites = list(pool.map(lambda site: make_datasite(site.name, site.title, root), sites))
+    with ThreadPoolExecutor(max_workers=len(shown.sites)) as pool:
+        datasites = list(pool.map(lambda site: make_datasite(site.name, site.title, root), shown.sites))
     try:
-        everywhere(datasites, lambda datasite: datasite.start())
-        everywhere(datasites, lambda datasite: add_researcher(datasite, root))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            prepared = pool.submit(prepare, shown)
+            everywhere(datasites, lambda datasite: _open(datasite, root))
+            return datasites, prepared.result()
     except BaseException:
         for datasite in datasites:
             datasite.stop()
         raise
-    return datasites
+
+
+def _open(datasite: Datasite, root: Path) -> None:
+    datasite.start()
+    add_researcher(datasite, root)
 
 
 def publish(datasite: Datasite, shown: Demonstration) -> None:

@@ -147,6 +147,7 @@ def _hospital(site: Site, cohort: Cohort, budget: Mapping[str, Any], found: Foun
         "epsilon_budget": budget["epsilon"],
         "epsilon_spent": budget["epsilon_spent"],
         "delta": budget["delta"],
+        "order": budget["order"],
         "releases": sum(each.hospital == site.name for _, each in _releases(found)),
         "auc_released": released.value,
         "auc_released_error": released.error,

@@ -86,8 +86,8 @@ class Datasite:
     def approve_all(self) -> int:
         """Approve every request that waits for the owner, as `datasite approve` does; how many."""
         waiting = self.ask("requests", "--status", "checked")
-        for request in waiting:
-            self.owner("approve", str(request["id"]), "--yes")
+        if waiting:
+            self.owner("approve", *(str(request["id"]) for request in waiting), "--yes")
         return len(waiting)
 
     def stop(self) -> None:

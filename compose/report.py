@@ -15,7 +15,7 @@ from typing import Any
 
 from compose.report_charts import Axis, Bar, Interval, Line, bar_chart, interval_chart, line_chart, round_limits
 from compose.report_style import STYLE
-from policies.privacy.risk import risk_sentences
+from policies.privacy.risk import loss_in_filter, risk_sentences
 
 Report = Mapping[str, Any]
 
@@ -232,8 +232,11 @@ def _guarantee(report: Report) -> str:
     delta = max(hospital["delta"] for hospital in hospitals)
     spent = max(hospital["epsilon_spent"] for hospital in hospitals)
 
+    order = min(hospital.get("order", 2) for hospital in hospitals)  # the lowest allows the largest loss
+
     def risks(epsilon: float) -> str:
-        return "".join(f"<li>{escape(sentence)}</li>" for sentence in risk_sentences(epsilon, delta))
+        sentences = risk_sentences(loss_in_filter(epsilon, delta, order))
+        return "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
 
     covers = (
         "One patient, with all of that patient's records, whatever anybody knows besides.",

@@ -11,18 +11,21 @@ again, from their seed, to say what is true of the models that came out. `NETWOR
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 import researcher
 from compose import baseline, outcome, study
@@ -34,7 +37,12 @@ from researcher.code_requests import APPROVED, UNDECIDED
 from researcher.cohort import Cohort
 from researcher.network import Network
 
+if TYPE_CHECKING:
+    from researcher.results import Result
+    from researcher.statistics import StatisticsResult
+
 Say = Callable[[str], None]
+Answer = TypeVar("Answer")
 INTERRUPTED = 130
 PATIENCE = 300.0
 PAUSE = 2.0
@@ -87,6 +95,7 @@ def run(
     started = time.monotonic()
     say = steps(console, started)
     names = [each.name for each in shown.sites]
+    pooled = prepare(shown)
     found = persist(lambda: researcher.connect(network), say, patience=patience)
     cohort = persist(lambda: published(found, shown.dataset, names), say, patience=patience)
     console.print(str(cohort.table()))
@@ -97,22 +106,40 @@ def run(
     for each in studies:
         each.wait_for_approval()
         approved(each)
-    return conclude(shown, cohort, studies, directory, console, started=started, patience=patience)
+    return conclude(shown, cohort, studies, pooled, directory, console, started=started, patience=patience)
+
+
+def prepare(shown: Demonstration) -> nn.Module:
+    """Train without privacy on all files in one place, and import and warm up what a study takes seconds to import."""
+    import dp_accounting  # noqa: F401
+
+    import researcher.client
+    import researcher.federated  # noqa: F401
+    from policies.graph.exporter import export_model
+
+    export_model(shown.model(), shown.common.inputs.shape[1:])
+    return baseline.train_without_privacy(shown.model, shown.pooled, seed=1)
 
 
 def conclude(
     shown: Demonstration,
     cohort: Cohort,
     studies: Studies,
+    pooled: nn.Module,
     directory: Path,
     console: Console,
     *,
     started: float,
     patience: float = PATIENCE,
 ) -> dict[str, Any]:
-    """Run what was approved, write the report and show it; the report."""
+    """Run what was approved, write the report and show it; the report.
+
+    Args:
+      pooled: the model that `prepare` trained without privacy.
+    """
     say = steps(console, started)
-    found = collect(shown, studies, say, patience=patience)
+    joint, local, statistics = collect(shown, studies, say, patience=patience)
+    found = outcome.Found(joint, local, statistics, pooled)
     report = outcome.report_of(shown, cohort, found, directory, seconds=time.monotonic() - started)
     written = write_report(report, directory)
     show(report, console)
@@ -168,9 +195,7 @@ def submit(studies: Studies, console: Console) -> None:
     """Check and submit what was not submitted yet; what was is spent from the budget and no longer fits a check."""
     if not asked(studies.joint):
         console.print(str(studies.joint.check()))
-    for each in studies:
-        if not asked(each):
-            each.submit()
+    beside([each.submit for each in studies if not asked(each)])
 
 
 def asked(each: researcher.Study | researcher.StatisticsStudy) -> bool:
@@ -204,8 +229,10 @@ def approved(each: researcher.Study | researcher.StatisticsStudy) -> None:
         raise WrongStatus(f"{each.name} was not approved everywhere. {'; '.join(against)}.")
 
 
-def collect(shown: Demonstration, studies: Studies, say: Say, *, patience: float = PATIENCE) -> outcome.Found:
-    """Run every approved study, and train without privacy beside them."""
+def collect(
+    shown: Demonstration, studies: Studies, say: Say, *, patience: float = PATIENCE
+) -> tuple[Result, dict[str, Result], StatisticsResult]:
+    """Run every approved study: the joint one, then each hospital's own beside the others', and the statistics."""
 
     def whole(act: Callable[[], Any]) -> Any:
         return persist(lambda: complete(act()), say, patience=patience)
@@ -214,15 +241,23 @@ def collect(shown: Demonstration, studies: Studies, say: Say, *, patience: float
     joint = persist(studies.joint.run, say, patience=patience)
     say("Scoring it on the hospitals' held-out patients")
     whole(joint.evaluate)
-    say("Training each hospital's own model, for comparison")
-    local = {name: persist(each.run, say, patience=patience) for name, each in studies.local.items()}
-    for each in local.values():
-        whole(each.evaluate)
     say("Asking for statistics")
     statistics = whole(studies.statistics.run)
-    say("Training without privacy on all files in one place, outside every datasite")
-    pooled = baseline.train_without_privacy(shown.model, shown.pooled, seed=1)
-    return outcome.Found(joint, local, statistics, pooled)
+    say("Training and scoring each hospital's own model beside the others', for comparison")
+
+    def alone(study: researcher.Study) -> Result:
+        result: Result = persist(study.run, say, patience=patience)
+        whole(result.evaluate)
+        return result
+
+    local = beside([functools.partial(alone, each) for each in studies.local.values()])
+    return joint, dict(zip(studies.local, local, strict=True)), statistics
+
+
+def beside(acts: Sequence[Callable[[], Answer]]) -> list[Answer]:
+    """Do all at once, and wait for all; the answers in order. Raises the first failure."""
+    with ThreadPoolExecutor(max_workers=max(1, len(acts))) as pool:
+        return [future.result() for future in [pool.submit(act) for act in acts]]
 
 
 def complete(answer: Any) -> Any:

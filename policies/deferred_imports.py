@@ -81,11 +81,14 @@ class _Package(ModuleType):
 class _Finder(MetaPathFinder, Loader):
     """Finds the packages that are left out, and whatever is said to lie in them."""
 
-    def __init__(self, packages: set[str], given: Mapping[str, Any]) -> None:
+    def __init__(self, packages: set[str], given: Mapping[str, Any], missing: set[str]) -> None:
         self.packages = packages
         self.given = given
+        self.missing = missing
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname in self.missing:
+            raise ModuleNotFoundError(f"{fullname} is left out of this import.", name=fullname)
         return ModuleSpec(fullname, self, is_package=True) if self._over(fullname) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -114,15 +117,18 @@ def _forget(package: str) -> None:
 
 
 @contextmanager
-def without(packages: Sequence[str], *, given: Mapping[str, Any] | None = None) -> Iterator[None]:
+def without(
+    packages: Sequence[str], *, given: Mapping[str, Any] | None = None, missing: Sequence[str] = ()
+) -> Iterator[None]:
     """Let imports in this block have stand-ins for packages that nobody has imported yet.
 
     Args:
       packages: dotted names; what lies in them is meant too.
       given: values of names that are called at import, as `{"IPython.get_ipython": lambda: None}`.
+      missing: packages that are as if they were not installed, where a library gets by without.
     """
     absent = {name for name in packages if name not in sys.modules}
-    finder = _Finder(set(absent), given or {})
+    finder = _Finder(set(absent), given or {}, set(missing))
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -132,13 +138,15 @@ def without(packages: Sequence[str], *, given: Mapping[str, Any] | None = None) 
             _forget(package)
 
 
-def import_without(library: str, packages: Sequence[str], *, given: Mapping[str, Any] | None = None) -> None:
+def import_without(
+    library: str, packages: Sequence[str], *, given: Mapping[str, Any] | None = None, missing: Sequence[str] = ()
+) -> None:
     """Import a library without these packages; as it is where it does not get by with stand-ins."""
     if library in sys.modules:
         return
     before = set(sys.modules)
     try:
-        with without(packages, given=given):
+        with without(packages, given=given, missing=missing):
             importlib.import_module(library)
     except Exception:
         logger.warning("%s needs what was left out of its import; it is imported whole.", library, exc_info=True)

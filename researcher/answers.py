@@ -196,7 +196,11 @@ _COST = {
     "epsilon": NUMBER, "delta": NUMBER, "rounds": int, "noise_multiplier": (*NUMBER, None), "spent_before": NUMBER,
     "spent_after": NUMBER, "budget": NUMBER, "fits": bool, "short": NUMBER,
 }  # fmt: skip
-QUOTE: Shape = {"accepted": bool, "findings": [_FINDING], "plan_digest": (str, None), "cost": Maybe(_COST)}
+_ENGINE: Shape = {"lanes": bool, "why": str}
+QUOTE: Shape = {
+    "accepted": bool, "findings": [_FINDING], "plan_digest": (str, None), "cost": Maybe(_COST),
+    "engine": Maybe(_ENGINE),
+}  # fmt: skip
 REQUESTS: Shape = [{"id": str, "function": str, "status": str}]
 STATUS: Shape = {"status": str, "comment": (str, None), "rounds": [{"status": str}], "plan_digest": (str, None)}
 ANSWER: Shape = {

@@ -6,18 +6,22 @@ what it would cost there.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBroken
+from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.graph.graphs import Graph
-from policies.privacy.mechanisms import Mechanism, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict
 from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
 from researcher.members import Hospitals
+from researcher.parameters import DRAWING
 from researcher.table import Table
 
 
@@ -49,6 +53,7 @@ class Check:
       reasons: why a hospital will not be asked, by hospital.
       digests: of the plans that would be approved, by role and hospital.
       facts: what certificates of those plans will have to say, by role and hospital.
+      engines: which engine will run a model, as "hospital, hospital: function trains in lanes ...".
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -57,6 +62,7 @@ class Check:
     reasons: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[tuple[str, str], str] = field(default_factory=dict)
     facts: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    engines: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -66,12 +72,12 @@ class Check:
     def __str__(self) -> str:
         explained = {finding.partition(":")[0] for finding in self.findings}
         others = [named(name, reason) for name, reason in self.reasons.items() if name not in explained]
-        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others])
+        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others, *self.engines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_()
+        return self.table._repr_html_() + "".join(f"<p>{html.escape(line)}</p>" for line in self.engines)
 
 
 def check_source(request: Request, cohort: Hospitals) -> Graph | None:
@@ -83,18 +89,29 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
     inspection = inspect_source(request.source)
     if isinstance(request.mechanism, Statistics):
         return None
-    from policies.graph.exporter import export_source
-
     if inspection.model is None or inspection.model_source is None:
         raise InvalidRequest(f"{request.function} has no model.")
     shape = cohort.schema.input_shape(request.mechanism.inputs)
     try:
-        graph, _ = export_source(inspection.model_source, inspection.model, shape)
+        return exported(inspection.model_source, inspection.model, shape)
     except GraphRefused as refusal:
         if "cannot be exported" not in str(refusal):
             raise
         raise GraphRefused(f"{refusal.public_message} Here forward gets one record, of shape {(1, *shape)}.") from None
+
+
+@functools.lru_cache(maxsize=16)
+def _exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
+    from policies.graph.exporter import export_source
+
+    graph, _ = export_source(model_source, model, shape)
     return graph
+
+
+def exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
+    """The graph of a model that a source defines; of the last few, made once. One thread at a time."""
+    with DRAWING:
+        return _exported(model_source, model, shape)
 
 
 def plan_facts(request: Request, quote: Mapping[str, Any], published: Published, graph: Graph | None) -> dict[str, Any]:
@@ -167,6 +184,16 @@ def cost_row(hospital: str, request: Request, quote: Mapping[str, Any]) -> dict[
         "of": cost.get("budget"),
         "fits": cost.get("fits"),
     }
+
+
+def engine_words_of(request: Request, quote: Mapping[str, Any]) -> str:
+    """Which engine a hospital will run a request's model with, from its quote; "" where it does not say."""
+    engine = quote.get("engine")
+    if engine is None or isinstance(request.mechanism, Statistics):
+        return ""
+    trains = isinstance(request.mechanism, DPSGD)
+    words = engine_words(lanes=engine["lanes"], why=engine["why"][:LONGEST_REASON], trains=trains)
+    return f"{request.function} {words[0].lower()}{words[1:]}"
 
 
 def why_not(quote: Mapping[str, Any]) -> str:

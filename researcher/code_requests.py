@@ -5,8 +5,10 @@ Nothing is asked before all of the check passes. What was asked is remembered in
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, Unavailable, WrongStatus
@@ -17,6 +19,7 @@ from researcher.checks import (
     Request,
     check_source,
     cost_row,
+    engine_words_of,
     finding_text,
     named,
     plan_facts,
@@ -44,6 +47,7 @@ class CodeRequests:
     ) -> None:
         self.cohort, self.requests, self.state, self.name = cohort, requests, state, name
         self.purpose = " ".join(purpose.split())  # a datasite takes one paragraph
+        self._writing = threading.Lock()
 
     def check(self) -> Check:
         """Inspect and export here, then ask every hospital what it would cost.
@@ -59,6 +63,7 @@ class CodeRequests:
         findings: list[str] = []
         reasons: dict[str, str] = {}
         digests: dict[tuple[str, str], str] = {}
+        engines: dict[str, list[str]] = {}  # hospitals by what they say
         for request in self.requests:
             quotes, problems = self._quotes(request)
             for hospital in self.cohort.members:
@@ -70,6 +75,8 @@ class CodeRequests:
                     continue
                 quote = quotes[hospital]
                 rows.append(cost_row(hospital, request, quote))
+                if words := engine_words_of(request, quote):
+                    engines.setdefault(words, []).append(hospital)
                 digests[request.role, hospital] = str(quote["plan_digest"])
                 findings += [f"{hospital}: {finding_text(finding)}" for finding in quote["findings"]]
                 if why := why_not(quote):
@@ -82,8 +89,9 @@ class CodeRequests:
                     reasons[hospital] = f"{request.function}: {broken}"
         if len(reasons) == len(self.cohort.members) and not any("ε" in row for row in rows):
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
+        told = tuple(f"{', '.join(names)}: {words}" for words, names in engines.items())
         sources = {request.role: request.source for request in self.requests}
-        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts)
+        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told)
 
     def submit(self, progress: Progress, *, project: str = "") -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
@@ -99,11 +107,18 @@ class CodeRequests:
             explanation = " ".join(named(name, reason) for name, reason in check.reasons.items())
             raise RuleBroken(f"Nothing was asked. {explanation}")
         self._remember()
-        for name in hospitals:
-            self._submit_at(name, check, progress, project)
+        self._everywhere(hospitals, lambda name: self._submit_at(name, check, progress, project))
         for name, reason in check.reasons.items():
             progress.say(f"{name}: not asked. {reason}")
         return self.status()
+
+    @staticmethod
+    def _everywhere(hospitals: list[str], act: Callable[[str], None]) -> None:
+        """Do the same at every hospital at once; raises the first failure, once all have ended."""
+        with ThreadPoolExecutor(max_workers=min(32, len(hospitals))) as pool:
+            done = [pool.submit(act, name) for name in hospitals]
+        for future in done:
+            future.result()
 
     def status(self) -> Table:
         """Where each request stands, with the owner's comment."""
@@ -296,8 +311,12 @@ class CodeRequests:
         return {"function": request.function, "source_sha256": sha256(request.source)}
 
     def _hospitals(self) -> list[str]:
-        asked = self._study().get("training_patients", {})
-        return [*asked, *(name for name in self.cohort.members if name not in asked)] if asked else []
+        """Those that were asked, then the others of the cohort; none before the first was asked."""
+        asked, members = self._study().get("training_patients", {}), self.cohort.members
+        if not asked:
+            return []
+        first = [name for name in members if name in asked] + [name for name in asked if name not in members]
+        return [*first, *(name for name in members if name not in asked)]
 
     def _study(self) -> dict[str, Any]:
         """What the directory remembers. Raises `InvalidRequest` where somebody has changed it to what it never is."""
@@ -330,18 +349,23 @@ class CodeRequests:
                     f"{hospital} recorded another plan for {request.function} than it quoted, so it was withdrawn. "
                     "Submit again; where that does not help, ask its owner."
                 )
-            described = self.cohort.network.descriptions[hospital]
-            study = self.state.read("study")
-            study.setdefault("requests", {}).setdefault(request.role, {})[hospital] = code
-            study.setdefault("training_patients", {})[hospital] = member.published.training_patients
-            study.setdefault("assets", {})[hospital] = member.asset
-            for kind in KEYS:
-                study.setdefault(f"{kind}s", {}).setdefault(hospital, described.get(kind, ""))
-            facts = {**check.facts[request.role, hospital], "researcher": described.get("account")}
-            facts = {name: value for name, value in facts.items() if value is not None or name == "graph_digest"}
-            study.setdefault("facts", {}).setdefault(request.role, {})[hospital] = facts
-            self.state.write("study", study)
+            with self._writing:
+                self._keep(request, hospital, code, check)
             progress.say(f"{hospital}: {request.function} submitted")
+
+    def _keep(self, request: Request, hospital: str, code: str, check: Check) -> None:
+        """Remember a submission."""
+        member, described = self.cohort.members[hospital], self.cohort.network.descriptions[hospital]
+        study = self.state.read("study")
+        study.setdefault("requests", {}).setdefault(request.role, {})[hospital] = code
+        study.setdefault("training_patients", {})[hospital] = member.published.training_patients
+        study.setdefault("assets", {})[hospital] = member.asset
+        for kind in KEYS:
+            study.setdefault(f"{kind}s", {}).setdefault(hospital, described.get(kind, ""))
+        facts = {**check.facts[request.role, hospital], "researcher": described.get("account")}
+        facts = {name: value for name, value in facts.items() if value is not None or name == "graph_digest"}
+        study.setdefault("facts", {}).setdefault(request.role, {})[hospital] = facts
+        self.state.write("study", study)
 
     def _adopted(self, datasite: Connection, request: Request, plan_digest: str) -> str | None:
         """An open request for exactly this plan that is there already, as after this study's directory was lost."""

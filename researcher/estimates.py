@@ -25,13 +25,14 @@ from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
+    half_range,
     mean_error,
     rank_error,
     standard_error,
     variance_error,
 )
 from policies.schema.schemas import Schema
-from researcher.figures import Cells, Estimate, FloatArray, Quantiles, design_effect
+from researcher.figures import COUNTED, Cells, Estimate, FloatArray, Quantiles, design_effect
 
 __all__ = ["Cells", "Estimate", "Quantiles", "Statistic", "combine_means", "combine_statistics", "read_statistics"]
 
@@ -96,7 +97,8 @@ def combine_means(parts: list[Estimate], sizes: npt.ArrayLike, size_errors: npt.
     noise = share * np.array([part.noise_error for part in parts])
     sizing = (values - average) * np.asarray(size_errors, dtype=np.float64) / weights.sum()
     sampling = share * np.array([part.sampling_error for part in parts])
-    return Estimate(average, _norm(np.r_[noise, sizing]), _norm(sampling), parts[0].unit)
+    bounds = min(part.bounds[0] for part in parts), max(part.bounds[1] for part in parts)
+    return Estimate(average, _norm(np.r_[noise, sizing]), _norm(sampling), parts[0].unit, bounds)
 
 
 def _tensor(release: Mapping[str, npt.ArrayLike], query: Query, schema: Schema, mechanism: Statistics) -> FloatArray:
@@ -123,7 +125,7 @@ def _read(
         return Cells(query.columns, labels, tensor, noise, mechanism.records_per_patient)
     value = float(tensor.ravel()[0])
     if query.name == "count":
-        return Estimate(value, standard_error(query, mechanism, schema), unit="patients")
+        return Estimate(value, standard_error(query, mechanism, schema), unit="patients", bounds=COUNTED)
     column = schema.column(query.columns[0])
     if query.name == "sum":
         return Estimate(value, standard_error(query, mechanism, schema), unit=column.unit)
@@ -134,13 +136,15 @@ def _read(
     drawn = max(patients, 1.0) / design_effect(records)
     if query.name == "mean":
         noise = mean_error(column, epsilon=epsilon, records=records, patients=patients, mean=value)
-        return Estimate(value, noise, math.sqrt(_spread(column, value, variance) / drawn), column.unit)
+        sampling = math.sqrt(_spread(column, value, variance) / drawn)
+        return Estimate(value, noise, sampling, column.unit, (column.low, column.high))
     noise = variance_error(
         column, epsilon=epsilon, records=records, patients=patients, mean=mean, variance=None if mean is None else value
     )
     # (x - mean)² lies in [0, range²] with mean `value`, so its own variance is at most value * (range² - value).
     above = max(value * ((column.high - column.low) ** 2 - value), 0.0)
-    return Estimate(value, noise, math.sqrt(above / drawn), f"{column.unit}²" if column.unit else "")
+    largest = half_range(column) ** 2  # half of the records at each bound
+    return Estimate(value, noise, math.sqrt(above / drawn), f"{column.unit}²" if column.unit else "", (0.0, largest))
 
 
 def _read_quantiles(
@@ -179,7 +183,8 @@ def _combine(
     numbers = [part for part in parts if isinstance(part, Estimate)]
     if key.split("/")[0] in ("count", "sum"):
         noise = math.sqrt(sum(part.noise_error**2 for part in numbers))
-        return Estimate(sum(part.value for part in numbers), noise, 0.0, numbers[0].unit)
+        total = sum(part.value for part in numbers)
+        return Estimate(total, noise, 0.0, numbers[0].unit, COUNTED if key == "count" else (-math.inf, math.inf))
     average = combine_means(numbers, sizes, spread)
     between = [mean for mean in means if isinstance(mean, Estimate)]
     if key.startswith("variance/") and len(between) == len(numbers):

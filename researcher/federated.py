@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,16 +23,16 @@ from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord, Rec
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import Strategy
-from flwr.supercore.task_identity import TaskIdentity
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 from policies.release.tensors import digest
 from researcher.checks import named
 from researcher.code_requests import CodeRequests
+from researcher.flower_turns import flower_turn, others_turn
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone
 from researcher.state import Tensors
-from researcher.strategies import quiet_flower, quorum_of, setting_of
+from researcher.strategies import quorum_of, setting_of
 
 AS_BEGUN = "Resume with the strategy, options and seed that it was begun with, or begin a study with another name."
 
@@ -124,8 +123,9 @@ class DatasiteGrid(HospitalGrid):
     def get_node_ids(self) -> list[int]:
         """Hospitals that can be sampled now; waits for `min_available_nodes` of them until the deadline."""
         kept = self._kept(len(self.closed) + 1)
-        self._offered = list(kept.offered) if kept else self._available()
-        # Flower samples from the global generator just after this call; other threads draw from it too.
+        with others_turn():
+            self._offered = list(kept.offered) if kept else self._available()
+        # Flower samples from the global generator just after this call, in its turn.
         random.seed(f"{self.seed}/{len(self.closed) + 1}")
         return [self._hospitals.index(name) + 1 for name in self._offered]
 
@@ -152,17 +152,18 @@ class DatasiteGrid(HospitalGrid):
             self._check_asked_before(number, sent)
             self.begin()
             ready = {name: self._ready[name] for name in hospitals if name in self._ready}
-            answers = ask_everyone(
-                ready,
-                "training",
-                number,
-                weights,
-                state=self.requests.state,
-                progress=self.progress,
-                what=what,
-                deadline=self.deadline,
-                grace=self.grace,
-            )
+            with others_turn():
+                answers = ask_everyone(
+                    ready,
+                    "training",
+                    number,
+                    weights,
+                    state=self.requests.state,
+                    progress=self.progress,
+                    what=what,
+                    deadline=self.deadline,
+                    grace=self.grace,
+                )
             self._sound = set(answers.releases)
             missing = self._left_out | self.requests.explained("training", answers.missing)
             answers.missing = missing
@@ -271,7 +272,7 @@ def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
 def start(strategy: Strategy, grid: HospitalGrid, initial: Tensors, *, rounds: int, timeout: float) -> Tensors | None:
     """Flower's loop: the last aggregate with the names of `initial`, or None. Its log is quiet, its telemetry off."""
     arrays = ArrayRecord({name: _array(value) for name, value in initial.items()})
-    with quiet_flower(), _flower_process():
+    with flower_turn():
         result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout)
     if not result.arrays:
         return None
@@ -313,16 +314,3 @@ def _array(value: np.ndarray[Any, Any]) -> Any:
     from flwr.app import Array
 
     return Array(np.ascontiguousarray(value))
-
-
-@contextmanager
-def _flower_process() -> Iterator[None]:
-    """What Flower takes from its own runtime, a task's identity; and the global generator kept as it was."""
-    state = random.getstate()
-    identity = (TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id)
-    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 0
-    try:
-        yield
-    finally:
-        TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id = identity
-        random.setstate(state)

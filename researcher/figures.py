@@ -15,6 +15,7 @@ from policies.schema.noise_scales import LAPLACE_95
 
 FloatArray = npt.NDArray[np.float64]
 NORMAL_95 = 1.959964
+SHARE, COUNTED = (0.0, 1.0), (0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,15 @@ class Estimate:
       noise_error: standard error from the mechanism's noise.
       sampling_error: standard error from drawing these patients, 0 where the number describes the hospital itself.
       unit: for people to read.
+      bounds: between which the number without noise lies whatever the records are: 0 and 1 for a share, a column's
+        public bounds for a mean.
     """
 
     value: float
     noise_error: float
     sampling_error: float = 0.0
     unit: str = ""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def error(self) -> float:
@@ -40,9 +44,11 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval: Laplace tails for the noise, normal ones for the sampling."""
+        """95 % interval: Laplace tails for the noise, normal ones for the sampling; never beyond what is possible."""
         reach = math.hypot(LAPLACE_95 * self.noise_error, NORMAL_95 * self.sampling_error)
-        return self.value - reach, self.value + reach
+        least, most = self.bounds
+        low, high = (min(max(end, least), most) for end in (self.value - reach, self.value + reach))
+        return low, high
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -139,7 +145,7 @@ class Cells:
 
     def estimate(self, *place: int) -> Estimate:
         """The count in one cell."""
-        return Estimate(float(self.counts[place]), self.noise_error)
+        return Estimate(float(self.counts[place]), self.noise_error, bounds=COUNTED)
 
     def __str__(self) -> str:
         rows = [" / ".join(label) for label in _product(self.labels)]

@@ -1,7 +1,8 @@
-"""Load released weights into a torch model."""
+"""Load released weights into a torch model, and draw a model's first ones."""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from policies.errors import InvalidRequest
@@ -9,6 +10,10 @@ from researcher.state import Tensors
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+DRAWING = threading.RLock()
+"""Held while a model is made from a seed: torch draws from one generator of the whole process."""
 
 
 def load_parameters(model: nn.Module, weights: Tensors) -> None:

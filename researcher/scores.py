@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from policies.errors import WeightsRefused
 from policies.privacy.mechanisms import Evaluation
-from researcher.figures import Estimate, FloatArray
+from researcher.figures import COUNTED, SHARE, Estimate, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Scores:
     def patients(self) -> Estimate:
         """How many held-out patients were scored."""
         noise = math.sqrt(self.counts.size * self.noise_variance)
-        return Estimate(float(self.counts.sum()), noise, unit="patients")
+        return Estimate(float(self.counts.sum()), noise, unit="patients", bounds=COUNTED)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def auc(scores: Scores) -> Estimate:
     n0, n1 = float(h0.sum()), float(h1.sum())
     bins, noise = len(h0), scores.noise_variance
     if min(n0, n1) < max(1.0, 2 * math.sqrt(noise * bins)):
-        return Estimate(0.5, 0.5)
+        return Estimate(0.5, 0.5, bounds=SHARE)
     below = (np.cumsum(h0) - h0 / 2) / n0
     above = 1 - (np.cumsum(h1) - h1 / 2) / n1
     area = float(h1 @ below) / n1
@@ -161,7 +161,8 @@ def auc(scores: Scores) -> Estimate:
     second = noise**2 * float(((wins - below[:, None] - above[None, :] + area) ** 2).sum()) / (n0 * n1) ** 2
     # Noisy cells may push these sums below 0, where nothing of them is left to see.
     sampling = max(float(h1 @ to_h1**2), 0.0) + max(float(h0 @ to_h0**2), 0.0)
-    return Estimate(min(max(area, 0.0), 1.0), min(math.sqrt(first + second), 0.5), min(math.sqrt(sampling), 0.5))
+    noise_error, sampling_error = (min(math.sqrt(part), 0.5) for part in (first + second, sampling))
+    return Estimate(min(max(area, 0.0), 1.0), noise_error, sampling_error, bounds=SHARE)
 
 
 def roc(scores: Scores) -> Roc:
@@ -250,10 +251,10 @@ def _rates(counts: FloatArray, noise: float) -> tuple[FloatArray, FloatArray]:
 def _share(hits: float, scores: Scores, *, cells: int, others: int) -> Estimate:
     total = float(scores.counts.sum())
     if total < max(1.0, 2 * math.sqrt(scores.counts.size * scores.noise_variance)):
-        return Estimate(0.5, 0.5)
+        return Estimate(0.5, 0.5, bounds=SHARE)
     share = min(max(hits / total, 0.0), 1.0)
     noise = math.sqrt(scores.noise_variance * (cells * (1 - share) ** 2 + others * share**2)) / total
-    return Estimate(share, min(noise, 0.5), math.sqrt(share * (1 - share) / total))
+    return Estimate(share, min(noise, 0.5), math.sqrt(share * (1 - share) / total), bounds=SHARE)
 
 
 def _binomial(rates: FloatArray, totals: FloatArray) -> FloatArray:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -18,6 +15,7 @@ from flwr.serverapp import strategy as flower
 from policies.errors import InvalidRequest
 from policies.numbers import counted
 from policies.privacy.mechanisms import DPSGD, check_range
+from researcher.flower_turns import flower_turn
 
 NAMES = (
     "FedAvg",
@@ -88,7 +86,7 @@ def _named(chosen: object, training: DPSGD, hospitals: int, options: dict[str, A
     if chosen == "FedProx":
         settings["proximal_mu"] = training.proximal_mu
     try:
-        with quiet_flower():
+        with flower_turn():
             strategy: flower.Strategy = getattr(flower, chosen)(**(settings | options))
     except Exception as error:  # a strategy looks at its options in its own ways
         raise InvalidRequest(f"{chosen}: {error}. See flwr.serverapp.strategy.{chosen}.") from None
@@ -127,18 +125,6 @@ def setting_of(strategy: Any, name: str, otherwise: Any) -> Any:
 def quorum_of(strategy: Any) -> int:
     """How many hospitals must answer for a round to be closed."""
     return max(1, int(setting_of(strategy, "min_train_nodes", 1)))
-
-
-@contextmanager
-def quiet_flower() -> Iterator[None]:
-    """Flower logs every round, and at construction what it will skip; our progress says what matters."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def describe(chosen: str | flower.Strategy, options: dict[str, Any]) -> dict[str, Any]:

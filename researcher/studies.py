@@ -20,7 +20,7 @@ from policies.release.tensors import digest
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
 from researcher.members import Hospitals
-from researcher.parameters import load_parameters
+from researcher.parameters import DRAWING, load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
 from researcher.sources import function_name, request_source
@@ -284,7 +284,7 @@ class Study(AskingStudy):
         """The model with `weights`, or as it was before the first round."""
         import torch
 
-        with torch.random.fork_rng(devices=[]):
+        with DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             try:
                 model = self.model()

@@ -64,7 +64,7 @@ class ForResearchers:
         }
 
     def quote(self, researcher: str, source: str, dataset: str) -> dict[str, Any]:
-        """Findings, plan and cost of a source, before it is submitted."""
+        """Findings, plan, cost and engine of a source, before it is submitted."""
         quote = self.datasite.submissions.quote(source, dataset, researcher)
         return {
             "accepted": quote.accepted,
@@ -72,6 +72,7 @@ class ForResearchers:
             "plan": quote.plan.as_dict() if quote.plan else None,
             "plan_digest": quote.plan.digest if quote.plan else None,
             "cost": cost_dict(quote.cost) if quote.cost else None,
+            "engine": asdict(quote.engine) if quote.engine else None,
         }
 
     def submit(

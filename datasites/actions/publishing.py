@@ -14,6 +14,7 @@ from datasites.actions.balances import balance_dict
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.directory import population_secret
+from datasites.engine.matrix import in_groups
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.roles import OWNER, Actor
 from datasites.review.rounds import JOB_MEMORY
@@ -75,19 +76,18 @@ def publish(
         Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
     )
     frame = read_table(source)
-    matrix = encode(frame, declared, population_secret=population_secret(datasite.settings.directory))
-    mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
-    notes = [
-        f"Column {name!r} of the table is not in the schema and was left out."
-        for name in unused_columns(frame, declared)
-    ]
-    if len(matrix) < len(frame):
-        left_out, most = len(frame) - len(matrix), declared.most_records_per_patient
-        notes.append(
-            f"{counted(left_out, 'record')} of patients with more than {most:,} were left out, drawn at random. You"
-            " alone are told. To keep more of each, raise most_records_per_patient in the schema."
-        )
+    unused, in_table = unused_columns(frame, declared), len(frame)
+    secret = population_secret(datasite.settings.directory)
+    matrix = encode(frame, declared, population_secret=secret, taken_apart=True)
     del frame  # the owner's table as it was read: the matrix is all that is needed of it
+    mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
+    notes = [f"Column {name!r} of the table is not in the schema and was left out." for name in unused]
+    if len(matrix) < in_table:
+        notes.append(
+            f"{counted(in_table - len(matrix), 'record')} of patients with more than"
+            f" {declared.most_records_per_patient:,} were left out, drawn at random. You alone are told. To keep more"
+            " of each, raise most_records_per_patient in the schema."
+        )
     _ensure_population(datasite, declared.population, promised, actor)
     version = secrets.token_hex(8)
     record = DatasetRecord.of(
@@ -100,7 +100,7 @@ def publish(
     try:
         asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
-            with PrivateRows(matrix) as rows:
+            with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
                 del matrix  # the sealed copy is the only one while the runner counts
                 record = _with_count(datasite, record, declared, rows, count_epsilon, actor)
         record = record.with_assets({"records": asset})

@@ -145,7 +145,14 @@ def entries(
 def spending(datasite: Datasite, actor: Actor, *, population: str, after: int = 0) -> list[dict[str, Any]]:
     """What was spent of a population's budget, by day, dataset and researcher."""
     return [
-        {"day": day.day, "dataset": day.dataset, "researcher": day.researcher, **day.amount.as_dict(), "runs": day.runs}
+        {
+            "day": day.day,
+            "dataset": day.dataset,
+            "researcher": day.researcher,
+            "training": day.charged.training.as_dict(),
+            "held_out": day.charged.held_out.as_dict(),
+            "runs": day.runs,
+        }
         for day in datasite.ledger.budgets.spending(population, after=after)
     ]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
-from datasites.ledger.amounts import amount_of
 from datasites.ledger.records import CodeRequestRecord, RequestLine
 from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
 from datasites.review.decisions import Case, may_decide
@@ -44,7 +43,7 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
     plan = record.plan
     published = datasite.planner.published(version=record.version)
     cost = cost_of(datasite.ledger, plan, published) if plan else None
-    total = datasite.ledger.budgets.balance(published.population).budget
+    balance = datasite.ledger.budgets.balance(published.population)
     limit = case.rules.researcher_epsilon if case.rules else None
     budgets = budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit) if plan else ()
     return {
@@ -55,7 +54,9 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
         "plan": plan.as_dict() if plan else None,
         "plan_digest": record.plan_digest,
         "summary": summary(plan, published) if plan else [],
-        "risk": risk.risk_sentences(cost.epsilon, cost.delta, total=total) if cost else [],
+        "risk": risk.risk_sentences(risk.loss_of(plan.mechanism, balance.budget.delta), total=balance.promise)
+        if plan
+        else [],
         "cost": cost_dict(cost) if cost else None,
         "budgets": [_budget_dict(line) for line in budgets],
         "decision": _decision_dict(case),
@@ -128,7 +129,10 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
     if record.plan is None or record.population is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so it has no cost to compare with.")
     balance = datasite.ledger.budgets.balance(record.population)
-    total = amount_of(accountant.charge_for(record.plan.mechanism, balance.order)) * record.plan.rounds
+    charge, rounds = accountant.charge_for(record.plan.mechanism, balance.order), record.plan.rounds
+    total = balance.charged(charge, rounds)
+    patients, account = balance.drawn_on(total)
+    once_more = account.charged(charge, rounds)
     waiting = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
     fits = balance.times(total)
     return {
@@ -138,8 +142,9 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
         "waiting": waiting,
         "fits": fits,
         "budget": balance.budget.epsilon,
-        "now": balance.after_nano() / NANO,
-        "after": [balance.after_nano(total * many) / NANO for many in range(1, min(fits, 12) + 1)],
+        "patients": patients.value,
+        "now": account.after_nano() / NANO,
+        "after": [account.after_nano(once_more * many) / NANO for many in range(1, min(fits, 12) + 1)],
     }
 
 

@@ -16,6 +16,8 @@ from rich.text import Text
 from policies.numbers import counted, written
 from policies.text import visible
 
+PATIENTS = {"training": "patients who train", "held_out": "patients held out"}
+
 
 def datasets(out: Console, value: dict[str, Any]) -> None:
     """Published datasets, then the budgets of their populations."""
@@ -32,6 +34,13 @@ def balances(out: Console, populations: list[dict[str, Any]]) -> None:
     if populations:
         names = ("population", "epsilon", "delta", "order", "epsilon_spent", "epsilon_reserved", "epsilon_remaining")
         _table(out, "Budgets", names, populations)
+        accounts = [
+            {"population": budget["population"], **account} for budget in populations for account in budget["accounts"]
+        ]
+        if accounts:
+            columns = ("population", "patients", "epsilon_spent", "epsilon_reserved", "epsilon_remaining")
+            rows = [{**account, "patients": PATIENTS[account["patients"]]} for account in accounts]
+            _table(out, "Of those who train and of those who are held out", columns, rows)
         for budget in populations:
             if budget["epsilon_remaining_with_training"] < budget["epsilon_remaining"]:
                 out.print(
@@ -142,7 +151,8 @@ def runs(out: Console, value: dict[str, Any]) -> None:
 
 def what_if(out: Console, value: dict[str, Any]) -> None:
     """How many more requests like one fit."""
-    out.print(f"In what is left fit {counted(value['fits'], 'request')} like {value['function']}.", markup=False)
+    whose = f" of the {PATIENTS[value['patients']]}" if value["patients"] != "all" else ""
+    out.print(f"In what is left{whose} fit {counted(value['fits'], 'request')} like {value['function']}.", markup=False)
     for many, epsilon in enumerate(value["after"], 1):
         out.print(f"  after {many}: ε = {epsilon:.3f} of {written(value['budget'])}")
 

@@ -19,6 +19,7 @@ from rich.text import Text
 from datasites.cli import (
     backup_commands,
     console_user_commands,
+    decision_commands,
     display,
     export_commands,
     policy_commands,
@@ -220,51 +221,7 @@ def try_request(directory: Directory, request: RequestId, as_json: AsJson = Fals
     show(done, display.trial, as_json)
 
 
-@app.command()
-def approve(directory: Directory, request: RequestId, yes: Yes = False) -> None:
-    """Approve a request: its whole cost is reserved. Refused where a check failed or the budget does not hold it."""
-    seen = act(directory, "show", request=request)
-    yes = yes or seen["status"] != RequestStatus.CHECKED.value  # else it is refused below, and there is nothing to ask
-    if not yes:
-        display.request(out, seen)
-        typer.confirm(f"Approve {request} at ε = {seen['cost']['epsilon']:.2f}?", abort=True)
-    typed = seen["function"]
-    if not yes and seen["decision"]["typed"]:
-        typed = typer.prompt(f"Its ε is large. Type its name, {seen['function']}, to approve it")
-    out.print(act(directory, "approve", request=request, plan_digest=seen["plan_digest"], typed=typed))
-
-
-@app.command()
-def deny(
-    directory: Directory,
-    request: RequestId,
-    reason: Annotated[str, typer.Option(help="Why; the researcher reads it.")],
-) -> None:
-    """Deny a request, with a reason that reaches the researcher."""
-    act(directory, "deny", request=request, reason=reason)
-    out.print(f"Denied {request}.")
-
-
-@app.command("ask-changes")
-def ask_changes(
-    directory: Directory,
-    request: RequestId,
-    comment: Annotated[str, typer.Option(help="What to change; the researcher reads it.")],
-) -> None:
-    """Ask a researcher to change a request and submit it again."""
-    act(directory, "ask_changes", request=request, comment=comment)
-    out.print(f"Asked for changes to {request}.")
-
-
-@app.command()
-def revoke(
-    directory: Directory,
-    request: RequestId,
-    reason: Annotated[str, typer.Option(help="Why; the researcher reads it.")] = "Revoked by the owner.",
-) -> None:
-    """Revoke an approval: running rounds end, what no run touched returns to the budget."""
-    act(directory, "revoke", request=request, reason=reason)
-    out.print(f"Revoked {request}.")
+decision_commands.add_to(app)
 
 
 @app.command()
@@ -324,15 +281,13 @@ def raise_budget(
     yes: Yes = False,
 ) -> None:
     """Raise a population's ε. The new total is the promise to its patients from then on."""
-    from policies.privacy.risk import risk_sentences
+    from policies.privacy.risk import loss_in_filter, risk_sentences
 
     if not yes:
-        delta = next(
-            (each["delta"] for each in act(directory, "datasets")["populations"] if each["population"] == population),
-            0.0,
-        )
-        for sentence in risk_sentences(epsilon, delta):
-            out.print(f"· {sentence}")
+        budgets = act(directory, "datasets")["populations"]
+        for budget in (budget for budget in budgets if budget["population"] == population):
+            for sentence in risk_sentences(loss_in_filter(epsilon, budget["delta"], budget["order"])):
+                out.print(f"· {sentence}")
         typer.confirm(f"Promise ε = {epsilon} in total to {population} from now on?", abort=True)
     done = act(directory, "raise_budget", population=population, epsilon=epsilon)
     out.print(f"The budget of {population} is now ε = {done['epsilon']} at δ = {done['delta']}.")

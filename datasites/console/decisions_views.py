@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from datasites.console import formats, source, wording
 from datasites.console.page_requests import PageRequest
-from datasites.ledger.amounts import NOTHING, Amount, Balance, amount_of
+from datasites.ledger.amounts import NOWHERE, Balance, Charged
 from datasites.ledger.records import CodeRequestRecord, parsed_plan
 from datasites.ledger.requests import OPEN
 from datasites.people.roles import DECIDERS
@@ -77,12 +77,12 @@ def _matches(record: CodeRequestRecord, wanted: dict[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of a plan, which never changes: kind, rounds, ε as declared, and what all rounds cost at an order."""
+    """Of a plan, which never changes: kind, rounds, ε as declared, and what one costs at an order."""
 
     kind: str | None = None
     rounds: int = 0
     epsilon: float | None = None
-    total: Amount = NOTHING
+    charge: accountant.Charge | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -95,7 +95,7 @@ def _facts(plan_json: str | None, order: int) -> Facts:
         kind=plan.mechanism.kind,
         rounds=plan.rounds,
         epsilon=accountant.epsilon_of(plan.mechanism, delta),
-        total=amount_of(accountant.charge_for(plan.mechanism, order)) * plan.rounds,
+        charge=accountant.charge_for(plan.mechanism, order),
     )
 
 
@@ -124,13 +124,20 @@ def _row(visit: PageRequest, record: CodeRequestRecord) -> InboxRow:
         side = SIDES.get(visit.actor.role)
         return replace(
             row,
-            share=balance.share_of(_facts(record.plan_json, balance.order).total),
+            share=balance.share_of(_asked(record, balance)),
             troubles=_failed_checks(visit, record),
             voted=any(vote.side is side for vote in visit.datasite.ledger.requests.votes(record.id)),
         )
     if record.status is RequestStatus.DENIED:
         return replace(row, troubles=len(record.findings))
     return row
+
+
+def _asked(record: CodeRequestRecord, balance: Balance) -> Charged:
+    """What all rounds of a request that has a plan would be charged."""
+    facts = _facts(record.plan_json, balance.order)
+    assert facts.charge is not None
+    return balance.charged(facts.charge, facts.rounds)
 
 
 def _failed_checks(visit: PageRequest, record: CodeRequestRecord) -> int:
@@ -151,7 +158,6 @@ def request_page(visit: PageRequest) -> Response:
     record = visit.datasite.ledger.requests.get(seen["id"])
     balance = visit.datasite.ledger.budgets.balance(str(record.population))
     cost = seen["cost"]
-    after = cost and max(cost["spent_after"], balance.epsilon_spent)
     return visit.render(
         "request.html",
         seen=seen,
@@ -162,7 +168,7 @@ def request_page(visit: PageRequest) -> Response:
         lines=source.lines(record.source, seen["findings"]),
         loose=[finding for finding in seen["findings"] if not finding["line"]],
         difference=source.difference(seen["difference"]),
-        risks=[row for row in _risks(cost, balance, after) if cost["fits"] or row.title != AFTER] if cost else [],
+        risks=_risks(record, balance, fits=cost["fits"]) if cost else [],
         caveats=risk.CAVEATS,
         delta=balance.budget.delta,
         blocked=_blocked(visit, seen),
@@ -201,37 +207,42 @@ def _person(visit: PageRequest, email: str) -> Person:
 
 @dataclass(frozen=True)
 class Risk:
-    """What could be learnt at an ε: how sure somebody becomes of a patient's presence, and of a patient's record."""
+    """What could be learnt from some releases: how sure somebody becomes of a patient's presence, and of a record."""
 
     title: str
-    epsilon: float
+    loss: risk.PrivacyLoss
     note: str
 
     @property
     def member(self) -> str:
-        return formats.belief(self.epsilon)
+        return formats.belief(self.loss.membership)
 
     @property
     def member_share(self) -> float:
-        return formats.belief_share(self.epsilon)
+        return formats.belief_share(self.loss.membership)
 
     @property
     def record(self) -> str:
-        return formats.belief(self.epsilon, record=True)
+        return formats.belief(self.loss.record)
 
     @property
     def record_share(self) -> float:
-        return formats.belief_share(self.epsilon, record=True)
+        return formats.belief_share(self.loss.record)
 
 
-def _risks(cost: dict[str, Any], balance: Balance, after: float) -> list[Risk]:
-    """Of this request, of what was released, of both, and of all that may ever be."""
-    return [
-        Risk("This request", cost["epsilon"], "taken alone"),
-        Risk("Released so far", balance.epsilon_spent, "everything that left about these patients"),
-        Risk(AFTER, after, "with all that is approved and this one"),
-        Risk("At most, ever", balance.budget.epsilon, "the budget promised to these patients"),
+def _risks(record: CodeRequestRecord, balance: Balance, *, fits: bool) -> list[Risk]:
+    """Of this request, of what was released, of both where they fit, and of all that may ever be."""
+    assert record.plan is not None
+    waits = record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED)
+    asked = _asked(record, balance) if waits else NOWHERE
+    alone = risk.loss_of(record.plan.mechanism, balance.budget.delta)
+    rows = [
+        Risk("This request", alone, "taken alone"),
+        Risk("Released so far", balance.loss_of(balance.spent), "everything that left about these patients"),
+        Risk(AFTER, balance.loss_of(balance.used + asked), "with all that is approved and this one"),
+        Risk("At most, ever", balance.promise, "the budget promised to these patients"),
     ]
+    return [row for row in rows if fits or row.title != AFTER]
 
 
 def _blocked(visit: PageRequest, seen: dict[str, Any]) -> list[str]:

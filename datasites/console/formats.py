@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from policies.numbers import counted, written
-from policies.privacy.risk import membership_belief, record_belief
+from policies.privacy import risk
 from policies.text import visible
 
 Moment = str | float | None
@@ -92,15 +92,15 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:,.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
 
 
-def belief(epsilon: float, *, record: bool = False) -> str:
+def belief(loss: float) -> str:
     """How sure somebody who was 50 % sure becomes at most, rounded up to a tenth of a percent."""
-    tenths = math.ceil(belief_share(epsilon, record=record) * 1000 - 1e-9)
+    tenths = math.ceil(belief_share(loss) * 1000 - 1e-9)
     return NEARLY if tenths >= 1000 else f"{tenths / 10:.1f} %".replace(".0 %", " %")
 
 
-def belief_share(epsilon: float, *, record: bool = False) -> float:
+def belief_share(loss: float) -> float:
     """The same as a number, for a bar."""
-    return record_belief(epsilon) if record else membership_belief(epsilon)
+    return risk.belief(loss)
 
 
 # -- times -------------------------------------------------------------------------------------------------------------

@@ -39,8 +39,10 @@ TERMS: tuple[Term, ...] = (
         "delta",
         "δ (delta)",
         "δ (delta)",
-        "The chance that the bound of ε does not hold. At δ = 0.00001 that is about one in 100,000. It should be "
-        "well below one over the number of patients; your policy can demand it.\n\n"
+        "The chance with which what is promised of somebody's certainty may fail. At δ = 0.00001 that is at most one "
+        "in 100,000. It should be well below one over the number of patients; your policy can demand it. Where there "
+        "is a δ, the certainties that are shown are a little above those of ε alone, since ε itself is exceeded more "
+        "often than that: 91.4 % and not 88.1 % for a budget of ε 2.\n\n"
         "Statistics and evaluations have no δ of their own. Training has one, and so has the budget as a whole.",
     ),
     Term(
@@ -73,6 +75,15 @@ TERMS: tuple[Term, ...] = (
         "Statistics and evaluations have no δ, and as long as nothing else is released their ε add up. Training has "
         "one: from the first training on, releases add up as divergences, and turning these into ε at the budget's δ "
         "costs an ε once. So less is left for a training than for one more statistic.",
+    ),
+    Term(
+        "accounts",
+        "Two accounts in one budget",
+        "account",
+        "A keyed hash of the identifier says of each patient whether they train or are held out for evaluation. Nobody "
+        "is in both groups, and nobody changes: all tables of a population hold the same share out. So a training "
+        "costs the patients who train and nobody else, an evaluation those who are held out, and statistics all. Each "
+        "group has the whole budget, and each patient's loss stays within it.",
     ),
     Term(
         "population",

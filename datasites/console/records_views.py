@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from datasites.console import charts, formats
 from datasites.console.page_requests import PageRequest, download
 from datasites.datasite import Datasite
-from datasites.ledger.amounts import Amount
+from datasites.ledger.amounts import NOWHERE, Amount, Charged
 from datasites.operations.exports import ENTRY_COLUMNS, as_csv, every_entry
 from policies.errors import InvalidRequest
 from policies.numbers import counted
@@ -112,6 +112,7 @@ def ledger(visit: PageRequest) -> Response:
         balances=balances,
         chosen=chosen,
         balance=next((balance for balance in balances if balance["population"] == chosen), None),
+        promise=datasite.ledger.budgets.balance(chosen).promise if chosen else None,
         spending=_spending(visit, chosen) if chosen else None,
         entries=_with_spent(datasite, chosen, entries) if chosen else [],
         own={request.id for request in datasite.ledger.requests.list(by_owner=True)},
@@ -138,16 +139,16 @@ def _with_spent(datasite: Datasite, population: str, entries: list[dict[str, Any
 def _spending(visit: PageRequest, population: str) -> Spending:
     """ε over time for the chart, and sums by dataset and by researcher, each as if it alone had been released."""
     balance = visit.datasite.ledger.budgets.balance(population)
-    total = Amount()
+    total = NOWHERE
     by_day: dict[date, float] = {}
-    shares: dict[str, dict[str, Amount]] = {"dataset": {}, "researcher": {}}
+    shares: dict[str, dict[str, Charged]] = {"dataset": {}, "researcher": {}}
     for row in visit.act("spending", population=population):
-        amount = Amount(row["divergence_nano"], row["pure_nano"], row["mixed"], row["delta_atto"])
+        amount = Charged(Amount(**row["training"]), Amount(**row["held_out"]))
         total = total + amount
         by_day[date.fromisoformat(row["day"])] = total.epsilon_nano(balance.conversion_nano) / NANO
         for by, sums in shares.items():
             name = row[by] or "lost with a copy"
-            sums[name] = sums.get(name, Amount()) + amount
+            sums[name] = sums.get(name, NOWHERE) + amount
     days = tuple(by_day.items())
     today = datetime.now(UTC).date()
     spent = formats.figure(balance.epsilon_spent)
@@ -159,9 +160,12 @@ def _spending(visit: PageRequest, population: str) -> Spending:
     )
 
 
-def _shares(sums: dict[str, Amount], total: Amount) -> tuple[Share, ...]:
-    whole = max(1, total.divergence_nano)
-    parts = [Share(name, amount.divergence_nano / whole) for name, amount in sums.items()]
+def _shares(sums: dict[str, Charged], total: Charged) -> tuple[Share, ...]:
+    whole = max(1, sum(account.divergence_nano for account in total.accounts))
+    parts = [
+        Share(name, sum(account.divergence_nano for account in charged.accounts) / whole)
+        for name, charged in sums.items()
+    ]
     return tuple(sorted(parts, key=lambda part: part.share, reverse=True)[:SHOWN_SHARES])
 
 

@@ -28,10 +28,14 @@ KINDS = {"dp_sgd": "Training", "statistics": "Statistics", "evaluation": "Evalua
 ROLES = {"owner": "Data owner", "second_reviewer": "Second reviewer", "auditor": "Auditor"}
 SIZES = {"declared": "as declared by the owner", "dp-count": "as a differentially private count"}
 
+PATIENTS = {"training": "patients who train", "held_out": "patients held out"}
+"""Whose account of a population's budget it is."""
+
 ENTRY_KINDS = {
     "population": "Population created",
     "budget": "Budget raised",
     "limit": "Researcher's limit set",
+    "split": "Accounts of those who train and of those held out made",
     "publication": "Dataset published",
     "retirement": "Dataset retired",
     "submit": "Request submitted",

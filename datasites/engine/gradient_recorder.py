@@ -14,7 +14,8 @@ tensors, nothing is recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -58,11 +59,19 @@ class NotRecordable(DatasiteError):
     """A function calls what a tape cannot hold; it still runs as it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Slot:
     """Stands for the tensor of this number among a call's arguments."""
 
     number: int
+
+    def __repr__(self) -> str:
+        return f"Slot({self.number})"
+
+
+@cache
+def _name(operator: Callable[..., Any]) -> str:
+    return str(operator)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,11 @@ class Call:
     keywords: dict[str, Any]
     results: tuple[int | None, ...]  # numbers of the tensors that it gives
     several: bool
+
+    @cached_property
+    def reads(self) -> list[int]:
+        """Numbers of the tensors among its arguments."""
+        return _numbers_in(self.arguments) + _numbers_in(tuple(self.keywords.values()))
 
 
 def recorded(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tensor]]) -> Function:
@@ -100,6 +114,17 @@ def recorded(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tens
     return tape
 
 
+def recorded_once(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tensor]]) -> Recorder:
+    """What `function` calls on the first of two sets of arguments, and in `other` what it gives for the second.
+
+    For who makes something of a recording and compares what that gives for the second set, in place of a second record.
+    """
+    recording = Recorder.run(function, examples[0])
+    arguments = [tensor.clone(memory_format=torch.contiguous_format) for tensor in examples[1]]
+    recording.other = (arguments, list(function(arguments)))
+    return recording
+
+
 def both_runs(function: Function, examples: tuple[Sequence[Tensor], Sequence[Tensor]]) -> tuple[Recorder, Recorder]:
     """What `function` calls on each of two sets of arguments: the same. Raises `NotRecordable` where it is not."""
     first, second = (Recorder.run(function, example) for example in examples)
@@ -120,6 +145,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.outputs: list[int] = []
         self.results: list[Tensor] = []
         self.values: list[Tensor] = []
+        self.other: tuple[list[Tensor], list[Tensor]] = ([], [])  # other arguments, and the results of these
         self.outside: dict[int, Tensor] = {}  # constants of the function itself
         self.fixed: set[int] = set()  # numbers of tensors whose values no input has a part in
         self._refusal = ""
@@ -132,6 +158,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._inputs = len(inputs)
         for tensor in inputs:
             self._add(tensor)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing compiles here; to say so at each call costs as much as writing the call down."""
+        return False
 
     @classmethod
     def run(cls, function: Function, inputs: Sequence[Tensor]) -> Recorder:
@@ -195,17 +226,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if several or not self._is_view(result):
                 if operator is aten.bmm.default and args[0].shape[2] == 1:
                     operator = aten.mul.Tensor  # sums of one product each
-                self._write(Call(operator, arguments, keywords, (), several), tensors)
+                self._write(operator, arguments, keywords, several, tensors)
 
-    def _write(self, call: Call, tensors: list[Tensor | None]) -> None:
-        signature = f"{call.operator} {call.arguments!r} {call.keywords!r}"
+    def _write(
+        self,
+        operator: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        several: bool,
+        tensors: list[Tensor | None],
+    ) -> None:
+        signature = f"{_name(operator)} {arguments!r} {keywords!r}"
         earlier = self._by_signature.get(signature)
         if earlier is not None:  # the same call gives the same values
             for tensor, number in zip(tensors, earlier.results, strict=True):
                 if tensor is not None and number is not None:
                     self._repeat(tensor, number)
             return
-        call = replace(call, results=tuple(None if tensor is None else self._add(tensor) for tensor in tensors))
+        results = tuple(None if tensor is None else self._add(tensor) for tensor in tensors)
+        call = Call(operator, arguments, keywords, results, several)
         self._by_signature[signature] = call
         self._append(call, signature)
 
@@ -278,11 +317,20 @@ def _memory(tensor: Tensor) -> int:
 
 def numbers_read(value: Any) -> list[int]:
     """Numbers of the tensors that a call or its arguments read."""
+    return value.reads if isinstance(value, Call) else _numbers_in(value)
+
+
+def _numbers_in(value: Any) -> list[int]:
     if isinstance(value, Slot):
         return [value.number]
-    if isinstance(value, Call):
-        return numbers_read(value.arguments) + numbers_read(tuple(value.keywords.values()))
-    return [number for part in value for number in numbers_read(part)] if isinstance(value, tuple) else []
+    numbers: list[int] = []
+    if isinstance(value, tuple):
+        for part in value:
+            if isinstance(part, Slot):
+                numbers.append(part.number)
+            elif isinstance(part, tuple):
+                numbers += _numbers_in(part)
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -133,9 +133,11 @@ class LaneOptimizer(DPOptimizer):  # type: ignore[misc]
         """Noise of several steps, each used once: a draw's own cost is then shared by steps."""
         together = max(1, min(self._steps_left, _NOISE_TOGETHER // self._size))
         self._steps_left -= together
-        room = np.zeros(together * self._size + LANES)  # whole vectors are read
-        self._drawn = room[: together * self._size].reshape(together, self._size)
-        self._drawn[:] = self._noise.gaussian_on_grid((together, self._size), std, 1.0)
+        if len(self._drawn) < together:
+            # Whole vectors are read; and memory is the same at each draw, which is a large part of a large model's.
+            self._room = np.zeros(together * self._size + LANES)
+        self._drawn = self._room[: together * self._size].reshape(together, self._size)
+        self._noise.fill_with_gaussians(self._drawn.reshape(-1), std)
         self._drawn_std, self._next = std, 0
 
     def _update(self) -> None:

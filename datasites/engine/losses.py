@@ -1,4 +1,4 @@
-"""The losses of one record, as torch's functions of the same names have them, but never an error."""
+"""The losses of one record, as torch's functions of the same names have them, but never an error; and its scores."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ def record_loss(output: Tensor, label: Tensor, loss: str) -> Tensor:
     if loss == "binary_cross_entropy":
         return _binary_cross_entropy(score, target)
     return functional.binary_cross_entropy_with_logits(score, target)
+
+
+def record_scores(output: Tensor, loss: str) -> Tensor:
+    """The probabilities that a model's output stands for under its loss: one of each class, or that of the second one.
+
+    Args:
+      output: of one record.
+    """
+    output = output.reshape(-1)
+    if loss == "cross_entropy":
+        return torch.softmax(output, dim=0)
+    return torch.sigmoid(output) if loss == "binary_cross_entropy_with_logits" else output
 
 
 def _binary_cross_entropy(score: Tensor, target: Tensor) -> Tensor:

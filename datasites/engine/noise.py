@@ -43,7 +43,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from datasites.engine.lanes import compiled
-from datasites.engine.lanes.gaussians import transformed
+from datasites.engine.lanes.gaussians import TOGETHER, transformed
 from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanism
 
 FloatArray = npt.NDArray[np.float64]
@@ -57,6 +57,8 @@ SMALLEST_EPSILON = 2.0**-23  # below it the exact sampler would leave 64-bit int
 _LARGEST_WORD = 2**64 - 1
 _ZEROS = bytes(2**16)  # enciphered to give the keystream; small enough to stay in cache
 _BLOCK_BYTES = 16
+_PAIRS_TOGETHER = 2**13  # of Gaussians: their words and they themselves are 256 kB
+_LEAST_FRACTIONS = 32  # drawn beside them: one pair in 1024 needs one
 
 _forks = 0  # of Python's own making; beside the process id, which repeats between PID namespaces
 _counting_forks = False
@@ -104,8 +106,7 @@ class NoiseSource:
 
     def uniforms(self, count: int) -> FloatArray:
         """`count` numbers of 53 random bits, uniform in [0, 1)."""
-        whole = (self.words(count) >> np.uint64(11)).view(np.int64)  # signed, which converts twice as fast
-        return whole.astype(np.float64) * 2.0**-53
+        return _uniforms(self.words(count))
 
     def bernoulli(self, count: int, chance: float) -> BoolArray:
         """`count` independent flags, each true with floor(chance · 2^64) / 2^64.
@@ -150,40 +151,55 @@ class NoiseSource:
         if not 0 <= std < 2.0**40 * grid or not grid > 0:
             raise UnsupportedMechanism(f"std={std} is outside [0, 2^40 · grid) at grid={grid}.")
         size = math.prod(shape) if isinstance(shape, tuple) else shape
-        noise = self.__whole_gaussians(size, std / grid)
+        noise = np.empty(size)
+        self.fill_with_gaussians(noise, std / grid)
         if grid != 1.0:
-            noise.mul_(grid)
-        array: FloatArray = noise.numpy()
-        return array.reshape(shape)
+            noise *= grid
+        return noise.reshape(shape)
 
-    def __whole_gaussians(self, count: int, std: float) -> torch.Tensor:
-        """Gaussians of deviation `std`, rounded to whole numbers, by Box and Muller's transform.
+    def fill_with_gaussians(self, out: FloatArray, std: float) -> None:
+        """Write Gaussians of deviation `std`, rounded to whole numbers, all over `out`, float64 in one piece.
 
-        In lanes where a process has the kernels, else in torch, of the same words: what differs is the last place of a
-        logarithm, a sine or a cosine.
+        By Box and Muller's transform, in parts that stay in a processor's nearer memory. In lanes where a process has
+        the kernels, else in torch, of the same words: what differs is the last place of a logarithm, a sine or a
+        cosine.
         """
-        pairs = (count + 1) // 2
-        words = self.words(2 * pairs).view(np.int64)
-        radius = self.__radii(words[:pairs])
+        if not 0 <= std < 2.0**40:
+            raise UnsupportedMechanism(f"std={std} is outside [0, 2^40) units of the grid.")
         kernels = compiled.loaded()
-        if kernels is not None:
-            return torch.from_numpy(transformed(kernels, radius.numpy(), words[pairs:], std)[:count])
-        radius.mul_(2.0**-63).log_().mul_(-2.0).sqrt_()
+        for begin in range(0, len(out), 2 * _PAIRS_TOGETHER):
+            part = out[begin : begin + 2 * _PAIRS_TOGETHER]
+            pairs = (len(part) + 1) // 2
+            room = -(-pairs // TOGETHER) * TOGETHER
+            words, fractions = self.words(2 * room), self.words(_LEAST_FRACTIONS + room // 128)
+            whole = part if 2 * room == len(part) else np.empty(2 * room)
+            if kernels is None or not transformed(kernels, words, fractions, std, whole):
+                self.__transform(words.view(np.int64), fractions, std, whole)
+            if whole is not part:
+                part[:pairs], part[pairs:] = whole[:pairs], whole[room : room + len(part) - pairs]
+
+    def __transform(self, words: npt.NDArray[np.int64], fractions: WordArray, std: float, out: FloatArray) -> None:
+        """What the kernel does, by torch; and where there are too few fractions."""
+        pairs = len(words) // 2
+        radius = self.__radii(words[:pairs], fractions)
+        radius.mul_(2.0**-63).log_().mul_(-2.0).sqrt_().mul_(std)
         angle = torch.from_numpy(words[pairs:]).to(torch.float64).mul_(math.pi * 2.0**-63)
-        result = torch.empty(2 * pairs, dtype=torch.float64)
+        result = torch.from_numpy(out)
         torch.mul(torch.cos(angle), radius, out=result[:pairs])
         torch.mul(angle.sin_(), radius, out=result[pairs:])
-        return result[:count].mul_(std).round_()
+        result.round_()
 
-    def __radii(self, words: npt.NDArray[np.int64]) -> torch.Tensor:
+    def __radii(self, words: npt.NDArray[np.int64], fractions: WordArray) -> torch.Tensor:
         """Numbers uniform in (0, 2^63], for radii, with all small ones kept apart: the tail needs it."""
         radius = torch.from_numpy(words).to(torch.float64).abs_()
         # One in 1024 words is below 2^53 and gets a fraction of 53 bits more: without it, the circles that the largest
         # radii leave free are wider than the grid.
         small = np.flatnonzero(radius.numpy() < 2.0**53)
         if len(small):
+            if len(small) > len(fractions):
+                fractions = np.concatenate([fractions, self.words(len(small) - len(fractions))])
             whole = np.where(words[small] < 0, -1 - words[small], words[small])
-            radius[torch.from_numpy(small)] = torch.from_numpy(whole + self.uniforms(len(small)))
+            radius[torch.from_numpy(small)] = torch.from_numpy(whole + _uniforms(fractions[: len(small)]))
         return radius.clamp_(min=2.0**-54)
 
     def discrete_laplace(self, count: int, epsilon: float) -> IntArray:
@@ -252,6 +268,11 @@ class NoiseSource:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise IsolationMissing("A noise source cannot be copied or pickled: its noise would repeat. Make another.")
+
+
+def _uniforms(words: WordArray) -> FloatArray:
+    """The upper 53 bits of words as numbers in [0, 1)."""
+    return (words >> np.uint64(11)).view(np.int64).astype(np.float64) * 2.0**-53  # signed ones convert twice as fast
 
 
 def _count_forks() -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from datasites.engine.gaps import Gaps, gaps_for
 from datasites.engine.lanes import compiled
 from datasites.engine.lanes.samples import Line, by_kernel
-from datasites.engine.matrix import HELD_OUT, PATIENT
+from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
 
 Rows = npt.NDArray[np.int64]
@@ -38,7 +38,8 @@ class PatientRows:
     """Rows of a private matrix by patient: either those in training or those held out, never both.
 
     Private in all its parts, the number of patients included; it has no public field and no telling `repr`. Rows whose
-    patients come in order, as publishing leaves them, are not sorted; whether they do is seen in one look at all.
+    patients come in order are not sorted; whether they do is seen in one look at all. Of `GroupedRows`, as they are
+    published, none is looked at.
 
     Args:
       records: float64 [N, 2 + C], patient code first, then the hold-out flag; N may be 0.
@@ -47,7 +48,11 @@ class PatientRows:
 
     __slots__ = ("_begins", "_order")
 
-    def __init__(self, records: npt.NDArray[np.float64], *, held_out: bool) -> None:
+    def __init__(self, records: npt.NDArray[np.float64] | GroupedRows, *, held_out: bool) -> None:
+        if isinstance(records, GroupedRows):
+            self._begins = records.begins(held_out=held_out)
+            self._order = np.arange(self._begins[-1], dtype=self._begins.dtype)
+            return
         flags = records[:, HELD_OUT] != 0
         rows = np.flatnonzero(flags if held_out else ~flags).astype(_smallest(len(records)))
         del flags

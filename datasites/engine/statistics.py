@@ -25,6 +25,7 @@ import numpy.typing as npt
 from pydp.algorithms.laplacian import BoundedMean, BoundedSum, BoundedVariance, Count
 from pydp.algorithms.quantile_tree import QuantileTree
 
+from datasites.engine.matrix import PATIENT, GroupedRows
 from policies.errors import DatasiteError, IsolationMissing
 from policies.privacy.draws import TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
@@ -49,7 +50,7 @@ class Uniforms(Protocol):
 
 
 def answer(
-    mechanism: Statistics, schema: Schema, records: npt.ArrayLike, source: Uniforms
+    mechanism: Statistics, schema: Schema, records: npt.ArrayLike | GroupedRows, source: Uniforms
 ) -> dict[str, npt.NDArray[np.float64]]:
     """One noisy answer per query: float64 arrays of `schema.statistic_shape`, by `query.key`.
 
@@ -70,8 +71,14 @@ def answer(
     shapes = {query: schema.statistic_shape(query, mechanism.bins) for query in mechanism.queries}
     try:
         matrix = np.asarray(records, dtype=np.float64)
-        chosen = matrix[choose_records(matrix[:, 0], mechanism.records_per_patient, source)]
-        patients = len(np.unique(matrix[:, 0]))
+        most = mechanism.records_per_patient
+        if isinstance(records, GroupedRows):
+            both = [records.begins(held_out=side).astype(np.intp) for side in (False, True)]
+            rows = _chosen(np.concatenate([both[0][:-1], both[1]]), most, source)
+        else:
+            rows = choose_records(matrix[:, PATIENT], most, source)
+        chosen = matrix[np.sort(rows)]
+        patients = len(_begins(np.sort(chosen[:, PATIENT])))  # of whom each gave one
         answers = {query.key: _answer_one(query, mechanism, schema, chosen, patients) for query in mechanism.queries}
         return {query.key: _shaped(answers[query.key], shapes[query]) for query in mechanism.queries}
     except Exception:
@@ -84,15 +91,42 @@ def answer(
 def choose_records(patients: FloatArray, most: int, source: Uniforms) -> npt.NDArray[np.intp]:
     """Rows to use: at most `most` of each patient, every such subset equally likely, in order of row.
 
-    Each row gets a random key; a patient's rows with the smallest keys are taken. Keys of other patients play no part.
+    What is drawn goes with the number of patients and `most`: for one with a million records no more is than for one
+    with twice as many as are used. Draws of other patients play no part.
     """
-    keys = np.asarray(source.uniforms(len(patients)), dtype=np.float64)
-    order = np.lexsort((keys, patients))
-    by_patient = patients[order]
-    begins = np.flatnonzero(np.r_[True, by_patient[1:] != by_patient[:-1]][: len(order)])
-    sizes = np.diff(np.r_[begins, len(order)])
-    place = np.arange(len(order)) - np.repeat(begins, sizes)
-    return np.sort(order[place < most])
+    order = np.argsort(patients, kind="stable")
+    ends = np.append(_begins(patients[order]), len(patients))
+    return np.sort(order[_chosen(ends, most, source)])
+
+
+def _chosen(begins: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.NDArray[np.intp]:
+    """The same of rows by patient, by where each patient's begin and where the last one's end."""
+    begins, sizes = begins[:-1], np.diff(begins)
+    few = sizes <= most
+    firsts = np.cumsum(sizes[few]) - sizes[few]
+    all_of_few = np.arange(int(sizes[few].sum())) + np.repeat(begins[few] - firsts, sizes[few])
+    some_of_many = begins[~few, np.newaxis] + _subsets(sizes[~few], most, source)
+    return np.concatenate([all_of_few, some_of_many.ravel()])
+
+
+def _begins(ordered: FloatArray) -> npt.NDArray[np.intp]:
+    """Where each patient's rows begin among rows in order."""
+    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    return np.concatenate([np.zeros(min(1, len(ordered)), dtype=np.intp), changes])
+
+
+def _subsets(sizes: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.NDArray[np.intp]:
+    """Of each size n a uniform set of `most` different numbers below it: [len(sizes), most] (Floyd's algorithm).
+
+    For j = n - most, …, n - 1 a number is drawn from 0 to j, and j itself taken where that one is taken already.
+    """
+    chosen = np.empty((len(sizes), most), dtype=np.intp)
+    for place in range(most if len(sizes) else 0):
+        last = sizes - most + place
+        drawn = np.minimum((source.uniforms(len(sizes)) * (last + 1)).astype(np.intp), last)
+        taken = np.any(chosen[:, :place] == drawn[:, np.newaxis], axis=1)
+        chosen[:, place] = np.where(taken, last, drawn)
+    return chosen
 
 
 def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: FloatArray, patients: int) -> Any:

@@ -28,7 +28,7 @@ from datasites.engine.lanes.readiness import sums_for
 from datasites.engine.lanes.records import LaneRecords
 from datasites.engine.lanes.sums import LaneSums
 from datasites.engine.losses import record_loss
-from datasites.engine.matrix import PATIENT
+from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, Rows, by_place
 from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
@@ -52,7 +52,7 @@ def train_round(
     mechanism: DPSGD,
     schema: Schema,
     published_training_patients: int,
-    records: npt.ArrayLike | Tensor,
+    records: npt.ArrayLike | Tensor | GroupedRows,
     weights: Mapping[str, Tensor],
     noise: NoiseSource,
     *,
@@ -102,8 +102,9 @@ def train_round(
         stepping = LaneOptimizer(_torch_optimizer(mechanism, [flat]), sums, **settings)
         stepping.attach_step_hook(counted)
         matrix = np.ascontiguousarray(records, dtype=np.float64)
+        table = records if isinstance(records, GroupedRows) else matrix
         placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels)
-        _steps_in_lanes(stepping, sums, placed, _samples(mechanism, max(size, expected), matrix, noise))
+        _steps_in_lanes(stepping, sums, placed, _samples(mechanism, max(size, expected), table, noise))
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
     gradients = record_gradients(forward(graph), mechanism.loss)
@@ -112,7 +113,9 @@ def train_round(
     optimizer = GridOptimizer(_torch_optimizer(mechanism, list(parameters.values())), **settings)
     optimizer.attach_step_hook(counted)
     matrix = np.asarray(records, dtype=np.float64)
-    for inputs, labels, codes in _batches(mechanism, schema, size, expected, matrix, noise):
+    table = records if isinstance(records, GroupedRows) else matrix
+    samples = _samples(mechanism, max(size, expected), table, noise)
+    for inputs, labels, codes in _batches(mechanism, schema, matrix, samples):
         _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
     _check_steps(accountant, mechanism)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -220,7 +223,9 @@ def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.
     )
 
 
-def _samples(mechanism: DPSGD, expected: float, records: Records, noise: NoiseSource) -> Iterator[list[Rows]]:
+def _samples(
+    mechanism: DPSGD, expected: float, records: Records | GroupedRows, noise: NoiseSource
+) -> Iterator[list[Rows]]:
     """Rows of each step's Poisson sample, `mechanism.steps` of them, as many at a time as are small together."""
     patients = PatientRows(records, held_out=False)
     who, which = noise.child("patients"), noise.child("records")
@@ -230,10 +235,10 @@ def _samples(mechanism: DPSGD, expected: float, records: Records, noise: NoiseSo
 
 
 def _batches(
-    mechanism: DPSGD, schema: Schema, size: int, expected: float, records: Records, noise: NoiseSource
+    mechanism: DPSGD, schema: Schema, records: Records, samples: Iterator[list[Rows]]
 ) -> Iterator[tuple[Tensor, Tensor, Records]]:
     """Inputs, labels and patients of each step's sample, some perhaps empty."""
-    for rows in _samples(mechanism, max(size, expected), records, noise):
+    for rows in samples:
         chosen, ends = np.concatenate(rows), np.cumsum([len(sample) for sample in rows])[:-1]
         inputs, labels = _prepared(schema, mechanism, records, chosen)
         codes = np.split(records[chosen, PATIENT], ends)

@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from datasites.engine.matrix import HELD_OUT, PATIENT
+from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, dtype_of_places, in_groups
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
-from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
@@ -41,8 +40,10 @@ TRIED_STEPS = 12
 LARGEST_SYNTHETIC = 256 * 1024 * 1024  # bytes of made-up rows: several times what a processor's caches hold
 DRAWN_ROWS = 8192
 MOST_SCORED = 50_000  # patients that a rehearsal scores; more take so many times longer
+MOST_COUNTED = 100_000  # records times statistics that it counts
 
 Records = npt.NDArray[np.float64]
+Rows = Records | GroupedRows
 Answer = tuple[dict[str, Any], bytes]
 
 
@@ -85,7 +86,7 @@ def _helpers(count: int) -> Sequence[Thread]:
 
 
 def _answer(
-    connection: socket.socket, work: Callable[..., Answer], job: dict[str, Any], payload: bytes, rows: Records | None
+    connection: socket.socket, work: Callable[..., Answer], job: dict[str, Any], payload: bytes, rows: Rows | None
 ) -> None:
     output = _Bounded()
     try:
@@ -104,17 +105,28 @@ def _user(connection: socket.socket) -> int:
     return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
 
 
-def _receive_rows(connection: socket.socket) -> Records:
+def _receive_rows(connection: socket.socket) -> Rows:
     message, _, descriptor = receive_frame(connection, largest_payload=0, with_descriptor=True)
     assert descriptor is not None
     rows, columns = (int(size) for size in message["shape"])
+    patients = [int(number) for number in message["patients"]]
+    kind = dtype_of_places(rows)
+    begin, sizes = rows * columns * 8, [kind.itemsize * (number + 1) for number in patients]
     try:
-        if rows == 0:
+        if not rows:
             return np.zeros((0, columns))
-        memory = mmap.mmap(descriptor, rows * columns * 8, prot=mmap.PROT_READ)
+        memory = mmap.mmap(descriptor, begin + sum(sizes), prot=mmap.PROT_READ)
     finally:
         os.close(descriptor)  # the map has a descriptor of its own
-    return np.frombuffer(memory, dtype=np.float64).reshape(rows, columns)
+    matrix = np.frombuffer(memory, dtype=np.float64, count=rows * columns).reshape(rows, columns)
+    if not patients:
+        return matrix
+    training, held_out = patients
+    return GroupedRows(
+        matrix,
+        np.frombuffer(memory, dtype=kind, offset=begin, count=training + 1),
+        np.frombuffer(memory, dtype=kind, offset=begin + sizes[0], count=held_out + 1),
+    )
 
 
 def _plan_and_schema(job: dict[str, Any]) -> tuple[Plan, Schema]:
@@ -131,12 +143,12 @@ def _release(tensors: dict[str, Any]) -> bytes:
     return to_bytes({name: np.ascontiguousarray(np.asarray(tensor)) for name, tensor in tensors.items()})
 
 
-def train(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
+def train(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
     """One round of DP-SGD on private rows; the payload is the incoming weights."""
     return _train(job, payload, rows, None)
 
 
-def _train(job: dict[str, Any], payload: bytes, rows: Records, accountant: RDPAccountant | None) -> Answer:
+def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccountant | None) -> Answer:
     from datasites.engine.noise import NoiseSource
     from datasites.engine.training import train_round
 
@@ -156,7 +168,7 @@ def _train(job: dict[str, Any], payload: bytes, rows: Records, accountant: RDPAc
     return {}, _release(weights)
 
 
-def evaluate(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
+def evaluate(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
     """One noisy histogram of scores on the hold-out; the payload is the weights to score."""
     from datasites.engine.evaluation import score_histogram
     from datasites.engine.noise import NoiseSource
@@ -180,7 +192,7 @@ def _discard_inherited_draws() -> None:
         Count(epsilon=1.0, l0_sensitivity=1, linf_sensitivity=1, dtype="int64").result()
 
 
-def statistics(job: dict[str, Any], payload: bytes, rows: Records) -> Answer:
+def statistics(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
     """Noisy statistics over all rows."""
     from datasites.engine.noise import NoiseSource
     from datasites.engine.statistics import answer
@@ -206,9 +218,11 @@ def probe(job: dict[str, Any], payload: bytes) -> Answer:
 
 
 def engine(job: dict[str, Any], payload: bytes) -> Answer:
-    """Which engine this runner trains with."""
+    """Which engine this runner trains with, or of a plan whether its model runs in lanes, and why not."""
     from datasites.engine.lanes.readiness import said
 
+    if "plan" in job:
+        return _engine_of(*_plan_and_schema(job)), b""
     return {"engine": said()}, b""
 
 
@@ -222,19 +236,25 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
 
     begin = time.monotonic()
     plan, schema = _plan_and_schema(job)
+    lanes, times = False, 1.0
     if isinstance(plan.mechanism, DPSGD):
-        assert plan.graph is not None
-        rows = synthetic_rows(schema, int(job["training_patients"]))
+        rows = in_groups(synthetic_rows(schema, int(job["training_patients"])), most=1)
         fewer, times = _as_many_sampled(job, plan.mechanism, len(rows))
         clock = StepClock(plan.mechanism.steps)
         seconds = clock.seconds_of(lambda: _train(fewer, payload, rows, clock))
-        lanes = _in_lanes(plan.graph, plan.mechanism, schema)  # afterwards: a job, too, lowers its model anew
-    else:
-        assert isinstance(plan.mechanism, Evaluation)
-        lanes, patients = False, _held_out(job)
-        rows = synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True)
+    elif isinstance(plan.mechanism, Evaluation):
+        patients = _held_out(job)
+        rows = in_groups(synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True), most=1)
         times = patients / len(rows)
         seconds = _timed(lambda: evaluate(job, payload, rows))
+    else:
+        patients, most = int(job["patients"]), plan.mechanism.records_per_patient
+        few = min(patients, max(1, MOST_COUNTED // (most * len(plan.mechanism.queries))))
+        rows = in_groups(synthetic_rows(schema, few, records=2 * most), most=2 * most)  # of which half are chosen
+        times = patients / few
+        seconds = _timed(lambda: statistics(job, payload, rows))
+    if plan.graph is not None:  # only now: a job, too, lowers its model anew
+        lanes = bool(_engine_of(plan, schema)["lanes"])
     return {"seconds": times * seconds, "lanes": lanes, "spent": time.monotonic() - begin}, b""
 
 
@@ -282,34 +302,39 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
-        facts["lanes"] = _in_lanes(plan.graph, plan.mechanism, schema)
         facts |= training_facts(plan.graph, plan.mechanism, schema, mock, start, came_out)
     else:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}
     if isinstance(plan.mechanism, Statistics):
         facts["answers"] = len(plan.mechanism.queries)
+    else:
+        facts |= _engine_of(plan, schema)
     return {"facts": {**facts, "memory": peak_memory()}}, b""
 
 
-def _in_lanes(graph: Graph, mechanism: DPSGD, schema: Schema) -> bool:
-    """Whether this model trains with a lane for each record: its graph decides."""
-    from datasites.engine.lanes.readiness import sums_for
+def _engine_of(plan: Plan, schema: Schema) -> dict[str, Any]:
+    """Whether a plan's model runs in lanes, and why not: public, since its graph decides."""
+    from datasites.engine.lanes.coverage import why_not
 
-    return sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, 1.0) is not None
+    assert plan.graph is not None
+    assert isinstance(plan.mechanism, DPSGD | Evaluation)
+    why = why_not(plan.graph, plan.mechanism, len(schema.classes))
+    return {"lanes": not why, "slower": why}
 
 
-def synthetic_rows(schema: Schema, patients: int, *, held_out: bool = False) -> Records:
-    """A made-up row of each of so many patients, as they lie in a published table; fewer where memory would grow.
+def synthetic_rows(schema: Schema, patients: int, *, held_out: bool = False, records: int = 1) -> Records:
+    """Made-up rows of so many patients, as they lie in a published table; fewer where memory would grow.
 
     A few thousand rows are drawn from the schema and lie there again and again, each time under other codes. They are
     as many as make a table that no cache holds, so that reading a row takes what it takes in one of the public size.
     """
     columns = FIRST_COLUMN + len(schema.columns)
-    size = max(2, min(patients, LARGEST_SYNTHETIC // (8 * columns)))
+    size = max(2, min(patients * records, LARGEST_SYNTHETIC // (8 * columns)))
     drawn = draw_mock(schema, rows=min(size, DRAWN_ROWS))
     rows = np.resize(drawn, (size, columns)) if size > len(drawn) else drawn
     gaps = np.random.default_rng(0).integers(1, 2**53 // size, size)
-    rows[:, PATIENT] = np.cumsum(gaps)  # which share places as those of a published table do
+    codes = np.cumsum(gaps)  # which share places as those of a published table do
+    rows[:, PATIENT] = codes[np.arange(size) // records] if records > 1 else codes
     rows[:, HELD_OUT] = held_out
     return rows
 

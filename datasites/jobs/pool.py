@@ -30,13 +30,18 @@ LONGEST_OUTPUT = 100_000  # characters of what it says for the owner
 
 
 class SealedRows(Protocol):
-    """What is handed to a job of private rows: an open, sealed file, float64 of `shape`, little-endian, by rows."""
+    """What is handed to a job of private rows: an open, sealed file, float64 of `shape`, little-endian, by rows.
+
+    After them, where `patients` has two numbers, stands where each patient's rows begin (`engine.matrix.GroupedRows`).
+    """
 
     @property
     def descriptor(self) -> int: ...
 
     @property
     def shape(self) -> tuple[int, int]: ...
+    @property
+    def patients(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,9 @@ class JobPool:
             if before_rows is not None:
                 before_rows(protections)
             if rows is not None:
-                _send(connection, {"shape": list(rows.shape)}, descriptor=rows.descriptor)
+                _send(
+                    connection, {"shape": list(rows.shape), "patients": list(rows.patients)}, descriptor=rows.descriptor
+                )
             self._wait(connection, deadline, stop)
             message, result, _ = receive_frame(
                 connection, largest_payload=largest, largest_json=LARGEST_ANSWER, deadline=deadline

@@ -66,9 +66,11 @@ def warm_up(kind: str) -> None:
 
 
 def _warm_exporter() -> None:
-    from policies.graph.exporter import export_source
+    # Torch cuts graphs in parts with it, for compiled code that is to be short of memory; nothing is compiled here.
+    with without(("networkx",)):
+        from policies.graph.exporter import export_source
 
-    export_source(MODEL, "Warm", (4, 2))
+        export_source(MODEL, "Warm", (4, 2))
 
 
 def _warm_runner() -> None:
@@ -77,6 +79,7 @@ def _warm_runner() -> None:
 
     # Opacus attaches to models and accounts in ways that compute with scipy; here it takes and counts steps.
     with without(("scipy", "opacus.grad_sample", "opacus.privacy_engine")):
+        import datasites.engine.lanes.coverage
         import datasites.engine.statistics
         import datasites.engine.training
         import datasites.jobs.mock_run  # noqa: F401 - all for their jobs, which could not import them
@@ -93,7 +96,9 @@ def _warm_runner() -> None:
     schema, graph = Schema.from_toml(SCHEMA), recurrent_graph(steps=4)
     weights = {parameter.name: torch.zeros(parameter.shape) for parameter in graph.parameters}
     rows, constant = draw_mock(schema, 20), bytes(32)
-    # The first two train with a place for each record, as what does not lower will; the last in lanes, where they are.
+    evaluation = Evaluation(loss="binary_cross_entropy", epsilon=1.0, inputs="series")
+    # The first two train, and the first scores, with a place for each record, as what does not lower will; the last in
+    # lanes, where they are.
     for optimizer in ("sgd", "adam", "sgd"):
         mechanism = DPSGD(
             loss="binary_cross_entropy",
@@ -108,8 +113,8 @@ def _warm_runner() -> None:
         )
         train_round(graph, mechanism, schema, 10, rows, weights, NoiseSource(constant))
         if optimizer == "adam":
+            to_bytes(score_histogram(graph, evaluation, schema, rows, weights, NoiseSource(constant)))
             prepare(graph, mechanism.loss)
-    evaluation = Evaluation(loss="binary_cross_entropy", epsilon=1.0, inputs="series")
     to_bytes(score_histogram(graph, evaluation, schema, rows, weights, NoiseSource(constant)))
 
 

@@ -7,13 +7,16 @@ sums are exact in any order. Nothing here touches a file.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Self
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
+from policies.privacy.mechanisms import Patients
 from policies.privacy.nano import NANO
+from policies.privacy.risk import NO_LOSS, PrivacyLoss, loss_in_filter, pure_loss
 
 ATTO = 10**18
 COLUMNS = ("divergence_nano", "pure_nano", "mixed", "delta_atto")
@@ -90,6 +93,67 @@ def amount_of(charge: Charge) -> Amount:
 
 
 @dataclass(frozen=True)
+class Charged:
+    """An amount in each of a population's two accounts: of the patients who train, and of those who are held out.
+
+    Nobody is in both groups, and nobody changes: `budgets` has why. So one patient loses what one account holds, and
+    the promise to all patients is kept where each account keeps it.
+    """
+
+    training: Amount = NOTHING
+    held_out: Amount = NOTHING
+
+    @classmethod
+    def to(cls, patients: Patients, amount: Amount) -> Self:
+        """An amount in the account of `patients`; in both where they are all of them."""
+        return cls(
+            NOTHING if patients is Patients.HELD_OUT else amount,
+            NOTHING if patients is Patients.TRAINING else amount,
+        )
+
+    def __add__(self, other: Charged) -> Charged:
+        return Charged(self.training + other.training, self.held_out + other.held_out)
+
+    def __sub__(self, other: Charged) -> Charged:
+        return self + other * -1
+
+    def __mul__(self, times: int) -> Charged:
+        return Charged(self.training * times, self.held_out * times)
+
+    @property
+    def accounts(self) -> tuple[Amount, Amount]:
+        """Of those who train, and of those who are held out."""
+        return self.training, self.held_out
+
+    @property
+    def divergence_nano(self) -> int:
+        """The larger divergence."""
+        return max(account.divergence_nano for account in self.accounts)
+
+    @property
+    def in_both(self) -> Charged:
+        """The larger of both accounts, of each kind, in both: for patients of whom nobody knows in which they are."""
+        pairs = zip(self.training.as_row(), self.held_out.as_row(), strict=True)
+        return Charged.to(Patients.ALL, Amount(*(max(pair) for pair in pairs)))
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether neither account holds anything."""
+        return not any(part for account in self.accounts for part in account.as_row())
+
+    def covers(self, other: Charged) -> bool:
+        """Whether `other` costs no more, in each account and of each kind."""
+        return all(mine.covers(theirs) for mine, theirs in zip(self.accounts, other.accounts, strict=True))
+
+    def epsilon_nano(self, conversion_nano: int) -> int:
+        """The larger ε of both, which is what the patients are promised."""
+        return max(account.epsilon_nano(conversion_nano) for account in self.accounts)
+
+
+NOWHERE = Charged()
+
+
+@dataclass(frozen=True)
 class Balance:
     """What a population (or one researcher's share of it) may lose, has lost, and holds reserved.
 
@@ -104,17 +168,23 @@ class Balance:
       capacity_nano: divergence that fits in all, nano-nats: ε less the conversion, rounded down. Below 0 where a
         researcher's limit is less than the conversion, so that nothing but pure releases fits.
       spent, reserved: what is used, and what is set aside.
+      is_split: whether those who train and those who are held out are charged apart.
     """
 
     budget: PrivacyBudget
     order: int
     conversion_nano: int
     capacity_nano: int
-    spent: Amount
-    reserved: Amount
+    spent: Charged
+    reserved: Charged
+    is_split: bool = False
+
+    def charged(self, charge: Charge, rounds: int = 1) -> Charged:
+        """What `rounds` releases would be charged, and to whom."""
+        return Charged.to(charge.reads if self.is_split else Patients.ALL, amount_of(charge) * rounds)
 
     @property
-    def used(self) -> Amount:
+    def used(self) -> Charged:
         """Spent and reserved together."""
         return self.spent + self.reserved
 
@@ -125,12 +195,12 @@ class Balance:
 
     @property
     def spent_nano(self) -> int:
-        """Divergence that is spent."""
+        """Divergence that is spent, of the account that spent more."""
         return self.spent.divergence_nano
 
     @property
     def reserved_nano(self) -> int:
-        """Divergence that is set aside."""
+        """Divergence that is set aside, of the account that has more of it."""
         return self.reserved.divergence_nano
 
     @property
@@ -151,34 +221,87 @@ class Balance:
     @property
     def epsilon_remaining_with_training(self) -> float:
         """The same once a release without a pure ε is among them: the divergence that then fits."""
-        return max(0, self.capacity_nano - self.used.divergence_nano) / NANO
+        return max(0, self.capacity_nano - self.used.training.divergence_nano) / NANO
 
     @property
     def share_left(self) -> float:
-        """The larger share that is left, of the divergence or, where all releases are pure, of ε; rounded down."""
-        used = self.used
+        """The share that is left of what fits, of the account that has less of it, rounded down."""
+        return min(self._share_left(account) for account in self.used.accounts) / 10_000
+
+    def _share_left(self, used: Amount) -> int:
+        """The larger share in 1/10,000, of the divergence or, where all releases are pure, of ε."""
         ways = [(self.capacity_nano - used.divergence_nano, self.capacity_nano)]
         if not used.mixed:
             ways.append((self.limit_nano - used.pure_nano, self.limit_nano))
-        return max([left * 10_000 // whole for left, whole in ways if whole > 0 and left > 0], default=0) / 10_000
+        return max([left * 10_000 // whole for left, whole in ways if whole > 0 and left > 0], default=0)
 
-    def after_nano(self, amount: Amount = NOTHING) -> int:
-        """ε in nano-nats of all that is used, with `amount` on top."""
-        return (self.used + amount).epsilon_nano(self.conversion_nano)
+    @property
+    def promise(self) -> PrivacyLoss:
+        """Of all that may ever be released."""
+        return loss_in_filter(self.budget.epsilon, self.budget.delta, self.order)
 
-    def holds(self, amount: Amount) -> bool:
-        """Whether `amount` fits on top of all that is used."""
-        return self.after_nano(amount) <= self.limit_nano
+    def loss_of(self, total: Charged) -> PrivacyLoss:
+        """Of releases that come to `total`, to a patient of the group that loses more."""
+        return max(map(self._loss_of, total.accounts), key=lambda loss: loss.membership)
 
-    def share_of(self, amount: Amount) -> float:
-        """The share of what is left that `amount` would take; above 1 where it does not fit."""
-        left = self.limit_nano - self.after_nano()
-        return (self.after_nano(amount) - self.after_nano()) / left if left > 0 else 2.0
+    def _loss_of(self, total: Amount) -> PrivacyLoss:
+        """The lesser bound where there are two."""
+        if not any(total.as_row()):
+            return NO_LOSS
+        filtered = (total.divergence_nano + self.conversion_nano) / NANO
+        loss = loss_in_filter(filtered, self.budget.delta, self.order)
+        if total.mixed or loss.membership < total.pure_nano / NANO:
+            return loss
+        return pure_loss(total.pure_nano / NANO)
 
-    def times(self, amount: Amount) -> int:
-        """How often `amount`, which is not nothing, fits on top of all that is used."""
-        used = self.used
-        fits = [(self.capacity_nano - used.divergence_nano) // amount.divergence_nano]
-        if not used.mixed and not amount.mixed:
-            fits.append((self.limit_nano - used.pure_nano) // amount.pure_nano)
+    def account(self, patients: Patients) -> Balance:
+        """The same of one account alone."""
+        held_out = patients is Patients.HELD_OUT
+        spent, reserved = (total.held_out if held_out else total.training for total in (self.spent, self.reserved))
+        return replace(
+            self,
+            spent=Charged.to(Patients.ALL, spent),
+            reserved=Charged.to(Patients.ALL, reserved),
+            is_split=False,
+        )
+
+    def drawn_on(self, total: Charged) -> tuple[Patients, Balance]:
+        """The account that `total` brings closest to its limit; all patients' where they have but one budget."""
+        if not self.is_split:
+            return Patients.ALL, self
+        groups = zip((Patients.TRAINING, Patients.HELD_OUT), total.accounts, strict=True)
+        after = {
+            patients: self.account(patients).after_nano(Charged.to(Patients.ALL, added))
+            for patients, added in groups
+            if any(added.as_row())
+        }
+        patients = max(after, key=lambda patients: after[patients])
+        return patients, self.account(patients)
+
+    def after_nano(self, total: Charged = NOWHERE) -> int:
+        """ε in nano-nats of all that is used, with `total` on top."""
+        return (self.used + total).epsilon_nano(self.conversion_nano)
+
+    def holds(self, total: Charged) -> bool:
+        """Whether `total` fits on top of all that is used, in each account."""
+        return self.after_nano(total) <= self.limit_nano
+
+    def share_of(self, total: Charged) -> float:
+        """The share of what is left that `total` would take, where it takes the larger one; above 1 if it fits not."""
+        shares = []
+        for used, added in zip(self.used.accounts, total.accounts, strict=True):
+            before, after = (amount.epsilon_nano(self.conversion_nano) for amount in (used, used + added))
+            left = self.limit_nano - before
+            shares.append((after - before) / left if left > 0 else 2.0 * any(added.as_row()))
+        return max(shares)
+
+    def times(self, total: Charged) -> int:
+        """How often `total`, which is not nothing, fits on top of all that is used."""
+        pairs = zip(self.used.accounts, total.accounts, strict=True)
+        return min(self._times(used, added) for used, added in pairs if any(added.as_row()))
+
+    def _times(self, used: Amount, added: Amount) -> int:
+        fits = [(self.capacity_nano - used.divergence_nano) // added.divergence_nano]
+        if not used.mixed and not added.mixed:
+            fits.append((self.limit_nano - used.pure_nano) // added.pure_nano)
         return max(0, *fits)

@@ -18,17 +18,26 @@ time, and so is what is spent alone, which is never more of any kind. Take a tra
   Zrnic 2021, arXiv:2008.11193).
 
 A release without a pure ε is only ever admitted by A, and while one is spent or reserved everything else is, too.
+
+A population has two accounts. A keyed hash of a patient's identifier says whether the patient trains or is held out: it
+depends on nobody else, it is the same for every table and version, and one share is held out of a population for ever
+(`split`). Training reads the first group only, evaluation the second, statistics all. For a patient who trains, an
+evaluation of given weights has the same distribution with and without: its divergence is nothing, and only what is
+charged to those who train counts in the argument above; and the other way round. So each account keeps the promise to
+its patients, and what is promised to all is the larger of both. Until a population is split everything is charged to
+both, as is all that was charged before.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from datasites.ledger.amounts import ATTO, COLUMNS, Amount, Balance
+from datasites.ledger.amounts import ATTO, COLUMNS, NOTHING, NOWHERE, Amount, Balance, Charged
 from datasites.ledger.entries import Entries, EntryKind
 from datasites.ledger.records import CodeRequestRecord, DaySpending
 from datasites.ledger.store import Store
@@ -42,18 +51,18 @@ from policies.errors import (
 )
 from policies.privacy.accountant import ORDERS, best_order, conversion
 from policies.privacy.budget import PrivacyBudget
+from policies.privacy.mechanisms import Patients
 from policies.privacy.nano import NANO, nano_down, nano_up
 
 FACTS = ("epsilon", "delta", "order", "conversion_nano", "capacity_nano", "delta_capacity_atto")
 """Columns of a population's budget, in their order."""
 
+_PATIENTS = "coalesce(json_extract(entries.details, '$.patients'), 'all')"
 _SPENT = tuple(f"spent_{name}" for name in COLUMNS)
 _RESERVED = tuple(f"reserved_{name}" for name in COLUMNS)
-_ADD = (
-    "UPDATE totals SET "
-    + ", ".join(f"{name} = {name} + ?" for name in (*_SPENT, *_RESERVED))
-    + " WHERE population = ? AND researcher = ?"
-)
+ACCOUNTS = ("totals", "held_out_totals")
+"""Tables of the two accounts of a population, in the order of `Charged.accounts`."""
+_CHANGES = ", ".join(f"{name} = {name} + ?" for name in (*_SPENT, *_RESERVED))
 
 
 class Budgets:
@@ -106,7 +115,7 @@ class Budgets:
                 raise WrongStatus(f"Population {name!r} exists. Its budget can be raised, never started anew.")
             values = (name, budget.epsilon, budget.delta, order, nano, capacity, facts["delta_capacity_atto"])
             db.execute("INSERT INTO populations VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-            db.execute("INSERT INTO totals (population, researcher) VALUES (?, '')", (name,))
+            self.add(db, name, "")
             self._entries.append(db, EntryKind.POPULATION, actor, population=name, **facts)
         return self.balance(name)
 
@@ -167,57 +176,57 @@ class Budgets:
 
     def spending(self, population: str, *, after: int = 0) -> tuple[DaySpending, ...]:
         """What entries above `after` spent, by day, dataset and researcher (lost ones have none), oldest day first."""
-        query = """SELECT substr(entries.at, 1, 10) AS day, coalesce(requests.dataset, '') AS dataset,
-              coalesce(requests.researcher, '') AS researcher,
+        query = f"""SELECT substr(entries.at, 1, 10) AS day, coalesce(requests.dataset, '') AS dataset,
+              coalesce(requests.researcher, '') AS researcher, {_PATIENTS} AS patients,
               sum(divergence_nano) AS divergence_nano, sum(pure_nano) AS pure_nano, sum(mixed) AS mixed,
               sum(delta_atto) AS delta_atto, count(*) AS runs
             FROM entries LEFT JOIN requests ON requests.id = entries.request
             WHERE entries.population = ? AND entries.seq > ? AND kind IN ('settle', 'fail', 'lost')
-            GROUP BY day, requests.dataset, requests.researcher ORDER BY day"""
+            GROUP BY day, requests.dataset, requests.researcher, patients ORDER BY day"""
         with self._store.reading() as db:
             return tuple(
                 DaySpending(
                     row["day"],
                     row["dataset"],
                     row["researcher"],
-                    Amount(*(row[name] for name in COLUMNS)),
+                    Charged.to(Patients(row["patients"]), Amount(*(row[name] for name in COLUMNS))),
                     row["runs"],
                 )
                 for row in db.execute(query, (population, after))
             )
 
-    def spent_by_then(self, population: str, first: int, last: int) -> dict[int, Amount]:
+    def spent_by_then(self, population: str, first: int, last: int) -> dict[int, Charged]:
         """What a population had spent in all after each entry from `first` to `last` that spends, by its number."""
         columns = ", ".join(COLUMNS)
-        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COLUMNS)
-        spends = "FROM entries WHERE population = ? AND kind IN ('settle', 'fail', 'lost') AND seq"
+        query = f"""SELECT seq, {_PATIENTS} AS patients, {columns} FROM entries
+            WHERE population = ? AND kind IN ('settle', 'fail', 'lost') AND seq BETWEEN ? AND ? ORDER BY seq"""
         with self._store.reading() as db:
-            total = Amount(*db.execute(f"SELECT {sums} {spends} < ?", (population, first)).fetchone())
-            query = f"SELECT seq, {columns} {spends} BETWEEN ? AND ? ORDER BY seq"
-            by_then: dict[int, Amount] = {}
-            for seq, *amount in db.execute(query, (population, first, last)):
-                total = by_then[seq] = total + Amount(*amount)
+            total = spent_up_to(db, population, first - 1)
+            by_then: dict[int, Charged] = {}
+            for seq, patients, *amount in db.execute(query, (population, first, last)):
+                total = by_then[seq] = total + Charged.to(Patients(patients), Amount(*amount))
         return by_then
 
     # Within a transaction
 
     def check_fits(
-        self, db: sqlite3.Connection, request: CodeRequestRecord, total: Amount, *, limit: float | None
+        self, db: sqlite3.Connection, request: CodeRequestRecord, total: Charged, *, limit: float | None
     ) -> None:
         """Raise `BudgetExceeded` unless `total` fits the population's budget and the researcher's limit."""
         population = population_of(request)
         row = population_row(db, population)
         balance = _balance(db, row)
         _check_holds(balance, total, f"population {population!r}")
-        delta_left = row["delta_capacity_atto"] - balance.used.delta_atto
-        if total.delta_atto > delta_left:
-            raise BudgetExceeded(
-                f"The mechanism fails with δ={total.delta_atto / ATTO:.3g} of its own; population {population!r} keeps"
-                f" δ={max(0, delta_left) / ATTO:.3g} for such. Use a mechanism with pure ε.",
-                requested=total.divergence_nano / NANO,
-                remaining=balance.epsilon_remaining_with_training,
-                short=0.0,
-            )
+        for used, added in zip(balance.used.accounts, total.accounts, strict=True):
+            delta_left = row["delta_capacity_atto"] - used.delta_atto
+            if added.delta_atto > delta_left:
+                raise BudgetExceeded(
+                    f"The mechanism fails with δ={added.delta_atto / ATTO:.3g} of its own; population {population!r}"
+                    f" keeps δ={max(0, delta_left) / ATTO:.3g} for such. Use a mechanism with pure ε.",
+                    requested=added.divergence_nano / NANO,
+                    remaining=balance.epsilon_remaining_with_training,
+                    short=0.0,
+                )
         limit = None if request.by_owner else _limit(db, population, request.researcher, limit)
         if limit is not None:
             own = _balance(db, row, request.researcher, limit)
@@ -229,24 +238,36 @@ class Budgets:
         population: str,
         researcher: str,
         *,
-        spent: Amount | None = None,
-        reserved: Amount | None = None,
+        spent: Charged = NOWHERE,
+        reserved: Charged = NOWHERE,
     ) -> None:
-        """Add to the running totals of the population and of the researcher's share."""
-        db.execute("INSERT OR IGNORE INTO totals (population, researcher) VALUES (?, ?)", (population, researcher))
-        changes = (*(spent or Amount()).as_row(), *(reserved or Amount()).as_row())
-        db.executemany(_ADD, [(*changes, population, ""), (*changes, population, researcher)])
+        """Add to the running totals of the population, in both of its accounts, and of the researcher's share."""
+        for table, to_spent, to_reserved in zip(ACCOUNTS, spent.accounts, reserved.accounts, strict=True):
+            for whose in {"", researcher}:
+                db.execute(f"INSERT OR IGNORE INTO {table} (population, researcher) VALUES (?, ?)", (population, whose))
+                query = f"UPDATE {table} SET {_CHANGES} WHERE population = ? AND researcher = ?"
+                db.execute(query, (*to_spent.as_row(), *to_reserved.as_row(), population, whose))
 
-    def spend_lost(self, db: sqlite3.Connection, population: str, amount: Amount) -> None:
-        """Add to what a population has spent, and to no researcher's share."""
-        changes = ", ".join(f"{name} = {name} + ?" for name in _SPENT)
-        query = f"UPDATE totals SET {changes} WHERE population = ? AND researcher = ''"
-        db.execute(query, (*amount.as_row(), population))
+    def split_at(self, population: str) -> float | None:
+        """The share of a population's patients that is held out, where its two groups have accounts of their own."""
+        with self._store.reading() as db:
+            return split_of(db, population)
+
+    def split(self, db: sqlite3.Connection, population: str, *, actor: str) -> None:
+        """Give the two groups accounts of their own, where all published tables hold the same share of patients out."""
+        if split_of(db, population) is not None:
+            return
+        query = "SELECT schema_json FROM datasets WHERE population = ? AND status = 'published'"
+        shares = {holdout_of(row["schema_json"]) for row in db.execute(query, (population,))}
+        if len(shares) == 1:
+            holdout = shares.pop()
+            db.execute("INSERT INTO splits VALUES (?, ?)", (population, holdout))
+            self._entries.append(db, EntryKind.SPLIT, actor, population=population, holdout=repr(holdout))
 
     def create_again(self, db: sqlite3.Connection, name: str, facts: Mapping[str, Any], actor: str) -> None:
         """A population that was created after the copy was made, with the budget that it had."""
         db.execute("INSERT INTO populations VALUES (?, ?, ?, ?, ?, ?, ?)", (name, *(facts[fact] for fact in FACTS)))
-        db.execute("INSERT INTO totals (population, researcher) VALUES (?, '')", (name,))
+        self.add(db, name, "")
         details = {fact: facts[fact] for fact in FACTS}
         details |= {fact: repr(float(facts[fact])) for fact in ("epsilon", "delta")}
         self._entries.append(db, EntryKind.POPULATION, actor, population=name, **details)
@@ -272,19 +293,47 @@ def population_of(request: CodeRequestRecord) -> str:
     return request.population
 
 
-def _totals(db: sqlite3.Connection, population: str, researcher: str) -> tuple[Amount, Amount]:
+def _totals(db: sqlite3.Connection, population: str, researcher: str) -> tuple[Charged, Charged]:
     """(spent, reserved) of the population ('') or of a researcher's share in it."""
-    query = "SELECT * FROM totals WHERE population = ? AND researcher = ?"
-    row = db.execute(query, (population, researcher)).fetchone()
-    if row is None:
-        return Amount(), Amount()
-    return Amount(*(row[name] for name in _SPENT)), Amount(*(row[name] for name in _RESERVED))
+    spent, reserved = [NOTHING, NOTHING], [NOTHING, NOTHING]
+    for account, table in enumerate(ACCOUNTS):
+        query = f"SELECT * FROM {table} WHERE population = ? AND researcher = ?"
+        row = db.execute(query, (population, researcher)).fetchone()
+        if row is not None:
+            spent[account] = Amount(*(row[name] for name in _SPENT))
+            reserved[account] = Amount(*(row[name] for name in _RESERVED))
+    return Charged(*spent), Charged(*reserved)
+
+
+def used_of(db: sqlite3.Connection, population: str) -> Charged:
+    """What a population has spent and reserved together."""
+    return sum(_totals(db, population, ""), NOWHERE)
 
 
 def _limit(db: sqlite3.Connection, population: str, researcher: str, default: float | None) -> float | None:
     query = "SELECT limit_epsilon FROM totals WHERE population = ? AND researcher = ?"
     row = db.execute(query, (population, researcher)).fetchone()
     return default if row is None or row[0] is None else float(row[0])
+
+
+def split_of(db: sqlite3.Connection, population: str) -> float | None:
+    """The share that is held out of a population, or None where its tables may differ in it."""
+    row = db.execute("SELECT holdout FROM splits WHERE population = ?", (population,)).fetchone()
+    return None if row is None else float(row["holdout"])
+
+
+def holdout_of(schema_json: str) -> float:
+    """The share of patients that a table's schema holds out."""
+    return float(json.loads(schema_json).get("holdout", 0.0))
+
+
+def spent_up_to(db: sqlite3.Connection, population: str, seq: int | None) -> Charged:
+    """What a population had spent in all after entry `seq`, in each account; after the last one with None."""
+    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COLUMNS)
+    query = f"""SELECT {_PATIENTS} AS patients, {sums} FROM entries
+      WHERE population = ?1 AND kind IN ('settle', 'fail', 'lost') AND (?2 IS NULL OR seq <= ?2) GROUP BY patients"""
+    rows = db.execute(query, (population, seq))
+    return sum((Charged.to(Patients(patients), Amount(*amount)) for patients, *amount in rows), NOWHERE)
 
 
 def _balance(db: sqlite3.Connection, row: sqlite3.Row, researcher: str = "", limit: float | None = None) -> Balance:
@@ -298,14 +347,18 @@ def _balance(db: sqlite3.Connection, row: sqlite3.Row, researcher: str = "", lim
         capacity_nano=nano_down(epsilon) - row["conversion_nano"],
         spent=spent,
         reserved=reserved,
+        is_split=split_of(db, row["name"]) is not None,
     )
 
 
-def _check_holds(balance: Balance, total: Amount, whose: str) -> None:
+def _check_holds(balance: Balance, total: Charged, whose: str) -> None:
     """Raise `BudgetExceeded` unless `total` fits."""
     if balance.holds(total):
         return
-    now, then = balance.after_nano(), balance.after_nano(total)
+    for used, added in zip(balance.used.accounts, total.accounts, strict=True):
+        now, then = (amount.epsilon_nano(balance.conversion_nano) for amount in (used, used + added))
+        if then > balance.limit_nano:
+            break
     left = max(0, balance.limit_nano - now)
     adds, short = then - now, then - now - left
     raise BudgetExceeded(

@@ -6,12 +6,12 @@ import dataclasses
 import sqlite3
 from typing import Any, Protocol
 
-from datasites.ledger.budgets import check_population
+from datasites.ledger.budgets import Budgets, check_population, holdout_of, split_of
 from datasites.ledger.chain import sha256
 from datasites.ledger.entries import Entries, EntryKind
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.ledger.store import Store
-from policies.errors import InvalidRequest, WrongStatus
+from policies.errors import InvalidRequest, RuleBroken, WrongStatus
 
 
 class Retiring(Protocol):
@@ -25,14 +25,15 @@ class Datasets:
 
     retiring: Retiring
 
-    def __init__(self, store: Store, entries: Entries) -> None:
-        self._store, self._entries = store, entries
+    def __init__(self, store: Store, entries: Entries, budgets: Budgets) -> None:
+        self._store, self._entries, self._budgets = store, entries, budgets
 
     def stage(self, record: DatasetRecord) -> DatasetRecord:
         """Keep a version that is being published; nobody is shown it, and `recover` removes it."""
         staged = dataclasses.replace(record, status="staged", changed_at=self._store.now())
         with self._store.writing() as db:
             check_population(db, record.population)
+            check_split(db, record)
             if db.execute("SELECT 1 FROM datasets WHERE version = ?", (record.version,)).fetchone():
                 raise WrongStatus(f"Version {record.version} of {record.name!r} exists. Use a new random one.")
             self._insert(db, staged)
@@ -45,6 +46,7 @@ class Datasets:
 
         Raises:
           WrongStatus: the version was published or retired before, or its name belongs to another population.
+          RuleBroken: it holds another share of patients out than the population's other tables.
           InvalidRequest: no population or no number of patients.
         """
         if record.patients is None or record.patients < 1 or record.size_kind not in ("declared", "dp-count"):
@@ -52,6 +54,7 @@ class Datasets:
         published = dataclasses.replace(record, status="published", changed_at=self._store.now())
         with self._store.writing() as db:
             check_population(db, record.population)
+            check_split(db, record)
             kept = db.execute("SELECT * FROM datasets WHERE version = ?", (record.version,)).fetchone()
             if kept is not None and (kept["status"] != "staged" or kept["population"] != record.population):
                 raise WrongStatus(f"Version {record.version} is {kept['status']}. Publish under a new version.")
@@ -69,6 +72,7 @@ class Datasets:
             self._entries.append(
                 db, EntryKind.PUBLICATION, actor, population=record.population, **public_facts(published)
             )
+            self._budgets.split(db, record.population, actor=actor)
         return published
 
     def retire(self, version: str, *, actor: str) -> DatasetRecord:
@@ -120,6 +124,17 @@ class Datasets:
         )
         self.retiring(db, retired, actor, replaced=replaced)
         return retired
+
+
+def check_split(db: sqlite3.Connection, record: DatasetRecord) -> None:
+    """Raise `RuleBroken` where a table splits the patients of its population otherwise than what was charged for."""
+    split = split_of(db, record.population)
+    if split is not None and holdout_of(record.schema_json) != split:
+        raise RuleBroken(
+            f"Population {record.population!r} holds out {split:g} of its patients, and this schema says"
+            f" {holdout_of(record.schema_json):g}: a patient who trained would be held out, or the other way round, and"
+            f" could lose both budgets. Write holdout = {split:g}."
+        )
 
 
 def public_facts(record: DatasetRecord) -> dict[str, Any]:

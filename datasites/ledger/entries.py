@@ -11,23 +11,26 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from datasites.ledger.amounts import COLUMNS, Amount
+from datasites.ledger.amounts import COLUMNS, Amount, Charged
 from datasites.ledger.chain import Head, append, head_of
 from datasites.ledger.store import Store
 from policies.canonical import canonical
 from policies.errors import WrongStatus
+from policies.privacy.mechanisms import Patients
 
 
 class EntryKind(StrEnum):
     """What an entry records. `RESERVE`, `RETURN`, `SETTLE`, `FAIL` and `LOST` carry an amount; the others move none.
 
     `RESTORE` says that this ledger was put back from a copy and closes it; `ACCEPT` opens it again; `LOST` charges what
-    was spent since the copy was made, as far as anybody knows, and never less.
+    was spent since the copy was made, as far as anybody knows, and never less. `SPLIT` gives those of a population's
+    patients who train and those who are held out accounts of their own from then on.
     """
 
     POPULATION = "population"
     BUDGET = "budget"
     LIMIT = "limit"
+    SPLIT = "split"
     PUBLICATION = "publication"
     RETIREMENT = "retirement"
     SUBMIT = "submit"
@@ -59,6 +62,11 @@ class Entry:
     details: dict[str, Any]
     prev: str
     hash: str
+
+    @property
+    def charged(self) -> Charged:
+        """Its amount in the accounts that it belongs to: both, where the entry names no group of patients."""
+        return Charged.to(Patients(self.details.get("patients", Patients.ALL)), self.amount)
 
 
 def entry_from(row: dict[str, Any]) -> Entry:

@@ -20,9 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from datasites.ledger.amounts import Amount, amount_of
+from datasites.ledger.amounts import Charged, amount_of
 from datasites.ledger.attachments import Attachments
-from datasites.ledger.budgets import Budgets, population_of
+from datasites.ledger.budgets import Budgets, population_of, split_of
 from datasites.ledger.chain import Head, sha256
 from datasites.ledger.datasets import Datasets, check_version
 from datasites.ledger.entries import Entries, EntryKind
@@ -37,6 +37,7 @@ from datasites.ledger.witness import Witness
 from policies.canonical import canonical
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.accountant import Charge
+from policies.privacy.mechanisms import Patients
 from policies.source.findings import Finding
 from policies.source.statuses import Party, RequestStatus, RunStatus, Side, check_transition
 
@@ -73,7 +74,7 @@ class Ledger:
         self.store = store
         self.entries = Entries(store)
         self.budgets = Budgets(store, self.entries)
-        self.datasets = Datasets(store, self.entries)
+        self.datasets = Datasets(store, self.entries, self.budgets)
         self.requests = Requests(store, self.entries)
         self.projects = Projects(store)
         self.attachments = Attachments(store)
@@ -156,7 +157,7 @@ class Ledger:
           WrongStatus: the request is not `checked`, its plan is another, a side has not voted, or its dataset was
             retired.
         """
-        once = amount_of(charge)
+        amount_of(charge)
         if not 1 <= rounds <= 1000:
             raise InvalidRequest(f"rounds={rounds} is outside [1, 1000].")
         if iso(expires_at) <= self.store.now():
@@ -175,7 +176,7 @@ class Ledger:
             if comment:
                 self.requests.comment(db, request, actor, comment)
             return self._reserve(
-                db, record, once, rounds, actor=actor, expires_at=iso(expires_at), limit=researcher_epsilon, **votes
+                db, record, charge, rounds, actor=actor, expires_at=iso(expires_at), limit=researcher_epsilon, **votes
             )
 
     def transition(
@@ -221,7 +222,6 @@ class Ledger:
 
         Raises `BudgetExceeded` where it does not fit.
         """
-        once = amount_of(charge)
         record = CodeRequestRecord(
             id=uuid.uuid4().hex,
             function=what,
@@ -234,7 +234,7 @@ class Ledger:
         )
         with self.store.writing() as db:
             record = self.requests.insert(db, record, RequestStatus.CHECKED, actor=actor)
-            record = self._reserve(db, record, once, 1, actor=actor, expires_at=None, limit=None)
+            record = self._reserve(db, record, charge, 1, actor=actor, expires_at=None, limit=None)
             run = self.runs.start_in(db, self.runs.admit_in(db, record, 1, sha256("")))
         if self.witness is not None:
             self.witness.check()  # or rows would be read for a charge that it has not seen; `recover` ends the run
@@ -303,7 +303,7 @@ class Ledger:
         self,
         db: sqlite3.Connection,
         record: CodeRequestRecord,
-        once: Amount,
+        charge: Charge,
         rounds: int,
         *,
         actor: str,
@@ -312,8 +312,10 @@ class Ledger:
         **facts: Any,
     ) -> CodeRequestRecord:
         self.entries.check_open(db)
-        total = once * rounds
-        population = population_of(record)
+        population, once = population_of(record), amount_of(charge)
+        self.budgets.split(db, population, actor="datasite")
+        patients = Patients.ALL if split_of(db, population) is None else charge.reads
+        total = Charged.to(patients, once * rounds)
         self.budgets.check_fits(db, record, total, limit=limit)
         self.budgets.add(db, population, record.researcher, reserved=total)
         self.entries.append(
@@ -322,7 +324,8 @@ class Ledger:
             actor,
             population=population,
             request=record.id,
-            amount=total,
+            amount=once * rounds,
+            patients=patients.value,
             researcher=record.researcher,
             status=RequestStatus.APPROVED.value,
             rounds=rounds,
@@ -332,7 +335,7 @@ class Ledger:
             expires_at=expires_at,
             **facts,
         )
-        charge_json = canonical(once.as_dict()).decode()
+        charge_json = canonical({**once.as_dict(), "patients": patients.value}).decode()
         return self.requests.update(
             db, record, status=RequestStatus.APPROVED, rounds=rounds, charge_json=charge_json, expires_at=expires_at
         )

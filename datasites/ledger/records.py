@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from datasites.ledger.amounts import Amount
+from datasites.ledger.amounts import COLUMNS, Amount, Charged
 from policies.canonical import canonical
+from policies.privacy.mechanisms import Patients
 from policies.release.plans import Plan, plan_from
 from policies.schema.schemas import Schema
 from policies.source.findings import Finding
@@ -78,7 +79,15 @@ class CodeRequestRecord:
     @cached_property
     def charge(self) -> Amount | None:
         """The approved charge of one round; None where nothing was approved."""
-        return None if self.charge_json is None else Amount(**json.loads(self.charge_json))
+        if self.charge_json is None:
+            return None
+        facts = json.loads(self.charge_json)
+        return Amount(**{name: facts[name] for name in COLUMNS})
+
+    @cached_property
+    def patients(self) -> Patients:
+        """Whose accounts the charge is in; both, where it was approved before there were two."""
+        return Patients(json.loads(self.charge_json or "{}").get("patients", Patients.ALL))
 
     def with_findings(self, findings: Iterable[Finding]) -> CodeRequestRecord:
         """The same request with what inspection has against it."""
@@ -187,7 +196,7 @@ class DaySpending:
     day: str
     dataset: str
     researcher: str
-    amount: Amount
+    charged: Charged
     runs: int
 
 

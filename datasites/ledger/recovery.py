@@ -7,6 +7,8 @@ certificate that is younger than the copy, or the owner. Whoever it is, the char
 * A witness that knows more: let k be the newest of its lines that the chain goes through, U what was spent and reserved
   when its newest line was written, and S what was spent up to entry k. All that was spent anywhere is at most U and
   what this chain spent after k, so U - S is charged. (Reserved is charged as spent: rounds may have run since.)
+  It is charged to each of a population's two accounts apart where the ledger splits its patients as the witness says,
+  else the larger to both: a patient who trained then may be held out now.
 * A certificate that the chain goes through, of which the owner says that it is the newest there is. Nothing is charged.
 * Else the owner says what was spent in all, and the difference is charged.
 
@@ -22,8 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datasites.ledger.amounts import COLUMNS, Amount
-from datasites.ledger.budgets import Budgets, population_row
+from datasites.ledger.amounts import Amount, Charged
+from datasites.ledger.budgets import Budgets, population_row, spent_up_to, split_of
 from datasites.ledger.chain import Head, head_of, ledger_name
 from datasites.ledger.entries import Entries, Entry, EntryKind, restored_at
 from datasites.ledger.requests import find_request
@@ -31,9 +33,11 @@ from datasites.ledger.runs import Runs
 from datasites.ledger.store import Store
 from datasites.ledger.witness import Witness, check_not_behind, goes_through, state_of
 from policies.errors import InvalidRequest, LedgerBehind
+from policies.privacy.mechanisms import Patients
 from policies.privacy.nano import nano_up
 from policies.source.statuses import RequestStatus
 
+GROUPS = (Patients.TRAINING, Patients.HELD_OUT)  # in the order of `Charged.accounts`
 _WITNESSED = "SELECT 1 FROM meta WHERE name = 'witnessed'"
 
 
@@ -41,7 +45,7 @@ _WITNESSED = "SELECT 1 FROM meta WHERE name = 'witnessed'"
 class Accepted:
     """What accepting a restored ledger did: charges by population, and how many approvals ended."""
 
-    lost: Mapping[str, Amount]
+    lost: Mapping[str, Charged]
     ended: int
 
 
@@ -156,7 +160,7 @@ class Recovery:
         lost = self._lost_as_stated(spent or {})
         return self._accept(how="older, owner", actor=actor, lost=lost, end=True, said=_as_text(spent or {}))
 
-    def _lost_as_stated(self, stated: Mapping[str, float]) -> dict[str, Amount]:
+    def _lost_as_stated(self, stated: Mapping[str, float]) -> dict[str, Charged]:
         """What to charge so that each population has spent what its owner says, rounded against ourselves."""
         known = self._budgets.populations()
         if set(stated) != set(known):
@@ -168,7 +172,7 @@ class Recovery:
         with self._store.reading() as db:
             for name, epsilon in stated.items():
                 row = population_row(db, name)
-                lost[name] = _missing_up_to(name, row, _spent_up_to(db, name, None), epsilon)
+                lost[name] = _missing_up_to(name, row, spent_up_to(db, name, None), epsilon)
         return lost
 
     def _accept(
@@ -176,13 +180,13 @@ class Recovery:
         *,
         how: str,
         actor: str = "datasite",
-        lost: Mapping[str, Amount] | None = None,
+        lost: Mapping[str, Charged] | None = None,
         unknown: Mapping[str, Mapping[str, Any]] | None = None,
         end: bool = False,
         **facts: Any,
     ) -> Accepted:
         """Open the ledger in one transaction, with its charges and the ends of its approvals."""
-        charged = {name: amount for name, amount in (lost or {}).items() if any(amount.as_row())}
+        charged = {name: amount for name, amount in (lost or {}).items() if not amount.is_nothing}
         with self._store.writing() as db:
             for name, facts_of in (unknown or {}).items():
                 self._budgets.create_again(db, name, facts_of, actor)
@@ -192,43 +196,52 @@ class Recovery:
                 for row in approved:
                     self._runs.close(db, find_request(db, row["id"]), RequestStatus.EXPIRED, actor="datasite")
                 ended = len(approved)
-            for name, amount in charged.items():
-                self._budgets.spend_lost(db, name, amount)
-                self._entries.append(db, EntryKind.LOST, actor, population=name, amount=amount, how=how)
+            for name, lost_of in charged.items():
+                self._charge_lost(db, name, lost_of, actor=actor, how=how)
             self._entries.append(db, EntryKind.ACCEPT, actor, how=how, ended=ended, **facts)
         return Accepted(charged, ended)
 
+    def _charge_lost(self, db: sqlite3.Connection, name: str, lost: Charged, *, actor: str, how: str) -> None:
+        """Spend what was lost, in one entry where both accounts lost the same, else in one for each that did."""
+        same = lost.training == lost.held_out
+        parts = [(Patients.ALL, lost.training)] if same else list(zip(GROUPS, lost.accounts, strict=True))
+        for patients, amount in parts:
+            if any(amount.as_row()):
+                self._budgets.add(db, name, "", spent=Charged.to(patients, amount))
+                facts = {} if same else {"patients": patients.value}
+                self._entries.append(db, EntryKind.LOST, actor, population=name, amount=amount, how=how, **facts)
 
-def _lost_since(db: sqlite3.Connection, witness: Witness) -> dict[str, Amount]:
+
+def _lost_since(db: sqlite3.Connection, witness: Witness) -> dict[str, Charged]:
     """U - S of the module's docstring, for each population that the witness knows."""
     newest = witness.last
     assert newest is not None
     common = next((line.seq for line in witness.newest_first() if goes_through(db, line)), 0)
-    return {name: newest.used(name) - _spent_up_to(db, name, common) for name in newest.populations}
+    lost = {name: newest.used(name) - spent_up_to(db, name, common) for name in newest.populations}
+    # Where the copy does not split a population as it was split since, a patient may be in either account.
+    same = {name for name in lost if split_of(db, name) is not None and split_of(db, name) == newest.holdout(name)}
+    return {name: charged if name in same else charged.in_both for name, charged in lost.items()}
 
 
-def _spent_up_to(db: sqlite3.Connection, population: str, seq: int | None) -> Amount:
-    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COLUMNS)
-    query = f"""SELECT {sums} FROM entries WHERE population = ? AND kind IN ('settle', 'fail', 'lost')
-      AND (?2 IS NULL OR seq <= ?2)"""
-    return Amount(*db.execute(query, (population, seq)).fetchone())
+def _missing_up_to(name: str, row: sqlite3.Row, spent: Charged, epsilon: float) -> Charged:
+    """What to add to `spent` so that it comes to at least `epsilon` in each account.
 
-
-def _missing_up_to(name: str, row: sqlite3.Row, spent: Amount, epsilon: float) -> Amount:
-    """What to add to `spent` so that it comes to at least `epsilon`.
-
-    With a release that has no pure ε among them, ε is divergence plus conversion. Else what was lost may have been
-    pure throughout, and then its divergence is at most ε itself.
+    Which of the two accounts came to it nobody can say, so both do. With a release that has no pure ε among them, ε is
+    divergence plus conversion. Else what was lost may have been pure throughout, and then its divergence is at most ε
+    itself.
     """
     if not 0 <= epsilon <= 100:
         raise InvalidRequest(f"ε={epsilon} is outside [0, 100].")
-    short = nano_up(epsilon) - spent.epsilon_nano(row["conversion_nano"])
-    if short < 0:
+    if nano_up(epsilon) < spent.epsilon_nano(row["conversion_nano"]):
         known = math.ceil(spent.epsilon_nano(row["conversion_nano"]) / 100_000) / 10_000
         raise InvalidRequest(f"The copy itself knows of ε={known:.4f} that was spent of {name!r}. Say at least that.")
-    if short == 0:
+    return Charged(*(_missing(row, account, nano_up(epsilon)) for account in spent.accounts))
+
+
+def _missing(row: sqlite3.Row, spent: Amount, epsilon_nano: int) -> Amount:
+    if epsilon_nano == spent.epsilon_nano(row["conversion_nano"]):
         return Amount()
-    least = nano_up(epsilon) - (row["conversion_nano"] if spent.mixed else 0)
+    least = epsilon_nano - (row["conversion_nano"] if spent.mixed else 0)
     delta = max(0, row["delta_capacity_atto"] - spent.delta_atto)
     return Amount(max(0, least - spent.divergence_nano), 0, 1, delta)
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from datasites.ledger.amounts import Amount, amount_of
+from datasites.ledger.amounts import Amount, Charged, amount_of
 from datasites.ledger.budgets import Budgets, population_of
 from datasites.ledger.chain import sha256
 from datasites.ledger.datasets import check_version
@@ -30,6 +30,7 @@ from datasites.ledger.requests import Requests, find_request
 from datasites.ledger.store import Store
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.accountant import Charge
+from policies.privacy.mechanisms import Patients
 from policies.source.statuses import RequestStatus, RunStatus, check_run_transition
 
 _RELEASE_LINE = """SELECT releases.request, releases.round, releases.at, releases.digest,
@@ -113,7 +114,7 @@ class Runs:
             `charge` is not within what was approved (which may be more, where an earlier version charged more for
             the same, and stays what is spent); or the dataset was retired.
         """
-        once = amount_of(charge)
+        once, reads = amount_of(charge), charge.reads
         with self._store.reading() as db:
             record, live = find_request(db, request), live_run(db, request, round)
             project, now = project_of(db, request), self._store.now()
@@ -125,7 +126,7 @@ class Runs:
             if live := live_run(db, request, round):
                 return _same_weights(live, weights_digest)
             record = find_request(db, request)
-            self._check_admissible(db, record, round, weights_digest, once)
+            self._check_admissible(db, record, round, weights_digest, once, reads)
             return self.admit_in(db, record, round, weights_digest)
 
     def start(self, run: str) -> Run:
@@ -206,7 +207,13 @@ class Runs:
     # Within a transaction
 
     def _check_admissible(
-        self, db: sqlite3.Connection, record: CodeRequestRecord, round: int, weights_digest: str, once: Amount
+        self,
+        db: sqlite3.Connection,
+        record: CodeRequestRecord,
+        round: int,
+        weights_digest: str,
+        once: Amount,
+        reads: Patients,
     ) -> None:
         if record.status is not RequestStatus.APPROVED:
             raise WrongStatus(f"Request {record.id} is {record.status}, not approved. Nothing more can run on it.")
@@ -222,7 +229,7 @@ class Runs:
             raise WrongStatus(
                 f"All {record.rounds} runs of request {record.id} are used or under way. Submit a new request for more."
             )
-        if not _once(record).covers(once):
+        if not Charged.to(record.patients, _once(record)).covers(Charged.to(reads, once)):
             raise WrongStatus(f"The charge of request {record.id} is not within what was approved. Submit it again.")
         check_version(db, record)
         check_project(db, record.id, self._store.now())
@@ -276,7 +283,8 @@ class Runs:
     ) -> Entry:
         """Spend a running run's charge, and complete its request where it was the last."""
         once, population = _once(request), population_of(request)
-        self._budgets.add(db, population, request.researcher, spent=once, reserved=Amount() - once)
+        charged = Charged.to(request.patients, once)
+        self._budgets.add(db, population, request.researcher, spent=charged, reserved=charged * -1)
         entry = self._entries.append(
             db,
             EntryKind.SETTLE if status is RunStatus.RELEASED else EntryKind.FAIL,
@@ -285,6 +293,7 @@ class Runs:
             request=request.id,
             run=run.id,
             amount=once,
+            patients=request.patients.value,
             **facts,
         )
         self._set_run(db, run, status, reason)
@@ -303,7 +312,7 @@ class Runs:
         record = find_request(db, record.id)
         back = _once(record) * record.runs_left
         population = population_of(record)
-        self._budgets.add(db, population, record.researcher, reserved=Amount() - back)
+        self._budgets.add(db, population, record.researcher, reserved=Charged.to(record.patients, back) * -1)
         self._entries.append(
             db,
             EntryKind.RETURN,
@@ -311,6 +320,7 @@ class Runs:
             population=population,
             request=record.id,
             amount=back,
+            patients=record.patients.value,
             before=record.status.value,
             status=status.value,
         )

@@ -4,7 +4,7 @@
 only be appended to, and lower what was spent.
 """
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 _AMOUNTS = """
   {0}divergence_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}divergence_nano >= 0),
   {0}pure_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}pure_nano >= 0),
@@ -44,6 +44,28 @@ _PROJECTS = (
     "CREATE INDEX attachments_by_object ON attachments (kind, object)",
     *_append_only("attachments"),
 )
+
+_ACCOUNTS = (
+    # The share of a population's patients that is held out, once no table of it splits them otherwise. While a
+    # population has none, every release is charged in both of its accounts.
+    """CREATE TABLE splits (
+      population TEXT PRIMARY KEY REFERENCES populations, holdout REAL NOT NULL) STRICT""",
+    # As `totals`, which is the account of the patients who train: that of the patients who are held out.
+    f"""CREATE TABLE held_out_totals (
+      population TEXT NOT NULL REFERENCES populations, researcher TEXT NOT NULL,
+      {_AMOUNTS.format("spent_")}, {_AMOUNTS.format("reserved_")},
+      PRIMARY KEY (population, researcher)) STRICT""",
+    """CREATE TRIGGER held_out_spent_never_decreases BEFORE UPDATE ON held_out_totals
+      WHEN NEW.spent_divergence_nano < OLD.spent_divergence_nano
+      BEGIN SELECT RAISE(ABORT, 'spent never decreases'); END""",
+)
+_TOTALS = ", ".join(
+    f"{what}_{name}"
+    for what in ("spent", "reserved")
+    for name in ("divergence_nano", "pure_nano", "mixed", "delta_atto")
+)
+# What was charged before there were two accounts counts in both.
+_CARRIED_OVER = f"INSERT INTO held_out_totals SELECT population, researcher, {_TOTALS} FROM totals"
 
 TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
@@ -102,7 +124,11 @@ TABLES = (
       BEGIN SELECT RAISE(ABORT, 'spent never decreases'); END""",
     *_append_only("entries", "audit", "releases", "comments", "votes"),
     *_PROJECTS,
+    *_ACCOUNTS,
 )
 
-UPGRADES: dict[str, tuple[str, ...]] = {"3": _PROJECTS}
+UPGRADES: dict[str, tuple[str, ...]] = {
+    "3": (*_PROJECTS, *_ACCOUNTS, _CARRIED_OVER),
+    "4": (*_ACCOUNTS, _CARRIED_OVER),
+}
 """What a file of an earlier version lacks; 0.1.0, the first that was released, wrote "3"."""

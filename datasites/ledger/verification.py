@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from datasites.ledger.amounts import COLUMNS, NOTHING, Amount
+from datasites.ledger.amounts import COLUMNS, NOTHING, NOWHERE, Amount, Charged
 from datasites.ledger.chain import Head, check_chain, head_of, sha256
 from datasites.ledger.entries import Entry, EntryKind, entry_from
 from datasites.ledger.tables import TABLES
 from policies.errors import LedgerDamaged
+from policies.privacy.mechanisms import Patients
 from policies.source.statuses import REQUEST_TRANSITIONS, RUN_TRANSITIONS, RequestStatus, RunStatus
 
 # Columns of a request that the entries speak of in the same words.
@@ -42,6 +43,7 @@ class _Request:
     plan_sha256: str | None = None
     expires_at: str | None = None
     once: Amount = NOTHING
+    patients: str = "all"
     rounds: int = 0
     attempts: int = 0
     open_runs: int = 0
@@ -60,8 +62,9 @@ class _State:
     """What the entries so far come to."""
 
     populations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    spent: dict[tuple[str, str], Amount] = field(default_factory=dict)
-    reserved: dict[tuple[str, str], Amount] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
+    spent: dict[tuple[str, str], Charged] = field(default_factory=dict)
+    reserved: dict[tuple[str, str], Charged] = field(default_factory=dict)
     limits: dict[tuple[str, str], str | None] = field(default_factory=dict)
     datasets: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     requests: dict[str, _Request] = field(default_factory=dict)
@@ -110,7 +113,7 @@ def _population(state: _State, entry: Entry) -> None:
     if name in state.populations:
         _broken(entry, "creates a population a second time")
     state.populations[name] = dict(entry.details)
-    state.spent[name, ""] = state.reserved[name, ""] = Amount()
+    state.spent[name, ""] = state.reserved[name, ""] = NOWHERE
 
 
 def _budget(state: _State, entry: Entry) -> None:
@@ -123,8 +126,14 @@ def _budget(state: _State, entry: Entry) -> None:
 def _limit(state: _State, entry: Entry) -> None:
     key = entry.population or "", entry.details["researcher"]
     state.limits[key] = entry.details["epsilon"]
-    state.spent.setdefault(key, Amount())
-    state.reserved.setdefault(key, Amount())
+    state.spent.setdefault(key, NOWHERE)
+    state.reserved.setdefault(key, NOWHERE)
+
+
+def _split(state: _State, entry: Entry) -> None:
+    if entry.population in state.splits or entry.population not in state.populations:
+        _broken(entry, "splits a population that is split or is not there")
+    state.splits[entry.population or ""] = entry.details["holdout"]
 
 
 def _publication(state: _State, entry: Entry) -> None:
@@ -173,11 +182,16 @@ def _reserve(state: _State, entry: Entry) -> None:
     request.expires_at = facts["expires_at"]
     for vote in facts.get("votes", ()):
         state.votes[entry.request or "", vote["side"]] = vote["actor"], facts["plan_digest"], vote["at"]
-    _add(state, entry, request, reserved=entry.amount)
     name = entry.population or ""
+    request.patients = _patients(entry)
+    if request.patients != Patients.ALL and name not in state.splits:
+        _broken(entry, "charges one group of patients of a population that is not split")
+    _add(state, entry, request, reserved=entry.charged)
     used, limits = state.spent[name, ""] + state.reserved[name, ""], state.populations[name]
     most = limits["capacity_nano"] + limits["conversion_nano"]
-    if used.epsilon_nano(limits["conversion_nano"]) > most or used.delta_atto > limits["delta_capacity_atto"]:
+    if used.epsilon_nano(limits["conversion_nano"]) > most or any(
+        account.delta_atto > limits["delta_capacity_atto"] for account in used.accounts
+    ):
         _broken(entry, "reserves more than the budget of its population")
 
 
@@ -188,7 +202,8 @@ def _return(state: _State, entry: Entry) -> None:
     if request.once * (request.rounds - request.attempts - request.open_runs) != entry.amount:
         _broken(entry, "does not give back exactly what no run touched")
     request.status = status
-    _add(state, entry, request, reserved=Amount() - entry.amount)
+    _check_patients(entry, request)
+    _add(state, entry, request, reserved=entry.charged * -1)
 
 
 def _admit(state: _State, entry: Entry) -> None:
@@ -222,7 +237,8 @@ def _spend(state: _State, entry: Entry, status: RunStatus) -> None:
     if entry.amount != request.once:
         _broken(entry, "does not spend the charge that was approved")
     request.open_runs, request.attempts = request.open_runs - 1, request.attempts + 1
-    _add(state, entry, request, spent=entry.amount, reserved=Amount() - entry.amount)
+    _check_patients(entry, request)
+    _add(state, entry, request, spent=entry.charged, reserved=entry.charged * -1)
 
 
 def _settle(state: _State, entry: Entry) -> None:
@@ -246,13 +262,14 @@ def _lost(state: _State, entry: Entry) -> None:
     if min(entry.amount.as_row()) < 0 or not any(entry.amount.as_row()):
         _broken(entry, "charges nothing")
     key = entry.population or "", ""
-    state.spent[key] = state.spent[key] + entry.amount
+    state.spent[key] = state.spent[key] + entry.charged
 
 
 _RULES: dict[EntryKind, Callable[[_State, Entry], None]] = {
     EntryKind.POPULATION: _population,
     EntryKind.BUDGET: _budget,
     EntryKind.LIMIT: _limit,
+    EntryKind.SPLIT: _split,
     EntryKind.PUBLICATION: _publication,
     EntryKind.RETIREMENT: _retirement,
     EntryKind.SUBMIT: _submit,
@@ -271,18 +288,21 @@ _RULES: dict[EntryKind, Callable[[_State, Entry], None]] = {
 
 
 def _add(
-    state: _State, entry: Entry, request: _Request, *, spent: Amount = NOTHING, reserved: Amount = NOTHING
+    state: _State, entry: Entry, request: _Request, *, spent: Charged = NOWHERE, reserved: Charged = NOWHERE
 ) -> None:
     for key in ((entry.population or "", ""), (entry.population or "", request.researcher)):
-        state.spent[key] = state.spent.get(key, Amount()) + spent
-        state.reserved[key] = state.reserved.get(key, Amount()) + reserved
-        if min(state.reserved[key].as_row()) < 0:
+        state.spent[key] = state.spent.get(key, NOWHERE) + spent
+        state.reserved[key] = state.reserved.get(key, NOWHERE) + reserved
+        if min(part for account in state.reserved[key].accounts for part in account.as_row()) < 0:
             _broken(entry, "takes more from a reservation than it holds")
 
 
 def _compare(db: sqlite3.Connection, state: _State) -> None:
     """Raise `LedgerDamaged` where a table does not hold what the entries come to."""
     _same("population", _populations_in(db), state.populations)
+    _same(
+        "split", {row["population"]: repr(row["holdout"]) for row in db.execute("SELECT * FROM splits")}, state.splits
+    )
     _same("total", _totals_in(db), _totals_of(state))
     _same("dataset", _datasets_in(db), state.datasets)
     _same("request", _requests_in(db), {id: vars(request) for id, request in state.requests.items()})
@@ -291,6 +311,15 @@ def _compare(db: sqlite3.Connection, state: _State) -> None:
     _same(
         "release", _releases_in(db), {run: (digests, state.runs[run].round) for run, digests in state.releases.items()}
     )
+
+
+def _patients(entry: Entry) -> str:
+    return str(entry.details.get("patients", Patients.ALL.value))
+
+
+def _check_patients(entry: Entry, request: _Request) -> None:
+    if _patients(entry) != request.patients:
+        _broken(entry, "moves the charge of other patients than were approved")
 
 
 def _same(table: str, stored: dict[Any, Any], replayed: dict[Any, Any]) -> None:
@@ -306,12 +335,20 @@ def _populations_in(db: sqlite3.Connection) -> dict[str, Any]:
 
 
 def _totals_in(db: sqlite3.Connection) -> dict[tuple[str, str], Any]:
-    stored = {}
+    stored: dict[tuple[str, str], Any] = {}
+    held_out = {(row["population"], row["researcher"]): row for row in db.execute("SELECT * FROM held_out_totals")}
     for row in db.execute("SELECT * FROM totals"):
-        amounts = tuple(Amount(*(row[f"{kind}_{name}"] for name in COLUMNS)) for kind in ("spent", "reserved"))
+        key = row["population"], row["researcher"]
+        rows = row, held_out.pop(key, None)
         limit = row["limit_epsilon"]
-        stored[row["population"], row["researcher"]] = *amounts, None if limit is None else repr(limit)
-    return stored
+        stored[key] = *(_charged(rows, kind) for kind in ("spent", "reserved")), None if limit is None else repr(limit)
+    return stored | dict.fromkeys(held_out)
+
+
+def _charged(rows: tuple[Any, ...], kind: str) -> Charged | None:
+    if None in rows:
+        return None
+    return Charged(*(Amount(*(row[f"{kind}_{name}"] for name in COLUMNS)) for row in rows))
 
 
 def _totals_of(state: _State) -> dict[tuple[str, str], Any]:
@@ -330,11 +367,12 @@ def _requests_in(db: sqlite3.Connection) -> dict[str, Any]:
     stored = {}
     for row in db.execute("SELECT * FROM requests"):
         facts = {name: row[name] for name in _COMPARED}
-        approved = row["charge_json"] is not None
+        approved, charge = row["charge_json"] is not None, json.loads(row["charge_json"] or "{}")
         stored[row["id"]] = facts | {
             "source_sha256": sha256(row["source"]),
             "plan_sha256": sha256(row["plan_json"] or "") if approved else None,
-            "once": Amount(**json.loads(row["charge_json"] or "{}")),
+            "once": Amount(**{name: charge[name] for name in COLUMNS if name in charge}),
+            "patients": charge.get("patients", Patients.ALL.value),
         }
     return stored
 

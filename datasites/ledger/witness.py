@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasites.ledger.amounts import COLUMNS, Amount
-from datasites.ledger.budgets import FACTS
+from datasites.ledger.amounts import COLUMNS, Amount, Charged
+from datasites.ledger.budgets import FACTS, split_of, used_of
 from datasites.ledger.chain import head_of, ledger_name
 from policies.canonical import canonical
 from policies.errors import LedgerBehind, LedgerDamaged, Unavailable
@@ -40,7 +40,10 @@ class Seen:
     Args:
       ledger: the ledger's random name.
       seq, hash: of its last entry.
-      populations: of each population, the facts of its budget and, as `used`, what was spent and reserved together.
+      populations: of each population, the facts of its budget and what was spent and reserved together: as `used` of
+        the patients who train, and as `used_held_out` of those who are held out. A line of before there were two
+        accounts has the first alone, which stands for both. `holdout` is the share of its patients that is held out,
+        None where its two groups have no accounts of their own.
     """
 
     ledger: str
@@ -48,9 +51,16 @@ class Seen:
     hash: str
     populations: Mapping[str, Mapping[str, Any]]
 
-    def used(self, population: str) -> Amount:
+    def holdout(self, population: str) -> float | None:
+        """The share of a population that is held out, where its two groups have accounts of their own."""
+        share: float | None = self.populations.get(population, {}).get("holdout")
+        return share
+
+    def used(self, population: str) -> Charged:
         """Spent and reserved of a population; nothing of an unknown one."""
-        return Amount(*self.populations.get(population, {}).get("used", ()))
+        facts = self.populations.get(population, {})
+        training = facts.get("used", ())
+        return Charged(Amount(*training), Amount(*facts.get("used_held_out", training)))
 
 
 class Witness:
@@ -166,12 +176,15 @@ class Witness:
 
 def state_of(db: sqlite3.Connection) -> Seen:
     """What a witness writes of the ledger as it is now."""
-    query = "SELECT * FROM populations LEFT JOIN totals ON population = name AND researcher = '' ORDER BY name"
     populations = {}
-    for row in db.execute(query):
-        used = [row[f"spent_{name}"] + row[f"reserved_{name}"] for name in COLUMNS]
+    for row in db.execute("SELECT * FROM populations ORDER BY name").fetchall():
+        training, held_out = used_of(db, row["name"]).accounts
         facts = {name: row[name] for name in FACTS}
-        populations[row["name"]] = facts | {"used": used}
+        populations[row["name"]] = facts | {
+            "used": list(training.as_row()),
+            "used_held_out": list(held_out.as_row()),
+            "holdout": split_of(db, row["name"]),
+        }
     return Seen(ledger_name(db), *head_of(db, "entries"), populations)
 
 
@@ -216,10 +229,11 @@ def _seen(line: bytes) -> Seen:
     data = json.loads(line)
     populations = data["populations"]
     for facts in populations.values():
-        if len(facts["used"]) != len(COLUMNS) or any(type(part) is not int or part < 0 for part in facts["used"]):
+        if set(facts) - {"used_held_out", "holdout"} != {*FACTS, "used"}:
             raise ValueError(line)
-        if set(facts) != {*FACTS, "used"}:
-            raise ValueError(line)
+        for used in (facts["used"], facts.get("used_held_out", facts["used"])):
+            if len(used) != len(COLUMNS) or any(type(part) is not int or part < 0 for part in used):
+                raise ValueError(line)
     if type(data["seq"]) is not int or not isinstance(data["hash"], str) or not isinstance(data["ledger"], str):
         raise ValueError(line)
     return Seen(data["ledger"], data["seq"], data["hash"], populations)

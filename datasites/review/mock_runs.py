@@ -19,9 +19,11 @@ from datasites.ledger.records import CodeRequestRecord
 from datasites.review.planning import published_from
 from datasites.settings import Settings
 from policies.errors import DatasiteError, WrongStatus
+from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.numbers import counted
 from policies.privacy.mechanisms import as_dict
 from policies.release.plans import Plan, Published
+from policies.text import visible
 
 logger = logging.getLogger(__name__)
 SECONDS = 120.0
@@ -30,7 +32,7 @@ MOST_WAITING = 100  # further ones stay untried until somebody asks
 KINDS: dict[str, type | tuple[type, ...]] = {
     "rows": int, "seconds": (int, float), "memory": int, "finite": bool, "answers": int, "steps": int,
     "steps_of_round": int, "parameters": int, "moved": bool, "loss_before": (int, float), "loss_after": (int, float),
-    "lanes": bool,
+    "lanes": bool, "slower": str,
 }  # fmt: skip
 
 
@@ -137,6 +139,8 @@ def _checked(said: Any, name: str) -> Any:
     kind = KINDS[name]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         return None
+    if isinstance(value, str):
+        return visible(value[:LONGEST_REASON])
     return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
@@ -151,7 +155,10 @@ def sentences(kept: dict[str, Any]) -> list[str]:
     if facts["steps"] is None:
         what = f"Answered {counted(facts['answers'], 'statistic')}" if facts["answers"] else "Scored"
         sound = "All that came out is finite." if facts["finite"] else "Some of what came out is not finite."
-        return [f"{what} over {size} in {_time(seconds)}. {used}", sound]
+        lines = [f"{what} over {size} in {_time(seconds)}. {used}", sound]
+        if facts.get("lanes") is not None:
+            lines.append(engine_words(lanes=facts["lanes"], why=facts.get("slower") or "", trains=False))
+        return lines
     steps, planned = facts["steps"], facts["steps_of_round"]
     ran = f"{steps:,} of the {counted(planned, 'step')}"
     if steps == planned:
@@ -161,12 +168,7 @@ def sentences(kept: dict[str, Any]) -> list[str]:
     finite = "all of them are finite" if facts["finite"] else "some of them are not finite"
     lines.append(f"The model's {facts['parameters']:,} numbers {changed}, and {finite}.")
     if facts.get("lanes") is not None:  # unknown of runs from before there were lanes
-        lines.append(
-            "Its rounds train with a lane of the processor for each record."
-            if facts["lanes"]
-            else "Its rounds train with a place in the batch for each record, which takes longer: "
-            "an operator of the model has no rule for lanes, or this host has no kernels."
-        )
+        lines.append(engine_words(lanes=facts["lanes"], why=facts.get("slower") or "", trains=True))
     if facts["loss_before"] is not None and facts["loss_after"] is not None:
         lines.append(
             f"Mean loss on mock rows: {facts['loss_before']:.3f} before, {facts['loss_after']:.3f} after. The mock's"

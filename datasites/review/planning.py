@@ -12,22 +12,37 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
 from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import DatasetRecord
 from datasites.review.quotas import HOUR, Quota
-from policies.errors import GraphRefused, Unavailable
+from policies.errors import DatasiteError, GraphRefused, Unavailable
+from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
 from policies.release.plans import Plan, Published
 from policies.schema.schemas import Schema
 from policies.source.inspection import Inspection, inspect_source
+from policies.text import visible
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 EXPORT_SECONDS = 60.0
 EXPORT_MEMORY = 2 << 30
-KEPT_PLANS = 64
+LOWER_SECONDS = 30.0
+KEPT_PLANS = KEPT_GRAPHS = 64
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which engine of this datasite will run a plan's model: in lanes, or record by record because of `why`."""
+
+    lanes: bool
+    why: str
 
 
 class Planner:
@@ -43,6 +58,8 @@ class Planner:
         self.pool = pool
         self.exporter_seconds = Quota(exporter_seconds_per_hour, HOUR)
         self._plans: OrderedDict[tuple[str, str], Plan] = OrderedDict()
+        self._graphs: OrderedDict[tuple[object, ...], Graph] = OrderedDict()
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._lock = threading.Lock()
 
     def published(self, *, name: str | None = None, version: str | None = None) -> Published:
@@ -64,10 +81,37 @@ class Planner:
                 return self._plans[key]
         plan = self._make_plan(source, key[0], published, researcher)
         with self._lock:
-            self._plans[key] = plan
-            while len(self._plans) > KEPT_PLANS:
-                self._plans.popitem(last=False)
+            _keep(self._plans, key, plan, most=KEPT_PLANS)
         return plan
+
+    def engine(self, plan: Plan, published: Published, *, researcher: str | None = None) -> Engine | None:
+        """Which engine will run a plan's model, found out by the runner from its graph, with no row near.
+
+        None of statistics, which have no model, and where the runner did not say. It counts as the exporter's time.
+        """
+        if plan.graph is None:
+            return None
+        with self._lock:
+            if plan.digest in self._engines:
+                return self._engines[plan.digest]
+        job = {
+            "job": "engine",
+            "plan": plan.as_dict(),
+            "mechanism": as_dict(plan.mechanism),
+            "schema": published.schema.as_dict(),
+        }
+        try:
+            with self._exporting(researcher):
+                said = self.pool.run("runner", job, seconds=LOWER_SECONDS, memory=EXPORT_MEMORY).message
+        except DatasiteError:
+            return None
+        lanes, why = said.get("lanes"), said.get("slower")
+        if not isinstance(lanes, bool) or not isinstance(why, str):
+            return None
+        engine = Engine(lanes, visible(why[:LONGEST_REASON]))
+        with self._lock:
+            _keep(self._engines, plan.digest, engine, most=KEPT_PLANS)
+        return engine
 
     def _make_plan(self, source: str, source_sha256: str, published: Published, researcher: str | None) -> Plan:
         inspection = inspect_source(source)
@@ -77,8 +121,7 @@ class Planner:
             for query in inspection.mechanism.queries:
                 schema.check_query(query)
         else:
-            with self._exporting(researcher):
-                graph = self._export(inspection, schema)
+            graph = self._graph(inspection, schema, researcher)
         return Plan(
             function=inspection.function,
             mechanism=accountant.resolve(inspection.mechanism),
@@ -89,6 +132,22 @@ class Planner:
             version=published.version,
             declared=inspection.mechanism,
         )
+
+    def _graph(self, inspection: Inspection, schema: Schema, researcher: str | None) -> Graph:
+        """The model's graph. One model of one researcher's leaves once, however many requests train and score it."""
+        mechanism = inspection.mechanism
+        assert isinstance(mechanism, DPSGD | Evaluation)
+        shape = schema.input_shape(mechanism.inputs)
+        key = (researcher, inspection.model_source, inspection.model, shape)  # nobody learns what others have asked
+        with self._lock:
+            graph = self._graphs.get(key)
+        if graph is None:
+            with self._exporting(researcher):
+                graph = self._export(inspection, shape)
+        check_outputs(graph, mechanism, schema)
+        with self._lock:
+            _keep(self._graphs, key, graph, most=KEPT_GRAPHS)
+        return graph
 
     @contextmanager
     def _exporting(self, researcher: str | None) -> Iterator[None]:
@@ -106,10 +165,7 @@ class Planner:
             if researcher is not None:
                 quota.take(researcher, time.monotonic() - began)
 
-    def _export(self, inspection: Inspection, schema: Schema) -> Graph:
-        mechanism = inspection.mechanism
-        assert isinstance(mechanism, DPSGD | Evaluation)
-        shape = schema.input_shape(mechanism.inputs)
+    def _export(self, inspection: Inspection, shape: tuple[int, ...]) -> Graph:
         job = {
             "job": "export",
             "source": inspection.model_source,
@@ -122,8 +178,13 @@ class Planner:
         graph = Graph.from_dict(answer.message.get("graph"))
         if graph.input_shape != shape:
             raise GraphRefused(f"The graph reads {graph.input_shape} and the schema gives {shape}.")
-        check_outputs(graph, mechanism, schema)
         return graph
+
+
+def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value, *, most: int) -> None:
+    kept[key] = value
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 def published_from(record: DatasetRecord) -> Published:

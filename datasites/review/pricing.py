@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasites.ledger.amounts import Balance, amount_of
+from datasites.ledger.amounts import Balance
 from datasites.ledger.ledger import Ledger
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD
@@ -51,10 +51,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class BudgetLine:
-    """One budget that a request draws on: the population's, or its researcher's share of it."""
+    """One budget that a request draws on: the population's, or its researcher's share of it.
+
+    Args:
+      patients: whose account it is, that which the request brings closest to its limit; all of them where the
+        population's two groups have one budget together.
+    """
 
     whose: str
     name: str
+    patients: str
     epsilon: float
     spent: float
     reserved: float
@@ -96,22 +102,27 @@ def budget_lines(
 
 
 def _line(whose: str, name: str, balance: Balance, charge: accountant.Charge, rounds: int) -> BudgetLine:
+    patients, account = balance.drawn_on(balance.charged(charge, rounds))
     return BudgetLine(
         whose=whose,
         name=name,
+        patients=patients.value,
         epsilon=balance.budget.epsilon,
-        spent=balance.epsilon_spent,
-        reserved=balance.epsilon_reserved,
+        spent=account.epsilon_spent,
+        reserved=account.epsilon_reserved,
         fit=fit_of(balance, charge, rounds),
     )
 
 
 def fit_of(balance: Balance, charge: accountant.Charge, rounds: int) -> Fit:
-    """A population's ε with everything reserved, before and after `rounds` times `charge`, and whether it fits."""
-    total = amount_of(charge) * rounds
-    after = balance.after_nano(total)
-    short = max(0, after - balance.limit_nano)
-    return Fit(spent_before=balance.after_nano() / NANO, spent_after=after / NANO, fits=short == 0, short=short / NANO)
+    """ε with everything reserved, before and after `rounds` times `charge`, and whether it fits.
+
+    Of the account that the charge brings closest to its limit.
+    """
+    _, account = balance.drawn_on(balance.charged(charge, rounds))
+    after = account.after_nano(account.charged(charge, rounds))
+    short = max(0, after - account.limit_nano)
+    return Fit(spent_before=account.after_nano() / NANO, spent_after=after / NANO, fits=short == 0, short=short / NANO)
 
 
 def standalone_epsilon(ledger: Ledger, plan: Plan, population: str) -> float:

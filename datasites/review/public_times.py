@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-BEGINS_WITHIN = 0.25  # seconds that an answer waits to be able to tell a time; a round that waits for others has none
+BEGINS_WITHIN = 1.0  # seconds that an answer waits to be able to tell a time: for a rehearsal, or for rounds before it
 LATE = 0.1  # seconds after a public time within which its round may still be about to show: clocks and threads are late
 WRITTEN_WITHIN = 2.0  # seconds that an answer waits for a release that is being written
 

@@ -21,6 +21,7 @@ from policies.schema.columns import Column
 from policies.schema.noise_scales import (
     LAPLACE_95,
     ROUNDING,
+    half_range,
     mean_error,
     rank_error,
     standard_error,
@@ -149,10 +150,18 @@ def _statistic(
         )  # fmt: skip
     else:
         noise = standard_error(query, mechanism, schema)
-    reach = LAPLACE_95 * noise
-    return _part(
-        query.key, title, tensor, numbers=(Value("", value, value - reach, value + reach),), unit=_unit(query, column)
-    )
+    reach, (least, most) = LAPLACE_95 * noise, _possible(query, column)
+    low, high = (min(max(end, least), most) for end in (value - reach, value + reach))
+    return _part(query.key, title, tensor, numbers=(Value("", value, low, high),), unit=_unit(query, column))
+
+
+def _possible(query: Query, column: Column | None) -> tuple[float, float]:
+    """Between which an answer without noise lies, whatever the records are."""
+    if column is None:
+        return 0.0, math.inf  # a count
+    if query.name == "mean":
+        return column.low, column.high
+    return (0.0, half_range(column) ** 2) if query.name == "variance" else (-math.inf, math.inf)
 
 
 def _unit(query: Query, column: Column | None) -> str:
@@ -176,7 +185,7 @@ def _cells(name: str, title: str, tensor: Array, labels: list[tuple[str, ...]], 
     for place in list(np.ndindex(*tensor.shape))[:MOST_VALUES]:
         number = float(tensor[place])
         label = ", ".join(names[index] for names, index in zip(labels, place, strict=True))
-        cells.append(Value(label, number, number - reach, number + reach))
+        cells.append(Value(label, number, max(number - reach, 0.0), max(number + reach, 0.0)))
     return _part(name, title, tensor, numbers=tuple(cells), unit="")
 
 

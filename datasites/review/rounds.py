@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.directory import signing_key
-from datasites.engine.matrix import in_groups
+from datasites.engine.matrix import GroupedRows, in_groups
 from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool
 from datasites.ledger.entries import Entry
@@ -49,8 +49,6 @@ LEAST_DEADLINE = 60.0
 SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
 SHOWN_BESIDES = 0.04  # seconds of the ledger's durable entry, and of what else such a machine does
 REHEARSED_WITHIN = 600.0
-SECONDS_PER_PATIENT = 2e-5  # of finding the records of one among some sixty each, generously
-SECONDS_PER_RECORD = 2e-6  # of one statistic and record that may count, generously
 MOST_JOBS = 2
 JOB_MEMORY = 8 << 30  # the same whatever the table holds
 STOPPED_WITHIN = 5.0  # seconds that a stop waits for jobs to let go of their rows; a stop reaches one in 0.25
@@ -210,10 +208,9 @@ class Rounds:
                 published = published_from(self.ledger.datasets.get(version=record.version))
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload)
-                shown = SHOWN_MARGIN * seconds + SHOWN_BESIDES
-                self.times.begin(run.id, self._grid(shown))
+                self.times.begin(run.id, self._grid(SHOWN_MARGIN * seconds))
                 try:
-                    with self._shown_at_multiples_of(shown):
+                    with self._shown_at_multiples_of(SHOWN_MARGIN * seconds):
                         answer = self._run(record, plan, published, payload, seconds, before_rows, run)
                 finally:
                     self.times.come(run.id)
@@ -297,9 +294,6 @@ class Rounds:
         All of it, from asking the runner to its answer. Where a model does not train in lanes, times what its operators
         may take longer on other values than the synthetic ones.
         """
-        if isinstance(plan.mechanism, Statistics):
-            counted = len(plan.mechanism.queries) * plan.mechanism.records_per_patient
-            return published.patients * (SECONDS_PER_PATIENT + SECONDS_PER_RECORD * counted)
         if plan.digest not in self._rehearsed:
             job, begin = {**self._job(plan, published), "job": "rehearse"}, time.monotonic()
             answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN)
@@ -329,7 +323,7 @@ class Rounds:
 
     def _grid(self, seconds: float) -> float:
         least = self.settings.release_grid_seconds
-        return math.ceil(seconds / least) * least if least > 0 else 0.0
+        return math.ceil((seconds + SHOWN_BESIDES) / least) * least if least > 0 else 0.0
 
     def settle(self, run: Run, plan: Plan, published: Published, researcher: str, answer: Answer) -> Arrays:
         """Check what a job answered, sign its certificate and settle its run; the tensors are then a release.
@@ -384,7 +378,7 @@ class Rounds:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def _read_rows(self, version: str) -> npt.NDArray[np.float64]:
+    def _read_rows(self, version: str) -> GroupedRows:
         record = self.ledger.datasets.get(version=version)
         most = published_from(record).schema.most_records_per_patient
         return in_groups(self.load(record.assets["records"]), most)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
 from datasites.review.decisions import Decisions
-from datasites.review.planning import Planner, published_from
+from datasites.review.planning import Engine, Planner, published_from
 from datasites.review.pricing import Cost, cost_of
 from datasites.review.quotas import DAY, Quota
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, WrongStatus
@@ -31,6 +31,7 @@ class Quote:
     findings: tuple[Finding, ...]
     plan: Plan | None = None
     cost: Cost | None = None
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Submissions:
         self._refused = Quota(self.quotas.refused_bytes_per_day, DAY)
 
     def quote(self, source: str, dataset: str, researcher: str) -> Quote:
-        """Findings, plan and cost of a source, with nothing recorded."""
+        """Findings, plan, cost and engine of a source, with nothing recorded."""
         published = self.planner.published(name=dataset)
         try:
             plan = self.planner.plan(source, published, researcher=researcher)
@@ -70,7 +71,8 @@ class Submissions:
             return Quote(False, findings_of(error))
         failed = [check for check in self.decisions.checks(plan, published, researcher) if not check.passed]
         findings = tuple(_finding("rule", check.message, check.title) for check in failed)
-        return Quote(not failed, findings, plan, cost_of(self.ledger, plan, published))
+        engine = self.planner.engine(plan, published, researcher=researcher)
+        return Quote(not failed, findings, plan, cost_of(self.ledger, plan, published), engine)
 
     def submit(
         self,

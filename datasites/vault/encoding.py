@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from datasites.engine.matrix import HELD_OUT, PATIENT, grouped, secure_codes
+from datasites.engine.matrix import grouped, secure_codes
 from datasites.vault.cells import EMPTY, FINE, arrow_array, fault_text, read_cells, words_of
 from datasites.vault.schema_draft import draft_schema
-from datasites.vault.tables import MOST_FAULTS, SqlQuery, check_headers, read_table
+from datasites.vault.tables import MOST_FAULTS, ROWS_AT_ONCE, SqlQuery, check_headers, read_table
 from policies.errors import DataRefused
 from policies.schema.columns import FloatArray, IntArray
-from policies.schema.schemas import FIRST_COLUMN, Schema
+from policies.schema.schemas import Schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,12 +53,14 @@ def encode(
     *,
     population_secret: bytes,
     shuffle: Callable[[int], IntArray] | None = None,
+    taken_apart: bool = False,
 ) -> FloatArray:
     """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`; N may be less than the table has.
 
-    Patient codes are secret random numbers. Rows lie in the order of codes, those of one patient in a secret uniform
-    order: so neither says anything of the table's order or of identifiers, and whoever reads the matrix need not sort
-    it. Of a patient with more records than the schema's `most_records_per_patient`, so many are kept, drawn uniformly.
+    Patient codes are secret random numbers. Rows of training come before those held out, patients in the order of their
+    codes, rows of one patient in a secret uniform order: so neither says anything of the table's order or of
+    identifiers, and whoever reads the matrix need not sort it. Of a patient with more records than the schema's
+    `most_records_per_patient`, so many are kept, drawn uniformly.
 
     A code has to do with no other patient's, nor with how many there are: numbers from 0 to P-1 would move another one
     with every patient more, and with the code the place in a physical batch (`engine.sampling.by_place`). A patient's
@@ -69,35 +71,44 @@ def encode(
       population_secret: at least 16 bytes, fixed for the population.
       shuffle: for tests and mocks, which keep all rows: numbers for a given n, of the places where rows go and of
         patients.
+      taken_apart: drop each column from `frame` once it is read: a large table is then never in memory twice beside
+        the matrix.
 
     Raises:
       DataRefused: as in `check_table`, which need not be called first.
     """
     if len(population_secret) < SMALLEST_SECRET:
         raise DataRefused(f"The population's secret has fewer than {SMALLEST_SECRET} bytes. Make it anew.")
-    matrix = np.empty((0, 0))
+    rows = len(frame)
+    columns: list[FloatArray] = []
 
-    def laid_out(patients: IntArray, distinct: list[str]) -> Callable[[int, FloatArray], None]:
-        """Make the matrix and put what belongs to patients in it; what to do with a column's values."""
-        nonlocal matrix
+    def laid_out(patients: IntArray, distinct: Any) -> Callable[[FloatArray], None]:
+        """Find the order of rows and what belongs to patients; what to do with one column's values after the other."""
         codes = (shuffle or secure_codes)(len(distinct))
-        if shuffle is None:
-            order = grouped(codes[patients], schema.most_records_per_patient)
-        else:
-            order = np.argsort(shuffle(len(frame)))
-        matrix = np.empty((len(order), FIRST_COLUMN + len(schema.columns)), dtype=np.float64)
         flags = np.fromiter(
-            (is_held_out(name, population_secret, schema.holdout) for name in distinct), np.float64, len(distinct)
+            (is_held_out(name.as_py(), population_secret, schema.holdout) for name in distinct),
+            np.bool_,
+            len(distinct),
         )
+        if shuffle is None:
+            order = grouped(codes[patients], flags[patients], schema.most_records_per_patient)
+        else:
+            order = np.argsort(shuffle(rows))
         patients = patients[order]
-        matrix[:, PATIENT], matrix[:, HELD_OUT] = codes[patients], flags[patients]
+        columns.extend((codes[patients].astype(np.float64), flags[patients].astype(np.float64)))
+        return lambda values: columns.append(values[order])
 
-        def put(index: int, values: FloatArray) -> None:
-            matrix[:, FIRST_COLUMN + index] = values[order]
+    _read(frame, schema, laid_out, taken_apart=taken_apart)
+    return _as_matrix(columns)
 
-        return put
 
-    _read(frame, schema, laid_out)
+def _as_matrix(columns: list[FloatArray]) -> FloatArray:
+    """Columns beside each other, by rows; a part that a processor's caches hold at a time."""
+    matrix = np.empty((len(columns[0]), len(columns)), dtype=np.float64)
+    for begin in range(0, len(matrix), ROWS_AT_ONCE):
+        part = slice(begin, begin + ROWS_AT_ONCE)
+        for index, column in enumerate(columns):
+            matrix[part, index] = column[part]
     return matrix
 
 
@@ -110,13 +121,16 @@ def is_held_out(patient: str, population_secret: bytes, holdout: float) -> bool:
 def _read(
     frame: pd.DataFrame,
     schema: Schema,
-    lay_out: Callable[[IntArray, list[str]], Callable[[int, FloatArray], None]] | None,
+    lay_out: Callable[[IntArray, Any], Callable[[FloatArray], None]] | None,
+    *,
+    taken_apart: bool = False,
 ) -> None:
     """Check every cell.
 
     Args:
       lay_out: told the index of each row's patient, and the distinct patients, where no row lacks one; what it gives is
-        handed each column's values.
+        handed each column's values in turn.
+      taken_apart: drop columns from `frame` once they are read.
     """
     _check_columns(frame, schema)
     faults: list[tuple[int, int, str]] = []
@@ -126,7 +140,7 @@ def _read(
         faults.append((int(row), -1, f"row {frame.index[row]}, column {schema.patient!r}: {_PATIENT_FAULT}"))
     total += int(np.count_nonzero(wrong))
     keep = None if lay_out is None or total else lay_out(patients, distinct)
-    del patients, distinct, wrong  # of all rows: memory for the columns
+    del patients, distinct, wrong
     for index, column in enumerate(schema.columns):
         array = _array(frame, column.name)
         values, flags = read_cells(column, array)
@@ -136,7 +150,10 @@ def _read(
             value = None if flags[row] == EMPTY else array[int(row)].as_py()
             faults.append((int(row), index, fault_text(column, frame.index[row], int(flags[row]), value)))
         if keep is not None:
-            keep(index, values)
+            keep(values)
+        del array, values, flags, bad
+        if taken_apart:
+            del frame[column.name]
     if total:
         raise _refusal(schema, faults, total)
 
@@ -182,21 +199,33 @@ def _check_columns(frame: pd.DataFrame, schema: Schema) -> None:
         raise DataRefused("The table has no rows. Publish one that has.")
 
 
-def _patients(array: Any) -> tuple[IntArray, list[str], npt.NDArray[np.bool_]]:
+def _patients(array: Any) -> tuple[IntArray, Any, npt.NDArray[np.bool_]]:
     """Index of each row's patient, the distinct identifiers as normalised text, and the rows without a usable one.
 
     One patient should have one identifier however a table types it: 17, "17", " 17 " and 17.0 are the same.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     words = words_of(array)
-    numbers: dict[str, int] = {}
-    index_of_word = np.empty(len(words.distinct) + 1, dtype=np.int64)
-    index_of_word[-1] = -1
-    for place, word in enumerate(words.distinct):
-        text = _normalised(word.as_py())
-        usable = 0 < len(text) <= LONGEST_PATIENT
-        index_of_word[place] = numbers.setdefault(text, len(numbers)) if usable else -1
+    texts = _all_normalised(words.distinct)
+    length = pc.utf8_length(texts)
+    usable = pc.and_(pc.greater(length, 0), pc.less_equal(length, LONGEST_PATIENT))
+    encoded = pc.dictionary_encode(pc.if_else(usable, texts, pa.scalar(None, texts.type)))
+    # The last entry stands for index -1, a row without a word.
+    index_of_word = np.append(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), -1).astype(np.int64)
     indices = index_of_word[words.indices]
-    return indices, list(numbers), indices < 0
+    return indices, encoded.dictionary, indices < 0
+
+
+def _all_normalised(words: Any) -> Any:
+    """`_normalised` of every word; of plain ASCII all at once, which says the same."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.all(pc.string_is_ascii(words), min_count=0).as_py():
+        return pc.replace_substring_regex(words, r"^([0-9]+)\.0*$", r"\1")
+    return pa.array([_normalised(word.as_py()) for word in words], pa.string())
 
 
 def _normalised(identifier: str) -> str:

@@ -12,11 +12,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from datasites.engine.matrix import GroupedRows
 from policies.errors import IsolationMissing, Unavailable
 
 MOST_UNUSED = 4  # tables of published versions that stay open while no run reads them
@@ -26,6 +27,9 @@ SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_S
 _WRITTEN_AT_ONCE = 1 << 28  # bytes; Linux takes less than 2^31 in one call
 
 
+Table = npt.NDArray[np.float64] | GroupedRows
+
+
 class PrivateRows:
     """A table as a sealed file in memory (memfd), float64, little-endian, by rows; closed at the end of its `with`.
 
@@ -33,18 +37,24 @@ class PrivateRows:
     copied. What a job was sent stays readable in that job after this one is closed, and ends with the job.
 
     Args:
-      table: float64 [N, columns]; N may be 0. Written from its own buffer where it is contiguous, without a copy.
+      table: float64 [N, columns]; N may be 0. Written from its own buffer where it is contiguous, without a copy. Of
+        rows in groups, where each patient's begin is written after them.
     """
 
-    __slots__ = ("__descriptor", "__shape")
+    __slots__ = ("__descriptor", "__patients", "__shape")
 
-    def __init__(self, table: npt.NDArray[np.float64]) -> None:
+    def __init__(self, table: Table) -> None:
         self.__descriptor = -1  # for `close`, should nothing come of it
         contiguous = np.ascontiguousarray(table, dtype="<f8")
         self.__shape = (int(contiguous.shape[0]), int(contiguous.shape[1]))
+        begins: list[npt.NDArray[Any]] = []
+        if isinstance(table, GroupedRows):
+            begins = [np.ascontiguousarray(table.begins(held_out=side)) for side in (False, True)]
+        self.__patients = tuple(len(part) - 1 for part in begins)
         self.__descriptor = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            _write(self.__descriptor, contiguous)
+            for part in (contiguous, *begins):
+                _write(self.__descriptor, part)
             fcntl.fcntl(self.__descriptor, fcntl.F_ADD_SEALS, SEALS)
         except BaseException:
             self.close()
@@ -61,6 +71,11 @@ class PrivateRows:
     def shape(self) -> tuple[int, int]:
         """Rows and columns: as private as the rows."""
         return self.__shape
+
+    @property
+    def patients(self) -> tuple[int, ...]:
+        """How many are in training and how many held out, where rows lie in groups; else nothing. As private."""
+        return self.__patients
 
     def close(self) -> None:
         """Give the memory back; again is allowed."""
@@ -84,9 +99,9 @@ class PrivateRows:
         raise IsolationMissing("Private rows cannot be copied or pickled. Lend the one object, while its `with` lasts.")
 
 
-def _write(descriptor: int, table: npt.NDArray[np.float64]) -> None:
-    """Write a contiguous table from its own buffer."""
-    view = table.reshape(-1).view(np.uint8).data
+def _write(descriptor: int, array: npt.NDArray[Any]) -> None:
+    """Write a contiguous array from its own buffer."""
+    view = array.reshape(-1).view(np.uint8).data
     written = 0
     while written < len(view):
         written += os.write(descriptor, view[written : written + _WRITTEN_AT_ONCE])
@@ -115,7 +130,7 @@ class PublishedRows:
       wanted: whether a version's table may stay open while no run uses it.
     """
 
-    def __init__(self, read: Callable[[str], npt.NDArray[np.float64]], wanted: Callable[[str], bool]) -> None:
+    def __init__(self, read: Callable[[str], Table], wanted: Callable[[str], bool]) -> None:
         self._read = read
         self._wanted = wanted
         self._lock = threading.Lock()

@@ -12,6 +12,7 @@ from datasites import mechanisms as stubs
 from datasites import settings as kept
 from datasites.review.policy import CHECKS, DEFAULT_POLICY
 from datasites.settings import SETTINGS_TEMPLATE, Settings
+from policies.graph.engines import LIMITS
 from policies.graph.operators import OPERATORS
 from policies.privacy import mechanisms as declared
 from policies.source.allowed_names import FUNCTIONS, LAYERS
@@ -108,8 +109,9 @@ def layers() -> str:
 
 
 def operators() -> str:
-    """The operators that a graph may use, with their number."""
-    return f"{len(OPERATORS)} operators: {_listed(OPERATORS)}."
+    """The operators that a graph may use, and where each runs in lanes."""
+    rows = [f"| `{name}` | {LIMITS.get(name, 'always')} |" for name in sorted(OPERATORS)]
+    return "\n".join([f"{len(OPERATORS)} operators.", "", "| operator | in lanes |", "| --- | --- |", *rows])
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any, assert_never
 from policies.errors import BudgetTooSmall, UnsupportedMechanism
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.draws import divergence_of, parts_of
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics, check_range
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Patients, Statistics, check_range
 from policies.privacy.nano import epsilon_up, exact, nano_up
 
 ORDERS: tuple[int, ...] = (*range(2, 65), *range(68, 129, 4), 160, 192, 224, 256, 320, 384, 448, 512)
@@ -41,11 +41,13 @@ class Charge:
       divergence_nano: Rényi divergence at the population's order in nano-nats, rounded up, at least 1.
       pure_epsilon_nano: its ε in nano-nats where it is pure (δ = 0), else None.
       delta: δ that the mechanism itself fails with; 0 for every mechanism here.
+      reads: the patients that it concerns; the others lose nothing by it.
     """
 
     divergence_nano: int
     pure_epsilon_nano: int | None
     delta: float = 0.0
+    reads: Patients = Patients.ALL
 
 
 def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = None) -> float:
@@ -118,7 +120,7 @@ def _charge(mechanism: Mechanism, divergence: float, order: int) -> Charge:
             "Ask for more noise or fewer steps."
         )
     pure = None if isinstance(mechanism, DPSGD) else nano_up(mechanism.epsilon)
-    return Charge(divergence_nano=max(1, nano_up(divergence)), pure_epsilon_nano=pure)
+    return Charge(divergence_nano=max(1, nano_up(divergence)), pure_epsilon_nano=pure, reads=mechanism.reads)
 
 
 def conversion(order: int, delta: float) -> float:
@@ -161,6 +163,48 @@ def epsilon_of(mechanism: Mechanism, delta: float, rounds: int | None = None) ->
     if isinstance(mechanism, DPSGD):
         return _gaussian_epsilon(_noise_of(mechanism), mechanism.sampling_rate, mechanism.steps * releases, delta)
     return float(exact(mechanism.epsilon) * releases)
+
+
+def tail_gap(order: int) -> float:
+    """How far above ε, found from a divergence at `order`, a privacy loss lies that is exceeded with a chance of δ.
+
+    ε at δ bounds the mean of what is beyond it, not how often something is: P[loss > ε] may be some 2.7 α δ. By
+    Markov's inequality P[loss > x] ≤ e^{(α-1)(divergence - x)}, which is δ at x = divergence + log(1/δ)/(α-1), and that
+    is ε plus log(α)/(α-1) - log(1-1/α).
+    """
+    check_range("order", order, 2, 1_000_000, whole=True)
+    return math.log(order) / (order - 1) - math.log1p(-1 / order)
+
+
+def swapped(loss: float, order: int) -> float:
+    """The privacy loss of swapping a patient's record, exceeded with the chance of `loss` of adding one, at `order`.
+
+    To swap is to remove and to add. For distributions P and S of two records and R without the patient, Hölder's
+    inequality with p = 2 - 1/α gives, of order β = α²/(2α-1), D_β(P, S) ≤ α/(α-1) D_α(P, R) + D_α(R, S) (Mironov 2017,
+    arXiv:1702.07476, proposition 11, before it is simplified). With x = divergence + log(1/δ)/(α-1) for one of both,
+    D_β + log(1/δ)/(β-1) is at most (2α-1)/(α-1) x.
+    """
+    return loss * (2 * order - 1) / (order - 1)
+
+
+def largest_losses(mechanism: Mechanism, delta: float) -> tuple[float, float]:
+    """What the privacy loss of all rounds exceeds with a chance of at most `delta`, rounded up to 1e-9.
+
+    Returns:
+      Of adding or removing a patient, and of swapping a patient's record for another. A pure mechanism never exceeds
+      its ε, and twice that.
+    """
+    if not isinstance(mechanism, DPSGD):
+        epsilon = epsilon_of(mechanism, delta)
+        return epsilon, 2 * epsilon
+    steps = mechanism.steps * mechanism.rounds
+    per_step = _gaussian_step(_noise_of(mechanism), float(mechanism.sampling_rate))
+    losses = [
+        step * steps + more + tail_gap(order)
+        for order, step, more in zip(ORDERS, per_step, _conversions(delta), strict=True)
+    ]
+    swaps = [swapped(loss, order) for order, loss in zip(ORDERS, losses, strict=True)]
+    return epsilon_up(min(losses)), epsilon_up(min(swaps))
 
 
 def pld_epsilon(mechanism: Mechanism, delta: float) -> float:

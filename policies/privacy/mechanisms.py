@@ -14,9 +14,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
 from policies.errors import UnsupportedMechanism
+
+
+class Patients(StrEnum):
+    """Which patients of a population a mechanism reads: those who train, those who are held out, or all."""
+
+    TRAINING = "training"
+    HELD_OUT = "held_out"
+    ALL = "all"
+
 
 LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy")
 OPTIMIZERS = ("sgd", "adam")
@@ -63,6 +73,7 @@ class DPSGD:
     """
 
     kind: ClassVar[str] = "dp_sgd"
+    reads: ClassVar[Patients] = Patients.TRAINING
     loss: str
     rounds: int
     steps: int
@@ -143,6 +154,7 @@ class Statistics:
     """
 
     kind: ClassVar[str] = "statistics"
+    reads: ClassVar[Patients] = Patients.ALL
     queries: tuple[Query, ...]
     epsilon: float
     records_per_patient: int = 1
@@ -175,6 +187,7 @@ class Evaluation:
     """
 
     kind: ClassVar[str] = "evaluation"
+    reads: ClassVar[Patients] = Patients.HELD_OUT
     loss: str
     epsilon: float
     bins: int = 20

@@ -2,14 +2,19 @@
 
 Whoever wants to know begins at 50 %; the figures bound where they end, whatever else they know (Wood et al. 2018,
 "Differential privacy: a primer for a non-technical audience"). Percentages are rounded up.
+
+Where there is a δ, certainty follows from the privacy loss that is exceeded with a chance of at most δ, which is
+somewhat above ε: the loss exceeds ε itself more often than that (`accountant.tail_gap`).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from policies.numbers import written
-from policies.privacy.budget import PrivacyBudget
+from policies.privacy import accountant
+from policies.privacy.mechanisms import DPSGD, Mechanism
 
 CAVEATS = (
     "A patient known at k hospitals bears the sum of what each of them releases.",
@@ -17,45 +22,73 @@ CAVEATS = (
 )
 
 
-def membership_belief(epsilon: float) -> float:
-    """How sure, at most, somebody becomes who was 50 % sure that a patient is in the data: e^ε / (1 + e^ε).
-
-    >>> f"{membership_belief(2.0):.0%}"
-    '88%'
-    """
-    return 1 / (1 + math.exp(-epsilon))
-
-
-def record_belief(epsilon: float) -> float:
-    """How sure, at most, somebody becomes who was 50 % sure which of two records a known patient has.
-
-    e^2ε / (1 + e^2ε): to swap one record for another is to remove and to add.
-
-    >>> f"{record_belief(2.0):.0%}"
-    '98%'
-    """
-    return membership_belief(2 * epsilon)
-
-
-def risk_sentences(epsilon: float, delta: float, total: PrivacyBudget | None = None) -> list[str]:
-    """What (ε, δ) means in plain words: both risks, and where `total` is given, the same of all releases together.
+@dataclass(frozen=True)
+class PrivacyLoss:
+    """What some releases may tell of one patient.
 
     Args:
-      epsilon: of what is spoken of, 0 or more.
-      delta: its δ; 0 for pure releases, which never fail.
-      total: the budget of the population, within which all that is ever released stays.
+      epsilon, delta: as the ledger states them; δ is 0 of pure releases.
+      membership: the privacy loss on whether a patient is in the data, exceeded with a chance of at most `delta`.
+      record: the same on which of two records a known patient has.
     """
-    present, which = _sure(membership_belief(epsilon)), _sure(record_belief(epsilon))
+
+    epsilon: float
+    delta: float
+    membership: float
+    record: float
+
+
+NO_LOSS = PrivacyLoss(0.0, 0.0, 0.0, 0.0)
+
+
+def pure_loss(epsilon: float) -> PrivacyLoss:
+    """Of releases with a pure ε, which never fail; to swap a record counts it twice."""
+    return PrivacyLoss(epsilon, 0.0, epsilon, 2 * epsilon)
+
+
+def loss_in_filter(epsilon: float, delta: float, order: int) -> PrivacyLoss:
+    """Of all that a Rényi filter of this `order` lets out within a budget, or of what it let out so far."""
+    membership = epsilon + accountant.tail_gap(order)
+    return PrivacyLoss(epsilon, delta, membership, accountant.swapped(membership, order))
+
+
+def loss_of(mechanism: Mechanism, delta: float) -> PrivacyLoss:
+    """Of all rounds of a mechanism by themselves, at its own δ or, without one of its own, with none.
+
+    Args:
+      delta: of the population; plays a part in no mechanism that exists, as training has its own.
+    """
+    if isinstance(mechanism, DPSGD):
+        delta = mechanism.delta
+        return PrivacyLoss(accountant.epsilon_of(mechanism, delta), delta, *accountant.largest_losses(mechanism, delta))
+    return pure_loss(accountant.epsilon_of(mechanism, delta))
+
+
+def belief(loss: float) -> float:
+    """How sure, at most, somebody becomes who was 50 % sure, at a privacy loss: e^loss / (1 + e^loss).
+
+    >>> f"{belief(2.0):.0%}"
+    '88%'
+    """
+    return 1 / (1 + math.exp(-loss))
+
+
+def risk_sentences(loss: PrivacyLoss, total: PrivacyLoss | None = None) -> list[str]:
+    """What a privacy loss means in plain words: both risks, and where `total` is given, the same of all releases.
+
+    Args:
+      total: of the population's budget, within which all that is ever released stays.
+    """
+    present, which, chance = _sure(loss.membership), _sure(loss.record), _except(loss)
     sentences = [
-        f"Somebody 50 % sure that a patient is in the data becomes {present} sure of it{_except(delta)}.",
-        f"Somebody 50 % sure which of two records a known patient has becomes {which} sure of it{_except(delta)}.",
+        f"Somebody 50 % sure that a patient is in the data becomes {present} sure of it{chance}.",
+        f"Somebody 50 % sure which of two records a known patient has becomes {which} sure of it{chance}.",
     ]
     if total is not None:
         sentences.append(
             "With all that is ever released of this population"
             f" (ε = {written(total.epsilon)}, δ = {written(total.delta)} in total), "
-            f"the first becomes {_sure(membership_belief(total.epsilon))} sure, the second "
-            f"{_sure(record_belief(total.epsilon))}."
+            f"the first becomes {_sure(total.membership)} sure, the second {_sure(total.record)}{_except(total)}."
         )
     return sentences
 
@@ -69,10 +102,10 @@ def rounded_up(epsilon: float) -> str:
     return f"{math.ceil(epsilon * 10_000 - 1e-6) / 10_000:.9g}" if math.isfinite(epsilon) else str(epsilon)
 
 
-def _sure(belief: float) -> str:
-    tenths = math.ceil(belief * 1000 - 1e-9)  # of a percent
+def _sure(loss: float) -> str:
+    tenths = math.ceil(belief(loss) * 1000 - 1e-9)  # of a percent
     return "as good as completely" if tenths >= 1000 else f"at most {written(tenths / 10)} %"
 
 
-def _except(delta: float) -> str:
-    return f", except with a chance of about {written(delta)}" if delta > 0 else ""
+def _except(loss: PrivacyLoss) -> str:
+    return f", except with a chance of at most {written(loss.delta)}" if loss.delta > 0 else ""

@@ -23,7 +23,7 @@ from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
 from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict, mechanism_from
-from policies.privacy.risk import CAVEATS, risk_sentences, rounded_up
+from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
 
@@ -158,7 +158,10 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
         f"It ran {certificate['mechanism']['kind']} over {data}.",
         f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
-        *risk_sentences(privacy["epsilon"], privacy["delta"], PrivacyBudget(budget["epsilon"], budget["delta"])),
+        *risk_sentences(
+            loss_of(mechanism_from(certificate["mechanism"]), budget["delta"]),
+            total=loss_in_filter(budget["epsilon"], budget["delta"], privacy["order"]),
+        ),
         f"The population's budget is ε = {written(budget['epsilon'])}{spent}. Neighbouring data differ by one patient.",
         *CAVEATS,
         f"The job ran without: {', '.join(missing)}." if missing else "Every protection of the job's process held.",

@@ -19,6 +19,7 @@ from tests.datasites.ledger.ledger_factories import (
     approve,
     approved,
     checked,
+    dataset,
     new_ledger,
     released,
 )
@@ -125,6 +126,17 @@ def runs_again(path: Path) -> bool:
         (request,) = ledger.requests.list(status="approved")
         try:
             ledger.runs.admit(request.id, 1, "other weights", GAUSSIAN)
+        except DatasiteError:
+            return False
+    return True
+
+
+def splits_anew(path: Path) -> bool:
+    """A table that holds half of the patients out, in a population whose first table held nobody out."""
+    with Ledger.open(path, clock=lambda: START) as ledger:
+        try:
+            record = dataset("v2", name="other", schema_json='{"holdout":0.5}')
+            ledger.datasets.publish(record, actor="owner")
         except DatasiteError:
             return False
     return True

@@ -38,6 +38,7 @@ LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
+ACCOUNTS = "tests/datasites/ledger/test_accounts.py"
 TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
 LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
@@ -100,6 +101,10 @@ class Everything(frozenset[Any]):
 
     def __contains__(self, _: object) -> bool:
         return True
+
+
+def _anybodys_answer(passing: Any, _: Any, uid: Any) -> Any:
+    return next((answer for held in passing._held.values() for answer in held if answer.id == uid), None)
 
 
 def _all_accounts() -> None:
@@ -279,6 +284,11 @@ def _no_heads() -> None:
     put("datasites.ledger.ledger:Ledger.verify", lambda self, *, heads=(), _verify=Ledger.verify: _verify(self))
 
 
+def _least_epsilon(self: Any, conversion_nano: int) -> int:
+    """Whichever bound is less, though the sum of pure ε bounds nothing beside a training."""
+    return min(self.divergence_nano + conversion_nano, self.pure_nano or 10**18) if any(self.as_row()) else 0
+
+
 def _any_amount() -> None:
     from datasites.ledger.amounts import Amount
 
@@ -303,7 +313,7 @@ def _numbered() -> None:
 def _all_records() -> None:
     from datasites.engine.matrix import grouped
 
-    put("datasites.vault.encoding:grouped", lambda codes, most: grouped(codes, 1 << 40))
+    put("datasites.vault.encoding:grouped", lambda codes, held_out, most: grouped(codes, held_out, 1 << 40))
 
 
 def _in_order() -> None:
@@ -332,6 +342,21 @@ def _sums_in_float() -> None:
         return total.astype(np.int64)
 
     put("datasites.engine.lanes.sums:LaneSums.sum", rounded)
+
+
+def _scores_by_company() -> None:
+    """Scores in lanes that depend, in their last bit, on how many are scored together."""
+    from datasites.engine.lanes.scores import LaneScores
+
+    exact = LaneScores.of
+
+    def moved(self: LaneScores, inputs: Any) -> Any:
+        import numpy as np
+
+        scores, sound = exact(self, inputs)
+        return np.nextafter(scores, np.float32(len(inputs) % 2 * 2 - 1)), sound
+
+    put("datasites.engine.lanes.scores:LaneScores.of", moved)
 
 
 def _layer(name: str) -> Callable[[], None]:
@@ -424,6 +449,11 @@ DEFENCES: dict[str, Defence] = {
         (JOBS, "tests/policies/release/test_tensors.py", "-k", "tensors or finite or refused or weights"),
     ),
     "whole-sums": Defence("sums over lanes in whole numbers", _sums_in_float, (LANES.format("hold"),)),
+    "own-score": Defence(
+        "scores of a record that depend on that record alone",
+        _scores_by_company,
+        (LANES.format("scores"), "-k", "company"),
+    ),
     "program-addresses": Defence(
         "addresses of a program, checked before it runs",
         nothing("datasites.engine.lanes.verifier:_Slots.read", "datasites.engine.lanes.verifier:_Slots.write"),
@@ -453,6 +483,16 @@ DEFENCES: dict[str, Defence] = {
     ),
     "pace": Defence("time on the slowest values", instead("datasites.review.timing:slowest", lambda _: 1.0), (PACE,)),
     "heavy": Defence("a bound on one patient's records", _all_records, ("tests/attacks/runner/test_heavy_patient.py",)),
+    "rehearsed-size": Defence(
+        "a dry run of the public size",
+        instead("datasites.jobs.child:LARGEST_SYNTHETIC", 1 << 20),
+        ("tests/datasites/jobs/test_child.py", "-k", "public_size"),
+    ),
+    "rehearsed-steps": Defence(
+        "a dry run of as many steps as the round has",
+        instead("datasites.jobs.mock_run:ENOUGH_SECONDS", 0.0),
+        ("tests/datasites/jobs/test_child.py", "-k", "steps"),
+    ),
     "endings": Defence(
         "an end that tells no time",
         instead(
@@ -538,6 +578,16 @@ DEFENCES: dict[str, Defence] = {
     "room": Defence(
         "room of each account", nothing("datasites.door.syft.uploads:Uploads.take"), (GUARD.format("uploads"),)
     ),
+    "passing-answers": Defence(
+        "answers held for their account alone",
+        instead("datasites.door.syft.uploads:PassingAnswers.find", _anybodys_answer),
+        (GUARD.format("uploads"), "-k", "passes"),
+    ),
+    "public-times": Defence(
+        "rounds that show at a public time",
+        instead("datasites.review.rounds:Rounds._shown_at_multiples_of", lambda *_: nullcontext()),
+        ("tests/datasites/review/test_rounds.py", "-k", "said_to or public_time"),
+    ),
     "call-memory": Defence(
         "memory of calls and of each account",
         nothing("datasites.door.memory:Memory.take"),
@@ -621,6 +671,21 @@ DEFENCES: dict[str, Defence] = {
         "tables as the entries come to",
         nothing("datasites.ledger.verification:_compare"),
         (TAMPERING, *_corpus("ledger")),
+    ),
+    "split": Defence(
+        "one share held out of a population",
+        nothing("datasites.ledger.datasets:check_split"),
+        (ACCOUNTS, *_corpus("split_a_population", "no_patient")),
+    ),
+    "accounts of a copy": Defence(
+        "the larger account for both where a copy does not know the split",
+        instead("datasites.ledger.amounts:Charged.in_both", property(lambda self: self)),
+        (ACCOUNTS,),
+    ),
+    "pure and filtered": Defence(
+        "no sum of pure ε beside a release without one",
+        instead("datasites.ledger.amounts:Amount.epsilon_nano", _least_epsilon),
+        ("tests/datasites/ledger/test_promise.py",),
     ),
     "heads": Defence("heads in certificates", _no_heads, _corpus("old_copy")),
     "budget": Defence(

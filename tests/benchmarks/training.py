@@ -29,6 +29,7 @@ from opacus.layers import DPLSTM
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from datasites.engine import helpers
 from datasites.engine.lanes import compiled, readiness
 from datasites.engine.noise import NoiseSource
 from datasites.engine.training import train_round
@@ -151,6 +152,9 @@ class TorchNoise(NoiseSource):
 
     def gaussian_on_grid(self, shape: int | tuple[int, ...], std: float, grid: float) -> Table:
         return torch.randn(shape).mul_(std).to(torch.float64).numpy()
+
+    def fill_with_gaussians(self, out: Table, std: float) -> None:
+        torch.from_numpy(out).copy_(torch.randn(len(out)).mul_(std))
 
 
 def make_schema(values: int = 10) -> Schema:
@@ -321,6 +325,28 @@ def evenness(name: str = "LSTM", turns: int = 60) -> dict[str, tuple[float, floa
             taken[kind].append((time.perf_counter() - begin) / 20 * 1e6)
     best = {kind: min(times) for kind, times in taken.items()}
     return {kind: (time_, time_ / best["ordinary"]) for kind, time_ in best.items()}
+
+
+def threads(name: str, batch: int, turns: int = 40) -> tuple[float, float]:
+    """Least wall seconds of a step's sums in one thread and in two, taking turns; alike where no helper is asked."""
+    declared, rng = MODELS[name], np.random.default_rng(0)
+    schema, _ = _data(declared.inputs)
+    graph = export_model(declared.make(nn.LSTM), schema.input_shape(declared.inputs))
+    alone = readiness.made_for(graph, "binary_cross_entropy", 2, 1.0, batch, compiled.load())
+    helpers.begin(1)
+    helped = readiness.made_for(graph, "binary_cross_entropy", 2, 1.0, batch, compiled.load())
+    helpers.end()
+    alone.weights[:] = helped.weights[:] = rng.normal(0, 0.1, len(alone.weights))
+    records = rng.uniform(-1, 1, (batch, int(np.prod(graph.input_shape)))).astype(np.float32)
+    labels, rows = np.ones(batch, np.float32), np.arange(batch)
+    taken: list[tuple[float, float]] = []
+    for _ in range(turns):
+        begin = time.perf_counter()
+        alone.sum(records, labels, rows)
+        between = time.perf_counter()
+        helped.sum(records, labels, rows)
+        taken.append((between - begin, time.perf_counter() - between))
+    return min(one for one, _ in taken), min(two for _, two in taken)
 
 
 def noise_alone(parameters: int = 100_000, turns: int = 60) -> tuple[float, float]:

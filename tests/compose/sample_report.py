@@ -22,7 +22,7 @@ def sample_report() -> dict[str, Any]:
         "hospitals": [
             {
                 "name": name, "title": title, "patients_published": patients, "size_kind": "dp-count",
-                "epsilon_budget": 6.0, "epsilon_spent": 3.61, "delta": 1e-5, "releases": 14,
+                "epsilon_budget": 6.0, "epsilon_spent": 3.61, "delta": 1e-5, "order": 8, "releases": 14,
                 "auc_local_private": local, "auc_joint_private": 0.868, "auc_released": released,
                 "auc_released_error": 0.011,
                 "statistic": {"what": "mean temperature at the visit", "value": mean, "error": 0.04, "low": mean - 0.1,

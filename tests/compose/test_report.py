@@ -24,7 +24,7 @@ from compose.report_charts import (
     round_limits,
 )
 from compose.report_style import STYLE
-from policies.privacy.risk import risk_sentences
+from policies.privacy.risk import loss_in_filter, risk_sentences
 from tests.compose.sample_report import sample_report
 
 VOID = {"meta", "br", "path", "rect", "use"}
@@ -80,7 +80,7 @@ def test_every_text_is_escaped() -> None:
 def test_report_says_both_risks_for_what_is_spent_and_for_the_whole_budget() -> None:
     page = render(sample_report())
     for epsilon in (3.61, 6.0):
-        for sentence in risk_sentences(epsilon, 1e-5):
+        for sentence in risk_sentences(loss_in_filter(epsilon, 1e-5, 8)):
             assert escape(sentence) in page
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from compose.study_run import approved, asked, complete, main, persist, published, waiting
+from compose.study_run import approved, asked, beside, complete, main, persist, published, waiting
 from compose.tables import write_tables
 from policies.errors import PermissionRefused, Unavailable, WrongStatus
 
@@ -103,3 +105,15 @@ def test_each_hospital_gets_its_table_and_schema_and_the_same_ones_again(tmp_pat
     ]
     assert [each.read_bytes() for each in first] == [each.read_bytes() for each in again]
     assert all(each.with_suffix(".toml").exists() for each in first)
+
+
+def test_what_is_done_beside_each_other_is_at_once_and_answers_in_order() -> None:
+    met = threading.Barrier(3)
+
+    def meet(number: int) -> int:
+        met.wait(timeout=30)
+        return number
+
+    assert beside([functools.partial(meet, number) for number in range(3)]) == [0, 1, 2]
+    with pytest.raises(Unavailable, match="rural"):
+        beside([lambda: 1, functools.partial(complete, SimpleNamespace(missing={"rural": "away"}))])

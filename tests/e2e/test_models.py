@@ -8,6 +8,9 @@ import pytest
 import torch
 from syft.types.errors import SyftException
 
+from datasites.engine.lanes import compiled
+from datasites.engine.lanes.compiled import KernelsMissing
+from datasites.engine.lanes.coverage import NO_KERNELS
 from tests.e2e.stock import call_until_done, login, submit
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, run_datasite
 
@@ -100,6 +103,25 @@ def test_named_model_trains(researcher: Any, name: str) -> None:
         key: value.shape for key, value in weights.items()
     }
     assert all(torch.isfinite(value).all() for value in answer["release"].values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("self.linear(x)", ""),
+        ("self.linear(torch.topk(x, 10, sorted=False).values)", "It uses topk: the largest numbers in no order."),
+    ],
+)
+def test_a_quote_says_which_engine_runs_a_model(researcher: Any, answer: str, why: str) -> None:
+    source = source_of("Arrhythmia").replace("self.linear(x)", answer)
+    engine = researcher.api.services.datasite.quote(source=source, dataset="wide")["engine"]
+    try:
+        compiled._index(compiled.directory(), compiled.level_of_this_processor())
+    except KernelsMissing:
+        assert engine == {"lanes": False, "why": NO_KERNELS}
+    else:
+        assert engine["lanes"] == (not why)
+        assert engine["why"].startswith(why)
 
 
 def test_batch_norm_is_refused_with_its_name_and_what_to_use(researcher: Any) -> None:

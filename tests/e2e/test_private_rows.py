@@ -21,8 +21,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+import torch
 
 from datasites.actions.for_researchers import ForResearchers
 from datasites.datasite import Datasite
@@ -139,6 +141,18 @@ def arrays_made(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
 
     monkeypatch.setattr(encoding, "encode", noted)
     return made
+
+
+def test_pysyft_is_handed_no_private_row(datasite: Datasite, table: Path) -> None:
+    """It would keep the first ones as text in its database, and all of them in memory six times over."""
+    publish(datasite, table, count=False)
+    asset = datasite.ledger.datasets.list()[-1].assets["records"]
+    kept = datasite.syft._sides(asset).private  # type: ignore[attr-defined]
+    assert kept.syft_action_data_repr_ == repr(torch.zeros((1, 7), dtype=torch.float64))
+    rows = datasite.syft.records(asset)
+    assert (rows.dtype, rows.shape[1]) == (np.float64, 7)
+    assert len(rows) == table.read_text().count("\n") - 1
+    assert not rows.flags.writeable  # it is read where it lies
 
 
 def test_the_count_runs_beside_the_sealed_table_alone(

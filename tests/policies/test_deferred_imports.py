@@ -132,3 +132,14 @@ def test_a_package_that_is_there_already_is_used_as_it_is() -> None:
     with without(["heavy"]):
         assert importlib.import_module("heavy") is heavy
     assert importlib.import_module("heavy") is heavy
+
+
+def test_a_package_that_is_to_be_missing_is_as_if_it_were_not_installed(libraries: Path) -> None:
+    (libraries / "library.py").write_text(
+        "try:\n    import heavy\nexcept ImportError:\n    heavy = None\nfrom heavy import double\n"
+    )
+    with pytest.raises(ImportError, match="heavy is left out"), without([], missing=["heavy"]):
+        importlib.import_module("library")
+    import_without("library", [], missing=["heavy"])  # which does not get by without, and so gets it
+    assert sys.modules["library"].double(2) == 4
+    assert importlib.import_module("heavy").double(1) == 2

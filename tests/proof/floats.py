@@ -80,8 +80,8 @@ class ChosenWords(NoiseSource):
 
     def words(self, count: int) -> WordArray:
         first = self.left.pop(0)
-        assert count == len(first)
-        return first
+        assert count >= len(first)
+        return np.concatenate([first, np.zeros(count - len(first), dtype=np.uint64)])
 
 
 def reached_on_grid(difference: tuple[int, int], std: float) -> bool:
@@ -91,7 +91,9 @@ def reached_on_grid(difference: tuple[int, int], std: float) -> bool:
     angle = math.atan2(other, one) / math.pi  # the sampler takes a signed word for an angle in [-π, π)
     whole = max(0, min(2**63 - 1, int(radius)))
     second = max(-(2**63), min(2**63 - 1, int(angle * 2.0**63)))
-    words: npt.NDArray[np.int64] = np.array([whole, second], dtype=np.int64)
+    # Pairs are made by eights, radii before angles; the first pair is the one that is tried.
+    words: npt.NDArray[np.int64] = np.zeros(16, dtype=np.int64)
+    words[0], words[8] = whole, second
     # Small radii take a fraction from another word, of which the sampler uses the upper 53 bits.
     fraction = np.array([min(2**53 - 1, int((radius - whole) * 2.0**53)) << 11], dtype=np.uint64)
     drawn = ChosenWords(words.view(np.uint64), fraction).gaussian_on_grid(2, std, 1.0)

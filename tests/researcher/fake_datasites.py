@@ -64,6 +64,7 @@ class FakeDatasite:
         self.answer_to_submit = "approved"
         self.findings: list[dict[str, Any]] = []
         self.short = 0.0
+        self.engine: dict[str, Any] | None = None
         self._polled = 0
 
     def describe(self) -> dict[str, Any]:
@@ -97,7 +98,13 @@ class FakeDatasite:
         }
         digest_of_plan = f"plan of {source}"
         accepted = not self.findings and not self.short
-        return {"accepted": accepted, "findings": self.findings, "plan_digest": digest_of_plan, "cost": cost}
+        return {
+            "accepted": accepted,
+            "findings": self.findings,
+            "plan_digest": digest_of_plan,
+            "cost": cost,
+            "engine": self.engine,
+        }
 
     def submit(self, source: str, asset: str, purpose: str = "", project: str = "") -> str:
         self._called("submit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from researcher.estimates import (
     design_effect,
     read_statistics,
 )
+from researcher.figures import COUNTED
 
 SCHEMA = Schema(
     name="visits",
@@ -70,6 +72,27 @@ def number(statistics: Mapping[str, object], key: str) -> Estimate:
     found = statistics[key]
     assert isinstance(found, Estimate)
     return found
+
+
+@given(value=st.floats(-1e3, 1e3), noise=st.floats(0, 1e3), sampling=st.floats(0, 1e3), true=st.floats(-10.0, 10.0))
+def test_no_interval_leaves_the_possible_range_and_none_loses_what_it_held(
+    value: float, noise: float, sampling: float, true: float
+) -> None:
+    free = Estimate(value, noise, sampling)
+    bounded = replace(free, bounds=(-10.0, 10.0))
+    low, high = bounded.interval
+    assert -10.0 <= low <= high <= 10.0
+    if free.interval[0] <= true <= free.interval[1]:
+        assert low <= true <= high
+
+
+def test_statistics_of_a_few_patients_have_intervals_within_their_bounds() -> None:
+    mechanism = asked(COUNT, MEAN, VARIANCE, epsilon=0.03)
+    release = {"count": [-40.0], "mean/temperature": [42.0], "variance/temperature": [0.0]}
+    read = read_statistics(release, mechanism, SCHEMA, patients=8)
+    assert number(read, "count").interval[0] == 0.0
+    assert number(read, "mean/temperature").interval == (34.0, 42.0)
+    assert number(read, "variance/temperature").interval == (0.0, 16.0)  # ((42 - 34) / 2)²
 
 
 def test_interval_of_one_laplace_draw_covers_95_percent_exactly() -> None:
@@ -124,7 +147,7 @@ def test_counts_sums_and_cells_have_noise_and_no_sampling_error() -> None:
     mechanism = asked(COUNT, SUM, CELLS, epsilon=3.0, records=2)
     read = read_statistics(release, mechanism, SCHEMA, patients=100)
     # Whole numbers: the scale of 1 (and of 2) and half a unit of rounding.
-    assert number(read, "count") == Estimate(99.0, math.sqrt(2) * (1 + noise_scales.ROUNDING), 0.0, "patients")
+    assert number(read, "count") == Estimate(99.0, math.sqrt(2) * (1 + noise_scales.ROUNDING), 0.0, "patients", COUNTED)
     assert number(read, "sum/temperature") == Estimate(3700.0, math.sqrt(2) * 2 * 42, 0.0, "°C")
     cells = read["histogram/influenza"]
     assert isinstance(cells, Cells)
@@ -251,7 +274,7 @@ def test_cells_are_added_with_their_noise() -> None:
     assert isinstance(found, Cells)
     assert found.counts.tolist() == [12.0, 3.0]
     assert found.noise_error == pytest.approx(math.sqrt(2) * reads["a"][CELLS.key].noise_error)
-    assert found.estimate(1) == Estimate(3.0, found.noise_error)
+    assert found.estimate(1) == Estimate(3.0, found.noise_error, bounds=COUNTED)
 
 
 def test_statistic_that_one_hospital_lacks_is_left_out() -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAdam, FedAvg
+from flwr.supercore.task_identity import TaskIdentity
 from numpy import testing  # at its import it starts a program, which no quick test may
 
+import researcher
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
 from researcher.strategies import NAMES
 from tests.researcher.conftest import TRAINING
+from tests.researcher.fake_datasites import FakeDatasite
+from tests.researcher.study_models import FluPredictor
 
 
 def _last_bias(result):
@@ -218,3 +224,37 @@ def test_two_processes_cannot_run_one_study(make_study):
     study = make_study()
     with study.state.lock(), pytest.raises(Unavailable, match="Another process is running this study"):
         study.run()
+
+
+def test_studies_run_beside_each_other_as_they_do_alone(network, hospitals, tmp_path, monkeypatch):
+    """Flower samples hospitals from one generator of the whole process; here three studies take turns at it."""
+
+    def study(number, kind):
+        made = researcher.Study(
+            f"flu-{kind}-{number}", network.dataset("flu"), FluPredictor, TRAINING,
+            state=tmp_path / f"{kind}-{number}", seed=number, progress=False,
+        )  # fmt: skip
+        made.submit()
+        return made
+
+    def run(made):
+        return made.run(fraction_train=0.4, min_train_nodes=1, min_available_nodes=3)
+
+    def slow(self, *arguments):  # so that rounds of several studies are under way at once
+        time.sleep(0.02)
+        return answer(self, *arguments)
+
+    answer = FakeDatasite.run
+    monkeypatch.setattr(FakeDatasite, "run", slow)
+    before = random.getstate()
+    alone = [run(study(number, "alone")) for number in range(4)]
+    beside = [study(number, "beside") for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(run, beside))
+    assert random.getstate() == before
+    assert TaskIdentity._task_id is None
+    for one, other in zip(alone, together, strict=True):
+        assert [sorted(each.answered) for each in one.rounds] == [sorted(each.answered) for each in other.rounds]
+        for name, value in one.weights.items():
+            assert (value == other.weights[name]).all()
+    assert len({str([sorted(each.answered) for each in one.rounds]) for one in alone}) > 1  # seeds do matter

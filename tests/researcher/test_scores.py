@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from policies.errors import WeightsRefused
 from policies.privacy.mechanisms import Evaluation
 from researcher import scores as reading
-from researcher.figures import Estimate
+from researcher.figures import COUNTED, SHARE, Estimate
 from researcher.scores import Scores
 
 FloatArray = npt.NDArray[np.float64]
@@ -98,14 +98,17 @@ def test_auc_noise_error_matches_noise_alone() -> None:
     assert np.median([each.noise_error for each in found]) == pytest.approx(spread, rel=0.15)
 
 
+UNKNOWN = Estimate(0.5, 0.5, bounds=SHARE)
+
+
 def test_auc_of_noise_alone_is_not_known() -> None:
     random = np.random.default_rng(0)
     unknown = sum(
-        reading.auc(reading.read_scores(geometric(random, 0.5, (2, BINS)), evaluation(0.5))) == Estimate(0.5, 0.5)
+        reading.auc(reading.read_scores(geometric(random, 0.5, (2, BINS)), evaluation(0.5))) == UNKNOWN
         for _ in range(200)
     )
     assert unknown >= 185
-    assert reading.auc(exact(np.zeros((2, BINS)))) == Estimate(0.5, 0.5)
+    assert reading.auc(exact(np.zeros((2, BINS)))) == UNKNOWN
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5])
@@ -195,7 +198,7 @@ def test_combined_scores_add_patients_and_noise() -> None:
     combined = reading.combine_scores([Scores(a, 2.0), Scores(b, 3.0)])
     assert combined.counts.tolist() == (a + b).tolist()
     assert combined.noise_variance == 5.0
-    assert combined.patients == Estimate(380.0, math.sqrt(2 * BINS * 5.0), unit="patients")
+    assert combined.patients == Estimate(380.0, math.sqrt(2 * BINS * 5.0), unit="patients", bounds=COUNTED)
     alone = reading.auc(Scores(a, 2.0))
     assert reading.auc(Scores(2 * a, 4.0)).error < alone.error
 

@@ -25,6 +25,22 @@ def test_check_shows_the_cost_at_every_hospital_and_asks_nothing(make_study, hos
         assert "submit" not in hospital.calls
 
 
+def test_a_check_says_which_engine_runs_the_model_where(make_study, hospitals):
+    assert make_study(submit=False).check().engines == ()  # of datasites that say nothing of it
+    for hospital in hospitals.values():
+        hospital.engine = {"lanes": True, "why": ""}
+    hospitals["rural"].engine = {"lanes": False, "why": "It uses <b>sort</b>: 300 numbers."}
+    check = make_study(submit=False).check()
+    slow = "rural: flu_2026 trains record by record, which is slower. It uses <b>sort</b>: 300 numbers."
+    assert len(check.engines) == 2
+    assert slow in check.engines
+    assert slow in str(check)
+    assert next(line for line in check.engines if line != slow).endswith(
+        ": flu_2026 trains in lanes: one record in each lane of the processor's vectors."
+    )
+    assert "It uses &lt;b&gt;sort" in check._repr_html_()
+
+
 def test_nothing_leaves_for_a_hospital_when_the_local_inspection_refuses(make_study, hospitals, monkeypatch):
     def refuse(request, cohort):
         raise InspectionFailed("line 3: not allowed")

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from syft.serde.serializable import serializable
 from syft.serde.serialize import _serialize
 from syft.service.action.action_object import ActionObject, TwinMode
@@ -51,6 +50,7 @@ from datasites.actions.for_researchers import ForResearchers
 from datasites.actions.registry import act
 from datasites.datasite import Datasite
 from datasites.door.syft.guard import Malformed, Refused, is_inside, read_strictly
+from datasites.door.syft.tensors import array_of, tensor_of
 from datasites.door.syft.uploads import PassingAnswers, Uploads
 from datasites.people.roles import Actor, Role
 from datasites.review.decisions import check_has_voice
@@ -156,7 +156,7 @@ class GuardedCodeService(UserCodeService):
             raise Refused(HOW_TO_CALL)
         answer = self._answer(context, str(uid), round_number, kwargs)
         if answer["release"] is not None:
-            answer = {**answer, "release": {name: torch.from_numpy(a.copy()) for name, a in answer["release"].items()}}
+            answer = {**answer, "release": {name: tensor_of(array) for name, array in answer["release"].items()}}
         if kwargs.get("plain") is True:
             return answer
         result = ActionObject.from_obj(answer, id=result_id or UID())
@@ -512,8 +512,7 @@ def _plain(value: Any, context: AuthedServiceContext, default: Any) -> Any:
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, ActionObject):
         value = value.syft_action_data_cache
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        return value
+    array = array_of(value)
+    if array is not None:
+        return array
     raise Refused("Weights must be a dict of tensors, as model.state_dict() gives.")

@@ -6,6 +6,7 @@ A place that depends on the record is looked for at every place there is, so tha
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -18,7 +19,7 @@ from datasites.engine.lanes.memory import View, contiguous
 from datasites.engine.lanes.rules import Lowering, defaults, reduced, rule
 
 MOST_CHOSEN = 4096  # numbers of one operator that are looked for one by one
-MOST_COMPARED = 2**16  # pairs of numbers that one operator compares to put them in order
+MOST_COMPARED = 2**14  # pairs of numbers that one operator compares to put them in order
 
 
 # -- largest and smallest
@@ -74,7 +75,7 @@ def _any(lowering: Lowering, call: Call) -> None:
 def _running(lowering: Lowering, call: Call) -> None:
     e, name = lowering.emitter, str(call.operator)
     if "prod" in name and lowering.result_dtype(call) != torch.float32:
-        raise NotLowered("A product of whole numbers that may be large.")
+        raise NotLowered("products of whole numbers may be larger than float32 holds. Use float32.")
     rows, count = reduced(lowering, call, call.arguments[1])
     x, lines = pieces_by_column(e, rows), rows.shape[0]
     y = e.fresh((count, lines))
@@ -113,14 +114,16 @@ def _sort(lowering: Lowering, call: Call) -> None:
     if "topk" in str(call.operator):
         most, dim, descending, in_order = defaults(call.arguments[1:], None, -1, True, True)
         if not in_order:
-            raise NotLowered("The largest numbers in no order.")
+            raise NotLowered("the largest numbers in no order. Leave sorted=True.")
     else:
         dim, descending = defaults(call.arguments[1:], -1, False)
         most = lowering.argument(call, 0).shape[dim] if lowering.argument(call, 0).shape else 1
     rows, count = reduced(lowering, call, dim)
     lines = rows.shape[0]
     if lines * count * count > MOST_COMPARED:
-        raise NotLowered(f"{count} numbers are too many to put in order.")
+        raise NotLowered(
+            f"{count} numbers are too many to put in order. Use at most {math.isqrt(MOST_COMPARED // lines)}."
+        )
     places = _ranks(e, rows, descending=bool(descending))
     values, sources = e.fresh((lines, count)), e.fresh((lines, count))
     numbers = e.dense(e.numbers([float(i) for i in range(count)], (count,)))
@@ -171,7 +174,7 @@ def _at(view: View, index: Sequence[int]) -> View:
 
 def _check_count(count: int) -> None:
     if count > MOST_CHOSEN:
-        raise NotLowered(f"{count} numbers are too many to look for.")
+        raise NotLowered(f"{count} numbers at places that depend on the record. Use at most {MOST_CHOSEN:,}.")
 
 
 def _picked(e: Emitter, x: View, dim: int, index: View) -> View:
@@ -220,7 +223,7 @@ def _whole(values: Tensor | None) -> list[int] | None:
 def _index_select(lowering: Lowering, call: Call) -> None:
     e, x, dim = lowering.emitter, lowering.argument(call, 0), call.arguments[1]
     if not x.shape:
-        raise NotLowered("A choice from one number.")
+        raise NotLowered("a choice of that shape.")
     dim %= len(x.shape)
     known = _whole(lowering.known(call, 2))
     shape = tuple(lowering.layout(call).shape)
@@ -237,7 +240,7 @@ def _index_select(lowering: Lowering, call: Call) -> None:
 def _index_add(lowering: Lowering, call: Call) -> None:
     e, base, source = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 3)
     if call.keywords.get("alpha", 1) != 1 or not base.shape:
-        raise NotLowered("An addition at places with a factor.")
+        raise NotLowered("an addition at places with a factor.")
     dim = call.arguments[1] % len(base.shape)
     known = _whole(lowering.known(call, 2))
     if known is None:
@@ -266,7 +269,7 @@ def _scatter(lowering: Lowering, call: Call) -> None:
     if "src" in str(call.operator):
         known = lowering.known(call, 0)
         if known is None or bool(known.any()):
-            raise NotLowered("Numbers are replaced at places that depend on the record.")
+            raise NotLowered("numbers are replaced at places that depend on the record.")
     lowering.give(call, _put(lowering.emitter, base, call.arguments[1] % len(base.shape), index, source))
 
 
@@ -274,7 +277,7 @@ def _check_places(x: View, index: View, call: Call) -> None:
     dim = call.arguments[1]
     others = [i for i in range(len(x.shape)) if i != dim % max(1, len(x.shape))]
     if not x.shape or len(x.shape) != len(index.shape) or any(index.shape[i] > x.shape[i] for i in others):
-        raise NotLowered("A choice from one number.")
+        raise NotLowered("a choice of that shape.")
 
 
 # -- tables

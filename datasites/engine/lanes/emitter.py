@@ -16,7 +16,7 @@ MOST_MOVES = 4096  # instructions into which one copy may fall
 
 
 class NotLowered(DatasiteError):
-    """A model's gradient does not become a program; it trains the former way."""
+    """A model's gradient does not become a program; it trains the former way. The text says why, for its author."""
 
 
 class Emitter:
@@ -77,7 +77,7 @@ class Emitter:
 
     def _four(self, target: View, source: View, merged: list[tuple[int, int]]) -> None:
         if len(merged) > 4:
-            raise NotLowered("A copy goes over more than four dimensions.")
+            raise NotLowered("a copy over more than four dimensions.")
         padded = [(1, 0)] * (4 - len(merged)) + merged
         scale = LANES if source.buffer.lanes else 1
         sizes = {f"d{i}": size for i, (size, _) in enumerate(padded)}
@@ -188,14 +188,14 @@ class Emitter:
             fields: dict[str, View | int] = {"b": -1, "bO": 0}
             if bias is not None:
                 if bias.buffer.lanes or len(bias.shape) != 1:
-                    raise NotLowered("A bias depends on the record.")
+                    raise NotLowered("a bias that depends on the record.")
                 fields = {"b": bias, "bO": bias.strides[0] if bias.shape[0] != 1 else 0}
             self.emit(
                 "linear", y=y, O=n, K=k, Q=m, x=a, yO=y_n, yQ=y_m, xK=a.strides[1] * LANES, xQ=a.strides[0] * LANES,
                 w=b, wO=b.strides[1], wK=b.strides[0], **fields,
             )  # fmt: skip
         elif bias is not None:
-            raise NotLowered("A bias is added to a product within the record.")
+            raise NotLowered("a bias that is added to a product within the record.")
         elif b.buffer.lanes and not a.buffer.lanes:
             self.emit(
                 "linear", y=y, O=m, K=k, Q=n, x=b, yO=y_m, yQ=y_n, xK=b.strides[0] * LANES, xQ=b.strides[1] * LANES,
@@ -211,7 +211,7 @@ class Emitter:
 def _places(dimensions: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
     """Offsets in target and source of every index over `dimensions`."""
     if math.prod(size for size, _, _ in dimensions) > MOST_MOVES:
-        raise NotLowered("A copy falls into too many parts.")
+        raise NotLowered(f"a copy falls into more than {MOST_MOVES:,} parts. Use smaller layers.")
     return [
         (
             sum(index * to for index, (_, to, _) in zip(indices, dimensions, strict=True)),

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from datasites.engine.gradient_recorder import Call
 from datasites.engine.lanes.emitter import Emitter, NotLowered
-from datasites.engine.lanes.memory import View
+from datasites.engine.lanes.memory import View, contiguous
 from datasites.engine.lanes.rules import Lowering, operand, rule, scaled
 
 MOST_FACTORS = 64  # of a whole power that is made by products
 WHOLE_FROM = 2.0**23  # from here on float32 has whole numbers alone
+LARGEST = 2.0**127  # of the powers of two in float32
+REST_BITS = 22  # of a quotient that is found at once
 ERFC = (
     0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368,
     -1.26551223,
@@ -55,19 +58,22 @@ def _to_the(e: Emitter, x: View, exponent: float) -> View:
 def _power_of(e: Emitter, x: View, exponent: View, known: float | None = None) -> View:
     """|x| to the exponent as exp(exponent · log|x|); below zero with its sign where the exponent is whole, else NaN."""
     one, zero = e.number(1.0), e.number(0.0)
-    value = e.unary("exp", e.binary("multiply", exponent, e.unary("log", e.unary("absolute", x))))
+    size = e.unary("absolute", x)
+    value = e.unary("exp", e.binary("multiply", exponent, e.unary("log", size)))
+    if known is None:
+        value = e.where(e.binary("equal", size, one), one, value)
     if known is None or known == int(known):
         half = scaled(e, exponent, 0.5)
         odd = e.binary("unequal", half, e.unary("cut", half))
         below = e.where(odd, e.unary("negative", value), value)
         if known is None:
-            below = e.where(e.binary("equal", exponent, e.unary("cut", exponent)), below, e.number(math.nan))
+            broken = e.where(e.binary("equal", size, e.number(math.inf)), value, e.number(math.nan))
+            below = e.where(e.binary("equal", exponent, e.unary("cut", exponent)), below, broken)
     else:
         below = e.number(math.nan)
     value = e.where(e.binary("less", x, zero), below, value)
     if known is None:
         value = e.where(e.binary("equal", exponent, zero), one, value)
-        value = e.where(e.binary("equal", x, one), one, value)
     return value
 
 
@@ -81,7 +87,7 @@ def _power_of_tensors(lowering: Lowering, call: Call) -> None:
 def _exponential_of_base(lowering: Lowering, call: Call) -> None:
     e, base, x = lowering.emitter, float(call.arguments[0]), lowering.argument(call, 1)
     if base <= 0:
-        raise NotLowered(f"A power of {base:g}.")
+        raise NotLowered(f"a power of {base:g}. Use a base above zero.")
     lowering.give(call, e.unary("exp", scaled(e, x, math.log(base))))
 
 
@@ -120,7 +126,10 @@ def _angle(lowering: Lowering, call: Call) -> None:
     """In (-π, π]; 0 of the origin and of what is right of it, π left of it."""
     e, y, x = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 1)
     zero = e.number(0.0)
-    near = e.unary("atan", e.binary("divide", y, x))
+    infinite = _all_of(e, *(e.binary("equal", e.unary("absolute", part), e.number(math.inf)) for part in (x, y)))
+    alike = e.binary("equal", e.binary("less", x, zero), e.binary("less", y, zero))
+    share = e.where(infinite, e.where(alike, e.number(1.0), e.number(-1.0)), e.binary("divide", y, x))
+    near = e.unary("atan", share)
     near = e.where(_all_of(e, e.binary("equal", x, zero), e.binary("equal", y, zero)), zero, near)
     turned = e.where(e.binary("less", y, zero), e.number(-math.pi), e.number(math.pi))
     lowering.give(call, e.where(e.binary("less", x, zero), e.binary("add", near, turned), near))
@@ -162,6 +171,7 @@ def _area(lowering: Lowering, call: Call) -> None:
         inner = e.binary("add", a, e.binary("divide", squared, e.binary("add", root, one)))
     else:  # log1p(t + √(2t + t²)), t = x - 1
         inner = e.binary("add", a, e.unary("sqrt", e.binary("add", scaled(e, a, 2.0), squared)))
+        a = e.where(e.binary("less", a, e.number(0.0)), e.number(math.nan), a)
     # Where the square overflows, the sum is 2a within its last place.
     far = e.binary("add", e.unary("log", a), e.number(math.log(2.0)))
     value = e.where(e.binary("less", a, e.number(1e15)), e.unary("log1p", inner), far)
@@ -207,20 +217,31 @@ def _nearest(lowering: Lowering, call: Call) -> None:
 
 @rule("aten.fmod.Scalar", "aten.remainder.Scalar")
 def _remainder(lowering: Lowering, call: Call) -> None:
-    """x less its whole multiples of the divisor, each rounded: with the sign of x, or with that of the divisor."""
+    """x less its whole multiples of the divisor: with the sign of x, or with that of the divisor."""
     e, x, divisor = lowering.emitter, lowering.argument(call, 0), float(call.arguments[1])
-    size, zero = e.number(abs(divisor)), e.number(0.0)
-    a = e.unary("absolute", x)
-    times = e.unary("cut", e.binary("divide", a, size))
-    rest = e.binary("subtract", a, e.binary("multiply", times, size))
-    # The quotient was rounded, perhaps past a whole number.
-    rest = e.where(e.binary("less", rest, zero), e.binary("add", rest, size), rest)
-    rest = e.where(e.binary("at_most", size, rest), e.binary("subtract", rest, size), rest)
-    rest = _with_sign_of(e, x, rest)
+    zero = e.number(0.0)
+    rest = _with_sign_of(e, x, _exact_rest(e, e.unary("absolute", x), abs(float(np.float32(divisor)))))
     if "remainder" in str(call.operator):
         other = e.binary("less", rest, zero) if divisor > 0 else e.binary("less", zero, rest)
         rest = e.where(other, e.binary("add", rest, e.number(divisor)), rest)
     lowering.give(call, rest)
+
+
+def _exact_rest(e: Emitter, a: View, size: float) -> View:
+    """What a ≥ 0 leaves when it is divided by `size`, exactly: by multiples that fall by `REST_BITS` bits."""
+    highest = math.floor(math.log2(LARGEST / size))
+    for power in range(highest // REST_BITS * REST_BITS, -1, -REST_BITS):
+        multiple = e.number(size * 2.0**power)
+        both = e.fresh((2, a.numel))
+        e.copy(both.as_(a.shape, contiguous(a.shape)), a)
+        e.unary("cut", e.binary("divide", a, multiple), both.as_(a.shape, contiguous(a.shape), a.numel))
+        rest = e.fresh(a.shape)
+        # One rounding for product and difference, which is then none: 1 · a - multiple · times.
+        factors = e.numbers([1.0, -size * 2.0**power], (2, 1))
+        e.matmul(rest.as_((a.numel, 1), (1, 0)), both.ordered((1, 0)), factors)
+        # The quotient was rounded, perhaps past a whole number.
+        a = e.where(e.binary("less", rest, e.number(0.0)), e.binary("add", rest, multiple), rest)
+    return a
 
 
 # -- flags and bounds
@@ -235,7 +256,7 @@ def _flags(lowering: Lowering, call: Call, index: int) -> View:
     if lowering.dtype(call, index) == torch.bool:
         return x
     if "bitwise" in str(call.operator):
-        raise NotLowered(f"{call.operator} on whole numbers.")
+        raise NotLowered("of whole numbers. Use comparisons, and their results.")
     return lowering.emitter.binary("unequal", x, lowering.emitter.number(0.0))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from datasites.engine.gradient_recorder import Call, NotRecordable, Recorder, Slot, both_runs, numbers_read
+from datasites.engine.gradient_recorder import Call, NotRecordable, Recorder, Slot, numbers_read, recorded_once
 from datasites.engine.interpreter import forward
 from datasites.engine.lanes import choices, functions, operators, windows  # noqa: F401 - they fill the table of rules
 from datasites.engine.lanes.copies import without_copies
@@ -25,7 +26,7 @@ from datasites.engine.lanes.instructions import LANES, encoded
 from datasites.engine.lanes.memory import Buffer, View, contiguous, give_places
 from datasites.engine.lanes.programs import DIRECT, OUTER, Program, Words
 from datasites.engine.lanes.rules import LARGEST_WHOLE, RULES
-from datasites.engine.losses import record_loss
+from datasites.engine.losses import record_loss, record_scores
 from policies.graph.graphs import Graph
 
 MOST_INSTRUCTIONS = 2**17
@@ -38,12 +39,11 @@ Factors = list[tuple[View, View]]
 
 
 def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
-    """The program of one record, and the recording that it was made from, which tests compare it with.
+    """The program of one record's gradient, and the recording that it was made from, which tests compare it with.
 
     Raises `NotLowered` where an operator has no rule or the program would be too large.
     """
-    names = [parameter.name for parameter in graph.parameters]
-    model = forward(graph)
+    names, model = [parameter.name for parameter in graph.parameters], forward(graph)
 
     def one_record(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         output = model(parameters, record)
@@ -55,6 +55,26 @@ def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
         by_name, (value, output) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
         return [*(by_name[name] for name in names), value, output]
 
+    recording = _recorded(flat, graph, classes)
+    return Lowering(graph, recording).program(), recording
+
+
+def lowered_scores(graph: Graph, loss: str) -> tuple[Program, Recorder]:
+    """The program of one record's scores as `losses.record_scores` has them, and its recording. Raises `NotLowered`."""
+    names, model = [parameter.name for parameter in graph.parameters], forward(graph)
+
+    def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
+        with torch.no_grad():
+            output = model(dict(zip(names, tensors, strict=False)), tensors[-2])
+            return [output, record_scores(output, loss)]
+
+    recording = _recorded(flat, graph, 1)
+    return Lowering(graph, recording).scores(), recording
+
+
+def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph, classes: int) -> Recorder:
+    """What it calls on made-up weights, a made-up record and its label."""
+
     def example(seed: int) -> list[Tensor]:
         made = torch.Generator().manual_seed(seed)
         weights = [
@@ -65,10 +85,14 @@ def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
         return [*weights, record, torch.randint(classes, (), generator=made)]
 
     try:
-        recording, _ = both_runs(flat, (example(1), example(2)))
+        return recorded_once(flat, (example(1), example(2)))
     except NotRecordable as error:
         raise NotLowered(str(error)) from None
-    return Lowering(graph, recording).program(), recording
+
+
+def _short(name: str) -> str:
+    """An operator's name as graphs have it."""
+    return name.removeprefix("aten.").removesuffix(".default").removesuffix("_backward")
 
 
 class _Scattered:
@@ -128,11 +152,26 @@ class Lowering:
             wanted.update(self._made_up[side][0] if side < 0 else side for side in sides)
         for call in self._needed(wanted):
             self._lower(call)
-        for number in (loss, output):
-            view = self.emitter.dense(self._view(number))
-            self.emitter.emit("finite", x=view, n=max(1, view.numel), sx=LANES)
+        self._check_finite(loss, output)
         terms, groups = self._sums(gradients, found)
         return self._placed(terms, groups)
+
+    def scores(self) -> Program:
+        """The same for a recording whose outputs are what the model gives and the scores that are made of it."""
+        output, scores = self._recording.outputs
+        for call in self._needed({output, scores}):
+            self._lower(call)
+        self._check_finite(output)
+        given = self.emitter.dense(self._view(scores))
+        kept = self.emitter.unary("copy", given, self.emitter.fresh((max(1, given.numel),)))
+        kept.buffer.kept = True
+        return replace(self._placed([(kept, LANES, kept, LANES)], []), outputs=kept.numel)
+
+    def _check_finite(self, *numbers: int) -> None:
+        """The record is sound where all of these are finite."""
+        for number in numbers:
+            view = self.emitter.dense(self._view(number))
+            self.emitter.emit("finite", x=view, n=max(1, view.numel), sx=LANES)
 
     def _gradients(self, numbers: Sequence[int]) -> list[tuple[int, Any]]:
         return list(zip(numbers, self._graph.parameters, strict=True))
@@ -165,12 +204,12 @@ class Lowering:
     def _layout(self, call: Call, number: int) -> View:
         value = self._recording.values[number]
         if value.dtype not in (torch.float32, torch.bool, torch.int64):
-            raise NotLowered(f"{call.operator} gives {value.dtype}.")
+            raise NotLowered(f"numbers of {value.dtype}. Use float32.")
         dense = sorted((stride, size) for size, stride in zip(value.shape, value.stride(), strict=True) if size != 1)
         expected = 1
         for stride, size in dense:
             if stride != expected:
-                raise NotLowered(f"{call.operator} gives numbers that are not in one piece.")
+                raise NotLowered("numbers that are not in one piece.")
             expected *= size
         return View(Buffer(True, 0), tuple(value.shape), tuple(value.stride()))
 
@@ -262,14 +301,14 @@ class Lowering:
         if number not in self._views:
             recording, value = self._recording, self._recording.values[number]
             if number not in recording.outside and number not in recording.fixed:
-                raise NotLowered("A value that nothing gave.")
+                raise NotLowered("what another operator gives besides its values.")
             if not value.is_contiguous() and len(set(value.detach().flatten().tolist())) > 1:
-                raise NotLowered("A constant that is not in one piece.")
+                raise NotLowered("a constant that is not in one piece.")
             if value.dtype == torch.int64 and value.numel() and int(value.abs().max()) > LARGEST_WHOLE:
-                raise NotLowered(f"A whole number that is larger than {LARGEST_WHOLE}.")
+                raise NotLowered(f"a whole number is larger than {LARGEST_WHOLE:,}. Use float32.")
             flat = value.detach().to(torch.float32).flatten().tolist()
             if not flat:
-                raise NotLowered("A tensor without numbers.")
+                raise NotLowered("a tensor without numbers.")
             self._views[number] = self.emitter.numbers(flat, tuple(value.shape))
         return self._views[number]
 
@@ -296,10 +335,15 @@ class Lowering:
             return
         name = str(call.operator)
         if name not in RULES:
-            raise NotLowered(f"{name} has no rule.")
-        RULES[name](self, call)
+            raise NotLowered(f"It uses {_short(name)}, which has no rule.")
+        try:
+            RULES[name](self, call)
+        except NotLowered as error:
+            raise NotLowered(f"It uses {_short(name)}: {error}") from None
         if len(self.emitter.code) > MOST_INSTRUCTIONS:
-            raise NotLowered("The program is too long.")
+            raise NotLowered(
+                f"It takes more than {MOST_INSTRUCTIONS:,} instructions a record. Use fewer steps or layers."
+            )
 
     # -- gradients
 
@@ -411,7 +455,7 @@ class Lowering:
         emitted, terms = without_copies(self.emitter.code, terms, always)
         scratch, own = give_places(emitted, always)
         if scratch + own > MOST_FLOATS:
-            raise NotLowered("The program needs too much memory.")
+            raise NotLowered("It takes more than 1 MiB a record. Use smaller layers or fewer steps.")
 
         def words(fields: dict[str, View | int]) -> dict[str, int]:
             return {name: value.address if isinstance(value, View) else value for name, value in fields.items()}

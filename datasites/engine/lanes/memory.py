@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from datasites.engine.lanes.instructions import LANES
 
@@ -104,17 +106,22 @@ def give_places(code: Sequence[tuple[str, Mapping[str, View | int]]], always: Se
                 first.setdefault(key, number)
                 last[key] = number
     scratch = 0
-    living: list[tuple[int, int, int]] = []  # place, size, last instruction
+    living: list[tuple[int, int, int]] = []  # place, size, last instruction; in the order of places
+    ends: list[int] = []  # a heap of their last instructions
     for key in sorted((key for key in first if not buffers[key].kept), key=lambda key: first[key]):
-        buffer, size = buffers[key], buffers[key].size * LANES
-        living = [part for part in living if part[2] >= first[key]]
+        buffer, size, now = buffers[key], buffers[key].size * LANES, first[key]
+        if ends and ends[0] < now:
+            living = [part for part in living if part[2] >= now]
+            while ends and ends[0] < now:
+                heappop(ends)
         place = 0
-        for begin, length, _ in sorted(living):
+        for begin, length, _ in living:
             if place + size <= begin:
                 break
             place = max(place, begin + length)
         buffer.place = place
-        living.append((place, size, last[key]))
+        insort(living, (place, size, last[key]))
+        heappush(ends, last[key])
         scratch = max(scratch, place + size)
     own = 0
     for buffer in buffers.values():

@@ -50,7 +50,7 @@ def _unary(lowering: Lowering, call: Call) -> None:
 def _binary(lowering: Lowering, call: Call) -> None:
     name, result = str(call.operator).removeprefix("aten."), lowering.result_dtype(call)
     if result == torch.int64 and name.startswith("mul") and not _small(lowering, call):
-        raise NotLowered("A product of whole numbers that may be large.")
+        raise NotLowered("products of whole numbers may be larger than float32 holds. Use float32.")
     factor = call.keywords.get("alpha", (*call.arguments[2:], 1)[0])
     if name == "add.Tensor" and factor == 1 and lowering.joined(call):
         return
@@ -300,13 +300,18 @@ def _select_backward(lowering: Lowering, call: Call) -> None:
     lowering.scatter(call, y.as_(part.shape, strides, (index % y.shape[dim]) * y.strides[dim]), part)
 
 
-@rule("aten.slice_scatter.default")
+@rule("aten.slice_scatter.default", "aten.select_scatter.default")
 def _put(lowering: Lowering, call: Call) -> None:
     """A copy with another tensor in a part of it."""
     e, x, part = lowering.emitter, lowering.argument(call, 0), lowering.argument(call, 1)
     y = e.unary("copy", x, lowering.result(call))
     dim, start, _, step = defaults(call.arguments[2:], 0, None, None, 1)
     dim %= len(y.shape)
+    if "select" in str(call.operator):
+        shape, strides = list(part.shape), list(part.strides)
+        shape.insert(dim, 1)
+        strides.insert(dim, 0)
+        part = part.as_(shape, strides)
     start = 0 if start is None else start
     start = min(max(start + (y.shape[dim] if start < 0 else 0), 0), y.shape[dim])
     strides = [stride * (step if i == dim else 1) for i, stride in enumerate(y.strides)]
@@ -349,7 +354,7 @@ def _pad(lowering: Lowering, call: Call) -> None:
     of = sum(-min(before, 0) * stride for (before, _), stride in zip(pairs, x.strides, strict=True))
     to = sum(max(before, 0) * stride for (before, _), stride in zip(pairs, y.strides, strict=True))
     if min(shape) < 1:
-        raise NotLowered("A padding that leaves nothing.")
+        raise NotLowered("a padding that leaves nothing.")
     lowering.emitter.fill(y, float(call.arguments[2]) if len(call.arguments) > 2 else 0.0)
     lowering.emitter.copy(y.as_(shape, y.strides, to), x.as_(shape, x.strides, of))
 
@@ -481,7 +486,7 @@ def _group_norm(lowering: Lowering, call: Call) -> None:
     e = lowering.emitter
     batch, channels, size, groups, epsilon = call.arguments[3:8]
     if batch != 1:
-        raise NotLowered("A group norm over several rows.")
+        raise NotLowered("a norm over several records.")
     x = e.shaped(lowering.argument(call, 0), (groups, channels // groups * size))
     y, mean, inverse = _normed(e, x, float(epsilon))
     y = y.as_((channels, size), (size, 1))

@@ -35,6 +35,8 @@ class Program:
       record, label: addresses of a record's inputs and of its label.
       features: inputs of a record.
       parameters: numbers in all parameters.
+      outputs: 0; or of a program that scores records how many numbers it gives of each. Such a program has no groups,
+        and one term that says where they are.
     """
 
     code: Words
@@ -47,6 +49,7 @@ class Program:
     label: int
     features: int
     parameters: int
+    outputs: int = 0
 
     @property
     def uniforms(self) -> int:

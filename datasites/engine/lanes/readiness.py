@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datasites.engine.gradient_recorder import Recorder
 from datasites.engine.grid import grid_of
@@ -80,14 +81,21 @@ def made_for(
 
 
 def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float) -> bool:
-    """Whether the clipped gradient of the recorded made-up record is torch's."""
-    *gradients, loss, output = recording.results
+    """Whether clipped gradients of made-up records are torch's: of the recorded one, and of one with other weights.
+
+    The second one is what a program would give otherwise of which some part hung upon the first one's values.
+    """
+    recorded = ([value.detach() for value in recording.values[: len(recording.results)]], recording.results)
+    return all(_agree(sums, *run, clipping_norm) for run in (recorded, recording.other))
+
+
+def _agree(sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipping_norm: float) -> bool:
+    *gradients, loss, output = results
     count = len(gradients)
     flat = torch.cat([gradient.detach().reshape(-1) for gradient in gradients]).to(torch.float64)
-    values = [value.detach() for value in recording.values[: count + 2]]
-    sums.weights[:] = torch.cat([value.reshape(-1) for value in values[:count]]).numpy()
-    inputs = np.ascontiguousarray(values[count].reshape(1, -1).numpy(), dtype=np.float32)
-    label = np.array([float(values[count + 1])], dtype=np.float32)
+    sums.weights[:] = torch.cat([value.reshape(-1) for value in arguments[:count]]).numpy()
+    inputs = np.ascontiguousarray(arguments[count].reshape(1, -1).numpy(), dtype=np.float32)
+    label = np.array([float(arguments[count + 1])], dtype=np.float32)
     found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64)).astype(np.float64) * grid_of(clipping_norm)
     norm = float(flat.norm())
     if not (math.isfinite(norm) and torch.isfinite(loss).all() and torch.isfinite(output).all()):
@@ -117,10 +125,17 @@ def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:
 
 def check_noise(kernels: Kernels) -> None:
     """Gaussians of fixed words are those of numpy but for rounding. Raises `KernelsMissing` where they are not."""
-    rng, std = np.random.default_rng(0), 2.0**20
-    radii = rng.uniform(0, 2.0**63, 4099)
-    angles = rng.integers(-(2**63), 2**63 - 1, len(radii))
-    radius, turn = std * np.sqrt(-2 * np.log(radii * 2.0**-63)), angles * (math.pi * 2.0**-63)
-    expected = np.concatenate([np.cos(turn) * radius, np.sin(turn) * radius])
-    if not np.abs(transformed(kernels, radii, angles, std) - expected).max() <= 0.5 + 2.0**-20:
+    rng, std, pairs = np.random.default_rng(0), 2.0**20, 4096
+    words = rng.integers(0, 2**64 - 1, 2 * pairs, dtype=np.uint64)
+    words[:pairs:512] >>= np.uint64(14)  # small radii
+    fractions = rng.integers(0, 2**64 - 1, pairs, dtype=np.uint64)
+    radii, angles = np.split(words.view(np.int64), 2)
+    small = np.flatnonzero(np.abs(radii.astype(np.float64)) < 2.0**53)
+    radius = np.abs(radii.astype(np.float64))
+    radius[small] = (radii[small] ^ (radii[small] >> 63)) + (fractions[: len(small)] >> np.uint64(11)) * 2.0**-53
+    radius, turn = std * np.sqrt(-2 * np.log(radius * 2.0**-63)), angles * (math.pi * 2.0**-63)
+    found = np.empty(2 * pairs)
+    enough = transformed(kernels, words, fractions, std, found)
+    wanted = np.concatenate([np.cos(turn) * radius, np.sin(turn) * radius])
+    if not (enough and np.abs(found - wanted).max() <= 0.5 + 2.0**-20):
         raise KernelsMissing("The kernels' self-test failed: they make other noise than was declared.")

@@ -90,7 +90,7 @@ def operand(lowering: Lowering, call: Call, index: int) -> View:
     if is_tensor(value):
         return lowering.argument(call, index)
     if lowering.result_dtype(call) == torch.int64 and abs(value) > LARGEST_WHOLE:
-        raise NotLowered(f"The whole number {value} is larger than {LARGEST_WHOLE}.")
+        raise NotLowered(f"the whole number {value} is larger than {LARGEST_WHOLE:,}. Use float32.")
     return lowering.emitter.number(float(value))
 
 
@@ -102,7 +102,7 @@ def scaled(e: Emitter, x: View, factor: float) -> View:
 def flat(view: View) -> View:
     """A parameter's numbers as one dimension."""
     if view.strides != contiguous(view.shape) and view.numel > 1:
-        raise NotLowered("A parameter that is not in one piece.")
+        raise NotLowered("a parameter that is not in one piece.")
     return view.as_((view.numel,), (1,))
 
 

@@ -48,7 +48,10 @@ def verified(program: Program) -> Verified:
             _check_instruction(words, terms, slots)
         except ProgramRefused as error:
             raise ProgramRefused(f"Instruction {number} of {len(program.code)}: {error}") from None
-    _check_groups(program, terms, slots)
+    if program.outputs:
+        _check_outputs(program, terms, slots)
+    else:
+        _check_groups(program, terms, slots)
     return Verified(program)
 
 
@@ -62,7 +65,8 @@ def _closed(program: Program) -> Program:
     for array in (*arrays.values(), constants):
         array.flags.writeable = False
     sizes: dict[str, Any] = {
-        name: int(getattr(program, name)) for name in ("scratch", "own", "record", "label", "features", "parameters")
+        name: int(getattr(program, name))
+        for name in ("scratch", "own", "record", "label", "features", "parameters", "outputs")
     }
     return replace(program, **arrays, constants=constants, **sizes)
 
@@ -82,10 +86,12 @@ class _Slots:
     def __init__(self, program: Program) -> None:
         self._scratch, self._uniforms = program.scratch, program.uniforms
         self._size = program.scratch + program.own
-        self._written = np.zeros(self._size // LANES, dtype=np.bool_)
+        self._written = bytearray(self._size // LANES)
 
     def write(self, access: Access) -> None:
-        self._written[self._places(access)] = True
+        places, length = self._places(access)
+        for place in places:
+            self._written[place] = b"\1" * length
 
     def read(self, access: Access) -> None:
         if access.uniform:
@@ -93,7 +99,7 @@ class _Slots:
             last = access.start + sum((n - 1) * s for n, s in zip(access.counts, access.strides, strict=True))
             if access.start < 0 or last >= self._uniforms:
                 raise ProgramRefused(f"reads uniforms up to {last} of {self._uniforms}.")
-        elif not self._written[self._places(access)].all():
+        elif any(0 in self._written[place] for place in self._places(access)[0]):
             raise ProgramRefused(f"reads at {access.start} what was not written.")
 
     def own(self, access: Access) -> None:
@@ -102,36 +108,37 @@ class _Slots:
             raise ProgramRefused(f"the sums would read scratch, at {access.start}.")
         self.read(access)
 
-    def _places(self, access: Access) -> slice | np.ndarray:  # type: ignore[type-arg]
+    def _places(self, access: Access) -> tuple[list[slice], int]:
+        """The slots of an access, all of them and no other, as slices of one length."""
         _check_runs(access, LARGEST_ACCESS)
         if any(stride % LANES for stride in access.strides) or access.start % LANES:
             raise ProgramRefused(f"address {access.start} or its strides {access.strides} are not whole slots.")
-        runs = list(zip(access.counts, access.strides, strict=True))
-        last = access.start + sum((count - 1) * stride for count, stride in runs)  # no stride is below zero
+        reach = sum((count - 1) * stride for count, stride in zip(access.counts, access.strides, strict=True))
         low, high = (0, self._scratch) if access.start < self._scratch else (self._scratch, self._size)
-        if access.start < low or last >= high:
-            raise ProgramRefused(f"reaches from {access.start} to {last}, outside [{low}, {high}).")
-        first = access.start // LANES
-        if (step := _only_step(runs)) is not None:
-            return slice(first, last // LANES + 1, step // LANES)
-        places = np.array([first])
-        for count, stride in runs:
-            places = np.add.outer(places, np.arange(count, dtype=np.int64) * (stride // LANES)).reshape(-1)
-        return places
+        if access.start < low or access.start + reach >= high:
+            raise ProgramRefused(f"reaches from {access.start} to {access.start + reach}, outside [{low}, {high}).")
+        longest, step, others = _longest_run(access)
+        begins = [access.start // LANES]
+        for count, stride in others:
+            begins = [begin + index * stride for begin in begins for index in range(count)]
+        return [slice(begin, begin + (longest - 1) * step + 1, step) for begin in begins], longest
 
 
-def _only_step(runs: list[tuple[int, int]]) -> int | None:
-    """The step at which runs follow on each other as one, if they do; outermost first."""
-    size, step = 1, LANES
-    for count, stride in reversed(runs):
+def _longest_run(access: Access) -> tuple[int, int, list[tuple[int, int]]]:
+    """Count and stride in slots of the longest run that an access is made of, and of the others."""
+    runs: list[tuple[int, int]] = []
+    for stride, count in sorted(zip(access.strides, access.counts, strict=True)):
         if count == 1 or stride == 0:
             continue
-        if size == 1:
-            step = stride
-        elif stride != size * step:
-            return None
-        size *= count
-    return step
+        if runs and runs[-1][0] * runs[-1][1] == stride // LANES:
+            runs[-1] = (runs[-1][0] * count, runs[-1][1])
+        else:
+            runs.append((count, stride // LANES))
+    if not runs:
+        return 1, 1, []
+    longest = max(runs)
+    runs.remove(longest)
+    return *longest, runs
 
 
 def _check_runs(access: Access, most: int) -> None:
@@ -165,6 +172,14 @@ def _check_terms(first: int, count: int, terms: list[list[int]]) -> None:
     for term in terms[first : first + count]:
         if not all(0 <= word <= LARGEST_FIELD for word in term):
             raise ProgramRefused(f"a term outside [0, {LARGEST_FIELD}].")
+
+
+def _check_outputs(program: Program, terms: list[list[int]], slots: _Slots) -> None:
+    """Of a program that scores records: what is read after its run is in the block's own memory."""
+    if len(program.groups) or len(terms) != 1 or program.outputs < 1:
+        raise ProgramRefused("A program that scores records adds up nothing and has one term.")
+    _check_terms(0, 1, terms)
+    slots.own(Access(terms[0][0], (program.outputs,), (terms[0][1],)))
 
 
 def _check_groups(program: Program, terms: list[list[int]], slots: _Slots) -> None:

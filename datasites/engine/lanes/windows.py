@@ -41,7 +41,7 @@ class _Windows:
         reach = [dilation[i] * (kernel[i] - 1) + 1 for i in range(count)]
         self.places = tuple(_places_along(size[i], reach[i], stride[i], padding[i], ceil=ceil) for i in range(count))
         if any(places < 1 for places in self.places):
-            raise NotLowered("A window that is larger than what it stands over.")
+            raise NotLowered("a window is larger than what it stands over.")
         # Room for the padding, and for what a last window has beyond it.
         room = tuple(
             padding[i] + max(size[i] + padding[i], (self.places[i] - 1) * stride[i] + reach[i] - padding[i])
@@ -126,9 +126,9 @@ def _convolution(lowering: Lowering, call: Call) -> None:
     x, weight = lowering.argument(call, 1 if backward else 0), lowering.argument(call, 2 if backward else 1)
     transposed, groups = call.arguments[7 if backward else 6], call.arguments[9 if backward else 8]
     if weight.buffer.lanes or x.shape[0] != 1 or x.shape[1] % groups:
-        raise NotLowered("A convolution whose weights are no parameter.")
+        raise NotLowered("its weights are no parameter.")
     if weight.strides != contiguous(weight.shape):
-        raise NotLowered("A parameter that is not in one piece.")
+        raise NotLowered("a parameter that is not in one piece.")
     convolution = _Convolution(lowering.emitter, call.arguments[4 if backward else 3 :], x, weight)
     (_backward if backward else _forward)(lowering, call, convolution, transposed=transposed)
 
@@ -156,7 +156,7 @@ class _Convolution:
         self.wide = (self.outputs if transposed else self.channels) // self.groups  # channels of a group's windows
         self.windows = _Windows(e, self.wide, over, kernel, stride, padding, dilation)
         if transposed and self.windows.places != size:
-            raise NotLowered("A transposed convolution of that size.")
+            raise NotLowered("a transposed convolution of that size.")
         if not transposed:
             self.output_size = self.windows.places
         self.narrow = (self.channels if transposed else self.outputs) // self.groups  # of the other side
@@ -213,7 +213,11 @@ def _backward(lowering: Lowering, call: Call, c: _Convolution, *, transposed: bo
         else:
             columns = e.fresh((c.k, c.n))
             e.matmul(columns, c.weights(group).ordered((1, 0)), narrow)
-            e.copy(c.part(of_x, group, c.wide, size), c.windows.folded(columns))
+            folded = c.windows.folded(columns)
+            if c.groups == 1:
+                of_x = folded
+            else:
+                e.copy(c.part(of_x, group, c.wide, size), folded)
     of_bias = None
     if wanted[2]:
         n = math.prod(c.output_size)
@@ -229,7 +233,7 @@ def _picture(lowering: Lowering, call: Call, index: int) -> View:
     x = lowering.emitter.lifted(lowering.argument(call, index))
     x = x.as_(x.shape[-3:], x.strides[-3:]) if math.prod(x.shape[:-3]) == 1 else x
     if len(x.shape) != 3:
-        raise NotLowered("A pooling over several records.")
+        raise NotLowered("a pooling over several records.")
     return x
 
 
@@ -328,7 +332,7 @@ def _average_pool_backward(lowering: Lowering, call: Call) -> None:
 def _adaptive(size: Shape, places: Shape) -> list[tuple[tuple[int, ...], tuple[slice, ...]]]:
     """Each place of an adaptive pooling with the part of the input that it is made of, as torch divides it."""
     if math.prod(places) > MOST_WINDOWS:
-        raise NotLowered("A pooling into too many parts.")
+        raise NotLowered(f"more than {MOST_WINDOWS:,} parts. Use fewer.")
     return [
         (
             place,

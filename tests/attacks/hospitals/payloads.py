@@ -140,6 +140,11 @@ def quote(hospital: Hospital, target: Target) -> None:
     hospital.values["datasite.quote"] = lambda told: {**told, "findings": [{"why": command(target)}]}
 
 
+@payload("rebuilt", "Run a command by what a quote says of the engine.", ALIAS)
+def engine(hospital: Hospital, target: Target) -> None:
+    hospital.values["datasite.quote"] = lambda told: {**told, "engine": {"lanes": False, "why": command(target)}}
+
+
 @payload("rebuilt", "Run a command by the request that a submission is answered with.", ALIAS)
 def submission(hospital: Hospital, target: Target) -> None:
     hospital.values["code.request_code_execution"] = lambda _: Made("Request", {"changes": [command(target)]})

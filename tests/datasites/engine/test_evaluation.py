@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from datasites.engine.evaluation import score_histogram
+from datasites.engine.lanes import compiled
+from datasites.engine.lanes.compiled import KernelsMissing
 from datasites.engine.training import physical_batch
 from policies.errors import UnsupportedMechanism
 from policies.privacy.mechanisms import Evaluation
@@ -19,6 +21,19 @@ from tests.datasites.engine.training_factories import (
     schema,
     source,
 )
+
+
+@pytest.fixture(params=["lanes", "places"], autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test with both engines, the first where this processor has its kernels."""
+    kernels = None
+    if request.param == "lanes":
+        try:
+            kernels = compiled._load(compiled.directory(), compiled.level_of_this_processor())
+        except KernelsMissing as error:
+            pytest.skip(str(error))
+    monkeypatch.setattr(compiled, "_loaded", kernels)
+    return str(request.param)
 
 
 def exact(**changes: object) -> Evaluation:
@@ -50,6 +65,9 @@ def test_cells_are_those_of_the_model() -> None:
     assert (scores(table, exact()) == expected).all()
 
 
+@pytest.mark.parametrize(
+    "engine", ["places"], indirect=True
+)  # in lanes a record has no batch: see lanes/test_scores.py
 @pytest.mark.parametrize("held_out", [1, 7, 30])
 def test_what_is_computed_has_the_size_of_the_batch_and_not_of_the_patients(
     held_out: int, monkeypatch: pytest.MonkeyPatch

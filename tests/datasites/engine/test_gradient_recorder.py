@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from datasites.engine import gradient_recorder, training
-from datasites.engine.gradient_recorder import NotRecordable, recorded
+from datasites.engine.gradient_recorder import NotRecordable, recorded, recorded_once
 from datasites.engine.interpreter import forward
 from datasites.engine.training import record_gradients, taped, train_round
 from policies.errors import DatasiteError
@@ -176,6 +176,17 @@ def test_what_depends_on_values_or_writes_is_not_recorded(case: str) -> None:
     function, message = REFUSED[case]
     with pytest.raises(NotRecordable, match=message):
         recorded(function, examples((3,)))
+
+
+def test_one_run_refuses_what_asks_for_a_value_and_gives_what_other_arguments_come_to() -> None:
+    examples = ([torch.ones(3)], [torch.arange(3.0)])
+    for asks in (lambda x: x * 2 if x.sum() > 0 else x, lambda x: x * float(x.max())):
+        with pytest.raises(NotRecordable):
+            recorded_once(lambda tensors, asks=asks: [asks(tensors[0])], examples)
+    recording = recorded_once(lambda tensors: [tensors[0] * 3], examples)
+    assert torch.equal(recording.other[0][0], torch.arange(3.0))
+    assert torch.equal(recording.other[1][0], torch.arange(3.0) * 3)
+    assert len(recording.calls) == 1
 
 
 def test_what_is_changed_in_place_is_made_anew() -> None:

@@ -91,6 +91,41 @@ def test_a_graph_whose_arguments_do_not_fit_is_refused() -> None:
         forward(Graph((Parameter("w", (3, 2)),), (10,), (node,), "n0", (2,)))
 
 
+def test_what_is_remembered_of_operators_is_told_apart_by_every_argument() -> None:
+    table = interpreter._Remembering()
+    assert set(table) == set(interpreter.TABLE)
+    tensors = [torch.empty((2, 3), device="meta"), torch.empty((3, 2), device="meta").t()]
+    tensors += [torch.empty((2, 3), device="meta", dtype=kind) for kind in (torch.bool, torch.int64)]
+    asked = [(tensor, other) for tensor in tensors for other in (1, 1.0, True, tensors[0], tensors[2])]
+    for _ in range(2):
+        for tensor, other in asked:
+            name = "mul.Tensor" if isinstance(other, Tensor) else "mul.Scalar"
+            found, wanted = table[name](tensor, other), interpreter.TABLE[name](tensor, other)
+            assert (found.shape, found.stride(), found.dtype) == (wanted.shape, wanted.stride(), wanted.dtype)
+    assert table["sum.dim_IntList"](tensors[0], [0], True).shape == (1, 3)
+    assert table["sum.dim_IntList"](tensors[0], [0], False).shape == (3,)
+    assert table["sum.dim_IntList"](tensors[0], [1], False).shape == (2,)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64])
+def test_shapes_that_are_found_faster_are_those_of_torch(kind: torch.dtype) -> None:
+    def made(*shape: int) -> Tensor:
+        return torch.empty(shape, device="meta", dtype=kind)
+
+    cases = [("relu", (x,)) for x in (made(1, 3), made(4, 3).t(), made(2, 3, 4).permute(2, 0, 1), made(), made(0, 3))]
+    for bias in (made(5), made(1, 5), made(2, 5), made(2, 1), made()):
+        cases += [("addmm", (bias, made(2, 3), made(3, 5))), ("addmm", (bias, made(3, 2).t(), made(5, 3).t()))]
+    for name, arguments in cases:
+        found, wanted = interpreter._SHAPES[name](*arguments), TABLE[name](*arguments)
+        assert (found.shape, found.stride(), found.dtype) == (wanted.shape, wanted.stride(), wanted.dtype)
+    for wrong in ((made(4), made(2, 3), made(3, 5)), (made(5), made(2, 3), made(4, 5)), (made(5), made(3), made(3, 5))):
+        with pytest.raises(RuntimeError):
+            interpreter._SHAPES["addmm"](*wrong)
+    other = torch.empty(5, device="meta", dtype=torch.float64)
+    with pytest.raises(GraphRefused, match="another kind"):
+        interpreter._SHAPES["addmm"](other, made(2, 3), made(3, 5))
+
+
 def test_the_interpreter_equals_functional_call() -> None:
     model = FluPredictor()
     run = forward(export_model(model, (10,)))

@@ -23,12 +23,12 @@ def test_secure_codes_are_different_whole_numbers_that_tell_no_number_of_patient
     assert abs(codes.mean() / 2**53 - 0.5) < 6 / 12_000**0.5
 
 
-def test_rows_are_grouped_by_code_in_an_order_of_chance() -> None:
-    codes = np.array([5, 2, 5, 9, 2, 5])
+def test_rows_are_grouped_by_side_and_code_in_an_order_of_chance() -> None:
+    codes, held_out = np.array([5, 2, 5, 9, 2, 5]), np.array([True, False, True, False, False, True])
     seen = set()
     for _ in range(400):
-        order = grouped(codes, 10)
-        assert codes[order].tolist() == [2, 2, 5, 5, 5, 9]
+        order = grouped(codes, held_out, 10)
+        assert codes[order].tolist() == [2, 2, 9, 5, 5, 5]
         seen.add(tuple(order.tolist()))
     assert len(seen) == 2 * 6  # every order of the two and of the three
 
@@ -37,7 +37,7 @@ def test_of_a_patients_records_every_choice_of_so_many_is_as_likely() -> None:
     codes = np.array([7, 7, 7, 7, 1, 3, 3])
     counts: dict[tuple[int, ...], int] = {}
     for _ in range(3000):
-        order = grouped(codes, 2)
+        order = grouped(codes, codes < 0, 2)
         assert codes[order].tolist() == [1, 3, 3, 7, 7]
         of_seven = tuple(sorted(order[3:].tolist()))
         counts[of_seven] = counts.get(of_seven, 0) + 1
@@ -47,11 +47,22 @@ def test_of_a_patients_records_every_choice_of_so_many_is_as_likely() -> None:
 
 @pytest.mark.parametrize("most", [1, 3, 1000])
 def test_a_table_of_before_is_grouped_when_it_is_read_and_left_when_it_is(most: int) -> None:
-    table = np.column_stack([np.tile([4.0, 1.0, 9.0], 5), np.zeros(15), np.arange(15.0)])
+    table = np.column_stack([np.tile([4.0, 1.0, 9.0], 5), np.tile([0.0, 1.0, 0.0], 5), np.arange(15.0)])
     made = in_groups(table, most)
     kept = min(5, most)
-    assert made[:, 0].tolist() == [1.0] * kept + [4.0] * kept + [9.0] * kept
-    assert {tuple(row) for row in made} <= {tuple(row) for row in table}
-    assert len({row[2] for row in made}) == 3 * kept
-    assert in_groups(made, most) is made
-    assert len(in_groups(table[:0], most)) == 0
+    assert made.matrix[:, 0].tolist() == [4.0] * kept + [9.0] * kept + [1.0] * kept
+    assert {tuple(row) for row in made.matrix} <= {tuple(row) for row in table}
+    assert len({row[2] for row in made.matrix}) == 3 * kept
+    assert made.begins(held_out=False).tolist() == [0, kept, 2 * kept]
+    assert made.begins(held_out=True).tolist() == [2 * kept, 3 * kept]
+    assert in_groups(made.matrix, most).matrix is made.matrix
+
+
+@pytest.mark.parametrize("side", [0.0, 1.0])
+def test_a_side_without_patients_has_an_end_alone(side: float) -> None:
+    for rows in (0, 4):
+        made = in_groups(np.column_stack([np.arange(rows), np.full(rows, side), np.zeros(rows)]), 10)
+        empty, full = made.begins(held_out=not side), made.begins(held_out=bool(side))
+        assert len(empty) == 1
+        assert full.tolist() == list(range(rows + 1))
+    assert repr(made) == "GroupedRows(…)"

@@ -2,10 +2,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from datasites.engine.evaluation import score_histogram
 from datasites.engine.gaps import LARGEST_GAP, Gaps, gaps_for
+from datasites.engine.matrix import GroupedRows, in_groups
 from datasites.engine.sampling import PatientRows, _product
-from tests.datasites.engine.training_factories import matrix, source
+from datasites.engine.training import train_round
+from tests.datasites.engine.training_factories import Sigmoid, evaluation, exported, matrix, mechanism, schema, source
 
 STEPS = 4000
 
@@ -70,6 +74,13 @@ def test_rows_in_order_and_in_any_order_give_the_same_patients(rate: float) -> N
         assert np.array_equal(table[sample, 0], mixed[other, 0])
 
 
+def test_rows_in_order_are_not_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "argsort", None)
+    assert len(PatientRows(matrix(30, each=3), held_out=False).one_of_each(source())) == 30
+    with pytest.raises(TypeError):
+        PatientRows(matrix(30, each=3)[::-1], held_out=False)
+
+
 def test_a_rate_of_one_takes_everybody_and_one_of_nothing_nobody() -> None:
     rows = PatientRows(matrix(30, each=2), held_out=False)
     assert [len(sample) for sample in draws(rows, 1.0, 4)] == [30] * 4
@@ -117,3 +128,25 @@ def test_a_table_without_rows_gives_empty_samples() -> None:
 
 def test_a_repr_tells_nothing() -> None:
     assert "object at" in repr(PatientRows(matrix(5), held_out=False))
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_of_rows_in_groups_the_same_are_drawn_and_none_is_looked_at(held_out: bool) -> None:
+    """By where each patient's begin alone: the matrix holds nothing that says whose a row is."""
+    table = in_groups(matrix(60, each=3, held_out=20), 10)
+    blind = GroupedRows(np.full_like(table.matrix, np.nan), table.begins(held_out=False), table.begins(held_out=True))
+    plain, by_groups = (PatientRows(each, held_out=held_out) for each in (table.matrix, blind))
+    for one, other in zip(draws(plain, 0.2, 50), draws(by_groups, 0.2, 50), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(plain.one_of_each(source(3)), by_groups.one_of_each(source(3)))
+
+
+def test_training_and_scoring_give_the_same_of_rows_in_groups() -> None:
+    table, (graph, weights) = in_groups(matrix(60, each=3, held_out=20), 10), exported(Sigmoid)
+    declared = mechanism(steps=4, sampling_rate=0.3)
+    one, other = (train_round(graph, declared, schema(), 40, rows, weights, source()) for rows in (table.matrix, table))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, second = (
+        score_histogram(graph, evaluation(), schema(), rows, weights, source()) for rows in (table.matrix, table)
+    )
+    np.testing.assert_array_equal(first["scores"], second["scores"])

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasites.engine import statistics
+from datasites.engine.matrix import GroupedRows, in_groups
 from datasites.engine.noise import NoiseSource
 from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanism
 from policies.privacy.mechanisms import Query, Statistics
@@ -74,7 +75,7 @@ def asked(*queries: Query, **arguments: Any) -> Statistics:
     return Statistics(queries=queries, **({"epsilon": 100.0} | arguments))
 
 
-def answer(mechanism: Statistics, matrix: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+def answer(mechanism: Statistics, matrix: np.ndarray | GroupedRows, seed: int = 0) -> dict[str, np.ndarray]:
     return statistics.answer(mechanism, SCHEMA, matrix, Seeded(seed))
 
 
@@ -145,6 +146,49 @@ def test_every_record_of_a_patient_is_equally_likely_to_be_chosen() -> None:
     # 2 of 5 records: sd of a share over 4000 draws is sqrt(.4 * .6 / 4000) = 0.0077.
     assert hits[:5] / 4000 == pytest.approx(0.4, abs=5 * 0.0077)
     assert (hits[5:] == 4000).all()
+
+
+def test_every_set_of_records_is_as_likely_whatever_their_order() -> None:
+    """Ten pairs of five, of rows that lie together and of rows that do not."""
+    source = Seeded(2)
+    for codes in (np.array([3.0, 3, 3, 3, 3, 4]), np.array([3.0, 3, 4, 3, 3, 3])):
+        counts: dict[tuple[int, ...], int] = {}
+        for _ in range(4000):
+            chosen = statistics.choose_records(codes, 2, source)
+            pair = tuple(row for row in chosen.tolist() if codes[row] == 3)
+            counts[pair] = counts.get(pair, 0) + 1
+        assert len(counts) == 10
+        assert max(abs(count - 400) for count in counts.values()) < 5 * 19  # deviation 19
+
+
+class Counted(Seeded):
+    """Counts how many numbers are drawn."""
+
+    drawn = 0
+
+    def uniforms(self, count: int, /) -> np.ndarray:
+        self.drawn += count
+        return super().uniforms(count)
+
+
+def test_what_is_drawn_goes_with_patients_and_not_with_their_records() -> None:
+    for heavy in (3, 1_000_000):
+        source = Counted(1)
+        codes = np.concatenate([np.repeat(np.arange(100.0), 4), np.full(heavy, 100.0)])
+        assert len(statistics.choose_records(codes, 2, source)) == 202
+        assert source.drawn == 202  # two for each of the 101, who all have more
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_of_rows_in_groups_as_many_of_each_patient_are_used(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = records(np.repeat(np.arange(30), np.arange(30) % 4 + 1))
+    matrix[:, 1] = matrix[:, 0] % 3 == 0
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(statistics, "_answer_one", lambda *given: (seen.append(given[3]), given[4])[1])
+    for rows in (matrix, in_groups(matrix, 10)):
+        assert answer(asked(Query("count"), records_per_patient=most), rows)["count"] == 30
+    for used in seen:
+        assert sorted(used[:, 0]) == sorted(np.repeat(np.arange(30), np.minimum(np.arange(30) % 4 + 1, most)))
 
 
 def test_choice_works_with_the_runners_own_source_and_differs_between_runs() -> None:
@@ -410,6 +454,7 @@ import os, sys
 import numpy as np
 from test_statistics import SCHEMA, Seeded, asked, records
 from datasites.engine import statistics
+from datasites.engine.matrix import GroupedRows, in_groups
 from datasites.engine.noise import NoiseSource
 from policies.privacy.mechanisms import Query
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasites.engine import statistics as statistics_module
 from datasites.engine import training as training_module
-from datasites.engine.matrix import HELD_OUT, PATIENT
+from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, in_groups
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs import child, mock_run
 from datasites.jobs.frames import receive_frame, send_frame
@@ -81,12 +82,28 @@ def test_rows_are_read_where_they_lie_and_cannot_be_written(count: int) -> None:
     table, before = draw_mock(SCHEMA, 50)[:count], tables_open()
     here, there = socket.socketpair()
     with here, there, PrivateRows(table) as rows:
-        send_frame(here, {"shape": list(rows.shape)}, descriptor=rows.descriptor)
+        shape = {"shape": list(rows.shape), "patients": list(rows.patients)}
+        send_frame(here, shape, descriptor=rows.descriptor)
         received = child._receive_rows(there)
+    assert isinstance(received, np.ndarray)
     np.testing.assert_array_equal(received, table)
     assert count == 0 or not received.flags.writeable
     del received
     assert tables_open() == before
+
+
+def test_rows_in_groups_arrive_with_where_each_patients_begin() -> None:
+    table = in_groups(draw_mock(SCHEMA, 50), 1000)
+    here, there = socket.socketpair()
+    with here, there, PrivateRows(table) as rows:
+        assert sum(rows.patients) == len(set(table.matrix[:, PATIENT]))
+        shape = {"shape": list(rows.shape), "patients": list(rows.patients)}
+        send_frame(here, shape, descriptor=rows.descriptor)
+        received = child._receive_rows(there)
+    assert isinstance(received, GroupedRows)
+    np.testing.assert_array_equal(received.matrix, table.matrix)
+    for side in (False, True):
+        np.testing.assert_array_equal(received.begins(held_out=side), table.begins(held_out=side))
 
 
 def test_the_process_at_the_other_end_is_known_by_its_user() -> None:
@@ -149,13 +166,14 @@ def test_a_rehearsal_tells_seconds_of_the_job_and_of_itself() -> None:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, int, int]]:
-    """The mechanism, public size and rows of every round that was trained."""
+    """The mechanism, public size and rows of every round that was trained to its end."""
     rounds: list[tuple[Any, int, int]] = []
     train_round = training_module.train_round
 
     def noted(graph: Any, mechanism: Any, schema: Any, patients: int, rows: Any, *rest: Any, **named: Any) -> Any:
+        weights = train_round(graph, mechanism, schema, patients, rows, *rest, **named)
         rounds.append((mechanism, patients, len(rows)))
-        return train_round(graph, mechanism, schema, patients, rows, *rest, **named)
+        return weights
 
     monkeypatch.setattr(training_module, "train_round", noted)
     return rounds
@@ -190,6 +208,24 @@ def test_a_long_round_is_left_when_a_steps_time_is_known(monkeypatch: pytest.Mon
     declared = training(steps=steps)
     told, _ = child.rehearse(job_of(declared), zeros_for(declared))
     assert told["seconds"] > 20 * told["spent"]
+
+
+def test_a_rehearsal_of_statistics_counts_every_record_that_may_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a round of twenty records each would show long after one of one record each."""
+    counted: list[tuple[int, int]] = []
+    real = statistics_module.answer
+
+    def noted(mechanism: Any, schema: Any, rows: Any, source: Any) -> Any:
+        counted.append((len(set(rows.matrix[:, PATIENT])), len(rows)))
+        return real(mechanism, schema, rows, source)
+
+    monkeypatch.setattr(statistics_module, "answer", noted)
+    for most in (1, 20):
+        child.rehearse(job_of(statistics(records_per_patient=most)), b"")
+    assert counted == [(50, 50 * 2), (50, 50 * 40)]
+    told, _ = child.rehearse(job_of(statistics(), patients=10**6), b"")  # two statistics
+    assert counted[2] == (child.MOST_COUNTED // 2, child.MOST_COUNTED)
+    assert told["seconds"] > 10 * told["spent"]
 
 
 def test_a_clock_of_steps_tells_what_the_rest_would_take(monkeypatch: pytest.MonkeyPatch) -> None:

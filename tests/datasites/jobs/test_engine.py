@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 from datasites.engine.lanes import compiled
 from datasites.engine.lanes.compiled import KernelsMissing
+from datasites.engine.lanes.coverage import NO_KERNELS
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs import child
 from datasites.jobs.isolation import PROTECTIONS
@@ -20,9 +22,10 @@ from datasites.jobs.pool import KINDS, JobPool
 from datasites.settings import job_socket
 from datasites.vault.private_rows import PrivateRows
 from policies.graph.exporter import export_model
+from policies.privacy.mechanisms import Mechanism, as_dict
 from policies.release.plans import release_shapes
 from policies.release.tensors import check_tensors, from_bytes
-from tests.policies.plan_factories import SCHEMA, plan_of, training
+from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, training
 
 
 @pytest.mark.process
@@ -38,6 +41,19 @@ def expected() -> str:
     except KernelsMissing as error:
         return f"a place for each record: {str(error).rstrip('.')}"
     return f"a lane for each record ({level}); its self-test holds"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("made", [training, evaluation])
+def test_a_runner_says_of_a_plan_whether_it_runs_in_lanes(made: Callable[[], Mechanism], jobs: Path) -> None:
+    pool = JobPool({kind: job_socket(jobs, kind) for kind in KINDS}, start_parents=False)
+    plan = plan_of(made())
+    job = {"job": "engine", "plan": plan.as_dict(), "mechanism": as_dict(plan.mechanism), "schema": SCHEMA.as_dict()}
+    said = pool.run("runner", job, seconds=60).message
+    if expected().startswith("a lane"):
+        assert (said["lanes"], said["slower"]) == (True, "")
+    else:
+        assert (said["lanes"], said["slower"]) == (False, NO_KERNELS)
 
 
 @pytest.mark.process

@@ -66,6 +66,7 @@ def test_exporter_and_runner_have_in_common_what_neither_must_be_without(of_both
 def test_an_exporter_has_neither_training_nor_noise_nor_kernels() -> None:
     exporter = set(modules("from datasites.jobs import warming, zygote; warming.warm_up('exporter')"))
     assert "policies.graph.exporter" in exporter
+    assert "networkx" not in {name.split(".")[0] for name in exporter}
     assert not {
         name for name in exporter if name.split(".")[0] in ("opacus", "pydp", "llvmlite", "syft", "cryptography")
     }
@@ -143,30 +144,55 @@ def test_every_honest_model_trains_in_a_warm_runner_without_an_import(tmp_path: 
         "    records = torch.rand(3, *graph.input_shape)\n"
         "    vmap(grad(lambda w, r: run(w, r).square().sum()), in_dims=(None, 0))(weights, records)\n"
         "    outputs = graph.output_shape\n"
-        "    loss = 'binary_cross_entropy_with_logits' if outputs == (1,) else 'cross_entropy'\n"
-        "    in_lanes.append(len(outputs) == 1 and sums_for(graph, loss, 2, 1.0, 64.0) is not None)\n"
+        "    loss = 'binary_cross_entropy_with_logits' if outputs in ((), (1,)) else 'cross_entropy'\n"
+        "    in_lanes.append(sums_for(graph, loss, 2, 1.0, 64.0) is not None)\n"
         "print(json.dumps([sorted(set(sys.modules) - before), sum(in_lanes)]))\n"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     imported, in_lanes = json.loads(done.stdout)
     assert imported == []
-    # On a processor with kernels nearly all of them train in lanes; on one without, none does.
-    assert in_lanes == 0 or in_lanes >= len(graphs) * 3 // 4
+    # On a processor with kernels all of them train in lanes; on one without, none does.
+    assert in_lanes in (0, len(graphs))
+
+
+@pytest.mark.slow
+def test_every_honest_model_is_exported_in_a_warm_exporter_without_what_was_left_out(tmp_path: Path) -> None:
+    """There it could not be imported late; and exporting is the same as with it."""
+    header = "import math\nimport torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"
+    sources = []
+    for shape, source in HONEST.values():
+        name = [line for line in source.splitlines() if line.startswith("class ")][-1].split()[1].split("(")[0]
+        sources.append((header + source, name, shape))
+    (tmp_path / "sources.json").write_text(json.dumps(sources))
+    program = (
+        "import json\n"
+        "from datasites.jobs import warming\n"
+        "warming.warm_up('exporter')\n"
+        "from policies.graph.exporter import export_source\n"
+        f"sources = json.load(open({str(tmp_path / 'sources.json')!r}))\n"
+        "graphs = [export_source(source, name, tuple(shape))[0].as_dict() for source, name, shape in sources]\n"
+        f"json.dump(graphs, open({str(tmp_path / 'graphs.json')!r}, 'w'))"
+    )
+    assert not {name for name in modules(program) if name.split(".")[0] == "networkx"}
+    exported = json.loads((tmp_path / "graphs.json").read_text())
+    whole = [export_source(source, name, shape)[0].as_dict() for source, name, shape in sources]
+    assert exported == json.loads(json.dumps(whole))
 
 
 @pytest.mark.process
 def test_a_runner_has_trained_both_ways_before_its_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that whatever a graph comes to, nothing is imported or called first in a confined child."""
-    from datasites.engine import training
+    from datasites.engine import evaluation, training
     from datasites.engine.lanes import readiness
 
     done: list[str] = []
     monkeypatch.setattr(readiness, "prepare", lambda *_: done.append("prepared"))
     monkeypatch.setattr(training, "train_round", lambda *_: done.append("trained") or {})
+    monkeypatch.setattr(evaluation, "score_histogram", lambda *_: done.append("scored") or {})
     monkeypatch.setattr("datasites.engine.constant_time.install", lambda: None)
     warming._warm_runner()
-    assert done == ["trained", "trained", "prepared", "trained"]
+    assert done == ["trained", "trained", "scored", "prepared", "trained", "scored"]
 
 
 @pytest.mark.process

@@ -6,12 +6,13 @@ import math
 
 import pytest
 
-from datasites.ledger.amounts import Amount, Balance, amount_of
+from datasites.ledger.amounts import Amount, Balance, Charged, amount_of
 from datasites.ledger.ledger import Ledger
 from policies.errors import (
     UnsupportedMechanism,
 )
 from policies.privacy.accountant import Charge
+from policies.privacy.mechanisms import Patients
 from tests.datasites.ledger.ledger_factories import (
     BUDGET,
     GAUSSIAN,
@@ -59,9 +60,9 @@ def test_epsilon_is_the_lesser_of_divergence_and_pure_epsilon_where_all_are_pure
 
 
 def test_a_balance_says_what_is_left_rounded_down() -> None:
-    spent = Amount(NATS // 3, 0, 1)
+    spent = Charged.to(Patients.ALL, Amount(NATS // 3, 0, 1))
     facts = {"order": ORDER, "conversion_nano": NATS, "capacity_nano": 5 * NATS}
-    balance = Balance(budget=BUDGET, spent=spent, reserved=Amount(NATS, 0, 1), **facts)  # type: ignore[arg-type]
+    balance = Balance(budget=BUDGET, spent=spent, reserved=Charged.to(Patients.TRAINING, Amount(NATS, 0, 1)), **facts)  # type: ignore[arg-type]
     assert balance.conversion_nano == NATS
     assert (balance.spent_nano, balance.reserved_nano) == (NATS // 3, NATS)
     assert balance.epsilon_remaining == (6 * NATS - NATS - NATS // 3 - NATS) / NATS

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from datasites.ledger.amounts import ATTO, Amount, Balance, amount_of
+from datasites.ledger.amounts import ATTO, NOWHERE, Amount, Balance, Charged, amount_of
 from datasites.ledger.entries import EntryKind
 from datasites.ledger.ledger import Ledger
 from policies.errors import (
@@ -19,6 +19,7 @@ from policies.errors import (
 )
 from policies.privacy.accountant import Charge, conversion
 from policies.privacy.budget import PrivacyBudget
+from policies.privacy.mechanisms import Patients
 from policies.source.statuses import RequestStatus
 from tests.datasites.ledger.ledger_factories import (
     BUDGET,
@@ -191,9 +192,9 @@ def test_what_is_shown_as_left_is_what_is_admitted(ledger: Ledger) -> None:
     # The audit's case: four of ε = 1 showed 2 left, and a fifth was refused with 0.06 remaining.
     approved(ledger, ONE, rounds=4)
     balance = ledger.budgets.balance("city")
-    assert (balance.epsilon_remaining, balance.times(amount_of(ONE))) == (2.0, 2)
+    assert (balance.epsilon_remaining, balance.times(balance.charged(ONE))) == (2.0, 2)
     approve(ledger, checked(ledger), ONE, rounds=2)
-    assert ledger.budgets.balance("city").times(amount_of(ONE)) == 0
+    assert ledger.budgets.balance("city").times(balance.charged(ONE)) == 0
 
 
 def test_a_release_without_pure_epsilon_is_admitted_by_its_divergence_alone(ledger: Ledger) -> None:
@@ -217,19 +218,22 @@ def test_once_there_is_one_without_pure_epsilon_the_sum_of_the_others_counts_no_
 
 @settings(max_examples=200, deadline=None)
 @given(
-    used=st.tuples(st.integers(0, 7 * NATS), st.integers(0, 7 * NATS), st.integers(0, 1)),
+    used=st.tuples(*[st.tuples(st.integers(0, 7 * NATS), st.integers(0, 7 * NATS), st.integers(0, 1))] * 2),
+    reads=st.sampled_from(Patients),
     divergence=st.integers(1, 3 * NATS),
     pure=st.none() | st.integers(1, 3 * NATS),
 )
 def test_how_often_something_fits_is_how_often_it_is_admitted(
-    used: tuple[int, int, int], divergence: int, pure: int | None
+    used: tuple[tuple[int, int, int], ...], reads: Patients, divergence: int, pure: int | None
 ) -> None:
     facts = {"order": ORDER, "conversion_nano": NATS, "capacity_nano": 5 * NATS}
-    balance = Balance(budget=BUDGET, spent=Amount(*used), reserved=Amount(), **facts)  # type: ignore[arg-type]
-    amount = amount_of(Charge(divergence, pure))
+    spent = Charged(*(Amount(*account) for account in used))
+    assume(all(account.epsilon_nano(NATS) <= 6 * NATS for account in spent.accounts))  # as every admission leaves it
+    balance = Balance(budget=BUDGET, spent=spent, reserved=NOWHERE, is_split=True, **facts)  # type: ignore[arg-type]
+    amount = balance.charged(Charge(divergence, pure, reads=reads))
     times = balance.times(amount)
-    assert times == 0 or balance.holds(amount * times)
+    assert balance.holds(amount * times)
     assert not balance.holds(amount * (times + 1))
-    assert (balance.share_of(amount) <= 1) == balance.holds(amount) or balance.epsilon_remaining == 0
+    assert (balance.share_of(amount) <= 1) == balance.holds(amount)
     if pure is not None and divergence <= pure <= balance.epsilon_remaining * NATS:
         assert balance.holds(amount)

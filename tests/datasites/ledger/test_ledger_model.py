@@ -17,9 +17,11 @@ from datasites.ledger.ledger import Ledger
 from policies.errors import BudgetExceeded, RuleBroken, WrongStatus
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
+from policies.privacy.mechanisms import Patients
 from policies.source.statuses import RequestStatus
 from tests.datasites.ledger.ledger_factories import NATS, START, Clock, approve, checked, new_ledger
 
+GROUPS = (Patients.TRAINING, Patients.HELD_OUT)
 ENDED = ("released", "failed")
 
 
@@ -72,22 +74,28 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.close()
             shutil.rmtree(self.directory)
 
-    @property
-    def left(self) -> int:
-        return self.capacity - self.other - sum(each.held + each.used for each in self.requests.values())
+    def of(self, group: Patients) -> list[Asked]:
+        """Requests that are charged to the account of a group."""
+        return [asked for asked in self.requests.values() if asked.charge.reads in (group, Patients.ALL)]
 
-    @property
-    def pure_left(self) -> int:
+    def left(self, group: Patients) -> int:
+        return self.capacity - self.other - sum(asked.held + asked.used for asked in self.of(group))
+
+    def pure_left(self, group: Patients) -> int:
         """ε that is left while all releases are pure; nothing once one is not."""
-        counted = [(each.charge.pure_epsilon_nano, each.counted) for each in self.requests.values() if each.counted]
+        counted = [(asked.charge.pure_epsilon_nano, asked.counted) for asked in self.of(group) if asked.counted]
         if any(pure is None for pure, _ in counted):
             return 0
         used = self.other_pure + sum(int(pure or 0) * rounds for pure, rounds in counted)
         return int(self.ledger.budgets.balance("city").budget.epsilon * NATS) - used
 
     def fits(self, charge: Charge, rounds: int = 1) -> bool:
-        by_epsilon = charge.pure_epsilon_nano is not None and rounds * charge.pure_epsilon_nano <= self.pure_left
-        return by_epsilon or rounds * charge.divergence_nano <= self.left
+        return all(
+            rounds * charge.divergence_nano <= self.left(group)
+            or (charge.pure_epsilon_nano is not None and rounds * charge.pure_epsilon_nano <= self.pure_left(group))
+            for group in GROUPS
+            if charge.reads in (group, Patients.ALL)
+        )
 
     def some(self, index: int) -> tuple[str, Asked]:
         return list(self.requests.items())[index % len(self.requests)]
@@ -98,10 +106,11 @@ class LedgerMachine(RuleBasedStateMachine):
         rounds=st.integers(1, 4),
         pure=st.booleans(),
         who=st.integers(0, 2),
+        reads=st.sampled_from(Patients),
         at_once=st.booleans(),
     )
-    def ask(self, nats: float, rounds: int, pure: bool, who: int, at_once: bool) -> None:
-        charge = Charge(int(nats * NATS), int(nats * 1.2 * NATS) if pure else None)
+    def ask(self, nats: float, rounds: int, pure: bool, who: int, reads: Patients, at_once: bool) -> None:
+        charge = Charge(int(nats * NATS), int(nats * 1.2 * NATS) if pure else None, reads=reads)
         request = checked(self.ledger, f"{who}@uni.example")
         self.requests[request] = Asked(charge, rounds)
         if at_once:
@@ -250,9 +259,10 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         balance = self.ledger.budgets.balance("city")
         assert balance.capacity_nano == self.capacity
-        assert balance.spent_nano == self.other + sum(each.used for each in self.requests.values())
-        assert balance.reserved_nano == sum(each.held for each in self.requests.values())
-        assert self.left >= 0 or (balance.used.mixed == 0 and balance.used.pure_nano <= balance.budget.epsilon * NATS)
+        for group, spent, held in zip(GROUPS, balance.spent.accounts, balance.reserved.accounts, strict=True):
+            assert spent.divergence_nano == self.other + sum(asked.used for asked in self.of(group))
+            assert held.divergence_nano == sum(asked.held for asked in self.of(group))
+            assert self.left(group) >= 0 or ((spent + held).mixed == 0 and self.pure_left(group) >= 0)
         assert balance.after_nano() <= balance.limit_nano
         assert balance.spent_nano >= self.spent_before
         self.spent_before = balance.spent_nano

@@ -224,4 +224,4 @@ def test_a_lost_charge_takes_an_amount_and_no_request(house: House) -> None:
     assert lost.amount == Amount(1_000_000_000, 0, 1, 0)
     assert (lost.request, lost.run) == (None, None)
     (row,) = house.ledger.budgets.spending("city")
-    assert (row.dataset, row.amount.divergence_nano) == ("", 1_000_000_000)
+    assert (row.dataset, row.charged.divergence_nano) == ("", 1_000_000_000)

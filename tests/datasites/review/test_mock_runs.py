@@ -12,12 +12,13 @@ import pytest
 from datasites.jobs.pool import Answer
 from datasites.review.mock_runs import KINDS, MockRuns, _checked, sentences
 from policies.errors import Unavailable, WrongStatus
+from policies.graph.engines import LONGEST_REASON
 from tests.browser.desk import Desk
 
 SAID: dict[str, Any] = {
     "rows": 400, "seconds": 1.25, "memory": 200_000_000, "finite": True, "answers": None, "steps": 5,
     "steps_of_round": 5, "parameters": 8, "moved": True, "loss_before": 0.7, "loss_after": 0.65,
-    "lanes": None,
+    "lanes": None, "slower": None,
 }  # fmt: skip
 
 
@@ -118,20 +119,26 @@ def test_figures_in_words() -> None:
     assert counted[0].startswith("Answered 1 statistic over 400 mock rows in less than 0.1 s.")
 
 
-@pytest.mark.parametrize(
-    ("lanes", "told"),
-    [
-        (True, "Its rounds train with a lane of the processor for each record."),
-        (False, "Its rounds train with a place in the batch for each record, which takes longer"),
-    ],
-)
-def test_a_mock_run_says_which_engine_its_rounds_train_with(lanes: bool, told: str) -> None:
-    assert sum(told in line for line in sentences({"facts": SAID | {"lanes": lanes}})) == 1
+@pytest.mark.parametrize("steps", [5, None])
+def test_a_mock_run_says_which_engine_runs_the_model_and_why(steps: int | None) -> None:
+    verb = "Trains" if steps else "Scores"
+    fast = sentences({"facts": SAID | {"steps": steps, "lanes": True, "slower": ""}})
+    assert sum(line == f"{verb} in lanes: one record in each lane of the processor's vectors." for line in fast) == 1
+    slow = sentences({"facts": SAID | {"steps": steps, "lanes": False, "slower": "It uses sort: 300 numbers."}})
+    assert sum(line == f"{verb} record by record, which is slower. It uses sort: 300 numbers." for line in slow) == 1
+    unknown = sentences({"facts": SAID | {"steps": steps, "lanes": False}})
+    assert sum(line == f"{verb} record by record, which is slower." for line in unknown) == 1
+
+
+def test_why_a_model_is_slower_is_short_and_shows_itself() -> None:
+    assert _checked({"slower": "a\x1b[2J" * 1000}, "slower").startswith("a<U+001B>[2Ja")
+    assert len(_checked({"slower": "a" * 1000}, "slower")) == LONGEST_REASON
+    assert _checked({"slower": 7}, "slower") is None
 
 
 @pytest.mark.parametrize("more", [{}, {"lanes": None}])
 def test_a_mock_run_from_before_there_were_lanes_says_nothing_of_them(more: dict[str, Any]) -> None:
-    assert not any("lane" in line for line in sentences({"facts": SAID | more}))
+    assert not any("lane" in line or "record by" in line for line in sentences({"facts": SAID | more}))
 
 
 @pytest.mark.parametrize("said", ["yes", 1, None, {}])

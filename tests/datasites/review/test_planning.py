@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from datasites.jobs.pool import Answer
-from datasites.review.planning import KEPT_PLANS, Planner, check_outputs
-from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, UnsupportedMechanism
+from datasites.review.planning import KEPT_PLANS, Engine, Planner, check_outputs
+from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, UnsupportedMechanism
+from policies.graph.engines import LONGEST_REASON
+from policies.graph.exporter import export_source
 from policies.release.plans import Published
 from policies.source.inspection import inspect_source
 from tests.browser.desk import VERSION, Desk
 from tests.factories import statistics_source, training_source
-from tests.policies.plan_factories import LINEAR, SCHEMA, evaluation, training
+from tests.policies.plan_factories import LINEAR, SCHEMA, evaluation, plan_of, training
 
 NO_FRAMES: dict[str, bool] = {}
 
@@ -112,3 +114,62 @@ def test_a_models_output_fits_its_loss_and_the_targets_classes() -> None:
     with pytest.raises(GraphRefused, match=r"answers 2 number\(s\) for a record; binary_cross_entropy wants 1"):
         check_outputs(LINEAR, training(loss="binary_cross_entropy"), SCHEMA)
     check_outputs(LINEAR, evaluation(loss="cross_entropy"), SCHEMA)
+
+
+def test_a_model_is_exported_once_for_its_training_and_its_scores(desk: Desk) -> None:
+    """Of one researcher: how soon an answer comes tells nobody what others have asked."""
+    inspection = inspect_source(training_source())
+    graph, _ = export_source(str(inspection.model_source), str(inspection.model), (4,))
+    planner, exporter, published = planner_of(desk, {"event": "done", "graph": graph.as_dict()})
+    train = training_source()
+    score = train.replace("dp_sgd", "evaluate").split("\n    return ")[0] + (
+        "\n    return evaluate(FluPredictor, records, weights, round, loss='binary_cross_entropy', epsilon=0.3)\n"
+    )
+    plans = [planner.plan(source, published, researcher="ada@university.example") for source in (train, score)]
+    assert plans[0].graph == plans[1].graph
+    assert len(exporter.jobs) == 1
+    planner.plan(training_source("other_name"), published, researcher="ada@university.example")
+    assert len(exporter.jobs) == 1
+    planner.plan(training_source("third_name"), published, researcher="eve@university.example")
+    assert len(exporter.jobs) == 2
+    planner.plan(train.replace("8", "9"), published, researcher="ada@university.example")
+    assert len(exporter.jobs) == 3
+
+
+class Lowers(Exporter):
+    """A runner that says which engine it would take, or ends."""
+
+    def run(self, kind: str, job: dict[str, Any], **_: Any) -> Answer:
+        self.jobs.append({"kind": kind, **job})
+        if not self.message:
+            raise Unavailable("The runner ended.")
+        return Answer(self.message, b"", NO_FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("said", "engine"),
+    [
+        ({"lanes": True, "slower": ""}, Engine(True, "")),
+        ({"lanes": False, "slower": "It uses sort.\x1b[2J"}, Engine(False, "It uses sort.<U+001B>[2J")),
+        ({"lanes": False, "slower": "x" * 900}, Engine(False, "x" * LONGEST_REASON)),
+        ({"lanes": "yes", "slower": ""}, None),
+        ({"lanes": True, "slower": 7}, None),
+        ({}, None),
+    ],
+)
+def test_the_runner_says_which_engine_a_plan_gets(desk: Desk, said: dict[str, Any], engine: Engine | None) -> None:
+    runner = Lowers(said)
+    planner = Planner(desk.datasite.ledger, runner)  # type: ignore[arg-type]
+    published = planner.published(version=VERSION)
+    plan = plan_of(training())
+    assert planner.engine(plan, published, researcher="ada@lab.example") == engine
+    assert [(job["kind"], job["job"]) for job in runner.jobs] == [("runner", "engine")]
+    assert runner.jobs[0]["plan"] == plan.as_dict()
+    assert planner.engine(plan, published) == engine
+    assert len(runner.jobs) == (1 if engine else 2)  # what is known is not asked again
+
+
+def test_statistics_have_no_engine(desk: Desk) -> None:
+    planner, exporter, published = planner_of(desk, {})
+    assert planner.engine(planner.plan(statistics_source(), published), published) is None
+    assert exporter.jobs == []

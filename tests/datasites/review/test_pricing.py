@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from datasites.ledger.amounts import Amount, Balance
+from datasites.ledger.amounts import Amount, Balance, Charged
 from datasites.ledger.ledger import Ledger
 from datasites.review.pricing import budget_lines, cost_of, fit_of, standalone_epsilon
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
+from policies.privacy.mechanisms import Patients
 from tests.datasites.ledger.ledger_factories import approved, new_ledger
 from tests.policies.plan_factories import plan_of, published, statistics, training
 
@@ -87,6 +88,6 @@ def _balance(*, capacity: int, spent: int, reserved: int, conversion: int = 0) -
         order=16,
         conversion_nano=conversion,
         capacity_nano=capacity,
-        spent=Amount(spent, 0, 1 if spent else 0),
-        reserved=Amount(reserved, 0, 1 if reserved else 0),
+        spent=Charged.to(Patients.ALL, Amount(spent, 0, 1 if spent else 0)),
+        reserved=Charged.to(Patients.ALL, Amount(reserved, 0, 1 if reserved else 0)),
     )

@@ -55,6 +55,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def waiting(desk: Desk) -> Waiting:
     waiting, rounds = Waiting(), desk.datasite.rounds
     rounds.pool = waiting  # type: ignore[assignment]
+    rounds._public_seconds = lambda *_: 0.01  # type: ignore[method-assign]
     rounds._shown_at_multiples_of = waiting.shown  # type: ignore[method-assign, assignment]
     rounds.tables = PublishedRows(lambda version: np.zeros((1, 7)), lambda version: True)
     return waiting
@@ -199,6 +200,7 @@ def test_a_round_shows_when_it_was_said_to_and_not_before(
 
     waiting.run = run  # type: ignore[method-assign]
     rounds.pool = waiting  # type: ignore[assignment]
+    rounds._public_seconds = lambda *_: 0.01  # type: ignore[method-assign]
     rounds.tables = PublishedRows(lambda version: np.zeros((1, 7)), lambda version: True)
     monkeypatch.setattr(rounds, "_grid", lambda _: seconds)
     desk.ask("round-one")

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from datasites.engine.matrix import in_groups
 from datasites.vault.encoding import (
     check_table,
     encode,
@@ -344,10 +345,10 @@ def test_codes_and_order_are_permuted_anew_at_each_publication() -> None:
     assert not set(first[:, 0]) & set(second[:, 0])
 
 
-def test_a_patients_rows_lie_together_in_the_order_of_codes() -> None:
-    codes = encode(MANY.sample(frac=1, random_state=1), SPLIT, population_secret=SECRET)[:, 0]
-    assert (np.diff(codes) >= 0).all()
-    assert len(set(codes)) == 1000
+def test_rows_lie_in_groups() -> None:
+    made = encode(MANY.sample(frac=1, random_state=1), SPLIT, population_secret=SECRET)
+    assert in_groups(made, 2).matrix is made
+    assert len(set(made[:, 0])) == 1000
 
 
 def test_so_many_records_of_a_patient_are_kept_as_the_schema_says() -> None:
@@ -358,6 +359,25 @@ def test_so_many_records_of_a_patient_are_kept_as_the_schema_says() -> None:
         assert sorted(np.unique(made[:, 0], return_counts=True)[1]) == [min(3, kept), kept]
         assert np.count_nonzero(made[:, 2]) == kept
     assert len(encode(frame, SPLIT, population_secret=SECRET, shuffle=IN_ORDER)) == 5003  # a mock keeps all
+
+
+def test_a_table_that_is_taken_apart_gives_the_same_matrix_and_lets_its_columns_go(tmp_path: Path) -> None:
+    frame = read_table(write_csv(tmp_path / "flu.csv"))
+    whole = in_order(frame)
+    taken = encode(frame, FLU, population_secret=SECRET, shuffle=IN_ORDER, taken_apart=True)
+    np.testing.assert_array_equal(taken, whole)
+    assert list(frame.columns) == [FLU.patient]
+
+
+def test_identifiers_are_one_patients_whatever_else_is_written_beside_them() -> None:
+    """All at once where they are plain ASCII, one by one where one is not: the same patients either way."""
+    plain = ["17", "17.", " 17.000", "17.5", "017", "a.0", "17.0.0", ".0", ".0", "x" * 200]
+    frame, schema = one_column(*[0] * len(plain), kind="boolean")
+    frame["pid"] = plain
+    codes = in_order(frame, schema)[:, 0]
+    frame, schema = one_column(*[0] * (len(plain) + 1), kind="boolean")
+    frame["pid"] = [*plain, "é"]
+    assert in_order(frame, schema)[:-1, 0].tolist() == codes.tolist() == [0, 0, 0, 1, 2, 3, 4, 5, 5, 6]
 
 
 def test_records_that_are_kept_are_drawn_by_chance() -> None:

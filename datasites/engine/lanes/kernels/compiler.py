@@ -40,7 +40,10 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         steps.step,
         (_SIZE, _WHOLES, _DOUBLES, _FLOATS, _FLOATS, _FLOATS, _FLOATS, _SIZE, _DOUBLES, _FLOATS),
     ),
-    "gaussians": (gaussians.gaussians, (_DOUBLES, _WORDS, _SIZE, types.float64, _DOUBLES)),
+    "gaussians": (
+        gaussians.gaussians,
+        (_WORDS, _WORDS, _SIZE, _SIZE, types.float64, _DOUBLES, _DOUBLES, _WORDS),
+    ),
     "run": (interpreter.run, (_WORDS, _SIZE, _WORDS, _FLOATS, _FLOATS, _SIZE, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES)),
     "add_up": (
         sums.add_up,

@@ -13,6 +13,7 @@ from numba import njit
 
 from datasites.engine.lanes.kernels.vectors import (
     add,
+    any_of,
     bits_of_double,
     both,
     choose,
@@ -21,8 +22,10 @@ from datasites.engine.lanes.kernels.vectors import (
     double_from_bits,
     either,
     fma,
+    less,
     load_doubles,
     load_words,
+    magnitude,
     multiply,
     nearest,
     root,
@@ -64,6 +67,7 @@ C1, C2, C3, C4, C5, C6 = (
 HALVES = 2.0**84 + 2.0**63 + 2.0**52
 WHOLE = 1.5 * 2.0**52
 ROOT_OF_HALF = np.int64(0x3FE6A09E667F3BCD)  # its bits
+SMALL = np.int64(2**53)  # words below it, of either sign, are small radii
 PER_WORD = math.pi * 2.0**-63
 
 
@@ -127,11 +131,35 @@ def _sine_and_cosine(word):
     )
 
 
-def gaussians(radii, angles, pairs, std, out):
-    """out[:pairs] and out[pairs:]: round(std · √(-2 ln(radius / 2^63)) · cos and sin of the angle), pairs of eight."""
+@njit(inline="always")
+def _with_fractions(words, place, radius, fractions, extra, used, spare):
+    """Radii of eight words with a fraction of 53 bits for each that is small, and how many fractions are then used."""
+    store_doubles(spare, 0, radius)
+    for lane in range(8):
+        word = words[place + lane]
+        if -SMALL < word < SMALL:
+            fraction = (fractions[min(used, extra - 1)] >> 11) & (SMALL - 1)
+            spare[lane] = np.float64(word ^ (word >> 63)) + np.float64(fraction) * 2.0**-53
+            used += 1
+    return load_doubles(spare, 0), used
+
+
+def gaussians(words, fractions, extra, pairs, std, out, spare, needed):
+    """out[:pairs] and out[pairs:]: round(std · √(-2 ln(radius / 2^63)) · cos and sin of the angle), pairs of eight.
+
+    A pair's radius is a word's magnitude, its angle is the word that is `pairs` after that. `needed` says how many
+    fractions small radii wanted: where there were fewer, the numbers are not to be used.
+    """
+    used = np.int64(0)
     for i in range(0, pairs, 8):
-        uniform = multiply(load_doubles(radii, i), splat_double(2.0**-63))
+        radius = magnitude(_signed(load_words(words, i)))
+        # Random words alone are asked: one in 1024 is small.
+        if any_of(less(radius, splat_double(np.float64(SMALL)))):
+            radius, used = _with_fractions(words, i, radius, fractions, extra, used, spare)
+        least = splat_double(2.0**-54)
+        uniform = multiply(choose(less(radius, least), least, radius), splat_double(2.0**-63))
         radius = multiply(root(multiply(_logarithm(uniform), splat_double(-2.0))), splat_double(std))
-        sine, cosine = _sine_and_cosine(load_words(angles, i))
+        sine, cosine = _sine_and_cosine(load_words(words, pairs + i))
         store_doubles(out, i, nearest(multiply(cosine, radius)))
         store_doubles(out, pairs + i, nearest(multiply(sine, radius)))
+    needed[0] = used

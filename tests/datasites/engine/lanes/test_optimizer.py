@@ -57,10 +57,10 @@ class Written(NoiseSource):
         super().__init__(bytes(32))
         self.noise, self.used = noise, 0
 
-    def gaussian_on_grid(self, shape: int | tuple[int, ...], std: float, grid: float) -> npt.NDArray[np.float64]:
-        assert isinstance(shape, tuple)
-        self.used += shape[0]
-        return self.noise[self.used - shape[0] : self.used]
+    def fill_with_gaussians(self, out: npt.NDArray[np.float64], std: float) -> None:
+        steps = len(out) // self.noise.shape[1]
+        out[:] = self.noise[self.used : self.used + steps].reshape(-1)
+        self.used += steps
 
 
 def optimizer_for(sums: Sums, make: Make, noise: NoiseSource, mu: float = 0.0, steps: int = 3) -> LaneOptimizer:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from datasites.engine import training
 from datasites.engine.grid import grid_of
-from datasites.engine.lanes import compiled, readiness
+from datasites.engine.lanes import compiled, lowering, readiness
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.sums import LaneSums, shrinkage
@@ -163,6 +163,24 @@ def test_a_fault_of_the_lowering_costs_speed_and_no_round(
 def test_a_model_that_two_ways_do_not_compute_alike_is_not_lowered(kernels: Kernels) -> None:
     with pytest.raises(NotLowered, match="another gradient than torch"):
         readiness.made_for(graph_of("shout"), LOGITS, 2, 1.0, 64, kernels)
+
+
+def test_a_program_that_hangs_upon_the_values_it_was_recorded_with_is_not_used(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, _ = exported(Sigmoid)
+    readiness.made_for(graph, BCE, 2, 1.0, 64, kernels)
+    original = lowering.recorded_once
+
+    def other_elsewhere(*given: Any) -> Any:
+        recording = original(*given)
+        arguments, results = recording.other
+        recording.other = (arguments, [results[0] * 1.1, *results[1:]])
+        return recording
+
+    monkeypatch.setattr(lowering, "recorded_once", other_elsewhere)
+    with pytest.raises(NotLowered, match="another gradient than torch"):
+        readiness.made_for(graph, BCE, 2, 1.0, 64, kernels)
 
 
 def test_the_self_test_finds_sums_that_depend_on_company(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:

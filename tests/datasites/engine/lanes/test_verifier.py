@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from datasites.engine.lanes import sums, verifier
 from datasites.engine.lanes.compiled import Kernels
-from datasites.engine.lanes.instructions import CODES, INSTRUCTIONS, LANES, encoded
+from datasites.engine.lanes.instructions import CODES, INSTRUCTIONS, LANES, Access, encoded
 from datasites.engine.lanes.programs import Program
 from datasites.engine.lanes.sums import LaneSums
 from datasites.engine.lanes.verifier import ProgramRefused, Verified, verified
@@ -103,6 +104,21 @@ def test_an_access_does_not_go_from_scratch_into_a_blocks_own_memory(kernels: Ke
     ]
     with pytest.raises(ProgramRefused, match="outside"):
         verified(replace(moved, code=np.array(code, dtype=np.int64)))
+
+
+def test_the_slots_of_an_access_are_those_of_all_its_indices(kernels: Kernels) -> None:
+    rng, slots = np.random.default_rng(4), verifier._Slots(replace(single(kernels), scratch=LANES * 5000))
+    for _ in range(2000):
+        dimensions = int(rng.integers(0, 5))
+        counts = tuple(int(count) for count in rng.integers(1, 5, dimensions))
+        strides = tuple(int(stride) * LANES for stride in rng.choice([0, 1, 2, 3, 4, 8, 12, 60], dimensions))
+        start = int(rng.integers(0, 20)) * LANES
+        places, length = slots._places(Access(start, counts, strides))
+        found = [slot for place in places for slot in range(5000)[place]]
+        indices = itertools.product(*map(range, counts))
+        wanted = {(start + sum(i * s for i, s in zip(index, strides, strict=True))) // LANES for index in indices}
+        assert set(found) == wanted
+        assert {len(range(5000)[place]) for place in places} == {length}
 
 
 def test_sums_that_leave_a_parameter_out_or_name_it_twice_are_refused() -> None:
