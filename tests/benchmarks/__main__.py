@@ -123,12 +123,13 @@ def show_threads(quick: bool) -> None:
     made = table(
         "Threads",
         "Wall time of a step's sums, least of many turns that the two take one after the other; what a round takes "
-        "besides (sampling, noise, the step) is the same. Where asking a second thread would not pay, none is asked.",
+        "besides (sampling, noise, the step) is the same. Where asking a second thread would not pay, none is asked. "
+        "Each thread has a processor of its own.",
         *("model", "batch", "one thread, µs", "two threads, µs", "two are"),
     )
     for name in training.MODELS:
         for batch in training.BATCHES:
-            one, two = training.threads(name, batch, 10 if quick else 40)
+            one, two = training.threads(name, batch, 20 if quick else 100)
             made.add_row(name, str(batch), f"{one * 1e6:,.0f}", f"{two * 1e6:,.0f}", f"{one / two:.2f} x")
     console.print(made)
 

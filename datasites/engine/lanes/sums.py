@@ -34,7 +34,7 @@ MOST_RECORDS = 1008  # added up in 32 bits: 1023 of less than 2^21 units stay be
 MOST_FLOATS = 2**25  # of memory that grows with the records: 128 MiB
 NEAR_FLOATS = 2**19  # that stay in a processor's nearer memory from the program's end to the sums: 2 MiB
 MOST_PARAMETERS = 2**25
-WORTH_A_HELPER = 2**19  # vectors of sixteen floats that a sum makes: about a fifth of a millisecond
+WORTH_A_HELPER = 3 * 2**19  # vectors of sixteen floats that a sum makes: about a third of a millisecond
 ROUNDING = 2.0**-20  # see `shrinkage`
 
 
