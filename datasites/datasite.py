@@ -221,4 +221,10 @@ class Datasite:
 def _pool(settings: Settings) -> JobPool:
     sockets = {kind: settings.job_socket(kind) for kind in KINDS}
     required, here = settings.isolation == "required", not settings.jobs_directory
-    return JobPool(sockets, required=required, start_parents=here, start_seconds=settings.start_seconds)
+    return JobPool(
+        sockets,
+        required=required,
+        start_parents=here,
+        start_seconds=settings.start_seconds,
+        training_threads=settings.training_threads,
+    )

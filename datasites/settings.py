@@ -34,6 +34,7 @@ Minutes = Annotated[float, Meta(gt=0, le=1_000_000)]
 StartSeconds = Annotated[float, Meta(ge=1, le=86_400)]
 ShortSeconds = Annotated[float, Meta(ge=1, le=3600)]
 Many = Annotated[int, Meta(ge=1, le=1_000_000)]
+Threads = Annotated[int, Meta(ge=1, le=16)]
 PerHour = Annotated[float, Meta(ge=1, le=1_000_000)]
 Kibibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
 LARGEST_FILE = 1 << 20
@@ -49,6 +50,7 @@ owner_email = ""
 isolation = "required"              # "required" refuses to run where a protection is missing; "reported" only says so
 start_seconds = 300                 # what exporter and runner may take to come up, and serve waits for a command
 round_seconds = 0                   # deadline of one round in seconds; 0 takes it from a dry run on synthetic rows
+training_threads = 1                # of one round: processors that it may keep busy, where a step is worth it
 largest_body_mib = 64               # largest HTTP body that is read
 uploads_mib = 4096                  # what each researcher's uploads and answers may take here; kept for a day
 memory_mib = 2048                   # what bodies and what is unpacked of them may take; 16 bodies at the least
@@ -91,6 +93,7 @@ class Settings:
       tls_certificate, tls_key: PEM files, relative to the directory, or both "".
       start_seconds: what the warm parents may take to come up; as long serve waits for a command that works here.
       round_seconds: deadline of one round, 0 for one taken from a dry run.
+      training_threads: of one round; a record's bits do not depend on them.
       uploads_mib: what one researcher's uploads and answers may take on disk; each is kept for a day.
       memory_mib: what bodies and what is unpacked of them may take at once, of all accounts together.
       connections, connections_per_address: how many may be open; loopback and gateways have no bound of their own.
@@ -121,6 +124,7 @@ class Settings:
     isolation: Isolation = "required"
     start_seconds: StartSeconds = 300.0
     round_seconds: Seconds = 0.0
+    training_threads: Threads = 1
     largest_body_mib: Mebibytes = 64
     uploads_mib: Mebibytes = 4096
     memory_mib: Mebibytes = 2048

@@ -68,6 +68,11 @@ def begin(count: int) -> list[Helper]:
     return list(_helpers)
 
 
+def end() -> None:
+    """Ask the helpers for nothing any more; who has been given one keeps it."""
+    _helpers.clear()
+
+
 def helpers() -> list[Helper]:
     """This process's, which round as the asking thread does: else a record's bits could depend on who computes it."""
     alike = []

@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, dtype_of_places, in_groups
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
-from datasites.jobs.isolation import Limits, close_descriptors, confine
+from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
@@ -63,7 +63,9 @@ def run(connection: socket.socket, kind: str) -> None:
         os.chdir("/")
         job, payload, _ = receive_frame(connection, largest_payload=LARGEST_WEIGHTS)
         holds = confine(
-            Limits(memory=int(job["memory"]), cpu_seconds=int(job["cpu_seconds"])), datasite_user=_user(connection)
+            Limits(memory=int(job["memory"]), cpu_seconds=int(job["cpu_seconds"])),
+            datasite_user=_user(connection),
+            begin=lambda: _helpers(int(job.get("threads", 1)) - 1),
         )
         send_frame(connection, {"event": "ready", "protections": holds})
         work, wants_rows = JOBS[kind][job["job"]]
@@ -72,6 +74,15 @@ def run(connection: socket.socket, kind: str) -> None:
         code = 0
     finally:
         os._exit(code)
+
+
+def _helpers(count: int) -> Sequence[Thread]:
+    """Threads that help this job, begun now; a runner's parent has imported them."""
+    if count < 1:
+        return []
+    from datasites.engine.helpers import begin
+
+    return begin(count)
 
 
 def _answer(

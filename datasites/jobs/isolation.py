@@ -13,6 +13,10 @@ Two independent layers usually stand behind each: namespaces or another user, an
     limits            memory, CPU time, processes, open files, file size, locked memory, core dumps
     system_calls      the filter itself is loaded
 
+Threads that help begin after all of this but the limits and the filter, and none begins later. They inherit what this
+thread gave up, which each thread of Linux gives up for itself; the limits are the process's; the filter is loaded into
+all threads at once. What is probed is probed in each.
+
 Some allowed calls reach other processes with the right arguments, so those are checked too: `prlimit64` sets another
 job's limits, `fcntl` can have the kernel send it a signal, and a clock may be another process's processor time.
 
@@ -27,8 +31,9 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 try:  # imported before anything is given up: it looks for libseccomp on the file system
     import pyseccomp
@@ -88,34 +93,78 @@ class Limits:
         }
 
 
-def confine(limits: Limits, *, datasite_user: int) -> dict[str, bool]:
-    """Give up all that this process can give up, and say for each of `PROTECTIONS` whether it holds."""
+class Thread(Protocol):
+    """A thread that does what it is asked."""
+
+    def ask(self, function: Callable[[], Any]) -> None: ...
+
+    def answer(self) -> Any: ...
+
+
+def confine(
+    limits: Limits, *, datasite_user: int, begin: Callable[[], Sequence[Thread]] = lambda: ()
+) -> dict[str, bool]:
+    """Give up all that this process can give up, and say for each of `PROTECTIONS` whether it holds, in every thread.
+
+    Args:
+      begin: begins the threads that this process will have beside this one; no other may be there.
+    """
     was_root = os.geteuid() == 0
-    bounds = _set_limits(limits)
+    sizes = _sizes()
+    _set_limits(limits, sizes, but=resource.RLIMIT_NPROC)
     users = os.getresuid()  # in a namespace of its own a process sees itself as another
     _leave_namespaces(was_root)
     if was_root:
-        _become_nobody()
-        users = os.getresuid()
+        _become_nobody(0)
     else:
         _drop_capabilities()  # a user namespace of one's own comes with all of them
-    _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     _take_no_privileges()
-    holds = {
+    _close_file_system()
+    threads = begin()
+    bounds = _set_limits(limits, sizes)
+    if was_root:
+        # Entirely only now, and all threads: who becomes a user that has too many processes may start no program.
+        _become_nobody(NOBODY)
+        users = os.getresuid()
+    _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    user = os.getresuid()
+    holds = _in_every_thread(lambda: _given_up(user), threads)
+    holds["own_user"] &= not {0, datasite_user} & set(users)
+    holds["limits"] = all(0 <= resource.getrlimit(which)[1] <= bound for which, bound in bounds.items())
+    filtered = _allow_calls()
+    holds |= _in_every_thread(_refusals, threads)
+    holds["system_calls"] &= filtered
+    return {name: holds[name] for name in PROTECTIONS}
+
+
+def _in_every_thread(probe: Callable[[], dict[str, bool]], threads: Sequence[Thread]) -> dict[str, bool]:
+    holds = probe()
+    for thread in threads:
+        thread.ask(probe)
+        there = thread.answer()
+        holds = {name: held and there[name] for name, held in holds.items()}
+    return holds
+
+
+def _given_up(user: tuple[int, int, int]) -> dict[str, bool]:
+    """What each thread has of its own; the filter takes away these questions too."""
+    return {
         "no_new_privileges": _libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
         "no_capabilities": _capabilities_are_empty(),
-        "own_user": not {0, datasite_user} & set(users),
-        "limits": all(0 <= resource.getrlimit(which)[1] <= bound for which, bound in bounds.items()),
+        "own_user": os.getresuid() == user,
     }
-    _close_file_system()
-    holds["system_calls"] = _allow_calls()
-    holds.update(
-        no_network=_refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)),
-        no_files=_refused(lambda: os.open("/etc/passwd", os.O_RDONLY)) and _refused(lambda: os.open("/", os.O_RDONLY)),
-        no_new_processes=_refused(_fork_and_leave),
-        no_signals=_refused(lambda: os.kill(os.getppid(), 0)),
-    )
-    return {name: holds[name] for name in PROTECTIONS}
+
+
+def _refusals() -> dict[str, bool]:
+    """Whether what is forbidden is refused to this thread."""
+    return {
+        "no_network": _refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)),
+        "no_files": _refused(lambda: os.open("/etc/passwd", os.O_RDONLY))
+        and _refused(lambda: os.open("/", os.O_RDONLY)),
+        "no_new_processes": _refused(_fork_and_leave),
+        "no_signals": _refused(lambda: os.kill(os.getppid(), 0)),
+        "system_calls": _refused(lambda: os.getsid(0)),  # which is on no list, and harms nobody
+    }
 
 
 def close_descriptors(keep: set[int]) -> None:
@@ -137,11 +186,18 @@ def end_with_parent(on: bool) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL if on else 0, 0, 0, 0)
 
 
-def _set_limits(limits: Limits) -> dict[int, int]:
+def _sizes() -> tuple[int, int]:
+    """Bytes of data and stack, and of everything that is mapped."""
     with open("/proc/self/statm", "rb") as file:
         pages = [int(count) * resource.getpagesize() for count in file.read().split()]
-    bounds = limits.of(pages[5], pages[0])  # data and stack; everything that is mapped
+    return pages[5], pages[0]
+
+
+def _set_limits(limits: Limits, sizes: tuple[int, int], *, but: int | None = None) -> dict[int, int]:
+    bounds = limits.of(*sizes)
     for which, bound in bounds.items():
+        if which == but:
+            continue
         hard = resource.getrlimit(which)[1]
         bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
         resource.setrlimit(which, (bound, bound))
@@ -163,11 +219,13 @@ def _drop_capability_bounds() -> None:
             break
 
 
-def _become_nobody() -> None:
-    _drop_capability_bounds()
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+def _become_nobody(real: int) -> None:
+    """Be nobody, in every thread of the process; with root as its real user it can be asked once more."""
+    if os.geteuid() == 0:
+        _drop_capability_bounds()
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(real, NOBODY, NOBODY)
 
 
 def _take_no_privileges() -> None:
@@ -221,8 +279,10 @@ def _allow_calls() -> bool:
     for command in FILE_COMMANDS:
         calls.add_rule(pyseccomp.ALLOW, "fcntl", pyseccomp.Arg(1, pyseccomp.EQ, command))
     try:
+        calls.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)  # into all threads of this process, or none
+        calls.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)  # by default one thread, and others wait
         calls.load()
-    except OSError:
+    except (OSError, ValueError, RuntimeError):
         return False
     return True
 

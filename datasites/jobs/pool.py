@@ -24,6 +24,7 @@ from policies.errors import IsolationMissing, Unavailable
 
 logger = logging.getLogger(__name__)
 KINDS = ("exporter", "runner")
+THREADED = ("train", "rehearse", "try", "probe")  # jobs with several threads; what is probed is what training has
 LONGEST_PUBLIC = 1_000  # characters of what a job says for the researcher
 LONGEST_OUTPUT = 100_000  # characters of what it says for the owner
 
@@ -86,6 +87,7 @@ class JobPool:
       required: refuse a job that lacks a protection.
       start_parents: False where the parents run elsewhere, as containers on a shared volume.
       start_seconds: what a parent may take to come up.
+      training_threads: of a job that trains.
     """
 
     def __init__(
@@ -95,11 +97,13 @@ class JobPool:
         required: bool = True,
         start_parents: bool = True,
         start_seconds: float = 300.0,
+        training_threads: int = 1,
     ) -> None:
         self.sockets = dict(sockets)
         self.required = required
         self.start_parents = start_parents
         self.start_seconds = start_seconds
+        self.training_threads = training_threads
         self._zygote: subprocess.Popen[bytes] | None = None
         self._heard = b""  # of it, and not yet read as lines
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -150,7 +154,7 @@ class JobPool:
         """Run one job and return its answer.
 
         Args:
-          seconds: wall time and CPU time, together with memory the bounds of the job.
+          seconds: wall time, and CPU time of each thread; together with memory the bounds of the job.
           largest: most bytes of payload in its answer.
           rows: handed over only after `before_rows` returned.
           before_rows: told which protections hold; what it raises ends the job before a row is read.
@@ -163,7 +167,8 @@ class JobPool:
         deadline = time.monotonic() + seconds
         with self._connect(kind) as connection:
             connection.settimeout(seconds + 5)
-            bounds = {"memory": memory, "cpu_seconds": int(seconds) + 5}
+            threads = self.training_threads if job["job"] in THREADED else 1
+            bounds = {"memory": memory, "cpu_seconds": int(seconds * threads) + 5, "threads": threads}
             _send(connection, {**job, **bounds}, payload)
             self._wait(connection, deadline, stop)
             ready, _, _ = receive_frame(connection, largest_payload=0, largest_json=LARGEST_ANSWER, deadline=deadline)

@@ -361,7 +361,7 @@ def _scores_by_company() -> None:
 
 def _layer(name: str) -> Callable[[], None]:
     if name == "_set_limits":
-        return instead(f"datasites.jobs.isolation:{name}", lambda limits: limits.of(0, 0))
+        return instead(f"datasites.jobs.isolation:{name}", lambda limits, *_, **__: limits.of(0, 0))
     return instead(f"datasites.jobs.isolation:{name}", lambda *_: False)
 
 

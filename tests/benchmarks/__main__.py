@@ -120,6 +120,22 @@ def show_rounds(quick: bool) -> None:
     console.print(made)
 
 
+def show_threads(quick: bool) -> None:
+    """A step's sums in one thread and in two."""
+    made = table(
+        "Threads",
+        "Wall time of a step's sums, least of many turns that the two take one after the other; what a round takes "
+        "besides (sampling, noise, the step) is the same. Where asking a second thread would not pay, none is asked. "
+        "Each thread has a processor of its own.",
+        *("model", "batch", "one thread, µs", "two threads, µs", "two are"),
+    )
+    for name in training.MODELS:
+        for batch in training.BATCHES:
+            one, two = training.threads(name, batch, 20 if quick else 100)
+            made.add_row(name, str(batch), f"{one * 1e6:,.0f}", f"{two * 1e6:,.0f}", f"{one / two:.2f} x")
+    console.print(made)
+
+
 def show_ledger(quick: bool) -> None:
     """Milliseconds of the ledger's steps at three sizes."""
     sizes = (10, 1_000, 10_000) if quick else ledger.SIZES
@@ -190,6 +206,7 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "training": show_training,
     "evenness": show_evenness,
     "noise": show_noise,
+    "threads": show_threads,
     "rounds": show_rounds,
     "ledger": show_ledger,
     "memory": show_memory,

@@ -29,6 +29,7 @@ from opacus.layers import DPLSTM
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from datasites.engine import helpers
 from datasites.engine.lanes import compiled, readiness
 from datasites.engine.noise import NoiseSource
 from datasites.engine.training import train_round
@@ -340,6 +341,36 @@ def evenness(name: str = "LSTM", turns: int = 60) -> dict[str, tuple[float, floa
             taken[kind].append((time.perf_counter() - begin) / 20 * 1e6)
     best = {kind: min(times) for kind, times in taken.items()}
     return {kind: (time_, time_ / best["ordinary"]) for kind, time_ in best.items()}
+
+
+def threads(name: str, batch: int, turns: int = 40) -> tuple[float, float]:
+    """Least wall seconds of a step's sums in one thread and in two, taking turns; alike where no helper is asked.
+
+    Each thread has a processor of its own meanwhile, or a busy machine's scheduler would put both on one.
+    """
+    declared, rng = MODELS[name], np.random.default_rng(0)
+    schema, _ = _data(declared.inputs)
+    graph = export_model(declared.make(nn.LSTM), schema.input_shape(declared.inputs))
+    alone = readiness.made_for(graph, "binary_cross_entropy", 2, 1.0, batch, compiled.load())
+    (helper,) = helpers.begin(1)
+    helped = readiness.made_for(graph, "binary_cross_entropy", 2, 1.0, batch, compiled.load())
+    helpers.end()
+    alone.weights[:] = helped.weights[:] = rng.normal(0, 0.1, len(alone.weights))
+    records = rng.uniform(-1, 1, (batch, int(np.prod(graph.input_shape)))).astype(np.float32)
+    labels, rows = np.ones(batch, np.float32), np.arange(batch)
+    processors = sorted(os.sched_getaffinity(0))
+    helper.ask(os.sched_setaffinity, 0, processors[-1:])
+    helper.answer()
+    os.sched_setaffinity(0, processors[:1])
+    taken: list[tuple[float, float]] = []
+    for _ in range(turns):
+        begin = time.perf_counter()
+        alone.sum(records, labels, rows)
+        between = time.perf_counter()
+        helped.sum(records, labels, rows)
+        taken.append((between - begin, time.perf_counter() - between))
+    os.sched_setaffinity(0, processors)
+    return min(one for one, _ in taken), min(two for _, two in taken)
 
 
 def noise_alone(parameters: int = 100_000, turns: int = 60) -> tuple[float, float]:

@@ -53,8 +53,16 @@ class _Program:
         for number, (left, _, right, _) in enumerate(terms):
             self._of_terms[id(left.buffer)].add(number)
             self._of_terms[id(right.buffer)].add(number)
+        looked_at = {
+            id(view.buffer)
+            for name, fields in code
+            if name in ("move", "copy", "sum")
+            for view in (fields["x"], fields["y"])
+            if isinstance(view, View)
+        }
         for number, (name, fields) in enumerate(code):
-            if name != "norm_terms":  # it comes after all else, and reads what the sums read
+            buffers = (view.buffer for view in fields.values() if isinstance(view, View))
+            if not looked_at.isdisjoint(id(buffer) for buffer in buffers):
                 self._note(number, name, fields)
 
     def without_copies(self) -> tuple[list[Instruction], list[Term]]:

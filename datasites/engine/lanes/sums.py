@@ -35,7 +35,7 @@ MOST_RECORDS = 1008  # added up in 32 bits: 1023 of less than 2^21 units stay be
 MOST_FLOATS = 2**25  # of memory that grows with the records: 128 MiB
 NEAR_FLOATS = 2**19  # that stay in a processor's nearer memory from the program's end to the sums: 2 MiB
 MOST_PARAMETERS = 2**25
-WORTH_A_HELPER = 2**19  # vectors of sixteen floats that a sum makes: about a fifth of a millisecond
+WORTH_A_HELPER = 3 * 2**19  # vectors of sixteen floats that a sum makes: about a third of a millisecond
 ROUNDING = 2.0**-20  # see `shrinkage`
 
 
@@ -87,7 +87,9 @@ class LaneSums:
         self._uniforms = _aligned(program.uniforms, np.float32)
         self._uniforms[program.parameters :] = program.constants
         self.weights = self._uniforms[: program.parameters]
-        self._helpers = helpers() if most * program.work >= WORTH_A_HELPER * LANES else []
+        self._helpers = helpers()
+        if self._helpers and most * program.work < WORTH_A_HELPER * LANES:
+            self._helpers = []
         self._parts = [
             _Part(program, kernels, self._uniforms, blocks, clipping_norm * shrunk / grid, 1 / grid)
             for _ in range(1 + len(self._helpers))
@@ -154,7 +156,7 @@ class LaneSums:
 
     def _share(self, count: int) -> int:
         """How many records this thread adds up, as every helper does: pairs of blocks, which run together."""
-        if count * self.program.work < WORTH_A_HELPER * LANES:
+        if not self._helpers or count * self.program.work < WORTH_A_HELPER * LANES:
             return max(1, count)
         pairs = max(1, -(-count // (2 * LANES)))
         return -(-pairs // len(self._parts)) * 2 * LANES

@@ -1,9 +1,12 @@
 """A program that confines children of its own and has each try one thing that it may not do.
 
-    python -m tests.attacks.runner.confined {root|user} LAYERS-LEFT-OUT ATTACKS    (comma-separated; answers JSON)
+    python -m tests.attacks.runner.confined {root|user}[-helper] LAYERS-LEFT-OUT ATTACKS
 
-Each attack runs in a child of its own and returns a text: what it achieved, or nothing where it was refused. What an
-attack aims at is made before the fork, by this program, with the rights that a datasite has.
+(both comma-separated; answers JSON)
+
+Each attack runs in a child of its own, with `-helper` in the thread that helps it, and returns a text: what it
+achieved, or nothing where it was refused. What an attack aims at is made before the fork, by this program, with the
+rights that a datasite has.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datasites.engine import helpers
 from datasites.jobs import isolation
 from datasites.jobs.isolation import Limits
 
@@ -316,7 +320,7 @@ ATTACKS: dict[str, Callable[[Targets], str]] = {
 RESULT = 0
 
 
-def attempt(name: str, targets: Targets, without: set[str]) -> dict[str, Any]:
+def attempt(name: str, targets: Targets, without: set[str], *, helped: bool = False) -> dict[str, Any]:
     """One attack in one confined child: what it achieved, and the protections that were reported."""
     global RESULT
     targets.renew_sibling()
@@ -325,14 +329,23 @@ def attempt(name: str, targets: Targets, without: set[str]) -> dict[str, Any]:
     if child == 0:
         os.close(read)
         for layer in without:
-            replacement = (lambda limits: limits.of(0, 0)) if layer == "limits" else (lambda *_: False)
+            replacement = (lambda limits, *_, **__: limits.of(0, 0)) if layer == "limits" else (lambda *_: False)
             setattr(isolation, LAYERS[layer], replacement)
         holds: dict[str, bool] = {}
         achieved = ""
         try:
-            holds = isolation.confine(Limits(memory=MEMORY, cpu_seconds=1), datasite_user=os.getuid())
+            begun: list[helpers.Helper] = []
+            holds = isolation.confine(
+                Limits(memory=MEMORY, cpu_seconds=1),
+                datasite_user=os.getuid(),
+                begin=lambda: begun.extend(helpers.begin(int(helped))) or begun,
+            )
             os.write(RESULT, json.dumps(holds).encode() + b"\n")
-            achieved = ATTACKS[name](targets)
+            if helped:
+                begun[0].ask(ATTACKS[name], targets)
+                achieved = begun[0].answer()
+            else:
+                achieved = ATTACKS[name](targets)
         except (OSError, RuntimeError, MemoryError, ValueError):
             pass
         finally:
@@ -359,14 +372,14 @@ def attempt(name: str, targets: Targets, without: set[str]) -> dict[str, Any]:
 def main(who: str, without: str, attacks: str) -> None:
     """Try each attack and print what came of it."""
     libc.prctl(0x59616D61, -1, 0, 0, 0)  # PR_SET_PTRACER_ANY: no help from Yama, where a host has it
-    if who == "user":
+    if who.startswith("user"):
         os.setgroups([])
         os.setresgid(12345, 12345, 12345)
         os.setresuid(12345, 12345, 12345)
         libc.prctl(isolation.PR_SET_DUMPABLE, 1, 0, 0, 0)
     targets = Targets()
-    layers = set(filter(None, without.split(",")))
-    print(json.dumps({name: attempt(name, targets, layers) for name in attacks.split(",")}))
+    layers, helped = set(filter(None, without.split(","))), who.endswith("-helper")
+    print(json.dumps({name: attempt(name, targets, layers, helped=helped) for name in attacks.split(",")}))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,24 @@ def test_nothing_that_is_forbidden_succeeds(name: str) -> None:
     assert result(name, frozenset())["achieved"] == ""
 
 
+@pytest.mark.parametrize("who", ["root-helper", "user-helper"])
+def test_a_thread_that_helps_is_refused_all_of_it_too(who: str) -> None:
+    attacks = tuple(name for name in ATTACKS if who == "root-helper" or name not in ("setuid_program", "unix"))
+    for name, found in tried(who, frozenset(), attacks).items():
+        assert found["achieved"] == "", name
+        assert found["holds"] == {**dict.fromkeys(PROTECTIONS, True), "own_user": who == "root-helper"}, name
+
+
+# Of what each thread of Linux has of its own: limits bind a user's processes, credentials and Landlock a thread.
+OF_A_THREAD = [("execute", "limits"), ("fork", "limits"), ("tcp", "landlock"), ("kill_parent", "user")]
+
+
+@pytest.mark.parametrize(("name", "layer"), OF_A_THREAD)
+def test_one_layer_alone_is_enough_for_a_thread_that_helps(name: str, layer: str) -> None:
+    assert result(name, out_of(name, layer), "root-helper")["achieved"] == ""
+    assert result(name, out_of(name), "root-helper")["achieved"] != ""
+
+
 @pytest.mark.parametrize(("name", "layer"), CASES)
 def test_one_layer_alone_is_enough(name: str, layer: str) -> None:
     assert result(name, out_of(name, layer))["achieved"] == ""
@@ -140,8 +158,9 @@ def test_a_user_without_rights_confines_as_well_and_says_what_is_missing() -> No
         assert found["holds"] == {**dict.fromkeys(PROTECTIONS, True), "own_user": False}, name
 
 
-def test_a_call_by_another_table_ends_the_process() -> None:
-    found = result("other_table", frozenset())
+@pytest.mark.parametrize("who", ["root", "root-helper"])
+def test_a_call_by_another_table_ends_the_process(who: str) -> None:
+    found = result("other_table", frozenset(), who)
     assert found["signal"] == 31 or not found["achieved"]  # SIGSYS
 
 

@@ -93,7 +93,7 @@ def test_a_job_is_sent_with_its_bounds_and_answered(playing: Callable[[Play], Ru
     answer = runner.pool.run("runner", {"job": "train"}, b"weights", seconds=7, memory=1 << 20)
     assert answer.done
     assert (answer.message["seconds"], answer.payload, answer.protections) == (1.5, b"tensors", HELD)
-    assert runner.job == {"job": "train", "memory": 1 << 20, "cpu_seconds": 12}
+    assert runner.job == {"job": "train", "memory": 1 << 20, "cpu_seconds": 12, "threads": 1}
     assert runner.payload == b"weights"
 
 
