@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import warnings
+from typing import NoReturn
 
 from datasites.jobs import child, warming
 
@@ -30,13 +31,16 @@ def main(arguments: list[str]) -> None:
     kind, path, *options = arguments
     alone = options == ["--alone"]
     if alone:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # an exception would be lost in a callback of torch's
     warnings.simplefilter("ignore")
     warming.warm_up(kind)
     listener = listening(path, mask=0o117 if alone else 0o177)
     share_memory()
+    parent = Parent(kind, listener, watched=None if alone else 0)
+    if alone:
+        signal.signal(signal.SIGTERM, lambda *_: parent.end())
     print("ready", flush=True)
-    Parent(kind, listener, watched=None if alone else 0).serve()
+    parent.serve()
 
 
 def listening(path: str, *, mask: int) -> socket.socket:
@@ -73,8 +77,8 @@ class Parent:
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_write, False)
 
-    def serve(self) -> None:
-        """Run until what is watched ends."""
+    def serve(self) -> NoReturn:
+        """Run until what is watched ends, and this process with it."""
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.selector.register(self.listener, selectors.EVENT_READ)
@@ -85,8 +89,7 @@ class Parent:
             # A hang-up of a connection does not wake a selector that is not reading it, hence the short wait.
             ready = {key.fd for key, _ in self.selector.select(0.25 if self.jobs else None)}
             if self.watched in ready and not os.read(self.watched, 4096):
-                self._end()
-                return
+                self.end()
             if self.wake_read in ready:
                 os.read(self.wake_read, 4096)
             self._reap()
@@ -96,13 +99,16 @@ class Parent:
 
     def _fork(self) -> None:
         connection, _ = self.listener.accept()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until the job is known, which it ends
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             child.run(connection, self.kind)  # never returns
         self.jobs[pid] = connection
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def _reap(self) -> None:
         for pid in list(self.jobs):
@@ -119,12 +125,12 @@ class Parent:
             if poll.poll(0):  # only POLLHUP or POLLERR can be reported
                 os.kill(pid, signal.SIGKILL)
 
-    def _end(self) -> None:
+    def end(self) -> NoReturn:
+        """End every job and this process; an interpreter that holds torch takes a second to end by itself."""
         for pid in self.jobs:
             os.kill(pid, signal.SIGKILL)
-        self.listener.close()
+        os._exit(0)
 
 
 if __name__ == "__main__":
     main(sys.argv[1:])
-    os._exit(0)  # no job is left, and an interpreter that holds torch takes a second to end by itself

@@ -23,6 +23,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from datasites.jobs import parent, warming
 from datasites.jobs.isolation import close_descriptors, end_with_parent
@@ -105,7 +106,7 @@ class Zygote:
         (ready_read, ready_write), (lifeline_read, lifeline_write) = os.pipe(), os.pipe()
         pid = os.fork()
         if pid == 0:
-            _become(kind, self.sockets[kind], ready=ready_write, lifeline=lifeline_read)  # never returns
+            _become(kind, self.sockets[kind], ready=ready_write, lifeline=lifeline_read)
         os.close(ready_write)
         os.close(lifeline_read)
         self.forked[kind] = Forked(pid, ready_read, lifeline_write)
@@ -147,9 +148,8 @@ def _say(kind: str, what: str) -> None:
         os.write(1, f"{kind} {what}\n".encode())
 
 
-def _become(kind: str, path: str, *, ready: int, lifeline: int) -> None:
+def _become(kind: str, path: str, *, ready: int, lifeline: int) -> NoReturn:
     """Be the warm parent of a kind, with two pipes and standard error of all that the zygote has open."""
-    status = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -167,11 +167,10 @@ def _become(kind: str, path: str, *, ready: int, lifeline: int) -> None:
         os.write(ready, b"r")
         os.close(ready)
         parent.Parent(kind, listener, watched=lifeline).serve()
-        status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(status)
+        os._exit(1)
 
 
 if __name__ == "__main__":

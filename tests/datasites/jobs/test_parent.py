@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +112,54 @@ def test_the_end_of_what_it_watches_ends_it_and_every_job(served: Served) -> Non
     _, pid = served.connect()
     assert served.end() == 0
     assert until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text())
+
+
+ALONE = """
+import os, sys, time, weakref
+from datasites.jobs import child, parent, warming
+
+class Model: ...
+
+def in_a_callback(seconds):
+    model = Model()
+    reference = weakref.ref(model, lambda _: (print("in a callback", flush=True), time.sleep(seconds)))
+    del model
+    print("out of it", flush=True)
+
+def stays(connection, kind):
+    connection.sendall(str(os.getpid()).encode())
+    time.sleep(60)
+    os._exit(0)
+
+warming.warm_up = lambda kind: in_a_callback(60) if "busy" in sys.argv else None
+child.run = stays
+parent.main(["runner", sys.argv[1], "--alone"])
+"""
+
+
+@pytest.mark.process
+def test_alone_it_ends_at_sigterm_with_its_jobs(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ALONE, str(tmp_path / "s")], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(20)
+            connection.connect(str(tmp_path / "s"))
+            job = int(connection.recv(100))
+            process.terminate()
+            assert process.wait(20) == 0
+            assert until(lambda: not Path(f"/proc/{job}").exists() or "Z" in Path(f"/proc/{job}/stat").read_text())
+
+
+@pytest.mark.process
+def test_sigterm_ends_it_in_a_callback_too_where_an_exception_would_be_lost(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ALONE, str(tmp_path / "s"), "busy"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"in a callback\n"
+        process.terminate()
+        assert process.wait(20) == 0
+        assert process.stdout.read() == b""
 
 
 def test_it_warms_up_before_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
