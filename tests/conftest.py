@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch  # noqa: F401 - before PySyft, which then reads and sends torch's tensors: tests have both sides in one process
 
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.settings import job_socket

@@ -121,7 +121,7 @@ def _in_the_log() -> None:
 
     def logging(self: Any, version: str) -> Any:
         table = read(self, version)
-        rounds.logger.warning("Handed over %d rows.", table.shape[0])
+        rounds.logger.warning("Handed over %d rows.", len(table))
         return table
 
     rounds.Rounds._read_rows = logging  # type: ignore[method-assign]
