@@ -304,14 +304,17 @@ def as_markdown(lines: list[dict[str, Any]]) -> str:
     def times(value: float) -> str:
         return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
-    head = "| model | batch | examples a second | over stock Opacus | over plain PyTorch, tensors | with a DataLoader |"
-    rows = [
-        f"| {line['model']} | {line['batch']} | {line['ours_examples_per_second']:,.0f} "
-        f"| {times(line['over_stock_opacus'])} × | {times(line['over_plain_tensors'])} × "
-        f"| {times(line['over_plain_loader'])} × |"
-        for line in lines
-    ]
-    return "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows]) + "\n"
+    def row(model: str) -> str:
+        of_model = [line for line in lines if line["model"] == model]
+        rates = " · ".join(f"{line['ours_examples_per_second'] / 1e3:,.0f}" for line in of_model)
+        ways = ("over_stock_opacus", "over_plain_tensors")
+        ratios = (" · ".join(times(line[way]) for line in of_model) for way in ways)
+        return f"| {model} | {rates} | {' | '.join(ratios)} |"
+
+    batches = " · ".join(str(batch) for batch in BATCHES)
+    head = f"| batches of {batches} | thousand records/s | over stock Opacus | over plain PyTorch |"
+    models = dict.fromkeys(line["model"] for line in lines)
+    return "\n".join([head, "| --- | --- | --- | --- |", *map(row, models)]) + "\n"
 
 
 def evenness(name: str = "LSTM", turns: int = 60) -> dict[str, tuple[float, float]]:
