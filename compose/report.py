@@ -15,6 +15,7 @@ from typing import Any
 
 from compose.report_charts import Axis, Bar, Interval, Line, bar_chart, interval_chart, line_chart, round_limits
 from compose.report_style import STYLE
+from policies.numbers import with_error
 from policies.privacy.risk import loss_in_filter, risk_sentences
 
 Report = Mapping[str, Any]
@@ -109,7 +110,8 @@ def _hospitals(report: Report) -> str:
                 str(hospital["releases"]),
                 _number(hospital["auc_local_private"]),
                 f"<strong>{_number(hospital['auc_joint_private'])}</strong>",
-                _number(hospital["auc_released"], hospital["auc_released_error"]),
+                escape(hospital.get("auc_released_note", ""))
+                or _number(hospital["auc_released"], hospital["auc_released_error"]),
             )
         )
     return _section(
@@ -287,7 +289,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _number(value: float | None, error: float | None = None) -> str:
     if value is None:
         return "none"
-    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+    return f"{value:.3f}" if error is None else with_error(value, error)
 
 
 def _counted(number: int) -> str:

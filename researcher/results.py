@@ -57,8 +57,12 @@ class EvaluationResult:
 
     @property
     def auc(self) -> dict[str, Estimate]:
-        """Area under the ROC curve, by hospital and `"combined"`; for two classes."""
-        return {name: score_figures.auc(scores) for name, scores in self._all().items()}
+        """Area under the ROC curve, by hospital and `"combined"`; for two classes.
+
+        A hospital with patients of one class has none, which its note says, and is left out of what is combined.
+        """
+        alone = {name: score_figures.auc(scores) for name, scores in self.hospitals.items()}
+        return alone | {"combined": score_figures.joint_auc(self.hospitals)}
 
     def roc(self, hospital: str = "combined") -> score_figures.Roc:
         """The ROC curve of one hospital, or of all."""
@@ -81,12 +85,12 @@ class EvaluationResult:
     @property
     def table(self) -> Table:
         """One row per hospital, and one for all."""
-        binary = len(self.classes) == 2
+        areas = self.auc if len(self.classes) == 2 else {}
         rows = []
         for name, scores in self._all().items():
             row: dict[str, Any] = {"hospital": name, "held-out patients": str(scores.patients)}
-            if binary:
-                row["AUC"] = str(score_figures.auc(scores))
+            if areas:
+                row["AUC"] = str(areas[name])
             rows.append(row | {"accuracy": str(score_figures.accuracy(scores).estimate)})
         return Table(rows + [{"hospital": name, "accuracy": reason} for name, reason in self.missing.items()])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.numbers import counted, written
+from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
 from policies.release.tensors import Array
@@ -24,6 +24,7 @@ from policies.schema.noise_scales import (
     half_range,
     mean_error,
     rank_error,
+    rank_shift,
     standard_error,
     variance_error,
 )
@@ -47,6 +48,17 @@ class Value:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def shown(self) -> tuple[str, str, str]:
+        """Value and both ends, where it has any, with the digits that the error allows: a quarter of what is between.
+
+        Ends are rounded outwards.
+        """
+        if self.low is None or self.high is None:
+            return written(self.value, digits=5), "", ""
+        places = places_for((self.high - self.low) / 4)
+        return to_places(self.value, places), *outward(self.low, self.high, places)
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,8 @@ def _statistic(
         return _cells(query.key, title, tensor, labels, LAPLACE_95 * standard_error(query, mechanism, schema))
     if query.name == "quantiles":
         assert column is not None
-        reach = LAPLACE_95 * rank_error(epsilon=epsilon, records=records, patients=patients)
+        shift = rank_shift(epsilon=epsilon, records=records, patients=patients)
+        reach = shift + LAPLACE_95 * rank_error(epsilon=epsilon, records=records, patients=patients)
         quantiles = tuple(
             Value(f"{written(100 * rank)} %", number) for rank, number in zip(query.ranks, released, strict=True)
         )

@@ -103,6 +103,17 @@ def rank_error(*, epsilon: float, records: int, patients: float) -> float:
     return min(scale * math.sqrt(TREE_HEIGHT * TREE_BRANCHING / 2) / max(patients, 1), 0.5)
 
 
+def rank_shift(*, epsilon: float, records: int, patients: float) -> float:
+    """How far, at most on average, a quantile's *rank* is shifted to one side, as a share; never above one.
+
+    The library takes noisy counts below 0 for 0, so that a node of nobody holds b/2 on average, with b the scale of
+    `rank_error`. Where all values lie at one end of their nodes, the other `TREE_BRANCHING` - 1 of each level are all
+    on one side. Where values are spread out there is no such shift, which nothing public says.
+    """
+    scale = TREE_HEIGHT * records / epsilon
+    return min(TREE_HEIGHT * (TREE_BRANCHING - 1) * scale / 2 / max(patients, 1), 1.0)
+
+
 def standard_error(query: Query, mechanism: Statistics, schema: Schema, *, patients: float | None = None) -> float:
     """Standard error of one statistic (of each of its cells) from noise alone, before anything is released.
 
