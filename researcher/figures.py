@@ -246,8 +246,9 @@ def accepted(
     square = total**2 - tail * noise[2] + normal
     if not square > 0:
         return bounds
-    ends = [hits / total] if total > 0 else []
-    for moved in (hits - step / 2, hits + step / 2):
+    moves = hits - step / 2, hits + step / 2
+    ends = [moved / total for moved in moves] if total > 0 else []
+    for moved in moves:
         middle = moved * total + (tail * noise[1] + normal) / 2
         inside = middle**2 - square * (moved**2 - tail * noise[0])
         if inside >= 0:
