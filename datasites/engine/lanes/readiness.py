@@ -141,7 +141,7 @@ def check_noise(kernels: Kernels) -> None:
     radius[small] = (radii[small] ^ (radii[small] >> 63)) + (fractions[: len(small)] >> np.uint64(11)) * 2.0**-53
     radius, turn = std * np.sqrt(-2 * np.log(radius * 2.0**-63)), angles * (math.pi * 2.0**-63)
     found = np.empty(2 * pairs)
-    enough = transformed(kernels, words, fractions, std, found)
+    enough = transformed(kernels, words, fractions, std, found) is not None
     wanted = np.concatenate([np.cos(turn) * radius, np.sin(turn) * radius])
     if not (enough and np.abs(found - wanted).max() <= 0.5 + 2.0**-20):
         raise KernelsMissing("The kernels' self-test failed: they make other noise than was declared.")
