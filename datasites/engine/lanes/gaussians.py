@@ -35,16 +35,22 @@ def transformed(
         raise DatasiteError("Gaussians are made in pairs, eight pairs at once.")
     if out.dtype != np.float64 or not (out.flags.c_contiguous and words.flags.c_contiguous):
         raise DatasiteError("Gaussians are made of words in one piece, as float64 in one piece.")
-    spare = np.empty(
-        TOGETHER + 4 + 2 * pairs
-    )  # after the first: what the call itself answers, and what the kernel does
+    # Eight numbers and as many of each pair, then what the call itself answers, and what the kernel does.
+    spare = np.empty(TOGETHER + pairs + 4 + pairs // TOGETHER)
     place: int = spare.ctypes.data
-    answer = place + 8 * TOGETHER
+    answer = place + 8 * (TOGETHER + pairs)
     status = kernels.entries["gaussians"](
         answer, answer + 8, words.ctypes.data, fractions.ctypes.data, len(fractions), pairs, std, doubt,
         out.ctypes.data, place, answer + 16,
     )  # fmt: skip
     if status:
         raise DatasiteError("A kernel reported an error, which none of them can: please report this.")
-    used, doubts, *_ = (found := spare.view(np.int64)[TOGETHER + 2 :])[:2].tolist()
-    return found[2 : 2 + doubts] if used <= len(fractions) else None
+    found: npt.NDArray[np.int64] = spare.view(np.int64)[TOGETHER + pairs + 2 :]
+    used, doubts = found[:2].tolist()
+    if used > len(fractions):
+        return None
+    if not doubts:
+        return found[:0]
+    far = spare[TOGETHER : TOGETHER * (1 + doubts)].reshape(doubts, TOGETHER)
+    eights, lanes = np.nonzero(far > 0.5 - doubt)
+    return np.asarray(found[2 + eights] + lanes)

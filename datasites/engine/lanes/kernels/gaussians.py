@@ -70,6 +70,7 @@ ROOT_OF_HALF = np.int64(0x3FE6A09E667F3BCD)  # its bits
 SMALL = np.int64(2**53)  # words below it, of either sign, are small radii
 PER_WORD = math.pi * 2.0**-63
 NEAR_ONE = 1.0 - 2.0**-19  # a uniform number above it leaves too little of a radius
+TINY = 2.0**-63  # and one below it is of a fraction alone
 
 
 @njit(inline="always")
@@ -133,11 +134,8 @@ def _sine_and_cosine(word):
 
 
 @njit(inline="always")
-def _with_fractions(words, place, radius, fractions, extra, used, needed, doubts, spare):
-    """Radii of eight words with a fraction of 53 bits for each that is small, and how many fractions are then used.
-
-    Of a radius below 1 the fraction alone is known, and too little of it: then how many pairs are in doubt.
-    """
+def _with_fractions(words, place, radius, fractions, extra, used, spare):
+    """Radii of eight words with a fraction of 53 bits for each that is small, and how many fractions are then used."""
     store_doubles(spare, 0, radius)
     for lane in range(8):
         word = words[place + lane]
@@ -145,37 +143,24 @@ def _with_fractions(words, place, radius, fractions, extra, used, needed, doubts
             fraction = (fractions[min(used, extra - 1)] >> 11) & (SMALL - 1)
             spare[lane] = np.float64(word ^ (word >> 63)) + np.float64(fraction) * 2.0**-53
             used += 1
-            if word == 0 or word == -1:
-                needed[2 + doubts] = place + lane
-                doubts += 1
-    return load_doubles(spare, 0), used, doubts
-
-
-@njit(inline="always")
-def _doubts(far, edge, place, needed, doubts, spare):
-    """Write down which of eight pairs may lie on the other side of an edge between two whole numbers."""
-    store_doubles(spare, 0, far)
-    for lane in range(8):
-        if spare[lane] > edge:
-            needed[2 + doubts] = place + lane
-            doubts += 1
-    return doubts
+    return load_doubles(spare, 0), used
 
 
 def gaussians(words, fractions, extra, pairs, std, doubt, out, spare, needed):
     """out[:pairs] and out[pairs:]: round(std · √(-2 ln(radius / 2^63)) · cos and sin of the angle), pairs of eight.
 
     A pair's radius is a word's magnitude, its angle is the word that is `pairs` after that. `needed` says how many
-    fractions small radii wanted: where there were fewer, the numbers are not to be used. Then how many pairs have a
-    number nearer than `doubt` to the edge between two whole ones, or a radius near 0 or past 9.3 deviations, and which:
-    a pair may stand there twice.
+    fractions small radii wanted: where there were fewer, the numbers are not to be used. Then how many eights have a
+    pair in doubt, and where they begin: one with a number nearer than `doubt` to the edge between two whole ones, or
+    with a radius near 0 or past 9.3 deviations. Of these eights `spare` gets, after the first eight numbers, how far
+    each pair is from a whole number, or 1.
     """
     used, doubts, edge = np.int64(0), np.int64(0), 0.5 - doubt
     for i in range(0, pairs, 8):
         radius = magnitude(_signed(load_words(words, i)))
         # Random words alone are asked: one in 1024 is small.
         if any_of(less(radius, splat_double(np.float64(SMALL)))):
-            radius, used, doubts = _with_fractions(words, i, radius, fractions, extra, used, needed, doubts, spare)
+            radius, used = _with_fractions(words, i, radius, fractions, extra, used, spare)
         least = splat_double(2.0**-54)
         uniform = multiply(choose(less(radius, least), least, radius), splat_double(2.0**-63))
         radius = multiply(root(multiply(_logarithm(uniform), splat_double(-2.0))), splat_double(std))
@@ -187,7 +172,10 @@ def gaussians(words, fractions, extra, pairs, std, doubt, out, spare, needed):
         far, further = magnitude(subtract(first, whole)), magnitude(subtract(second, other))
         far = choose(less(far, further), further, far)
         far = choose(less(splat_double(NEAR_ONE), uniform), splat_double(1.0), far)
+        far = choose(less(uniform, splat_double(TINY)), splat_double(1.0), far)
         # Random words alone are asked: one in 400,000 pairs is in doubt at a deviation of 2^20.
         if any_of(less(splat_double(edge), far)):
-            doubts = _doubts(far, edge, i, needed, doubts, spare)
+            needed[2 + doubts] = i
+            doubts += 1
+            store_doubles(spare, 8 * doubts, far)
     needed[0], needed[1] = used, doubts
