@@ -191,7 +191,7 @@ def _cost_of(datasite: Datasite, plan: Plan, published: Published) -> Cost | Non
 
 
 def _cost_sentence(cost: Cost) -> str:
-    return risk.alone_and_together(cost.epsilon, cost.fit.spent_after - cost.fit.spent_before)
+    return risk.alone_and_together(cost.alone, cost.fit.spent_after - cost.fit.spent_before)
 
 
 def _budget_dict(line: BudgetLine) -> dict[str, Any]:

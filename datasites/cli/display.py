@@ -196,11 +196,12 @@ def isolation(out: Console, value: dict[str, bool]) -> None:
 def _cost(out: Console, cost: dict[str, Any]) -> None:
     out.print("Cost", style="bold")
     added = cost["spent_after"] - cost["spent_before"]
-    out.print(f"  {alone_and_together(cost['epsilon'], added)}", markup=False)
+    alone = cost["pld_epsilon"] if cost["delta"] else cost["epsilon"]
+    out.print(f"  {alone_and_together(alone, added)}", markup=False)
     out.print(
-        f"  alone ε = {cost['epsilon']:.3f} at δ = {written(cost['delta'])} for {counted(cost['rounds'], 'release')}"
+        f"  alone ε = {alone:.3f} at δ = {written(cost['delta'])} for {counted(cost['rounds'], 'release')}"
         + (f", noise multiplier {cost['noise_multiplier']:.3f}" if cost["noise_multiplier"] else "")
-        + f"; tighter bound of it alone {cost['pld_epsilon']:.3f}"
+        + (f"; {cost['epsilon']:.3f} by the divergences that the ledger adds up" if cost["delta"] else "")
     )
     out.print(
         f"  the population's ε: {cost['spent_before']:.3f} before, {cost['spent_after']:.3f} after, "

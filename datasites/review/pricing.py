@@ -33,9 +33,10 @@ class Cost:
     """What a plan costs, taken alone and on top of all that its population has lost.
 
     Args:
-      epsilon: of all rounds alone, at `delta` (of the mechanism where it has one, else the population's).
+      epsilon: of all rounds alone, at `delta` (of the mechanism where it has one, else the population's), by the
+        divergences that the ledger adds up: what the researcher asked for, and what the policy limits.
       delta: the mechanism's own δ; 0 of a pure one.
-      pld_epsilon: the same by privacy loss distributions, where they apply: tighter, for information.
+      pld_epsilon: the same by privacy loss distributions, where they apply: tighter.
       budget: ε promised to the population in all.
     """
 
@@ -47,6 +48,11 @@ class Cost:
     budget: float
     population: str
     fit: Fit
+
+    @property
+    def alone(self) -> float:
+        """ε that the request by itself promises: the tighter one, but where it is pure and has no δ."""
+        return self.epsilon if self.pld_epsilon is None or not self.delta else self.pld_epsilon
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ def loss_of(mechanism: Mechanism, delta: float) -> PrivacyLoss:
     """
     if isinstance(mechanism, DPSGD):
         delta = mechanism.delta
-        return PrivacyLoss(accountant.epsilon_of(mechanism, delta), delta, *accountant.largest_losses(mechanism, delta))
+        epsilon = accountant.standalone_epsilon(mechanism, delta)
+        return PrivacyLoss(epsilon, delta, *accountant.largest_losses(mechanism, delta))
     return pure_loss(accountant.epsilon_of(mechanism, delta))
 
 
