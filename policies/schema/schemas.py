@@ -63,7 +63,7 @@ import numpy.typing as npt
 from policies.errors import DataRefused, UnsupportedMechanism
 from policies.privacy.mechanisms import Query
 from policies.schema import toml
-from policies.schema.columns import KINDS, Column, FloatArray, IntArray, check_name, check_text, is_number
+from policies.schema.columns import KINDS, BoolArray, Column, FloatArray, IntArray, check_name, check_text, is_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,6 +293,10 @@ class Schema:
     def values(self, matrix: npt.ArrayLike, column: str) -> FloatArray:
         """A column in matrix units, float64 [N], filled and clamped to its [low, high]."""
         return self.column(column).natural(self._raw(matrix, column))
+
+    def present(self, matrix: npt.ArrayLike, column: str) -> BoolArray:
+        """Where a column has a value, bool [N]: what fills the others is a constant, and counts for nothing."""
+        return np.isfinite(self._raw(matrix, column))
 
     def cells(self, column: str, bins: int) -> tuple[tuple[str, ...], FloatArray | None]:
         """Public cells of a column: labels and, for numeric kinds, the edges in matrix units. See `Column.cells`."""
