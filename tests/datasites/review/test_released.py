@@ -10,6 +10,7 @@ import pytest
 from datasites.review.released import MOST_VALUES, noise_sentences, released_parts
 from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
 from policies.schema.noise_scales import LAPLACE_95, standard_error
+from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
 from tests.factories import SCHEMA
 
@@ -77,7 +78,7 @@ def test_cells_are_named_and_only_the_first_are_listed() -> None:
     (part,) = released_parts({query.key: np.array([[1.0, 2.0], [3.0, -1.0]])}, asked(query), FLU, patients=400)
     assert [(value.label, value.value) for value in part.numbers][-1] == ("yes, yes", -1.0)
     many = Query("crosstab", ("age", "temperature"))
-    shape = FLU.statistic_shape(many, 30)
+    shape = answer_shape(many, asked(many, bins=30), FLU)
     (part,) = released_parts({many.key: np.zeros(shape)}, asked(many, bins=30), FLU, patients=400)
     assert (part.count, len(part.numbers)) == (math.prod(shape), MOST_VALUES)
 
