@@ -164,8 +164,9 @@ def _tensor(release: Mapping[str, npt.ArrayLike], query: Query, schema: Schema, 
     if query.key not in release:
         raise WeightsRefused(f"The release has no {query.key}. It has {', '.join(sorted(release))}.")
     tensor = np.asarray(release[query.key], dtype=np.float64)
-    if tensor.ndim == 1 and tensor.shape == (max(len(query.ranks), 1),) and is_counted(query, mechanism, schema):
-        wanted = tensor.shape  # of version 0.1, which counted the constant of a missing value
+    if not mechanism.where and not mechanism.group_by and tensor.shape == (max(len(query.ranks), 1),):
+        # Version 0.1 had no number with it: it counted the constant of a missing value.
+        wanted = tensor.shape if is_counted(query, mechanism, schema) else wanted
     if tensor.shape != wanted or not np.isfinite(tensor).all():
         raise WeightsRefused(f"{query.key} has shape {tensor.shape}, wanted {wanted} and finite. Fetch it again.")
     return tensor

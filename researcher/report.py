@@ -88,8 +88,7 @@ def training_page(
     names = sorted({who for record in rounds for who in [*record["answered"], *record["missing"]]})
     lead = (
         f"{counted(len(names), 'hospital')} trained one model of {parameters:,} numbers together, in"
-        f" {counted(len(rounds), 'round')}, and no record left any of them. It tells"
-        f" {' from '.join(classes) if len(classes) == 2 else ', '.join(classes)}."
+        f" {counted(len(rounds), 'round')}, and no record left any of them. It tells apart: {', '.join(classes)}."
     )
     rows = []
     for who in names:
@@ -287,13 +286,12 @@ def _columns(title: str, query: Query, cells: Cells, schema: Schema, mechanism: 
 
 
 def _some(labels: list[str]) -> list[str]:
-    """As many labels as find room under columns, the last one among them where it is a name; else empty."""
+    """As many labels as find room under columns, what is missing always among them; the others empty."""
+    named = labels[-1][:1].isalpha() and not labels[0][:1].isalpha()  # what is missing, after numbers or dates
     room = max(2, 40 // max(len(label) for label in labels))
-    if len(labels) <= room:
-        return labels
     step = -(-len(labels) // room)
-    kept = {place: labels[place] for place in range(0, len(labels) - step // 2, step)}
-    if labels[-1][:1].isalpha():
+    kept = {place: labels[place] for place in range(0, len(labels) - (max(step, 2) if named else 0), step)}
+    if named:
         kept[len(labels) - 1] = labels[-1]
     return [kept.get(place, "") for place in range(len(labels))]
 
