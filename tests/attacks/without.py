@@ -33,6 +33,8 @@ MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
 ANCESTOR = "tests/attacks/runner/test_common_ancestor.py"
+FILTERS = "tests/policies/schema/test_filters.py"
+QUESTIONS = "tests/policies/schema/test_questions.py"
 KERNELS = "tests/datasites/engine/test_constant_time.py"
 LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
@@ -451,6 +453,21 @@ DEFENCES: dict[str, Defence] = {
         "no rows where a protection is missing",
         nothing("datasites.jobs.pool:JobPool._check"),
         (JOBS, "-k", "missing or table"),
+    ),
+    "conditions": Defence(
+        "conditions in a bounded language of our own",
+        nothing("policies.privacy.mechanisms:parse"),
+        (CORPUS, "-k", "says and condition"),
+    ),
+    "columns-of-conditions": Defence(
+        "columns and values of conditions held against the schema",
+        nothing("policies.schema.filters:_check"),
+        (FILTERS, "-k", "refused"),
+    ),
+    "groups": Defence(
+        "few groups, by different columns",
+        nothing("policies.privacy.mechanisms:check_groupings"),
+        (CORPUS, QUESTIONS, "-k", "group"),
     ),
     "answers": Defence("bounds of what a job says", _any_answer, (JOBS, "-k", "says or answer")),
     "tensors": Defence(
