@@ -7,6 +7,7 @@ tests/researcher/test_coverage.py how often they hold.
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Estimate:
         public bounds for a mean.
       ends: of the 95 % interval where it is not as far to either side, as near a bound.
       note: in words, what one has to know of it; "there is none" where it says nothing at all.
+      records: how many records it is of, where that was released with it.
+      origin: of a date, its day 0; the value counts days from there.
     """
 
     value: float
@@ -44,6 +47,8 @@ class Estimate:
     bounds: tuple[float, float] = (-math.inf, math.inf)
     ends: tuple[float, float] | None = None
     note: str = ""
+    records: Estimate | None = None
+    origin: str = ""
 
     @property
     def error(self) -> float:
@@ -72,6 +77,10 @@ class Estimate:
     def __str__(self) -> str:
         if self.note and not self.known:
             return self.note
+        if self.origin:
+            value, low, high = (dated(day, self.origin) for day in (self.value, *self.interval))
+            text = f"{value} ± {self.error:.2g} days (95 % from {low} to {high})"
+            return f"{text}; {self.note}" if self.note else text
         unit, places = f" {self.unit}" if self.unit else "", places_for(self.error)
         value, low, high = self.shown
         error = "" if places is None else f" ± {to_places(self.error, places)} (95 % from {low} to {high})"
@@ -96,6 +105,7 @@ class Quantiles:
       shift: of ranks to one side, as a share, that the mechanism may come to beside its noise.
       resolution: how far a value may be from the record that it stands for, in the column's units.
       ends: of each interval, where they come from several hospitals' points.
+      records, origin: as of an `Estimate`.
     """
 
     ranks: tuple[float, ...]
@@ -107,6 +117,8 @@ class Quantiles:
     shift: float = 0.0
     resolution: float = 0.0
     ends: tuple[tuple[float, float], ...] | None = None
+    records: Estimate | None = None
+    origin: str = ""
 
     @property
     def reaches(self) -> tuple[float, ...]:
@@ -140,9 +152,12 @@ class Quantiles:
         unit = f" {self.unit}" if self.unit else ""
         lines = []
         for rank, value, (low, high) in zip(self.ranks, self.values, self.intervals, strict=True):
-            places = places_for((high - low) / 4)  # as of an error, a quarter of a 95 % interval
-            ends = " to ".join(outward(low, high, places))
-            lines.append(f"{rank:g}: {to_places(value, places)}{unit} (95 % from {ends})")
+            if self.origin:
+                shown, ends = dated(value, self.origin), f"{dated(low, self.origin)} to {dated(high, self.origin)}"
+            else:
+                places = places_for((high - low) / 4)  # as of an error, a quarter of a 95 % interval
+                shown, ends = to_places(value, places), " to ".join(outward(low, high, places))
+            lines.append(f"{rank:g}: {shown}{unit} (95 % from {ends})")
         return "; ".join(lines)
 
 
@@ -282,6 +297,11 @@ def step_ends(
         high = grid[np.argmax(second)] if second.any() else grid[-1]
         ends.append((float(low), float(high)))
     return tuple(ends)
+
+
+def dated(days: float, origin: str) -> str:
+    """Days since an origin as the nearest date, `2025-10-01`."""
+    return (datetime.date.fromisoformat(origin) + datetime.timedelta(days=round(days))).isoformat()
 
 
 def design_effect(records: int) -> float:
