@@ -115,7 +115,7 @@ def publish(
         "population": record.population,
         "patients": record.patients,
         "size_kind": record.size_kind,
-        "budget": balance_dict(datasite.ledger, record.population),
+        "budget": balance_dict(datasite.ledger, record.population, datasite.decisions.yearly_plan(record.population)),
         "notes": notes,
     }
 
@@ -183,7 +183,13 @@ def _with_count(
     )
     charge = accountant.charge_for(mechanism, datasite.ledger.budgets.balance(record.population).order)
     run = datasite.ledger.charge_now(
-        record.population, charge, dataset=record.name, version=record.version, actor=actor.name, what=plan.function
+        record.population,
+        charge,
+        dataset=record.name,
+        version=record.version,
+        actor=actor.name,
+        what=plan.function,
+        plan=datasite.decisions.read_rules().yearly_plans.get(record.population),
     )
     job = {"job": "statistics", "mechanism": as_dict(mechanism), "schema": schema.as_dict()}
     try:

@@ -72,7 +72,8 @@ class Submissions:
         failed = [check for check in self.decisions.checks(plan, published, researcher) if not check.passed]
         findings = tuple(_finding("rule", check.message, check.title) for check in failed)
         engine = self.planner.engine(plan, published, researcher=researcher)
-        return Quote(not failed, findings, plan, cost_of(self.ledger, plan, published), engine)
+        cost = cost_of(self.ledger, plan, published, yearly=self.decisions.yearly_plan(published.population))
+        return Quote(not failed, findings, plan, cost, engine)
 
     def submit(
         self,
