@@ -196,7 +196,7 @@ def cost_dict(cost: Cost) -> dict[str, Any]:
 
 def part_of(datasite: Datasite, record: CodeRequestRecord) -> Part | None:
     """The part of the budget that a request draws on, kept for its project; None of one that draws on none."""
-    if record.plan is None or record.population is None:
+    if record.plan is None or record.population is None or not datasite.ledger.parts.list(record.population):
         return None
     balance = datasite.ledger.budgets.balance(record.population)
     try:

@@ -89,7 +89,9 @@ class Standing:
         balance = self.balance_for(asked.part)
         whose = f"population {self.population!r}"
         others = balance.kept.divergence_nano
-        _check_holds(balance, asked.total, whose, f" with what is kept for projects, ε={_up(others)}" if others else "")
+        _check_holds(
+            balance, asked.total, whose, f" with what is reserved for projects, ε={_up(others)}" if others else ""
+        )
 
     def _delta_missing(self, total: Charged) -> BudgetExceeded | None:
         for used, added in zip(self.balance.used.accounts, total.accounts, strict=True):

@@ -67,7 +67,7 @@ class Parts:
           BudgetExceeded: what is left does not hold it; nothing is kept.
         """
         if not 1e-6 <= epsilon <= 100:
-            raise InvalidRequest(f"ε={epsilon} cannot be kept for a project. Give 0.000001 to 100.")
+            raise InvalidRequest(f"ε={epsilon} cannot be reserved for a project. Give 0.000001 to 100.")
         if not 1 <= len(researchers) <= MOST_RESEARCHERS:
             raise InvalidRequest(f"Name 1 to {MOST_RESEARCHERS} researchers who may draw on it.")
         with self._store.writing() as db:
@@ -112,7 +112,7 @@ class Parts:
                 if part.project == found.id:
                     self._free(db, part, actor, "freed")
                     return part
-        raise InvalidRequest(f"Nothing of the budget of {population[:80]!r} is kept for the project {found.name}.")
+        raise InvalidRequest(f"Nothing of the budget of {population[:80]!r} is reserved for the project {found.name}.")
 
     # Within a transaction
 
@@ -135,9 +135,9 @@ class Parts:
         if not balance.holds(kept.left()):
             left = balance.epsilon_remaining_with_training if kept.with_training else balance.epsilon_remaining
             raise BudgetExceeded(
-                f"ε={kept.epsilon_nano / NANO:g} cannot be kept of population {population!r}:"
+                f"ε={kept.epsilon_nano / NANO:g} cannot be reserved of population {population!r}:"
                 f" ε={int(left * 10_000) / 10_000:.4f} is left"
-                f"{' once a model is trained' if kept.with_training else ''}. Keep less, or raise the budget.",
+                f"{' once a model is trained' if kept.with_training else ''}. Reserve less, or raise the budget.",
                 requested=kept.epsilon_nano / NANO,
                 remaining=left,
                 short=max(0.0, kept.epsilon_nano / NANO - left),

@@ -78,7 +78,7 @@ def test_others_cannot_use_what_is_kept_and_its_project_uses_it_first(ledger: Le
     before = ledger.budgets.balance("city")
     assert before.epsilon_remaining == before.epsilon_remaining_with_training == pytest.approx(3.4818, abs=1e-4)
     ask(ledger, EVE, rounds=3)
-    with pytest.raises(BudgetExceeded, match=r"ε=0\.4818 remains .* with what is kept for projects, ε=2\.0000"):
+    with pytest.raises(BudgetExceeded, match=r"ε=0\.4818 remains .* with what is reserved for projects, ε=2\.0000"):
         ask(ledger, EVE)
     for number in (1, 2):
         ask(ledger, ADA, project="Flu")
@@ -128,7 +128,7 @@ def test_who_is_not_named_or_not_filed_draws_on_nothing(ledger: Ledger, who: str
     """Naming a project is not enough, nor is having been of it: both the owner's list and the filing count."""
     ledger.projects.make("Sepsis", "General", ENDS)
     keep(ledger, 5.0)
-    with pytest.raises(BudgetExceeded, match="kept for projects"):
+    with pytest.raises(BudgetExceeded, match="reserved for projects"):
         ask(ledger, who, project=project)
     assert left(ledger) == 5.0
     ask(ledger, ADA, project="Flu")
@@ -212,10 +212,10 @@ def test_a_part_is_changed_in_all_and_keeps_what_was_drawn(ledger: Ledger) -> No
     assert left(ledger) == 2.0
     keep(ledger, 0.5)
     assert left(ledger) == 0.0
-    with pytest.raises(BudgetExceeded, match=r"ε=9 cannot be kept of population 'city': ε=4\.4818 is left"):
+    with pytest.raises(BudgetExceeded, match=r"ε=9 cannot be reserved of population 'city': ε=4\.4818 is left"):
         keep(ledger, 9.0)
     ledger.parts.free("Flu", "city", actor="owner")
-    with pytest.raises(InvalidRequest, match="Nothing of the budget of 'city' is kept for the project Flu"):
+    with pytest.raises(InvalidRequest, match="Nothing of the budget of 'city' is reserved for the project Flu"):
         ledger.parts.free("Flu", "city", actor="owner")
     keep(ledger, 1.0)
     assert left(ledger) == 1.0  # another part, of which nothing is drawn
