@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +25,8 @@ from policies.source.statuses import RequestStatus
 
 MOST_WAITING = 500
 """Of one population, the oldest that are looked at; of more, a page says how many it leaves out."""
+LOOKING_SECONDS = 1.0
+"""What charges are worked out for at once: those of a training take some 15 ms, and are known from then on."""
 NOT_CHARGED = "It cannot be charged: its ε is too small for the noise that it would get. Deny it."
 
 
@@ -35,7 +39,7 @@ def waiting(datasite: Datasite, actor: Actor, *, population: str | None = None) 
     """
     datasite.ledger.expire_due()
     names = datasite.ledger.budgets.populations() if population is None else (population,)
-    found = (_fit(datasite, name, datasite.ledger.requests.waiting(name, most=MOST_WAITING)) for name in names)
+    found = (_fit(datasite, name, _oldest(datasite, name)) for name in names)
     return [fit for fit in found if fit["requests"]]
 
 
@@ -54,6 +58,19 @@ def try_approvals(datasite: Datasite, actor: Actor, *, requests: list[str]) -> l
     for record in records:
         chosen.setdefault(str(record.population), []).append(datasite.ledger.requests.waiting_one(record.id))
     return [_fit(datasite, population, tuple(asked)) for population, asked in chosen.items()]
+
+
+def _oldest(datasite: Datasite, population: str) -> list[WaitingRequest]:
+    """The oldest waiting requests of a population whose charges are known by the time that a page may take."""
+    order, until = datasite.ledger.budgets.balance(population).order, time.monotonic() + LOOKING_SECONDS
+    looked_at: list[WaitingRequest] = []
+    for request in datasite.ledger.requests.waiting(population, most=MOST_WAITING):
+        if looked_at and time.monotonic() > until:
+            break
+        with suppress(UnsupportedMechanism):
+            _charge(request.mechanism_json, order)
+        looked_at.append(request)
+    return looked_at
 
 
 def _fit(datasite: Datasite, population: str, asked: Sequence[WaitingRequest]) -> dict[str, Any]:
