@@ -27,9 +27,11 @@ def balance_dict(ledger: Ledger, population: str, plan: YearlyPlan | None = None
     year's part where the population has a plan, and `parts` what is kept for projects.
     """
     standing = ledger.budgets.standing(population, plan=plan)
+    balance = standing.balance_for()
     return {
-        **_balance_dict(population, standing.balance_for()),
-        "epsilon_kept": standing.balance_for().epsilon_kept,
+        **_balance_dict(population, balance),
+        "epsilon_kept": balance.epsilon_kept,
+        "accounts_kept": {patients.value: balance.account(patients).epsilon_kept for patients in GROUPS},
         "year": standing.year and year_dict(standing.year),
         "parts": [part_dict(part) for part in ledger.parts.list(population)],
     }

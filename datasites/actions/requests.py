@@ -157,8 +157,8 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
         "year": {**year_dict(standing.year), "fits": min(fits, standing.year.times(total))} if standing.year else None,
         "budget": balance.budget.epsilon,
         "patients": patients.value,
-        "now": account.after_nano() / NANO,
-        "after": [account.after_nano(once_more * many) / NANO for many in range(1, min(fits, 12) + 1)],
+        "now": account.used_nano() / NANO,
+        "after": [account.used_nano(once_more * many) / NANO for many in range(1, min(fits, 12) + 1)],
     }
 
 

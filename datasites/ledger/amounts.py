@@ -283,13 +283,16 @@ class Balance:
     @property
     def epsilon_reserved(self) -> float:
         """What the reserved releases would add to it, rounded up."""
-        used, spent = (total.epsilon_nano(self.conversion_nano) for total in (self.used, self.spent))
-        return (used - spent) / NANO
+        return (self.used_nano() - self.spent.epsilon_nano(self.conversion_nano)) / NANO
 
     @property
     def epsilon_kept(self) -> float:
         """What is kept for projects on top of both, rounded up."""
-        return (self.after_nano() - self.used.epsilon_nano(self.conversion_nano)) / NANO
+        return self.epsilon_kept_after()
+
+    def epsilon_kept_after(self, total: Charged = NOWHERE) -> float:
+        """The same once `total` is used."""
+        return (self.after_nano(total) - self.used_nano(total)) / NANO
 
     @property
     def epsilon_remaining(self) -> float:
@@ -354,6 +357,10 @@ class Balance:
         }
         patients = max(after, key=lambda patients: after[patients])
         return patients, self.account(patients)
+
+    def used_nano(self, total: Charged = NOWHERE) -> int:
+        """ε in nano-nats of all that is used, with `total` on top: what its patients have lost, or may by approvals."""
+        return (self.used + total).epsilon_nano(self.conversion_nano)
 
     def after_nano(self, total: Charged = NOWHERE) -> int:
         """ε in nano-nats of all that is used or kept, with `total` on top."""

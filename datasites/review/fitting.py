@@ -36,7 +36,7 @@ class Line:
       fits: with all before it that fit.
       alone: without any of them.
       why: what holds it up where it does not fit; "" where it does.
-      added: ε that it adds.
+      added: ε that it adds to all that is spent and reserved, whether what is reserved for its project pays for it.
       left: ε that is then left of the budget for others; of what is left where it does not fit.
       left_this_year: the same of this year's part; None where there is no plan.
     """
@@ -63,8 +63,8 @@ def in_order(standing: Standing, candidates: Sequence[Candidate]) -> tuple[Line,
     lines, now = [], standing
     for candidate in candidates:
         why = _why(now, candidate.asked)
-        before = now.balance_for(candidate.asked.part)
-        added = (before.after_nano(candidate.asked.total) - before.after_nano()) / NANO
+        used, conversion = now.balance.used, now.balance.conversion_nano
+        added = ((used + candidate.asked.total).epsilon_nano(conversion) - used.epsilon_nano(conversion)) / NANO
         if not why:
             now = now.after(candidate.asked)
         alone = not why or standing.holds(candidate.asked)
@@ -73,24 +73,30 @@ def in_order(standing: Standing, candidates: Sequence[Candidate]) -> tuple[Line,
 
 
 def most_together(standing: Standing, candidates: Sequence[Candidate]) -> Chosen:
-    """As many requests as fit together, in the order given.
+    """As many requests as fit together, in the order given; where that many do anyway, those that come first.
 
-    Small ones are tried first, and what that finds is the answer where no more could fit if each account were by
-    itself. Else, of up to `MOST_EXACT` requests, every larger set is looked at, as far as `MOST_STEPS` go; beyond them
-    what was found stands, and says so.
+    The first are tried first, then the small ones, and what that finds is the answer where no more could fit if each
+    account were by itself. Else, of up to `MOST_EXACT` requests, every larger set is looked at, as far as `MOST_STEPS`
+    go; beyond them what was found stands, and says so.
     """
     small_first = sorted(candidates, key=lambda candidate: _size(standing, candidate))
-    found, now = [], standing
-    for candidate in small_first:
-        if now.holds(candidate.asked):
-            found.append(candidate.id)
-            now = now.after(candidate.asked)
+    found = max(_one_by_one(standing, candidates), _one_by_one(standing, small_first), key=len)
     search = _Search(small_first, found)
     exact = len(found) == _at_most(standing, candidates) or (
         len(candidates) <= MOST_EXACT and search.is_through(standing)
     )
     chosen = set(search.best)
     return Chosen(tuple(candidate.id for candidate in candidates if candidate.id in chosen), exact)
+
+
+def _one_by_one(standing: Standing, candidates: Sequence[Candidate]) -> list[str]:
+    """Those that fit if each that still fits is taken."""
+    found = []
+    for candidate in candidates:
+        if standing.holds(candidate.asked):
+            found.append(candidate.id)
+            standing = standing.after(candidate.asked)
+    return found
 
 
 class _Search:

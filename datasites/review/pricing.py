@@ -19,7 +19,7 @@ class Fit:
     """A budget with everything reserved in it, before and after a charge; all in ε at the budget's δ.
 
     Args:
-      spent_before: spent and reserved now.
+      spent_before: spent and reserved now, without what is reserved for projects.
       spent_after: the same with the charge.
       short: by how much ε is exceeded with the charge; 0 where it fits.
     """
@@ -57,6 +57,7 @@ class BudgetLine:
 
     Args:
       whose: "population", "researcher", or where there is one "year" of its plan, and "project" of what is kept.
+      kept: what is then still reserved for projects.
       patients: whose account it is, that which the request brings closest to its limit; all of them where the
         population's two groups have one budget together.
     """
@@ -68,6 +69,7 @@ class BudgetLine:
     spent: float
     reserved: float
     fit: Fit
+    kept: float = 0.0
 
 
 def cost_of(
@@ -137,6 +139,7 @@ def _part_line(part: Part, total: Charged) -> BudgetLine:
 
 def _line(whose: str, name: str, balance: Balance, charge: accountant.Charge, rounds: int) -> BudgetLine:
     patients, account = balance.drawn_on(balance.charged(charge, rounds))
+    kept = account.epsilon_kept_after(account.charged(charge, rounds))
     return BudgetLine(
         whose=whose,
         name=name,
@@ -145,6 +148,7 @@ def _line(whose: str, name: str, balance: Balance, charge: accountant.Charge, ro
         spent=account.epsilon_spent,
         reserved=account.epsilon_reserved,
         fit=fit_of(balance, charge, rounds),
+        kept=kept,
     )
 
 
@@ -154,11 +158,12 @@ def fit_of(balance: Balance, charge: accountant.Charge, rounds: int, *, year: Ye
     Of the account that the charge brings closest to its limit. With a `year`, it has to fit that, too.
     """
     _, account = balance.drawn_on(balance.charged(charge, rounds))
-    after = account.after_nano(account.charged(charge, rounds))
-    short = max(0, after - account.limit_nano)
+    total = account.charged(charge, rounds)
+    short = max(0, account.after_nano(total) - account.limit_nano)
     if year is not None:
         short = max(short, year.short_nano(balance.charged(charge, rounds)))
-    return Fit(spent_before=account.after_nano() / NANO, spent_after=after / NANO, fits=short == 0, short=short / NANO)
+    before, after = account.used_nano() / NANO, account.used_nano(total) / NANO
+    return Fit(spent_before=before, spent_after=after, fits=short == 0, short=short / NANO)
 
 
 def _fit_in_year(year: Year, total: Charged) -> Fit:

@@ -88,7 +88,12 @@ def test_a_part_is_reserved_drawn_on_and_freed_in_the_console(desk: Desk) -> Non
     assert "0 drawn, 2.00 left of 2" in owner.get(place).text
     request = desk.ask(IDS[0], epsilon=0.5)
     desk.act("file_request", {"request": request, "project": "Flu <i>"})
-    assert "Reserved for Flu &lt;i&gt;, drawn" in owner.get(f"/requests/{request}").text
+    page, shown = owner.get(f"/requests/{request}").text, desk.act("show", {"request": request})
+    assert "Reserved for Flu &lt;i&gt;, drawn" in page
+    assert "Sets aside ε 0.50" in page
+    added = shown["cost"]["spent_after"] - shown["cost"]["spent_before"]
+    assert added == pytest.approx(0.5)  # what its patients lose, whoever it was reserved for
+    assert [line["whose"] for line in shown["budgets"]] == ["population", "researcher", "project"]
     desk.act("approve", {"request": request})
     ledger = owner.get("/ledger?population=patients").text
     assert "Reserved for projects" in ledger
