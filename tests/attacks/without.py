@@ -38,6 +38,8 @@ LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
+PARTS = "tests/datasites/ledger/test_parts.py"
+YEARS = "tests/datasites/ledger/test_years.py"
 ACCOUNTS = "tests/datasites/ledger/test_accounts.py"
 TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
 LIMITS = "tests/datasites/door/test_connections.py"
@@ -268,6 +270,12 @@ def _no_triggers() -> None:
     kept = tuple(each for each in tables.TABLES if "TRIGGER" not in each)
     put("datasites.ledger.store:TABLES", kept)
     put("datasites.ledger.verification:TABLES", kept)
+
+
+def _clocks_own_time(store: Any) -> str:
+    from datasites.ledger.store import iso
+
+    return iso(store._clock())
 
 
 def _no_chain() -> None:
@@ -689,7 +697,42 @@ DEFENCES: dict[str, Defence] = {
     ),
     "heads": Defence("heads in certificates", _no_heads, _corpus("old_copy")),
     "budget": Defence(
-        "admission within the budget", nothing("datasites.ledger.budgets:Budgets.check_fits"), _corpus("ledger_notices")
+        "admission within the budget", nothing("datasites.ledger.admission:Standing.check"), _corpus("ledger_notices")
+    ),
+    "reserved": Defence(
+        "what is reserved for projects, which others cannot use",
+        instead("datasites.ledger.admission:Standing.balance_for", lambda standing, *_: standing.balance),
+        (PARTS, CORPUS, "-k", "others_cannot_use or reserved_split"),
+    ),
+    "named": Defence(
+        "researchers whom the owner named for what is reserved",
+        instead("datasites.ledger.kept:may_draw", lambda *_: True),
+        (PARTS, CORPUS, "-k", "not_named or reserved_name"),
+    ),
+    "given back": Defence(
+        "what is given back to the part that it was drawn on",
+        nothing("datasites.ledger.runs:put_back"),
+        (PARTS,),
+    ),
+    "freed": Defence(
+        "parts that end with their project for good",
+        nothing("datasites.ledger.parts:Parts.free_ended"),
+        (PARTS, CORPUS, "-k", "brings_no_part_back or reserved_brought_back"),
+    ),
+    "year": Defence(
+        "this year's part of a budget",
+        nothing("datasites.ledger.admission:Standing._check_year"),
+        (YEARS, CORPUS, "-k", "admits_its_part or year_spread"),
+    ),
+    "time": Defence(
+        "a time that never goes back",
+        instead("datasites.ledger.store:Store.now", _clocks_own_time),
+        (YEARS, "-k", "clock_set_back or one_moment"),
+    ),
+    "plans": Defence(
+        "a plan of no population that is a failing check",
+        instead("datasites.review.decisions:plans_outcome", lambda *_: None),
+        ("tests/browser/test_plans.py",),
     ),
     "amounts": Defence("charges that are positive numbers", _any_amount, _corpus("ledger_notices")),
     "form-tokens": Defence(
