@@ -37,9 +37,17 @@ def balance_dict(ledger: Ledger, population: str, plan: YearlyPlan | None = None
     }
 
 
-def balance_for_researchers(ledger: Ledger, population: str, plan: YearlyPlan | None) -> dict[str, Any]:
-    """What researchers are told of it: what is left is what this year still admits, whatever the reason."""
+def balance_for_researchers(
+    ledger: Ledger, population: str, plan: YearlyPlan | None, researcher: str
+) -> dict[str, Any]:
+    """What a researcher is told of it: what is left for them is what this year still admits, whatever the reason.
+
+    What is reserved for projects is not left, but where the researcher is named for it.
+    """
     standing = ledger.budgets.standing(population, plan=plan)
+    for part in ledger.parts.list(population):
+        if researcher in part.researchers:
+            standing = standing.without(part.id)
     told = _balance_dict(population, standing.balance_for())
     if standing.year is not None:
         for figures in (told, *told["accounts"]):

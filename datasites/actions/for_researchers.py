@@ -53,7 +53,7 @@ class ForResearchers:
             own = ledger.budgets.researcher_balance(published.population, researcher, limit=rules.researcher_epsilon)
             plan = rules.yearly_plans.get(published.population)
             budgets[published.population] = {
-                **balance_for_researchers(ledger, published.population, plan),
+                **balance_for_researchers(ledger, published.population, plan, researcher),
                 "researcher_epsilon_remaining": own.epsilon_remaining,
             }
         return {

@@ -61,11 +61,10 @@ def test_a_plan_is_shown_wherever_a_balance_is_and_refuses_in_words(desk: Desk) 
 
 def test_researchers_are_told_what_is_left_and_not_why(desk: Desk) -> None:
     reserve(desk, 5.5, with_training=False)
-    told = balance_for_researchers(desk.datasite.ledger, POPULATION, YearlyPlan(1.0))
+    told = balance_for_researchers(desk.datasite.ledger, POPULATION, YearlyPlan(1.0), "other@university.example")
     assert told["epsilon_remaining"] == 0.5  # 6 less what is reserved, which this year would hold
-    desk.act("free_for_all", {"project": "Flu <i>", "population": POPULATION})
-    told = balance_for_researchers(desk.datasite.ledger, POPULATION, YearlyPlan(1.0))
-    assert told["epsilon_remaining"] == 1.0
+    told = balance_for_researchers(desk.datasite.ledger, POPULATION, YearlyPlan(1.0), RESEARCHER)
+    assert told["epsilon_remaining"] == 1.0  # who is named for it has it
     assert set(told) == {
         "population", "epsilon", "delta", "order", "epsilon_spent", "epsilon_reserved", "epsilon_remaining",
         "epsilon_remaining_with_training", "share_left", "accounts",
