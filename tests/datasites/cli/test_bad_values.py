@@ -163,6 +163,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "raise-budget": ("raise-budget", "@", "--epsilon", "3", "--yes"),
     "researchers disable": ("researchers", "disable", "@"),
     "researchers limit": ("researchers", "limit", "@", "--population", "p"),
+    "inbox": ("inbox", "--population", "@"),
+    "approve --dry-run": ("approve", "@", "--dry-run"),
+    "projects reserve": ("projects", "reserve", "@", "--population", "p", "--epsilon", "1"),
+    "projects free": ("projects", "free", "@", "--population", "p"),
     "console-users disable": ("console-users", "disable", "@"),
 }
 
