@@ -117,12 +117,12 @@ class Standing:
         left = max(0, part - now)
         raise BudgetExceeded(
             f"This adds ε={_up(then - now)} but ε={_down(left)} remains of the part of {year.year}, ε={_down(part)}, in"
-            f" the yearly plan of population {self.population!r}{group}: ε={_up(then - now - left)} short. The next"
+            f" the yearly plan of population {self.population!r}{group}: ε={_up(short)} short. The next"
             f" year opens on {year.next_opens} (UTC) with ε={_down(nano_down(year.plan.epsilon))}"
             f"{'' if year.plan.carry_over_since is None else ' and what is left of this one'}.",
             requested=(then - now) / NANO,
             remaining=left / NANO,
-            short=(then - now - left) / NANO,
+            short=short / NANO,
         )
 
 
@@ -146,7 +146,7 @@ def _check_holds(balance: Balance, total: Charged, whose: str, besides: str = ""
     )
     now, then, group = next(account for account in accounts if account[1] > balance.limit_nano)
     left = max(0, balance.limit_nano - now)
-    adds, short = then - now, then - now - left
+    adds, short = then - now, then - balance.limit_nano  # which is more, where a copy had lost more than was left
     raise BudgetExceeded(
         f"This adds ε={_up(adds)} but ε={_down(left)} remains of {whose}{group} at δ={balance.budget.delta}{besides}:"
         f" ε={_up(short)} short. Ask for fewer rounds or more noise.",

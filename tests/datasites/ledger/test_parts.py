@@ -21,6 +21,7 @@ from datasites.ledger.ledger import Ledger
 from datasites.ledger.years import YearlyPlan
 from policies.errors import BudgetExceeded, DatasiteError, InvalidRequest, LedgerDamaged, WrongStatus
 from policies.privacy.accountant import Charge
+from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Patients
 from policies.source.statuses import RequestStatus
 from tests.datasites.ledger.ledger_factories import (
@@ -284,6 +285,37 @@ def test_a_restored_ledger_keeps_nothing_for_anybody_until_it_is_accepted(ledger
     ledger.recovery.mark_restored(actor="owner")
     with pytest.raises(WrongStatus, match="restored"):
         keep(ledger)
+
+
+def test_an_older_copy_gives_back_what_its_approvals_had_drawn_and_is_charged_all_the_same(
+    tmp_path: Path, ledger: Ledger, clock: Clock
+) -> None:
+    keep(ledger, 2.0)
+    ask(ledger, ADA, rounds=2, project="Flu")
+    ledger.backup(tmp_path / "copy.db")
+    with Ledger.open(tmp_path / "copy.db", clock=clock) as copy:
+        copy.recovery.mark_restored(actor="owner")
+        copy.recovery.accept_older(actor="owner", spent={"city": 4.5})
+        copy.verify()
+        assert left(copy) == 2.0
+        # What was lost leaves 0.98, and 2 are reserved: nobody is admitted until less is, and then the project alone.
+        with pytest.raises(BudgetExceeded):
+            ask(copy, EVE, Charge(NATS // 100, None))
+        with pytest.raises(BudgetExceeded, match=r"ε=1\.0182 short"):
+            ask(copy, ADA, project="Flu")
+        keep(copy, 0.9)
+        with pytest.raises(BudgetExceeded):
+            ask(copy, EVE, Charge(NATS // 10, None))
+        ask(copy, ADA, Charge(4 * NATS // 10, None), project="Flu")
+        copy.verify()
+
+
+def test_a_budget_that_is_raised_is_there_for_all(ledger: Ledger) -> None:
+    keep(ledger, 5.0)
+    ledger.budgets.raise_budget("city", PrivacyBudget(8.0, 1e-5))
+    ask(ledger, EVE, rounds=2)
+    assert left(ledger) == 5.0
+    ledger.verify()
 
 
 @pytest.mark.parametrize(

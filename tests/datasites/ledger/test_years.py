@@ -176,6 +176,21 @@ def test_an_entry_that_exceeds_the_plan_that_it_names_is_found(
         ledger.verify()
 
 
+def test_what_a_copy_had_lost_counts_in_the_year_in_which_it_is_charged(
+    tmp_path: Path, ledger: Ledger, clock: Clock
+) -> None:
+    spend(ledger, clock, TWO_A_YEAR)
+    ledger.backup(tmp_path / "copy.db")
+    clock.now = datetime(2027, 5, 1, tzinfo=UTC)
+    with Ledger.open(tmp_path / "copy.db", clock=clock) as copy:
+        copy.recovery.mark_restored(actor="owner")
+        copy.recovery.accept_older(actor="owner", spent={"city": 4.0})
+        assert year(copy, TWO_A_YEAR).added >= 3.0
+        with pytest.raises(BudgetExceeded, match="part of 2027"):
+            ask(copy, clock, TWO_A_YEAR)
+        copy.verify()
+
+
 def test_a_run_of_last_year_that_ends_in_this_one_is_spent_in_this_one(ledger: Ledger, clock: Clock) -> None:
     clock.now = datetime(2026, 12, 31, 23, tzinfo=UTC)
     run = running(ledger, ask(ledger, clock, TWO_A_YEAR), 1, ONE)
