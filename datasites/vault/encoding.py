@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from datasites.vault.cells import EMPTY, FINE, arrow_array, fault_text, read_cel
 from datasites.vault.schema_draft import draft_schema
 from datasites.vault.tables import MOST_FAULTS, ROWS_AT_ONCE, SqlQuery, check_headers, read_table
 from policies.errors import DataRefused
+from policies.schema.as_written import normal_header
 from policies.schema.columns import FloatArray, IntArray
 from policies.schema.schemas import Schema
+from policies.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +45,8 @@ def check_table(frame: pd.DataFrame, schema: Schema) -> None:
 
 def unused_columns(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
     """Columns of the table that the schema does not declare: they are left out, and the owner should hear of it."""
-    declared = {schema.patient, *(column.name for column in schema.columns)}
-    return tuple(str(name) for name in frame.columns if name not in declared)
+    declared = set(_headers(frame, schema).values())
+    return tuple(str(name) for name in frame.columns if str(name) not in declared)
 
 
 def encode(
@@ -132,28 +134,33 @@ def _read(
         handed each column's values in turn.
       taken_apart: drop columns from `frame` once they are read.
     """
-    _check_columns(frame, schema)
+    headers = _headers(frame, schema)
+    if not len(frame):
+        raise DataRefused("The table has no rows. Publish one that has.")
     faults: list[tuple[int, int, str]] = []
     total = 0
-    patients, distinct, wrong = _patients(_array(frame, schema.patient))
+    patients, distinct, wrong = _patients(_array(frame, headers[schema.patient]), schema.missing_values)
     for row in np.flatnonzero(wrong)[:MOST_FAULTS]:
         faults.append((int(row), -1, f"row {frame.index[row]}, column {schema.patient!r}: {_PATIENT_FAULT}"))
     total += int(np.count_nonzero(wrong))
     keep = None if lay_out is None or total else lay_out(patients, distinct)
     del patients, distinct, wrong
     for index, column in enumerate(schema.columns):
-        array = _array(frame, column.name)
-        values, flags = read_cells(column, array)
+        array = _array(frame, headers[column.name])
+        values, flags = read_cells(
+            column, array, missing_words=schema.words_for_missing(column), decimal=schema.file.decimal
+        )
         bad = np.flatnonzero(flags != FINE)
         total += len(bad)
         for row in bad[:MOST_FAULTS]:
             value = None if flags[row] == EMPTY else array[int(row)].as_py()
-            faults.append((int(row), index, fault_text(column, frame.index[row], int(flags[row]), value)))
+            text = fault_text(column, frame.index[row], int(flags[row]), value, decimal=schema.file.decimal)
+            faults.append((int(row), index, text))
         if keep is not None:
             keep(values)
         del array, values, flags, bad
         if taken_apart:
-            del frame[column.name]
+            del frame[headers[column.name]]
     if total:
         raise _refusal(schema, faults, total)
 
@@ -186,23 +193,39 @@ def _refusal(schema: Schema, faults: list[tuple[int, int, str]], total: int) -> 
     )
 
 
-def _check_columns(frame: pd.DataFrame, schema: Schema) -> None:
+def _headers(frame: pd.DataFrame, schema: Schema) -> dict[str, str]:
+    """The table's own header of each declared name, the patient's among them. Raises `DataRefused` where one is absent.
+
+    A header to the letter comes first; else one that looks the same (`normal_header`).
+    """
     names = [str(name) for name in frame.columns]
     check_headers("The table", names)
-    for name in (schema.patient, *(column.name for column in schema.columns)):
-        if name not in names:
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(normal_header(name), []).append(name)
+    headers = {}
+    for name, wanted in schema.headers.items():
+        there = [wanted] if wanted in names else alike.get(normal_header(wanted), [])
+        if len(there) > 1:
             raise DataRefused(
-                f"Column {name!r} is declared and not in the table, which has {', '.join(names)[:500]}. "
-                "Add it to the table, or take it out of the schema."
+                f"The table has {len(there)} columns whose headers look like {wanted!r}:"
+                f" {', '.join(map(visible, there))[:200]}. Give each its own."
             )
-    if not len(frame):
-        raise DataRefused("The table has no rows. Publish one that has.")
+        if not there:
+            called = f"Column {name!r}" + (f" (header {wanted!r})" if wanted != name else "")
+            raise DataRefused(
+                f"{called} is declared and not in the table, which has {visible(', '.join(names))[:500]}. Add it to the"
+                " table, take it out of the schema, or say which header it has as header = '...'."
+            )
+        headers[name] = there[0]
+    return headers
 
 
-def _patients(array: Any) -> tuple[IntArray, Any, npt.NDArray[np.bool_]]:
+def _patients(array: Any, missing_words: Sequence[str]) -> tuple[IntArray, Any, npt.NDArray[np.bool_]]:
     """Index of each row's patient, the distinct identifiers as normalised text, and the rows without a usable one.
 
-    One patient should have one identifier however a table types it: 17, "17", " 17 " and 17.0 are the same.
+    One patient should have one identifier however a table types it: 17, "17", " 17 " and 17.0 are the same. A word that
+    stands for a missing cell identifies nobody.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -211,6 +234,7 @@ def _patients(array: Any) -> tuple[IntArray, Any, npt.NDArray[np.bool_]]:
     texts = _all_normalised(words.distinct)
     length = pc.utf8_length(texts)
     usable = pc.and_(pc.greater(length, 0), pc.less_equal(length, LONGEST_PATIENT))
+    usable = pc.and_not(usable, pc.is_in(texts, pa.array(missing_words, texts.type)))
     encoded = pc.dictionary_encode(pc.if_else(usable, texts, pa.scalar(None, texts.type)))
     # The last entry stands for index -1, a row without a word.
     index_of_word = np.append(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), -1).astype(np.int64)
