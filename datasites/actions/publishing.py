@@ -75,7 +75,7 @@ def publish(
     source: Path | SqlQuery = (
         Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
     )
-    frame = read_table(source)
+    frame = read_table(source, declared.file)
     unused, in_table = unused_columns(frame, declared), len(frame)
     secret = population_secret(datasite.settings.directory)
     matrix = encode(frame, declared, population_secret=secret, taken_apart=True)

@@ -35,16 +35,23 @@ Whole = npt.NDArray[np.int64]
 def read_times(column: Column, texts: Any) -> FloatArray:
     """Matrix units of each text of a date or datetime column, NaN where it is none.
 
+    Where the column has a format, ISO 8601 is read besides: so are a typed file's dates among texts.
+
     Raises `DataRefused` where this machine does not know the column's zone.
     """
+    offset = OFFSET if column.kind == "datetime" else ""
+    usual = _read(column, texts, f"^{DATE}{CLOCK if column.kind == 'datetime' else MIDNIGHT}{offset}$")
+    if not column.format:
+        return usual
+    written = _read(column, texts, format_pattern("format", column.format).removesuffix("$") + offset + "$")
+    return np.where(np.isnan(written), usual, written)
+
+
+def _read(column: Column, texts: Any, pattern: str) -> FloatArray:
+    """Matrix units of each text that a pattern with a group per part matches and that is a time, NaN of others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    offset = OFFSET if column.kind == "datetime" else ""
-    if column.format:
-        pattern = format_pattern("format", column.format).removesuffix("$") + offset + "$"
-    else:
-        pattern = f"^{DATE}{CLOCK if column.kind == 'datetime' else MIDNIGHT}{offset}$"
     parts = pc.extract_regex(texts, pattern)
     found = parts.is_valid().to_numpy(zero_copy_only=False)
     names = {field.name for field in parts.type}

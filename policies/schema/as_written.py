@@ -212,6 +212,8 @@ def format_pattern(what: str, form: object) -> str:
     times = [code for code in codes if code in ("%H", "%M", "%S")]
     # A unit of time that is missing is zero, and a smaller one without the larger says nothing.
     whole = sorted(set(codes) - set(times)) == ["%Y", "%d", "%m"] and sorted(times) == ["%H", "%M", "%S"][: len(times)]
+    # ISO 8601 is read beside every format, so no form may read its months as days.
+    known &= re.sub("[^Ymd]", "", form) != "Ydm"
     if not known or not whole or len(set(codes)) != len(codes):
         raise DataRefused(
             f"{what}={form[:60]!r} is not known. Use %Y, %m and %d once each, for times also %H, %M and %S, and between"

@@ -28,7 +28,7 @@ GOOD: dict[str, Any] = {
 # What is wrong with each: a change to what is good, and a part of what both must say.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no table": ({"table": None}, "Choose one table"),
-    "a table of another kind": ({"table": "table.xlsx"}, "neither CSV nor Parquet by its ending"),
+    "a table of another kind": ({"table": "table.docx"}, "cannot be read by its ending"),
     "an empty table": ({"table": "empty.csv"}, "header"),
     "a row out of bounds": ({"table": "bad.csv"}, "1 fault"),
     "a column missing": ({"table": "narrow.csv"}, "temperature"),
@@ -55,7 +55,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def files(tmp_path: Path) -> Path:
     """Tables, good and bad, under the names that an upload is kept by."""
     good = write_table(tmp_path / "good.csv", patients=60).read_text()
-    (tmp_path / "table.xlsx").write_bytes(b"PK\x03\x04")
+    (tmp_path / "table.docx").write_bytes(b"PK\x03\x04")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "bad.csv").write_text(good + "p1,999,37.0,1,1,1\n")
     (tmp_path / "narrow.csv").write_text("\n".join(line.rsplit(",", 4)[0] for line in good.splitlines()))
