@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from datasites.engine.matrix import grouped, secure_codes
 from datasites.vault.cells import EMPTY, FINE, arrow_array, fault_text, read_cells, words_of
+from datasites.vault.patient_marks import Marks
 from datasites.vault.schema_draft import draft_schema
 from datasites.vault.tables import MOST_FAULTS, ROWS_AT_ONCE, SqlQuery, check_headers, read_table
 from policies.errors import DataRefused
@@ -32,6 +33,8 @@ __all__ = ["SqlQuery", "check_table", "draft_schema", "encode", "is_held_out", "
 
 SMALLEST_SECRET = 16
 LONGEST_PATIENT = 200
+
+LookAt = Callable[[Any, IntArray, Marks], None]
 
 
 def check_table(frame: pd.DataFrame, schema: Schema) -> None:
@@ -56,6 +59,7 @@ def encode(
     population_secret: bytes,
     shuffle: Callable[[int], IntArray] | None = None,
     taken_apart: bool = False,
+    look_at: LookAt | None = None,
 ) -> FloatArray:
     """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`; N may be less than the table has.
 
@@ -75,6 +79,8 @@ def encode(
         patients.
       taken_apart: drop each column from `frame` once it is read: a large table is then never in memory twice beside
         the matrix.
+      look_at: told the distinct identifiers, the index of each row's patient, and each patient's mark, where no row
+        lacks one.
 
     Raises:
       DataRefused: as in `check_table`, which need not be called first.
@@ -87,11 +93,10 @@ def encode(
     def laid_out(patients: IntArray, distinct: Any) -> Callable[[FloatArray], None]:
         """Find the order of rows and what belongs to patients; what to do with one column's values after the other."""
         codes = (shuffle or secure_codes)(len(distinct))
-        flags = np.fromiter(
-            (is_held_out(name.as_py(), population_secret, schema.holdout) for name in distinct),
-            np.bool_,
-            len(distinct),
-        )
+        places, marks = _digests(distinct, population_secret)
+        flags = places < np.uint64(int(schema.holdout * 2**64))
+        if look_at is not None:
+            look_at(distinct, patients, marks)
         if shuffle is None:
             order = grouped(codes[patients], flags[patients], schema.most_records_per_patient)
         else:
@@ -112,6 +117,13 @@ def _as_matrix(columns: list[FloatArray]) -> FloatArray:
         for index, column in enumerate(columns):
             matrix[part, index] = column[part]
     return matrix
+
+
+def _digests(distinct: Any, population_secret: bytes) -> tuple[Marks, Marks]:
+    """Of each identifier 64 bits that place it in hold-out or training, and 64 others, its mark."""
+    digests = b"".join(hmac.digest(population_secret, name.encode(), "sha256") for name in distinct.to_pylist())
+    whole = np.frombuffer(digests, dtype=">u8").reshape(-1, 4).astype(np.uint64)
+    return whole[:, 0], whole[:, 1]
 
 
 def is_held_out(patient: str, population_secret: bytes, holdout: float) -> bool:
