@@ -45,7 +45,7 @@ from datasites.cli.shell import (
 )
 from datasites.files import refused_by_system
 from policies.commands import Commands
-from policies.errors import DatasiteError
+from policies.errors import DatasiteError, InvalidRequest
 from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
 
@@ -126,12 +126,28 @@ def serve(directory: Directory) -> None:
 
 @app.command()
 def schema(
-    table: Annotated[str, typer.Argument(help="A CSV, Parquet, Excel, SAS or FHIR file.", show_default=False)],
+    table: Annotated[
+        str | None, typer.Argument(help="A CSV, Parquet, Excel, SAS or FHIR file.", show_default=False)
+    ] = None,
+    names_only: Annotated[
+        bool, typer.Option("--names-only", help="Look at no cell: kinds come from the columns' names.")
+    ] = False,
+    omop: Annotated[
+        str | None, typer.Option(help="Instead of a file: a table of OMOP CDM 5.4, as person or measurement.")
+    ] = None,
+    concept: Annotated[list[int] | None, typer.Option(help="A concept of OMOP to publish; may be repeated.")] = None,
+    query: Annotated[bool, typer.Option("--query", help="With --omop: print the query instead of the schema.")] = False,
 ) -> None:
     """Draft a schema.toml for a table, for you to finish: bounds are left to fill in, never taken from the data."""
-    from datasites.vault.encoding import draft_schema
+    from datasites.vault.omop import omop_query, omop_schema
+    from datasites.vault.schema_draft import draft_schema
 
-    print(draft_schema(Path(table)))
+    if (table is None) == (omop is None) or (omop is None and (query or concept)):
+        raise InvalidRequest("Name a file, or a table of OMOP as --omop person; --concept and --query go with --omop.")
+    if omop is not None:
+        print((omop_query if query else omop_schema)(omop, concept or ()), end="")
+    else:
+        print(draft_schema(Path(str(table)), names_only=names_only))
 
 
 @app.command()

@@ -22,7 +22,8 @@ def form(visit: PageRequest) -> Response:
 def draft(visit: PageRequest) -> Response:
     """The draft of an uploaded table, whose file is gone when the page is there."""
     with kept(visit, "table", ENDINGS, "a CSV, Parquet, Excel, SAS or FHIR file") as (path, upload):
-        return _page(visit, visit.act("draft_schema", table=str(path), title=upload.filename))
+        names_only = visit.form.text("names_only") == "yes"
+        return _page(visit, visit.act("draft_schema", table=str(path), title=upload.filename, names_only=names_only))
 
 
 def go_on(visit: PageRequest) -> Response:

@@ -110,6 +110,24 @@ def _header(path: Path, file: FileFormat) -> list[str]:
         raise DataRefused(f"{path.name} cannot be read as CSV: {error}. Save it as comma-separated UTF-8.") from None
 
 
+def sniffed_format(path: Path) -> FileFormat:
+    """Encoding and separator of a CSV file, as its beginning shows them: a guess, which its owner sees in a draft.
+
+    Text that is not UTF-8 is taken for windows-1252, which most spreadsheets of the West write.
+    """
+    with path.open("rb") as file:
+        begin = file.read(1 << 20)
+    encoding = "utf-16" if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    if encoding == "utf-8":
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(begin)
+        except UnicodeDecodeError:
+            encoding = "windows-1252"
+    header = begin.decode(encoding, errors="replace").partition("\n")[0]
+    separator = max(SEPARATORS, key=header.count)  # the comma is first, where there are none
+    return FileFormat(encoding=encoding, separator=separator)
+
+
 def check_headers(table: str, names: list[str]) -> None:
     """Raise `DataRefused` where a name occurs twice."""
     for name in names:

@@ -63,17 +63,17 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def write(data: Mapping[str, Any]) -> str:
     """The text of a `schema.toml` of plain data."""
-    lines = [f"{name} = {_value(data[name])}" for name in TOP if data[name] not in ("", None)]
+    lines = [f"{name} = {value_text(data[name])}" for name in TOP if data[name] not in ("", None)]
     if MOST_RECORDS in data:
-        lines.append(f"{MOST_RECORDS} = {_value(data[MOST_RECORDS])}")
-    lines += [f"{name} = {_value(data[name])}" for name in (MISSING_VALUES, PATIENT_HEADER) if name in data]
+        lines.append(f"{MOST_RECORDS} = {value_text(data[MOST_RECORDS])}")
+    lines += [f"{name} = {value_text(data[name])}" for name in (MISSING_VALUES, PATIENT_HEADER) if name in data]
     if FILE in data:
-        lines += ["", "[file]", *(f"{name} = {_value(value)}" for name, value in data[FILE].items())]
+        lines += ["", "[file]", *(f"{name} = {value_text(value)}" for name, value in data[FILE].items())]
     for fields in data["columns"]:
-        lines += ["", f"[columns.{_value(fields['name'])}]", *_column_lines(Column(**_column_fields(fields)))]
+        lines += ["", f"[columns.{value_text(fields['name'])}]", *_column_lines(Column(**_column_fields(fields)))]
     if data["sequences"]:
         lines += ["", "[sequences]"]
-        lines += [f"{_value(name)} = {_value(steps)}" for name, steps in data["sequences"].items()]
+        lines += [f"{value_text(name)} = {value_text(steps)}" for name, steps in data["sequences"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -248,11 +248,11 @@ def _column_lines(column: Column) -> list[str]:
     values |= {"header": column.header, "truncate": column.truncate, "zone": column.zone, "format": column.format}
     lines = []
     if column.missing_values is not None:  # an empty list says something: that nothing stands for a missing cell
-        lines.append(f"missing_values = {_value(column.missing_values)}")
+        lines.append(f"missing_values = {value_text(column.missing_values)}")
     if column.label_map:
         listed = ", ".join(f"{quoted(text)} = {quoted(label)}" for text, label in column.label_map)
         lines.append(f"labels = {{{listed}}}")
-    return lines + [f"{name} = {_value(value)}" for name, value in values.items() if value not in ("", [])]
+    return lines + [f"{name} = {value_text(value)}" for name, value in values.items() if value not in ("", [])]
 
 
 def _natural(column: Column, value: float) -> Any:
@@ -267,14 +267,14 @@ def _natural(column: Column, value: float) -> Any:
     return int(value) if column.kind == "integer" else value
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
     """One TOML value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {_value(entry)}" for name, entry in value.items()) + "}"
+        return "{" + ", ".join(f"{name} = {value_text(entry)}" for name, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
     return value.isoformat() if isinstance(value, datetime.date) else repr(value)
