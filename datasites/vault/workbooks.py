@@ -82,7 +82,7 @@ def _tables(path: Path, file: FileFormat) -> Iterator[Any]:
                 blank += 1
                 continue
             for place, cell in enumerate(cells):
-                if cell.data_type == "f":
+                if _is_formula(cell):
                     called = repr(names[place]) if place < len(names) else "beyond the header"
                     what = f"row {number}, column {called}: holds a formula, and what it came to may be old"
                 elif place == len(names) and cell.value is not None:
@@ -134,11 +134,15 @@ def _header(path: Path, sheet: Any, row: int) -> list[str]:
             f"{path.name} has no header in row {row}. Name the columns there, or declare skip under [file]."
         )
     for place, name in enumerate(names):
-        if not name or cells[place].data_type == "f":
+        if not name or _is_formula(cells[place]):
             raise DataRefused(
                 f"{path.name} has no plain header above column {place + 1}, in row {row}. Write one there."
             )
     return names
+
+
+def _is_formula(cell: Any) -> bool:
+    return bool(cell.data_type == "f")
 
 
 def _text(value: Any, decimal: str) -> str:
