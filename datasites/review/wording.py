@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD, Evaluation
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query
 from policies.release.plans import Plan, Published
+from policies.schema.questions import scope_sentences
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
 
@@ -31,9 +32,19 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
             f"What leaves: noisy counts of scores per outcome in {mechanism.bins} bins.",
         ]
-    asked = ", ".join(query.key.replace("/", " of ") for query in mechanism.queries)
+    asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
+        *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
+
+
+def _asked(query: Query) -> str:
+    """A statistic in words, as `mean of temperature`."""
+    if query.name == "missing":
+        return f"how many records have {query.columns[0]}"
+    if query.name == "describe":
+        return f"distribution of {query.columns[0]}"
+    return query.key.replace("/", " of ")

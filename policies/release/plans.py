@@ -13,6 +13,7 @@ from typing import Any
 from policies.canonical import canonical
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict, mechanism_from
+from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
 
 
@@ -109,6 +110,4 @@ def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...
     if isinstance(plan.mechanism, Evaluation):
         classes, bins = len(schema.classes), plan.mechanism.bins
         return {"scores": ((classes, bins) if classes == 2 else (classes, classes, bins), "float64")}
-    return {
-        query.key: (schema.statistic_shape(query, plan.mechanism.bins), "float64") for query in plan.mechanism.queries
-    }
+    return {query.key: (answer_shape(query, plan.mechanism, schema), "float64") for query in plan.mechanism.queries}
