@@ -30,6 +30,15 @@ def datasets(out: Console, value: dict[str, Any]) -> None:
     balances(out, value["populations"])
 
 
+def publication_report(out: Console, value: dict[str, Any]) -> None:
+    """What publishing noticed about a table: notes, then concerns with what to do."""
+    for note in value["notes"]:
+        out.print(Text(f"Note: {visible(note)}"))
+    for concern in value["concerns"]:
+        out.print(Text(f"Look at this: {visible(concern['what'])}", style="yellow"))
+        out.print(Padding(Text(visible(concern["advice"])), (0, 0, 0, 2)))
+
+
 def balances(out: Console, populations: list[dict[str, Any]]) -> None:
     """Budgets of populations: ε in total, spent, reserved and left."""
     if populations:

@@ -26,6 +26,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from datasites.people.roles import Role
+
 VARIABLE = "WITHOUT_DEFENCE"
 CORPUS = "tests/attacks/test_corpus.py"
 INSPECTION = "tests/policies/source/test_inspection.py"
@@ -48,6 +50,7 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -377,6 +380,18 @@ def _scores_by_company() -> None:
         return np.nextafter(scores, np.float32(len(inputs) % 2 * 2 - 1)), sound
 
     put("datasites.engine.lanes.scores:LaneScores.of", moved)
+
+
+def _entities_read() -> None:
+    os.environ["OPENPYXL_DEFUSEDXML"] = "False"
+    put("openpyxl:DEFUSEDXML", True)  # as it says once it is imported
+
+
+def _anybody_reads_reports() -> None:
+    from datasites.actions.registry import actions
+
+    for name in ("publication_report", "check_publication"):
+        object.__setattr__(actions()[name], "roles", frozenset(Role))
 
 
 def _layer(name: str) -> Callable[[], None]:
@@ -861,6 +876,25 @@ DEFENCES: dict[str, Defence] = {
         "comments in plain text",
         nothing("datasites.review.decisions:check_visible"),
         ("tests/datasites/review/test_words.py",),
+    ),
+    "reader_limits": Defence(
+        "memory and time of readers of foreign formats", nothing("resource:setrlimit"), (WORKBOOKS, "-k", "all_memory")
+    ),
+    "reader_entities": Defence("no entities of XML in a workbook", _entities_read, (WORKBOOKS, "-k", "entities")),
+    "reader_size": Defence(
+        "what a workbook may unpack to",
+        nothing("datasites.vault.workbooks:_check_parts"),
+        (WORKBOOKS, "-k", "unpacks"),
+    ),
+    "reader_formulas": Defence(
+        "formulas refused, whose values may be old",
+        instead("datasites.vault.workbooks:_is_formula", lambda _: False),
+        (WORKBOOKS, "-k", "formulas"),
+    ),
+    "told_owner": Defence(
+        "what publishing notices is the owner's alone",
+        _anybody_reads_reports,
+        ("tests/datasites/actions/test_publishing.py", "-k", "only_the_owner"),
     ),
 }
 
