@@ -75,4 +75,20 @@ def statistics(
     raise PermissionRefused(_RUNS_THERE.format("statistics"))
 
 
+def kaplan_meier(
+    records: Any,
+    round: int,
+    *,
+    time: str,
+    event: str,
+    epsilon: float,
+    by: str | None = None,
+    bins: int = 24,
+    until: float | None = None,
+    rounds: int = 1,
+) -> NoReturn:
+    """A private table of patients by time and event, for survival curves: see `policies.privacy.survival`."""
+    raise PermissionRefused(_RUNS_THERE.format("kaplan_meier"))
+
+
 _RUNS_THERE = "{} runs only on a datasite. Submit the function that returns it as a code request."

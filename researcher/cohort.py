@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.errors import InvalidRequest
-from policies.privacy.mechanisms import Query, Statistics
+from policies.privacy.mechanisms import KaplanMeier, Query, Statistics
 from policies.release.plans import Published
 from policies.schema.schemas import Schema
 from researcher.connections import Reached
 from researcher.members import Hospitals, Member
 from researcher.statistics import StatisticsStudy
+from researcher.survival import SurvivalStudy
 
 MAY_DIFFER = {"population", "patient", "holdout", "most_records_per_patient", "description", "name"}
 
@@ -77,6 +78,37 @@ class Cohort(Hospitals):
             queries=tuple(queries), epsilon=epsilon, records_per_patient=records_per_patient, bins=bins, rounds=rounds
         )
         return StatisticsStudy(self, mechanism, name=name, purpose=purpose)
+
+    def kaplan_meier(
+        self,
+        time: str,
+        event: str,
+        *,
+        epsilon: float,
+        by: str | None = None,
+        bins: int = 24,
+        until: float | None = None,
+        rounds: int = 1,
+        name: str | None = None,
+        purpose: str = "",
+    ) -> SurvivalStudy:
+        """A study that asks every hospital for survival over time with pure ε: see `policies.privacy.survival`.
+
+        Args:
+          time: a column of times from each patient's beginning to the event, or to when the patient was last seen.
+          event: whether the event was seen: a boolean, or a category of two labels of which the second is the event.
+          by: a boolean or category whose groups get a curve each, at the same ε.
+          bins: intervals of time.
+          until: where the grid of time ends, in the column's unit; None for the column's largest value.
+
+        Returns:
+          A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
+
+        Raises:
+          UnsupportedMechanism: a column is not in the schema, or cannot be asked for this.
+        """
+        mechanism = KaplanMeier(time=time, event=event, by=by, epsilon=epsilon, bins=bins, until=until, rounds=rounds)
+        return SurvivalStudy(self, mechanism, name=name, purpose=purpose)
 
 
 def cohort_of(network: Reached, name: str, datasites: Sequence[str] | None = None) -> Cohort:

@@ -23,9 +23,10 @@ from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Statistics, as_dict
 from policies.release.plans import Plan, Published
 from policies.schema.schemas import Schema
+from policies.schema.survival_cells import survival_shape
 from policies.source.inspection import Inspection, inspect_source
 from policies.text import visible
 
@@ -120,6 +121,8 @@ class Planner:
         if isinstance(inspection.mechanism, Statistics):
             for query in inspection.mechanism.queries:
                 schema.check_query(query)
+        elif isinstance(inspection.mechanism, KaplanMeier):
+            survival_shape(inspection.mechanism, schema)
         else:
             graph = self._graph(inspection, schema, researcher)
         return Plan(

@@ -24,7 +24,7 @@ from policies.privacy.mechanisms import DPSGD
 from policies.privacy.risk import rounded_up
 from policies.release.plans import Plan, Published
 
-Kind = Literal["dp_sgd", "evaluation", "statistics"]
+Kind = Literal["dp_sgd", "evaluation", "statistics", "kaplan_meier"]
 MECHANISMS: tuple[Kind, ...] = get_args(Kind)
 
 DEFAULT_POLICY = """\
@@ -40,7 +40,7 @@ max_rounds = 50                # most releases of one request
 max_steps = 20000              # most training steps of one request, all of its rounds together
 max_parameters = 1000000       # largest model, in numbers
 min_patients = 50              # smallest dataset, in patients as published, of which anything is released
-allowed_mechanisms = ["dp_sgd", "evaluation", "statistics"]
+allowed_mechanisms = ["dp_sgd", "evaluation", "statistics", "kaplan_meier"]
 approval_days = 30             # days after which an approval expires
 typed_confirmation_epsilon = 1.0   # above this ε of a request, whoever approves types its name; 100 never asks
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD, Evaluation
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier
 from policies.release.plans import Plan, Published
+from policies.schema.survival_cells import moment, survival_groups, time_grid
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
 
@@ -31,9 +32,32 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
             f"What leaves: noisy counts of scores per outcome in {mechanism.bins} bins.",
         ]
+    if isinstance(mechanism, KaplanMeier):
+        return survival_summary(mechanism, published, people)
     asked = ", ".join(query.key.replace("/", " of ") for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
+    ]
+
+
+def survival_summary(mechanism: KaplanMeier, published: Published, people: str) -> list[str]:
+    """What a table of patients by time and event tells."""
+    schema = published.schema
+    grid, groups, column = (
+        time_grid(mechanism, schema),
+        survival_groups(mechanism, schema),
+        schema.column(mechanism.time),
+    )
+    apart = f", for each of {len(groups)} groups by {mechanism.by}" if mechanism.by else ""
+    return [
+        (
+            f"Counts {people} by {mechanism.time} and whether {mechanism.event} was seen{apart}, to draw the share"
+            " without the event over time (a Kaplan-Meier curve)."
+        ),
+        (
+            f"What leaves: noisy counts in {counted(len(grid.ends), 'interval')} of time up to"
+            f" {moment(column, grid.until)}. One record of each patient counts, in one cell."
+        ),
     ]

@@ -18,7 +18,7 @@ from policies.deferred_imports import import_without
 from policies.errors import BudgetTooSmall, UnsupportedMechanism
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.draws import divergence_of, parts_of
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Patients, Statistics, check_range
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Patients, Statistics, check_range
 from policies.privacy.nano import epsilon_up, exact, nano_up
 
 ORDERS: tuple[int, ...] = (*range(2, 65), *range(68, 129, 4), 160, 192, 224, 256, 320, 384, 448, 512)
@@ -55,10 +55,10 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     """Rényi divergence in nats, at `order`, of `rounds` releases of a mechanism (None: of one release).
 
     `DPSGD` is `steps` Poisson-subsampled Gaussians a round (Mironov et al. 2019, arXiv:1908.10530). `Statistics` are
-    the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` adds discrete
-    Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z| against itself moved by one, with
-    p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response, the largest divergence that a pure ε
-    admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3).
+    the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` and
+    `KaplanMeier` add discrete Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z|
+    against itself moved by one, with p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response,
+    the largest divergence that a pure ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3).
 
     Args:
       order: a whole number, 2 to 512.
@@ -76,7 +76,7 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
             return per_step * mechanism.steps * releases
         case Statistics():
             return min(mechanism.epsilon, divergence_of(mechanism, order) * (1 + _SLACK)) * releases
-        case Evaluation():
+        case Evaluation() | KaplanMeier():
             return pure_divergence(mechanism.epsilon, order) * releases
         case _:
             assert_never(mechanism)

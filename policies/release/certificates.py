@@ -22,7 +22,7 @@ from policies.errors import CertificateRefused, InvalidRequest
 from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
-from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict, mechanism_from
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics, as_dict, mechanism_from
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
@@ -219,7 +219,7 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     except (InvalidRequest, KeyError, TypeError, ValueError) as error:
         raise CertificateRefused(f"Its mechanism or budget cannot be accounted for: {error}") from None
     if mechanism.rounds != certificate["rounds"] or (
-        isinstance(mechanism, Statistics) != (certificate["graph_digest"] is None)  # the others run a model
+        isinstance(mechanism, DPSGD | Evaluation) == (certificate["graph_digest"] is None)  # these run a model
     ):
         raise CertificateRefused("Its mechanism has another number of rounds, or a graph is missing.")
     for name, value in recomputed.items():

@@ -7,10 +7,16 @@ import dataclasses
 from typing import Any
 
 from policies.errors import UnsupportedMechanism
-from policies.privacy.mechanisms import DPSGD, STATISTICS, Evaluation, Mechanism, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, STATISTICS, Evaluation, KaplanMeier, Mechanism, Query, Statistics
 from policies.source.findings import Findings
 
-FUNCTIONS: dict[str, type[Mechanism]] = {"dp_sgd": DPSGD, "evaluate": Evaluation, "statistics": Statistics}
+FUNCTIONS: dict[str, type[Mechanism]] = {
+    "dp_sgd": DPSGD,
+    "evaluate": Evaluation,
+    "statistics": Statistics,
+    "kaplan_meier": KaplanMeier,
+}
+WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
 _COLUMNS = ("sum", "mean", "variance", "histogram")
 _MISSING = object()
@@ -26,18 +32,19 @@ def mechanism_of(
             "mechanism",
             call,
             "What leaves is a mechanism's release alone.",
-            "Return dp_sgd, evaluate or statistics, imported from datasites.mechanisms.",
+            f"Return one of {', '.join(FUNCTIONS)}, imported from datasites.mechanisms.",
         )
         return None
-    wanted = ("records", "round") if name == "statistics" else ("records", "weights", "round")
+    alone = name in WITHOUT_MODEL
+    wanted = ("records", "round") if alone else ("records", "weights", "round")
     passed = [argument.id if isinstance(argument, ast.Name) else "" for argument in call.args]
-    model = None if name == "statistics" else (passed or [""])[0]
+    model = None if alone else (passed or [""])[0]
     if (
         tuple(passed[model is not None :]) != wanted
         or parameters != wanted
         or (model is not None and model not in classes)
     ):
-        first = "" if name == "statistics" else "Model, "
+        first = "" if alone else "Model, "
         findings.add(
             "mechanism",
             call,
