@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from policies.schema.design import INTERCEPT
+from researcher.coefficients import Coefficient
 from researcher.plots import Picture, _label
 from researcher.survival_curves import SurvivalCurve
 
@@ -61,3 +63,54 @@ def _at_risk_table(axes: Any, curves: Mapping[str, SurvivalCurve]) -> None:
         for place in np.unique(np.linspace(0, len(starts) - 1, _TICKS).astype(int)):
             number = f"{max(curve.at_risk[place], 0):,.0f}"
             axes.text(starts[place], row, number, ha="center", va="center", fontsize=8, color=f"C{row % 10}")
+
+
+def forest_picture(title: str, ratio: str, fits: Mapping[str, Mapping[str, Coefficient]]) -> Picture:
+    """Each coefficient with its 95 % interval, a row of points by hospital; ratios on a logarithmic axis.
+
+    Args:
+      ratio: "odds ratio" or "rate ratio", or "" for coefficients in units of their own, a panel each.
+      fits: coefficients by hospital, the combined one last.
+    """
+    names = [name for name in next(iter(fits.values())) if name != INTERCEPT]
+    if ratio:
+        figure = Picture(figsize=(7, 1 + 0.25 * len(names) * (len(fits) + 1)), layout="constrained")
+        axes: Any = figure.subplots()
+        for row, name in enumerate(names):
+            _plot_intervals(axes, row, [fit[name] for fit in fits.values()], ratio=True)
+        axes.set_yticks(range(len(names)), [_label(name) for name in names])
+        axes.set(xscale="log", xlabel=f"{ratio}, one unit more", ylim=(len(names) - 0.5, -0.5))
+        axes.axvline(1, color="0.7", zorder=0)
+        panels = [axes]
+    else:
+        figure = Picture(figsize=(7, 0.6 + 0.9 * len(names)), layout="constrained")
+        panels = list(figure.subplots(max(len(names), 1), 1, squeeze=False)[:, 0])
+        for axes, name in zip(panels, names, strict=False):
+            _plot_intervals(axes, 0, [fit[name] for fit in fits.values()], ratio=False)
+            axes.set_yticks([0], [_label(name)])
+            axes.set_ylim(0.5, -0.5)
+            axes.axvline(0, color="0.7", zorder=0)
+        panels[-1].set_xlabel("coefficient, one unit more")
+    for number, hospital in enumerate(fits):
+        panels[0].plot([], [], marker="o", linestyle="", color=_color(number, len(fits)), label=_label(hospital))
+    if len(fits) > 1:
+        panels[0].legend(loc="best", fontsize="small")
+    figure.suptitle(_label(title), fontsize="medium")
+    return figure
+
+
+def _plot_intervals(axes: Any, row: int, found: Sequence[Coefficient], *, ratio: bool) -> None:
+    for number, coefficient in enumerate(found):
+        if not np.isfinite(coefficient.value):
+            continue  # noise hides it
+        value, (low, high) = coefficient.value, coefficient.interval
+        if ratio:
+            value, low, high = coefficient.exponent
+        place = row + (number - (len(found) - 1) / 2) * 0.6 / len(found)
+        color = _color(number, len(found))
+        axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=color, capsize=2, markersize=4)
+
+
+def _color(number: int, of: int) -> str:
+    """Black for all hospitals together, which come last."""
+    return "black" if number == of - 1 else f"C{number % 10}"

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.errors import InvalidRequest
-from policies.privacy.mechanisms import KaplanMeier, Query, Statistics
+from policies.privacy.mechanisms import KaplanMeier, Query, Regression, Statistics
 from policies.release.plans import Published
 from policies.schema.schemas import Schema
 from researcher.connections import Reached
+from researcher.formulas import read_formula
 from researcher.members import Hospitals, Member
+from researcher.regression import RegressionStudy
 from researcher.statistics import StatisticsStudy
 from researcher.survival import SurvivalStudy
 
@@ -109,6 +111,48 @@ class Cohort(Hospitals):
         """
         mechanism = KaplanMeier(time=time, event=event, by=by, epsilon=epsilon, bins=bins, until=until, rounds=rounds)
         return SurvivalStudy(self, mechanism, name=name, purpose=purpose)
+
+    def regression(
+        self,
+        formula: str,
+        *,
+        family: str = "gaussian",
+        epsilon: float | None = None,
+        noise_multiplier: float | None = None,
+        delta: float = 1e-5,
+        outcome_range: tuple[float, float] | None = None,
+        rounds: int = 1,
+        name: str | None = None,
+        purpose: str = "",
+    ) -> RegressionStudy:
+        """A study that asks every hospital for a regression: see `policies.privacy.regression`.
+
+        Args:
+          formula: as `"sbp ~ age * C(ward) + log(crp, 1)"`; its operators mean what they do in R, an intercept is
+            always in it, and its functions are those of terms (`policies.schema.terms`).
+          family: `"gaussian"`, `"binomial"` or `"poisson"`.
+          epsilon: for the whole regression at `delta`, at each hospital; or give `noise_multiplier`.
+          outcome_range: narrower public bounds that the outcome is held to, for less noise.
+
+        Returns:
+          A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
+
+        Raises:
+          InvalidRequest: the formula cannot be read.
+          UnsupportedMechanism: a term or the outcome is not of this schema.
+        """
+        outcome, terms = read_formula(formula)
+        mechanism = Regression(
+            outcome=outcome,
+            terms=terms,
+            family=family,
+            epsilon=epsilon,
+            noise_multiplier=noise_multiplier,
+            delta=delta,
+            outcome_range=outcome_range,
+            rounds=rounds,
+        )
+        return RegressionStudy(self, mechanism, name=name, purpose=purpose)
 
 
 def cohort_of(network: Reached, name: str, datasites: Sequence[str] | None = None) -> Cohort:

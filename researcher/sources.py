@@ -22,7 +22,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from policies.errors import InvalidRequest
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, Statistics
 from policies.text import check_visible
 
 WIDTH = 100
@@ -31,6 +31,7 @@ FUNCTIONS = {
     Evaluation: "evaluate",
     Statistics: "statistics",
     KaplanMeier: "kaplan_meier",
+    Regression: "regression",
 }
 # Where an object that a model names is imported from, tried in this order.
 MODULES = ("torch", "torch.nn", "torch.nn.functional", "math")

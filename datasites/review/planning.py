@@ -23,8 +23,9 @@ from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
 from policies.release.plans import Plan, Published
+from policies.schema.design import design_of
 from policies.schema.schemas import Schema
 from policies.schema.survival_cells import survival_shape
 from policies.source.inspection import Inspection, inspect_source
@@ -123,6 +124,8 @@ class Planner:
                 schema.check_query(query)
         elif isinstance(inspection.mechanism, KaplanMeier):
             survival_shape(inspection.mechanism, schema)
+        elif isinstance(inspection.mechanism, Regression):
+            design_of(inspection.mechanism, schema)
         else:
             graph = self._graph(inspection, schema, researcher)
         return Plan(

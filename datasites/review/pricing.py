@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datasites.ledger.amounts import Balance
 from datasites.ledger.ledger import Ledger
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import Gaussian
 from policies.privacy.nano import NANO
 from policies.release.plans import Plan, Published
 
@@ -71,13 +71,13 @@ def cost_of(ledger: Ledger, plan: Plan, published: Published) -> Cost:
     """What a plan costs the population of its dataset as the ledger stands."""
     mechanism = plan.mechanism
     balance = ledger.budgets.balance(published.population)
-    delta = mechanism.delta if isinstance(mechanism, DPSGD) else balance.budget.delta
+    delta = mechanism.delta if isinstance(mechanism, Gaussian) else balance.budget.delta
     return Cost(
         epsilon=accountant.epsilon_of(mechanism, delta),
-        delta=delta if isinstance(mechanism, DPSGD) else 0.0,
+        delta=delta if isinstance(mechanism, Gaussian) else 0.0,
         pld_epsilon=accountant.pld_epsilon(mechanism, delta),
         rounds=plan.rounds,
-        noise_multiplier=mechanism.noise_multiplier if isinstance(mechanism, DPSGD) else None,
+        noise_multiplier=mechanism.noise_multiplier if isinstance(mechanism, Gaussian) else None,
         budget=balance.budget.epsilon,
         population=published.population,
         fit=fit_of(balance, accountant.charge_for(mechanism, balance.order), plan.rounds),

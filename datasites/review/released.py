@@ -15,7 +15,7 @@ import numpy as np
 
 from policies.numbers import counted, written
 from policies.privacy.draws import epsilon_per_query
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
 from policies.release.tensors import Array
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
@@ -114,6 +114,14 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
         ]
     if isinstance(mechanism, KaplanMeier):
         return [f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one patient counts in one cell."]
+    if isinstance(mechanism, Regression):
+        return [
+            (
+                "Gaussian noise in each of a few sums over patients, together"
+                f" {written(mechanism.noise_multiplier or 0)} times the largest part that one patient can have in them."
+            ),
+            "The figures below are of these sums as they left. The researcher works out what they say of each term.",
+        ]
     share = epsilon_per_query(mechanism)
     return [
         (

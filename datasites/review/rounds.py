@@ -35,7 +35,7 @@ from datasites.settings import Settings
 from datasites.vault.private_rows import PublishedRows
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
 from policies.release.certificates import make_certificate, sign
 from policies.release.plans import Plan, Published, release_shapes
 from policies.release.tensors import check_tensors, digest, from_bytes, to_bytes
@@ -58,6 +58,7 @@ JOB_OF = {
     Evaluation.kind: "evaluate",
     Statistics.kind: "statistics",
     KaplanMeier.kind: "analyse",
+    Regression.kind: "analyse",
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression
 from policies.release.plans import Plan, Published
+from policies.schema.design import design_of
 from policies.schema.survival_cells import moment, survival_groups, time_grid
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
@@ -34,6 +35,8 @@ def summary(plan: Plan, published: Published) -> list[str]:
         ]
     if isinstance(mechanism, KaplanMeier):
         return survival_summary(mechanism, published, people)
+    if isinstance(mechanism, Regression):
+        return regression_summary(mechanism, published, people)
     asked = ", ".join(query.key.replace("/", " of ") for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
@@ -59,5 +62,26 @@ def survival_summary(mechanism: KaplanMeier, published: Published, people: str) 
         (
             f"What leaves: noisy counts in {counted(len(grid.ends), 'interval')} of time up to"
             f" {moment(column, grid.until)}. One record of each patient counts, in one cell."
+        ),
+    ]
+
+
+REGRESSIONS = {
+    "gaussian": "the mean of {outcome} (a linear regression)",
+    "binomial": "how likely {outcome} is (a logistic regression)",
+    "poisson": "how often {outcome} comes (a Poisson regression)",
+}
+
+
+def regression_summary(mechanism: Regression, published: Published, people: str) -> list[str]:
+    """What a regression tells."""
+    design = design_of(mechanism, published.schema)
+    asked = REGRESSIONS[mechanism.family].format(outcome=mechanism.outcome)
+    return [
+        f"Fits {asked} to {len(design.terms)} terms over {people}: {'; '.join(term.words for term in design.terms)}.",
+        (
+            f"What leaves: {counted(len(design.names), 'coefficient')} and how sure they are, as noisy sums over"
+            f" patients. One record of each patient counts; noise is {written(mechanism.noise_multiplier or 0)} times"
+            " the largest part that one patient can have in all of it."
         ),
     ]

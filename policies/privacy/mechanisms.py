@@ -1,11 +1,12 @@
 """What will be run, as frozen declarations. Both the charge and the run are built from these values alone.
 
-Four mechanisms exist. Each is a dataclass whose fields are public facts, checked when it is made:
+Five mechanisms exist. Each is a dataclass whose fields are public facts, checked when it is made:
 
 * `DPSGD` trains a model (Abadi et al. 2016, arXiv:1607.00133), the patient as unit.
 * `Statistics` answers counts, sums, means, variances, quantiles, histograms and crosstabs with pure ε.
 * `Evaluation` answers a histogram of a model's scores per class on the hold-out with pure ε.
 * `KaplanMeier` answers a histogram of time and event, from which survival is read, with pure ε.
+* `Regression` answers sums from which coefficients are read, by the Gaussian mechanism.
 
 `as_dict` and `mechanism_from` write and read them as plain data. Nothing here runs anything.
 """
@@ -19,6 +20,7 @@ from typing import Any, ClassVar, get_args
 from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import Patients as Patients
 from policies.privacy.checks import check_range as check_range
+from policies.privacy.regression import Regression as Regression
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
 LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy")
@@ -184,7 +186,9 @@ class Evaluation:
         _check_inputs(self.inputs)
 
 
-Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier
+Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
+Gaussian = DPSGD | Regression
+"""Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
@@ -203,6 +207,9 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
             if isinstance(fields.get("inputs"), list):
                 fields["inputs"] = tuple(fields["inputs"])
+            for listed in ("terms", "outcome_range"):
+                if isinstance(fields.get(listed), list):
+                    fields[listed] = tuple(fields[listed])
             if "queries" in fields:
                 fields["queries"] = tuple(
                     Query(query["name"], tuple(query["columns"]), tuple(query["ranks"])) for query in fields["queries"]

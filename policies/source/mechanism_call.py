@@ -7,7 +7,16 @@ import dataclasses
 from typing import Any
 
 from policies.errors import UnsupportedMechanism
-from policies.privacy.mechanisms import DPSGD, STATISTICS, Evaluation, KaplanMeier, Mechanism, Query, Statistics
+from policies.privacy.mechanisms import (
+    DPSGD,
+    STATISTICS,
+    Evaluation,
+    KaplanMeier,
+    Mechanism,
+    Query,
+    Regression,
+    Statistics,
+)
 from policies.source.findings import Findings
 
 FUNCTIONS: dict[str, type[Mechanism]] = {
@@ -15,9 +24,11 @@ FUNCTIONS: dict[str, type[Mechanism]] = {
     "evaluate": Evaluation,
     "statistics": Statistics,
     "kaplan_meier": KaplanMeier,
+    "regression": Regression,
 }
-WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier"})
+WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier", "regression"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
+LISTS = ("inputs", "terms", "outcome_range")  # which may be written with square brackets
 _COLUMNS = ("sum", "mean", "variance", "histogram")
 _MISSING = object()
 
@@ -92,7 +103,7 @@ def _settings(name: str, call: ast.Call, findings: Findings) -> dict[str, Any] |
                 f"{keyword.arg} is not written as a plain value, so it cannot be read.",
                 "Write the number or text itself.",
             )
-        settings[keyword.arg] = tuple(value) if keyword.arg == "inputs" and isinstance(value, list) else value
+        settings[keyword.arg] = tuple(value) if keyword.arg in LISTS and isinstance(value, list) else value
     return settings if len(findings.found) == before else None
 
 

@@ -22,7 +22,7 @@ from policies.privacy.mechanisms import as_dict
 from policies.release.plans import release_shapes
 from policies.release.tensors import check_tensors, from_bytes
 from tests.open_tables import tables_open
-from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, statistics, survival, training
+from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, regression, statistics, survival, training
 
 
 def job_of(declared: Any, **more: Any) -> dict[str, Any]:
@@ -115,7 +115,13 @@ def test_the_process_at_the_other_end_is_known_by_its_user() -> None:
 
 def test_every_job_of_the_runner_that_reads_rows_gives_the_plans_release() -> None:
     rows = draw_mock(SCHEMA, 60)
-    for declared in (training(steps=2), evaluation(), statistics(), survival()):
+    for declared in (
+        training(steps=2),
+        evaluation(),
+        statistics(),
+        survival(),
+        regression(noise_multiplier=1.0, epsilon=None),
+    ):
         plan = plan_of(declared)
         work, wants_rows = child.JOBS["runner"][JOB_OF[declared.kind]]
         assert work is child.work_of(declared)
@@ -250,7 +256,10 @@ def test_patients_held_out_are_those_of_the_schemas_share_and_chance() -> None:
     assert child._held_out({"patients": 10, "training_patients": 10}) == 1
 
 
-@pytest.mark.parametrize("declared", [training(steps=20), evaluation(), statistics(), survival()])
+@pytest.mark.parametrize(
+    "declared",
+    [training(steps=20), evaluation(), statistics(), survival(), regression(noise_multiplier=1.0, epsilon=None)],
+)
 def test_a_try_on_mock_rows_says_its_facts(declared: Any) -> None:
     message, payload = child.try_plan(job_of(declared), b"")
     facts = message["facts"]

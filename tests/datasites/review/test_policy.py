@@ -14,9 +14,9 @@ from datasites.review import policy as module
 from datasites.review.policy import CHECKS, DEFAULT_POLICY, MECHANISMS, Case, Outcome, Rules, check, outcomes
 from policies.errors import RuleBroken
 from policies.privacy.mechanisms import Mechanism
-from tests.policies.plan_factories import evaluation, plan_of, published, statistics, survival, training
+from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
-ALL = (training(), statistics(), evaluation(), survival())
+ALL = (training(), statistics(), evaluation(), survival(), regression())
 
 
 def failed(
