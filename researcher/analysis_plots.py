@@ -9,7 +9,7 @@ import numpy as np
 
 from policies.schema.design import INTERCEPT
 from researcher.coefficients import Coefficient
-from researcher.plots import Picture, _label
+from researcher.plots import Picture, label_of
 from researcher.survival_curves import SurvivalCurve
 
 _TICKS = 7
@@ -30,15 +30,15 @@ def survival_picture(
     axes, table = both
     for number, (label, curve) in enumerate(combined.items()):
         color = f"C{number % 10}"
-        _plot_curve(axes, curve, color=color, label=_label(label), band=True)
+        _plot_curve(axes, curve, color=color, label=label_of(label), band=True)
         for curves in hospitals if len(hospitals) > 1 else ():
             _plot_curve(axes, curves[label], color=color, label=None, band=False)
     grid = next(iter(combined.values())).grid
-    axes.set(ylim=(0, 1.02), xlim=(grid.start, grid.until), ylabel="share without event", xlabel=_label(time))
+    axes.set(ylim=(0, 1.02), xlim=(grid.start, grid.until), ylabel="share without event", xlabel=label_of(time))
     axes.legend(loc="best", fontsize="small")
     _at_risk_table(table, combined)
     table.set_xlim(grid.start, grid.until)
-    figure.suptitle(_label(title), fontsize="medium")
+    figure.suptitle(label_of(title), fontsize="medium")
     return figure
 
 
@@ -58,7 +58,9 @@ def _at_risk_table(axes: Any, curves: Mapping[str, SurvivalCurve]) -> None:
     axes.set_ylim(len(curves) + 0.5, -0.7)
     axes.text(0, 1.02, "at risk, as released", transform=axes.transAxes, fontsize="small", va="bottom")
     for row, (label, curve) in enumerate(curves.items()):
-        axes.text(-0.02, row, _label(label), transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8)
+        axes.text(
+            -0.02, row, label_of(label), transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8
+        )
         starts = np.r_[curve.grid.start, curve.grid.ends[:-1]]
         for place in np.unique(np.linspace(0, len(starts) - 1, _TICKS).astype(int)):
             number = f"{max(curve.at_risk[place], 0):,.0f}"
@@ -78,7 +80,7 @@ def forest_picture(title: str, ratio: str, fits: Mapping[str, Mapping[str, Coeff
         axes: Any = figure.subplots()
         for row, name in enumerate(names):
             _plot_intervals(axes, row, [fit[name] for fit in fits.values()], ratio=True)
-        axes.set_yticks(range(len(names)), [_label(name) for name in names])
+        axes.set_yticks(range(len(names)), [label_of(name) for name in names])
         axes.set(xscale="log", xlabel=f"{ratio}, one unit more", ylim=(len(names) - 0.5, -0.5))
         axes.axvline(1, color="0.7", zorder=0)
         panels = [axes]
@@ -87,15 +89,15 @@ def forest_picture(title: str, ratio: str, fits: Mapping[str, Mapping[str, Coeff
         panels = list(figure.subplots(max(len(names), 1), 1, squeeze=False)[:, 0])
         for axes, name in zip(panels, names, strict=False):
             _plot_intervals(axes, 0, [fit[name] for fit in fits.values()], ratio=False)
-            axes.set_yticks([0], [_label(name)])
+            axes.set_yticks([0], [label_of(name)])
             axes.set_ylim(0.5, -0.5)
             axes.axvline(0, color="0.7", zorder=0)
         panels[-1].set_xlabel("coefficient, one unit more")
     for number, hospital in enumerate(fits):
-        panels[0].plot([], [], marker="o", linestyle="", color=_color(number, len(fits)), label=_label(hospital))
+        panels[0].plot([], [], marker="o", linestyle="", color=_color(number, len(fits)), label=label_of(hospital))
     if len(fits) > 1:
         panels[0].legend(loc="best", fontsize="small")
-    figure.suptitle(_label(title), fontsize="medium")
+    figure.suptitle(label_of(title), fontsize="medium")
     return figure
 
 

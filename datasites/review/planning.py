@@ -26,6 +26,7 @@ from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
+from policies.schema.questions import check_statistics
 from policies.schema.schemas import Schema
 from policies.schema.survival_cells import survival_shape
 from policies.source.inspection import Inspection, inspect_source
@@ -120,8 +121,7 @@ class Planner:
         schema = published.schema
         graph = None
         if isinstance(inspection.mechanism, Statistics):
-            for query in inspection.mechanism.queries:
-                schema.check_query(query)
+            check_statistics(inspection.mechanism, schema)
         elif isinstance(inspection.mechanism, KaplanMeier):
             survival_shape(inspection.mechanism, schema)
         elif isinstance(inspection.mechanism, Regression):

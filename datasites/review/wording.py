@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
+from policies.schema.questions import scope_sentences
 from policies.schema.survival_cells import moment, survival_groups, time_grid
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
@@ -37,10 +38,11 @@ def summary(plan: Plan, published: Published) -> list[str]:
         return survival_summary(mechanism, published, people)
     if isinstance(mechanism, Regression):
         return regression_summary(mechanism, published, people)
-    asked = ", ".join(query.key.replace("/", " of ") for query in mechanism.queries)
+    asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
+        *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
 
@@ -85,3 +87,12 @@ def regression_summary(mechanism: Regression, published: Published, people: str)
             " the largest part that one patient can have in all of it."
         ),
     ]
+
+
+def _asked(query: Query) -> str:
+    """A statistic in words, as `mean of temperature`."""
+    if query.name == "missing":
+        return f"how many records have {query.columns[0]}"
+    if query.name == "describe":
+        return f"distribution of {query.columns[0]}"
+    return query.key.replace("/", " of ")

@@ -3,7 +3,8 @@
 Five mechanisms exist. Each is a dataclass whose fields are public facts, checked when it is made:
 
 * `DPSGD` trains a model (Abadi et al. 2016, arXiv:1607.00133), the patient as unit.
-* `Statistics` answers counts, sums, means, variances, quantiles, histograms and crosstabs with pure ε.
+* `Statistics` answers counts, sums, means, variances, quantiles, histograms, crosstabs and how much is missing with
+  pure ε, of all records or of those that a condition holds for, together or by groups.
 * `Evaluation` answers a histogram of a model's scores per class on the hold-out with pure ε.
 * `KaplanMeier` answers a histogram of time and event, from which survival is read, with pure ε.
 * `Regression` answers sums from which coefficients are read, by the Gaussian mechanism.
@@ -20,12 +21,15 @@ from typing import Any, ClassVar, get_args
 from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import Patients as Patients
 from policies.privacy.checks import check_range as check_range
+from policies.privacy.conditions import parse
+from policies.privacy.grouping import Grouping, check_groupings
 from policies.privacy.regression import Regression as Regression
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
 LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy")
 OPTIMIZERS = ("sgd", "adam")
-STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab")
+STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
+MOST_QUERIES, MOST_DESCRIBED = 32, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +130,18 @@ class Query:
 class Statistics:
     """Statistics with pure ε in all, shared equally by the queries; Laplace noise only.
 
-    Each patient gives at most `records_per_patient` records, drawn uniformly. Each query gets an equal part of ε.
+    Each patient gives at most `records_per_patient` records, drawn uniformly among those for which `where` holds. Each
+    query gets an equal part of ε. Groups are disjoint, so that all of them together cost what one does; a patient whose
+    records lie in several groups moves them by no more than `records_per_patient` together.
 
     Args:
-      queries: 1 to 32 of them, no two alike.
+      queries: 1 to 32 of them, and up to 500 columns described; no two alike.
       epsilon: for all of them together, in (0, 100].
       records_per_patient: 1 to 100.
       bins: cells of a histogram or crosstab over a numeric column, equal in width between its bounds, 2 to 1000.
       rounds: how often it may be asked; each costs `epsilon` again.
+      where: a condition as `age >= 65` (`conditions`), for records that count; all of them where it is empty.
+      group_by: columns whose groups are answered apart (`grouping`); all together where there are none.
     """
 
     kind: ClassVar[str] = "statistics"
@@ -143,14 +151,22 @@ class Statistics:
     records_per_patient: int = 1
     bins: int = 10
     rounds: int = 1
+    where: str = ""
+    group_by: tuple[Grouping, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.queries) <= 32 or len({query.key for query in self.queries}) != len(self.queries):
+        described = sum(query.name == "describe" for query in self.queries)
+        others = len(self.queries) - described
+        alike = len({query.key for query in self.queries}) != len(self.queries)
+        if not self.queries or others > MOST_QUERIES or described > MOST_DESCRIBED or alike:
             raise UnsupportedMechanism("Ask for 1 to 32 statistics, no two alike, as count=True, mean='temperature'.")
         check_range("epsilon", self.epsilon, 0, 100, open_low=True)
         check_range("records_per_patient", self.records_per_patient, 1, 100, whole=True)
         check_range("bins", self.bins, 2, 1000, whole=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
+        if self.where != "":
+            parse(self.where)
+        check_groupings(self.group_by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +205,19 @@ class Evaluation:
 Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
 Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
+_LATER = ("where", "group_by")
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
-    """A mechanism as plain data, with its `kind`; `mechanism_from` reads it back to an equal value."""
-    return {"kind": mechanism.kind, **dataclasses.asdict(mechanism)}
+    """A mechanism as plain data, with its `kind`; `mechanism_from` reads it back to an equal value.
+
+    Fields that came later are left out where they hold their default, so that what was asked before stays what it was.
+    """
+    fields = dataclasses.asdict(mechanism)
+    for name in _LATER:
+        if name in fields and not fields[name]:
+            del fields[name]
+    return {"kind": mechanism.kind, **fields}
 
 
 def mechanism_from(data: dict[str, Any]) -> Mechanism:
@@ -210,6 +234,8 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             for listed in ("terms", "outcome_range"):
                 if isinstance(fields.get(listed), list):
                     fields[listed] = tuple(fields[listed])
+            if "group_by" in fields:
+                fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:
                 fields["queries"] = tuple(
                     Query(query["name"], tuple(query["columns"]), tuple(query["ranks"])) for query in fields["queries"]

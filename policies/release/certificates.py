@@ -157,6 +157,7 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
         f"It ran {certificate['mechanism']['kind']} over {data}.",
+        *_scope(certificate["mechanism"]),
         f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
         *risk_sentences(
             loss_of(mechanism_from(certificate["mechanism"]), budget["delta"]),
@@ -167,6 +168,16 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         f"The job ran without: {', '.join(missing)}." if missing else "Every protection of the job's process held.",
         f"Entry {certificate['ledger']['entry']} of its ledger, issued at {certificate['issued_at']}.",
     )
+
+
+def _scope(mechanism: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whose records counted and by what they were grouped, as the request wrote it."""
+    said = []
+    if mechanism.get("where"):
+        said.append(f"Only records counted for which {mechanism['where']}.")
+    if mechanism.get("group_by"):
+        said.append(f"Answers are by {', '.join(str(by['column']) for by in mechanism['group_by'])}.")
+    return tuple(said)
 
 
 @cache

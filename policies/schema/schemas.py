@@ -63,7 +63,7 @@ import numpy.typing as npt
 from policies.errors import DataRefused, UnsupportedMechanism
 from policies.privacy.mechanisms import Query
 from policies.schema import toml
-from policies.schema.columns import KINDS, Column, FloatArray, IntArray, check_name, check_text, is_number
+from policies.schema.columns import KINDS, BoolArray, Column, FloatArray, IntArray, check_name, check_text, is_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,11 +79,11 @@ MOST_RECORDS_PER_PATIENT = 1_000  # unless a schema says otherwise,
 LARGEST_MOST_RECORDS = 10_000  # up to which a patient's records take no time that anybody could see
 
 STATISTICS_OF = {
-    "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
-    "integer": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
-    "boolean": ("sum", "mean", "histogram", "crosstab"),
-    "category": ("histogram", "crosstab"),
-    "date": ("mean", "quantiles", "histogram", "crosstab"),
+    "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe"),
+    "integer": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe"),
+    "boolean": ("sum", "mean", "histogram", "crosstab", "missing", "describe"),
+    "category": ("histogram", "crosstab", "missing", "describe"),
+    "date": ("mean", "quantiles", "histogram", "crosstab", "missing", "describe"),
 }
 
 Sequence = tuple[str, tuple[tuple[str, ...], ...]]
@@ -294,6 +294,10 @@ class Schema:
         """A column in matrix units, float64 [N], filled and clamped to its [low, high]."""
         return self.column(column).natural(self._raw(matrix, column))
 
+    def present(self, matrix: npt.ArrayLike, column: str) -> BoolArray:
+        """Where a column has a value, bool [N]: what fills the others is a constant, and counts for nothing."""
+        return np.isfinite(self._raw(matrix, column))
+
     def cells(self, column: str, bins: int) -> tuple[tuple[str, ...], FloatArray | None]:
         """Public cells of a column: labels and, for numeric kinds, the edges in matrix units. See `Column.cells`."""
         return self.column(column).cells(bins)
@@ -301,18 +305,6 @@ class Schema:
     def cell_index(self, matrix: npt.ArrayLike, column: str, bins: int) -> IntArray:
         """Index of each record's cell, int64 [N]."""
         return self.column(column).cell_index(self._raw(matrix, column), bins)
-
-    def statistic_shape(self, query: Query, bins: int) -> tuple[int, ...]:
-        """Shape of a statistic's tensor in a release. Raises `UnsupportedMechanism`."""
-        self.check_query(query)
-        if query.name == "quantiles":
-            return (len(query.ranks),)
-        if query.name not in ("histogram", "crosstab"):
-            return (1,)
-        shape = tuple(len(self.cells(column, bins)[0]) for column in query.columns)
-        if int(np.prod(shape)) > MOST_CELLS:
-            raise UnsupportedMechanism(f"{query.key} has {np.prod(shape)} cells, above {MOST_CELLS}. Use fewer bins.")
-        return shape
 
     def check_query(self, query: Query) -> None:
         """Raise `UnsupportedMechanism`, naming the column and what can be asked of it, unless `query` makes sense."""

@@ -100,7 +100,7 @@ def survival_shape(mechanism: KaplanMeier, schema: Schema) -> tuple[int, int]:
     return shape
 
 
-def cell_labels(mechanism: KaplanMeier, schema: Schema) -> tuple[str, ...]:
+def survival_labels(mechanism: KaplanMeier, schema: Schema) -> tuple[str, ...]:
     """What the cells of a group are, in order."""
     grid, column = time_grid(mechanism, schema), schema.column(mechanism.time)
     starts = (column.written(grid.start), *(column.written(end) for end in grid.ends))

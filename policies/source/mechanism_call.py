@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from policies.errors import UnsupportedMechanism
+from policies.privacy.grouping import groupings_from
 from policies.privacy.mechanisms import (
     DPSGD,
     STATISTICS,
@@ -29,7 +30,7 @@ FUNCTIONS: dict[str, type[Mechanism]] = {
 WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier", "regression"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
 LISTS = ("inputs", "terms", "outcome_range")  # which may be written with square brackets
-_COLUMNS = ("sum", "mean", "variance", "histogram")
+_COLUMNS = ("sum", "mean", "variance", "histogram", "missing", "describe")
 _MISSING = object()
 
 
@@ -135,7 +136,9 @@ def _statistics(settings: dict[str, Any]) -> Statistics:
     queries: list[Query] = []
     rest: dict[str, Any] = {}
     for name, value in settings.items():
-        if name not in STATISTICS:
+        if name == "group_by":
+            rest[name] = groupings_from(value)
+        elif name not in STATISTICS:
             rest[name] = value
         elif name == "count":
             if value is not True and value is not False:

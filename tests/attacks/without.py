@@ -33,6 +33,8 @@ MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
 ANCESTOR = "tests/attacks/runner/test_common_ancestor.py"
+FILTERS = "tests/policies/schema/test_filters.py"
+QUESTIONS = "tests/policies/schema/test_questions.py"
 KERNELS = "tests/datasites/engine/test_constant_time.py"
 LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
@@ -242,6 +244,16 @@ def _private_sides() -> None:
     put("datasites.door.syft.services:GuardedActionService.get", ActionService.get)
 
 
+def _any_link() -> None:
+    """Links as PySyft resolves them."""
+    from syft.service.migration.migration_service import MigrationService
+    from syft.service.notification.notification_service import NotificationService
+
+    views = "datasites.door.syft.views"
+    put(f"{views}:GuardedNotificationService.resolve_object", NotificationService.resolve_object)
+    put(f"{views}:GuardedMigrationService._get_object", MigrationService._get_object)
+
+
 def _whole_environment() -> None:
     def started(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
         return subprocess.Popen(command, env={**os.environ, **env}, **options)
@@ -441,6 +453,21 @@ DEFENCES: dict[str, Defence] = {
         "no rows where a protection is missing",
         nothing("datasites.jobs.pool:JobPool._check"),
         (JOBS, "-k", "missing or table"),
+    ),
+    "conditions": Defence(
+        "conditions in a bounded language of our own",
+        nothing("policies.privacy.mechanisms:parse"),
+        (CORPUS, "-k", "says and condition"),
+    ),
+    "columns-of-conditions": Defence(
+        "columns and values of conditions held against the schema",
+        nothing("policies.schema.filters:_check"),
+        (FILTERS, "-k", "refused"),
+    ),
+    "groups": Defence(
+        "few groups, by different columns",
+        nothing("policies.privacy.mechanisms:check_groupings"),
+        (CORPUS, QUESTIONS, "-k", "group"),
     ),
     "answers": Defence("bounds of what a job says", _any_answer, (JOBS, "-k", "says or answer")),
     "tensors": Defence(
@@ -650,6 +677,12 @@ DEFENCES: dict[str, Defence] = {
         "lists that read no plan",
         instead("datasites.actions.requests:line_dict", _from_the_plan),
         ("tests/datasites/actions/test_request_lists.py",),
+    ),
+    "links": Defence("links lead to one's own requests alone", _any_link, (GUARD.format("links"), "-k", "no_link")),
+    "own-parts": Defence(
+        "parts of a request are its researcher's",
+        instead("datasites.door.syft.views:_is_own", lambda *_: True),
+        (GUARD.format("links"), "-k", "parts_of"),
     ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(

@@ -25,9 +25,11 @@ from datasites.engine.noise import KEY_BYTES
 from datasites.jobs import child
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
+from policies.privacy.grouping import Grouping
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics, as_dict
 from policies.release.plans import Plan, release_shapes
 from policies.release.tensors import check_tensors, from_bytes, to_bytes
+from policies.schema.questions import groups_of
 from tests.proof.attacker import FloatArray, seen_in_training
 from tests.proof.curves import Curve, curve_of
 from tests.proof.neighbours import (
@@ -135,6 +137,23 @@ def answering(declared: Mechanism, table: Matrix) -> FloatArray:
     return np.concatenate([part[:1] if part.size > 2 else part for part in parts])
 
 
+def answering_by_group(declared: Mechanism, table: Matrix) -> FloatArray:
+    """Watch, of every group, the first two numbers of each answer: value and number, or the first cells."""
+    assert isinstance(declared, Statistics)
+    groups = groups_of(declared, SCHEMA)
+    assert groups is not None
+    answers = release(declared, table, None, None, PUBLISHED)
+    rows = (np.reshape(answers[name], (groups.count, -1)) for name in sorted(answers))
+    return np.concatenate([row[:, :2].ravel() for row in rows])
+
+
+def in_both_groups() -> tuple[Matrix, Matrix]:
+    """A crowd without the one patient, and with: 20 records, half of them on either side of the first feature."""
+    without, with_patient = pair(1007, records=20)
+    with_patient[1007:, 2] = np.where(np.arange(20) % 2, 0.5, -0.5)
+    return without, with_patient
+
+
 def sgd(**changes: Any) -> DPSGD:
     """One step over everybody; the learning rate is small beside the loud weights."""
     fields: dict[str, Any] = {
@@ -169,6 +188,9 @@ EVERY_QUERY = (
     Query("crosstab", ("x2", "y")),
 )
 
+OF_WHAT_IS_MISSING = (Query("missing", ("x2",)), Query("describe", ("x2",)))
+SIDES = (Grouping("x0", (0.0,)),)
+
 FULL = "every patient, one step"
 ROUNDS = "four rounds, all seen"
 REPLAY = "a loud round, then a quiet one"
@@ -181,6 +203,9 @@ POISON = "a gradient that is not finite"
 SCORES = "scores of the hold-out"
 COUNT = "count of patients"
 STATISTICS = "every statistic, 20 records"
+GROUPS = "every statistic by groups, 20 records in both"
+GROUP_COUNTS = "patients by groups, 20 records in both"
+COHORT = "every statistic of a cohort, one patient or nobody"
 
 
 @cache
@@ -221,6 +246,24 @@ def cases() -> dict[str, Case]:
             "every statistic, not finite",
             statistics(*EVERY_QUERY, epsilon=7.0),
             lambda: pair(1006, value=np.nan),
+            answering,
+        ),
+        Case(
+            GROUPS,
+            statistics(*EVERY_QUERY, *OF_WHAT_IS_MISSING, epsilon=9.0, records_per_patient=2, group_by=SIDES),
+            in_both_groups,
+            answering_by_group,
+        ),
+        Case(
+            GROUP_COUNTS,
+            statistics(Query("count"), epsilon=2.0, records_per_patient=20, group_by=SIDES),
+            in_both_groups,
+            answering_by_group,
+        ),
+        Case(
+            COHORT,
+            statistics(*EVERY_QUERY, *OF_WHAT_IS_MISSING, epsilon=9.0, where="x2 < 0.5 and y == no"),
+            lambda: pair(1007, records=20),
             answering,
         ),
     ]

@@ -99,7 +99,8 @@ def _one_release(mechanism: Mechanism) -> Any:
                 mechanism.epsilon, value_discretization_interval=INTERVAL
             )
         case Statistics():
-            # All records of the one patient are alike, so they move one cell of a table and one node of a level.
+            # All records of the one patient are alike, so they move one cell of a table and one node of a level; by
+            # groups they may move several by less, which tells less.
             epsilons = parts_of(mechanism)
             interval = INTERVAL / len(epsilons)  # each of them rounds up
             parts = [

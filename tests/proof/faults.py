@@ -31,9 +31,12 @@ from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Mechanism
 from tests.proof.cases import (
     ALONE,
+    COHORT,
     COUNTED,
     EDGE,
     FULL,
+    GROUP_COUNTS,
+    GROUPS,
     MANY,
     POISON,
     REPLAY,
@@ -290,6 +293,31 @@ def answers_every_record() -> AbstractContextManager[Any]:
     return mock.patch.object(statistics, "choose_records", lambda patients, most, source: np.arange(len(patients)))
 
 
+def counts_records_by_groups() -> AbstractContextManager[Any]:
+    """By groups every record is counted, and the noise is that of a patient who stands once in each."""
+    return mock.patch.object(
+        statistics, "_patients", lambda chosen: np.bincount(chosen.groups, minlength=chosen.group_count)
+    )
+
+
+def every_record_passes() -> AbstractContextManager[Any]:
+    """Of a cohort all the records of a patient are taken, and their noise is that of one."""
+    return mock.patch.object(
+        statistics, "choose_passing", lambda patients, passes, most, source: np.arange(len(patients))
+    )
+
+
+def groups_without_noise() -> AbstractContextManager[Any]:
+    """The number of records that a mean is of leaves as it was counted."""
+    real = statistics._mean
+
+    def mean(values: Any, present: Any, chosen: Any, *rest: Any, **named: Any) -> Any:
+        number = np.bincount(chosen.groups, weights=present, minlength=chosen.group_count)
+        return real(values, present, chosen, *rest, **named)[0], number
+
+    return mock.patch.object(statistics, "_mean", mean)
+
+
 # -- what each one comes to ------------------------------------------------------------------------------------------
 
 
@@ -395,4 +423,8 @@ IN_LANES = (
 CONTROLS = (
     Fault("a gradient that is not finite is summed", trusts_gradients, POISON, chances=lambda: (0.0, 1.0)),
     Fault("statistics of every record", answers_every_record, STATISTICS, chances=lambda: (0.0, 1.0)),
+    # Ten records on either side, where one is claimed: ten scales of noise.
+    Fault("records of a group for its patients", counts_records_by_groups, GROUP_COUNTS, chances=lambda: (0.0, 1.0)),
+    Fault("every record of a cohort", every_record_passes, COHORT, chances=lambda: (0.0, 1.0)),
+    Fault("the number of a group without noise", groups_without_noise, GROUPS, chances=lambda: (0.0, 1.0)),
 )

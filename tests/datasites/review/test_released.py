@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from datasites.review.released import MOST_VALUES, noise_sentences, released_parts
+from policies.privacy.grouping import groupings_from
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Statistics
 from policies.schema.noise_scales import LAPLACE_95, standard_error
+from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
 from tests.factories import SCHEMA
 
@@ -77,7 +79,7 @@ def test_cells_are_named_and_only_the_first_are_listed() -> None:
     (part,) = released_parts({query.key: np.array([[1.0, 2.0], [3.0, -1.0]])}, asked(query), FLU, patients=400)
     assert [(value.label, value.value) for value in part.numbers][-1] == ("yes, yes", -1.0)
     many = Query("crosstab", ("age", "temperature"))
-    shape = FLU.statistic_shape(many, 30)
+    shape = answer_shape(many, asked(many, bins=30), FLU)
     (part,) = released_parts({many.key: np.zeros(shape)}, asked(many, bins=30), FLU, patients=400)
     assert (part.count, len(part.numbers)) == (math.prod(shape), MOST_VALUES)
 
@@ -128,3 +130,34 @@ def test_a_survival_table_is_counts_by_group_time_and_event() -> None:
     ]
     assert part.numbers[0].high is not None
     assert "one patient counts in one cell" in noise_sentences(mechanism)[0]
+
+
+def test_answers_by_groups_name_each_and_their_errors_are_of_its_own_number() -> None:
+    mechanism = Statistics(
+        queries=(Query("count"), Query("mean", ("temperature",)), Query("histogram", ("cough",))),
+        epsilon=3.0,
+        group_by=groupings_from("influenza"),
+    )
+    tensors = {
+        "count": np.array([300.0, 20.0]),
+        "mean/temperature": np.array([[37.0, 300.0], [38.0, 20.0]]),
+        "histogram/cough": np.array([[200.0, 100.0], [5.0, 15.0]]),
+    }
+    count, mean, cells = released_parts(tensors, mechanism, FLU, patients=320)
+    assert count.title == "Count of patients by influenza"
+    assert [value.label for value in count.numbers] == ["no", "yes"]
+    many, few = mean.numbers
+    assert (many.value, few.value) == (37.0, 38.0)
+    assert few.high - few.low > 5 * (many.high - many.low)  # type: ignore[operator]
+    assert [value.label for value in cells.numbers] == ["no, no", "no, yes", "yes, no", "yes, yes"]
+
+
+def test_what_is_missing_and_a_distribution_are_named() -> None:
+    queries = Query("missing", ("age",)), Query("describe", ("cough",))
+    mechanism = asked(*queries)
+    missing, described = released_parts(
+        {"missing/age": np.array([390.0, 10.0]), "describe/cough": np.array([300.0, 100.0])},
+        mechanism, FLU, patients=400,
+    )  # fmt: skip
+    assert (missing.title, described.title) == ("Records with and without age", "Distribution of cough")
+    assert [value.label for value in missing.numbers] == ["present", "missing"]

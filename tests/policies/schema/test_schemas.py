@@ -150,14 +150,6 @@ def test_integer_with_few_values_gets_a_cell_each() -> None:
 # Statistics
 
 
-def test_statistic_shapes_are_public() -> None:
-    assert FLU.statistic_shape(Query("count"), 10) == (1,)
-    assert FLU.statistic_shape(Query("mean", ("age",)), 10) == (1,)
-    assert FLU.statistic_shape(Query("quantiles", ("age",), (0.25, 0.5)), 10) == (2,)
-    assert FLU.statistic_shape(Query("histogram", ("age",)), 10) == (10,)
-    assert FLU.statistic_shape(Query("crosstab", ("ward", "influenza")), 10) == (3, 2)
-
-
 @pytest.mark.parametrize("column", FLU.columns, ids=lambda column: column.name)
 @pytest.mark.parametrize("name", ["sum", "mean", "variance", "quantiles", "histogram"])
 def test_query_is_refused_where_the_kind_does_not_allow_it(column: Column, name: str) -> None:
@@ -179,15 +171,7 @@ def test_query_is_refused_where_the_kind_does_not_allow_it(column: Column, name:
 )
 def test_query_that_makes_no_sense_is_refused(query: Query, words: str) -> None:
     with pytest.raises(UnsupportedMechanism, match=words):
-        FLU.statistic_shape(query, 10)
-
-
-def test_crosstab_with_too_many_cells_is_refused() -> None:
-    pair = tuple(Column(name=name, kind="real", minimum=0, maximum=1) for name in ("a", "b"))
-    schema = Schema(name="t", population="p", patient="pid", columns=pair)
-    schema.statistic_shape(Query("crosstab", ("a", "b")), 1000)
-    with pytest.raises(UnsupportedMechanism, match="1002001 cells"):
-        schema.statistic_shape(Query("crosstab", ("a", "b")), 1001)
+        FLU.check_query(query)
 
 
 @pytest.mark.parametrize("inputs", ["height", ("influenza",), ("age", "age"), (), ("height",), ("patient_id",)])

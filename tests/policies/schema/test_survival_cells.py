@@ -7,7 +7,7 @@ from policies.errors import UnsupportedMechanism
 from policies.privacy.survival import KaplanMeier
 from policies.schema.columns import Column
 from policies.schema.schemas import Schema
-from policies.schema.survival_cells import cell_labels, cells_of, survival_groups, survival_shape, time_grid
+from policies.schema.survival_cells import cells_of, survival_groups, survival_labels, survival_shape, time_grid
 
 SCHEMA = Schema(
     name="t",
@@ -84,8 +84,8 @@ def test_groups_are_rows_of_the_table() -> None:
     asked = declared(bins=5, by="ward")
     assert survival_groups(asked, SCHEMA) == ("a", "b", "c")
     assert cells_of(asked, SCHEMA, record(week=1, relapse=1, ward=2)).tolist() == [2 * 11]
-    assert len(cell_labels(asked, SCHEMA)) == 11
-    assert cell_labels(asked, SCHEMA)[-1] == "followed to 52 weeks"
+    assert len(survival_labels(asked, SCHEMA)) == 11
+    assert survival_labels(asked, SCHEMA)[-1] == "followed to 52 weeks"
 
 
 @pytest.mark.parametrize(
