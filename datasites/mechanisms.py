@@ -90,6 +90,7 @@ def kaplan_meier(
     bins: int = 24,
     until: float | None = None,
     rounds: int = 1,
+    where: str = "",
 ) -> NoReturn:
     """A private table of patients by time and event, for survival curves: see `policies.privacy.survival`."""
     raise PermissionRefused(_RUNS_THERE.format("kaplan_meier"))
@@ -107,6 +108,7 @@ def regression(
     delta: float = 1e-5,
     outcome_range: tuple[float, float] | None = None,
     rounds: int = 1,
+    where: str = "",
 ) -> NoReturn:
     """Private sums for a linear, logistic or Poisson regression: see `policies.privacy.regression`."""
     raise PermissionRefused(_RUNS_THERE.format("regression"))

@@ -115,6 +115,7 @@ class Cohort(Hospitals):
         bins: int = 24,
         until: float | None = None,
         rounds: int = 1,
+        where: str = "",
         name: str | None = None,
         purpose: str = "",
     ) -> SurvivalStudy:
@@ -126,6 +127,7 @@ class Cohort(Hospitals):
           by: a boolean or category whose groups get a curve each, at the same ε.
           bins: intervals of time.
           until: where the grid of time ends, in the column's unit; None for the column's largest value.
+          where: a condition as in `statistics`, for records that count.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
@@ -133,7 +135,9 @@ class Cohort(Hospitals):
         Raises:
           UnsupportedMechanism: a column is not in the schema, or cannot be asked for this.
         """
-        mechanism = KaplanMeier(time=time, event=event, by=by, epsilon=epsilon, bins=bins, until=until, rounds=rounds)
+        mechanism = KaplanMeier(
+            time=time, event=event, by=by, epsilon=epsilon, bins=bins, until=until, rounds=rounds, where=where
+        )
         return SurvivalStudy(self, mechanism, name=name, purpose=purpose)
 
     def regression(
@@ -146,6 +150,7 @@ class Cohort(Hospitals):
         delta: float = 1e-5,
         outcome_range: tuple[float, float] | None = None,
         rounds: int = 1,
+        where: str = "",
         name: str | None = None,
         purpose: str = "",
     ) -> RegressionStudy:
@@ -157,6 +162,7 @@ class Cohort(Hospitals):
           family: `"gaussian"`, `"binomial"` or `"poisson"`.
           epsilon: for the whole regression at `delta`, at each hospital; or give `noise_multiplier`.
           outcome_range: narrower public bounds that the outcome is held to, for less noise.
+          where: a condition as in `statistics`, for records that count.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
@@ -175,6 +181,7 @@ class Cohort(Hospitals):
             delta=delta,
             outcome_range=outcome_range,
             rounds=rounds,
+            where=where,
         )
         return RegressionStudy(self, mechanism, name=name, purpose=purpose)
 

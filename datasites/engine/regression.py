@@ -71,7 +71,9 @@ def regression_sums(
     if mechanism.noise_multiplier is None:
         raise UnsupportedMechanism("This regression has no noise multiplier yet. Pass it through `resolve` first.")
     multipliers = {name: mechanism.noise_multiplier / math.sqrt(share) for name, share in parts_of(mechanism)}
-    chosen = one_of_each(schema, np.asarray(records, dtype=np.float64), design.columns, noise.child("records"))
+    chosen = one_of_each(
+        schema, np.asarray(records, dtype=np.float64), design.columns, noise.child("records"), mechanism.where
+    )
     sums = _Sums(design, multipliers, chosen, noise)
     known = _beginning(design, sums)
     return _newton(mechanism, design, sums, known)

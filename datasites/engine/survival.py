@@ -15,6 +15,7 @@ from datasites.engine.noise import NoiseSource
 from datasites.engine.statistics import choose_records
 from policies.privacy.survival import KaplanMeier
 from policies.schema.columns import FloatArray
+from policies.schema.filters import compiled
 from policies.schema.schemas import Schema
 from policies.schema.survival_cells import TENSOR, cells_of, columns_of, present, survival_shape
 
@@ -40,12 +41,19 @@ def survival_table(
     """
     shape = survival_shape(mechanism, schema)
     counts = noise.child("counts").discrete_laplace(math.prod(shape), mechanism.epsilon)
-    chosen = one_of_each(schema, np.asarray(records, dtype=np.float64), columns_of(mechanism), noise.child("records"))
+    chosen = one_of_each(
+        schema, np.asarray(records, dtype=np.float64), columns_of(mechanism), noise.child("records"), mechanism.where
+    )
     counts += np.bincount(cells_of(mechanism, schema, chosen), minlength=len(counts))
     return {TENSOR: counts.astype(np.float64).reshape(shape)}
 
 
-def one_of_each(schema: Schema, matrix: FloatArray, columns: tuple[str, ...], source: NoiseSource) -> FloatArray:
-    """One record of every patient who has one with all of `columns`, uniform among those, in order of row."""
-    whole = np.flatnonzero(present(schema, matrix, columns))
+def one_of_each(
+    schema: Schema, matrix: FloatArray, columns: tuple[str, ...], source: NoiseSource, where: str = ""
+) -> FloatArray:
+    """One record of every patient who has one with all of `columns` that meets `where`, uniform among those."""
+    counts = present(schema, matrix, columns)
+    if where:
+        counts &= compiled(where, schema).holds(matrix)
+    whole = np.flatnonzero(counts)
     return np.asarray(matrix[whole[choose_records(matrix[whole, PATIENT], 1, source)]])

@@ -6,6 +6,7 @@ from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
+from policies.schema.filters import compiled
 from policies.schema.questions import scope_sentences
 from policies.schema.survival_cells import moment, survival_groups, time_grid
 
@@ -35,9 +36,9 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"What leaves: noisy counts of scores per outcome in {mechanism.bins} bins.",
         ]
     if isinstance(mechanism, KaplanMeier):
-        return survival_summary(mechanism, published, people)
+        return [*survival_summary(mechanism, published, people), *_who(mechanism, published)]
     if isinstance(mechanism, Regression):
-        return regression_summary(mechanism, published, people)
+        return [*regression_summary(mechanism, published, people), *_who(mechanism, published)]
     asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
@@ -45,6 +46,14 @@ def summary(plan: Plan, published: Published) -> list[str]:
         *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
+
+
+def _who(mechanism: KaplanMeier | Regression, published: Published) -> list[str]:
+    """Whose records count; nothing where all do."""
+    if not mechanism.where:
+        return []
+    words = compiled(mechanism.where, published.schema).words
+    return [f"Only records count for which {words}. A condition does not hold where its value is missing."]
 
 
 def survival_summary(mechanism: KaplanMeier, published: Published, people: str) -> list[str]:

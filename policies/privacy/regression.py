@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import Patients, check_column, check_range
+from policies.privacy.conditions import parse
 
 FAMILIES = ("gaussian", "binomial", "poisson")
 MOST_TERMS = 50
@@ -43,6 +44,7 @@ class Regression:
       delta: δ of that ε, in (0, 0.01].
       outcome_range: narrower public bounds that the outcome is held to, for less noise; None for the column's own.
       rounds: how often it may be asked.
+      where: a condition as `age >= 65` (`conditions`), for records that count; all of them where it is empty.
     """
 
     kind: ClassVar[str] = "regression"
@@ -57,6 +59,7 @@ class Regression:
     delta: float = 1e-5
     outcome_range: tuple[float, float] | None = None
     rounds: int = 1
+    where: str = ""
 
     def __post_init__(self) -> None:
         check_column("outcome", self.outcome)
@@ -70,6 +73,8 @@ class Regression:
             raise UnsupportedMechanism(f"family={self.family!r} is not known. Use one of {', '.join(FAMILIES)}.")
         check_range("delta", self.delta, 0, 0.01, open_low=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
+        if self.where != "":
+            parse(self.where)
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise UnsupportedMechanism("Give either epsilon or noise_multiplier, and not both.")
         if self.epsilon is not None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import Patients, check_column, check_range
+from policies.privacy.conditions import parse
 
 LEAST_EPSILON = 1e-6  # far above what the exact sampler of noise can make
 
@@ -28,6 +29,7 @@ class KaplanMeier:
       bins: intervals of time, equal in width, 2 to 1000; whole numbers that are no more than this get one each.
       until: where the grid of time ends, in the column's unit; None for the column's largest value.
       rounds: how often it may be asked; each costs `epsilon` again.
+      where: a condition as `age >= 65` (`conditions`), for records that count; all of them where it is empty.
     """
 
     kind: ClassVar[str] = "kaplan_meier"
@@ -39,6 +41,7 @@ class KaplanMeier:
     bins: int = 24
     until: float | None = None
     rounds: int = 1
+    where: str = ""
 
     def __post_init__(self) -> None:
         for name in ("time", "event"):
@@ -49,5 +52,7 @@ class KaplanMeier:
         check_range("epsilon", self.epsilon, LEAST_EPSILON, 100)
         check_range("bins", self.bins, 2, 1000, whole=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
+        if self.where != "":
+            parse(self.where)
         if self.until is not None:
             check_range("until", self.until, 0, 1e15, open_low=True)

@@ -22,6 +22,7 @@ import numpy as np
 from policies.errors import UnsupportedMechanism
 from policies.privacy.regression import Regression
 from policies.schema.columns import Column, FloatArray
+from policies.schema.filters import compiled
 from policies.schema.schemas import FIRST_COLUMN, Schema
 from policies.schema.terms import Factor, Term, parse
 from policies.schema.transformations import fitted
@@ -129,6 +130,8 @@ def design_of(mechanism: Regression, schema: Schema) -> Design:
         does not fit the family; names what may be written.
     """
     columns = _columns(schema)
+    if mechanism.where:
+        compiled(mechanism.where, schema)
     outcome = _outcome(mechanism, schema)
     terms = tuple(parse(text) for text in mechanism.terms)
     known = {frozenset(term.factors) for term in terms} | {frozenset[Factor]()}

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from policies.errors import UnsupportedMechanism
 from policies.privacy.survival import KaplanMeier
 from policies.schema.columns import Column, FloatArray, IntArray
+from policies.schema.filters import compiled
 from policies.schema.schemas import FIRST_COLUMN, Schema
 
 MOST_CELLS = 100_000
@@ -88,6 +89,8 @@ def survival_shape(mechanism: KaplanMeier, schema: Schema) -> tuple[int, int]:
     Raises:
       UnsupportedMechanism: a column cannot be asked for this, or there are too many cells.
     """
+    if mechanism.where:
+        compiled(mechanism.where, schema)
     event = schema.column(mechanism.event)
     if len(event.labels) != 2:
         raise UnsupportedMechanism(

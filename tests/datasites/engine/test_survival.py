@@ -122,3 +122,10 @@ def test_a_million_records_take_less_than_three_seconds() -> None:
     counts = survival_table(declared(epsilon=1.0, bins=52), SCHEMA, matrix, NoiseSource(bytes(32)))[TENSOR]
     assert time.process_time() - begin < 3
     assert counts.sum() == pytest.approx(1_000_000, abs=300)
+
+
+def test_a_condition_chooses_records_before_one_of_each_is_drawn() -> None:
+    matrix = rows(200, each=3)
+    wards = {patient for patient, ward in zip(matrix[:, 0], matrix[:, 4], strict=True) if ward == 1}
+    assert table(matrix, where="ward == 'b'")[[0, 2]].sum() == 0
+    assert table(matrix, where="ward == 'b'").sum() == len(wards)
