@@ -51,8 +51,11 @@ def read_formula(formula: str) -> tuple[str, tuple[str, ...]]:
 
 def _sides(formula: str) -> tuple[list[list[str]], list[list[str]]]:
     """Texts of factors, by term, left and right of the tilde."""
-    from formulaic.errors import FormulaSyntaxError
-    from formulaic.parser import DefaultFormulaParser
+    try:
+        from formulaic.errors import FormulaSyntaxError
+        from formulaic.parser import DefaultFormulaParser
+    except ImportError:
+        raise InvalidRequest("A formula is read by formulaic, which is not here. Run pip install formulaic.") from None
 
     try:
         parsed: Any = DefaultFormulaParser().get_terms(formula)
