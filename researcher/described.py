@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from policies.schema.columns import Column
+from policies.schema.columns import TIMES, Column
 from policies.schema.noise_scales import LAPLACE_95
 from researcher.figures import COUNTED, NORMAL_95, Cells, Estimate, FloatArray, design_effect
 
@@ -47,11 +47,11 @@ class Described:
     @property
     def title(self) -> str:
         """The column's name with its unit."""
-        unit = "date" if self.column.kind == "date" else self.column.unit
+        unit = self.column.kind if self.column.kind in TIMES else self.column.unit
         return f"{self.column.name} ({unit})" if unit else self.column.name
 
     def row(self) -> dict[str, Any]:
-        """Its figures by name, dates as dates; ± is one standard error, in days for a date."""
+        """Its figures by name, dates as dates; ± is one standard error, of a date in days, of a time in its unit."""
         row: dict[str, Any] = {"records": self.records.value, "records ±": self.records.error}
         row["missing"] = None if self.missing is None else self.missing.value
         row["missing ±"] = None if self.missing is None else self.missing.error
@@ -66,9 +66,10 @@ class Described:
         return row
 
     def _natural(self, value: float) -> float | datetime.date:
-        if self.column.kind != "date":
+        if self.column.kind not in TIMES:
             return value
-        return datetime.date.fromisoformat(self.column.origin) + datetime.timedelta(days=round(value))
+        read = datetime.date if self.column.kind == "date" else datetime.datetime
+        return read.fromisoformat(self.column.written_time(round(value)))
 
 
 def described(cells: Cells, column: Column, bins: int) -> Described:

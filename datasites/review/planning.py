@@ -23,10 +23,12 @@ from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
 from policies.release.plans import Plan, Published
+from policies.schema.design import design_of
 from policies.schema.questions import check_statistics
 from policies.schema.schemas import Schema
+from policies.schema.survival_cells import survival_shape
 from policies.source.inspection import Inspection, inspect_source
 from policies.text import visible
 
@@ -120,6 +122,10 @@ class Planner:
         graph = None
         if isinstance(inspection.mechanism, Statistics):
             check_statistics(inspection.mechanism, schema)
+        elif isinstance(inspection.mechanism, KaplanMeier):
+            survival_shape(inspection.mechanism, schema)
+        elif isinstance(inspection.mechanism, Regression):
+            design_of(inspection.mechanism, schema)
         else:
             graph = self._graph(inspection, schema, researcher)
         return Plan(

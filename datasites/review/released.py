@@ -15,7 +15,7 @@ import numpy as np
 
 from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
 from policies.release.tensors import Array
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
@@ -30,6 +30,7 @@ from policies.schema.noise_scales import (
 )
 from policies.schema.questions import CELLS, answer_shape, cell_labels, groups_of, is_counted
 from policies.schema.schemas import Schema
+from policies.schema.survival_cells import survival_groups, survival_labels
 
 MOST_VALUES = 200
 """Of one tensor are shown; a table of more is read elsewhere."""
@@ -103,6 +104,8 @@ def released_parts(
         )
     if isinstance(mechanism, Evaluation):
         return tuple(_scores(name, tensor, mechanism, schema) for name, tensor in tensors.items())
+    if isinstance(mechanism, KaplanMeier):
+        return tuple(_survival(name, tensor, mechanism, schema) for name, tensor in tensors.items())
     return tuple(_part(name, "", tensor) for name, tensor in tensors.items())
 
 
@@ -120,6 +123,16 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
     if isinstance(mechanism, Evaluation):
         return [
             f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one held-out patient counts in one cell."
+        ]
+    if isinstance(mechanism, KaplanMeier):
+        return [f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one patient counts in one cell."]
+    if isinstance(mechanism, Regression):
+        return [
+            (
+                "Gaussian noise in each of a few sums over patients, together"
+                f" {written(mechanism.noise_multiplier or 0)} times the largest part that one patient can have in them."
+            ),
+            "The figures below are of these sums as they left. The researcher works out what they say of each term.",
         ]
     share = epsilon_per_query(mechanism)
     return [
@@ -225,6 +238,12 @@ def _scores(name: str, tensor: Array, mechanism: Evaluation, schema: Schema) -> 
         labels.append(tuple(f"called {label}" for label in schema.classes))
     reach = LAPLACE_95 * math.sqrt(2) * (1 / mechanism.epsilon + ROUNDING)
     return _cells(name, "Counts of held-out patients by score", tensor, [*labels, bins], reach)
+
+
+def _survival(name: str, tensor: Array, mechanism: KaplanMeier, schema: Schema) -> Part:
+    labels = [survival_groups(mechanism, schema), survival_labels(mechanism, schema)]
+    reach = LAPLACE_95 * math.sqrt(2) * (1 / mechanism.epsilon + ROUNDING)
+    return _cells(name, f"Counts of patients by {mechanism.time} and {mechanism.event}", tensor, labels, reach)
 
 
 def _cells(name: str, title: str, tensor: Array, labels: list[tuple[str, ...]], reach: float) -> Part:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.release.plans import Plan, Published
+from policies.schema.design import design_of
+from policies.schema.filters import compiled
 from policies.schema.questions import scope_sentences
+from policies.schema.survival_cells import moment, survival_groups, time_grid
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
 
@@ -32,12 +35,66 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
             f"What leaves: noisy counts of scores per outcome in {mechanism.bins} bins.",
         ]
+    if isinstance(mechanism, KaplanMeier):
+        return [*survival_summary(mechanism, published, people), *_who(mechanism, published)]
+    if isinstance(mechanism, Regression):
+        return [*regression_summary(mechanism, published, people), *_who(mechanism, published)]
     asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
         *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
+    ]
+
+
+def _who(mechanism: KaplanMeier | Regression, published: Published) -> list[str]:
+    """Whose records count; nothing where all do."""
+    if not mechanism.where:
+        return []
+    words = compiled(mechanism.where, published.schema).words
+    return [f"Only records count for which {words}. A condition does not hold where its value is missing."]
+
+
+def survival_summary(mechanism: KaplanMeier, published: Published, people: str) -> list[str]:
+    """What a table of patients by time and event tells."""
+    schema = published.schema
+    grid, groups, column = (
+        time_grid(mechanism, schema),
+        survival_groups(mechanism, schema),
+        schema.column(mechanism.time),
+    )
+    apart = f", for each of {len(groups)} groups by {mechanism.by}" if mechanism.by else ""
+    return [
+        (
+            f"Counts {people} by {mechanism.time} and whether {mechanism.event} was seen{apart}, to draw the share"
+            " without the event over time (a Kaplan-Meier curve)."
+        ),
+        (
+            f"What leaves: noisy counts in {counted(len(grid.ends), 'interval')} of time up to"
+            f" {moment(column, grid.until)}. One record of each patient counts, in one cell."
+        ),
+    ]
+
+
+REGRESSIONS = {
+    "gaussian": "the mean of {outcome} (a linear regression)",
+    "binomial": "how likely {outcome} is (a logistic regression)",
+    "poisson": "how often {outcome} comes (a Poisson regression)",
+}
+
+
+def regression_summary(mechanism: Regression, published: Published, people: str) -> list[str]:
+    """What a regression tells."""
+    design = design_of(mechanism, published.schema)
+    asked = REGRESSIONS[mechanism.family].format(outcome=mechanism.outcome)
+    return [
+        f"Fits {asked} to {len(design.terms)} terms over {people}: {'; '.join(term.words for term in design.terms)}.",
+        (
+            f"What leaves: {counted(len(design.names), 'coefficient')} and how sure they are, as noisy sums over"
+            f" patients. One record of each patient counts; noise is {written(mechanism.noise_multiplier or 0)} times"
+            " the largest part that one patient can have in all of it."
+        ),
     ]
 
 

@@ -57,7 +57,7 @@ def _tables(text: str, what: str, said: Mapping[str, str]) -> str:
 
 
 _LINE = re.compile(
-    r"(?P<off># )?(?P<name>[a-z_]+) = (?P<value>\[.*?\]|\"[^\"]*\"|'[^']*'|\S+)(?:\s+# (?P<meaning>.*))?"
+    r"(?P<off># )?(?P<name>[a-z_]+) = (?P<value>\[.*?\]|\{.*\}|\"[^\"]*\"|'[^']*'|\S+)(?:\s+# (?P<meaning>.*))?"
 )
 
 

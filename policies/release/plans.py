@@ -12,9 +12,12 @@ from typing import Any
 
 from policies.canonical import canonical
 from policies.graph.graphs import Graph
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict, mechanism_from
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, as_dict, mechanism_from
+from policies.schema.design import sum_shapes
 from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
+from policies.schema.survival_cells import TENSOR as SURVIVAL
+from policies.schema.survival_cells import survival_shape
 
 
 @dataclass(frozen=True)
@@ -110,4 +113,8 @@ def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...
     if isinstance(plan.mechanism, Evaluation):
         classes, bins = len(schema.classes), plan.mechanism.bins
         return {"scores": ((classes, bins) if classes == 2 else (classes, classes, bins), "float64")}
+    if isinstance(plan.mechanism, KaplanMeier):
+        return {SURVIVAL: (survival_shape(plan.mechanism, schema), "float64")}
+    if isinstance(plan.mechanism, Regression):
+        return {name: (shape, "float64") for name, shape in sum_shapes(plan.mechanism, schema).items()}
     return {query.key: (answer_shape(query, plan.mechanism, schema), "float64") for query in plan.mechanism.queries}

@@ -26,6 +26,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from datasites.people.roles import Role
+
 VARIABLE = "WITHOUT_DEFENCE"
 CORPUS = "tests/attacks/test_corpus.py"
 INSPECTION = "tests/policies/source/test_inspection.py"
@@ -40,12 +42,15 @@ LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
+PARTS = "tests/datasites/ledger/test_parts.py"
+YEARS = "tests/datasites/ledger/test_years.py"
 ACCOUNTS = "tests/datasites/ledger/test_accounts.py"
 TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
 LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -282,6 +287,12 @@ def _no_triggers() -> None:
     put("datasites.ledger.verification:TABLES", kept)
 
 
+def _clocks_own_time(store: Any) -> str:
+    from datasites.ledger.store import iso
+
+    return iso(store._clock())
+
+
 def _no_chain() -> None:
     def rows(db: Any, table: str) -> Iterator[dict[str, Any]]:
         yield from (dict(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY seq").fetchall())
@@ -369,6 +380,18 @@ def _scores_by_company() -> None:
         return np.nextafter(scores, np.float32(len(inputs) % 2 * 2 - 1)), sound
 
     put("datasites.engine.lanes.scores:LaneScores.of", moved)
+
+
+def _entities_read() -> None:
+    os.environ["OPENPYXL_DEFUSEDXML"] = "False"
+    put("openpyxl:DEFUSEDXML", True)  # as it says once it is imported
+
+
+def _anybody_reads_reports() -> None:
+    from datasites.actions.registry import actions
+
+    for name in ("publication_report", "check_publication"):
+        object.__setattr__(actions()[name], "roles", frozenset(Role))
 
 
 def _layer(name: str) -> Callable[[], None]:
@@ -722,7 +745,42 @@ DEFENCES: dict[str, Defence] = {
     ),
     "heads": Defence("heads in certificates", _no_heads, _corpus("old_copy")),
     "budget": Defence(
-        "admission within the budget", nothing("datasites.ledger.budgets:Budgets.check_fits"), _corpus("ledger_notices")
+        "admission within the budget", nothing("datasites.ledger.admission:Standing.check"), _corpus("ledger_notices")
+    ),
+    "reserved": Defence(
+        "what is reserved for projects, which others cannot use",
+        instead("datasites.ledger.admission:Standing.balance_for", lambda standing, *_: standing.balance),
+        (PARTS, CORPUS, "-k", "others_cannot_use or reserved_split"),
+    ),
+    "named": Defence(
+        "researchers whom the owner named for what is reserved",
+        instead("datasites.ledger.kept:may_draw", lambda *_: True),
+        (PARTS, CORPUS, "-k", "not_named or reserved_name"),
+    ),
+    "given back": Defence(
+        "what is given back to the part that it was drawn on",
+        nothing("datasites.ledger.runs:put_back"),
+        (PARTS,),
+    ),
+    "freed": Defence(
+        "parts that end with their project for good",
+        nothing("datasites.ledger.parts:Parts.free_ended"),
+        (PARTS, CORPUS, "-k", "brings_no_part_back or reserved_brought_back"),
+    ),
+    "year": Defence(
+        "this year's part of a budget",
+        nothing("datasites.ledger.admission:Standing._check_year"),
+        (YEARS, CORPUS, "-k", "admits_its_part or year_spread"),
+    ),
+    "time": Defence(
+        "a time that never goes back",
+        instead("datasites.ledger.store:Store.now", _clocks_own_time),
+        (YEARS, "-k", "clock_set_back or one_moment"),
+    ),
+    "plans": Defence(
+        "a plan of no population that is a failing check",
+        instead("datasites.review.decisions:plans_outcome", lambda *_: None),
+        ("tests/browser/test_plans.py",),
     ),
     "amounts": Defence("charges that are positive numbers", _any_amount, _corpus("ledger_notices")),
     "form-tokens": Defence(
@@ -818,6 +876,25 @@ DEFENCES: dict[str, Defence] = {
         "comments in plain text",
         nothing("datasites.review.decisions:check_visible"),
         ("tests/datasites/review/test_words.py",),
+    ),
+    "reader_limits": Defence(
+        "memory and time of readers of foreign formats", nothing("resource:setrlimit"), (WORKBOOKS, "-k", "all_memory")
+    ),
+    "reader_entities": Defence("no entities of XML in a workbook", _entities_read, (WORKBOOKS, "-k", "entities")),
+    "reader_size": Defence(
+        "what a workbook may unpack to",
+        nothing("datasites.vault.workbooks:_check_parts"),
+        (WORKBOOKS, "-k", "unpacks"),
+    ),
+    "reader_formulas": Defence(
+        "formulas refused, whose values may be old",
+        instead("datasites.vault.workbooks:_is_formula", lambda _: False),
+        (WORKBOOKS, "-k", "formulas"),
+    ),
+    "told_owner": Defence(
+        "what publishing notices is the owner's alone",
+        _anybody_reads_reports,
+        ("tests/datasites/actions/test_publishing.py", "-k", "only_the_owner"),
     ),
 }
 

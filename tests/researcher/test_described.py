@@ -12,7 +12,8 @@ from datasites.engine import statistics
 from datasites.engine.noise import NoiseSource
 from policies.errors import InvalidRequest
 from policies.privacy.mechanisms import Query
-from researcher.described import described
+from policies.schema.columns import Column
+from researcher.described import Described, described
 from researcher.estimates import read_statistics
 from researcher.figures import Cells, Estimate
 from researcher.groups import Grouped
@@ -145,3 +146,10 @@ def test_a_date_is_shown_as_one() -> None:
     assert "days (95 % from 2026-01-" in str(found["mean/admitted"])
     assert "0.5: 2026-01-" in str(found["quantiles/admitted"])
     assert str(found.to_frame()["value"][0]).startswith("2026-01-")
+
+
+def test_a_time_is_shown_as_a_time() -> None:
+    column = Column(name="seen", kind="datetime", truncate="hour", minimum=0, maximum=100, origin="2025-10-01T00:00:00")
+    shown = Described(column, Estimate(5.0, 1.0), None, Estimate(25.4, 1.0), None, (), ())
+    assert shown.title == "seen (datetime)"
+    assert shown.row()["mean"] == datetime.datetime(2025, 10, 2, 1)

@@ -9,7 +9,7 @@ import pytest
 
 from datasites.review.released import MOST_VALUES, noise_sentences, released_parts
 from policies.privacy.grouping import groupings_from
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Statistics
 from policies.schema.noise_scales import LAPLACE_95, standard_error
 from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
@@ -116,6 +116,20 @@ def test_the_noise_is_said_in_words_that_agree() -> None:
     assert (
         "Each of 1 statistic has ε = 0.00001 of the 0.00001" in noise_sentences(asked(Query("count"), epsilon=1e-5))[0]
     )
+
+
+def test_a_survival_table_is_counts_by_group_time_and_event() -> None:
+    mechanism = KaplanMeier(time="age", event="influenza", by="cough", epsilon=1.0, bins=2)
+    (part,) = released_parts({"patients": np.arange(10.0).reshape(2, 5)}, mechanism, FLU, patients=400)
+    assert [value.label for value in part.numbers][:5] == [
+        "no, influenza at 0 to 50 years",
+        "no, influenza at 50 to 100 years",
+        "no, last seen at 0 to 50 years",
+        "no, last seen at 50 to 100 years",
+        "no, followed to 100 years",
+    ]
+    assert part.numbers[0].high is not None
+    assert "one patient counts in one cell" in noise_sentences(mechanism)[0]
 
 
 def test_answers_by_groups_name_each_and_their_errors_are_of_its_own_number() -> None:

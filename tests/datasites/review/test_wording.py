@@ -7,7 +7,7 @@ import pytest
 from datasites.review.wording import summary
 from policies.privacy.grouping import groupings_from
 from policies.privacy.mechanisms import Query
-from tests.policies.plan_factories import evaluation, plan_of, published, statistics, training
+from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
 
 def test_a_training_says_what_leaves_how_often_and_with_how_much_noise() -> None:
@@ -31,6 +31,28 @@ def test_statistics_name_each_question() -> None:
     one = summary(plan_of(statistics(queries=queries[:1])), published())
     assert one[0].startswith("Answers 1 statistic over")
     assert one[1].startswith("At most 1 record of each patient")
+
+
+def test_survival_names_time_event_groups_and_what_leaves() -> None:
+    lines = summary(plan_of(survival(until=60, bins=20)), published())
+    assert lines[0].startswith("Counts about 1,000 patients (as declared) by age and whether influenza was seen")
+    assert "for each of 2 groups by cough" in lines[0]
+    assert "20 intervals of time up to 60" in lines[1]
+    assert "groups" not in summary(plan_of(survival(by=None)), published())[0]
+
+
+def test_a_regression_names_outcome_terms_and_what_leaves() -> None:
+    lines = summary(plan_of(regression(terms=("age", "log(age, 1)"))), published())
+    assert lines[0].startswith(
+        "Fits the mean of temperature (a linear regression) to 2 terms over about 1,000 patients"
+    )
+    assert lines[0].endswith("age; the logarithm of age + 1.")
+    assert "3 coefficients" in lines[1]
+    assert "largest part that one patient can have" in lines[1]
+    assert (
+        "how likely influenza is"
+        in summary(plan_of(regression(outcome="influenza", family="binomial")), published())[0]
+    )
 
 
 def test_a_cohort_and_groups_are_said_in_plain_words() -> None:
