@@ -250,8 +250,7 @@ def _read_quantiles(
         sampling_errors=tuple(math.sqrt(rank * (1 - rank) / drawn) for rank in query.ranks),
         unit=column.unit,
         shift=rank_shift(epsilon=epsilon, records=records, patients=patients),
-        # The tree knows a value's leaf; the library deals N values out over N - 1 of its N leaves, so that it may stand
-        # in the leaf below its own.
+        # The tree knows a value's leaf. Version 0.1 may have had it in the leaf below its own.
         resolution=2 * (column.high - column.low) / TREE_BRANCHING**TREE_HEIGHT,
     )
 

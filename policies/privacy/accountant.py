@@ -228,7 +228,7 @@ def standalone_epsilon(mechanism: Mechanism, delta: float) -> float:
     Noise is not found by it: at ε = 2 there would be some 7 % less of it and a charge that is 16 % higher, at small
     sampling rates up to several times as high, so that a hospital's budget would end earlier for the same words.
     """
-    return pld_epsilon(mechanism, delta) if isinstance(mechanism, DPSGD) else epsilon_of(mechanism, delta)
+    return pld_epsilon(mechanism, delta) if isinstance(mechanism, Gaussian) else epsilon_of(mechanism, delta)
 
 
 def pld_epsilon(mechanism: Mechanism, delta: float) -> float:

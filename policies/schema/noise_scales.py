@@ -109,7 +109,7 @@ def rank_error(*, epsilon: float, records: int, patients: float) -> float:
 def rank_shift(*, epsilon: float, records: int, patients: float) -> float:
     """How far, at most on average, a quantile's *rank* is shifted to one side, as a share; never above one.
 
-    The library takes noisy counts below 0 for 0, so that a node of nobody holds b/2 on average, with b the scale of
+    The tree takes noisy counts below 0 for 0, so that a node of nobody holds b/2 on average, with b the scale of
     `rank_error`. Where all values lie at one end of their nodes, the other `TREE_BRANCHING` - 1 of each level are all
     on one side. Where values are spread out there is no such shift, which nothing public says.
     """

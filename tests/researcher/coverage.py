@@ -105,14 +105,13 @@ class Tally:
             by_statistic.setdefault(coverage.statistic, []).append(coverage)
         return [min(coverages, key=lambda coverage: coverage.share) for coverages in by_statistic.values()]
 
-    def pooled(self) -> dict[str, float]:
-        """Over all places, by statistic."""
-        return {
-            worst.statistic: float(
-                np.mean([one.share for one in self.all.values() if one.statistic == worst.statistic])
-            )
-            for worst in self.worst()
-        }
+    def pooled(self) -> list[Coverage]:
+        """Of each statistic over all places."""
+        whole: dict[str, Coverage] = {}
+        for coverage in self.all.values():
+            pool = whole.setdefault(coverage.statistic, Coverage(coverage.statistic, "all places"))
+            pool.held += coverage.held
+        return [*whole.values()]
 
 
 @dataclass(frozen=True)
@@ -341,9 +340,8 @@ def everything(*, trials: int) -> list[Tally]:
 def main() -> None:
     """Print the worst place of each statistic."""
     for tally in everything(trials=500):
-        pooled = tally.pooled()
-        for worst in tally.worst():
-            print(f"{worst}; over all places {pooled[worst.statistic]:.3f}", flush=True)
+        for worst, pool in zip(tally.worst(), tally.pooled(), strict=True):
+            print(f"{worst}; over all places {pool.share:.3f}", flush=True)
 
 
 if __name__ == "__main__":

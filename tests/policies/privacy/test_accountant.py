@@ -30,7 +30,7 @@ from policies.privacy.accountant import (
     standalone_epsilon,
 )
 from policies.privacy.budget import PrivacyBudget
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics, check_range
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Regression, Statistics, check_range
 
 TRAINING = DPSGD(
     loss="cross_entropy",
@@ -269,6 +269,8 @@ def test_a_charge_is_of_the_divergence_and_knows_nothing_of_the_standalone_epsil
     assert standalone_epsilon(mechanism, mechanism.delta) < 0.95 * epsilon_of(mechanism, mechanism.delta)
     for order in (2, 10, 64):
         assert charge_for(mechanism, order).divergence_nano >= renyi_divergence(mechanism, order) * 1e9
+    sums = Regression(outcome="y", terms=("x",), family="gaussian", noise_multiplier=4.0)
+    assert 0.9 < standalone_epsilon(sums, sums.delta) < 0.95 * epsilon_of(sums, sums.delta)
     assert standalone_epsilon(SCORES, 1e-5) == epsilon_of(SCORES, 1e-5)  # pure: without a δ, which promises more
 
 
