@@ -126,16 +126,17 @@ def choose_passing(patients: FloatArray, passes: BoolArray, most: int, source: U
     """Rows to use: of those of each patient that pass at most `most`, every such subset equally likely.
 
     As many rows are used of each patient as without a condition, whatever passes: where fewer pass, others fill up.
-    One number is drawn for every row. Those that pass come first, in the order of their numbers.
+    One number is drawn for every row. Those that pass come first, in the order of their numbers. Rows of a patient lie
+    together.
     """
     order = np.argsort(patients, kind="stable")
     begins = _begins(patients[order])
     sizes = np.diff(np.append(begins, len(patients)))
     keys = np.repeat(np.arange(len(begins), dtype=np.float64), sizes)
-    keys += (source.uniforms(len(patients)) + np.where(passes[order], 0.0, 1.0)) / 2
+    keys += (source.uniforms(len(patients)) + ~passes[order]) / 2
     order = order[np.argsort(keys, kind="stable")]
     places = np.arange(len(patients)) - np.repeat(begins, sizes)
-    return np.sort(order[places < most])
+    return order[places < most]
 
 
 def _chosen_records(
@@ -236,18 +237,25 @@ def _counted(chosen: Chosen, cells: IntArray, count: int, among: BoolArray | Non
 
 def _added(values: FloatArray, present: BoolArray, chosen: Chosen) -> FloatArray:
     """Values on a grid summed over the present records, by group; exact in any order."""
-    added = np.bincount(chosen.groups, weights=np.where(present, values, 0.0), minlength=chosen.group_count)
+    # A product, not a choice: a processor that guesses wrong between two choices takes longer.
+    added = np.bincount(chosen.groups, weights=values * present, minlength=chosen.group_count)
     return np.asarray(added, dtype=np.float64)
 
 
 def _patients(chosen: Chosen) -> IntArray:
-    """Patients who have a record that counts, by group: each once in a group."""
-    keys = np.sort(np.where(chosen.counts, chosen.patients * chosen.group_count + chosen.groups, -1))
+    """Patients who have a record that counts, by group: each once in a group.
+
+    Records that do not count stand in a group of their own, which is left out: the same work is done with all of them.
+    """
+    if chosen.group_count == 1:
+        return np.array([np.count_nonzero(np.bincount(chosen.patients, weights=chosen.counts))])
+    beside = chosen.group_count
+    keys = chosen.patients * (beside + 1) + np.where(chosen.counts, chosen.groups, beside)
+    keys = np.sort(keys, kind="stable")
     first = np.ones(len(keys), dtype=np.bool_)
     np.not_equal(keys[1:], keys[:-1], out=first[1:])
-    weights = (first & (keys >= 0)).astype(np.float64)
-    groups = np.where(keys >= 0, keys % chosen.group_count, 0)
-    return np.asarray(np.bincount(groups, weights=weights, minlength=chosen.group_count), dtype=np.int64)
+    counted = np.bincount(keys % (beside + 1), weights=first, minlength=beside + 1)
+    return np.asarray(counted[:beside], dtype=np.int64)
 
 
 def _cells(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen) -> npt.NDArray[Any]:

@@ -40,7 +40,8 @@ TRIED_STEPS = 12
 LARGEST_SYNTHETIC = 256 * 1024 * 1024  # bytes of made-up rows: several times what a processor's caches hold
 DRAWN_ROWS = 8192
 MOST_SCORED = 50_000  # patients that a rehearsal scores; more take so many times longer
-MOST_COUNTED = 100_000  # records times statistics that it counts
+MOST_COUNTED = 5_000_000  # records times statistics that it counts,
+MOST_READ = 250_000  # of so many patients times the records of each that count
 
 Records = npt.NDArray[np.float64]
 Rows = Records | GroupedRows
@@ -273,7 +274,7 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
         seconds = _timed(lambda: analyse(job, payload, rows))
     else:
         patients, most = int(job["patients"]), plan.mechanism.records_per_patient
-        few = min(patients, max(1, MOST_COUNTED // (most * len(plan.mechanism.queries))))
+        few = min(patients, MOST_READ // most, max(1, MOST_COUNTED // (most * len(plan.mechanism.queries))))
         rows = in_groups(synthetic_rows(schema, few, records=2 * most), most=2 * most)  # of which half are chosen
         times = patients / few
         seconds = _timed(lambda: statistics(job, payload, rows))
