@@ -60,7 +60,7 @@ def dataset(datasite: Datasite, actor: Actor, *, version: str) -> dict[str, Any]
                 "range": ", ".join(column.labels) or f"{column.written(column.low)} to {column.written(column.high)}",
                 "missing": "refused" if column.missing == "refuse" else f"read as {column.written(column.fill)}",
                 "description": column.description,
-                "target": column.name == schema.target,
+                "target": column.name in schema.target_columns,
                 "feature": column.name in {name.partition("=")[0] for name in schema.feature_names},
             }
             for column in schema.columns

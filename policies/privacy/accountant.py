@@ -58,7 +58,8 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` adds discrete
     Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z| against itself moved by one, with
     p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response, the largest divergence that a pure ε
-    admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3).
+    admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3). Its tables are independent parts, each with
+    its own ε: their divergences add up (`Evaluation.draws`).
 
     Args:
       order: a whole number, 2 to 512.
@@ -77,7 +78,8 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
         case Statistics():
             return min(mechanism.epsilon, divergence_of(mechanism, order) * (1 + _SLACK)) * releases
         case Evaluation():
-            return pure_divergence(mechanism.epsilon, order) * releases
+            parts = math.fsum(pure_divergence(epsilon, order) for epsilon in mechanism.draws)
+            return min(mechanism.epsilon, parts) * releases
         case _:
             assert_never(mechanism)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from policies.errors import DataRefused
 from policies.schema.columns import Column, is_number
+from policies.schema.targets import target_from
 
 LARGEST_TEXT = 1 << 20
 TOP = ("name", "population", "description", "patient", "target", "holdout")
@@ -43,14 +44,13 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("name", "population", "patient"):
         if not isinstance(data.get(name), str):
             raise DataRefused(f"The schema needs {name} = '...' at its top, above the first [columns.…].")
-    target = data.get("target")
-    if target is not None and not isinstance(target, str):
-        raise DataRefused(f"target={target!r} should be the name of a column.")
+    target = target_from(data.get("target"))
     columns = data.get("columns")
     if not isinstance(columns, list | tuple) or not all(isinstance(column, Mapping) for column in columns):
         raise DataRefused("The schema declares no columns. Write a table as [columns.age] for each.")
     return {
         **data,
+        "target": target,
         "columns": [_column_fields(column) for column in columns],
         "sequences": _sequences(data.get("sequences", {})),
     }

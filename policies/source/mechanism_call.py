@@ -13,6 +13,7 @@ from policies.source.findings import Findings
 FUNCTIONS: dict[str, type[Mechanism]] = {"dp_sgd": DPSGD, "evaluate": Evaluation, "statistics": Statistics}
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
 _COLUMNS = ("sum", "mean", "variance", "histogram")
+_TUPLES = ("inputs", "target", "class_weights", "subgroups")
 _MISSING = object()
 
 
@@ -85,7 +86,7 @@ def _settings(name: str, call: ast.Call, findings: Findings) -> dict[str, Any] |
                 f"{keyword.arg} is not written as a plain value, so it cannot be read.",
                 "Write the number or text itself.",
             )
-        settings[keyword.arg] = tuple(value) if keyword.arg == "inputs" and isinstance(value, list) else value
+        settings[keyword.arg] = _tupled(value) if keyword.arg in _TUPLES else value
     return settings if len(findings.found) == before else None
 
 
@@ -106,6 +107,10 @@ def literal(node: ast.expr) -> Any:
         plain = all(isinstance(key, str) for key in keys) and len(set(keys)) == len(keys)
         return dict(zip(keys, values, strict=True)) if plain and _MISSING not in map(_or_none, values) else _MISSING
     return _MISSING
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(part) for part in value) if isinstance(value, list | tuple) else value
 
 
 def _or_none(value: Any) -> Any:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from datasites.jobs.pool import Answer
-from datasites.review.planning import KEPT_PLANS, Engine, Planner, check_outputs
+from datasites.review.planning import KEPT_PLANS, Engine, Planner
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, UnsupportedMechanism
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.exporter import export_source
+from policies.release.model_outputs import check_outputs
 from policies.release.plans import Published
 from policies.source.inspection import inspect_source
 from tests.browser.desk import VERSION, Desk
