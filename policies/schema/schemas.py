@@ -214,7 +214,8 @@ class Schema:
             f"{name!r} is not a column of {self.name!r}. It has {', '.join(column.name for column in self.columns)}."
         )
 
-    def _raw(self, matrix: npt.ArrayLike, name: str) -> FloatArray:
+    def raw(self, matrix: npt.ArrayLike, name: str) -> FloatArray:
+        """A column's cells as they lie in the matrix, float64 [N]: NaN where one is missing."""
         cells = np.asarray(matrix)
         wanted = FIRST_COLUMN + len(self.columns)
         if cells.ndim != 2 or cells.shape[1] != wanted:
@@ -319,7 +320,7 @@ class Schema:
     def inputs(self, matrix: npt.ArrayLike, inputs: str | tuple[str, ...] = "features") -> npt.NDArray[np.float32]:
         """A model's inputs, float32 [N, *input_shape(inputs)] in [-1, 1]: filled, clamped, scaled by public bounds."""
         shape = self.input_shape(inputs)
-        blocks = [self.column(name).scaled(self._raw(matrix, name)) for step in self._steps(inputs) for name in step]
+        blocks = [self.column(name).scaled(self.raw(matrix, name)) for step in self._steps(inputs) for name in step]
         flat = np.concatenate(blocks, axis=1)
         return flat.reshape(len(flat), *shape)
 
@@ -333,12 +334,12 @@ class Schema:
 
     def target_values(self, matrix: npt.ArrayLike, outcome: Outcome) -> Float32Array:
         """A target that is no class, float32 [N, target columns]: see `schema.targets.values_of`."""
-        columns = [(self.column(name), self._raw(matrix, name)) for name in self.target_columns]
+        columns = [(self.column(name), self.raw(matrix, name)) for name in self.target_columns]
         return outcome_targets.values_of(outcome, columns)
 
     def values(self, matrix: npt.ArrayLike, column: str) -> FloatArray:
         """A column in matrix units, float64 [N], filled and clamped to its [low, high]."""
-        return self.column(column).natural(self._raw(matrix, column))
+        return self.column(column).natural(self.raw(matrix, column))
 
     def cells(self, column: str, bins: int) -> tuple[tuple[str, ...], FloatArray | None]:
         """Public cells of a column: labels and, for numeric kinds, the edges in matrix units. See `Column.cells`."""
@@ -346,7 +347,7 @@ class Schema:
 
     def cell_index(self, matrix: npt.ArrayLike, column: str, bins: int) -> IntArray:
         """Index of each record's cell, int64 [N]."""
-        return self.column(column).cell_index(self._raw(matrix, column), bins)
+        return self.column(column).cell_index(self.raw(matrix, column), bins)
 
     def statistic_shape(self, query: Query, bins: int) -> tuple[int, ...]:
         """Shape of a statistic's tensor in a release. Raises `UnsupportedMechanism`."""
@@ -378,7 +379,7 @@ class Schema:
         cells = np.asarray(matrix, dtype=np.float64)
         series: dict[str, Any] = {self.patient: cells[:, 0].astype(np.int64), HELD_OUT: cells[:, 1] > 0}
         for column in self.columns:
-            series[column.name] = _readable(column, self._raw(cells, column.name))
+            series[column.name] = _readable(column, self.raw(cells, column.name))
         return pd.DataFrame(series)
 
 
