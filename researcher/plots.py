@@ -31,11 +31,11 @@ def picture_of(name: str, rounds: Sequence[RoundRecord], curves: Mapping[str, Ro
     _plot_rounds(axes[0], rounds)
     if curves:
         _plot_roc(axes[1], curves)
-    figure.suptitle(_label(name))
+    figure.suptitle(label(name))
     return figure
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     """A name in a figure, where dollar signs would set mathematics."""
     return visible(name).replace("$", r"\$")
 
@@ -48,7 +48,7 @@ def _plot_rounds(axes: Any, rounds: Sequence[RoundRecord]) -> None:
         axes.scatter(took, [row] * len(took), marker="o", color="tab:blue", label="released" if row == 0 else None)
         axes.scatter(out, [row] * len(out), marker="x", color="tab:red", label="missing" if row == 0 else None)
     axes.set(xlabel="round", title="Who took part")
-    axes.set_yticks(range(len(names)), [_label(name) for name in names])
+    axes.set_yticks(range(len(names)), [label(name) for name in names])
     axes.set_xticks([record.round for record in rounds])
     axes.margins(y=0.3)
 
@@ -58,7 +58,7 @@ def _plot_roc(axes: Any, curves: Mapping[str, Roc]) -> None:
         axes.plot(
             curve.false_positive_rate,
             curve.true_positive_rate,
-            label=f"{_label(name)}, AUC {curve.auc}",
+            label=f"{label(name)}, AUC {curve.auc}",
             linewidth=2.5 if name == "combined" else 1,
         )
     axes.plot([0, 1], [0, 1], color="0.8", zorder=0)

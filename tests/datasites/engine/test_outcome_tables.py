@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -128,7 +129,10 @@ def test_counts_are_counted_by_rate_and_value() -> None:
 def test_labels_are_counted_each_by_truth_and_score() -> None:
     rows = table_of(80, held_out=80)
     found = answered("multilabel_binary_cross_entropy_with_logits", rows, epsilon=100.0)["scores"]
-    scores, truths = predicted("multilabel_binary_cross_entropy_with_logits", rows), rows[:, 6 + FEATURES : 9 + FEATURES]
+    scores, truths = (
+        predicted("multilabel_binary_cross_entropy_with_logits", rows),
+        rows[:, 6 + FEATURES : 9 + FEATURES],
+    )
     for label in range(3):
         expected = np.zeros((2, 5))
         np.add.at(expected, (truths[:, label].astype(int), (scores[:, label] * 5).astype(int)), 1)
@@ -181,12 +185,9 @@ def test_a_patient_with_records_in_several_groups_is_in_one() -> None:
 def test_a_missing_value_is_a_group_of_its_own() -> None:
     made = evaluation_of("mean_squared_error", subgroups=(("age", 40),))
     columns = tuple(
-        column if column.name != "age" else type(column)(name="age", kind="integer", minimum=0.0, maximum=100.0,
-                                                          missing=50.0, feature=False)
-        for column in SCHEMA.columns
-    )  # fmt: skip
-    schema = SCHEMA.predicting(made)
-    schema = type(schema)(**{**{name: getattr(schema, name) for name in schema.__dataclass_fields__}, "columns": columns})
+        replace(column, missing=50.0) if column.name == "age" else column for column in SCHEMA.predicting(made).columns
+    )
+    schema = replace(SCHEMA.predicting(made), columns=columns)
     rows = table_of(30, held_out=30)
     rows[:10, 10 + FEATURES] = np.nan
     graph, weights = exported(model_of("mean_squared_error")[0], 1)
