@@ -26,8 +26,8 @@ SHAPES_ONLY = {
 """Operators that move numbers and change none."""
 
 LINEAR = {"addmm", "mm", "bmm", "linear", "matmul", "convolution", "native_layer_norm", "native_group_norm"}
-PROBABILITIES = {"sigmoid": "sigmoid", "_softmax": "softmax", "softmax": "softmax", "hardsigmoid": "hardsigmoid"}
-LOGARITHMS = {"_log_softmax": "log_softmax", "log_softmax": "log_softmax", "log_sigmoid_forward": "logsigmoid"}
+PROBABILITIES = {"sigmoid": "sigmoid", "_softmax": "softmax", "softmax": "softmax"}
+LOGARITHMS = {"_log_softmax": "log_softmax", "log_softmax": "log_softmax", "logsigmoid": "logsigmoid"}
 POSITIVE = {"exp": "exp", "softplus": "softplus", "relu": "relu"}
 
 _LOGITS = ("binary_cross_entropy_with_logits", "discrete_hazards", "multilabel_binary_cross_entropy_with_logits")
@@ -127,7 +127,9 @@ def _culprit(source: str, model: str, operator: str) -> ast.stmt | ast.expr | No
     """Where the source names an operator last, in the model's class first; without one, forward's last return."""
     classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
     found: list[ast.stmt | ast.expr] = []
-    for node in sorted(classes, key=lambda node: node.name == model):
+    for node in sorted(classes, key=lambda node: node.name != model):
+        if found:
+            break
         for part in ast.walk(node):
             name = ""
             if isinstance(part, ast.Call):
@@ -137,7 +139,7 @@ def _culprit(source: str, model: str, operator: str) -> ast.stmt | ast.expr | No
                 found.append(part)
             elif isinstance(part, ast.FunctionDef) and part.name == "forward" and not operator:
                 found += [line for line in ast.walk(part) if isinstance(line, ast.Return)]
-    return found[-1] if found else None
+    return max(found, key=lambda part: part.lineno) if found else None
 
 
 def last_operators(graph: Graph) -> set[str]:
@@ -155,8 +157,19 @@ def last_operators(graph: Graph) -> set[str]:
         elif node.op.partition(".")[0] == "add" and (fed := _fed(node)):
             found |= {nodes[other].op.partition(".")[0] for other in fed if other in nodes} & LINEAR or {"add"}
         else:
-            found.add(node.op.partition(".")[0])
+            found.add(_written(node, nodes))
     return found
+
+
+def _written(node: Node, nodes: dict[str, Node]) -> str:
+    """An operator's name; of what the exporter takes apart, softplus and logsigmoid, as it was written."""
+    name = node.op.partition(".")[0]
+    logarithms = [other for other in _fed(node) if other in nodes and nodes[other].op == "log1p"]
+    exponentials = [inner for other in logarithms for inner in _fed(nodes[other])]
+    exponentials = [inner for inner in exponentials if inner in nodes and nodes[inner].op == "exp"]
+    if exponentials and name == "where":
+        return "softplus"
+    return "logsigmoid" if exponentials and name == "sub" else name
 
 
 def _moved(node: Node) -> list[str]:
