@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -26,9 +26,10 @@ from policies.release.evaluation_tables import (
     prediction_values,
     target_column,
 )
+from policies.schema.noise_scales import LAPLACE_95
 from policies.schema.schemas import Schema
 from researcher import scores as score_figures
-from researcher.figures import COUNTED, SHARE, Estimate, FloatArray
+from researcher.figures import COUNTED, NORMAL_95, SHARE, Estimate, FloatArray
 from researcher.scores import Calibration, Scores
 
 FEWEST = 10.0  # patients of a bin that says something, and three deviations of its noise
@@ -60,24 +61,55 @@ class Noisy:
 
 
 @dataclass(frozen=True)
-class Root(Estimate):
-    """The root of an estimate, whose interval is the root of that one's: near 0 a root's own errors say too little."""
+class Ranged(Estimate):
+    """An estimate whose 95 % interval is not as far to either side, as of a root or of a ratio."""
 
-    square: Estimate = field(default_factory=lambda: Estimate(0.0, 0.0))
-
-    @classmethod
-    def of(cls, square: Estimate, unit: str) -> Root:
-        """The root of a mean square."""
-        value = math.sqrt(max(square.value, 0.0))
-        scale = 2 * max(value, math.sqrt(square.error) / 2, 1e-12)
-        bounds = (0.0, math.sqrt(square.bounds[1]))
-        return cls(value, square.noise_error / scale, square.sampling_error / scale, unit, bounds, square)
+    ends: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval."""
-        low, high = self.square.interval
-        return math.sqrt(max(low, 0.0)), math.sqrt(max(high, 0.0))
+        return self.ends
+
+
+def _root(square: Estimate, unit: str) -> Ranged:
+    """The root of a mean square, and of its interval's ends: near 0 a root's own errors say too little."""
+    value = math.sqrt(max(square.value, 0.0))
+    scale = 2 * max(value, math.sqrt(square.error) / 2, 1e-12)
+    low, high = (math.sqrt(max(end, 0.0)) for end in square.interval)
+    bounds = (0.0, math.sqrt(square.bounds[1]))
+    return Ranged(value, square.noise_error / scale, square.sampling_error / scale, unit, bounds, (low, high))
+
+
+def _explained(table: Noisy, unexplained: FloatArray, variance: FloatArray, uncertain: float) -> Ranged:
+    """1 minus the ratio of two sums over cells, with Fieller's interval (1954): the variance, too, may be mostly noise.
+
+    The ratio's interval is all r for which Σ cells (unexplained - r variance) is as near to 0 as it should be.
+
+    Args:
+      uncertain: what each mean square may be off by because cells are wide.
+    """
+    total, bounds = float(table.cells.sum()), (-math.inf, 1.0)
+    above, below = (float((table.cells * weights).sum()) for weights in (unexplained, variance))
+    if total < max(1.0, 2 * math.sqrt(table.cells.size * table.noise_variance)) or below <= 0:
+        return Ranged(0.0, math.inf, 0.0, bounds=bounds, ends=bounds)
+    ratio = max(above, 0.0) / below
+    slopes = (unexplained - ratio * variance) / below
+    noise = math.sqrt(table.noise_variance * float((slopes**2).sum()))
+    sampling = math.hypot(math.sqrt(max(float((table.cells * slopes**2).sum()), 0.0)), uncertain * total / below)
+    # (above - r below)² ≤ q0 - 2 q1 r + q2 r²: a quadratic in r.
+    q0, q1, q2 = (
+        LAPLACE_95**2 * table.noise_variance * float((one * other).sum())
+        + NORMAL_95**2 * float((table.cells * one * other).sum())
+        for one, other in ((unexplained, unexplained), (unexplained, variance), (variance, variance))
+    )
+    q0 += NORMAL_95**2 * (uncertain * total) ** 2
+    square, half, constant = below**2 - q2, above * below - q1, above**2 - q0
+    inside = half**2 - square * constant
+    if square <= 0 or inside < 0:
+        return Ranged(1 - ratio, noise, sampling, bounds=bounds, ends=bounds)
+    low, high = ((half - sign * math.sqrt(inside)) / square for sign in (1, -1))
+    return Ranged(1 - ratio, noise, sampling, bounds=bounds, ends=(min(1 - high, 1.0), min(1 - low, 1.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,25 +145,16 @@ class NumberScores:
         )
         square = _wider(_moved(square, -min(spread, square.value / 2)), spread / 2)
 
-        def explained(parts: Sequence[FloatArray]) -> float:
-            total = float(parts[0].sum())
-            first, second = (float((parts[0] * weights).sum()) / total for weights in (outcomes, outcomes * outcomes))
-            variance = max(second - first**2 - outcomes_spread, 1e-12 * largest**2)
-            found = float((parts[0] * apart * apart).sum()) / total
-            return 1 - max(found - spread, found / 2) / variance
-
         middle = _mean(self.counts, outcomes, bounds=(float(self.outcomes.min()), float(self.outcomes.max()))).value
-        variance = max(
-            _mean(self.counts, np.square(outcomes - middle), bounds=(0.0, largest**2)).value, 1e-12 * largest**2
-        )
-        r2 = _estimate(explained, [self.counts], bounds=(-math.inf, 1.0), unknown=(0.0, 1.0))
         of_cells = spread / 2 / (2 * max(math.sqrt(max(square.value, 0.0)), math.sqrt(spread) / 2, 1e-12))
         return {
             "patients": patients,
             "MAE": _wider(absolute, of_cells),
-            "RMSE": Root.of(square, self.unit),
+            "RMSE": _root(square, self.unit),
             "bias": _mean(self.counts, apart, bounds=(-largest, largest), unit=self.unit),
-            "R²": _wider(r2, min(spread / 2 / variance, 1.0)),
+            "R²": _explained(
+                self.counts, np.square(apart) - spread, np.square(outcomes - middle) - outcomes_spread, spread / 2
+            ),
         }
 
     def calibrations(self) -> dict[str, Calibration]:
