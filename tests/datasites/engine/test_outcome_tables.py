@@ -182,6 +182,16 @@ def test_a_patient_with_records_in_several_groups_is_in_one() -> None:
     assert np.abs(found["scores/sex"] - moved["scores/sex"]).sum() == 1
 
 
+def test_noise_is_that_of_the_shares_of_epsilon() -> None:
+    # Of nobody all that is released is noise: with four tables each has a quarter of ε.
+    made = evaluation_of("mean_squared_error", epsilon=2.0, bins=40, subgroups=("sex", ("age", 65), "stage"))
+    graph, weights = exported(model_of("mean_squared_error")[0], 1)
+    found = score_histogram(graph, made, SCHEMA, table_of(1), weights, source(5))
+    for cells in found.values():
+        p = math.exp(-0.5)
+        assert cells.var() == pytest.approx(2 * p / (1 - p) ** 2, rel=0.25)
+
+
 def test_a_missing_value_is_a_group_of_its_own() -> None:
     made = evaluation_of("mean_squared_error", subgroups=(("age", 40),))
     columns = tuple(
