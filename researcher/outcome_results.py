@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from policies.errors import InvalidRequest, WeightsRefused
-from policies.privacy.mechanisms import Evaluation, as_dict
-from policies.privacy.outcomes import Outcome
+from policies.privacy.mechanisms import DPSGD, Evaluation, as_dict
+from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.subgroups import column_of
-from policies.release.evaluation_tables import ERRORS, EvaluationTable, evaluation_tables
+from policies.release.evaluation_tables import ERRORS, EvaluationTable, evaluation_tables, target_column
 from policies.schema.schemas import Schema
-from policies.schema.targets import said
-from researcher.figures import Estimate
+from policies.schema.targets import natural, said
+from researcher.figures import Estimate, FloatArray
 from researcher.outcome_figures import COMBINED, Groups, Measured, added_up, measured
 from researcher.scores import Calibration
 from researcher.state import Release, Tensors
@@ -150,6 +153,27 @@ class OutcomeResult:
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_() + (self.subgroup_table._repr_html_() if self.subgroups else "")
+
+
+def in_units(outputs: npt.ArrayLike, training: DPSGD, schema: Schema) -> FloatArray:
+    """What a model's outputs [N, outputs] say of patients, in units that people read.
+
+    Of a number its value in the target's units, of a count its rate; the chance of each class or label; of a time the
+    chance of no event by each interval's end.
+    """
+    values, loss = np.asarray(outputs, dtype=np.float64), training.loss
+    outcome = outcome_of(loss)
+    if outcome is Outcome.NUMBER:
+        return natural(target_column(schema.predicting(training)), values)
+    with np.errstate(over="ignore"):
+        if outcome is Outcome.COUNT:
+            return np.exp(values)
+        if outcome is Outcome.TIME:
+            return np.asarray(np.cumprod(1 / (1 + np.exp(values)), axis=-1), dtype=np.float64)
+        if loss == "cross_entropy":
+            grown = np.exp(values - values.max(axis=-1, keepdims=True))
+            return np.asarray(grown / grown.sum(axis=-1, keepdims=True), dtype=np.float64)
+        return values if loss == "binary_cross_entropy" else 1 / (1 + np.exp(-values))
 
 
 def hospital_table(hospitals: Mapping[str, Measured], missing: Mapping[str, str]) -> Table:

@@ -23,7 +23,7 @@ from researcher import scores as score_figures
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.outcome_figures import ClassScores, Groups
-from researcher.outcome_results import OutcomeResult, frame_of, group_table, groups_of, hospitals_of
+from researcher.outcome_results import OutcomeResult, frame_of, group_table, groups_of, hospitals_of, in_units
 from researcher.parameters import load_parameters
 from researcher.releases import Answers
 from researcher.state import ROLES, Release, StudyState, Tensors, replace_file
@@ -209,6 +209,19 @@ class Result:
         trained = self.study.new_model() if model is None and self.study else _made(model)
         load_parameters(trained, self.weights)
         return trained.eval()
+
+    def in_units(self, outputs: Any) -> np.ndarray[Any, Any]:
+        """What outputs of the model [N, outputs] say, in units that people read.
+
+        Of a number its value in the target's units, of a count its rate; the chance of each class or label; of a time
+        the chance of no event by each interval's end.
+        """
+        if self.study is None:
+            raise WrongStatus(
+                "This result was loaded from disk, without its study's loss. Ask study.run(), at no cost."
+            )
+        detached = outputs.detach().numpy() if hasattr(outputs, "detach") else outputs
+        return in_units(detached, self.study.training, self.study.cohort.schema)
 
     def evaluate(self, **options: Any) -> EvaluationResult | OutcomeResult:
         """Score the joint model on the hold-out of every hospital that approved the evaluation; charged there."""

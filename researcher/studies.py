@@ -16,7 +16,7 @@ import numpy as np
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
 from policies.privacy.mechanisms import DPSGD
-from policies.privacy.subgroups import Subgroup
+from policies.privacy.subgroups import Subgroup, column_of
 from policies.release.tensors import digest
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
@@ -53,6 +53,10 @@ class Evaluation:
     rounds: int = 1
     subgroups: tuple[Subgroup, ...] = ()
 
+    def shares(self, training: DPSGD) -> Table:
+        """What each table has of ε, at each hospital and for each model scored."""
+        return evaluation_shares(self.mechanism(training))
+
     def mechanism(self, training: DPSGD) -> mechanisms.Evaluation:
         """The declared mechanism for a model trained by `training`."""
         return mechanisms.Evaluation(
@@ -65,6 +69,13 @@ class Evaluation:
             horizon=training.horizon,
             subgroups=self.subgroups,
         )
+
+
+def evaluation_shares(mechanism: mechanisms.Evaluation) -> Table:
+    """ε of each table of an evaluation, per model scored: of all patients, and of the groups of each subgroup."""
+    share = mechanism.epsilon / (1 + len(mechanism.subgroups))
+    named = ["all patients", *(f"by {column_of(subgroup)}" for subgroup in mechanism.subgroups)]
+    return Table([{"table": name, "ε": share, "of": mechanism.epsilon} for name in named])
 
 
 def _check_kind(name: str, value: object, kinds: type | tuple[type, ...], instead: str) -> None:

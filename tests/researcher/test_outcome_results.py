@@ -6,17 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from datasites.engine.evaluation import score_histogram
+from datasites.engine.losses import loss_of, record_scores
 from policies.errors import InvalidRequest, WeightsRefused
 from policies.privacy.mechanisms import Evaluation
 from policies.privacy.outcomes import LOSSES
-from researcher.outcome_results import OutcomeResult
+from policies.schema.targets import natural
+from researcher.outcome_results import OutcomeResult, in_units
 from researcher.releases import Answers
 from researcher.results import EvaluationResult, Result, evaluation_of, load
 from researcher.state import Release, Tensors
+from researcher.studies import Evaluation as Evaluated
 
-from tests.datasites.engine.outcome_factories import SCHEMA, evaluation_of as asked, model_of, table_of  # isort: skip
+from tests.datasites.engine.outcome_factories import SCHEMA, evaluation_of as asked, model_of, table_of, training_of  # isort: skip
 from tests.datasites.engine.training_factories import exported, source
 
 SUBGROUPS = ("sex", ("age", 40, 65))
@@ -111,3 +115,23 @@ def test_tables_of_another_shape_are_refused() -> None:
     other = asked("discrete_hazards", bins=6)
     with pytest.raises(WeightsRefused, match="is not of its shape"):
         evaluation_of(answers, other, None, SCHEMA)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_outputs_are_read_in_units_as_the_hospitals_score_them(loss: str) -> None:
+    training = training_of(loss)
+    schema = SCHEMA.predicting(training)
+    outputs = np.random.default_rng(1).uniform(0.1, 0.9, (6, model_of(loss)[1][0])).astype(np.float32)
+    graph, _ = exported(*[model_of(loss)[0], *model_of(loss)[1]])
+    chosen = loss_of(training, schema, graph)
+    scored = np.stack([record_scores(torch.from_numpy(output), chosen).numpy() for output in outputs])
+    if loss in ("mean_squared_error", "huber"):
+        scored = natural(schema.column("pressure"), scored)
+        assert scored.min() > 130  # above the middle of [60, 200]
+    assert in_units(outputs, training, SCHEMA) == pytest.approx(scored, rel=1e-5)
+
+
+def test_shares_of_epsilon_are_said_by_table() -> None:
+    shares = Evaluated(epsilon=0.6, subgroups=SUBGROUPS).shares(training_of("mean_squared_error"))
+    assert [row["table"] for row in shares.rows] == ["all patients", "by sex", "by age"]
+    assert all(row["ε"] == pytest.approx(0.2) for row in shares.rows)
