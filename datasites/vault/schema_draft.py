@@ -28,7 +28,7 @@ name = {name}
 population = ""          # fill in: the patients; every table about them shares one budget
 description = ""
 patient = {patient}          # {patient_note}
-# target = ""            # a boolean or category column to predict, if there is one
+# target = ""            # the column to predict, if there is one: a boolean, a category or a number
 holdout = 0.2            # share of patients kept for evaluation, 0 to 0.5
 """
 

@@ -191,12 +191,12 @@ class Evaluation:
     One record is drawn uniformly per held-out patient and falls into exactly one cell of each table, so a table's L1
     sensitivity is 1. The tables share ε equally: one over all patients, and one for each subgroup (`subgroups`).
 
-    * Classes: with one output (or two classes) [true class, score bin]; with more [true class, predicted class, bin of
-      the largest probability]. Bins are equal in width over [0, 1].
-    * Numbers and counts: [bin of the prediction, cell of the outcome], between the target's declared bounds.
-    * Labels: [label, no or yes, score bin]; a record is in one cell of each label, and labels share their table's ε.
-    * A time and an event: [what is known of the time, bin of the predicted risk by the horizon], at half of the
-      table's ε, and for the other half sums of squared errors of the predicted survival at every interval's end.
+    Cells of classes, with one output (or two classes): [true class, score bin]; with more [true class, predicted class,
+    bin of the largest probability]. Bins are equal in width over [0, 1]. Of numbers and counts: [bin of the prediction,
+    cell of the outcome], between the target's declared bounds. Of labels: [label, no or yes, score bin]; a record is in
+    one cell of each label, and labels share their table's ε. Of a time and an event: [what is known of the time, bin of
+    the predicted risk by the horizon], at half of the table's ε, and for the other half sums of squared errors of the
+    predicted survival at every interval's end.
 
     Args:
       loss: tells what the model's output is, as in `DPSGD`.
