@@ -74,9 +74,13 @@ def statistics(
     histogram: Columns = (),
     quantiles: Mapping[str, Sequence[float]] | None = None,
     crosstab: Sequence[tuple[str, str]] = (),
+    missing: Columns = (),
+    describe: Columns = (),
     records_per_patient: int = 1,
     bins: int = 10,
     rounds: int = 1,
+    where: str = "",
+    group_by: Columns | Mapping[str, Sequence[float | str]] = (),
 ) -> NoReturn:
     """Private statistics of columns: see `policies.privacy.mechanisms.Statistics`."""
     raise PermissionRefused(_RUNS_THERE.format("statistics"))

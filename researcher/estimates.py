@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.errors import WeightsRefused
-from policies.privacy.draws import epsilon_per_query
+from policies.privacy.draws import PARTS, TREE_BRANCHING, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
@@ -31,12 +31,14 @@ from policies.schema.noise_scales import (
     standard_error,
     variance_error,
 )
+from policies.schema.questions import CELLS, DIVIDED, answer_shape, cell_labels, groups_of, is_counted
 from policies.schema.schemas import Schema
 from researcher.figures import COUNTED, Cells, Estimate, FloatArray, Quantiles, design_effect
+from researcher.groups import Grouped, combine_groups
 
 __all__ = ["Cells", "Estimate", "Quantiles", "Statistic", "combine_means", "combine_statistics", "read_statistics"]
 
-Statistic = Estimate | Quantiles | Cells
+Statistic = Estimate | Quantiles | Cells | Grouped
 
 
 def read_statistics(
@@ -52,8 +54,51 @@ def read_statistics(
       WeightsRefused: a statistic is missing from the release, has another shape or is not finite.
     """
     tensors = {query: _tensor(release, query, schema, mechanism) for query in mechanism.queries}
-    known = {query.key: float(tensor.ravel()[0]) for query, tensor in tensors.items() if tensor.size == 1}
-    return {query.key: _read(query, tensors[query], mechanism, schema, patients, known) for query in mechanism.queries}
+    groups = groups_of(mechanism, schema)
+    if groups is None:
+        return {**_read_all(tensors, mechanism, schema, patients)}
+    by_group = [
+        _read_all(
+            {query: np.atleast_1d(tensor[place]) for query, tensor in tensors.items()}, mechanism, schema, patients
+        )
+        for place in range(groups.count)
+    ]
+    return {
+        query.key: Grouped(groups.columns, groups.names, tuple(statistics[query.key] for statistics in by_group))
+        for query in mechanism.queries
+    }
+
+
+def _read_all(
+    tensors: Mapping[Query, FloatArray], mechanism: Statistics, schema: Schema, patients: float
+) -> dict[str, Estimate | Quantiles | Cells]:
+    """Statistics of one group, or of all records together."""
+    numbers = {
+        query: _number(query, tensor, mechanism)
+        for query, tensor in tensors.items()
+        if is_counted(query, mechanism, schema) and tensor.size == max(len(query.ranks), 1) + 1
+    }
+    own = {query: tensor[:-1] if query in numbers else tensor for query, tensor in tensors.items()}
+    known = {query.key: float(tensor.ravel()[0]) for query, tensor in own.items() if tensor.size == 1}
+    read: dict[str, Estimate | Quantiles | Cells] = {}
+    for query, tensor in own.items():
+        number = numbers.get(query)
+        size = patients if number is None else max(number.value - number.noise_error, 1.0)
+        statistic = _read(query, tensor, mechanism, schema, size, known)
+        if not isinstance(statistic, Cells):
+            column = schema.column(query.columns[0]) if query.name in DIVIDED else None
+            statistic = replace(statistic, records=number, origin=column.origin if column else "")
+        read[query.key] = statistic
+    return read
+
+
+def _number(query: Query, tensor: FloatArray, mechanism: Statistics) -> Estimate:
+    """The number of records that a mean, a variance or quantiles are of, which comes last."""
+    parts = PARTS[query.name]
+    noise = math.sqrt(2) * mechanism.records_per_patient * parts / epsilon_per_query(mechanism)
+    if query.name == "quantiles":
+        noise *= math.sqrt(TREE_BRANCHING)  # the cells of the tree's first level, added up
+    return Estimate(float(tensor[-1]), noise, unit="records", bounds=COUNTED)
 
 
 def combine_statistics(
@@ -77,6 +122,8 @@ def combine_statistics(
         return {}
     errors = size_errors or {}
     first = next(iter(hospitals.values()))
+    if any(isinstance(statistic, Grouped) for statistic in first.values()):
+        return combine_groups(hospitals, lambda one: combine_statistics(one, patients=patients, size_errors=errors))
     keys = [key for key in first if all(key in statistics for statistics in hospitals.values())]
     sizes = np.array([max(float(patients[name]), 1.0) for name in hospitals])
     spread = np.array([float(errors.get(name, 0.0)) for name in hospitals])
@@ -84,7 +131,17 @@ def combine_statistics(
     for key in keys:
         parts = [statistics[key] for statistics in hospitals.values()]
         means = [statistics.get(key.replace("variance/", "mean/", 1)) for statistics in hospitals.values()]
-        combined[key] = _combine(key, parts, sizes, spread, means)
+        records = [part.records for part in parts if not isinstance(part, Cells | Grouped) and part.records]
+        if len(records) < len(parts):
+            combined[key] = _combine(key, parts, sizes, spread, means)
+            continue
+        counted = np.array([max(number.value, 1.0) for number in records])
+        joint = _combine(key, parts, counted, np.array([number.noise_error for number in records]), means)
+        assert isinstance(joint, Estimate | Quantiles)
+        total = Estimate(
+            sum(number.value for number in records), _norm(np.array([number.noise_error for number in records]))
+        )
+        combined[key] = replace(joint, records=replace(total, unit="records", bounds=COUNTED))
     return combined
 
 
@@ -98,14 +155,18 @@ def combine_means(parts: list[Estimate], sizes: npt.ArrayLike, size_errors: npt.
     sizing = (values - average) * np.asarray(size_errors, dtype=np.float64) / weights.sum()
     sampling = share * np.array([part.sampling_error for part in parts])
     bounds = min(part.bounds[0] for part in parts), max(part.bounds[1] for part in parts)
-    return Estimate(average, _norm(np.r_[noise, sizing]), _norm(sampling), parts[0].unit, bounds)
+    noise_error = _norm(np.r_[noise, sizing])
+    return Estimate(average, noise_error, _norm(sampling), parts[0].unit, bounds, origin=parts[0].origin)
 
 
 def _tensor(release: Mapping[str, npt.ArrayLike], query: Query, schema: Schema, mechanism: Statistics) -> FloatArray:
-    wanted = schema.statistic_shape(query, mechanism.bins)
+    wanted = answer_shape(query, mechanism, schema)
     if query.key not in release:
         raise WeightsRefused(f"The release has no {query.key}. It has {', '.join(sorted(release))}.")
     tensor = np.asarray(release[query.key], dtype=np.float64)
+    if not mechanism.where and not mechanism.group_by and tensor.shape == (max(len(query.ranks), 1),):
+        # Version 0.1 had no number with it: it counted the constant of a missing value.
+        wanted = tensor.shape if is_counted(query, mechanism, schema) else wanted
     if tensor.shape != wanted or not np.isfinite(tensor).all():
         raise WeightsRefused(f"{query.key} has shape {tensor.shape}, wanted {wanted} and finite. Fetch it again.")
     return tensor
@@ -118,9 +179,9 @@ def _read(
     schema: Schema,
     patients: float,
     known: Mapping[str, float],
-) -> Statistic:
-    if query.name in ("histogram", "crosstab"):
-        labels = tuple(schema.cells(name, mechanism.bins)[0] for name in query.columns)
+) -> Estimate | Quantiles | Cells:
+    if query.name in CELLS:
+        labels = cell_labels(query, mechanism, schema)
         noise = standard_error(query, mechanism, schema)
         return Cells(query.columns, labels, tensor, noise, mechanism.records_per_patient)
     value = float(tensor.ravel()[0])

@@ -5,6 +5,7 @@ Plain values; `researcher.estimates` and `researcher.scores` make them from rele
 
 from __future__ import annotations
 
+import datetime
 import math
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ class Estimate:
       unit: for people to read.
       bounds: between which the number without noise lies whatever the records are: 0 and 1 for a share, a column's
         public bounds for a mean.
+      records: how many records it is of, where that was released with it.
+      origin: of a date, its day 0; the value counts days from there.
     """
 
     value: float
@@ -36,6 +39,8 @@ class Estimate:
     sampling_error: float = 0.0
     unit: str = ""
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    records: Estimate | None = None
+    origin: str = ""
 
     @property
     def error(self) -> float:
@@ -52,6 +57,9 @@ class Estimate:
 
     def __str__(self) -> str:
         low, high = self.interval
+        if self.origin:
+            shown, first, last = (dated(value, self.origin) for value in (self.value, low, high))
+            return f"{shown} ± {self.error:.2g} days (95 % from {first} to {last})"
         unit = f" {self.unit}" if self.unit else ""
         return f"{self.value:.5g}{unit} ± {self.error:.2g} (95 % from {low:.5g} to {high:.5g})"
 
@@ -69,6 +77,7 @@ class Quantiles:
       bounds: the column's public (low, high).
       noise_error: of each rank, as a share.
       sampling_errors: of each rank, as a share.
+      records, origin: as of an `Estimate`.
     """
 
     ranks: tuple[float, ...]
@@ -77,6 +86,8 @@ class Quantiles:
     noise_error: float
     sampling_errors: tuple[float, ...]
     unit: str = ""
+    records: Estimate | None = None
+    origin: str = ""
 
     @property
     def intervals(self) -> tuple[tuple[float, float], ...]:
@@ -102,8 +113,12 @@ class Quantiles:
         return ranks, np.r_[self.bounds[0], np.maximum.accumulate(values), self.bounds[1]]
 
     def __str__(self) -> str:
+        def shown(value: float) -> str:
+            return dated(value, self.origin) if self.origin else f"{value:.5g}"
+
+        unit = f" {self.unit}" if self.unit else ""
         return "; ".join(
-            f"{rank:g}: {value:.5g}{' ' + self.unit if self.unit else ''} (95 % from {low:.5g} to {high:.5g})"
+            f"{rank:g}: {shown(value)}{unit} (95 % from {shown(low)} to {shown(high)})"
             for rank, value, (low, high) in zip(self.ranks, self.values, self.intervals, strict=True)
         )
 
@@ -154,6 +169,11 @@ class Cells:
         lines = zip(rows, self.counts.ravel(), shares, errors, strict=True)
         table = [f"{row:<{width}}  {count:9.0f}  {p:6.1%} ± {e:.1%}" for row, count, p, e in lines]
         return "\n".join([f"{' × '.join(self.columns)} (each count ± {self.noise_error:.2g})", *table])
+
+
+def dated(days: float, origin: str) -> str:
+    """Days since an origin as the nearest date, `2025-10-01`."""
+    return (datetime.date.fromisoformat(origin) + datetime.timedelta(days=round(days))).isoformat()
 
 
 def design_effect(records: int) -> float:

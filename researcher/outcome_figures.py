@@ -78,7 +78,7 @@ def _root(square: Estimate, unit: str) -> Ranged:
     scale = 2 * max(value, math.sqrt(square.error) / 2, 1e-12)
     low, high = (math.sqrt(max(end, 0.0)) for end in square.interval)
     bounds = (0.0, math.sqrt(square.bounds[1]))
-    return Ranged(value, square.noise_error / scale, square.sampling_error / scale, unit, bounds, (low, high))
+    return Ranged(value, square.noise_error / scale, square.sampling_error / scale, unit, bounds, ends=(low, high))
 
 
 def _explained(table: Noisy, unexplained: FloatArray, variance: FloatArray, uncertain: float) -> Ranged:

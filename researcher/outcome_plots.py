@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from researcher.outcome_figures import COMBINED, Groups, Measured, NumberScores
-from researcher.plots import Picture, label
+from researcher.plots import Picture, label_of
 
 
 def picture_of_outcome(target: str, hospitals: Mapping[str, Measured], subgroups: Groups) -> Picture:
@@ -16,7 +16,7 @@ def picture_of_outcome(target: str, hospitals: Mapping[str, Measured], subgroups
     _plot_calibration(axes[0], hospitals)
     if subgroups:
         _plot_groups(axes[1], subgroups)
-    figure.suptitle(label(target))
+    figure.suptitle(label_of(target))
     return figure
 
 
@@ -26,7 +26,7 @@ def _plot_calibration(axes: Any, hospitals: Mapping[str, Measured]) -> None:
         for what, calibration in scores.calibrations().items():
             if not calibration.predicted:
                 continue
-            shown = label(f"{name}, {what}" if what else name)
+            shown = label_of(f"{name}, {what}" if what else name)
             reach = [1.96 * error for error in calibration.errors]
             wide = 2.0 if name == COMBINED else 0.8
             axes.errorbar(
@@ -38,7 +38,7 @@ def _plot_calibration(axes: Any, hospitals: Mapping[str, Measured]) -> None:
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color="0.8", zorder=0)
         axes.legend(fontsize="small")
     first = next(iter(hospitals.values()))
-    unit = f", {label(first.unit)}" if isinstance(first, NumberScores) and first.unit else ""
+    unit = f", {label_of(first.unit)}" if isinstance(first, NumberScores) and first.unit else ""
     axes.set(xlabel=f"predicted{unit}", ylabel=f"observed{unit}", title="Calibration on the hold-outs")
 
 
@@ -53,6 +53,6 @@ def _plot_groups(axes: Any, subgroups: Groups) -> None:
         low, high = figures[chosen].interval
         axes.plot([low, high], [place, place], color="tab:blue")
         axes.plot([figures[chosen].value], [place], "o", color="tab:blue")
-    axes.set_yticks(range(len(rows)), [label(name) for name, _ in rows])
+    axes.set_yticks(range(len(rows)), [label_of(name) for name, _ in rows])
     axes.invert_yaxis()
-    axes.set(xlabel=label(f"{chosen} {next(iter(rows))[1][chosen].unit}".strip()), title="By group, 95 % intervals")
+    axes.set(xlabel=label_of(f"{chosen} {next(iter(rows))[1][chosen].unit}".strip()), title="By group, 95 % intervals")

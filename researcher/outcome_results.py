@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,6 +128,21 @@ class OutcomeResult:
         from researcher.outcome_plots import picture_of_outcome
 
         return picture_of_outcome(said(self.schema.target, self.schema.column), self._all(), self.subgroups)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the figures as one HTML page of its own. Raises `InvalidRequest` where it cannot be written."""
+        from researcher.report import evaluation_page
+        from researcher.report_parts import write_page
+
+        made = evaluation_page("Evaluation", self.sections(), releases=self.releases, missing=self.missing)
+        return write_page(path, made)
+
+    def sections(self) -> list[str]:
+        """Parts of a page: figures by hospital, and by group where subgroups were asked."""
+        from researcher.report import score_sections
+
+        made = score_sections(self.table.rows, {}, {}, None)
+        return made + (score_sections(self.subgroup_table.rows, {}, {}, None) if self.subgroups else [])
 
     def about(self) -> dict[str, Any]:
         """Plain data, from which and from its releases it can be made again."""

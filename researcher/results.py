@@ -108,6 +108,32 @@ class EvaluationResult:
             rows.append(row | {"accuracy": str(score_figures.accuracy(scores).estimate)})
         return Table(rows + [{"hospital": name, "accuracy": reason} for name, reason in self.missing.items()])
 
+    def plot(self) -> Picture:
+        """A figure that a notebook shows: ROC curves and calibration where there are two classes, else accuracy."""
+        from researcher.plots import picture_of_scores
+
+        if len(self.classes) != 2:
+            return picture_of_scores({}, None, {name: found.estimate for name, found in self.accuracy().items()})
+        return picture_of_scores({name: self.roc(name) for name in self._all()}, self.calibration(), self.auc)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the scores as one HTML page of its own. Raises `InvalidRequest` where it cannot be written."""
+        from researcher.report import evaluation_page
+        from researcher.report_parts import write_page
+
+        made = evaluation_page("Evaluation", self.sections(), releases=self.releases, missing=self.missing)
+        return write_page(path, made)
+
+    def sections(self) -> list[str]:
+        """Parts of a page: figures, curves and calibration, and figures by group where subgroups were asked."""
+        from researcher.report import score_sections
+
+        groups = score_sections(self.subgroup_table.rows, {}, {}, None) if self.subgroups else []
+        if len(self.classes) != 2:
+            return score_sections(self.table.rows, {}, {}, None) + groups
+        curves = {name: self.roc(name) for name in self._all()}
+        return score_sections(self.table.rows, self.auc, curves, self.calibration()) + groups
+
     def about(self) -> dict[str, Any]:
         """Plain data, from which and from its releases it can be made again."""
         return {
@@ -278,6 +304,25 @@ class Result:
         evaluated = scored if isinstance(scored, EvaluationResult) and len(scored.classes) == 2 else None
         names = [*evaluated.hospitals, "combined"] if evaluated else []
         return picture_of(self.name, self.rounds, {name: evaluated.roc(name) for name in names} if evaluated else {})
+
+    def report(self, path: str | Path) -> Path:
+        """Write the study as one HTML page of its own, with the evaluation where there is one.
+
+        Raises:
+          InvalidRequest: the file cannot be written.
+        """
+        from researcher.report import training_page
+        from researcher.report_parts import write_page
+
+        made = training_page(
+            self.name,
+            rounds=[record.as_dict() for record in self.rounds],
+            classes=self.classes,
+            parameters=sum(int(np.asarray(values).size) for values in self.weights.values()),
+            scores=self.evaluation.sections() if self.evaluation else [],
+            releases=self._releases(),
+        )
+        return write_page(path, made)
 
     def __repr__(self) -> str:
         return f"Result of study {self.name!r}: {len(self.rounds)} rounds, {len(self.releases)} releases\n{self.table}"

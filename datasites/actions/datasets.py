@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datasites.actions.balances import balance_dict
+from datasites.actions.balances import balances
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.ledger.records import DatasetRecord
@@ -31,7 +31,7 @@ def datasets(datasite: Datasite, actor: Actor) -> dict[str, Any]:
     names = ("name", "version", "population", "patients", "size_kind", "status")
     return {
         "datasets": [{name: getattr(record, name) for name in names} for record in records],
-        "populations": [balance_dict(datasite.ledger, name) for name in datasite.ledger.budgets.populations()],
+        "populations": balances(datasite),
     }
 
 

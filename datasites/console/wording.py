@@ -35,6 +35,7 @@ ENTRY_KINDS = {
     "population": "Population created",
     "budget": "Budget raised",
     "limit": "Researcher's limit set",
+    "part": "Reserved for a project, or freed",
     "split": "Accounts of those who train and of those held out made",
     "publication": "Dataset published",
     "retirement": "Dataset retired",
@@ -95,6 +96,24 @@ RULES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
         ),
     ),
 )
+
+
+def budget_of(whose: str, name: str) -> str:
+    """Which budget one is that a request draws on, within a sentence."""
+    return {
+        "population": "the population's budget",
+        "year": f"what {name} may add",
+        "project": f"what is reserved for {name}",
+    }.get(whose, "this researcher's budget")
+
+
+def budget_title(whose: str, name: str) -> str:
+    """The same as a heading."""
+    return {
+        "population": f"Population {name}",
+        "year": f"Added in {name}",
+        "project": f"Reserved for {name}, drawn",
+    }.get(whose, "This researcher")
 
 
 def status(name: str) -> tuple[str, str]:

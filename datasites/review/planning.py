@@ -26,6 +26,7 @@ from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
 from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published
+from policies.schema.questions import check_statistics
 from policies.schema.schemas import Schema
 from policies.source.inspection import Inspection, inspect_source
 from policies.text import visible
@@ -119,8 +120,7 @@ class Planner:
         schema = published.schema
         graph = None
         if isinstance(inspection.mechanism, Statistics):
-            for query in inspection.mechanism.queries:
-                schema.check_query(query)
+            check_statistics(inspection.mechanism, schema)
         else:
             graph = self._graph(inspection, schema, researcher)
             check_last_layer(graph, inspection.mechanism.loss, source, inspection.model or "")

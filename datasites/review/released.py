@@ -30,6 +30,7 @@ from policies.schema.noise_scales import (
     standard_error,
     variance_error,
 )
+from policies.schema.questions import CELLS, answer_shape, cell_labels, groups_of, is_counted
 from policies.schema.schemas import Schema
 from policies.schema.targets import TimeToEvent
 
@@ -89,9 +90,8 @@ def released_parts(
       patients: the dataset's public number of them, which errors of means and variances are made of.
     """
     if isinstance(mechanism, Statistics):
-        known = {name: float(tensor.ravel()[0]) for name, tensor in tensors.items() if tensor.size == 1}
         return tuple(
-            _statistic(query, tensors[query.key], mechanism, schema, patients, known) for query in mechanism.queries
+            _statistic(query, tensors[query.key], mechanism, schema, patients, tensors) for query in mechanism.queries
         )
     if isinstance(mechanism, Evaluation):
         return evaluation_parts(tensors, mechanism, schema.predicting(mechanism))
@@ -145,39 +145,73 @@ def evaluation_noise(mechanism: Evaluation) -> list[str]:
 
 
 def _statistic(
-    query: Query, tensor: Array, mechanism: Statistics, schema: Schema, patients: int, known: Mapping[str, float]
+    query: Query, tensor: Array, mechanism: Statistics, schema: Schema, patients: int, tensors: Mapping[str, Array]
 ) -> Part:
-    released = [float(number) for number in tensor.ravel()]
-    epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
+    groups = groups_of(mechanism, schema)
+    names = [", ".join(name) for name in groups.names] if groups else [""]
+    title = _title(query) + (f" by {', '.join(groups.columns)}" if groups else "")
+    if query.name in CELLS:
+        labels = list(cell_labels(query, mechanism, schema))
+        reach = LAPLACE_95 * standard_error(query, mechanism, schema)
+        return _cells(query.key, title, tensor, [tuple(names), *labels] if groups else labels, reach)
     column = schema.column(query.columns[0]) if query.columns else None
-    title = f"{query.name.capitalize()} of {', '.join(query.columns)}" if query.columns else "Count of patients"
-    if query.name in ("histogram", "crosstab"):
-        labels = [schema.cells(name, mechanism.bins)[0] for name in query.columns]
-        return _cells(query.key, title, tensor, labels, LAPLACE_95 * standard_error(query, mechanism, schema))
+    rows = _by_group(tensor, len(names))
+    with_number = _ends_with_number(query, tensor, mechanism, schema)
+    epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
     if query.name == "quantiles":
         assert column is not None
-        reach = LAPLACE_95 * rank_error(epsilon=epsilon, records=records, patients=patients)
+        fewest = max(1.0, float(rows[:, -1].min())) if with_number else patients
+        reach = LAPLACE_95 * rank_error(epsilon=epsilon, records=records, patients=fewest)
         quantiles = tuple(
-            Value(f"{written(100 * rank)} %", number) for rank, number in zip(query.ranks, released, strict=True)
+            Value(f"{name}, {written(100 * rank)} %" if name else f"{written(100 * rank)} %", float(number))
+            for name, row in zip(names, rows, strict=True)
+            for rank, number in zip(query.ranks, row, strict=False)
         )
         error = f"Noise moves each rank by at most {written(100 * reach, digits=2)} percentage points, 95 times in 100."
-        return _part(query.key, title, tensor, numbers=quantiles, error=error, unit=column.unit)
-    value = released[0]
+        return _part(query.key, title, tensor, numbers=quantiles[:MOST_VALUES], error=error, unit=column.unit)
+    means = tensors.get(f"mean/{query.columns[0]}") if query.columns else None
+    known = [None] * len(names) if means is None else [float(row[0]) for row in _by_group(means, len(names))]
+    numbers = []
+    for name, row, mean in list(zip(names, rows, known, strict=True))[:MOST_VALUES]:
+        value, people = float(row[0]), max(1.0, float(row[-1])) if with_number else patients
+        reach = LAPLACE_95 * _noise(query, value, mean, mechanism, schema, people)
+        least, most = _possible(query, column)
+        low, high = (min(max(end, least), most) for end in (value - reach, value + reach))
+        numbers.append(Value(name, value, low, high))
+    return _part(query.key, title, tensor, numbers=tuple(numbers), unit=_unit(query, column))
+
+
+def _noise(
+    query: Query, value: float, mean: float | None, mechanism: Statistics, schema: Schema, patients: float
+) -> float:
+    """Standard error of one released number, from noise alone."""
+    epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
     if query.name == "mean":
-        assert column is not None
-        noise = mean_error(column, epsilon=epsilon, records=records, patients=patients, mean=value)
-    elif query.name == "variance":
-        assert column is not None
-        mean = known.get(f"mean/{column.name}")
-        noise = variance_error(
-            column, epsilon=epsilon, records=records, patients=patients, mean=mean,
-            variance=None if mean is None else value,
-        )  # fmt: skip
-    else:
-        noise = standard_error(query, mechanism, schema)
-    reach, (least, most) = LAPLACE_95 * noise, _possible(query, column)
-    low, high = (min(max(end, least), most) for end in (value - reach, value + reach))
-    return _part(query.key, title, tensor, numbers=(Value("", value, low, high),), unit=_unit(query, column))
+        column = schema.column(query.columns[0])
+        return mean_error(column, epsilon=epsilon, records=records, patients=patients, mean=value)
+    if query.name == "variance":
+        column, variance = schema.column(query.columns[0]), None if mean is None else value
+        return variance_error(column, epsilon=epsilon, records=records, patients=patients, mean=mean, variance=variance)
+    return standard_error(query, mechanism, schema)
+
+
+def _by_group(tensor: Array, groups: int) -> Array:
+    """A tensor of numbers as [groups, numbers of one]."""
+    return np.asarray(tensor, dtype=np.float64).reshape(groups, -1)
+
+
+def _ends_with_number(query: Query, tensor: Array, mechanism: Statistics, schema: Schema) -> bool:
+    """Whether the number of records comes last; in releases of version 0.1 it does not."""
+    return is_counted(query, mechanism, schema) and tensor.shape == answer_shape(query, mechanism, schema)
+
+
+def _title(query: Query) -> str:
+    if not query.columns:
+        return "Count of patients"
+    names = ", ".join(query.columns)
+    if query.name == "missing":
+        return f"Records with and without {names}"
+    return f"Distribution of {names}" if query.name == "describe" else f"{query.name.capitalize()} of {names}"
 
 
 def _possible(query: Query, column: Column | None) -> tuple[float, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD, Evaluation
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.subgroups import column_of, cuts_of
 from policies.release.plans import Plan, Published
+from policies.schema.questions import scope_sentences
 from policies.schema.targets import said
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
@@ -37,10 +38,11 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
         ]
-    asked = ", ".join(query.key.replace("/", " of ") for query in mechanism.queries)
+    asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
+        *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
 
@@ -87,3 +89,12 @@ def _subgroup_words(mechanism: Evaluation) -> list[str]:
             f" {written(mechanism.epsilon / tables)} of {written(mechanism.epsilon)}."
         )
     ]
+
+
+def _asked(query: Query) -> str:
+    """A statistic in words, as `mean of temperature`."""
+    if query.name == "missing":
+        return f"how many records have {query.columns[0]}"
+    if query.name == "describe":
+        return f"distribution of {query.columns[0]}"
+    return query.key.replace("/", " of ")

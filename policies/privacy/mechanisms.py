@@ -3,7 +3,8 @@
 Three mechanisms exist. Each is a dataclass whose fields are public facts, checked when it is made:
 
 * `DPSGD` trains a model (Abadi et al. 2016, arXiv:1607.00133), the patient as unit.
-* `Statistics` answers counts, sums, means, variances, quantiles, histograms and crosstabs with pure ε.
+* `Statistics` answers counts, sums, means, variances, quantiles, histograms, crosstabs and how much is missing with
+  pure ε, of all records or of those that a condition holds for, together or by groups.
 * `Evaluation` answers tables of a model's predictions beside what came true on the hold-out with pure ε.
 
 `as_dict` and `mechanism_from` write and read them as plain data. Nothing here runs anything.
@@ -18,6 +19,8 @@ from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
 from policies.errors import UnsupportedMechanism
+from policies.privacy.conditions import parse
+from policies.privacy.grouping import Grouping, check_groupings
 from policies.privacy.outcomes import LOSSES as LOSSES
 from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
 from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
@@ -32,7 +35,8 @@ class Patients(StrEnum):
 
 
 OPTIMIZERS = ("sgd", "adam")
-STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab")
+STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
+MOST_QUERIES, MOST_DESCRIBED = 32, 500
 
 
 def check_range(
@@ -157,14 +161,18 @@ class Query:
 class Statistics:
     """Statistics with pure ε in all, shared equally by the queries; Laplace noise only.
 
-    Each patient gives at most `records_per_patient` records, drawn uniformly. Each query gets an equal part of ε.
+    Each patient gives at most `records_per_patient` records, drawn uniformly among those for which `where` holds. Each
+    query gets an equal part of ε. Groups are disjoint, so that all of them together cost what one does; a patient whose
+    records lie in several groups moves them by no more than `records_per_patient` together.
 
     Args:
-      queries: 1 to 32 of them, no two alike.
+      queries: 1 to 32 of them, and up to 500 columns described; no two alike.
       epsilon: for all of them together, in (0, 100].
       records_per_patient: 1 to 100.
       bins: cells of a histogram or crosstab over a numeric column, equal in width between its bounds, 2 to 1000.
       rounds: how often it may be asked; each costs `epsilon` again.
+      where: a condition as `age >= 65` (`conditions`), for records that count; all of them where it is empty.
+      group_by: columns whose groups are answered apart (`grouping`); all together where there are none.
     """
 
     kind: ClassVar[str] = "statistics"
@@ -174,14 +182,22 @@ class Statistics:
     records_per_patient: int = 1
     bins: int = 10
     rounds: int = 1
+    where: str = ""
+    group_by: tuple[Grouping, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.queries) <= 32 or len({query.key for query in self.queries}) != len(self.queries):
+        described = sum(query.name == "describe" for query in self.queries)
+        others = len(self.queries) - described
+        alike = len({query.key for query in self.queries}) != len(self.queries)
+        if not self.queries or others > MOST_QUERIES or described > MOST_DESCRIBED or alike:
             raise UnsupportedMechanism("Ask for 1 to 32 statistics, no two alike, as count=True, mean='temperature'.")
         check_range("epsilon", self.epsilon, 0, 100, open_low=True)
         check_range("records_per_patient", self.records_per_patient, 1, 100, whole=True)
         check_range("bins", self.bins, 2, 1000, whole=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
+        if self.where != "":
+            parse(self.where)
+        check_groupings(self.group_by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +257,7 @@ class Evaluation:
 
 
 Mechanism = DPSGD | Statistics | Evaluation
+_LATER = frozenset({"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"})
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
@@ -257,7 +274,6 @@ def as_dict(mechanism: Mechanism) -> dict[str, Any]:
     return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
 
 
-_LATER = frozenset({"target", "horizon", "class_weights", "huber_delta", "subgroups"})
 _TUPLES = ("inputs", "target", "class_weights", "subgroups")
 
 
@@ -271,6 +287,8 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
             fields |= {name: _tuples(fields[name]) for name in _TUPLES if name in fields}
+            if "group_by" in fields:
+                fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:
                 fields["queries"] = tuple(
                     Query(query["name"], tuple(query["columns"]), tuple(query["ranks"])) for query in fields["queries"]

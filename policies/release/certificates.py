@@ -160,6 +160,7 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
         f"It ran {certificate['mechanism']['kind']} over {data}.",
         *_outcome_words(mechanism_from(certificate["mechanism"])),
+        *_scope(certificate["mechanism"]),
         f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
         *risk_sentences(
             loss_of(mechanism_from(certificate["mechanism"]), budget["delta"]),
@@ -185,6 +186,16 @@ def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:
         columns = ", ".join(column_of(subgroup) for subgroup in mechanism.subgroups)
         words.append(f"All patients, and the groups of {columns}, have a table each: they share its ε equally.")
     return tuple(words)
+
+
+def _scope(mechanism: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whose records counted and by what they were grouped, as the request wrote it."""
+    said = []
+    if mechanism.get("where"):
+        said.append(f"Only records counted for which {mechanism['where']}.")
+    if mechanism.get("group_by"):
+        said.append(f"Answers are by {', '.join(str(by['column']) for by in mechanism['group_by'])}.")
+    return tuple(said)
 
 
 @cache

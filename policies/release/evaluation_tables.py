@@ -127,8 +127,8 @@ def group_labels(subgroup: Subgroup, schema: Schema) -> tuple[str, ...]:
         if cuts:
             raise UnsupportedMechanism(f"{where} is {column.kind}: its groups are its labels. Name it without cuts.")
         labels = column.labels
-    elif column.kind == "date":
-        raise UnsupportedMechanism(f"{where} is date. Name a boolean, a category, or a number with cuts.")
+    elif column.kind not in ("real", "integer"):
+        raise UnsupportedMechanism(f"{where} is {column.kind}. Name a boolean, a category, or a number with cuts.")
     elif not cuts:
         raise UnsupportedMechanism(f"{where} is {column.kind}: write its bands' cuts, as ({column.name!r}, 40, 65).")
     else:

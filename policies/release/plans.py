@@ -14,6 +14,7 @@ from policies.canonical import canonical
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict, mechanism_from
 from policies.release.evaluation_tables import evaluation_tables
+from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
 
 
@@ -112,6 +113,4 @@ def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...
         outputs = plan.graph.output_shape[-1] if plan.graph.output_shape else 1
         tables = evaluation_tables(plan.mechanism, schema.predicting(plan.mechanism), outputs)
         return {table.name: (table.shape, "float64") for table in tables}
-    return {
-        query.key: (schema.statistic_shape(query, plan.mechanism.bins), "float64") for query in plan.mechanism.queries
-    }
+    return {query.key: (answer_shape(query, plan.mechanism, schema), "float64") for query in plan.mechanism.queries}

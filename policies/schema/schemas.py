@@ -14,9 +14,9 @@ no class, as a time with an event, in `policies.schema.targets`.
     most_records_per_patient = 1000     # publishing keeps as many of a patient, drawn at random; 1000 if left out
 
     [columns.age]
-    kind = "integer"                    # real, integer, boolean, category or date
+    kind = "integer"                    # real, integer, boolean, category, date or datetime
     unit = "years"
-    minimum = 0                         # real, integer and date need both bounds
+    minimum = 0                         # all but booleans and categories need both bounds
     maximum = 110
     outside = "clamp"                   # or "refuse", the default: what publishing does outside the bounds
     description = "Age at the visit"
@@ -55,7 +55,7 @@ no class, as a time with an event, in `policies.schema.targets`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,8 @@ from policies.privacy.mechanisms import DPSGD, Evaluation, Query
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.schema import targets as outcome_targets
 from policies.schema import toml
-from policies.schema.columns import KINDS, Column, FloatArray, IntArray, check_name, check_text, is_number
+from policies.schema.as_written import USUAL_FILE, FileFormat, check_header, check_words, normal_header
+from policies.schema.columns import KINDS, BoolArray, Column, FloatArray, IntArray, check_name, check_text, is_number
 from policies.schema.targets import Float32Array, Target, TimeToEvent, check_target, columns_of
 
 if TYPE_CHECKING:
@@ -83,11 +84,12 @@ MOST_RECORDS_PER_PATIENT = 1_000  # unless a schema says otherwise,
 LARGEST_MOST_RECORDS = 10_000  # up to which a patient's records take no time that anybody could see
 
 STATISTICS_OF = {
-    "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
-    "integer": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
-    "boolean": ("sum", "mean", "histogram", "crosstab"),
-    "category": ("histogram", "crosstab"),
-    "date": ("mean", "quantiles", "histogram", "crosstab"),
+    "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe"),
+    "integer": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe"),
+    "boolean": ("sum", "mean", "histogram", "crosstab", "missing", "describe"),
+    "category": ("histogram", "crosstab", "missing", "describe"),
+    "date": ("mean", "quantiles", "histogram", "crosstab", "missing", "describe"),
+    "datetime": ("mean", "quantiles", "histogram", "crosstab", "missing", "describe"),
 }
 
 Sequence = tuple[str, tuple[tuple[str, ...], ...]]
@@ -111,6 +113,9 @@ class Schema:
         a round takes could tell of a patient who has a million.
       columns: 1 to 500, the target included.
       sequences: name and steps of each, every step as many columns as the others.
+      missing_values: texts that stand for a missing cell in every column that has none of its own.
+      patient_header: the table's header of the patient column, where it is not the name.
+      file: how the table's file is laid out.
 
     Raises:
       DataRefused: something is missing, unsafe or does not fit together.
@@ -125,6 +130,9 @@ class Schema:
     holdout: float = 0.0
     most_records_per_patient: int = MOST_RECORDS_PER_PATIENT
     sequences: tuple[Sequence, ...] = ()
+    missing_values: tuple[str, ...] = ()
+    patient_header: str = ""
+    file: FileFormat = USUAL_FILE
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)
@@ -150,6 +158,15 @@ class Schema:
             raise DataRefused("A column is declared twice. Declare each once.")
         self._check_target(names)
         self._check_sequences(names)
+        check_words("missing_values", self.missing_values)
+        check_header("patient_header", self.patient_header)
+        self._check_headers()
+
+    def _check_headers(self) -> None:
+        headers = [normal_header(header) for header in self.headers.values()]
+        for header in headers:
+            if headers.count(header) > 1:
+                raise DataRefused(f"Two columns are read from the header {header!r}. Give each its own header.")
 
     def _check_target(self, names: list[str]) -> None:
         for name in self.target_columns:
@@ -187,14 +204,20 @@ class Schema:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; it holds what the owner declared and nothing else.
 
-        The usual bound on a patient's records is left out, so that such a schema is what it was before there was one.
+        What came later is left out where it is as usual, so that such a schema is what it was before.
         """
         usual = self.most_records_per_patient == MOST_RECORDS_PER_PATIENT
+        later = {
+            "missing_values": list(self.missing_values),
+            "patient_header": self.patient_header,
+            "file": self.file.as_dict(),
+        }
         return {
             **{name: getattr(self, name) for name in toml.TOP},
             "target": outcome_targets.plain(self.target),
             **({} if usual else {toml.MOST_RECORDS: self.most_records_per_patient}),
-            "columns": [{**asdict(column), "categories": list(column.categories)} for column in self.columns],
+            **{name: value for name, value in later.items() if value},
+            "columns": [column.as_dict() for column in self.columns],
             "sequences": {name: [list(step) for step in steps] for name, steps in self.sequences},
         }
 
@@ -222,6 +245,16 @@ class Schema:
             # The number of rows is private, so it is not in the message.
             raise DataRefused(f"A matrix of {self.name!r} has {wanted} columns: patient, hold-out and those declared.")
         return np.asarray(cells[:, FIRST_COLUMN + self._position(name)], dtype=np.float64)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The table's header of the patient column and of every declared one, by name."""
+        columns = {column.name: column.header or column.name for column in self.columns}
+        return {self.patient: self.patient_header or self.patient, **columns}
+
+    def words_for_missing(self, column: Column) -> tuple[str, ...]:
+        """Texts that stand for a missing cell of a column."""
+        return self.missing_values if column.missing_values is None else column.missing_values
 
     @property
     def matrix_columns(self) -> tuple[str, ...]:
@@ -341,6 +374,10 @@ class Schema:
         """A column in matrix units, float64 [N], filled and clamped to its [low, high]."""
         return self.column(column).natural(self.raw(matrix, column))
 
+    def present(self, matrix: npt.ArrayLike, column: str) -> BoolArray:
+        """Where a column has a value, bool [N]: what fills the others is a constant, and counts for nothing."""
+        return np.isfinite(self.raw(matrix, column))
+
     def cells(self, column: str, bins: int) -> tuple[tuple[str, ...], FloatArray | None]:
         """Public cells of a column: labels and, for numeric kinds, the edges in matrix units. See `Column.cells`."""
         return self.column(column).cells(bins)
@@ -348,18 +385,6 @@ class Schema:
     def cell_index(self, matrix: npt.ArrayLike, column: str, bins: int) -> IntArray:
         """Index of each record's cell, int64 [N]."""
         return self.column(column).cell_index(self.raw(matrix, column), bins)
-
-    def statistic_shape(self, query: Query, bins: int) -> tuple[int, ...]:
-        """Shape of a statistic's tensor in a release. Raises `UnsupportedMechanism`."""
-        self.check_query(query)
-        if query.name == "quantiles":
-            return (len(query.ranks),)
-        if query.name not in ("histogram", "crosstab"):
-            return (1,)
-        shape = tuple(len(self.cells(column, bins)[0]) for column in query.columns)
-        if int(np.prod(shape)) > MOST_CELLS:
-            raise UnsupportedMechanism(f"{query.key} has {np.prod(shape)} cells, above {MOST_CELLS}. Use fewer bins.")
-        return shape
 
     def check_query(self, query: Query) -> None:
         """Raise `UnsupportedMechanism`, naming the column and what can be asked of it, unless `query` makes sense."""
@@ -397,5 +422,5 @@ def _readable(column: Column, raw: FloatArray) -> Any:
     if column.kind in ("boolean", "integer"):
         dtype = "boolean" if column.kind == "boolean" else "Int64"
         return pd.Series(np.where(missing, np.nan, values)).astype(dtype)  # type: ignore[call-overload, unused-ignore]
-    days = np.datetime64(column.origin, "D") + values.astype("timedelta64[D]")
-    return np.where(missing, np.datetime64("NaT"), days).astype("datetime64[s]")
+    seconds = (values * column.unit_seconds).astype("timedelta64[s]")
+    return np.where(missing, np.datetime64("NaT"), np.datetime64(column.origin, "s") + seconds).astype("datetime64[s]")

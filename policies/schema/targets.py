@@ -97,10 +97,10 @@ def check_target(target: Target, column: Callable[[str], Column]) -> None:
         for name in target:
             if column(name).kind != "boolean":
                 raise DataRefused(f"target={name!r} is {column(name).kind}. Each of several labels is a boolean.")
-    elif target is not None and column(target).kind == "date":
+    elif target is not None and column(target).kind in ("date", "datetime"):
         raise DataRefused(
-            f"target={target!r} is date. A target is a boolean, a category, a number, several booleans, or a time with"
-            " an event. Write the days since a beginning as an integer column."
+            f"target={target!r} is {column(target).kind}. A target is a boolean, a category, a number, several"
+            " booleans, or a time with an event. Write the days since a beginning as an integer column."
         )
 
 

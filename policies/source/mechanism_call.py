@@ -7,12 +7,13 @@ import dataclasses
 from typing import Any
 
 from policies.errors import UnsupportedMechanism
+from policies.privacy.grouping import groupings_from
 from policies.privacy.mechanisms import DPSGD, STATISTICS, Evaluation, Mechanism, Query, Statistics
 from policies.source.findings import Findings
 
 FUNCTIONS: dict[str, type[Mechanism]] = {"dp_sgd": DPSGD, "evaluate": Evaluation, "statistics": Statistics}
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
-_COLUMNS = ("sum", "mean", "variance", "histogram")
+_COLUMNS = ("sum", "mean", "variance", "histogram", "missing", "describe")
 _TUPLES = ("inputs", "target", "class_weights", "subgroups")
 _MISSING = object()
 
@@ -122,7 +123,9 @@ def _statistics(settings: dict[str, Any]) -> Statistics:
     queries: list[Query] = []
     rest: dict[str, Any] = {}
     for name, value in settings.items():
-        if name not in STATISTICS:
+        if name == "group_by":
+            rest[name] = groupings_from(value)
+        elif name not in STATISTICS:
             rest[name] = value
         elif name == "count":
             if value is not True and value is not False:

@@ -118,6 +118,16 @@ def test_statistics_are_answered_with_their_errors(desk: Path) -> None:
     assert "of the error, noise" in said
 
 
+def test_a_cohort_is_described_by_groups_with_a_plot_and_a_page(desk: Path) -> None:
+    said = run(desk, "describe.py")
+    assert "age (years)" in said
+    assert "Wrote describe.html" in said
+    assert (desk / "describe.png").read_bytes().startswith(b"\x89PNG")
+    page = (desk / "describe.html").read_text()
+    assert "Only records count for which age is at least 18" in page
+    assert "1 release, each signed by its hospital" in page
+
+
 def test_a_stock_client_gets_a_release(desk: Path) -> None:
     said = run(desk, "by_hand_pysyft.py")
     assert "released" in said

@@ -61,7 +61,10 @@ def test_every_outcome_has_figures_by_hospital_and_group(loss: str, tmp_path: Pa
     assert again is not None
     assert str(again) == str(result)
     assert again.to_frame().equals(frame)
+    page = study.report(tmp_path / "report.html").read_text()
+    assert "40 to under 65" in page
     if isinstance(result, OutcomeResult):
+        assert "40 to under 65" in result.report(tmp_path / "evaluation.html").read_text()
         drawn = result.plot()
         assert len(drawn.axes) == 2
         assert drawn._repr_png_().startswith(b"\x89PNG")

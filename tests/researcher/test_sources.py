@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from policies.errors import InvalidRequest
+from policies.privacy.grouping import groupings_from
 from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
+from policies.source.inspection import inspect_source
 from researcher.sources import class_source, function_name, request_source
 from tests.researcher import study_models as models
 
@@ -182,3 +184,17 @@ def test_a_model_loaded_from_a_script_file_is_found(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert "super().__init__(10, 2)" in request_source("x", TRAINING, model=module.Small)
+
+
+def test_cohorts_groups_and_descriptions_are_read_as_they_were_declared():
+    columns = [f"column number {number}" for number in range(300)]
+    for group_by in ("ward", ["ward", "sex"], {"age": [18, 65.5], "ward": []}, {"admitted": ["2025-11-01"]}):
+        asked = Statistics(
+            queries=(Query("count"), Query("missing", ("age",)), *(Query("describe", (name,)) for name in columns)),
+            epsilon=0.5,
+            where="age >= 65 and ward in ('icu', \"general\") and `heart rate` > 1.5",
+            group_by=groupings_from(group_by),
+        )
+        source = request_source("asked", asked)
+        assert inspect_source(source).mechanism == asked
+        assert max(map(len, source.splitlines())) < 400

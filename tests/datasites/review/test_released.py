@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from datasites.review.released import MOST_VALUES, noise_sentences, released_parts
+from policies.privacy.grouping import groupings_from
 from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
 from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.noise_scales import LAPLACE_95, standard_error
+from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
 from tests.factories import SCHEMA
 
@@ -78,7 +80,7 @@ def test_cells_are_named_and_only_the_first_are_listed() -> None:
     (part,) = released_parts({query.key: np.array([[1.0, 2.0], [3.0, -1.0]])}, asked(query), FLU, patients=400)
     assert [(value.label, value.value) for value in part.numbers][-1] == ("yes, yes", -1.0)
     many = Query("crosstab", ("age", "temperature"))
-    shape = FLU.statistic_shape(many, 30)
+    shape = answer_shape(many, asked(many, bins=30), FLU)
     (part,) = released_parts({many.key: np.zeros(shape)}, asked(many, bins=30), FLU, patients=400)
     assert (part.count, len(part.numbers)) == (math.prod(shape), MOST_VALUES)
 
@@ -154,3 +156,34 @@ def test_intervals_of_a_table_cover_its_noise() -> None:
     cells = [value for part in released_parts(tensors, mechanism, FLU, patients=400) for value in part.numbers]
     inside = [value.low is not None and value.high is not None and value.low <= 30 <= value.high for value in cells]
     assert sum(inside) >= 65  # of 75 at 95 %: fewer once in 2,000 times
+
+
+def test_answers_by_groups_name_each_and_their_errors_are_of_its_own_number() -> None:
+    mechanism = Statistics(
+        queries=(Query("count"), Query("mean", ("temperature",)), Query("histogram", ("cough",))),
+        epsilon=3.0,
+        group_by=groupings_from("influenza"),
+    )
+    tensors = {
+        "count": np.array([300.0, 20.0]),
+        "mean/temperature": np.array([[37.0, 300.0], [38.0, 20.0]]),
+        "histogram/cough": np.array([[200.0, 100.0], [5.0, 15.0]]),
+    }
+    count, mean, cells = released_parts(tensors, mechanism, FLU, patients=320)
+    assert count.title == "Count of patients by influenza"
+    assert [value.label for value in count.numbers] == ["no", "yes"]
+    many, few = mean.numbers
+    assert (many.value, few.value) == (37.0, 38.0)
+    assert few.high - few.low > 5 * (many.high - many.low)  # type: ignore[operator]
+    assert [value.label for value in cells.numbers] == ["no, no", "no, yes", "yes, no", "yes, yes"]
+
+
+def test_what_is_missing_and_a_distribution_are_named() -> None:
+    queries = Query("missing", ("age",)), Query("describe", ("cough",))
+    mechanism = asked(*queries)
+    missing, described = released_parts(
+        {"missing/age": np.array([390.0, 10.0]), "describe/cough": np.array([300.0, 100.0])},
+        mechanism, FLU, patients=400,
+    )  # fmt: skip
+    assert (missing.title, described.title) == ("Records with and without age", "Distribution of cough")
+    assert [value.label for value in missing.numbers] == ["present", "missing"]

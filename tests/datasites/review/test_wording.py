@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datasites.review.wording import summary
+from policies.privacy.grouping import groupings_from
 from policies.privacy.mechanisms import Evaluation, Query
 from tests.policies.plan_factories import evaluation, plan_of, published, statistics, training
 
@@ -46,3 +47,12 @@ def test_a_number_and_its_subgroups_are_said_with_what_each_has_of_epsilon() -> 
 def test_class_weights_are_said() -> None:
     lines = summary(plan_of(training(class_weights=(1.0, 5.0))), published())
     assert "Errors weigh by class: no × 1, yes × 5." in lines
+
+
+def test_a_cohort_and_groups_are_said_in_plain_words() -> None:
+    queries = (Query("count"), Query("missing", ("temperature",)), Query("describe", ("age",)))
+    asked = statistics(queries=queries, where="age >= 65 and cough", group_by=groupings_from({"age": [80]}))
+    lines = summary(plan_of(asked), published())
+    assert lines[0].endswith("count, how many records have temperature, distribution of age.")
+    assert lines[1].startswith("Only records count for which age is at least 65 and cough is yes.")
+    assert lines[2] == "Each is answered apart for 2 groups, by age."

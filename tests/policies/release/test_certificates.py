@@ -15,7 +15,8 @@ from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused, UnsupportedMechanism
 from policies.privacy.accountant import ORDERS, Charge, charge_by_epsilon, charge_for, epsilon_of
 from policies.privacy.budget import PrivacyBudget
-from policies.privacy.mechanisms import Mechanism
+from policies.privacy.grouping import groupings_from
+from policies.privacy.mechanisms import Mechanism, Query
 from policies.privacy.risk import CAVEATS
 from policies.release.certificate_format import FIELDS
 from policies.release.certificates import explain, make_certificate, sign, verify
@@ -362,3 +363,25 @@ def test_it_says_what_is_predicted_and_which_groups_are_answered() -> None:
     assert "The model predicts age and influenza, with the loss discrete_hazards." in said
     assert "All patients, and the groups of cough, have a table each: they share its ε equally." in said
     assert "predicts" not in " ".join(explain(verify(signed(evaluation()))))
+
+
+def test_a_certificate_states_cohort_and_groups_and_verifies_with_its_release() -> None:
+    asked = statistics(
+        queries=(Query("count"), Query("mean", ("age",)), Query("describe", ("cough",))),
+        where="age >= 65",
+        group_by=groupings_from("influenza"),
+    )
+    certificate = verify(signed(asked), public_key=PUBLIC, release=release_of(asked))
+    assert certificate["mechanism"]["where"] == "age >= 65"
+    assert ["mean/age", "float64", [2, 2]] in certificate["release"]["tensors"]
+    text = " ".join(explain(certificate))
+    assert "Only records counted for which age >= 65." in text
+    assert "Answers are by influenza." in text
+    with pytest.raises(CertificateRefused):  # another cohort is another declaration
+        verify(forged_text(signed(asked), "age >= 65", "age >= 18"))
+
+
+def forged_text(text: str, old: str, new: str) -> str:
+    """A signed text with something else in it."""
+    assert old in text
+    return text.replace(old, new)
