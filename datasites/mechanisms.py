@@ -86,4 +86,39 @@ def statistics(
     raise PermissionRefused(_RUNS_THERE.format("statistics"))
 
 
+def kaplan_meier(
+    records: Any,
+    round: int,
+    *,
+    time: str,
+    event: str,
+    epsilon: float,
+    by: str | None = None,
+    bins: int = 24,
+    until: float | None = None,
+    rounds: int = 1,
+    where: str = "",
+) -> NoReturn:
+    """A private table of patients by time and event, for survival curves: see `policies.privacy.survival`."""
+    raise PermissionRefused(_RUNS_THERE.format("kaplan_meier"))
+
+
+def regression(
+    records: Any,
+    round: int,
+    *,
+    outcome: str,
+    terms: Sequence[str],
+    family: str,
+    epsilon: float | None = None,
+    noise_multiplier: float | None = None,
+    delta: float = 1e-5,
+    outcome_range: tuple[float, float] | None = None,
+    rounds: int = 1,
+    where: str = "",
+) -> NoReturn:
+    """Private sums for a linear, logistic or Poisson regression: see `policies.privacy.regression`."""
+    raise PermissionRefused(_RUNS_THERE.format("regression"))
+
+
 _RUNS_THERE = "{} runs only on a datasite. Submit the function that returns it as a code request."

@@ -13,13 +13,16 @@ from typing import Any
 
 from policies.errors import InvalidRequest
 from policies.privacy.grouping import groupings_from
-from policies.privacy.mechanisms import Query, Statistics, check_range
+from policies.privacy.mechanisms import KaplanMeier, Query, Regression, Statistics, check_range
 from policies.release.plans import Published
 from policies.schema.questions import check_statistics
 from policies.schema.schemas import Schema
 from researcher.connections import Reached
+from researcher.formulas import read_formula
 from researcher.members import Hospitals, Member
+from researcher.regression import RegressionStudy
 from researcher.statistics import StatisticsStudy
+from researcher.survival import SurvivalStudy
 
 MAY_DIFFER = {"population", "patient", "holdout", "most_records_per_patient", "description", "name"}
 
@@ -101,6 +104,86 @@ class Cohort(Hospitals):
         )
         check_statistics(mechanism, self.schema)
         return StatisticsStudy(self, mechanism, name=name, purpose=purpose)
+
+    def kaplan_meier(
+        self,
+        time: str,
+        event: str,
+        *,
+        epsilon: float,
+        by: str | None = None,
+        bins: int = 24,
+        until: float | None = None,
+        rounds: int = 1,
+        where: str = "",
+        name: str | None = None,
+        purpose: str = "",
+    ) -> SurvivalStudy:
+        """A study that asks every hospital for survival over time with pure ε: see `policies.privacy.survival`.
+
+        Args:
+          time: a column of times from each patient's beginning to the event, or to when the patient was last seen.
+          event: whether the event was seen: a boolean, or a category of two labels of which the second is the event.
+          by: a boolean or category whose groups get a curve each, at the same ε.
+          bins: intervals of time.
+          until: where the grid of time ends, in the column's unit; None for the column's largest value.
+          where: a condition as in `statistics`, for records that count.
+
+        Returns:
+          A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
+
+        Raises:
+          UnsupportedMechanism: a column is not in the schema, or cannot be asked for this.
+        """
+        mechanism = KaplanMeier(
+            time=time, event=event, by=by, epsilon=epsilon, bins=bins, until=until, rounds=rounds, where=where
+        )
+        return SurvivalStudy(self, mechanism, name=name, purpose=purpose)
+
+    def regression(
+        self,
+        formula: str,
+        *,
+        family: str = "gaussian",
+        epsilon: float | None = None,
+        noise_multiplier: float | None = None,
+        delta: float = 1e-5,
+        outcome_range: tuple[float, float] | None = None,
+        rounds: int = 1,
+        where: str = "",
+        name: str | None = None,
+        purpose: str = "",
+    ) -> RegressionStudy:
+        """A study that asks every hospital for a regression: see `policies.privacy.regression`.
+
+        Args:
+          formula: as `"sbp ~ age * C(ward) + log(crp, 1)"`; its operators mean what they do in R, an intercept is
+            always in it, and its functions are those of terms (`policies.schema.terms`).
+          family: `"gaussian"`, `"binomial"` or `"poisson"`.
+          epsilon: for the whole regression at `delta`, at each hospital; or give `noise_multiplier`.
+          outcome_range: narrower public bounds that the outcome is held to, for less noise.
+          where: a condition as in `statistics`, for records that count.
+
+        Returns:
+          A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
+
+        Raises:
+          InvalidRequest: the formula cannot be read.
+          UnsupportedMechanism: a term or the outcome is not of this schema.
+        """
+        outcome, terms = read_formula(formula)
+        mechanism = Regression(
+            outcome=outcome,
+            terms=terms,
+            family=family,
+            epsilon=epsilon,
+            noise_multiplier=noise_multiplier,
+            delta=delta,
+            outcome_range=outcome_range,
+            rounds=rounds,
+            where=where,
+        )
+        return RegressionStudy(self, mechanism, name=name, purpose=purpose)
 
     def describe(
         self,

@@ -23,11 +23,17 @@ from typing import Any
 
 from policies.errors import InvalidRequest
 from policies.privacy.grouping import as_literal
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, Statistics
 from policies.text import check_visible
 
 WIDTH = 100
-FUNCTIONS = {DPSGD: "dp_sgd", Evaluation: "evaluate", Statistics: "statistics"}
+FUNCTIONS = {
+    DPSGD: "dp_sgd",
+    Evaluation: "evaluate",
+    Statistics: "statistics",
+    KaplanMeier: "kaplan_meier",
+    Regression: "regression",
+}
 # Where an object that a model names is imported from, tried in this order.
 MODULES = ("torch", "torch.nn", "torch.nn.functional", "math")
 

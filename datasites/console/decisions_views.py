@@ -18,7 +18,7 @@ from datasites.people.roles import DECIDERS
 from datasites.review.decisions import SIDES
 from policies.errors import DatasiteError, InvalidRequest, UnsupportedMechanism
 from policies.privacy import accountant, risk
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import Gaussian
 from policies.source.statuses import RequestStatus
 
 PAGE = 50
@@ -90,7 +90,7 @@ def _facts(plan_json: str | None) -> Facts:
     if plan_json is None:
         return Facts()
     plan = parsed_plan(plan_json)
-    delta = plan.mechanism.delta if isinstance(plan.mechanism, DPSGD) else 1e-5
+    delta = plan.mechanism.delta if isinstance(plan.mechanism, Gaussian) else 1e-5
     return Facts(
         kind=plan.mechanism.kind,
         rounds=plan.rounds,

@@ -24,7 +24,13 @@ RUN_STATUS: dict[str, tuple[str, str]] = {
     RunStatus.FAILED: ("Failed", "bad"),
     RunStatus.VOID: ("Not run", "quiet"),
 }
-KINDS = {"dp_sgd": "Training", "statistics": "Statistics", "evaluation": "Evaluation"}
+KINDS = {
+    "dp_sgd": "Training",
+    "statistics": "Statistics",
+    "evaluation": "Evaluation",
+    "kaplan_meier": "Survival",
+    "regression": "Regression",
+}
 ROLES = {"owner": "Data owner", "second_reviewer": "Second reviewer", "auditor": "Auditor"}
 SIZES = {"declared": "as declared by the owner", "dp-count": "as a differentially private count"}
 

@@ -26,7 +26,7 @@ from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, dtype_of_pla
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
-from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import FIRST_COLUMN, Schema
@@ -206,6 +206,25 @@ def statistics(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
     return {}, _release(answer(mechanism, Schema.from_dict(job["schema"]), rows, NoiseSource.from_os()))
 
 
+def analyse(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
+    """A table or moments over all rows, from which a curve or a regression is read."""
+    from datasites.engine.analyses import analysed
+    from datasites.engine.noise import NoiseSource
+    from policies.privacy.mechanisms import mechanism_from
+
+    mechanism = mechanism_from(job["mechanism"])
+    return {}, _release(analysed(mechanism, Schema.from_dict(job["schema"]), rows, NoiseSource.from_os()))
+
+
+def work_of(mechanism: Mechanism) -> Callable[..., Answer]:
+    """The job that a mechanism's rounds are."""
+    if isinstance(mechanism, DPSGD):
+        return train
+    if isinstance(mechanism, Evaluation):
+        return evaluate
+    return statistics if isinstance(mechanism, Statistics) else analyse
+
+
 def export(job: dict[str, Any], payload: bytes) -> Answer:
     """The researcher's model as a graph; this is where the researcher's Python runs, on mock rows at most."""
     from policies.graph.exporter import export_source
@@ -249,6 +268,11 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
         rows = in_groups(synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True), most=1)
         times = patients / len(rows)
         seconds = _timed(lambda: evaluate(job, payload, rows))
+    elif not isinstance(plan.mechanism, Statistics):
+        patients = int(job["patients"])
+        rows = in_groups(synthetic_rows(schema, patients), most=1)
+        times = max(1.0, patients / len(rows))
+        seconds = _timed(lambda: analyse(job, payload, rows))
     else:
         patients, most = int(job["patients"]), plan.mechanism.records_per_patient
         few = min(patients, max(1, MOST_COUNTED // (most * len(plan.mechanism.queries))))
@@ -299,7 +323,7 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
         facts |= {"steps": min(TRIED_STEPS, plan.mechanism.steps), "steps_of_round": plan.mechanism.steps}
         job = _with(job, steps=facts["steps"])
     begin = time.monotonic()
-    _, release = (train if trains else evaluate if scores else statistics)(job, _release(start), mock)
+    _, release = work_of(plan.mechanism)(job, _release(start), mock)
     facts["seconds"] = time.monotonic() - begin
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
@@ -309,6 +333,8 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}
     if isinstance(plan.mechanism, Statistics):
         facts["answers"] = len(plan.mechanism.queries)
+    elif plan.graph is None:
+        facts["answers"] = 1
     else:
         facts |= _engine_of(plan, schema)
     return {"facts": {**facts, "memory": peak_memory()}}, b""
@@ -353,6 +379,7 @@ JOBS: dict[str, dict[str, tuple[Callable[..., Answer], bool]]] = {
         "train": (train, True),
         "evaluate": (evaluate, True),
         "statistics": (statistics, True),
+        "analyse": (analyse, True),
         "rehearse": (rehearse, False),
         "try": (try_plan, False),
         "engine": (engine, False),

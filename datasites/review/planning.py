@@ -23,11 +23,17 @@ from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
+<<<<<<< HEAD
 from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
 from policies.release.model_outputs import check_last_layer, check_outputs
+=======
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
+>>>>>>> main
 from policies.release.plans import Plan, Published
+from policies.schema.design import design_of
 from policies.schema.questions import check_statistics
 from policies.schema.schemas import Schema
+from policies.schema.survival_cells import survival_shape
 from policies.source.inspection import Inspection, inspect_source
 from policies.text import visible
 
@@ -121,6 +127,10 @@ class Planner:
         graph = None
         if isinstance(inspection.mechanism, Statistics):
             check_statistics(inspection.mechanism, schema)
+        elif isinstance(inspection.mechanism, KaplanMeier):
+            survival_shape(inspection.mechanism, schema)
+        elif isinstance(inspection.mechanism, Regression):
+            design_of(inspection.mechanism, schema)
         else:
             graph = self._graph(inspection, schema, researcher)
             check_last_layer(graph, inspection.mechanism.loss, source, inspection.model or "")

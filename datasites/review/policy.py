@@ -21,11 +21,11 @@ from datasites.ledger.years import YearlyPlan
 from datasites.shapes import checked, shapes
 from policies.errors import DatasiteError, RuleBroken
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD, Gaussian
 from policies.privacy.risk import rounded_up
 from policies.release.plans import Plan, Published
 
-Kind = Literal["dp_sgd", "evaluation", "statistics"]
+Kind = Literal["dp_sgd", "evaluation", "statistics", "kaplan_meier", "regression"]
 MECHANISMS: tuple[Kind, ...] = get_args(Kind)
 
 DEFAULT_POLICY = """\
@@ -41,7 +41,7 @@ max_rounds = 50                # most releases of one request
 max_steps = 20000              # most training steps of one request, all of its rounds together
 max_parameters = 1000000       # largest model, in numbers
 min_patients = 50              # smallest dataset, in patients as published, of which anything is released
-allowed_mechanisms = ["dp_sgd", "evaluation", "statistics"]
+allowed_mechanisms = ["dp_sgd", "evaluation", "statistics", "kaplan_meier", "regression"]
 approval_days = 30             # days after which an approval expires
 typed_confirmation_epsilon = 1.0   # above this ε of a request, whoever approves types its name; 100 never asks
 
@@ -251,7 +251,7 @@ def check_epsilon(rules: Rules, case: Case) -> str:
 @check("Chance of failure")
 def check_delta(rules: Rules, case: Case) -> str:
     mechanism = case.plan.mechanism
-    if not isinstance(mechanism, DPSGD):
+    if not isinstance(mechanism, Gaussian):
         return "the request is pure: it has no δ"
     bound = min(rules.max_delta, rules.delta_per_patient / max(1, case.published.patients))
     if mechanism.delta > bound:

@@ -9,7 +9,7 @@ from datasites.ledger.kept import Part
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.years import Year, YearlyPlan
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import Gaussian
 from policies.privacy.nano import NANO
 from policies.release.plans import Plan, Published
 
@@ -84,14 +84,14 @@ def cost_of(
     mechanism = plan.mechanism
     standing = ledger.budgets.standing(published.population, plan=yearly)
     balance = standing.balance_for(part.id if part else None)
-    delta = mechanism.delta if isinstance(mechanism, DPSGD) else balance.budget.delta
+    delta = mechanism.delta if isinstance(mechanism, Gaussian) else balance.budget.delta
     charge = accountant.charge_for(mechanism, balance.order)
     return Cost(
         epsilon=accountant.epsilon_of(mechanism, delta),
-        delta=delta if isinstance(mechanism, DPSGD) else 0.0,
+        delta=delta if isinstance(mechanism, Gaussian) else 0.0,
         pld_epsilon=accountant.pld_epsilon(mechanism, delta),
         rounds=plan.rounds,
-        noise_multiplier=mechanism.noise_multiplier if isinstance(mechanism, DPSGD) else None,
+        noise_multiplier=mechanism.noise_multiplier if isinstance(mechanism, Gaussian) else None,
         budget=balance.budget.epsilon,
         population=published.population,
         fit=fit_of(balance, charge, plan.rounds, year=standing.year),

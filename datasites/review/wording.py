@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
+<<<<<<< HEAD
 from policies.privacy.mechanisms import DPSGD, Evaluation, Query
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.subgroups import column_of, cuts_of
+=======
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
+>>>>>>> main
 from policies.release.plans import Plan, Published
+from policies.schema.design import design_of
+from policies.schema.filters import compiled
 from policies.schema.questions import scope_sentences
+<<<<<<< HEAD
 from policies.schema.targets import said
+=======
+from policies.schema.survival_cells import moment, survival_groups, time_grid
+>>>>>>> main
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
 
@@ -38,6 +48,10 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
         ]
+    if isinstance(mechanism, KaplanMeier):
+        return [*survival_summary(mechanism, published, people), *_who(mechanism, published)]
+    if isinstance(mechanism, Regression):
+        return [*regression_summary(mechanism, published, people), *_who(mechanism, published)]
     asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
@@ -47,6 +61,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
     ]
 
 
+<<<<<<< HEAD
 _LEAVES = {
     Outcome.CLASS: "noisy counts of scores per outcome in {bins} bins.",
     Outcome.NUMBER: "noisy counts of patients by predicted and true value, in {bins} bins each.",
@@ -88,6 +103,55 @@ def _subgroup_words(mechanism: Evaluation) -> list[str]:
             f"The same by group of {named}. All patients and each of these columns have ε ="
             f" {written(mechanism.epsilon / tables)} of {written(mechanism.epsilon)}."
         )
+=======
+def _who(mechanism: KaplanMeier | Regression, published: Published) -> list[str]:
+    """Whose records count; nothing where all do."""
+    if not mechanism.where:
+        return []
+    words = compiled(mechanism.where, published.schema).words
+    return [f"Only records count for which {words}. A condition does not hold where its value is missing."]
+
+
+def survival_summary(mechanism: KaplanMeier, published: Published, people: str) -> list[str]:
+    """What a table of patients by time and event tells."""
+    schema = published.schema
+    grid, groups, column = (
+        time_grid(mechanism, schema),
+        survival_groups(mechanism, schema),
+        schema.column(mechanism.time),
+    )
+    apart = f", for each of {len(groups)} groups by {mechanism.by}" if mechanism.by else ""
+    return [
+        (
+            f"Counts {people} by {mechanism.time} and whether {mechanism.event} was seen{apart}, to draw the share"
+            " without the event over time (a Kaplan-Meier curve)."
+        ),
+        (
+            f"What leaves: noisy counts in {counted(len(grid.ends), 'interval')} of time up to"
+            f" {moment(column, grid.until)}. One record of each patient counts, in one cell."
+        ),
+    ]
+
+
+REGRESSIONS = {
+    "gaussian": "the mean of {outcome} (a linear regression)",
+    "binomial": "how likely {outcome} is (a logistic regression)",
+    "poisson": "how often {outcome} comes (a Poisson regression)",
+}
+
+
+def regression_summary(mechanism: Regression, published: Published, people: str) -> list[str]:
+    """What a regression tells."""
+    design = design_of(mechanism, published.schema)
+    asked = REGRESSIONS[mechanism.family].format(outcome=mechanism.outcome)
+    return [
+        f"Fits {asked} to {len(design.terms)} terms over {people}: {'; '.join(term.words for term in design.terms)}.",
+        (
+            f"What leaves: {counted(len(design.names), 'coefficient')} and how sure they are, as noisy sums over"
+            f" patients. One record of each patient counts; noise is {written(mechanism.noise_multiplier or 0)} times"
+            " the largest part that one patient can have in all of it."
+        ),
+>>>>>>> main
     ]
 
 

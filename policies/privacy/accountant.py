@@ -18,7 +18,17 @@ from policies.deferred_imports import import_without
 from policies.errors import BudgetTooSmall, UnsupportedMechanism
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.draws import divergence_of, parts_of
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Patients, Statistics, check_range
+from policies.privacy.mechanisms import (
+    DPSGD,
+    Evaluation,
+    Gaussian,
+    KaplanMeier,
+    Mechanism,
+    Patients,
+    Regression,
+    Statistics,
+    check_range,
+)
 from policies.privacy.nano import epsilon_up, exact, nano_up
 
 ORDERS: tuple[int, ...] = (*range(2, 65), *range(68, 129, 4), 160, 192, 224, 256, 320, 384, 448, 512)
@@ -55,11 +65,18 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     """Rényi divergence in nats, at `order`, of `rounds` releases of a mechanism (None: of one release).
 
     `DPSGD` is `steps` Poisson-subsampled Gaussians a round (Mironov et al. 2019, arXiv:1908.10530). `Statistics` are
+<<<<<<< HEAD
     the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` adds discrete
     Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z| against itself moved by one, with
     p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response, the largest divergence that a pure ε
     admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3). Its tables are independent parts, each with
     its own ε: their divergences add up (`Evaluation.draws`).
+=======
+    the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` and
+    `KaplanMeier` add discrete Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z|
+    against itself moved by one, with p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response,
+    the largest divergence that a pure ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3).
+>>>>>>> main
 
     Args:
       order: a whole number, 2 to 512.
@@ -72,14 +89,19 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     releases = 1 if rounds is None else rounds
     check_range("rounds", releases, 1, 1000, whole=True)
     match mechanism:
-        case DPSGD():
+        case DPSGD() | Regression():
             per_step = _gaussian(_noise_of(mechanism), mechanism.sampling_rate, order)
             return per_step * mechanism.steps * releases
         case Statistics():
             return min(mechanism.epsilon, divergence_of(mechanism, order) * (1 + _SLACK)) * releases
+<<<<<<< HEAD
         case Evaluation():
             parts = math.fsum(pure_divergence(epsilon, order) for epsilon in mechanism.draws)
             return min(mechanism.epsilon, parts) * releases
+=======
+        case Evaluation() | KaplanMeier():
+            return pure_divergence(mechanism.epsilon, order) * releases
+>>>>>>> main
         case _:
             assert_never(mechanism)
 
@@ -122,7 +144,7 @@ def _charge(mechanism: Mechanism, divergence: float, order: int) -> Charge:
             f"One release has a divergence of {divergence:.3g} at order {order}, above {_LARGEST_DIVERGENCE:.0e}. "
             "Ask for more noise or fewer steps."
         )
-    pure = None if isinstance(mechanism, DPSGD) else nano_up(mechanism.epsilon)
+    pure = None if isinstance(mechanism, Gaussian) else nano_up(mechanism.epsilon)
     return Charge(divergence_nano=max(1, nano_up(divergence)), pure_epsilon_nano=pure, reads=mechanism.reads)
 
 
@@ -163,7 +185,7 @@ def epsilon_of(mechanism: Mechanism, delta: float, rounds: int | None = None) ->
     """
     releases = mechanism.rounds if rounds is None else rounds
     check_range("rounds", releases, 1, 1000, whole=True)
-    if isinstance(mechanism, DPSGD):
+    if isinstance(mechanism, Gaussian):
         return _gaussian_epsilon(_noise_of(mechanism), mechanism.sampling_rate, mechanism.steps * releases, delta)
     return float(exact(mechanism.epsilon) * releases)
 
@@ -197,7 +219,7 @@ def largest_losses(mechanism: Mechanism, delta: float) -> tuple[float, float]:
       Of adding or removing a patient, and of swapping a patient's record for another. A pure mechanism never exceeds
       its ε, and twice that.
     """
-    if not isinstance(mechanism, DPSGD):
+    if not isinstance(mechanism, Gaussian):
         epsilon = epsilon_of(mechanism, delta)
         return epsilon, 2 * epsilon
     steps = mechanism.steps * mechanism.rounds
@@ -219,7 +241,7 @@ def pld_epsilon(mechanism: Mechanism, delta: float) -> float:
     standalone = epsilon_of(mechanism, delta)
     if standalone > _PLD_UP_TO:
         return standalone
-    if isinstance(mechanism, DPSGD):
+    if isinstance(mechanism, Gaussian):
         steps = mechanism.steps * mechanism.rounds
         return min(standalone, _pld_gaussian(_noise_of(mechanism), mechanism.sampling_rate, steps, delta))
     return min(standalone, _pld_pure(mechanism.epsilon, mechanism.rounds, delta))
@@ -270,7 +292,7 @@ def resolve(mechanism: Mechanism) -> Mechanism:
     """
     if isinstance(mechanism, Statistics):
         parts_of(mechanism)
-    if not isinstance(mechanism, DPSGD):
+    if not isinstance(mechanism, Gaussian):
         return mechanism
     if mechanism.epsilon is None:
         _noise_of(mechanism)
@@ -284,10 +306,12 @@ def resolve(mechanism: Mechanism) -> Mechanism:
 # -- one step, one release -----------------------------------------------------------------------------------------
 
 
-def _noise_of(mechanism: DPSGD) -> float:
+def _noise_of(mechanism: Gaussian) -> float:
     noise = mechanism.noise_multiplier
     if noise is None:
-        raise UnsupportedMechanism("This dp_sgd has no noise multiplier yet. Pass it through `resolve` first.")
+        raise UnsupportedMechanism(
+            f"This {mechanism.kind} has no noise multiplier yet. Pass it through `resolve` first."
+        )
     check_range("noise_multiplier", noise, LEAST_NOISE, MOST_NOISE)
     return noise
 

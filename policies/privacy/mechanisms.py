@@ -1,11 +1,17 @@
 """What will be run, as frozen declarations. Both the charge and the run are built from these values alone.
 
-Three mechanisms exist. Each is a dataclass whose fields are public facts, checked when it is made:
+Five mechanisms exist. Each is a dataclass whose fields are public facts, checked when it is made:
 
 * `DPSGD` trains a model (Abadi et al. 2016, arXiv:1607.00133), the patient as unit.
 * `Statistics` answers counts, sums, means, variances, quantiles, histograms, crosstabs and how much is missing with
   pure ε, of all records or of those that a condition holds for, together or by groups.
+<<<<<<< HEAD
 * `Evaluation` answers tables of a model's predictions beside what came true on the hold-out with pure ε.
+=======
+* `Evaluation` answers a histogram of a model's scores per class on the hold-out with pure ε.
+* `KaplanMeier` answers a histogram of time and event, from which survival is read, with pure ε.
+* `Regression` answers sums from which coefficients are read, by the Gaussian mechanism.
+>>>>>>> main
 
 `as_dict` and `mechanism_from` write and read them as plain data. Nothing here runs anything.
 """
@@ -13,14 +19,15 @@ Three mechanisms exist. Each is a dataclass whose fields are public facts, check
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
 from policies.errors import UnsupportedMechanism
+from policies.privacy.checks import Patients as Patients
+from policies.privacy.checks import check_range as check_range
 from policies.privacy.conditions import parse
 from policies.privacy.grouping import Grouping, check_groupings
+<<<<<<< HEAD
 from policies.privacy.outcomes import LOSSES as LOSSES
 from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
 from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
@@ -33,22 +40,14 @@ class Patients(StrEnum):
     HELD_OUT = "held_out"
     ALL = "all"
 
+=======
+from policies.privacy.regression import Regression as Regression
+from policies.privacy.survival import KaplanMeier as KaplanMeier
+>>>>>>> main
 
 OPTIMIZERS = ("sgd", "adam")
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
 MOST_QUERIES, MOST_DESCRIBED = 32, 500
-
-
-def check_range(
-    name: str, value: object, low: float, high: float, *, whole: bool = False, open_low: bool = False
-) -> None:
-    """Raise `UnsupportedMechanism`, naming value and bounds, unless `value` is a number in [low, high]."""
-    kind = (int,) if whole else (int, float)
-    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
-        raise UnsupportedMechanism(f"{name}={value!r} is not a {'whole ' if whole else ''}number.")
-    if value < low or value > high or (open_low and value == low):
-        bracket = "(" if open_low else "["
-        raise UnsupportedMechanism(f"{name}={value} is outside {bracket}{low}, {high}].")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,8 +255,15 @@ class Evaluation:
         return draw_epsilons(self.epsilon, self.loss, self.target, self.subgroups)
 
 
+<<<<<<< HEAD
 Mechanism = DPSGD | Statistics | Evaluation
 _LATER = frozenset({"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"})
+=======
+Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
+Gaussian = DPSGD | Regression
+"""Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
+_LATER = ("where", "group_by")
+>>>>>>> main
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
@@ -286,7 +292,15 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             names = {field.name for field in dataclasses.fields(known)}
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
+<<<<<<< HEAD
             fields |= {name: _tuples(fields[name]) for name in _TUPLES if name in fields}
+=======
+            if isinstance(fields.get("inputs"), list):
+                fields["inputs"] = tuple(fields["inputs"])
+            for listed in ("terms", "outcome_range"):
+                if isinstance(fields.get(listed), list):
+                    fields[listed] = tuple(fields[listed])
+>>>>>>> main
             if "group_by" in fields:
                 fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:
@@ -298,7 +312,8 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             except TypeError as error:
                 raise UnsupportedMechanism(f"{kind}: {error}.") from None
             return result
-    raise UnsupportedMechanism(f"Mechanism {kind!r} is not known. Use dp_sgd, statistics or evaluation.")
+    known_kinds = ", ".join(known.kind for known in get_args(Mechanism))
+    raise UnsupportedMechanism(f"Mechanism {kind!r} is not known. Use one of {known_kinds}.")
 
 
 def _tuples(value: Any) -> Any:

@@ -22,8 +22,12 @@ from policies.errors import CertificateRefused, InvalidRequest
 from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
+<<<<<<< HEAD
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics, as_dict, mechanism_from
 from policies.privacy.outcomes import Outcome, outcome_of
+=======
+from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, Statistics, as_dict, mechanism_from
+>>>>>>> main
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
 from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
@@ -248,7 +252,7 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     except (InvalidRequest, KeyError, TypeError, ValueError) as error:
         raise CertificateRefused(f"Its mechanism or budget cannot be accounted for: {error}") from None
     if mechanism.rounds != certificate["rounds"] or (
-        isinstance(mechanism, Statistics) != (certificate["graph_digest"] is None)  # the others run a model
+        isinstance(mechanism, DPSGD | Evaluation) == (certificate["graph_digest"] is None)  # these run a model
     ):
         raise CertificateRefused("Its mechanism has another number of rounds, or a graph is missing.")
     for name, value in recomputed.items():
@@ -269,8 +273,10 @@ def _privacy(
     else:
         charge = accountant.charge_for(mechanism, order)
     return {
-        "epsilon": accountant.epsilon_of(mechanism, mechanism.delta if isinstance(mechanism, DPSGD) else budget.delta),
-        "delta": float(mechanism.delta) if isinstance(mechanism, DPSGD) else 0.0,
+        "epsilon": accountant.epsilon_of(
+            mechanism, mechanism.delta if isinstance(mechanism, Gaussian) else budget.delta
+        ),
+        "delta": float(mechanism.delta) if isinstance(mechanism, Gaussian) else 0.0,
         "order": order,
         "divergence_nano": charge.divergence_nano,
         "pure_epsilon_nano": charge.pure_epsilon_nano,
@@ -286,7 +292,7 @@ def _near(stated: Any, recomputed: Any) -> bool:
 
 def _is_resolved(declared: Mechanism, mechanism: Mechanism, epsilon: float) -> bool:
     """Whether `mechanism` is `declared`, with nothing but a noise multiplier found for its ε."""
-    if not isinstance(declared, DPSGD) or not isinstance(mechanism, DPSGD) or declared.epsilon is None:
+    if not isinstance(declared, Gaussian) or not isinstance(mechanism, Gaussian) or declared.epsilon is None:
         return declared == mechanism
     resolved = {**as_dict(declared), "epsilon": None, "noise_multiplier": mechanism.noise_multiplier}
     return bool(resolved == as_dict(mechanism)) and epsilon <= declared.epsilon * (1 + 1e-9)

@@ -8,11 +8,28 @@ from typing import Any
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.grouping import groupings_from
-from policies.privacy.mechanisms import DPSGD, STATISTICS, Evaluation, Mechanism, Query, Statistics
+from policies.privacy.mechanisms import (
+    DPSGD,
+    STATISTICS,
+    Evaluation,
+    KaplanMeier,
+    Mechanism,
+    Query,
+    Regression,
+    Statistics,
+)
 from policies.source.findings import Findings
 
-FUNCTIONS: dict[str, type[Mechanism]] = {"dp_sgd": DPSGD, "evaluate": Evaluation, "statistics": Statistics}
+FUNCTIONS: dict[str, type[Mechanism]] = {
+    "dp_sgd": DPSGD,
+    "evaluate": Evaluation,
+    "statistics": Statistics,
+    "kaplan_meier": KaplanMeier,
+    "regression": Regression,
+}
+WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier", "regression"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
+LISTS = ("inputs", "terms", "outcome_range")  # which may be written with square brackets
 _COLUMNS = ("sum", "mean", "variance", "histogram", "missing", "describe")
 _TUPLES = ("inputs", "target", "class_weights", "subgroups")
 _MISSING = object()
@@ -28,18 +45,19 @@ def mechanism_of(
             "mechanism",
             call,
             "What leaves is a mechanism's release alone.",
-            "Return dp_sgd, evaluate or statistics, imported from datasites.mechanisms.",
+            f"Return one of {', '.join(FUNCTIONS)}, imported from datasites.mechanisms.",
         )
         return None
-    wanted = ("records", "round") if name == "statistics" else ("records", "weights", "round")
+    alone = name in WITHOUT_MODEL
+    wanted = ("records", "round") if alone else ("records", "weights", "round")
     passed = [argument.id if isinstance(argument, ast.Name) else "" for argument in call.args]
-    model = None if name == "statistics" else (passed or [""])[0]
+    model = None if alone else (passed or [""])[0]
     if (
         tuple(passed[model is not None :]) != wanted
         or parameters != wanted
         or (model is not None and model not in classes)
     ):
-        first = "" if name == "statistics" else "Model, "
+        first = "" if alone else "Model, "
         findings.add(
             "mechanism",
             call,
@@ -87,7 +105,11 @@ def _settings(name: str, call: ast.Call, findings: Findings) -> dict[str, Any] |
                 f"{keyword.arg} is not written as a plain value, so it cannot be read.",
                 "Write the number or text itself.",
             )
+<<<<<<< HEAD
         settings[keyword.arg] = _tupled(value) if keyword.arg in _TUPLES else value
+=======
+        settings[keyword.arg] = tuple(value) if keyword.arg in LISTS and isinstance(value, list) else value
+>>>>>>> main
     return settings if len(findings.found) == before else None
 
 

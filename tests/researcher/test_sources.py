@@ -11,7 +11,7 @@ from torch import nn
 
 from policies.errors import InvalidRequest
 from policies.privacy.grouping import groupings_from
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Statistics
 from policies.source.inspection import inspect_source
 from researcher.sources import class_source, function_name, request_source
 from tests.researcher import study_models as models
@@ -101,6 +101,14 @@ def test_evaluation_and_statistics_name_only_what_differs_from_defaults():
         "crosstab": [("sex", "influenza")],
         "epsilon": 0.2,
     }
+
+
+def test_an_analysis_without_a_model_is_one_call_that_is_read_back():
+    declared = KaplanMeier(time="age", event="influenza", by="sex", until=90.0, epsilon=0.5)
+    source = request_source("alive", declared, purpose="To see.")
+    assert 'return kaplan_meier(\n        records, round,\n        time="age",\n' in source
+    assert inspect_source(source).mechanism == declared
+    assert inspect_source(source).model is None
 
 
 def test_a_constant_from_outside_the_class_is_refused_with_its_name():

@@ -25,9 +25,9 @@ from datasites.review.policy import (
 )
 from policies.errors import RuleBroken
 from policies.privacy.mechanisms import Mechanism
-from tests.policies.plan_factories import evaluation, plan_of, published, statistics, training
+from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
-ALL = (training(), statistics(), evaluation())
+ALL = (training(), statistics(), evaluation(), survival(), regression())
 
 
 def failed(

@@ -6,8 +6,13 @@ import pytest
 
 from datasites.review.wording import summary
 from policies.privacy.grouping import groupings_from
+<<<<<<< HEAD
 from policies.privacy.mechanisms import Evaluation, Query
 from tests.policies.plan_factories import evaluation, plan_of, published, statistics, training
+=======
+from policies.privacy.mechanisms import Query
+from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
+>>>>>>> main
 
 
 def test_a_training_says_what_leaves_how_often_and_with_how_much_noise() -> None:
@@ -33,6 +38,7 @@ def test_statistics_name_each_question() -> None:
     assert one[1].startswith("At most 1 record of each patient")
 
 
+<<<<<<< HEAD
 def test_a_number_and_its_subgroups_are_said_with_what_each_has_of_epsilon() -> None:
     asked = Evaluation(
         loss="mean_squared_error", epsilon=0.6, bins=8, target="temperature", subgroups=("cough", ("age", 18, 65))
@@ -47,6 +53,28 @@ def test_a_number_and_its_subgroups_are_said_with_what_each_has_of_epsilon() -> 
 def test_class_weights_are_said() -> None:
     lines = summary(plan_of(training(class_weights=(1.0, 5.0))), published())
     assert "Errors weigh by class: no × 1, yes × 5." in lines
+=======
+def test_survival_names_time_event_groups_and_what_leaves() -> None:
+    lines = summary(plan_of(survival(until=60, bins=20)), published())
+    assert lines[0].startswith("Counts about 1,000 patients (as declared) by age and whether influenza was seen")
+    assert "for each of 2 groups by cough" in lines[0]
+    assert "20 intervals of time up to 60" in lines[1]
+    assert "groups" not in summary(plan_of(survival(by=None)), published())[0]
+
+
+def test_a_regression_names_outcome_terms_and_what_leaves() -> None:
+    lines = summary(plan_of(regression(terms=("age", "log(age, 1)"))), published())
+    assert lines[0].startswith(
+        "Fits the mean of temperature (a linear regression) to 2 terms over about 1,000 patients"
+    )
+    assert lines[0].endswith("age; the logarithm of age + 1.")
+    assert "3 coefficients" in lines[1]
+    assert "largest part that one patient can have" in lines[1]
+    assert (
+        "how likely influenza is"
+        in summary(plan_of(regression(outcome="influenza", family="binomial")), published())[0]
+    )
+>>>>>>> main
 
 
 def test_a_cohort_and_groups_are_said_in_plain_words() -> None:

@@ -22,11 +22,21 @@ from policies.release.certificate_format import FIELDS
 from policies.release.certificates import explain, make_certificate, sign, verify
 from policies.release.plans import release_shapes
 from policies.release.tensors import Array, digest, to_bytes
-from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, published, statistics, training
+from tests.policies.plan_factories import (
+    SCHEMA,
+    evaluation,
+    plan_of,
+    published,
+    regression,
+    statistics,
+    survival,
+    training,
+)
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw().hex()
+<<<<<<< HEAD
 HAZARDS = {"loss": "discrete_hazards", "target": ("age", "influenza"), "horizon": 60.0}
 ALL = (
     training(),
@@ -37,6 +47,9 @@ ALL = (
     evaluation(subgroups=("cough", ("age", 18, 65))),
     evaluation(**HAZARDS, subgroups=("cough",)),
 )
+=======
+ALL = (training(), statistics(), evaluation(), survival(), regression(), training(epsilon=None, noise_multiplier=1.5))
+>>>>>>> main
 
 
 def release_of(mechanism: Mechanism, fill: float = 0.5) -> dict[str, Array]:
