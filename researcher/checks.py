@@ -17,12 +17,8 @@ from typing import Any
 from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBroken
 from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.graph.graphs import Graph
-<<<<<<< HEAD
-from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict
-from policies.release.model_outputs import check_last_layer, check_outputs
-=======
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict
->>>>>>> main
+from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
 from researcher.members import Hospitals

@@ -132,7 +132,7 @@ def _receive_rows(connection: socket.socket) -> Rows:
 def _plan_and_schema(job: dict[str, Any]) -> tuple[Plan, Schema]:
     """The plan, and the schema with the target that the plan's mechanism names."""
     plan, schema = plan_from(job["plan"]), Schema.from_dict(job["schema"])
-    return plan, schema if isinstance(plan.mechanism, Statistics) else schema.predicting(plan.mechanism)
+    return plan, schema.predicting(plan.mechanism) if isinstance(plan.mechanism, DPSGD | Evaluation) else schema
 
 
 def _tensors(payload: bytes) -> dict[str, Any]:

@@ -23,12 +23,8 @@ from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
-<<<<<<< HEAD
-from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
-from policies.release.model_outputs import check_last_layer, check_outputs
-=======
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
->>>>>>> main
+from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
 from policies.schema.questions import check_statistics

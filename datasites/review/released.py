@@ -15,14 +15,10 @@ import numpy as np
 
 from policies.numbers import counted, written
 from policies.privacy.draws import epsilon_per_query
-<<<<<<< HEAD
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
 from policies.privacy.outcomes import Outcome
 from policies.privacy.subgroups import column_of
 from policies.release.evaluation_tables import ERRORS, EvaluationTable, evaluation_tables, target_column
-=======
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
->>>>>>> main
 from policies.release.tensors import Array
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
@@ -36,11 +32,8 @@ from policies.schema.noise_scales import (
 )
 from policies.schema.questions import CELLS, answer_shape, cell_labels, groups_of, is_counted
 from policies.schema.schemas import Schema
-<<<<<<< HEAD
-from policies.schema.targets import TimeToEvent
-=======
 from policies.schema.survival_cells import survival_groups, survival_labels
->>>>>>> main
+from policies.schema.targets import TimeToEvent
 
 MOST_VALUES = 200
 """Of one tensor are shown; a table of more is read elsewhere."""
@@ -102,13 +95,9 @@ def released_parts(
             _statistic(query, tensors[query.key], mechanism, schema, patients, tensors) for query in mechanism.queries
         )
     if isinstance(mechanism, Evaluation):
-<<<<<<< HEAD
         return evaluation_parts(tensors, mechanism, schema.predicting(mechanism))
-=======
-        return tuple(_scores(name, tensor, mechanism, schema) for name, tensor in tensors.items())
     if isinstance(mechanism, KaplanMeier):
         return tuple(_survival(name, tensor, mechanism, schema) for name, tensor in tensors.items())
->>>>>>> main
     return tuple(_part(name, "", tensor) for name, tensor in tensors.items())
 
 
@@ -124,12 +113,7 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
             "The figures below are of the weights as they left, noise included.",
         ]
     if isinstance(mechanism, Evaluation):
-<<<<<<< HEAD
         return evaluation_noise(mechanism)
-=======
-        return [
-            f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one held-out patient counts in one cell."
-        ]
     if isinstance(mechanism, KaplanMeier):
         return [f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one patient counts in one cell."]
     if isinstance(mechanism, Regression):
@@ -140,7 +124,6 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
             ),
             "The figures below are of these sums as they left. The researcher works out what they say of each term.",
         ]
->>>>>>> main
     share = epsilon_per_query(mechanism)
     return [
         (

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
-<<<<<<< HEAD
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.subgroups import column_of, cuts_of
-=======
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
->>>>>>> main
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
 from policies.schema.filters import compiled
 from policies.schema.questions import scope_sentences
-<<<<<<< HEAD
-from policies.schema.targets import said
-=======
 from policies.schema.survival_cells import moment, survival_groups, time_grid
->>>>>>> main
+from policies.schema.targets import said
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
 
@@ -61,7 +54,6 @@ def summary(plan: Plan, published: Published) -> list[str]:
     ]
 
 
-<<<<<<< HEAD
 _LEAVES = {
     Outcome.CLASS: "noisy counts of scores per outcome in {bins} bins.",
     Outcome.NUMBER: "noisy counts of patients by predicted and true value, in {bins} bins each.",
@@ -103,7 +95,9 @@ def _subgroup_words(mechanism: Evaluation) -> list[str]:
             f"The same by group of {named}. All patients and each of these columns have ε ="
             f" {written(mechanism.epsilon / tables)} of {written(mechanism.epsilon)}."
         )
-=======
+    ]
+
+
 def _who(mechanism: KaplanMeier | Regression, published: Published) -> list[str]:
     """Whose records count; nothing where all do."""
     if not mechanism.where:
@@ -151,7 +145,6 @@ def regression_summary(mechanism: Regression, published: Published, people: str)
             f" patients. One record of each patient counts; noise is {written(mechanism.noise_multiplier or 0)} times"
             " the largest part that one patient can have in all of it."
         ),
->>>>>>> main
     ]
 
 

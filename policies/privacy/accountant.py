@@ -65,18 +65,11 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     """Rényi divergence in nats, at `order`, of `rounds` releases of a mechanism (None: of one release).
 
     `DPSGD` is `steps` Poisson-subsampled Gaussians a round (Mironov et al. 2019, arXiv:1908.10530). `Statistics` are
-<<<<<<< HEAD
-    the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` adds discrete
-    Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z| against itself moved by one, with
-    p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response, the largest divergence that a pure ε
-    admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3). Its tables are independent parts, each with
-    its own ε: their divergences add up (`Evaluation.draws`).
-=======
     the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` and
     `KaplanMeier` add discrete Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z|
     against itself moved by one, with p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response,
-    the largest divergence that a pure ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3).
->>>>>>> main
+    the largest divergence that a pure ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3). The
+    tables of an `Evaluation` are independent parts, each with its own ε: their divergences add up (`Evaluation.draws`).
 
     Args:
       order: a whole number, 2 to 512.
@@ -94,14 +87,11 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
             return per_step * mechanism.steps * releases
         case Statistics():
             return min(mechanism.epsilon, divergence_of(mechanism, order) * (1 + _SLACK)) * releases
-<<<<<<< HEAD
         case Evaluation():
             parts = math.fsum(pure_divergence(epsilon, order) for epsilon in mechanism.draws)
             return min(mechanism.epsilon, parts) * releases
-=======
-        case Evaluation() | KaplanMeier():
+        case KaplanMeier():
             return pure_divergence(mechanism.epsilon, order) * releases
->>>>>>> main
         case _:
             assert_never(mechanism)
 

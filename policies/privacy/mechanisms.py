@@ -5,13 +5,9 @@ Five mechanisms exist. Each is a dataclass whose fields are public facts, checke
 * `DPSGD` trains a model (Abadi et al. 2016, arXiv:1607.00133), the patient as unit.
 * `Statistics` answers counts, sums, means, variances, quantiles, histograms, crosstabs and how much is missing with
   pure ε, of all records or of those that a condition holds for, together or by groups.
-<<<<<<< HEAD
 * `Evaluation` answers tables of a model's predictions beside what came true on the hold-out with pure ε.
-=======
-* `Evaluation` answers a histogram of a model's scores per class on the hold-out with pure ε.
 * `KaplanMeier` answers a histogram of time and event, from which survival is read, with pure ε.
 * `Regression` answers sums from which coefficients are read, by the Gaussian mechanism.
->>>>>>> main
 
 `as_dict` and `mechanism_from` write and read them as plain data. Nothing here runs anything.
 """
@@ -27,23 +23,11 @@ from policies.privacy.checks import Patients as Patients
 from policies.privacy.checks import check_range as check_range
 from policies.privacy.conditions import parse
 from policies.privacy.grouping import Grouping, check_groupings
-<<<<<<< HEAD
 from policies.privacy.outcomes import LOSSES as LOSSES
 from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
-from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
-
-
-class Patients(StrEnum):
-    """Which patients of a population a mechanism reads: those who train, those who are held out, or all."""
-
-    TRAINING = "training"
-    HELD_OUT = "held_out"
-    ALL = "all"
-
-=======
 from policies.privacy.regression import Regression as Regression
+from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
->>>>>>> main
 
 OPTIMIZERS = ("sgd", "adam")
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
@@ -255,15 +239,10 @@ class Evaluation:
         return draw_epsilons(self.epsilon, self.loss, self.target, self.subgroups)
 
 
-<<<<<<< HEAD
-Mechanism = DPSGD | Statistics | Evaluation
-_LATER = frozenset({"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"})
-=======
 Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
 Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
-_LATER = ("where", "group_by")
->>>>>>> main
+_LATER = frozenset({"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"})
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
@@ -280,7 +259,7 @@ def as_dict(mechanism: Mechanism) -> dict[str, Any]:
     return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
 
 
-_TUPLES = ("inputs", "target", "class_weights", "subgroups")
+_TUPLES = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")
 
 
 def mechanism_from(data: dict[str, Any]) -> Mechanism:
@@ -292,15 +271,7 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             names = {field.name for field in dataclasses.fields(known)}
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
-<<<<<<< HEAD
             fields |= {name: _tuples(fields[name]) for name in _TUPLES if name in fields}
-=======
-            if isinstance(fields.get("inputs"), list):
-                fields["inputs"] = tuple(fields["inputs"])
-            for listed in ("terms", "outcome_range"):
-                if isinstance(fields.get(listed), list):
-                    fields[listed] = tuple(fields[listed])
->>>>>>> main
             if "group_by" in fields:
                 fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:

@@ -22,12 +22,8 @@ from policies.errors import CertificateRefused, InvalidRequest
 from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
-<<<<<<< HEAD
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics, as_dict, mechanism_from
-from policies.privacy.outcomes import Outcome, outcome_of
-=======
 from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, Statistics, as_dict, mechanism_from
->>>>>>> main
+from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
 from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
@@ -179,7 +175,7 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:
     """What a model predicts, and which subgroups are answered apart, where the mechanism says so."""
-    if isinstance(mechanism, Statistics):
+    if not isinstance(mechanism, DPSGD | Evaluation):
         return ()
     words = []
     if mechanism.target is not None or outcome_of(mechanism.loss) is not Outcome.CLASS:

@@ -16,6 +16,7 @@ from policies.errors import GraphRefused, InspectionFailed
 from policies.graph.graphs import Graph, Node
 from policies.privacy.mechanisms import DPSGD, Evaluation
 from policies.privacy.outcomes import MOST_INTERVALS, Outcome, outcome_of
+from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.schemas import Schema
 from policies.source.findings import Findings
 
@@ -34,7 +35,8 @@ _LOGITS = ("binary_cross_entropy_with_logits", "discrete_hazards", "multilabel_b
 
 
 def check_outputs(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -> None:
-    """Raise `GraphRefused` unless the model's output fits its loss and the target.
+    """Raise `GraphRefused` unless the model's output fits its loss and the target; `UnsupportedMechanism` unless an
+    evaluation's subgroups fit the schema.
 
     Args:
       schema: with the mechanism's target (`Schema.predicting`).
@@ -62,6 +64,8 @@ def check_outputs(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -
     weights = mechanism.class_weights if isinstance(mechanism, DPSGD) else ()
     if weights and len(weights) != classes:
         raise GraphRefused(f"class_weights has {len(weights)} numbers for {classes} classes or labels. Give one each.")
+    if isinstance(mechanism, Evaluation):
+        evaluation_tables(mechanism, schema, numbers)
 
 
 def check_last_layer(graph: Graph, loss: str, source: str, model: str) -> None:

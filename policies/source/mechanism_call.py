@@ -29,9 +29,8 @@ FUNCTIONS: dict[str, type[Mechanism]] = {
 }
 WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier", "regression"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
-LISTS = ("inputs", "terms", "outcome_range")  # which may be written with square brackets
+LISTS = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")  # written with brackets or not
 _COLUMNS = ("sum", "mean", "variance", "histogram", "missing", "describe")
-_TUPLES = ("inputs", "target", "class_weights", "subgroups")
 _MISSING = object()
 
 
@@ -105,11 +104,7 @@ def _settings(name: str, call: ast.Call, findings: Findings) -> dict[str, Any] |
                 f"{keyword.arg} is not written as a plain value, so it cannot be read.",
                 "Write the number or text itself.",
             )
-<<<<<<< HEAD
-        settings[keyword.arg] = _tupled(value) if keyword.arg in _TUPLES else value
-=======
-        settings[keyword.arg] = tuple(value) if keyword.arg in LISTS and isinstance(value, list) else value
->>>>>>> main
+        settings[keyword.arg] = _tupled(value) if keyword.arg in LISTS else value
     return settings if len(findings.found) == before else None
 
 

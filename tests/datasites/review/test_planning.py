@@ -111,6 +111,13 @@ def test_no_dataset_of_that_name_is_said(desk: Desk) -> None:
         planner.published(name="heart")
 
 
+def test_subgroups_that_the_schema_has_not_are_refused_when_a_plan_is_made() -> None:
+    check_outputs(LINEAR, evaluation(loss="cross_entropy", subgroups=("cough", ("age", 18, 65))), SCHEMA)
+    for subgroup, says in (("patient", "is not a column"), ("age", "write its bands' cuts"), (("age", 90), "has cuts")):
+        with pytest.raises(UnsupportedMechanism, match=says):
+            check_outputs(LINEAR, evaluation(loss="cross_entropy", subgroups=(subgroup,)), SCHEMA)
+
+
 def test_a_models_output_fits_its_loss_and_the_targets_classes() -> None:
     check_outputs(LINEAR, training(loss="cross_entropy"), SCHEMA)  # two numbers for two classes
     with pytest.raises(GraphRefused, match=r"answers 2 number\(s\) for a record; binary_cross_entropy wants 1"):

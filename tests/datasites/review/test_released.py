@@ -9,12 +9,8 @@ import pytest
 
 from datasites.review.released import MOST_VALUES, noise_sentences, released_parts
 from policies.privacy.grouping import groupings_from
-<<<<<<< HEAD
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
-from policies.release.evaluation_tables import evaluation_tables
-=======
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Statistics
->>>>>>> main
+from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.noise_scales import LAPLACE_95, standard_error
 from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
@@ -123,7 +119,6 @@ def test_the_noise_is_said_in_words_that_agree() -> None:
     )
 
 
-<<<<<<< HEAD
 HAZARDS = Evaluation(
     loss="discrete_hazards", epsilon=1.0, bins=2, target=("age", "influenza"), horizon=60.0, subgroups=("cough",)
 )
@@ -161,7 +156,8 @@ def test_intervals_of_a_table_cover_its_noise() -> None:
     cells = [value for part in released_parts(tensors, mechanism, FLU, patients=400) for value in part.numbers]
     inside = [value.low is not None and value.high is not None and value.low <= 30 <= value.high for value in cells]
     assert sum(inside) >= 65  # of 75 at 95 %: fewer once in 2,000 times
-=======
+
+
 def test_a_survival_table_is_counts_by_group_time_and_event() -> None:
     mechanism = KaplanMeier(time="age", event="influenza", by="cough", epsilon=1.0, bins=2)
     (part,) = released_parts({"patients": np.arange(10.0).reshape(2, 5)}, mechanism, FLU, patients=400)
@@ -174,7 +170,6 @@ def test_a_survival_table_is_counts_by_group_time_and_event() -> None:
     ]
     assert part.numbers[0].high is not None
     assert "one patient counts in one cell" in noise_sentences(mechanism)[0]
->>>>>>> main
 
 
 def test_answers_by_groups_name_each_and_their_errors_are_of_its_own_number() -> None:

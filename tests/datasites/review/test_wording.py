@@ -6,13 +6,8 @@ import pytest
 
 from datasites.review.wording import summary
 from policies.privacy.grouping import groupings_from
-<<<<<<< HEAD
 from policies.privacy.mechanisms import Evaluation, Query
-from tests.policies.plan_factories import evaluation, plan_of, published, statistics, training
-=======
-from policies.privacy.mechanisms import Query
 from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
->>>>>>> main
 
 
 def test_a_training_says_what_leaves_how_often_and_with_how_much_noise() -> None:
@@ -38,7 +33,6 @@ def test_statistics_name_each_question() -> None:
     assert one[1].startswith("At most 1 record of each patient")
 
 
-<<<<<<< HEAD
 def test_a_number_and_its_subgroups_are_said_with_what_each_has_of_epsilon() -> None:
     asked = Evaluation(
         loss="mean_squared_error", epsilon=0.6, bins=8, target="temperature", subgroups=("cough", ("age", 18, 65))
@@ -53,7 +47,8 @@ def test_a_number_and_its_subgroups_are_said_with_what_each_has_of_epsilon() -> 
 def test_class_weights_are_said() -> None:
     lines = summary(plan_of(training(class_weights=(1.0, 5.0))), published())
     assert "Errors weigh by class: no × 1, yes × 5." in lines
-=======
+
+
 def test_survival_names_time_event_groups_and_what_leaves() -> None:
     lines = summary(plan_of(survival(until=60, bins=20)), published())
     assert lines[0].startswith("Counts about 1,000 patients (as declared) by age and whether influenza was seen")
@@ -74,7 +69,6 @@ def test_a_regression_names_outcome_terms_and_what_leaves() -> None:
         "how likely influenza is"
         in summary(plan_of(regression(outcome="influenza", family="binomial")), published())[0]
     )
->>>>>>> main
 
 
 def test_a_cohort_and_groups_are_said_in_plain_words() -> None:

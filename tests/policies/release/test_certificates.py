@@ -36,20 +36,18 @@ from tests.policies.plan_factories import (
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw().hex()
-<<<<<<< HEAD
 HAZARDS = {"loss": "discrete_hazards", "target": ("age", "influenza"), "horizon": 60.0}
 ALL = (
     training(),
     statistics(),
     evaluation(),
+    survival(),
+    regression(),
     training(epsilon=None, noise_multiplier=1.5),
     training(class_weights=(1.0, 4.0), target="cough"),
     evaluation(subgroups=("cough", ("age", 18, 65))),
     evaluation(**HAZARDS, subgroups=("cough",)),
 )
-=======
-ALL = (training(), statistics(), evaluation(), survival(), regression(), training(epsilon=None, noise_multiplier=1.5))
->>>>>>> main
 
 
 def release_of(mechanism: Mechanism, fill: float = 0.5) -> dict[str, Array]:

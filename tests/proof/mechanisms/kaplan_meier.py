@@ -9,7 +9,6 @@ from unittest import mock
 
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as distributions
-from tests.proof.registry import Case, Fault, Proof
 
 from datasites.engine import survival
 from datasites.engine.noise import NoiseSource
@@ -22,6 +21,7 @@ from tests.proof.attacker import FloatArray
 from tests.proof.cases import release
 from tests.proof.curves import INTERVAL
 from tests.proof.neighbours import PUBLISHED, Matrix
+from tests.proof.registry import Case, Fault, Proof
 
 FOLLOWED = Schema(
     name="followed",

@@ -17,7 +17,6 @@ from unittest import mock
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution as distributions
 from scipy.stats import norm
-from tests.proof.registry import Case, Fault, Proof
 
 from datasites.engine import noisy_sums, regression
 from datasites.engine.noisy_sums import Bounded
@@ -29,6 +28,7 @@ from tests.proof.attacker import FloatArray
 from tests.proof.cases import release
 from tests.proof.curves import INTERVAL
 from tests.proof.neighbours import PUBLISHED, SCHEMA, Matrix
+from tests.proof.registry import Case, Fault, Proof
 
 LINEAR = Regression(outcome="x1", terms=("x0",), family="gaussian", noise_multiplier=1.0)
 LOGISTIC = Regression(outcome="y", terms=("x0",), family="binomial", noise_multiplier=1.0)
