@@ -34,6 +34,10 @@ def dp_sgd(
     weight_decay: float = 0.0,
     proximal_mu: float = 0.0,
     inputs: str | tuple[str, ...] = "features",
+    target: str | tuple[str, ...] | None = None,
+    horizon: float | None = None,
+    class_weights: tuple[float, ...] = (),
+    huber_delta: float | None = None,
 ) -> NoReturn:
     """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
     raise PermissionRefused(_RUNS_THERE.format("dp_sgd"))
@@ -50,8 +54,11 @@ def evaluate(
     bins: int = 20,
     rounds: int = 1,
     inputs: str | tuple[str, ...] = "features",
+    target: str | tuple[str, ...] | None = None,
+    horizon: float | None = None,
+    subgroups: tuple[str | tuple[str | float, ...], ...] = (),
 ) -> NoReturn:
-    """A private histogram of a model's scores per class on the hold-out: see `mechanisms.Evaluation`."""
+    """Private tables of predictions beside what came true on the hold-out: see `mechanisms.Evaluation`."""
     raise PermissionRefused(_RUNS_THERE.format("evaluate"))
 
 

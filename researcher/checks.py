@@ -18,6 +18,7 @@ from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBro
 from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict
+from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
 from researcher.members import Hospitals
@@ -91,9 +92,13 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
         return None
     if inspection.model is None or inspection.model_source is None:
         raise InvalidRequest(f"{request.function} has no model.")
-    shape = cohort.schema.input_shape(request.mechanism.inputs)
+    schema = cohort.schema.predicting(request.mechanism)
+    shape = schema.input_shape(request.mechanism.inputs)
     try:
-        return exported(inspection.model_source, inspection.model, shape)
+        graph = exported(inspection.model_source, inspection.model, shape)
+        check_outputs(graph, request.mechanism, schema)
+        check_last_layer(graph, request.mechanism.loss, request.source, inspection.model)
+        return graph
     except GraphRefused as refusal:
         if "cannot be exported" not in str(refusal):
             raise

@@ -15,17 +15,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
-from policies.privacy.mechanisms import Evaluation, as_dict, check_range, mechanism_from
+from policies.privacy.mechanisms import DPSGD, Evaluation, as_dict, check_range, mechanism_from
+from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
+from policies.schema.schemas import Schema
 from researcher import scores as score_figures
 from researcher.figures import Estimate
 from researcher.members import Hospitals
+from researcher.outcome_figures import ClassScores, Groups
+from researcher.outcome_results import OutcomeResult, frame_of, group_table, groups_of, hospitals_of, in_units
 from researcher.parameters import load_parameters
 from researcher.releases import Answers
 from researcher.state import ROLES, Release, StudyState, Tensors, replace_file
 from researcher.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
 
     from researcher.federated import RoundRecord
@@ -42,6 +47,8 @@ class EvaluationResult:
       missing: hospitals that did not answer, with the reason.
       classes: labels of the target.
       mechanism: as it was approved and has run.
+      subgroups: the groups of each declared subgroup.
+      schema: of the dataset, where there are subgroups.
     """
 
     hospitals: Mapping[str, score_figures.Scores]
@@ -49,6 +56,17 @@ class EvaluationResult:
     missing: Mapping[str, str]
     classes: tuple[str, ...]
     mechanism: Evaluation
+    subgroups: Groups = field(default_factory=dict)
+    schema: Schema | None = None
+
+    @property
+    def subgroup_table(self) -> Table:
+        """One row per group of each subgroup, hospitals combined."""
+        return group_table(self.subgroups)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every figure of every hospital and group as a row of numbers, with its 95 % interval."""
+        return frame_of({name: ClassScores(scores) for name, scores in self._all().items()}, self.subgroups)
 
     @property
     def combined(self) -> score_figures.Scores:
@@ -107,16 +125,18 @@ class EvaluationResult:
         from researcher.report import evaluation_page
         from researcher.report_parts import write_page
 
-        made = evaluation_page("Evaluation", self._sections(), releases=self.releases, missing=self.missing)
+        made = evaluation_page("Evaluation", self.sections(), releases=self.releases, missing=self.missing)
         return write_page(path, made)
 
-    def _sections(self) -> list[str]:
+    def sections(self) -> list[str]:
+        """Parts of a page: figures, curves and calibration, and figures by group where subgroups were asked."""
         from researcher.report import score_sections
 
+        groups = score_sections(self.subgroup_table.rows, {}, {}, None) if self.subgroups else []
         if len(self.classes) != 2:
-            return score_sections(self.table.rows, {}, {}, None)
+            return score_sections(self.table.rows, {}, {}, None) + groups
         curves = {name: self.roc(name) for name in self._all()}
-        return score_sections(self.table.rows, self.auc, curves, self.calibration())
+        return score_sections(self.table.rows, self.auc, curves, self.calibration()) + groups
 
     def about(self) -> dict[str, Any]:
         """Plain data, from which and from its releases it can be made again."""
@@ -124,6 +144,7 @@ class EvaluationResult:
             "mechanism": as_dict(self.mechanism),
             "releases": [release.stem for release in self.releases],
             "missing": dict(self.missing),
+            **({"schema": self.schema.as_dict()} if self.schema is not None else {}),
         }
 
     def _of(self, hospital: str) -> score_figures.Scores:
@@ -136,12 +157,12 @@ class EvaluationResult:
         return dict(self.hospitals) | {"combined": self.combined}
 
     def __str__(self) -> str:
-        return str(self.table)
+        return str(self.table) + (f"\n{self.subgroup_table}" if self.subgroups else "")
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_()
+        return self.table._repr_html_() + (self.subgroup_table._repr_html_() if self.subgroups else "")
 
 
 class Trained(Protocol):
@@ -149,12 +170,13 @@ class Trained(Protocol):
 
     name: str
     cohort: Hospitals
+    training: DPSGD
     state: StudyState
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module: ...
     def evaluate(
         self, weights: Tensors | None = None, *, deadline: float = ..., grace: float = ...
-    ) -> EvaluationResult: ...
+    ) -> EvaluationResult | OutcomeResult: ...
 
 
 @dataclass
@@ -176,7 +198,7 @@ class Result:
     releases: tuple[Release, ...]
     classes: tuple[str, ...] = ()
     study: Trained | None = None
-    evaluation: EvaluationResult | None = field(default=None, repr=False)
+    evaluation: EvaluationResult | OutcomeResult | None = field(default=None, repr=False)
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
@@ -218,7 +240,20 @@ class Result:
         load_parameters(trained, self.weights)
         return trained.eval()
 
-    def evaluate(self, **options: Any) -> EvaluationResult:
+    def in_units(self, outputs: Any) -> np.ndarray[Any, Any]:
+        """What outputs of the model [N, outputs] say, in units that people read.
+
+        Of a number its value in the target's units, of a count its rate; the chance of each class or label; of a time
+        the chance of no event by each interval's end.
+        """
+        if self.study is None:
+            raise WrongStatus(
+                "This result was loaded from disk, without its study's loss. Ask study.run(), at no cost."
+            )
+        detached = outputs.detach().numpy() if hasattr(outputs, "detach") else outputs
+        return in_units(detached, self.study.training, self.study.cohort.schema)
+
+    def evaluate(self, **options: Any) -> EvaluationResult | OutcomeResult:
         """Score the joint model on the hold-out of every hospital that approved the evaluation; charged there."""
         if self.study is None:
             raise WrongStatus("This result was loaded from disk: evaluate it with study.evaluate(result.weights).")
@@ -269,7 +304,8 @@ class Result:
         """A figure that a notebook shows: who took part in each round, and the ROC curves where it was evaluated."""
         from researcher.plots import picture_of
 
-        evaluated = self.evaluation if self.evaluation is not None and len(self.classes) == 2 else None
+        scored = self.evaluation
+        evaluated = scored if isinstance(scored, EvaluationResult) and len(scored.classes) == 2 else None
         names = [*evaluated.hospitals, "combined"] if evaluated else []
         return picture_of(self.name, self.rounds, {name: evaluated.roc(name) for name in names} if evaluated else {})
 
@@ -287,7 +323,7 @@ class Result:
             rounds=[record.as_dict() for record in self.rounds],
             classes=self.classes,
             parameters=sum(int(np.asarray(values).size) for values in self.weights.values()),
-            scores=self.evaluation._sections() if self.evaluation else [],
+            scores=self.evaluation.sections() if self.evaluation else [],
             releases=self._releases(),
         )
         return write_page(path, made)
@@ -346,30 +382,54 @@ def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
     return replace(release, tensors=from_bytes(Path(f"{stem}.safetensors").read_bytes()), certificate=certificate)
 
 
-def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationResult:
+def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationResult | OutcomeResult:
     mechanism = mechanism_from(about["mechanism"])
     if not isinstance(mechanism, Evaluation):
         raise TypeError(f"a {mechanism.kind} for an evaluation")
     stems = {str(stem) for stem in about["releases"]}
     answers = Answers({one.hospital: one for one in result.releases if one.stem in stems}, missing=about["missing"])
-    return evaluation_of(answers, mechanism, result.classes)
+    schema = Schema.from_dict(about["schema"]) if "schema" in about else None
+    return evaluation_of(answers, mechanism, result.classes if schema is None else None, schema)
 
 
 def result_of(study: Trained, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
     """The result of a study whose rounds are all closed."""
-    classes = study.cohort.schema.classes
+    classes = study.cohort.schema.predicting(study.training).classes
     return Result(study.name, weights, list(rounds), tuple(study.state.releases()), classes, study)
 
 
-def evaluation_of(answers: Answers, mechanism: Evaluation, classes: tuple[str, ...]) -> EvaluationResult:
-    """Scores from the hospitals' answers. Raises `Unavailable` where nobody answered."""
+def evaluation_of(
+    answers: Answers, mechanism: Evaluation, classes: tuple[str, ...] | None, schema: Schema | None = None
+) -> EvaluationResult | OutcomeResult:
+    """Scores from the hospitals' answers. Raises `Unavailable` where nobody answered.
+
+    Args:
+      classes: labels of the target; None to take them from `schema`.
+      schema: of the dataset; needed of targets that are no class, and of subgroups.
+    """
     check_anybody(answers)
-    hospitals = {
-        name: score_figures.read_scores(np.asarray(release.tensors["scores"]), mechanism)
-        for name, release in sorted(answers.releases.items())
-    }
-    releases = tuple(answers.releases[name] for name in hospitals)
-    return EvaluationResult(hospitals, releases, answers.missing, classes, mechanism)
+    given = dict(sorted(answers.releases.items()))
+    releases = tuple(given.values())
+    tensors = {name: release.tensors for name, release in given.items()}
+    wanted = mechanism.outcome is not Outcome.CLASS or bool(mechanism.subgroups)
+    if schema is not None and wanted:
+        schema = schema.predicting(mechanism)
+        groups = groups_of(mechanism, schema, tensors)
+        if mechanism.outcome is not Outcome.CLASS:
+            hospitals = hospitals_of(mechanism, schema, tensors)
+            return OutcomeResult(hospitals, releases, answers.missing, mechanism, schema, groups)
+    elif wanted:
+        raise InvalidRequest(
+            f"The scores of {mechanism.loss} say nothing without their schema. Ask the study for them."
+        )
+    else:
+        groups = {}
+    if classes is None:
+        assert schema is not None
+        classes = schema.predicting(mechanism).classes
+    scores = {name: score_figures.read_scores(np.asarray(part["scores"]), mechanism) for name, part in tensors.items()}
+    kept = schema if mechanism.subgroups else None
+    return EvaluationResult(scores, releases, answers.missing, classes, mechanism, groups, kept)
 
 
 def check_anybody(answers: Answers) -> None:

@@ -131,7 +131,9 @@ def _receive_rows(connection: socket.socket) -> Rows:
 
 
 def _plan_and_schema(job: dict[str, Any]) -> tuple[Plan, Schema]:
-    return plan_from(job["plan"]), Schema.from_dict(job["schema"])
+    """The plan, and the schema with the target that the plan's mechanism names."""
+    plan, schema = plan_from(job["plan"]), Schema.from_dict(job["schema"])
+    return plan, schema.predicting(plan.mechanism) if isinstance(plan.mechanism, DPSGD | Evaluation) else schema
 
 
 def _tensors(payload: bytes) -> dict[str, Any]:
@@ -345,7 +347,7 @@ def _engine_of(plan: Plan, schema: Schema) -> dict[str, Any]:
 
     assert plan.graph is not None
     assert isinstance(plan.mechanism, DPSGD | Evaluation)
-    why = why_not(plan.graph, plan.mechanism, len(schema.classes))
+    why = why_not(plan.graph, plan.mechanism, schema)
     return {"lanes": not why, "slower": why}
 
 

@@ -16,6 +16,9 @@ import numpy as np
 from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
+from policies.privacy.outcomes import Outcome
+from policies.privacy.subgroups import column_of
+from policies.release.evaluation_tables import ERRORS, EvaluationTable, evaluation_tables, target_column
 from policies.release.tensors import Array
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
@@ -31,6 +34,7 @@ from policies.schema.noise_scales import (
 from policies.schema.questions import CELLS, answer_shape, cell_labels, groups_of, is_counted
 from policies.schema.schemas import Schema
 from policies.schema.survival_cells import survival_groups, survival_labels
+from policies.schema.targets import TimeToEvent
 
 MOST_VALUES = 200
 """Of one tensor are shown; a table of more is read elsewhere."""
@@ -103,7 +107,7 @@ def released_parts(
             _statistic(query, tensors[query.key], mechanism, schema, patients, tensors) for query in mechanism.queries
         )
     if isinstance(mechanism, Evaluation):
-        return tuple(_scores(name, tensor, mechanism, schema) for name, tensor in tensors.items())
+        return evaluation_parts(tensors, mechanism, schema.predicting(mechanism))
     if isinstance(mechanism, KaplanMeier):
         return tuple(_survival(name, tensor, mechanism, schema) for name, tensor in tensors.items())
     return tuple(_part(name, "", tensor) for name, tensor in tensors.items())
@@ -121,9 +125,7 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
             "The figures below are of the weights as they left, noise included.",
         ]
     if isinstance(mechanism, Evaluation):
-        return [
-            f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one held-out patient counts in one cell."
-        ]
+        return evaluation_noise(mechanism)
     if isinstance(mechanism, KaplanMeier):
         return [f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one patient counts in one cell."]
     if isinstance(mechanism, Regression):
@@ -142,6 +144,29 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
             f" {counted(mechanism.records_per_patient, 'record')}."
         )
     ]
+
+
+def evaluation_noise(mechanism: Evaluation) -> list[str]:
+    """What noise is in an evaluation's tables, and how they share its ε."""
+    share = written(mechanism.draws[0])
+    if len(mechanism.draws) == 1 and mechanism.outcome is not Outcome.LABELS:
+        return [f"Laplace noise for ε = {share} in each cell: one held-out patient counts in one cell."]
+    tables = 1 + len(mechanism.subgroups)
+    said = [
+        (
+            f"Laplace noise. {counted(tables, 'table')} share ε = {written(mechanism.epsilon)} equally,"
+            f" {written(mechanism.epsilon / tables)} each: one held-out patient counts in one cell of a table."
+        )
+        if tables > 1
+        else f"Laplace noise for ε = {written(mechanism.epsilon)} in all."
+    ]
+    if mechanism.subgroups:
+        said.append("Groups of one column are disjoint: one record stands for each patient, and is in one group.")
+    if mechanism.outcome is Outcome.TIME:
+        said.append("Half of each is for counts of times, half for squared errors of the predicted survival.")
+    if mechanism.outcome is Outcome.LABELS:
+        said.append("Labels share a table's ε equally: a patient counts once for each.")
+    return said
 
 
 def _statistic(
@@ -230,14 +255,58 @@ def _unit(query: Query, column: Column | None) -> str:
     return f"{column.unit}²" if query.name == "variance" and column.unit else column.unit
 
 
-def _scores(name: str, tensor: Array, mechanism: Evaluation, schema: Schema) -> Part:
-    edges = np.linspace(0, 1, mechanism.bins + 1)
-    bins = tuple(f"score {written(low)} to {written(high)}" for low, high in itertools.pairwise(edges))
-    labels = [tuple(f"truly {label}" for label in schema.classes)]
-    if tensor.ndim == 3:
-        labels.append(tuple(f"called {label}" for label in schema.classes))
-    reach = LAPLACE_95 * math.sqrt(2) * (1 / mechanism.epsilon + ROUNDING)
-    return _cells(name, "Counts of held-out patients by score", tensor, [*labels, bins], reach)
+def evaluation_parts(tensors: Mapping[str, Array], mechanism: Evaluation, schema: Schema) -> tuple[Part, ...]:
+    """Every table of an evaluation. `schema` has the mechanism's target."""
+    intervals = tensors[ERRORS].shape[-1] if ERRORS in tensors else 1
+    tables = {table.name: table for table in evaluation_tables(mechanism, schema, intervals)}
+    return tuple(_table(tables[name], tensor, mechanism, schema) for name, tensor in tensors.items())
+
+
+def _table(table: EvaluationTable, tensor: Array, mechanism: Evaluation, schema: Schema) -> Part:
+    reach = LAPLACE_95 * math.sqrt(2) * table.step * (1 / table.epsilon + ROUNDING)
+    title = "Squared errors of predicted survival" if table.kind == ERRORS else _TITLES[mechanism.outcome]
+    if table.subgroup is not None:
+        title += f", by {column_of(table.subgroup)}"
+    labels = [table.groups] if table.groups else []
+    shape = table.shape[len(labels) :]
+    return _cells(table.name, title, tensor, [*labels, *_labels(table.kind, shape, mechanism, schema)], reach)
+
+
+_TITLES = {
+    Outcome.CLASS: "Counts of held-out patients by score",
+    Outcome.NUMBER: "Counts of held-out patients by prediction and outcome",
+    Outcome.COUNT: "Counts of held-out patients by predicted and true count",
+    Outcome.TIME: "Counts of held-out patients by time and predicted risk",
+    Outcome.LABELS: "Counts of held-out patients by label and score",
+}
+
+
+def _labels(kind: str, shape: tuple[int, ...], mechanism: Evaluation, schema: Schema) -> list[tuple[str, ...]]:
+    """Labels of a table's axes, groups left out."""
+
+    def bins(what: str, low: float = 0.0, high: float = 1.0) -> tuple[str, ...]:
+        edges = np.linspace(low, high, mechanism.bins + 1)
+        return tuple(f"{what} {written(a)} to {written(b)}" for a, b in itertools.pairwise(edges))
+
+    if mechanism.outcome is Outcome.CLASS:
+        labels = [tuple(f"truly {label}" for label in schema.classes)]
+        if len(shape) == 3:
+            labels.append(tuple(f"called {label}" for label in schema.classes))
+        return [*labels, bins("score")]
+    if mechanism.outcome is Outcome.LABELS:
+        return [schema.classes, ("no", "yes"), bins("score")]
+    column = target_column(schema)
+    if mechanism.outcome is not Outcome.TIME:
+        return [bins("predicted", column.low, column.high), column.cells(mechanism.bins)[0]]
+    assert isinstance(schema.target, TimeToEvent)
+    count = shape[1] if kind == ERRORS else shape[0] // 2
+    ends = [written(schema.target.horizon * (number + 1) / count) for number in range(count)]
+    if kind == ERRORS:
+        return [("known without the event", "event in the interval"), tuple(f"to {end}" for end in ends)]
+    begun = ["0", *ends[:-1]]
+    came = tuple(f"event after {begin} to {end}" for begin, end in zip(begun, ends, strict=True))
+    censored = tuple(f"censored after {begin} to {end}" for begin, end in zip(begun, ends, strict=True))
+    return [(*came, *censored, f"without the event at {ends[-1]}"), bins("risk")]
 
 
 def _survival(name: str, tensor: Array, mechanism: KaplanMeier, schema: Schema) -> Part:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
+from policies.privacy.outcomes import Outcome, outcome_of
+from policies.privacy.subgroups import column_of, cuts_of
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
 from policies.schema.filters import compiled
 from policies.schema.questions import scope_sentences
 from policies.schema.survival_cells import moment, survival_groups, time_grid
+from policies.schema.targets import said
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
 
@@ -28,12 +31,15 @@ def summary(plan: Plan, published: Published) -> list[str]:
                 f" and adds noise of {written(mechanism.noise_multiplier or 0)} times the largest part that one patient"
                 " can have."
             ),
+            *_target_words(mechanism, published),
             "What leaves: the model's numbers after each round.",
         ]
     if isinstance(mechanism, Evaluation):
         return [
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
-            f"What leaves: noisy counts of scores per outcome in {mechanism.bins} bins.",
+            *_target_words(mechanism, published),
+            f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
+            *_subgroup_words(mechanism),
         ]
     if isinstance(mechanism, KaplanMeier):
         return [*survival_summary(mechanism, published, people), *_who(mechanism, published)]
@@ -45,6 +51,50 @@ def summary(plan: Plan, published: Published) -> list[str]:
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
         *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
+    ]
+
+
+_LEAVES = {
+    Outcome.CLASS: "noisy counts of scores per outcome in {bins} bins.",
+    Outcome.NUMBER: "noisy counts of patients by predicted and true value, in {bins} bins each.",
+    Outcome.COUNT: "noisy counts of patients by predicted and true count, in {bins} bins each.",
+    Outcome.TIME: (
+        "noisy counts of patients by when the event came or they were last seen and by predicted risk, in {bins} bins;"
+        " and noisy sums of squared errors of the predicted survival."
+    ),
+    Outcome.LABELS: "noisy counts of scores per label and outcome in {bins} bins.",
+}
+
+
+def _target_words(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
+    """What the model predicts, where it is not simply the classes of the schema's own target."""
+    schema = published.schema.predicting(mechanism)
+    words = []
+    if mechanism.target is not None or outcome_of(mechanism.loss) is not Outcome.CLASS:
+        words.append(f"The model predicts {said(schema.target, schema.column)}, with the loss {mechanism.loss}.")
+    if isinstance(mechanism, DPSGD) and mechanism.class_weights:
+        weights = ", ".join(
+            f"{label} × {written(weight)}"
+            for label, weight in zip(schema.classes, mechanism.class_weights, strict=False)
+        )
+        words.append(f"Errors weigh by class: {weights}.")
+    return words
+
+
+def _subgroup_words(mechanism: Evaluation) -> list[str]:
+    """Which groups are answered apart, and what of ε each table has."""
+    if not mechanism.subgroups:
+        return []
+    named = ", ".join(
+        column_of(subgroup) + (f" in {counted(len(cuts_of(subgroup)) + 1, 'band')}" if cuts_of(subgroup) else "")
+        for subgroup in mechanism.subgroups
+    )
+    tables = 1 + len(mechanism.subgroups)
+    return [
+        (
+            f"The same by group of {named}. All patients and each of these columns have ε ="
+            f" {written(mechanism.epsilon / tables)} of {written(mechanism.epsilon)}."
+        )
     ]
 
 

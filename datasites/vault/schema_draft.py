@@ -46,7 +46,7 @@ name = {name}
 population = ""          # fill in: the patients; every table about them shares one budget
 description = ""
 patient = {patient}          # {patient_note}
-{header}# target = ""            # a boolean or category column to predict, if there is one
+{header}# target = ""            # the column to predict, if there is one: a boolean, a category or a number
 holdout = 0.2            # share of patients kept for evaluation, 0 to 0.5
 # missing_values = []    # texts that stand for a missing cell, as ["NA", "n/a", "-"]; none is copied for you
 """

@@ -68,7 +68,8 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     the draws of Laplace noise that answer them, each with its own divergence (`draws`). `Evaluation` and
     `KaplanMeier` add discrete Laplace noise to whole counts of which one patient moves one by 1: P[z] ∝ p^|z|
     against itself moved by one, with p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response,
-    the largest divergence that a pure ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3).
+    the largest divergence that a pure ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3). The
+    tables of an `Evaluation` are independent parts, each with its own ε: their divergences add up (`Evaluation.draws`).
 
     Args:
       order: a whole number, 2 to 512.
@@ -86,7 +87,10 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
             return per_step * mechanism.steps * releases
         case Statistics():
             return min(mechanism.epsilon, divergence_of(mechanism, order) * (1 + _SLACK)) * releases
-        case Evaluation() | KaplanMeier():
+        case Evaluation():
+            parts = math.fsum(pure_divergence(epsilon, order) for epsilon in mechanism.draws)
+            return min(mechanism.epsilon, parts) * releases
+        case KaplanMeier():
             return pure_divergence(mechanism.epsilon, order) * releases
         case _:
             assert_never(mechanism)

@@ -5,7 +5,7 @@ Five mechanisms exist. Each is a dataclass whose fields are public facts, checke
 * `DPSGD` trains a model (Abadi et al. 2016, arXiv:1607.00133), the patient as unit.
 * `Statistics` answers counts, sums, means, variances, quantiles, histograms, crosstabs and how much is missing with
   pure ε, of all records or of those that a condition holds for, together or by groups.
-* `Evaluation` answers a histogram of a model's scores per class on the hold-out with pure ε.
+* `Evaluation` answers tables of a model's predictions beside what came true on the hold-out with pure ε.
 * `KaplanMeier` answers a histogram of time and event, from which survival is read, with pure ε.
 * `Regression` answers sums from which coefficients are read, by the Gaussian mechanism.
 
@@ -23,10 +23,12 @@ from policies.privacy.checks import Patients as Patients
 from policies.privacy.checks import check_range as check_range
 from policies.privacy.conditions import parse
 from policies.privacy.grouping import Grouping, check_groupings
+from policies.privacy.outcomes import LOSSES as LOSSES
+from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
 from policies.privacy.regression import Regression as Regression
+from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
-LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy")
 OPTIMIZERS = ("sgd", "adam")
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
 MOST_QUERIES, MOST_DESCRIBED = 32, 500
@@ -43,7 +45,9 @@ class DPSGD:
 
     Args:
       loss: one of `LOSSES`. `binary_cross_entropy` takes one output in (0, 1), `..._with_logits` one logit,
-        `cross_entropy` one logit per class.
+        `cross_entropy` one logit per class; `mean_squared_error` and `huber` one number, the target scaled to [-1, 1]
+        by its declared bounds; `poisson` the logarithm of a count's rate; `discrete_hazards` one logit for each of the
+        equal intervals up to the horizon; `multilabel_...` one logit per label.
       rounds: releases in all, 1 to 1000.
       steps: optimizer steps per round, 1 to 100,000.
       sampling_rate: chance per step that a patient joins the batch, in (0, 1].
@@ -57,6 +61,11 @@ class DPSGD:
       weight_decay: in [0, 10]; independent of the data.
       proximal_mu: FedProx's pull towards the round's incoming weights (Li et al. 2020, arXiv:1812.06127), in [0, 1000].
       inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names.
+      target: another declared column than the schema's target; a tuple of booleans for several labels, and of a time
+        and an event, in this order, for `discrete_hazards`. None for the schema's.
+      horizon: of a named time and event, up to where time counts, in the time column's units.
+      class_weights: public factors of the loss, one per class or label, each in (0, 1000]; () for none.
+      huber_delta: of `huber`, where its square ends and its line begins, in the target's own units.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -75,10 +84,15 @@ class DPSGD:
     weight_decay: float = 0.0
     proximal_mu: float = 0.0
     inputs: str | tuple[str, ...] = "features"
+    target: Target = None
+    horizon: float | None = None
+    class_weights: tuple[float, ...] = ()
+    huber_delta: float | None = None
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UnsupportedMechanism(f"loss={self.loss!r} is not known. Use one of {', '.join(LOSSES)}.")
+        check_loss(self.loss)
+        check_target(self.loss, self.target, self.horizon)
+        check_constants(self.loss, self.class_weights, self.huber_delta)
         if self.optimizer not in OPTIMIZERS:
             raise UnsupportedMechanism(
                 f"optimizer={self.optimizer!r} is not known. Use one of {', '.join(OPTIMIZERS)}."
@@ -171,18 +185,27 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A histogram of a model's scores per class on the hold-out: pure ε per release, L1 sensitivity 1.
+    """Tables of a model's predictions beside what came true on the hold-out: pure ε per release.
 
-    One record is drawn uniformly per held-out patient and falls into exactly one cell. With one output (or two classes)
-    the cells are [true class, score bin]; with more classes [true class, predicted class, bin of the largest
-    probability]. Bins are equal in width over [0, 1].
+    One record is drawn uniformly per held-out patient and falls into exactly one cell of each table, so a table's L1
+    sensitivity is 1. The tables share ε equally: one over all patients, and one for each subgroup (`subgroups`).
+
+    Cells of classes, with one output (or two classes): [true class, score bin]; with more [true class, predicted class,
+    bin of the largest probability]. Bins are equal in width over [0, 1]. Of numbers and counts: [bin of the prediction,
+    cell of the outcome], between the target's declared bounds. Of labels: [label, no or yes, score bin]; a record is in
+    one cell of each label, and labels share their table's ε. Of a time and an event: [what is known of the time, bin of
+    the predicted risk by the horizon], at half of the table's ε, and for the other half sums of squared errors of the
+    predicted survival at every interval's end.
 
     Args:
       loss: tells what the model's output is, as in `DPSGD`.
-      epsilon: of each release, in (0, 100].
+      epsilon: of each release, all tables together, in (0, 100].
       bins: 2 to 1000.
       rounds: how many models may be scored, each at `epsilon`.
       inputs: as in `DPSGD`.
+      target: as in `DPSGD`.
+      horizon: as in `DPSGD`.
+      subgroups: columns whose groups are answered apart, as `("sex", ("age", 40, 65))`; at most 8.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -192,32 +215,51 @@ class Evaluation:
     bins: int = 20
     rounds: int = 1
     inputs: str | tuple[str, ...] = "features"
+    target: Target = None
+    horizon: float | None = None
+    subgroups: tuple[Subgroup, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UnsupportedMechanism(f"loss={self.loss!r} is not known. Use one of {', '.join(LOSSES)}.")
+        check_loss(self.loss)
+        check_target(self.loss, self.target, self.horizon)
+        check_subgroups(self.subgroups)
         check_range("epsilon", self.epsilon, 0, 100, open_low=True)
         check_range("bins", self.bins, 2, 1000, whole=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         _check_inputs(self.inputs)
 
+    @property
+    def outcome(self) -> Outcome:
+        """What the model predicts."""
+        return outcome_of(self.loss)
+
+    @property
+    def draws(self) -> tuple[float, ...]:
+        """ε of each independent part of a release, never above `epsilon` in all."""
+        return draw_epsilons(self.epsilon, self.loss, self.target, self.subgroups)
+
 
 Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
 Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
-_LATER = ("where", "group_by")
+_LATER = frozenset({"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"})
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
     """A mechanism as plain data, with its `kind`; `mechanism_from` reads it back to an equal value.
 
-    Fields that came later are left out where they hold their default, so that what was asked before stays what it was.
+    What came later is left out where it has its default, so that a mechanism is written as it was before.
     """
-    fields = dataclasses.asdict(mechanism)
-    for name in _LATER:
-        if name in fields and not fields[name]:
-            del fields[name]
-    return {"kind": mechanism.kind, **fields}
+    later = {
+        field.name
+        for field in dataclasses.fields(mechanism)
+        if field.name in _LATER and getattr(mechanism, field.name) == field.default
+    }
+    written = dataclasses.asdict(mechanism)
+    return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
+
+
+_TUPLES = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")
 
 
 def mechanism_from(data: dict[str, Any]) -> Mechanism:
@@ -229,11 +271,7 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             names = {field.name for field in dataclasses.fields(known)}
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
-            if isinstance(fields.get("inputs"), list):
-                fields["inputs"] = tuple(fields["inputs"])
-            for listed in ("terms", "outcome_range"):
-                if isinstance(fields.get(listed), list):
-                    fields[listed] = tuple(fields[listed])
+            fields |= {name: _tuples(fields[name]) for name in _TUPLES if name in fields}
             if "group_by" in fields:
                 fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:
@@ -247,6 +285,11 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             return result
     known_kinds = ", ".join(known.kind for known in get_args(Mechanism))
     raise UnsupportedMechanism(f"Mechanism {kind!r} is not known. Use one of {known_kinds}.")
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as the tuples that they were before a trip through JSON."""
+    return tuple(_tuples(part) for part in value) if isinstance(value, list | tuple) else value
 
 
 def _check_inputs(inputs: object) -> None:

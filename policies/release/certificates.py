@@ -23,7 +23,9 @@ from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
 from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, Statistics, as_dict, mechanism_from
+from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
+from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
 
@@ -157,6 +159,7 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
         f"It ran {certificate['mechanism']['kind']} over {data}.",
+        *_outcome_words(mechanism_from(certificate["mechanism"])),
         *_scope(certificate["mechanism"]),
         f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
         *risk_sentences(
@@ -168,6 +171,21 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         f"The job ran without: {', '.join(missing)}." if missing else "Every protection of the job's process held.",
         f"Entry {certificate['ledger']['entry']} of its ledger, issued at {certificate['issued_at']}.",
     )
+
+
+def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:
+    """What a model predicts, and which subgroups are answered apart, where the mechanism says so."""
+    if not isinstance(mechanism, DPSGD | Evaluation):
+        return ()
+    words = []
+    if mechanism.target is not None or outcome_of(mechanism.loss) is not Outcome.CLASS:
+        names = (mechanism.target,) if isinstance(mechanism.target, str) else mechanism.target
+        named = f" {' and '.join(names)}" if names else " the dataset's target"
+        words.append(f"The model predicts{named}, with the loss {mechanism.loss}.")
+    if isinstance(mechanism, Evaluation) and mechanism.subgroups:
+        columns = ", ".join(column_of(subgroup) for subgroup in mechanism.subgroups)
+        words.append(f"All patients, and the groups of {columns}, have a table each: they share its ε equally.")
+    return tuple(words)
 
 
 def _scope(mechanism: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from policies.canonical import canonical
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, as_dict, mechanism_from
+from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.design import sum_shapes
 from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
@@ -111,8 +112,10 @@ def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...
         assert plan.graph is not None
         return {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     if isinstance(plan.mechanism, Evaluation):
-        classes, bins = len(schema.classes), plan.mechanism.bins
-        return {"scores": ((classes, bins) if classes == 2 else (classes, classes, bins), "float64")}
+        assert plan.graph is not None
+        outputs = plan.graph.output_shape[-1] if plan.graph.output_shape else 1
+        tables = evaluation_tables(plan.mechanism, schema.predicting(plan.mechanism), outputs)
+        return {table.name: (table.shape, "float64") for table in tables}
     if isinstance(plan.mechanism, KaplanMeier):
         return {SURVIVAL: (survival_shape(plan.mechanism, schema), "float64")}
     if isinstance(plan.mechanism, Regression):

@@ -12,6 +12,7 @@ from typing import Any
 from policies.errors import DataRefused
 from policies.schema.as_written import UNITS, FileFormat, as_words
 from policies.schema.columns import BOOLEAN_LABELS, TIMES, Column, is_number
+from policies.schema.targets import target_from
 
 LARGEST_TEXT = 1 << 20
 TOP = ("name", "population", "description", "patient", "target", "holdout")
@@ -46,14 +47,13 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("name", "population", "patient"):
         if not isinstance(data.get(name), str):
             raise DataRefused(f"The schema needs {name} = '...' at its top, above the first [columns.…].")
-    target = data.get("target")
-    if target is not None and not isinstance(target, str):
-        raise DataRefused(f"target={target!r} should be the name of a column.")
+    target = target_from(data.get("target"))
     columns = data.get("columns")
     if not isinstance(columns, list | tuple) or not all(isinstance(column, Mapping) for column in columns):
         raise DataRefused("The schema declares no columns. Write a table as [columns.age] for each.")
     return {
         **data,
+        "target": target,
         "columns": [_column_fields(column) for column in columns],
         "sequences": _sequences(data.get("sequences", {})),
         **({MISSING_VALUES: as_words(MISSING_VALUES, data[MISSING_VALUES])} if MISSING_VALUES in data else {}),

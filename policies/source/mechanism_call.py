@@ -29,7 +29,7 @@ FUNCTIONS: dict[str, type[Mechanism]] = {
 }
 WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier", "regression"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
-LISTS = ("inputs", "terms", "outcome_range")  # which may be written with square brackets
+LISTS = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")  # written with brackets or not
 _COLUMNS = ("sum", "mean", "variance", "histogram", "missing", "describe")
 _MISSING = object()
 
@@ -104,7 +104,7 @@ def _settings(name: str, call: ast.Call, findings: Findings) -> dict[str, Any] |
                 f"{keyword.arg} is not written as a plain value, so it cannot be read.",
                 "Write the number or text itself.",
             )
-        settings[keyword.arg] = tuple(value) if keyword.arg in LISTS and isinstance(value, list) else value
+        settings[keyword.arg] = _tupled(value) if keyword.arg in LISTS else value
     return settings if len(findings.found) == before else None
 
 
@@ -125,6 +125,10 @@ def literal(node: ast.expr) -> Any:
         plain = all(isinstance(key, str) for key in keys) and len(set(keys)) == len(keys)
         return dict(zip(keys, values, strict=True)) if plain and _MISSING not in map(_or_none, values) else _MISSING
     return _MISSING
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(part) for part in value) if isinstance(value, list | tuple) else value
 
 
 def _or_none(value: Any) -> Any:

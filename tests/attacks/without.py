@@ -367,6 +367,26 @@ def _sums_in_float() -> None:
     put("datasites.engine.lanes.sums:LaneSums.sum", rounded)
 
 
+def _every_record_counts() -> None:
+    """Evaluations score every record of a held-out patient, each in its own group."""
+    import numpy as np
+
+    put("datasites.engine.sampling:PatientRows.one_of_each", lambda self, _: np.arange(int(self._begins[-1])))
+
+
+def _subgroups_at_no_cost() -> None:
+    """Each table of an evaluation has the noise of all of its ε, as if it were the only one."""
+    from dataclasses import replace
+
+    from policies.release.evaluation_tables import evaluation_tables
+
+    def each_alone(mechanism: Any, schema: Any, intervals: int) -> Any:
+        tables = evaluation_tables(mechanism, schema, intervals)
+        return tuple(replace(table, epsilon=mechanism.epsilon) for table in tables)
+
+    put("datasites.engine.evaluation:evaluation_tables", each_alone)
+
+
 def _scores_by_company() -> None:
     """Scores in lanes that depend, in their last bit, on how many are scored together."""
     from datasites.engine.lanes.scores import LaneScores
@@ -835,6 +855,21 @@ DEFENCES: dict[str, Defence] = {
         "threads in plain text",
         nothing("datasites.actions.comments:check_visible"),
         ("tests/browser/test_threads.py",),
+    ),
+    "one_record_scored": Defence(
+        "one record of each patient in an evaluation",
+        _every_record_counts,
+        ("tests/datasites/engine/test_outcome_tables.py", "-k", "places and (several_groups or moves_each_table)"),
+    ),
+    "subgroup_shares": Defence(
+        "ε that an evaluation's tables share",
+        _subgroups_at_no_cost,
+        ("tests/datasites/engine/test_outcome_tables.py", "-k", "places and shares_of_epsilon"),
+    ),
+    "last_layer": Defence(
+        "last layers that fit their loss",
+        instead("policies.release.model_outputs:mismatch_of", lambda *_: None),
+        ("tests/policies/release/test_model_outputs.py",),
     ),
     "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
     "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),

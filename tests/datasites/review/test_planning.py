@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from datasites.jobs.pool import Answer
-from datasites.review.planning import KEPT_PLANS, Engine, Planner, check_outputs
+from datasites.review.planning import KEPT_PLANS, Engine, Planner
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, UnsupportedMechanism
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.exporter import export_source
+from policies.release.model_outputs import check_outputs
 from policies.release.plans import Published, plan_from
 from policies.source.inspection import inspect_source
 from tests.browser.desk import VERSION, Desk
@@ -108,6 +109,13 @@ def test_no_dataset_of_that_name_is_said(desk: Desk) -> None:
     planner, _, _ = planner_of(desk, {})
     with pytest.raises(InvalidRequest, match="is published here"):
         planner.published(name="heart")
+
+
+def test_subgroups_that_the_schema_has_not_are_refused_when_a_plan_is_made() -> None:
+    check_outputs(LINEAR, evaluation(loss="cross_entropy", subgroups=("cough", ("age", 18, 65))), SCHEMA)
+    for subgroup, says in (("patient", "is not a column"), ("age", "write its bands' cuts"), (("age", 90), "has cuts")):
+        with pytest.raises(UnsupportedMechanism, match=says):
+            check_outputs(LINEAR, evaluation(loss="cross_entropy", subgroups=(subgroup,)), SCHEMA)
 
 
 def test_a_models_output_fits_its_loss_and_the_targets_classes() -> None:

@@ -10,6 +10,7 @@ import pytest
 from datasites.review.released import MOST_VALUES, noise_sentences, released_parts
 from policies.privacy.grouping import groupings_from
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Statistics
+from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.noise_scales import LAPLACE_95, standard_error
 from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
@@ -116,6 +117,45 @@ def test_the_noise_is_said_in_words_that_agree() -> None:
     assert (
         "Each of 1 statistic has ε = 0.00001 of the 0.00001" in noise_sentences(asked(Query("count"), epsilon=1e-5))[0]
     )
+
+
+HAZARDS = Evaluation(
+    loss="discrete_hazards", epsilon=1.0, bins=2, target=("age", "influenza"), horizon=60.0, subgroups=("cough",)
+)
+
+
+def test_tables_of_times_name_what_is_known_of_each_patient() -> None:
+    schema = FLU.predicting(HAZARDS)
+    shapes = {table.name: table.shape for table in evaluation_tables(HAZARDS, schema, 3)}
+    tensors = {name: np.zeros(shape) for name, shape in shapes.items()}
+    parts = {part.name: part for part in released_parts(tensors, HAZARDS, FLU, patients=400)}
+    labels = [value.label for value in parts["scores"].numbers]
+    assert labels[0] == "event after 0 to 20, risk 0 to 0.5"
+    assert labels[6] == "censored after 0 to 20, risk 0 to 0.5"
+    assert labels[-1] == "without the event at 60, risk 0.5 to 1"
+    assert parts["errors"].title == "Squared errors of predicted survival"
+    assert parts["scores/cough"].numbers[0].label.startswith("no, event after 0 to 20")
+    assert any("disjoint" in sentence for sentence in noise_sentences(HAZARDS))
+
+
+@pytest.mark.parametrize("loss", ["mean_squared_error", "poisson", "multilabel_binary_cross_entropy_with_logits"])
+def test_every_cell_of_a_table_is_named(loss: str) -> None:
+    target = ("cough", "influenza") if "multilabel" in loss else "age"
+    mechanism = Evaluation(loss=loss, epsilon=1.0, bins=3, target=target)
+    (table,) = evaluation_tables(mechanism, FLU.predicting(mechanism), 1)
+    (part,) = released_parts({"scores": np.zeros(table.shape)}, mechanism, FLU, patients=400)
+    assert len({value.label for value in part.numbers}) == table.size
+
+
+def test_intervals_of_a_table_cover_its_noise() -> None:
+    mechanism = Evaluation(loss="mean_squared_error", epsilon=1.0, bins=5, target="age", subgroups=("cough",))
+    p = math.exp(-mechanism.draws[0])  # each of two tables has half of ε
+    draw = np.random.default_rng(3)
+    tensors = {name: 30.0 + draw.geometric(1 - p, shape) - draw.geometric(1 - p, shape)
+               for name, shape in (("scores", (5, 5)), ("scores/cough", (2, 5, 5)))}  # fmt: skip
+    cells = [value for part in released_parts(tensors, mechanism, FLU, patients=400) for value in part.numbers]
+    inside = [value.low is not None and value.high is not None and value.low <= 30 <= value.high for value in cells]
+    assert sum(inside) >= 65  # of 75 at 95 %: fewer once in 2,000 times
 
 
 def test_a_survival_table_is_counts_by_group_time_and_event() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from datasites.review.wording import summary
 from policies.privacy.grouping import groupings_from
-from policies.privacy.mechanisms import Query
+from policies.privacy.mechanisms import Evaluation, Query
 from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
 
@@ -31,6 +31,22 @@ def test_statistics_name_each_question() -> None:
     one = summary(plan_of(statistics(queries=queries[:1])), published())
     assert one[0].startswith("Answers 1 statistic over")
     assert one[1].startswith("At most 1 record of each patient")
+
+
+def test_a_number_and_its_subgroups_are_said_with_what_each_has_of_epsilon() -> None:
+    asked = Evaluation(
+        loss="mean_squared_error", epsilon=0.6, bins=8, target="temperature", subgroups=("cough", ("age", 18, 65))
+    )
+    lines = summary(plan_of(asked), published())
+    assert lines[1] == "The model predicts temperature (real, 34 to 42), with the loss mean_squared_error."
+    assert lines[2] == "What leaves: noisy counts of patients by predicted and true value, in 8 bins each."
+    assert lines[3].startswith("The same by group of cough, age in 3 bands.")
+    assert lines[3].endswith("these columns have ε = 0.2 of 0.6.")
+
+
+def test_class_weights_are_said() -> None:
+    lines = summary(plan_of(training(class_weights=(1.0, 5.0))), published())
+    assert "Errors weigh by class: no × 1, yes × 5." in lines
 
 
 def test_survival_names_time_event_groups_and_what_leaves() -> None:

@@ -36,7 +36,18 @@ from tests.policies.plan_factories import (
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw().hex()
-ALL = (training(), statistics(), evaluation(), survival(), regression(), training(epsilon=None, noise_multiplier=1.5))
+HAZARDS = {"loss": "discrete_hazards", "target": ("age", "influenza"), "horizon": 60.0}
+ALL = (
+    training(),
+    statistics(),
+    evaluation(),
+    survival(),
+    regression(),
+    training(epsilon=None, noise_multiplier=1.5),
+    training(class_weights=(1.0, 4.0), target="cough"),
+    evaluation(subgroups=("cough", ("age", 18, 65))),
+    evaluation(**HAZARDS, subgroups=("cough",)),
+)
 
 
 def release_of(mechanism: Mechanism, fill: float = 0.5) -> dict[str, Array]:
@@ -356,6 +367,13 @@ def test_a_certificate_explains_risks_and_caveats(mechanism: Mechanism) -> None:
 def test_a_pure_certificate_speaks_of_no_delta_of_its_own() -> None:
     lines = explain(verify(signed(statistics())))
     assert any(line.endswith("cost a patient ε = 0.2.") for line in lines)
+
+
+def test_it_says_what_is_predicted_and_which_groups_are_answered() -> None:
+    said = " ".join(explain(verify(signed(evaluation(**HAZARDS, subgroups=("cough",))))))
+    assert "The model predicts age and influenza, with the loss discrete_hazards." in said
+    assert "All patients, and the groups of cough, have a table each: they share its ε equally." in said
+    assert "predicts" not in " ".join(explain(verify(signed(evaluation()))))
 
 
 def test_a_certificate_states_cohort_and_groups_and_verifies_with_its_release() -> None:

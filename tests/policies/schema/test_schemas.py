@@ -318,7 +318,10 @@ def test_any_schema_survives_toml_and_json(data: st.DataObject, names: list[str]
         (HEAD + AGE + "missing = {constant = 1, indicator = 3}", "indicator=3 is neither"),
         (HEAD + AGE + "feature = 1", "feature=1 is neither"),
         (HEAD + 'target = "flu"\n' + AGE, "target='flu' is not a declared column"),
-        (HEAD + 'target = "age"\n' + AGE, "is integer. A target is a boolean or a category"),
+        (
+            HEAD + 'target = "d"\n[columns.d]\nkind = "date"\nminimum = 2020-01-01\nmaximum = 2021-01-01',
+            "target='d' is date. A target is a boolean, a category, a number",
+        ),
         (
             HEAD + 'target = "f"\n[columns.f]\nkind = "boolean"\nmissing = {constant = false}',
             "cannot be filled where missing",

@@ -46,8 +46,18 @@ def pairs() -> list[Case]:
 
 
 def loss_of(mechanism: Evaluation) -> Any:
-    """Whole counts of L1 sensitivity 1 under exact discrete Laplace noise."""
-    return distributions.from_discrete_laplace_mechanism(mechanism.epsilon, value_discretization_interval=INTERVAL)
+    """Independent parts under exact discrete Laplace noise, each moved by its whole sensitivity in one place.
+
+    To move one value by all of a part's sensitivity is the worst that there is (`policies.privacy.draws`).
+    """
+    interval = INTERVAL / len(mechanism.draws)  # each of them rounds up
+    whole, *others = (
+        distributions.from_discrete_laplace_mechanism(epsilon, value_discretization_interval=interval)
+        for epsilon in mechanism.draws
+    )
+    for part in others:
+        whole = whole.compose(part)
+    return whole
 
 
 @contextmanager
