@@ -26,7 +26,7 @@ from datasites.engine.interpreter import Forward, forward
 from datasites.engine.lane_optimizer import LaneOptimizer
 from datasites.engine.lanes.readiness import sums_for
 from datasites.engine.lanes.records import LaneRecords
-from datasites.engine.lanes.sums import LaneSums
+from datasites.engine.lanes.sums import Inputs, Labels, LaneSums
 from datasites.engine.losses import record_loss
 from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
@@ -103,8 +103,13 @@ def train_round(
         stepping.attach_step_hook(counted)
         matrix = np.ascontiguousarray(records, dtype=np.float64)
         table = records if isinstance(records, GroupedRows) else matrix
-        placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels)
-        _steps_in_lanes(stepping, sums, placed, _samples(mechanism, max(size, expected), table, noise))
+        samples = _samples(mechanism, max(size, expected), table, noise)
+        if schema.has_terms(mechanism.inputs):
+            batches = _in_advance(mechanism, schema, matrix, samples)
+        else:
+            placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels)
+            batches = ((placed, None, rows) for together in samples for rows in together)
+        _steps_in_lanes(stepping, sums, batches)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
     gradients = record_gradients(forward(graph), mechanism.loss)
@@ -302,17 +307,20 @@ def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict
     return {name: part.view(parameters[name].shape).clone() for name, part in zip(parameters, parts, strict=True)}
 
 
-def _steps_in_lanes(
-    optimizer: LaneOptimizer,
-    sums: LaneSums,
-    inputs: LaneRecords,
-    samples: Iterator[list[Rows]],
-) -> None:
+def _in_advance(
+    mechanism: DPSGD, schema: Schema, records: Records, samples: Iterator[list[Rows]]
+) -> Iterator[tuple[Inputs, Labels, Rows]]:
+    """Each step's inputs and labels where some are transformations, which the kernel of cells does not know."""
+    for inputs, labels, _ in _batches(mechanism, schema, records, samples):
+        flat = np.ascontiguousarray(inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).numpy())
+        yield flat, labels.numpy().astype(np.float32), np.arange(len(flat), dtype=np.int64)
+
+
+def _steps_in_lanes(optimizer: LaneOptimizer, sums: LaneSums, batches: Iterator[tuple[Inputs, Labels, Rows]]) -> None:
     """A step for every sample, every record in a lane of its own."""
-    for together in samples:
-        for rows in together:
-            optimizer.take(sums.sum(inputs, None, rows))
-            optimizer.step()
+    for inputs, labels, rows in batches:
+        optimizer.take(sums.sum(inputs, labels, rows))
+        optimizer.step()
 
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:

@@ -24,11 +24,13 @@ def summary(plan: Plan, published: Published) -> list[str]:
                 f" and adds noise of {written(mechanism.noise_multiplier or 0)} times the largest part that one patient"
                 " can have."
             ),
+            *_made_inputs(mechanism, published),
             "What leaves: the model's numbers after each round.",
         ]
     if isinstance(mechanism, Evaluation):
         return [
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
+            *_made_inputs(mechanism, published),
             f"What leaves: noisy counts of scores per outcome in {mechanism.bins} bins.",
         ]
     asked = ", ".join(query.key.replace("/", " of ") for query in mechanism.queries)
@@ -37,3 +39,12 @@ def summary(plan: Plan, published: Published) -> list[str]:
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
+
+
+def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
+    """What the model's inputs are made of, where some are transformations of columns."""
+    schema, inputs = published.schema, mechanism.inputs
+    if not schema.has_terms(inputs):
+        return []
+    numbers = counted(len(schema.input_names(inputs)), "number")
+    return [f"The model gets {numbers} in [-1, 1] of each record: {schema.input_words(inputs)}."]

@@ -69,7 +69,8 @@ class DPSGD:
       momentum: of sgd, in [0, 1).
       weight_decay: in [0, 10]; independent of the data.
       proximal_mu: FedProx's pull towards the round's incoming weights (Li et al. 2020, arXiv:1812.06127), in [0, 1000].
-      inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names.
+      inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names
+        and of terms, as `("age", "log(crp, 1)")`.
     """
 
     kind: ClassVar[str] = "dp_sgd"

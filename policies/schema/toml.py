@@ -15,6 +15,7 @@ from policies.schema.columns import Column, is_number
 LARGEST_TEXT = 1 << 20
 TOP = ("name", "population", "description", "patient", "target", "holdout")
 MOST_RECORDS = "most_records_per_patient"  # stands there only where it is not the usual one
+TRANSFORMATIONS = "transformations"  # likewise, only where some are declared
 TOML_COLUMN = (
     "kind", "unit", "minimum", "maximum", "categories", "missing", "outside", "feature", "description",
 )  # fmt: skip
@@ -39,7 +40,7 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for `Schema`, its columns as arguments for `Column`; names and containers are checked here."""
     if not isinstance(data, Mapping):
         raise DataRefused("A schema is a table of names and values.")
-    _check_keys("The schema", data, (*TOP, MOST_RECORDS, "columns", "sequences"))
+    _check_keys("The schema", data, (*TOP, MOST_RECORDS, "columns", "sequences", TRANSFORMATIONS))
     for name in ("name", "population", "patient"):
         if not isinstance(data.get(name), str):
             raise DataRefused(f"The schema needs {name} = '...' at its top, above the first [columns.…].")
@@ -53,6 +54,7 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
         **data,
         "columns": [_column_fields(column) for column in columns],
         "sequences": _sequences(data.get("sequences", {})),
+        TRANSFORMATIONS: _transformations(data.get(TRANSFORMATIONS, {})),
     }
 
 
@@ -66,6 +68,9 @@ def write(data: Mapping[str, Any]) -> str:
     if data["sequences"]:
         lines += ["", "[sequences]"]
         lines += [f"{_value(name)} = {_value(steps)}" for name, steps in data["sequences"].items()]
+    if declared := data.get(TRANSFORMATIONS):
+        lines += ["", f"[{TRANSFORMATIONS}]"]
+        lines += [f"{_value(fields['name'])} = {_transformation(fields)}" for fields in declared]
     return "\n".join(lines) + "\n"
 
 
@@ -110,6 +115,34 @@ def _sequences(table: Any) -> tuple[tuple[str, tuple[tuple[str, ...], ...]], ...
             raise DataRefused(f"Sequence {name!r} should be a list of columns, or of lists of columns.")
         sequences.append((name, rows))
     return tuple(sequences)
+
+
+def _transformations(table: Any) -> list[dict[str, Any]]:
+    """Plain data of each; a table of terms by name, or a list that has the names inside, which keeps their order."""
+    if isinstance(table, Mapping):
+        table = [
+            {"name": name, **(fields if isinstance(fields, Mapping) else {"term": fields})}
+            for name, fields in table.items()
+        ]
+    if not isinstance(table, list | tuple):
+        raise DataRefused(f"[{TRANSFORMATIONS}] is a table of names and terms, as age_bands = 'bands(age, 18, 65)'.")
+    for fields in table:
+        if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
+            raise DataRefused(
+                f"[{TRANSFORMATIONS}] is a table of names and terms, as age_bands = 'bands(age, 18, 65)'."
+            )
+        where = f"Transformation {fields['name'][:60]!r}"
+        _check_keys(where, fields, ("name", "term", "feature"))
+        if not isinstance(fields.get("term"), str):
+            raise DataRefused(f"{where} needs a term, as 'log(crp, 1)' or {{term = 'log(crp, 1)', feature = false}}.")
+        if not isinstance(fields.get("feature", True), bool):
+            raise DataRefused(f"{where}: feature={fields['feature']!r:.60} is neither true nor false.")
+    return [dict(fields) for fields in table]
+
+
+def _transformation(fields: Mapping[str, Any]) -> str:
+    kept = {"term": fields["term"], "feature": False}
+    return _value(fields["term"] if fields.get("feature", True) else kept)
 
 
 def _column_from_toml(name: str, table: dict[str, Any]) -> dict[str, Any]:

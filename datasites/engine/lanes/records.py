@@ -25,7 +25,7 @@ class LaneRecords:
     """The records of one private matrix, as a program takes them.
 
     Args:
-      inputs: of `schema`, as a mechanism names them.
+      inputs: of `schema`, as a mechanism names them: columns, not transformations.
       matrix: float64 [N, 2 + C], in one piece; N may be 0.
       program: says where a record lies.
 
@@ -95,6 +95,8 @@ def recipe(schema: Schema, inputs: str | tuple[str, ...]) -> tuple[IntArray, Flo
       int64 [inputs + 1, 3]: column of the matrix, kind, category; float64 [inputs + 1, 3]: what stands in for a missing
       cell, lowest and highest value.
     """
+    if schema.has_terms(inputs):
+        raise DatasiteError("Transformations are made before records lie in lanes.")
     kinds: list[tuple[int, int, int]] = []
     bounds: list[tuple[float, float, float]] = []
 
