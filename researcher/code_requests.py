@@ -22,6 +22,7 @@ from researcher.checks import (
     engine_words_of,
     finding_text,
     named,
+    notes_of,
     plan_facts,
     sha256,
     why_not,
@@ -91,7 +92,8 @@ class CodeRequests:
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
         told = tuple(f"{', '.join(names)}: {words}" for words, names in engines.items())
         sources = {request.role: request.source for request in self.requests}
-        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told)
+        notes = tuple(dict.fromkeys(note for request in self.requests[:1] for note in notes_of(request)))
+        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told, notes)
 
     def submit(self, progress: Progress, *, project: str = "") -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.

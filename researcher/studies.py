@@ -55,6 +55,21 @@ class Evaluation:
         )
 
 
+def _given(model: Any) -> tuple[nn.Module | None, type[nn.Module]]:
+    """The model that was given, if it was made already, and its class."""
+    import torch
+
+    from researcher.instances import class_of, copy_of
+
+    if isinstance(model, torch.nn.Module):
+        return copy_of(model), class_of(model)
+    if not isinstance(model, type):
+        raise InvalidRequest(
+            f"The model is {type(model).__name__}. Give a class that derives from nn.Module, or a model of it."
+        )
+    return None, model
+
+
 def _check_kind(name: str, value: object, kinds: type | tuple[type, ...], instead: str) -> None:
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise InvalidRequest(f"{name}={repr(value)[:80]} is not of its kind. Give {instead}.")
@@ -129,7 +144,8 @@ class Study(AskingStudy):
     Args:
       name: names the requests too: `flu-2026` becomes `flu_2026` and `flu_2026_evaluation`.
       cohort: `network.dataset(...)`.
-      model: a class without arguments, subclass of `torch.nn.Module`.
+      model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
+        `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
       training: the declared mechanism; `epsilon` is for all rounds together, at each hospital.
       evaluation: how the result is scored, or None.
       purpose: why, in the words that the owners will read.
@@ -142,7 +158,7 @@ class Study(AskingStudy):
         self,
         name: str,
         cohort: Hospitals,
-        model: type[nn.Module],
+        model: type[nn.Module] | nn.Module,
         training: DPSGD,
         *,
         evaluation: Evaluation | None = None,
@@ -151,8 +167,7 @@ class Study(AskingStudy):
         seed: int = 0,
         progress: bool = True,
     ) -> None:
-        if not isinstance(model, type):
-            raise InvalidRequest(f"Give the model's class, not {type(model).__name__}: hospitals make it themselves.")
+        self._given, model = _given(model)
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
@@ -284,10 +299,12 @@ class Study(AskingStudy):
         """The model with `weights`, or as it was before the first round."""
         import torch
 
+        from researcher.instances import copy_of
+
         with DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             try:
-                model = self.model()
+                model = self.model() if self._given is None else copy_of(self._given)
             except Exception as error:  # whatever the researcher's class does
                 raise InvalidRequest(
                     f"{self.model.__name__} cannot be made ({type(error).__name__}: {error}). Hospitals make it as "
