@@ -153,13 +153,10 @@ def _single_values_normalised() -> Iterator[None]:
 
 def _check_modules(model: nn.Module) -> None:
     """Refuse, by the layer's name, what mixes records or has state of its own, and parameters that are not plain."""
+    padded = _padded(model)
     for name, module in model.named_modules():
         kind, layer = type(module).__name__, f"Layer {name!r}" if name else "The model"
-        if (
-            isinstance(module, nn.Embedding)
-            and module.padding_idx is not None
-            and module.weight[module.padding_idx].any()
-        ):
+        if name in padded and module.weight[padded[name]].any():
             raise GraphRefused(
                 f"{layer} has a padding row of other numbers than zero. Leave padding_idx out, or set the row to zero.",
                 layer=name,
@@ -191,6 +188,15 @@ def _check_modules(model: nn.Module) -> None:
             )
     if not owners:
         raise GraphRefused("The model has no parameters. Use at least one layer, as nn.Linear.")
+
+
+def _padded(model: nn.Module) -> dict[str, int]:
+    """Tables of embeddings that have a row for padding, by name."""
+    return {
+        name: layer.padding_idx
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Embedding) and layer.padding_idx is not None
+    }
 
 
 def _check_batches(model: nn.Module, input_shape: tuple[int, ...]) -> bool:
@@ -251,7 +257,7 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Expor
         with warnings.catch_warnings(record=True) as seen, torch.random.fork_rng(devices=[]), _quiet():
             warnings.simplefilter("always")
             program: torch.export.ExportedProgram = torch.export.export(model, (torch.zeros(1, *input_shape),))
-            _check_traced(program)
+            _check_traced(program, model)
             # Core ATen only, and what graphs have not in operators that they have.
             program = program.run_decompositions({**torch.export.default_decompositions(), **REWRITES})
     except GraphRefused:
@@ -274,11 +280,19 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Expor
     return program
 
 
-def _check_traced(program: torch.export.ExportedProgram) -> None:
+def _check_traced(program: torch.export.ExportedProgram, model: nn.Module) -> None:
     """Refuse what is too long or writes in place, and what changes gradients alone, which decomposing would lose."""
     if len(program.graph.nodes) > MAX_NODES + MAX_TENSORS:
         raise GraphRefused(f"The model has more than {MAX_NODES:,} operators. Use fewer layers or steps.")
+    padded = {f"{name}.weight".lstrip("."): row for name, row in _padded(model).items()}
+    parameters = program.graph_signature.inputs_to_parameters
     for node in program.graph.nodes:
+        row = node.args[2] if node.target is torch.ops.aten.embedding.default and len(node.args) > 2 else -1
+        if row >= 0 and padded.get(parameters.get(node.args[0].name, "")) != row:
+            raise GraphRefused(
+                f"F.embedding has a padding_idx{_where(node)}. Use nn.Embedding(..., padding_idx={row}), whose row is "
+                "zero, or leave it out."
+            )
         if "set_grad_enabled" in str(node.target) or node.target is torch.ops.aten.detach.default:
             what = "torch.no_grad" if "set_grad" in str(node.target) else ".detach()"
             raise GraphRefused(

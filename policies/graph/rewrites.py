@@ -265,6 +265,7 @@ def _eye(rows: int, columns: int | None = None, *, dtype: torch.dtype | None = N
 REWRITES: dict[Any, Callable[..., Any]] = {
     aten._cdist_forward.default: _distances,
     aten._embedding_bag.default: _embedding_bag,
+    aten._embedding_bag_forward_only.default: _embedding_bag,
     aten._native_batch_norm_legit.no_stats: _normalised,
     aten._trilinear.default: _trilinear,
     aten.cummax.default: _running_extreme(torch.ge),
