@@ -17,6 +17,7 @@ from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
 from policies.privacy.mechanisms import DPSGD
 from policies.release.tensors import digest
+from researcher.averaging import average, check_average_last
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
 from researcher.members import Hospitals
@@ -135,6 +136,8 @@ class Study(AskingStudy):
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
+      average_last: how many of the last aggregates the resulting model is the average of. That costs nothing, since
+        they are made of releases, and takes out noise; 1 is the last aggregate alone.
       progress: False for silence.
     """
 
@@ -149,6 +152,7 @@ class Study(AskingStudy):
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
+        average_last: int = 1,
         progress: bool = True,
     ) -> None:
         if not isinstance(model, type):
@@ -158,8 +162,10 @@ class Study(AskingStudy):
         _check_kind("seed", seed, int, "a whole number")
         if not 0 <= seed < 2**63:
             raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
+        check_average_last(average_last, training.rounds)
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
+        self.average_last = average_last
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
@@ -200,7 +206,9 @@ class Study(AskingStudy):
             )
         self.requests.check_same_study()
         flower_strategy = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
-        about = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
+        about: dict[str, Any] = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
+        if self.average_last > 1:  # told, and free to change later: what was asked of hospitals is the same
+            about["average_last"] = self.average_last
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
@@ -218,11 +226,14 @@ class Study(AskingStudy):
                 deadline=deadline,
                 grace=grace,
                 begin=lambda: self._begin(about),
+                keep=self.average_last - 1,
             )
-            weights = run_rounds(grid, initial)
+            last = run_rounds(grid, initial)
+            aggregates = {number - 1: sent for number, sent in grid.sent.items()} | {rounds: last}
+            weights = average([aggregates[number] for number in sorted(aggregates)])
             self._begin(about)
             self.state.write_tensors("final", weights)
-        return result_of(self, weights, grid.closed)
+        return result_of(self, weights, grid.closed, averaged=aggregates if self.average_last > 1 else {})
 
     def resume(
         self,
