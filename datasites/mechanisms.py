@@ -34,6 +34,8 @@ def dp_sgd(
     weight_decay: float = 0.0,
     proximal_mu: float = 0.0,
     inputs: str | tuple[str, ...] = "features",
+    schedule: str = "constant",
+    clipping: str = "norm",
 ) -> NoReturn:
     """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
     raise PermissionRefused(_RUNS_THERE.format("dp_sgd"))

@@ -155,7 +155,7 @@ def plan_facts(request: Request, quote: Mapping[str, Any], published: Published,
 def _unresolved(plan: Plan) -> Any:
     """The mechanism of a plan, once its noise multiplier is left as it was declared."""
     declared, resolved = _as_json(plan.declared), _as_json(plan.mechanism)
-    changed = {name for name in resolved if resolved[name] != declared.get(name)}
+    changed = {name for name in {*resolved, *declared} if resolved.get(name) != declared.get(name)}
     return declared if changed <= {"epsilon", "noise_multiplier"} else resolved
 
 

@@ -56,6 +56,7 @@ def train_round(
     weights: Mapping[str, Tensor],
     noise: NoiseSource,
     *,
+    round: int = 1,
     accountant: RDPAccountant | None = None,
 ) -> dict[str, Tensor]:
     """The weights after `mechanism.steps` steps of DP-SGD from `weights`: one release of `mechanism`.
@@ -71,6 +72,7 @@ def train_round(
       records: the private matrix [N, 2 + C]; rows held out never enter; N may be 0.
       weights: float32, by parameter name; they are not changed.
       noise: a fresh source; sampling and noise draw from children of it.
+      round: of the mechanism's, from 1; a schedule of the learning rate looks at it.
       accountant: Opacus's, counting this round's steps, for `read_back_epsilon`; a new one if None.
 
     Returns:
@@ -86,7 +88,7 @@ def train_round(
     parameters = checked_parameters(graph, weights)
     expected = mechanism.sampling_rate * published_training_patients
     size = physical_batch(graph, expected)
-    sums = sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, expected)
+    sums = sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, expected, mechanism.stability)
     accountant = RDPAccountant() if accountant is None else accountant
     settings: dict[str, Any] = {
         "noise_multiplier": mechanism.noise_multiplier,
@@ -97,6 +99,7 @@ def train_round(
         "steps": mechanism.steps,
     }
     counted = accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate)
+    rates = iter([mechanism.rate(round, step) for step in range(1, mechanism.steps + 1)])
     if sums is not None:
         flat = _flat(sums, parameters)
         stepping = LaneOptimizer(_torch_optimizer(mechanism, [flat]), sums, **settings)
@@ -104,18 +107,21 @@ def train_round(
         matrix = np.ascontiguousarray(records, dtype=np.float64)
         table = records if isinstance(records, GroupedRows) else matrix
         placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels)
-        _steps_in_lanes(stepping, sums, placed, _samples(mechanism, max(size, expected), table, noise))
+        _steps_in_lanes(stepping, sums, placed, _samples(mechanism, max(size, expected), table, noise), rates)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
     gradients = record_gradients(forward(graph), mechanism.loss)
     if mechanism.steps >= STEPS_WORTH_A_TAPE:
         gradients = taped(gradients, graph, len(schema.classes), size)
-    optimizer = GridOptimizer(_torch_optimizer(mechanism, list(parameters.values())), **settings)
+    optimizer = GridOptimizer(
+        _torch_optimizer(mechanism, list(parameters.values())), **settings, stability=mechanism.stability
+    )
     optimizer.attach_step_hook(counted)
     matrix = np.asarray(records, dtype=np.float64)
     table = records if isinstance(records, GroupedRows) else matrix
     samples = _samples(mechanism, max(size, expected), table, noise)
     for inputs, labels, codes in _batches(mechanism, schema, matrix, samples):
+        _set_rate(optimizer, next(rates))
         _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
     _check_steps(accountant, mechanism)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -307,12 +313,19 @@ def _steps_in_lanes(
     sums: LaneSums,
     inputs: LaneRecords,
     samples: Iterator[list[Rows]],
+    rates: Iterator[float],
 ) -> None:
     """A step for every sample, every record in a lane of its own."""
     for together in samples:
         for rows in together:
+            _set_rate(optimizer, next(rates))
             optimizer.take(sums.sum(inputs, None, rows))
             optimizer.step()
+
+
+def _set_rate(optimizer: GridOptimizer | LaneOptimizer, rate: float) -> None:
+    """The learning rate of the next step, which no data has a part in."""
+    optimizer.original_optimizer.param_groups[0]["lr"] = rate
 
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:

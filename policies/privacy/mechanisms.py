@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
@@ -30,6 +30,14 @@ class Patients(StrEnum):
 
 LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy")
 OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("constant", "linear", "cosine")
+CLIPPINGS = ("norm", "automatic")
+STABILITY = 0.01
+"""γ of automatic clipping, as Bu et al. 2022 set it: gradients much shorter than this keep their length's order."""
+
+LATER = {"later": True}
+"""Of a field that came after requests, plans and certificates were in use: where it holds its default it is written
+nowhere, so that what was made before has the same text and the same digest."""
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab")
 
 
@@ -70,6 +78,11 @@ class DPSGD:
       weight_decay: in [0, 10]; independent of the data.
       proximal_mu: FedProx's pull towards the round's incoming weights (Li et al. 2020, arXiv:1812.06127), in [0, 1000].
       inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names.
+      schedule: one of `SCHEDULES`: what becomes of the learning rate from the first step of the first round to the last
+        of the last one, a function of round and step alone. See `rate`.
+      clipping: `"norm"` shortens a gradient g that is longer than C = `clipping_norm` to it; `"automatic"` gives every
+        gradient nearly that length, g · C / (‖g‖ + 0.01), which is below C (Bu et al. 2022, arXiv:2206.07136). Then
+        only the product of C and learning rate matters, and C may stay 1.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -88,14 +101,16 @@ class DPSGD:
     weight_decay: float = 0.0
     proximal_mu: float = 0.0
     inputs: str | tuple[str, ...] = "features"
+    schedule: str = field(default="constant", metadata=LATER)
+    clipping: str = field(default="norm", metadata=LATER)
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UnsupportedMechanism(f"loss={self.loss!r} is not known. Use one of {', '.join(LOSSES)}.")
-        if self.optimizer not in OPTIMIZERS:
-            raise UnsupportedMechanism(
-                f"optimizer={self.optimizer!r} is not known. Use one of {', '.join(OPTIMIZERS)}."
-            )
+        choices = {"loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "clipping": CLIPPINGS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UnsupportedMechanism(
+                    f"{name}={getattr(self, name)!r} is not known. Use one of {', '.join(known)}."
+                )
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         check_range("steps", self.steps, 1, 100_000, whole=True)
         check_range("sampling_rate", self.sampling_rate, 0, 1, open_low=True)
@@ -112,6 +127,26 @@ class DPSGD:
         if self.noise_multiplier is not None:
             check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
         _check_inputs(self.inputs)
+
+    @property
+    def stability(self) -> float:
+        """γ of automatic clipping, which is added to a gradient's norm; 0 where only what is longer is shortened."""
+        return STABILITY if self.clipping == "automatic" else 0.0
+
+    def rate(self, round: int, step: int) -> float:
+        """The learning rate of a step, both from 1: a function of what was declared, and of no data.
+
+        With t of T steps behind it: `constant` is `learning_rate`, `linear` (1 - t / T) of it, `cosine`
+        (1 + cos(π t / T)) / 2 of it. None is 0.
+        """
+        passed = ((round - 1) * self.steps + step - 1) / (self.rounds * self.steps)
+        match self.schedule:
+            case "linear":
+                return self.learning_rate * (1 - passed)
+            case "cosine":
+                return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
+            case _:
+                return self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -207,8 +242,15 @@ Mechanism = DPSGD | Statistics | Evaluation
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
-    """A mechanism as plain data, with its `kind`; `mechanism_from` reads it back to an equal value."""
-    return {"kind": mechanism.kind, **dataclasses.asdict(mechanism)}
+    """A mechanism as plain data, with its `kind`; `mechanism_from` reads it back to an equal value.
+
+    Fields that came `LATER` are left out where they hold their default.
+    """
+    data = {"kind": mechanism.kind, **dataclasses.asdict(mechanism)}
+    for declared in dataclasses.fields(mechanism):
+        if declared.metadata.get("later") and data[declared.name] == declared.default:
+            del data[declared.name]
+    return data
 
 
 def mechanism_from(data: dict[str, Any]) -> Mechanism:

@@ -170,6 +170,7 @@ EVERY_QUERY = (
 )
 
 FULL = "every patient, one step"
+AUTOMATIC = "automatic clipping, one step"
 ROUNDS = "four rounds, all seen"
 REPLAY = "a loud round, then a quiet one"
 SAMPLED = "two steps at rate 1/2"
@@ -193,6 +194,7 @@ def cases() -> dict[str, Case]:
     count = statistics(Query("count"))
     listed = [
         Case(FULL, sgd(), lambda: pair(1007), training(NARROW)),
+        Case(AUTOMATIC, sgd(clipping="automatic"), lambda: pair(1007), training(NARROW)),
         Case("every patient, 1006 or 1007", sgd(), lambda: pair(1006), training(NARROW)),
         Case("every patient, 1024 or 1025", sgd(), lambda: pair(1024), training(NARROW, published=1024)),
         Case(ROUNDS, four, lambda: pair(1007), training(NARROW)),

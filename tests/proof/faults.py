@@ -19,7 +19,7 @@ import torch
 from opacus.optimizers import DPOptimizer
 from scipy.stats import binom, chi2, norm
 
-from datasites.engine import evaluation, sampling, statistics, training
+from datasites.engine import clipping, evaluation, sampling, statistics, training
 from datasites.engine.clipping import GridOptimizer, clipped_sum
 from datasites.engine.gaps import gaps_for
 from datasites.engine.grid import grid_of
@@ -31,6 +31,7 @@ from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Mechanism
 from tests.proof.cases import (
     ALONE,
+    AUTOMATIC,
     COUNTED,
     EDGE,
     FULL,
@@ -285,6 +286,14 @@ def trusts_gradients() -> Iterator[None]:
         yield
 
 
+def clips_by_what_is_added() -> AbstractContextManager[Any]:
+    """Automatic clipping divides by what it adds to the norm, and forgets the norm."""
+    real = clipping._factors
+    return mock.patch.object(
+        clipping, "_factors", lambda norms, *rest: real(torch.where(torch.isfinite(norms), 0.0, norms), *rest)
+    )
+
+
 def answers_every_record() -> AbstractContextManager[Any]:
     """Statistics take all the records of a patient, and their noise is that of one."""
     return mock.patch.object(statistics, "choose_records", lambda patients, most, source: np.arange(len(patients)))
@@ -394,5 +403,6 @@ IN_LANES = (
 # Beside the twelve, so that pairs which none of those names are seen to be able to fail.
 CONTROLS = (
     Fault("a gradient that is not finite is summed", trusts_gradients, POISON, chances=lambda: (0.0, 1.0)),
+    Fault("automatic clipping without the norm", clips_by_what_is_added, AUTOMATIC, chances=lambda: (0.0, 1.0)),
     Fault("statistics of every record", answers_every_record, STATISTICS, chances=lambda: (0.0, 1.0)),
 )

@@ -20,7 +20,9 @@ def why_not(graph: Graph, mechanism: DPSGD | Evaluation, classes: int) -> str:
         return NO_KERNELS
     try:
         if isinstance(mechanism, DPSGD):
-            readiness.made_for(graph, mechanism.loss, classes, mechanism.clipping_norm, 1.0, kernels)
+            readiness.made_for(
+                graph, mechanism.loss, classes, mechanism.clipping_norm, 1.0, kernels, mechanism.stability
+            )
         else:
             weights = {parameter.name: torch.zeros(parameter.shape) for parameter in graph.parameters}
             scores.made_for(graph, mechanism.loss, weights, kernels)
