@@ -242,6 +242,16 @@ def _private_sides() -> None:
     put("datasites.door.syft.services:GuardedActionService.get", ActionService.get)
 
 
+def _any_link() -> None:
+    """Links as PySyft resolves them."""
+    from syft.service.migration.migration_service import MigrationService
+    from syft.service.notification.notification_service import NotificationService
+
+    views = "datasites.door.syft.views"
+    put(f"{views}:GuardedNotificationService.resolve_object", NotificationService.resolve_object)
+    put(f"{views}:GuardedMigrationService._get_object", MigrationService._get_object)
+
+
 def _whole_environment() -> None:
     def started(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
         return subprocess.Popen(command, env={**os.environ, **env}, **options)
@@ -650,6 +660,12 @@ DEFENCES: dict[str, Defence] = {
         "lists that read no plan",
         instead("datasites.actions.requests:line_dict", _from_the_plan),
         ("tests/datasites/actions/test_request_lists.py",),
+    ),
+    "links": Defence("links lead to one's own requests alone", _any_link, (GUARD.format("links"), "-k", "no_link")),
+    "own-parts": Defence(
+        "parts of a request are its researcher's",
+        instead("datasites.door.syft.views:_is_own", lambda *_: True),
+        (GUARD.format("links"), "-k", "parts_of"),
     ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(

@@ -68,7 +68,7 @@ def test_every_document_is_reached_from_the_readme() -> None:
 
 
 def test_what_the_architecture_says_of_imports_is_true() -> None:
-    """The two sides meet on the wire, `policies` leans on nothing, and PySyft has one place on each side."""
+    """The two sides meet on the wire, `policies` leans on nothing, and PySyft has one place."""
     arrows = rooms.arrows(ROOT)
     for room, others in arrows.items():
         side = room.split("/")[0]
@@ -76,14 +76,7 @@ def test_what_the_architecture_says_of_imports_is_true() -> None:
         assert {other.split("/")[0] for other in others} <= allowed, room
     importing = re.compile(r"^\s*(?:import|from) syft\b", re.MULTILINE)
     files = [path for side in rooms.SIDES for path in (ROOT / side).rglob("*.py") if importing.search(text_of(path))]
-    assert {names(path.parent if side_of(path) == "datasites" else path) for path in files} == {
-        "datasites/door/syft",
-        "researcher/client.py",
-    }
-
-
-def side_of(path: Path) -> str:
-    return names(path).split("/")[0]
+    assert {names(path.parent) for path in files} == {"datasites/door/syft"}
 
 
 # -- the README --------------------------------------------------------------------------------------------------------
