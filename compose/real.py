@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from compose.baseline import Floats, Population, population_of
 from compose.demonstration import Demonstration, Site
-from compose.study import REAL_TRAINING, MalignancyPredictor
+from compose.study import MalignancyPredictor
 from policies.schema.schemas import Schema
 
 SCHEMA = Path(__file__).parent / "hospitals" / "breast.toml"
@@ -62,7 +62,6 @@ def real_patients(data: Path) -> Demonstration:
         name="breast-2026",
         dataset="breast",
         model=MalignancyPredictor,
-        training=REAL_TRAINING,
         sites=sites,
         common=_rows(table, kept, schema),
         pooled=_rows(table, dealt, schema),

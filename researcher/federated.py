@@ -295,9 +295,15 @@ def left_out(message: Message, reason: str) -> Message:
 
 
 def released(message: Message, tensors: Tensors, patients: int) -> Message:
-    """The reply of a hospital that has released, weighed by its published number of patients."""
+    """The reply of a hospital that has released, weighed by its published number of patients.
+
+    Tensors are in the order in which they were sent, where a release has that of their names: Flower's strategies with
+    momentum match old and new by place.
+    """
+    (sent,) = message.content.array_records.values()
+    ordered = [*(str(name) for name in sent if str(name) in tensors), *(name for name in tensors if name not in sent)]
     content = {
-        "arrays": ArrayRecord({name: _array(np.asarray(value)) for name, value in tensors.items()}),
+        "arrays": ArrayRecord({name: _array(np.asarray(tensors[name])) for name in ordered}),
         "metrics": MetricRecord({"num-examples": patients}),
     }
     return Message(RecordDict(content), reply_to=message)

@@ -16,6 +16,7 @@ import numpy as np
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
 from policies.privacy.mechanisms import DPSGD
+from policies.privacy.suggestion import Suggestion
 from policies.release.tensors import digest
 from researcher.averaging import average, check_average_last
 from researcher.checks import Check, Request
@@ -131,13 +132,14 @@ class Study(AskingStudy):
       name: names the requests too: `flu-2026` becomes `flu_2026` and `flu_2026_evaluation`.
       cohort: `network.dataset(...)`.
       model: a class without arguments, subclass of `torch.nn.Module`.
-      training: the declared mechanism; `epsilon` is for all rounds together, at each hospital.
+      training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
+        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults.
       evaluation: how the result is scored, or None.
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
       average_last: how many of the last aggregates the resulting model is the average of. That costs nothing, since
-        they are made of releases, and takes out noise; 1 is the last aggregate alone.
+        they are made of releases, and takes out noise; 1 is the last aggregate alone, which None is unless suggested.
       progress: False for silence.
     """
 
@@ -146,17 +148,21 @@ class Study(AskingStudy):
         name: str,
         cohort: Hospitals,
         model: type[nn.Module],
-        training: DPSGD,
+        training: DPSGD | Suggestion,
         *,
         evaluation: Evaluation | None = None,
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
-        average_last: int = 1,
+        average_last: int | None = None,
         progress: bool = True,
     ) -> None:
         if not isinstance(model, type):
             raise InvalidRequest(f"Give the model's class, not {type(model).__name__}: hospitals make it themselves.")
+        suggested = training if isinstance(training, Suggestion) else None
+        training = training.training if isinstance(training, Suggestion) else training
+        if average_last is None:
+            average_last = suggested.average_last if suggested else 1
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
@@ -165,7 +171,7 @@ class Study(AskingStudy):
         check_average_last(average_last, training.rounds)
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
-        self.average_last = average_last
+        self.average_last, self._suggested = average_last, suggested
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
@@ -176,14 +182,20 @@ class Study(AskingStudy):
         self._strategy: str | Strategy | None = None
 
     def run(
-        self, strategy: str | Strategy = "FedAvg", *, deadline: float = DEADLINE, grace: float = GRACE, **options: Any
+        self,
+        strategy: str | Strategy | None = None,
+        *,
+        deadline: float = DEADLINE,
+        grace: float = GRACE,
+        **options: Any,
     ) -> Result:
         """Train in rounds and return the joint model with its releases and certificates.
 
         An interrupted study goes on where it was; one that is complete gives its result again. Neither pays twice.
 
         Args:
-          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy).
+          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy). None is the suggested
+            one with its options, where the training was suggested, and else FedAvg.
           deadline: seconds that a hospital may take for a round before the round is closed without it.
           grace: seconds that a datasite may be away before it is left out of the round.
           options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
@@ -198,6 +210,9 @@ class Study(AskingStudy):
         from researcher.results import result_of
         from researcher.strategies import describe, make_strategy
 
+        if strategy is None:
+            strategy = self._suggested.strategy if self._suggested else "FedAvg"
+            options = dict(self._suggested.options if self._suggested else {}) | options
         check_patience(deadline=deadline, grace=grace)
         sizes, rounds = self.requests.training_patients(), self.training.rounds
         if not sizes:

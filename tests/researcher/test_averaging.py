@@ -112,3 +112,21 @@ def test_without_averaging_a_result_is_saved_as_ever(make_study, tmp_path):
 def _shift(path, by):
     tensors = from_bytes(path.read_bytes())
     path.write_bytes(to_bytes({name: (value + np.float32(by)).astype(np.float32) for name, value in tensors.items()}))
+
+
+def test_a_study_with_a_suggested_training_runs_as_suggested(make_study, network):
+    suggested = researcher.Training.suggest(network.dataset("flu"), epsilon=2.0, rounds=10)
+    study = make_study(training=suggested)
+    assert study.training == suggested.training
+    result = study.run()
+    assert study.state.read("run")["strategy"]["name"] == "FedAvgM"
+    assert study.state.read("run")["strategy"]["options"] == {"server_momentum": 0.4}
+    assert sorted(result.averaged) == [9, 10]
+    assert digest(study.resume().weights) == digest(result.weights)
+
+
+def test_a_suggestion_may_be_overridden(make_study, network):
+    suggested = researcher.Training.suggest(network.dataset("flu"), epsilon=2.0, rounds=4)
+    study = make_study(training=suggested, average_last=3)
+    assert sorted(study.run("FedAvg").averaged) == [2, 3, 4]
+    assert study.state.read("run")["strategy"]["name"] == "FedAvg"
