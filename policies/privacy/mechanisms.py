@@ -15,12 +15,9 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 from policies.errors import UnsupportedMechanism
-
-if TYPE_CHECKING:
-    from policies.privacy.suggestion import Population, Suggestion
 
 
 class Patients(StrEnum):
@@ -130,16 +127,6 @@ class DPSGD:
         if self.noise_multiplier is not None:
             check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
         _check_inputs(self.inputs)
-
-    @staticmethod
-    def suggest(dataset: Population, *, epsilon: float, **options: Any) -> Suggestion:
-        """Settings that are good without looking at data, for training at the hospitals of a cohort.
-
-        See `policies.privacy.suggestion.suggest`, which has the rule and says what else may be given.
-        """
-        from policies.privacy.suggestion import suggest
-
-        return suggest(dataset, epsilon=epsilon, **options)
 
     @property
     def stability(self) -> float:
