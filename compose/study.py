@@ -31,8 +31,8 @@ class FluPredictor(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.direct = nn.Linear(10, 1)
-        self.hidden = nn.Linear(10, 32)
-        self.output = nn.Linear(32, 1)
+        self.hidden = nn.Linear(10, 64)
+        self.output = nn.Linear(64, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         return sigmoid(self.direct(features) + self.output(relu(self.hidden(features))))

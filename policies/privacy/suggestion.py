@@ -12,7 +12,7 @@ Nothing is tried on anybody's rows, and nothing is charged. The rule has three t
 * *Clipping as little as that leaves room for.* Clipping gradients that are short of C is no loss; clipping many moves
   the model away from the best one, and a larger C takes a shorter way. C is between 1 and 4, and grows with the way.
 
-The model is the average of the last fifth of the aggregates, which costs nothing (`researcher.averaging`).
+The model is the average of the last quarter of the aggregates, which costs nothing (`researcher.averaging`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from policies.numbers import counted, written
 from policies.privacy.accountant import resolve
 from policies.privacy.mechanisms import DPSGD, check_range
 
-WANDER = 0.25
+WANDER = 0.3
 ROUNDS, SHARE = 100, 0.5
 FEW_ROUNDS = 30
 """Of which one step each is still enough; where there may be fewer, they have more steps."""
@@ -123,7 +123,7 @@ def suggest(
     clipping = _rounded(min(LARGEST_CLIPPING, max(LEAST_CLIPPING, math.sqrt(way) / 12)))
     rate = _rounded(way / clipping / (number * steps) * (1 - momentum))
     training = replace(asked, clipping_norm=clipping, learning_rate=rate, momentum=MOMENTUM if alone else 0.0)
-    average_last = max(1, number // 5) if not alone else 1
+    average_last = max(1, number // 4) if not alone else 1
     reasons = (
         (
             f"{together:,} patients train at {counted(hospitals, 'hospital')}; the noise of all steps together is"
