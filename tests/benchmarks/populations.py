@@ -17,7 +17,8 @@ import numpy.typing as npt
 from torch import Tensor, nn, relu, sigmoid
 
 from compose.patients import HOSPITALS, make_patients, make_test_population
-from compose.study import FluPredictor
+from compose.real import SCHEMA, real_table
+from compose.study import FluPredictor, MalignancyPredictor
 from compose.tables import schema_path
 from policies.schema.columns import Column
 from policies.schema.schemas import Schema
@@ -142,6 +143,12 @@ def fatty_livers(seed: int) -> Network:
     return _dealt("fatty livers, 17,549 people", _schema("nafld", columns, "died"), raw, seed, two_layers(5, 16))
 
 
+def breast_masses(seed: int) -> Network:
+    """569 women with a breast mass, as `make demo-real` deals them: few patients, and an easy question."""
+    schema = Schema.from_toml(SCHEMA.read_text(encoding="utf-8"))
+    return _dealt("breast masses, 569 women", schema, real_table(), seed, MalignancyPredictor, by="")
+
+
 def elderly(seed: int) -> Network:
     """4,406 people of 66 years and more, and who of them saw a doctor five times or more (NMES1988)."""
     table = _r_table("AER", "NMES1988")
@@ -173,9 +180,10 @@ NETWORKS: dict[str, Callable[[int], Network]] = {
     "light chains": light_chains,
     "fatty livers": fatty_livers,
     "elderly": elderly,
+    "breast masses": breast_masses,
 }
-"""By name; the last three are tables of real people."""
-MADE_UP = ("influenza", "curved")
+"""By name; the last four are tables of real people."""
+FROM_R = ("light chains", "fatty livers", "elderly")
 
 
 def _schema(name: str, columns: list[Column], target: str) -> Schema:
@@ -189,11 +197,19 @@ def _schema(name: str, columns: list[Column], target: str) -> Schema:
     )
 
 
-def _dealt(name: str, schema: Schema, raw: dict[str, Floats], seed: int, model: type[nn.Module]) -> Network:
-    """A real table at three hospitals: the younger ones more often at the first, the older at the last."""
+def _dealt(
+    name: str, schema: Schema, raw: dict[str, Floats], seed: int, model: type[nn.Module], *, by: str = "age"
+) -> Network:
+    """A real table at three hospitals: the younger ones more often at the first, the older at the last.
+
+    Args:
+      by: the column that stands for age; at random if empty.
+    """
     rng = np.random.default_rng([seed, 3])
-    ages, count = raw["age"], len(raw["age"])
-    inclined = OLDER * (ages - ages.mean()) / ages.std() + rng.normal(size=count)
+    count = len(next(iter(raw.values())))
+    inclined = rng.normal(size=count)
+    if by:
+        inclined += OLDER * (raw[by] - raw[by].mean()) / raw[by].std()
     parts = np.array_split(np.argsort(inclined), len(SITES))
     raw = {"patient": np.arange(count, dtype=float), **raw}
     matrices = {

@@ -224,5 +224,6 @@ MEASURED: dict[str, tuple[float, ...]] = {
     "light chains": (1.0, 3.0),
     "fatty livers": (1.0, 3.0),
     "elderly": (3.0,),
+    "breast masses": (2.0,),
 }
 """Which ε is measured at which network."""
