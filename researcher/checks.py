@@ -17,7 +17,8 @@ from typing import Any
 from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBroken
 from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.graph.graphs import Graph
-from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict
+from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
 from researcher.members import Hospitals
@@ -88,16 +89,20 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
     """The datasites' own inspection and export, on the researcher's machine. Raises what they would find.
 
     Returns:
-      The model's graph, which every hospital must come to as well; None for statistics.
+      The model's graph, which every hospital must come to as well; None where none is run.
     """
     inspection = inspect_source(request.source)
-    if isinstance(request.mechanism, Statistics):
+    if not isinstance(request.mechanism, DPSGD | Evaluation):
         return None
     if inspection.model is None or inspection.model_source is None:
         raise InvalidRequest(f"{request.function} has no model.")
-    shape = cohort.schema.input_shape(request.mechanism.inputs)
+    schema = cohort.schema.predicting(request.mechanism)
+    shape = schema.input_shape(request.mechanism.inputs)
     try:
-        return exported(inspection.model_source, inspection.model, shape)
+        graph = exported(inspection.model_source, inspection.model, shape)
+        check_outputs(graph, request.mechanism, schema)
+        check_last_layer(graph, request.mechanism.loss, request.source, inspection.model)
+        return graph
     except GraphRefused as refusal:
         if "cannot be exported" not in str(refusal):
             raise
@@ -193,7 +198,7 @@ def cost_row(hospital: str, request: Request, quote: Mapping[str, Any]) -> dict[
 def engine_words_of(request: Request, quote: Mapping[str, Any]) -> str:
     """Which engine a hospital will run a request's model with, from its quote; "" where it does not say."""
     engine = quote.get("engine")
-    if engine is None or isinstance(request.mechanism, Statistics):
+    if engine is None or not isinstance(request.mechanism, DPSGD | Evaluation):
         return ""
     trains = isinstance(request.mechanism, DPSGD)
     words = engine_words(lanes=engine["lanes"], why=engine["why"][:LONGEST_REASON], trains=trains)

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from policies.errors import InvalidRequest, Unavailable, WeightsRefused
 from policies.release.tensors import digest, from_bytes, to_bytes
 
-ROLES = ("training", "evaluation", "statistics")
+ROLES = ("training", "evaluation", "statistics", "kaplan_meier", "regression")
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 

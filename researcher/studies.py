@@ -16,6 +16,7 @@ import numpy as np
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
 from policies.privacy.mechanisms import DPSGD
+from policies.privacy.subgroups import Subgroup, column_of
 from policies.privacy.suggestion import Suggestion
 from policies.release.tensors import digest
 from researcher.averaging import average, check_average_last
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
     from torch import nn
 
+    from researcher.outcome_results import OutcomeResult
     from researcher.results import EvaluationResult, Result
 
 
@@ -44,17 +46,38 @@ class Evaluation:
       epsilon: of each model scored, at each hospital, in (0, 100]; pure.
       bins: of the scores, 2 to 1000.
       rounds: how many models may be scored.
+      subgroups: columns whose groups are scored apart, as `("sex", ("age", 40, 65))`. All patients and each column
+        share `epsilon` equally: the groups of one column cost together what all patients cost.
     """
 
     epsilon: float
     bins: int = 20
     rounds: int = 1
+    subgroups: tuple[Subgroup, ...] = ()
+
+    def shares(self, training: DPSGD) -> Table:
+        """What each table has of ε, at each hospital and for each model scored."""
+        return evaluation_shares(self.mechanism(training))
 
     def mechanism(self, training: DPSGD) -> mechanisms.Evaluation:
         """The declared mechanism for a model trained by `training`."""
         return mechanisms.Evaluation(
-            loss=training.loss, epsilon=self.epsilon, bins=self.bins, rounds=self.rounds, inputs=training.inputs
+            loss=training.loss,
+            epsilon=self.epsilon,
+            bins=self.bins,
+            rounds=self.rounds,
+            inputs=training.inputs,
+            target=training.target,
+            horizon=training.horizon,
+            subgroups=self.subgroups,
         )
+
+
+def evaluation_shares(mechanism: mechanisms.Evaluation) -> Table:
+    """ε of each table of an evaluation, per model scored: of all patients, and of the groups of each subgroup."""
+    share = mechanism.epsilon / (1 + len(mechanism.subgroups))
+    named = ["all patients", *(f"by {column_of(subgroup)}" for subgroup in mechanism.subgroups)]
+    return Table([{"table": name, "ε": share, "of": mechanism.epsilon} for name in named])
 
 
 def _check_kind(name: str, value: object, kinds: type | tuple[type, ...], instead: str) -> None:
@@ -281,7 +304,7 @@ class Study(AskingStudy):
 
     def evaluate(
         self, weights: Tensors | None = None, *, deadline: float = DEADLINE, grace: float = GRACE
-    ) -> EvaluationResult:
+    ) -> EvaluationResult | OutcomeResult:
         """Score a model at every hospital that approved the evaluation; each new model uses up one of its rounds.
 
         Raises:
@@ -304,7 +327,7 @@ class Study(AskingStudy):
             number = self._evaluation_round(digest(weights))
             answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
         answers.missing = missing | self.requests.explained("evaluation", answers.missing)
-        return evaluation_of(answers, self.evaluation.mechanism(self.training), self.cohort.schema.classes)
+        return evaluation_of(answers, self.evaluation.mechanism(self.training), None, self.cohort.schema)
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
         """The model with `weights`, or as it was before the first round."""

@@ -12,15 +12,15 @@ from datasites.engine.lanes import compiled, readiness, sums
 from datasites.engine.lanes.compiled import KernelsMissing
 from datasites.engine.lanes.sums import LaneSums
 from policies.privacy.mechanisms import DPSGD
-from tests.proof.cases import AUTOMATIC, FULL, NARROW, cases, release, sgd
+from tests.proof.cases import release
 from tests.proof.decisions import WANTED_POWER
-from tests.proof.faults import IN_LANES, Fault
 from tests.proof.fit import FALSE_ALARM, gaussian_p_values, released_noise
+from tests.proof.mechanisms.dp_sgd import AUTOMATIC, FULL, IN_LANES, NARROW, sgd
 from tests.proof.neighbours import PUBLISHED, crowd, loud
-from tests.proof.test_faults import EACH_NIGHT
+from tests.proof.registry import Fault, cases
 from tests.proof.trials import power_of, trials_of, trials_of_case, tried
 
-TRAINING = [name for name, case in cases().items() if isinstance(case.declared, DPSGD) and name not in EACH_NIGHT]
+TRAINING = [name for name, case in cases().items() if isinstance(case.declared, DPSGD) and not case.each_night]
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ ARGUMENTS: dict[str, str] = {
     "take_records": "piipippi" + "piiippp",
     "sample": "ppipipiii" + "ppppp",
     "step": "ippppppipp",
-    "gaussians": "ppiinppp",
+    "gaussians": "ppiinnppp",
     "run": "pippp" + "iiii" + "pp",
     "add_up": "pippiiippp" + "nnn" + "ppppppp" + "i",
 }

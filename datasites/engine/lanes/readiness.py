@@ -21,6 +21,7 @@ from datasites.engine.lanes.gaussians import transformed
 from datasites.engine.lanes.lowering import lowered
 from datasites.engine.lanes.sums import MOST_RECORDS, LaneSums, shrinkage
 from datasites.engine.lanes.verifier import verified
+from datasites.engine.losses import Loss
 from policies.graph.graphs import Graph
 
 LARGEST_DIFFERENCE = (
@@ -32,7 +33,7 @@ TOGETHER = 2**16  # numbers that are compared at a time, to stay in a processor'
 _reason = "Nothing has loaded the kernels yet."
 
 
-def prepare(graph: Graph, loss: str) -> str:
+def prepare(graph: Graph, loss: Loss | str) -> str:
     """Load the kernels and test them on `graph`. Returns "" where both went well, else why lanes are not used."""
     global _reason
     try:
@@ -55,7 +56,7 @@ def said() -> str:
 
 
 def sums_for(
-    graph: Graph, loss: str, classes: int, clipping_norm: float, expected: float, stability: float = 0.0
+    graph: Graph, loss: Loss | str, classes: int, clipping_norm: float, expected: float, stability: float = 0.0
 ) -> LaneSums | None:
     """Sums in lanes for batches of `expected` records, or None where the model trains the former way.
 
@@ -75,7 +76,7 @@ def sums_for(
 
 def made_for(
     graph: Graph,
-    loss: str,
+    loss: Loss | str,
     classes: int,
     clipping_norm: float,
     expected: float,
@@ -107,8 +108,10 @@ def _agree(
     *gradients, loss, output = results
     count = len(gradients)
     sums.put([value.numpy() for value in arguments[:count]])
-    inputs = np.ascontiguousarray(arguments[count].reshape(1, -1).numpy(), dtype=np.float32)
-    label = np.array([float(arguments[count + 1])], dtype=np.float32)
+    record, target = (arguments[count + place].reshape(1, -1).numpy().astype(np.float32) for place in (0, 1))
+    behind = sums.program.features - record.shape[1]  # values of a target that is no class
+    inputs = np.ascontiguousarray(np.concatenate([record, target[:, :behind]], axis=1))
+    label = np.ascontiguousarray(target[:, 0])
     found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64))
     norm = math.sqrt(sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in gradients))
     if not (math.isfinite(norm) and torch.isfinite(loss).all() and torch.isfinite(output).all()):
@@ -124,7 +127,7 @@ def _agree(
     return largest <= LARGEST_DIFFERENCE * clipping_norm
 
 
-def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:
+def check_hold(graph: Graph, loss: Loss | str, kernels: Kernels) -> None:
     """S(batch) - S(batch without r) = S({r}) to the bit, on this processor. Raises `KernelsMissing` where it is not."""
     norm, rng = 0.37, np.random.default_rng(0)
     sums = made_for(graph, loss, 2, norm, TESTED, kernels)
@@ -155,7 +158,7 @@ def check_noise(kernels: Kernels) -> None:
     radius[small] = (radii[small] ^ (radii[small] >> 63)) + (fractions[: len(small)] >> np.uint64(11)) * 2.0**-53
     radius, turn = std * np.sqrt(-2 * np.log(radius * 2.0**-63)), angles * (math.pi * 2.0**-63)
     found = np.empty(2 * pairs)
-    enough = transformed(kernels, words, fractions, std, found)
+    enough = transformed(kernels, words, fractions, std, found) is not None
     wanted = np.concatenate([np.cos(turn) * radius, np.sin(turn) * radius])
     if not (enough and np.abs(found - wanted).max() <= 0.5 + 2.0**-20):
         raise KernelsMissing("The kernels' self-test failed: they make other noise than was declared.")
