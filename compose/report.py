@@ -8,14 +8,15 @@ Where a study's data are synthetic, the dictionary may also hold true figures, a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from compose.report_charts import Axis, Bar, Interval, Line, bar_chart, interval_chart, line_chart, round_limits
-from compose.report_style import STYLE
+from policies.numbers import with_error
 from policies.privacy.risk import loss_in_filter, risk_sentences
+from researcher.report_charts import Axis, Bar, Interval, Line, bar_chart, interval_chart, line_chart, round_limits
+from researcher.report_parts import LEAVES_OUT, page, pair, promise, section, table
 
 Report = Mapping[str, Any]
 
@@ -44,20 +45,12 @@ def render(report: Report) -> str:
     sections = [
         _headline(report),
         _hospitals(report),
-        _pair(_rounds(report), _curves(report)),
-        _pair(_spending(report), _statistics(report)),
+        pair(_rounds(report), _curves(report)),
+        pair(_spending(report), _statistics(report)),
         _certificates(report),
         _guarantee(report),
     ]
-    title = _text(report, "title", "A federated study")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body><main>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</main></body></html>\n"
-    )
+    return page(str(report.get("title") or "A federated study"), sections)
 
 
 def _headline(report: Report) -> str:
@@ -109,12 +102,13 @@ def _hospitals(report: Report) -> str:
                 str(hospital["releases"]),
                 _number(hospital["auc_local_private"]),
                 f"<strong>{_number(hospital['auc_joint_private'])}</strong>",
-                _number(hospital["auc_released"], hospital["auc_released_error"]),
+                escape(hospital.get("auc_released_note", ""))
+                or _number(hospital["auc_released"], hospital["auc_released_error"]),
             )
         )
-    return _section(
+    return section(
         "What each hospital paid, and what it got",
-        _table(heads, rows),
+        table(heads, rows),
         "“Alone” and “together” are measured on the same common test population, outside every datasite. “As released” "
         "is what a hospital itself said of the joint model on its own held-out patients, with noise, and charged for; "
         "it differs between hospitals because their patients do. ± is one standard error, of noise and sampling "
@@ -139,7 +133,9 @@ def _rounds(report: Report) -> str:
     chart = line_chart("AUC after each round", lines, x, y)
     missing = [f"{gap['hospital']} in round {gap['round']}" for gap in report.get("missing", [])]
     note = f"Left out: {', '.join(missing)}." if missing else "Every hospital took part in every round."
-    return _section("The joint model after each round", chart, note)
+    if averaged := report.get("averaged"):
+        note += f" The joint model is the average of the last {averaged}: with less noise than any of them."
+    return section("The joint model after each round", chart, note)
 
 
 def _curves(report: Report) -> str:
@@ -161,7 +157,7 @@ def _curves(report: Report) -> str:
         "The released curve is made of noisy histograms of scores on every hospital's held-out patients. The true one "
         "is measured on the common test population, which weighs the hospitals equally, so the two need not coincide."
     )
-    return _section("How well it separates", line_chart("ROC curves", lines, x, y, diagonal=True), note)
+    return section("How well it separates", line_chart("ROC curves", lines, x, y, diagonal=True), note)
 
 
 def _spending(report: Report) -> str:
@@ -179,7 +175,7 @@ def _spending(report: Report) -> str:
     note = f"Charged at every hospital: {', '.join(parts)}." if parts else ""
     if parts and max(bar.value for bar in bars) < sum(float(charge["epsilon"]) for charge in charged) - 0.005:
         note += " Together they cost less than their sum: the ledger composes Rényi divergences, which is tighter."
-    return _section("Privacy spent", bar_chart("ε spent at each hospital", bars), note)
+    return section("Privacy spent", bar_chart("ε spent at each hospital", bars), note)
 
 
 def _statistics(report: Report) -> str:
@@ -196,7 +192,7 @@ def _statistics(report: Report) -> str:
         rows.append(Interval(label, figure["value"], figure["low"], figure["high"], text))
     what = str(statistics[0]["what"])
     chart = interval_chart(what, rows, low=low, high=high)
-    return _section(
+    return section(
         f"One statistic: {what}",
         chart,
         f"Value and 95 % interval, from {low:g} to {high:g} on the scale. The interval holds the noise that protects "
@@ -218,10 +214,10 @@ def _certificates(report: Report) -> str:
         )
         for certificate in certificates
     ]
-    table = _table(("Hospital", "For", "Round", "File", "SHA-256 of the file"), rows)
-    return _section(
+    made = table(("Hospital", "For", "Round", "File", "SHA-256 of the file"), rows)
+    return section(
         "Certificates",
-        f"<details><summary>{len(rows)} releases, each signed by its hospital</summary>{table}</details>",
+        f"<details><summary>{len(rows)} releases, each signed by its hospital</summary>{made}</details>",
         "Check one offline, with nothing of the hospital's: researcher verify FILE.",
     )
 
@@ -234,60 +230,23 @@ def _guarantee(report: Report) -> str:
 
     order = min(hospital.get("order", 2) for hospital in hospitals)  # the lowest allows the largest loss
 
-    def risks(epsilon: float) -> str:
-        sentences = risk_sentences(loss_in_filter(epsilon, delta, order))
-        return "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    def risks(epsilon: float) -> list[str]:
+        return risk_sentences(loss_in_filter(epsilon, delta, order))
 
-    covers = (
-        "One patient, with all of that patient's records, whatever anybody knows besides.",
-        "Everything that left a hospital: weights of every round, scores, statistics and the published size.",
-        "Any order of questions, by anyone together, through crashes and restarts: the sum stays inside the budget.",
+    fit = "Whether the model is fit for care. This page says how well it separates, and nothing more."
+    return promise(
+        [
+            (f"So far, at the hospital that spent most (ε = {spent:.2f})", risks(spent)),
+            (f"If the whole budget is ever spent (ε = {budget:g})", risks(budget)),
+        ],
+        leaves_out=(*LEAVES_OUT, fit),
     )
-    leaves_out = (
-        "A patient known at several hospitals bears the sum of their budgets.",
-        "k relatives together multiply ε by k.",
-        "What is true of patients at large, as that fever goes with influenza, may be learned: that is the purpose.",
-        "A size that an owner typed in is public by that owner's choice, outside the guarantee.",
-        "Whether the model is fit for care. This page says how well it separates, and nothing more.",
-    )
-    return (
-        "<section><h2>What is promised, and what is not</h2>"
-        f"<h3>So far, at the hospital that spent most (ε = {spent:.2f})</h3><ul>{risks(spent)}</ul>"
-        f"<h3>If the whole budget is ever spent (ε = {budget:g})</h3><ul>{risks(budget)}</ul>"
-        "<div class='two'><div><h3>The guarantee covers</h3>"
-        f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in covers)}</ul></div>"
-        "<div><h3>It does not cover</h3>"
-        f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in leaves_out)}</ul></div></div></section>"
-    )
-
-
-def _section(title: str, body: str, note: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}<p class='note'>{escape(note)}</p></section>"
-
-
-def _pair(*sections: str) -> str:
-    """Sections side by side where the page is wide enough."""
-    return f"<div class='pair'>{''.join(sections)}</div>"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of escaped cells; on a narrow page every row becomes a card, its cells named by `data-head`."""
-    head = "".join(f"<th scope='col'>{escape(head)}</th>" for head in heads)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td data-head="{escape(name)}"><span>{cell}</span></td>' for name, cell in zip(heads, row, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _number(value: float | None, error: float | None = None) -> str:
     if value is None:
         return "none"
-    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+    return f"{value:.3f}" if error is None else with_error(value, error)
 
 
 def _counted(number: int) -> str:

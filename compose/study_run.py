@@ -33,6 +33,7 @@ from compose.demonstration import Demonstration
 from compose.report import write_report
 from compose.tables import SEED
 from policies.errors import DatasiteError, Unavailable, WrongStatus
+from policies.numbers import outward, places_for, to_places, with_error
 from researcher.code_requests import APPROVED, UNDECIDED
 from researcher.cohort import Cohort
 from researcher.network import Network
@@ -165,8 +166,9 @@ def make_studies(shown: Demonstration, cohort: Cohort, root: Path) -> Studies:
     evaluation = researcher.Evaluation(epsilon=shown.evaluation_epsilon, bins=shown.bins)
 
     def training(name: str, members: Cohort, purpose: str) -> researcher.Study:
+        suggested = researcher.Training.suggest(members, epsilon=shown.epsilon, delta=study.DELTA, rounds=study.ROUNDS)
         return researcher.Study(
-            name, members, shown.model, shown.training,
+            name, members, shown.model, suggested,
             evaluation=evaluation, purpose=purpose, state=root / name, progress=False,
         )  # fmt: skip
 
@@ -237,7 +239,7 @@ def collect(
     def whole(act: Callable[[], Any]) -> Any:
         return persist(lambda: complete(act()), say, patience=patience)
 
-    say(f"Training {shown.model.__name__} together, {shown.training.rounds} rounds")
+    say(f"Training {shown.model.__name__} together, {studies.joint.training.rounds} rounds")
     joint = persist(studies.joint.run, say, patience=patience)
     say("Scoring it on the hospitals' held-out patients")
     whole(joint.evaluate)
@@ -294,14 +296,15 @@ def show(report: dict[str, Any], console: Console) -> None:
             f"{each['epsilon_budget'] - each['epsilon_spent']:.2f}",
             f"{each['auc_local_private']:.3f}",
             f"{each['auc_joint_private']:.3f}",
-            f"{each['auc_released']:.3f} ± {each['auc_released_error']:.3f}",
+            each.get("auc_released_note") or with_error(each["auc_released"], each["auc_released_error"]),
         )
         table.add_row(each["title"], *cells)
     console.print(table)
     for each in report["hospitals"]:
         asked_for = each["statistic"]
-        text = f"{asked_for['value']:.2f} {asked_for['unit']}"
-        interval = f"(95 % from {asked_for['low']:.2f} to {asked_for['high']:.2f})"
+        places = places_for(asked_for["error"])
+        text = f"{to_places(asked_for['value'], places)} {asked_for['unit']}"
+        interval = "(95 % from {} to {})".format(*outward(asked_for["low"], asked_for["high"], places))
         console.print(f"{each['title']}: {asked_for['what']} {text} {interval}", soft_wrap=True)
     auc = report["auc"]
     console.print(

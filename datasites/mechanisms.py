@@ -34,6 +34,12 @@ def dp_sgd(
     weight_decay: float = 0.0,
     proximal_mu: float = 0.0,
     inputs: str | tuple[str, ...] = "features",
+    schedule: str = "constant",
+    clipping: str = "norm",
+    target: str | tuple[str, ...] | None = None,
+    horizon: float | None = None,
+    class_weights: tuple[float, ...] = (),
+    huber_delta: float | None = None,
 ) -> NoReturn:
     """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
     raise PermissionRefused(_RUNS_THERE.format("dp_sgd"))
@@ -50,8 +56,11 @@ def evaluate(
     bins: int = 20,
     rounds: int = 1,
     inputs: str | tuple[str, ...] = "features",
+    target: str | tuple[str, ...] | None = None,
+    horizon: float | None = None,
+    subgroups: tuple[str | tuple[str | float, ...], ...] = (),
 ) -> NoReturn:
-    """A private histogram of a model's scores per class on the hold-out: see `mechanisms.Evaluation`."""
+    """Private tables of predictions beside what came true on the hold-out: see `mechanisms.Evaluation`."""
     raise PermissionRefused(_RUNS_THERE.format("evaluate"))
 
 
@@ -67,12 +76,51 @@ def statistics(
     histogram: Columns = (),
     quantiles: Mapping[str, Sequence[float]] | None = None,
     crosstab: Sequence[tuple[str, str]] = (),
+    missing: Columns = (),
+    describe: Columns = (),
     records_per_patient: int = 1,
     bins: int = 10,
     rounds: int = 1,
+    where: str = "",
+    group_by: Columns | Mapping[str, Sequence[float | str]] = (),
 ) -> NoReturn:
     """Private statistics of columns: see `policies.privacy.mechanisms.Statistics`."""
     raise PermissionRefused(_RUNS_THERE.format("statistics"))
+
+
+def kaplan_meier(
+    records: Any,
+    round: int,
+    *,
+    time: str,
+    event: str,
+    epsilon: float,
+    by: str | None = None,
+    bins: int = 24,
+    until: float | None = None,
+    rounds: int = 1,
+    where: str = "",
+) -> NoReturn:
+    """A private table of patients by time and event, for survival curves: see `policies.privacy.survival`."""
+    raise PermissionRefused(_RUNS_THERE.format("kaplan_meier"))
+
+
+def regression(
+    records: Any,
+    round: int,
+    *,
+    outcome: str,
+    terms: Sequence[str],
+    family: str,
+    epsilon: float | None = None,
+    noise_multiplier: float | None = None,
+    delta: float = 1e-5,
+    outcome_range: tuple[float, float] | None = None,
+    rounds: int = 1,
+    where: str = "",
+) -> NoReturn:
+    """Private sums for a linear, logistic or Poisson regression: see `policies.privacy.regression`."""
+    raise PermissionRefused(_RUNS_THERE.format("regression"))
 
 
 _RUNS_THERE = "{} runs only on a datasite. Submit the function that returns it as a code request."

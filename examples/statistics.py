@@ -32,6 +32,6 @@ if __name__ == "__main__":
 
     # Two kinds of error are kept apart: of the noise, and of having a sample of people rather than all of them.
     temperature = result["mean/temperature"]
-    low, high = temperature.interval
-    print(f"Mean temperature {temperature.value:.2f} {temperature.unit}, 95 % from {low:.2f} to {high:.2f}")
+    value, low, high = temperature.shown  # with the digits that the error allows; `.value` and `.interval` have all
+    print(f"Mean temperature {value} {temperature.unit}, 95 % from {low} to {high}")
     print(f"  of the error, noise {temperature.noise_error:.3f} and sampling {temperature.sampling_error:.3f}")

@@ -23,6 +23,7 @@ from policies.errors import DatasiteError, InvalidRequest
 from policies.text import visible
 
 if TYPE_CHECKING:
+    from researcher.analyses import AnalysisStudy
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
@@ -117,7 +118,9 @@ def wait(
 @app.command()
 def run(
     study: StudyFile,
-    strategy: Annotated[str, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = "FedAvg",
+    strategy: Annotated[
+        str | None, typer.Option(help="One of Flower's strategies, as FedAdam; the suggested one, or FedAvg.")
+    ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
     quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
@@ -188,8 +191,9 @@ def verify(
             typer.echo(f"  {visible(sentence)}")
 
 
-def load_study(path: Path) -> Study | StatisticsStudy:
+def load_study(path: Path) -> Study | StatisticsStudy | AnalysisStudy:
     """The one study that a Python file makes. Raises `InvalidRequest` where there is none, or more than one."""
+    from researcher.analyses import AnalysisStudy
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
@@ -211,7 +215,9 @@ def load_study(path: Path) -> Study | StatisticsStudy:
         raise InvalidRequest(f"{path}, line {line}: {type(error).__name__}: {error}. Mend the file.") from error
     finally:
         sys.path.pop(0)
-    studies = {id(value): value for value in names.values() if isinstance(value, (Study, StatisticsStudy))}
+    studies = {
+        id(value): value for value in names.values() if isinstance(value, (Study, StatisticsStudy, AnalysisStudy))
+    }
     if len(studies) != 1:
         raise InvalidRequest(
             f"{path} makes {len(studies)} studies at its top level, and a command needs one. Put what runs it under "

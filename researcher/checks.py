@@ -17,7 +17,8 @@ from typing import Any
 from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBroken
 from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.graph.graphs import Graph
-from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict
+from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published, plan_from, release_shapes
 from policies.source.inspection import inspect_source
 from researcher.members import Hospitals
@@ -55,6 +56,7 @@ class Check:
       facts: what certificates of those plans will have to say, by role and hospital.
       engines: which engine will run a model, as "hospital, hospital: function trains in lanes ...".
       notes: what of the model is nothing at hospitals, as "flu_2026: line 12: Dropout is nothing here ...".
+      expectations: what noise will do to a training, in sentences, from public figures.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -65,6 +67,7 @@ class Check:
     facts: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     engines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    expectations: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -74,13 +77,14 @@ class Check:
     def __str__(self) -> str:
         explained = {finding.partition(":")[0] for finding in self.findings}
         others = [named(name, reason) for name, reason in self.reasons.items() if name not in explained]
-        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others, *self.notes, *self.engines])
+        lines = (*dict.fromkeys(self.findings), *others, *self.notes, *self.engines, *self.expectations)
+        return "\n".join([str(self.table), *lines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_() + "".join(
-            f"<p>{html.escape(line)}</p>" for line in (*self.notes, *self.engines)
+            f"<p>{html.escape(line)}</p>" for line in (*self.notes, *self.engines, *self.expectations)
         )
 
 
@@ -88,16 +92,20 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
     """The datasites' own inspection and export, on the researcher's machine. Raises what they would find.
 
     Returns:
-      The model's graph, which every hospital must come to as well; None for statistics.
+      The model's graph, which every hospital must come to as well; None where none is run.
     """
     inspection = inspect_source(request.source)
-    if isinstance(request.mechanism, Statistics):
+    if not isinstance(request.mechanism, DPSGD | Evaluation):
         return None
     if inspection.model is None or inspection.model_source is None:
         raise InvalidRequest(f"{request.function} has no model.")
-    shape = cohort.schema.input_shape(request.mechanism.inputs)
+    schema = cohort.schema.predicting(request.mechanism)
+    shape = schema.input_shape(request.mechanism.inputs)
     try:
-        return exported(inspection.model_source, inspection.model, shape)
+        graph = exported(inspection.model_source, inspection.model, shape)
+        check_outputs(graph, request.mechanism, schema)
+        check_last_layer(graph, request.mechanism.loss, request.source, inspection.model)
+        return graph
     except GraphRefused as refusal:
         if "cannot be exported" not in str(refusal):
             raise
@@ -164,7 +172,7 @@ def plan_facts(request: Request, quote: Mapping[str, Any], published: Published,
 def _unresolved(plan: Plan) -> Any:
     """The mechanism of a plan, once its noise multiplier is left as it was declared."""
     declared, resolved = _as_json(plan.declared), _as_json(plan.mechanism)
-    changed = {name for name in resolved if resolved[name] != declared.get(name)}
+    changed = {name for name in {*resolved, *declared} if resolved.get(name) != declared.get(name)}
     return declared if changed <= {"epsilon", "noise_multiplier"} else resolved
 
 
@@ -198,7 +206,7 @@ def cost_row(hospital: str, request: Request, quote: Mapping[str, Any]) -> dict[
 def engine_words_of(request: Request, quote: Mapping[str, Any]) -> str:
     """Which engine a hospital will run a request's model with, from its quote; "" where it does not say."""
     engine = quote.get("engine")
-    if engine is None or isinstance(request.mechanism, Statistics):
+    if engine is None or not isinstance(request.mechanism, DPSGD | Evaluation):
         return ""
     trains = isinstance(request.mechanism, DPSGD)
     words = engine_words(lanes=engine["lanes"], why=engine["why"][:LONGEST_REASON], trains=trains)

@@ -1,8 +1,8 @@
-"""One datasite, asked in PySyft's protocol: the only module of the researcher's side that imports syft.
+"""One datasite, asked in PySyft's protocol, without PySyft.
 
-Calls are made and signed with PySyft's own classes. Answers never reach PySyft: a hospital that was taken over could
-name any object in them. They are read by `researcher.answers`, as plain values, after their signature was checked with
-the key that this datasite showed the first time (`researcher.known_datasites`).
+Calls are written by `policies.wire.calls` as PySyft's own client writes them, and signed here. Answers are read by
+`researcher.answers`, as plain values, after their signature was checked with the key that this datasite showed the
+first time (`researcher.known_datasites`): a hospital that was taken over could name any object in them.
 
 Everything above speaks to `researcher.connections.Connection`, which `Datasite` implements with plain data. Signing in
 happens at the first call and again after a failure, so a datasite that is down now may answer later.
@@ -11,7 +11,6 @@ happens at the first call and again after a failure, so a datasite that is down 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import re
 import threading
@@ -23,38 +22,20 @@ from typing import Any
 
 import numpy as np
 import requests
-import torch
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from requests.exceptions import InvalidSchema, InvalidURL
-
-from policies.deferred_imports import import_without
-
-# PySyft without what only its own notebooks, clusters and clouds need: a third of the time of its import.
-import_without(
-    "syft",
-    ("IPython", "azure", "boto3", "botocore", "docker", "ipywidgets", "itables", "kr8s", "zmq"),
-    given={"IPython.get_ipython": lambda: None},
-)
-
-from syft.client.api import ServerIdentity, SyftAPICall
-from syft.serde.serialize import _serialize
-from syft.server.credentials import SyftSigningKey, SyftVerifyKey
-from syft.service.code.user_code import SubmitUserCode
-from syft.service.policy.policy import Matches, MixedInputPolicy, OutputPolicyExecuteCount, UserOwned
-from syft.types.uid import UID
 
 from policies.errors import DatasiteError, PermissionRefused, Unavailable
 from policies.release.tensors import digest
 from policies.source.statuses import RunStatus
+from policies.wire.calls import Identifier, Server, submission, write_call, write_envelope
 from policies.wire.envelopes import read_envelope
 from researcher import answers
 from researcher.answers import Record, Unreadable, read, shaped
 from researcher.known_datasites import KnownDatasites
 from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_url, proxy_of, tls_context
 
-# Our datasites count releases in their ledger; syft's own output policy counts nothing that holds (it must be given).
-SYFT_LIMIT = 1_000_000
 ROUTES = "/api/v2/"
 SIGNED_OUT = (
     "{name} has signed you out: your password there was changed, or your account was closed. A round that was under way"
@@ -69,10 +50,12 @@ _KEY, _ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 class _Account:
     """A signed-in account: the key that signs its calls, and the server that they are for."""
 
-    signing_key: SyftSigningKey
-    server: UID
-    server_name: str
-    verify_key: SyftVerifyKey
+    signing_key: Ed25519PrivateKey
+    server: Server
+
+    def signed(self, message: bytes) -> bytes:
+        """The message in an envelope with this account's signature."""
+        return write_envelope(self.signing_key.public_key().public_bytes_raw(), message, self.signing_key.sign(message))
 
 
 class Datasite:
@@ -123,7 +106,7 @@ class Datasite:
             described = shaped(self._service("describe"), answers.DESCRIPTION, f"{self.name}: description")
             answers.check_description(described, self.name)
             self._known.check(self.url, self.name, "public_key", described["public_key"])
-            return {**described, "verify_key": bytes(account.verify_key.verify_key).hex(), "account": self.email}
+            return {**described, "verify_key": account.server.verify_key.hex(), "account": self.email}
 
     def quote(self, source: str, dataset: str) -> dict[str, Any]:
         """What the datasite's inspection finds in `source` and what it would cost; nothing is asked or charged."""
@@ -137,9 +120,9 @@ class Datasite:
           project: of the hospital's, to file the request under.
         """
         with self._calls() as account:
-            submission = _submission(account, source, self._uid(asset))
+            code = submission(account.server, source, _identifier(asset))
             filed: dict[str, Any] = {"project": project} if project else {}
-            request = self._call("code.request_code_execution", code=submission, reason=purpose, **filed)
+            request = self._call("code.request_code_execution", code=code, reason=purpose, **filed)
             with self._read_by_us():
                 return _identifier(request["changes"][0]["linked_user_code"]["object_uid"])
 
@@ -222,8 +205,8 @@ class Datasite:
             content = self._call("blob_storage.read", uid=self._uid(blob), largest=largest)["syft_object"]
             return read(content if isinstance(content, bytes) else b"", largest=largest)
 
-    def _uid(self, identifier: str) -> UID:
-        return UID.from_string(_identifier(identifier))
+    def _uid(self, identifier: str) -> Identifier:
+        return Identifier(_identifier(identifier))
 
     def _service(self, method: str, **arguments: Any) -> Any:
         return self._call(f"datasite.{method}", **arguments)
@@ -231,15 +214,14 @@ class Datasite:
     def _call(self, path: str, *, largest: int = LARGEST_ANSWER, **arguments: Any) -> Any:
         """The value that a call is answered with. Raises `_Refused` with the datasite's words where it refuses."""
         with self._calls() as account, self._read_by_us():
-            call = SyftAPICall(server_uid=account.server, path=path, args=[], kwargs=arguments, blocking=True)
-            body = _serialize(call.sign(account.signing_key), to_bytes=True)
+            body = account.signed(write_call(account.server, path, arguments))
             answer = self._session.request("POST", self._route("api_call"), data=body, largest=largest)
             if answer.status_code != 200:  # sign in again next time
                 self._account = None
                 if answer.status_code == 401:
                     raise Unavailable(SIGNED_OUT.format(name=self.name))
                 raise Unavailable(f"{self.name} answered a call with status {answer.status_code}. Try again.")
-            reply = read(_opened(answer.content, account.verify_key, self.name), largest=largest)
+            reply = read(_opened(answer.content, account.server.verify_key, self.name), largest=largest)
             return self._value(reply["data"] if isinstance(reply, Record) else reply)
 
     def _value(self, reply: Any) -> Any:
@@ -310,7 +292,6 @@ class Datasite:
         about = _metadata(answer.content)
         if about is None:
             raise Unavailable(f"{self.name} at {self.url} answered with no description: this is not a datasite.")
-        verify_key = SyftVerifyKey.from_string(about["verify_key"])
         self._known.check(self.url, self.name, "verify_key", about["verify_key"])  # before the password is sent
         with self._read_by_us():
             account = {"email": self.email, "password": self._password}
@@ -329,9 +310,8 @@ class Datasite:
             key = reply["signing_key"]["signing_key"]
             if type(key) is not bytes or len(key) != 32:
                 raise Unreadable("It gave no key to sign with.")
-            return _Account(
-                SyftSigningKey.from_string(key.hex()), UID.from_string(about["id"]), about["name"], verify_key
-            )
+            server = Server(about["id"], about["name"], bytes.fromhex(about["verify_key"]))
+            return _Account(Ed25519PrivateKey.from_private_bytes(key), server)
 
 
 class _Refused(PermissionRefused):
@@ -352,9 +332,8 @@ def _metadata(content: bytes) -> dict[str, str] | None:
     return about
 
 
-def _opened(content: bytes, expected: SyftVerifyKey, name: str) -> bytes:
+def _opened(content: bytes, known: bytes, name: str) -> bytes:
     """The message in a signed answer. Raises `PermissionRefused` unless the key that is known signed it."""
-    known = bytes(expected.verify_key)
     try:
         envelope = read_envelope(content)
         if envelope.key != known:
@@ -373,7 +352,7 @@ def _carried(weights: Mapping[str, np.ndarray[Any, Any]] | None) -> dict[str, An
     """Weights as they travel in a call; nothing for a request that takes none."""
     if weights is None:
         return {}
-    return {"weights": {name: torch.from_numpy(value.copy()) for name, value in weights.items()}}
+    return {"weights": dict(weights)}
 
 
 def _identifier(value: Any) -> str:
@@ -386,29 +365,6 @@ def _identifier(value: Any) -> str:
 def _indented(message: Any) -> str:
     """A datasite's words: in one line, or with the further lines set in, so that none looks like ours."""
     return str(message).replace("\n", "\n    ")
-
-
-def _submission(account: _Account, source: str, asset: UID) -> SubmitUserCode:
-    """A syft code request made from text. `sy.syft_function` would need the text to be an importable function."""
-    header = compile(source, "<request>", "exec", dont_inherit=True).co_consts[0]
-    parameters = header.co_varnames[: header.co_argcount]
-    rules = {
-        "records": Matches(kw="records", val=asset),
-        "weights": UserOwned(kw="weights", type=dict),
-        "round": UserOwned(kw="round", type=int),
-    }
-    here = ServerIdentity(server_name=account.server_name, server_id=account.server, verify_key=account.verify_key)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return SubmitUserCode(
-        code=source,
-        func_name=header.co_name,
-        signature=inspect.Signature([inspect.Parameter(name, kind) for name in parameters]),
-        input_policy_type=MixedInputPolicy,
-        input_policy_init_kwargs={here: {name: rules[name] for name in parameters}},
-        output_policy_type=OutputPolicyExecuteCount,
-        output_policy_init_kwargs=OutputPolicyExecuteCount(limit=SYFT_LIMIT).init_kwargs,
-        input_kwargs=list(parameters),
-    )
 
 
 def _tls_reason(error: BaseException) -> tuple[str, str]:

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.errors import InvalidRequest
-from policies.privacy.mechanisms import Query, Statistics
+from policies.privacy.grouping import groupings_from
+from policies.privacy.mechanisms import KaplanMeier, Query, Regression, Statistics, check_range
 from policies.release.plans import Published
+from policies.schema.questions import check_statistics
 from policies.schema.schemas import Schema
 from researcher.connections import Reached
+from researcher.formulas import read_formula
 from researcher.members import Hospitals, Member
+from researcher.regression import RegressionStudy
 from researcher.statistics import StatisticsStudy
+from researcher.survival import SurvivalStudy
 
 MAY_DIFFER = {"population", "patient", "holdout", "most_records_per_patient", "description", "name"}
 
@@ -50,6 +55,9 @@ class Cohort(Hospitals):
         histogram: str | Sequence[str] = (),
         quantiles: Mapping[str, Sequence[float]] | None = None,
         crosstab: Sequence[tuple[str, str]] | tuple[str, str] = (),
+        missing: str | Sequence[str] = (),
+        where: str = "",
+        group_by: str | Sequence[str] | Mapping[str, Sequence[float | str]] = (),
         records_per_patient: int = 1,
         bins: int = 10,
         rounds: int = 1,
@@ -57,6 +65,12 @@ class Cohort(Hospitals):
         purpose: str = "",
     ) -> StatisticsStudy:
         """A study that asks every hospital for statistics with pure ε, `epsilon` for all of them together.
+
+        Args:
+          missing: columns of which it is asked how many records have a value and how many have none.
+          where: a condition for the records that count, as `"age >= 65 and ward == 'icu'"`; hospitals' owners read it.
+          group_by: columns whose groups are answered apart, at no other cost than all together: categories and booleans
+            by name, numbers and dates with edges, as `{"age": [18, 65], "ward": []}`.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
@@ -66,7 +80,13 @@ class Cohort(Hospitals):
           InvalidRequest: an argument is not of its kind.
         """
         queries = [Query("count")] if count else []
-        for statistic, columns in {"sum": sum, "mean": mean, "variance": variance, "histogram": histogram}.items():
+        for statistic, columns in {
+            "sum": sum,
+            "mean": mean,
+            "variance": variance,
+            "histogram": histogram,
+            "missing": missing,
+        }.items():
             queries += [Query(statistic, (column,)) for column in _listed(statistic, columns)]
         for column, ranks in _ranks(quantiles).items():
             queries.append(Query("quantiles", (column,), tuple(ranks)))
@@ -74,9 +94,143 @@ class Cohort(Hospitals):
         for query in queries:
             self.schema.check_query(query)
         mechanism = Statistics(
-            queries=tuple(queries), epsilon=epsilon, records_per_patient=records_per_patient, bins=bins, rounds=rounds
+            queries=tuple(queries),
+            epsilon=epsilon,
+            records_per_patient=records_per_patient,
+            bins=bins,
+            rounds=rounds,
+            where=where,
+            group_by=groupings_from(group_by),
         )
+        check_statistics(mechanism, self.schema)
         return StatisticsStudy(self, mechanism, name=name, purpose=purpose)
+
+    def kaplan_meier(
+        self,
+        time: str,
+        event: str,
+        *,
+        epsilon: float,
+        by: str | None = None,
+        bins: int = 24,
+        until: float | None = None,
+        rounds: int = 1,
+        where: str = "",
+        name: str | None = None,
+        purpose: str = "",
+    ) -> SurvivalStudy:
+        """A study that asks every hospital for survival over time with pure ε: see `policies.privacy.survival`.
+
+        Args:
+          time: a column of times from each patient's beginning to the event, or to when the patient was last seen.
+          event: whether the event was seen: a boolean, or a category of two labels of which the second is the event.
+          by: a boolean or category whose groups get a curve each, at the same ε.
+          bins: intervals of time.
+          until: where the grid of time ends, in the column's unit; None for the column's largest value.
+          where: a condition as in `statistics`, for records that count.
+
+        Returns:
+          A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
+
+        Raises:
+          UnsupportedMechanism: a column is not in the schema, or cannot be asked for this.
+        """
+        mechanism = KaplanMeier(
+            time=time, event=event, by=by, epsilon=epsilon, bins=bins, until=until, rounds=rounds, where=where
+        )
+        return SurvivalStudy(self, mechanism, name=name, purpose=purpose)
+
+    def regression(
+        self,
+        formula: str,
+        *,
+        family: str = "gaussian",
+        epsilon: float | None = None,
+        noise_multiplier: float | None = None,
+        delta: float = 1e-5,
+        outcome_range: tuple[float, float] | None = None,
+        rounds: int = 1,
+        where: str = "",
+        name: str | None = None,
+        purpose: str = "",
+    ) -> RegressionStudy:
+        """A study that asks every hospital for a regression: see `policies.privacy.regression`.
+
+        Args:
+          formula: as `"sbp ~ age * C(ward) + log(crp, 1)"`; its operators mean what they do in R, an intercept is
+            always in it, and its functions are those of terms (`policies.schema.terms`).
+          family: `"gaussian"`, `"binomial"` or `"poisson"`.
+          epsilon: for the whole regression at `delta`, at each hospital; or give `noise_multiplier`.
+          outcome_range: narrower public bounds that the outcome is held to, for less noise.
+          where: a condition as in `statistics`, for records that count.
+
+        Returns:
+          A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
+
+        Raises:
+          InvalidRequest: the formula cannot be read.
+          UnsupportedMechanism: a term or the outcome is not of this schema.
+        """
+        outcome, terms = read_formula(formula)
+        mechanism = Regression(
+            outcome=outcome,
+            terms=terms,
+            family=family,
+            epsilon=epsilon,
+            noise_multiplier=noise_multiplier,
+            delta=delta,
+            outcome_range=outcome_range,
+            rounds=rounds,
+            where=where,
+        )
+        return RegressionStudy(self, mechanism, name=name, purpose=purpose)
+
+    def describe(
+        self,
+        *,
+        epsilon: float,
+        columns: str | Sequence[str] = (),
+        where: str = "",
+        group_by: str | Sequence[str] | Mapping[str, Sequence[float | str]] = (),
+        records_per_patient: int = 1,
+        bins: int | None = None,
+        name: str | None = None,
+        purpose: str = "",
+    ) -> StatisticsStudy:
+        """A study of the whole schema in one request: the distribution of every column, missing values apart.
+
+        Every column has an equal share of `epsilon`. `run()` gives a result whose `describe()` is a DataFrame with
+        counts, means, quantiles and the most common categories, each with its error.
+
+        Args:
+          columns: those that are described; all of the schema's where none are named.
+          where, group_by: as in `statistics`; with groups it is the first table of a paper.
+          bins: of a numeric column; None takes as many as the noise at the smallest hospital allows.
+
+        Raises:
+          UnsupportedMechanism: a column, the condition or a group does not fit the schema.
+          InvalidRequest: an argument is not of its kind.
+        """
+        names = _listed("columns", columns) or [column.name for column in self.schema.columns]
+        check_range("epsilon", epsilon, 0, 100, open_low=True)
+        mechanism = Statistics(
+            queries=tuple(Query("describe", (column,)) for column in names),
+            epsilon=epsilon,
+            bins=_fitting_bins(min(self.sizes.values()), epsilon / len(names)) if bins is None else bins,
+            records_per_patient=records_per_patient,
+            where=where,
+            group_by=groupings_from(group_by),
+        )
+        check_statistics(mechanism, self.schema)
+        return StatisticsStudy(self, mechanism, name=name, purpose=purpose)
+
+
+def _fitting_bins(patients: float, epsilon: float) -> int:
+    """How many bins a column is cut into: more where each still holds much against its noise. Public figures alone."""
+    for bins in (50, 30, 20):
+        if patients / bins >= 10 / epsilon:
+            return bins
+    return 10
 
 
 def cohort_of(network: Reached, name: str, datasites: Sequence[str] | None = None) -> Cohort:

@@ -1,6 +1,6 @@
 """The interface to one datasite, and concurrent calls to many.
 
-`Connection` speaks plain data; `researcher.client.Datasite` is that over PySyft, and tests have others.
+`Connection` speaks plain data; `researcher.client.Datasite` is that in PySyft's protocol, and tests have others.
 """
 
 from __future__ import annotations

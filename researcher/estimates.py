@@ -8,6 +8,10 @@ Everything here is arithmetic on releases and public numbers, so it costs no bud
   the released mean and the bounds allow (Bhatia & Davis 2000), and k records of one patient may be copies of one
   another. Counts, sums and cells describe the hospital itself and have none.
 
+Intervals take variances at the value that is tried and not at the estimate (`figures.accepted`), as an estimate at a
+bound would have none. Those of averages over hospitals come from the hospitals' own (Zou & Donner 2008,
+doi:10.1002/sim.3095: recovering variances from confidence limits), each end from the ends on its side.
+
 Reading model scores is in `researcher.scores`.
 """
 
@@ -21,22 +25,36 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.errors import WeightsRefused
-from policies.privacy.draws import epsilon_per_query
+from policies.privacy.draws import PARTS, TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
 from policies.schema.noise_scales import (
+    LAPLACE_95,
     half_range,
     mean_error,
     rank_error,
+    rank_shift,
     standard_error,
     variance_error,
 )
+from policies.schema.questions import CELLS, DIVIDED, answer_shape, cell_labels, groups_of, is_counted
 from policies.schema.schemas import Schema
-from researcher.figures import COUNTED, Cells, Estimate, FloatArray, Quantiles, design_effect
+from researcher.figures import (
+    COUNTED,
+    NORMAL_95,
+    Cells,
+    Estimate,
+    FloatArray,
+    Quantiles,
+    accepted,
+    design_effect,
+    step_ends,
+)
+from researcher.groups import Grouped, combine_groups
 
 __all__ = ["Cells", "Estimate", "Quantiles", "Statistic", "combine_means", "combine_statistics", "read_statistics"]
 
-Statistic = Estimate | Quantiles | Cells
+Statistic = Estimate | Quantiles | Cells | Grouped
 
 
 def read_statistics(
@@ -52,8 +70,51 @@ def read_statistics(
       WeightsRefused: a statistic is missing from the release, has another shape or is not finite.
     """
     tensors = {query: _tensor(release, query, schema, mechanism) for query in mechanism.queries}
-    known = {query.key: float(tensor.ravel()[0]) for query, tensor in tensors.items() if tensor.size == 1}
-    return {query.key: _read(query, tensors[query], mechanism, schema, patients, known) for query in mechanism.queries}
+    groups = groups_of(mechanism, schema)
+    if groups is None:
+        return {**_read_all(tensors, mechanism, schema, patients)}
+    by_group = [
+        _read_all(
+            {query: np.atleast_1d(tensor[place]) for query, tensor in tensors.items()}, mechanism, schema, patients
+        )
+        for place in range(groups.count)
+    ]
+    return {
+        query.key: Grouped(groups.columns, groups.names, tuple(statistics[query.key] for statistics in by_group))
+        for query in mechanism.queries
+    }
+
+
+def _read_all(
+    tensors: Mapping[Query, FloatArray], mechanism: Statistics, schema: Schema, patients: float
+) -> dict[str, Estimate | Quantiles | Cells]:
+    """Statistics of one group, or of all records together."""
+    numbers = {
+        query: _number(query, tensor, mechanism)
+        for query, tensor in tensors.items()
+        if is_counted(query, mechanism, schema) and tensor.size == max(len(query.ranks), 1) + 1
+    }
+    own = {query: tensor[:-1] if query in numbers else tensor for query, tensor in tensors.items()}
+    known = {query.key: float(tensor.ravel()[0]) for query, tensor in own.items() if tensor.size == 1}
+    read: dict[str, Estimate | Quantiles | Cells] = {}
+    for query, tensor in own.items():
+        number = numbers.get(query)
+        size = patients if number is None else max(number.value - number.noise_error, 1.0)
+        statistic = _read(query, tensor, mechanism, schema, size, known)
+        if not isinstance(statistic, Cells):
+            column = schema.column(query.columns[0]) if query.name in DIVIDED else None
+            statistic = replace(statistic, records=number, origin=column.origin if column else "")
+        read[query.key] = statistic
+    return read
+
+
+def _number(query: Query, tensor: FloatArray, mechanism: Statistics) -> Estimate:
+    """The number of records that a mean, a variance or quantiles are of, which comes last."""
+    parts = PARTS[query.name]
+    noise = math.sqrt(2) * mechanism.records_per_patient * parts / epsilon_per_query(mechanism)
+    if query.name == "quantiles":
+        noise *= math.sqrt(TREE_BRANCHING)  # the cells of the tree's first level, added up
+    return Estimate(float(tensor[-1]), noise, unit="records", bounds=COUNTED)
 
 
 def combine_statistics(
@@ -77,6 +138,8 @@ def combine_statistics(
         return {}
     errors = size_errors or {}
     first = next(iter(hospitals.values()))
+    if any(isinstance(statistic, Grouped) for statistic in first.values()):
+        return combine_groups(hospitals, lambda one: combine_statistics(one, patients=patients, size_errors=errors))
     keys = [key for key in first if all(key in statistics for statistics in hospitals.values())]
     sizes = np.array([max(float(patients[name]), 1.0) for name in hospitals])
     spread = np.array([float(errors.get(name, 0.0)) for name in hospitals])
@@ -84,7 +147,17 @@ def combine_statistics(
     for key in keys:
         parts = [statistics[key] for statistics in hospitals.values()]
         means = [statistics.get(key.replace("variance/", "mean/", 1)) for statistics in hospitals.values()]
-        combined[key] = _combine(key, parts, sizes, spread, means)
+        records = [part.records for part in parts if not isinstance(part, Cells | Grouped) and part.records]
+        if len(records) < len(parts):
+            combined[key] = _combine(key, parts, sizes, spread, means)
+            continue
+        counted = np.array([max(number.value, 1.0) for number in records])
+        joint = _combine(key, parts, counted, np.array([number.noise_error for number in records]), means)
+        assert isinstance(joint, Estimate | Quantiles)
+        total = Estimate(
+            sum(number.value for number in records), _norm(np.array([number.noise_error for number in records]))
+        )
+        combined[key] = replace(joint, records=replace(total, unit="records", bounds=COUNTED))
     return combined
 
 
@@ -98,14 +171,23 @@ def combine_means(parts: list[Estimate], sizes: npt.ArrayLike, size_errors: npt.
     sizing = (values - average) * np.asarray(size_errors, dtype=np.float64) / weights.sum()
     sampling = share * np.array([part.sampling_error for part in parts])
     bounds = min(part.bounds[0] for part in parts), max(part.bounds[1] for part in parts)
-    return Estimate(average, _norm(np.r_[noise, sizing]), _norm(sampling), parts[0].unit, bounds)
+    noise_error, ends = _norm(np.r_[noise, sizing]), None
+    if any(part.ends for part in parts):
+        sized = LAPLACE_95 * sizing
+        below, above = (np.array([abs(part.interval[end] - part.value) for part in parts]) for end in (0, 1))
+        ends = average - _norm(np.r_[share * below, sized]), average + _norm(np.r_[share * above, sized])
+    unit, origin = parts[0].unit, parts[0].origin
+    return Estimate(average, noise_error, _norm(sampling), unit, bounds, ends, origin=origin)
 
 
 def _tensor(release: Mapping[str, npt.ArrayLike], query: Query, schema: Schema, mechanism: Statistics) -> FloatArray:
-    wanted = schema.statistic_shape(query, mechanism.bins)
+    wanted = answer_shape(query, mechanism, schema)
     if query.key not in release:
         raise WeightsRefused(f"The release has no {query.key}. It has {', '.join(sorted(release))}.")
     tensor = np.asarray(release[query.key], dtype=np.float64)
+    if not mechanism.where and not mechanism.group_by and tensor.shape == (max(len(query.ranks), 1),):
+        # Version 0.1 had no number with it: it counted the constant of a missing value.
+        wanted = tensor.shape if is_counted(query, mechanism, schema) else wanted
     if tensor.shape != wanted or not np.isfinite(tensor).all():
         raise WeightsRefused(f"{query.key} has shape {tensor.shape}, wanted {wanted} and finite. Fetch it again.")
     return tensor
@@ -118,9 +200,9 @@ def _read(
     schema: Schema,
     patients: float,
     known: Mapping[str, float],
-) -> Statistic:
-    if query.name in ("histogram", "crosstab"):
-        labels = tuple(schema.cells(name, mechanism.bins)[0] for name in query.columns)
+) -> Estimate | Quantiles | Cells:
+    if query.name in CELLS:
+        labels = cell_labels(query, mechanism, schema)
         noise = standard_error(query, mechanism, schema)
         return Cells(query.columns, labels, tensor, noise, mechanism.records_per_patient)
     value = float(tensor.ravel()[0])
@@ -137,14 +219,22 @@ def _read(
     if query.name == "mean":
         noise = mean_error(column, epsilon=epsilon, records=records, patients=patients, mean=value)
         sampling = math.sqrt(_spread(column, value, variance) / drawn)
-        return Estimate(value, noise, sampling, column.unit, (column.low, column.high))
+        largest = math.inf
+        if variance is not None:
+            error = variance_error(column, epsilon=epsilon, records=records, patients=patients, mean=value)
+            largest = _largest_variance(column, value, variance, error, drawn)
+        ends = _mean_ends(column, value, noise, largest, drawn)
+        return Estimate(value, noise, sampling, column.unit, (column.low, column.high), ends)
     noise = variance_error(
         column, epsilon=epsilon, records=records, patients=patients, mean=mean, variance=None if mean is None else value
     )
-    # (x - mean)² lies in [0, range²] with mean `value`, so its own variance is at most value * (range² - value).
-    above = max(value * ((column.high - column.low) ** 2 - value), 0.0)
-    largest = half_range(column) ** 2  # half of the records at each bound
-    return Estimate(value, noise, math.sqrt(above / drawn), f"{column.unit}²" if column.unit else "", (0.0, largest))
+    # (x - mean)² lies in [0, furthest²] with mean `value`, so its own variance is at most value * (furthest² - value).
+    furthest = _furthest(column, mean) ** 2
+    above = max(value * (furthest - value), 0.0)
+    bounds = (0.0, half_range(column) ** 2)  # half of the records at each bound
+    low, high = accepted(value / furthest, 1.0, ((noise / furthest) ** 2, 0.0, 0.0), 1 / drawn, (0.0, 1.0))
+    unit = f"{column.unit}²" if column.unit else ""
+    return Estimate(value, noise, math.sqrt(above / drawn), unit, bounds, (low * furthest, high * furthest))
 
 
 def _read_quantiles(
@@ -159,7 +249,39 @@ def _read_quantiles(
         noise_error=rank_error(epsilon=epsilon, records=records, patients=patients),
         sampling_errors=tuple(math.sqrt(rank * (1 - rank) / drawn) for rank in query.ranks),
         unit=column.unit,
+        shift=rank_shift(epsilon=epsilon, records=records, patients=patients),
+        # The tree knows a value's leaf. Version 0.1 may have had it in the leaf below its own.
+        resolution=2 * (column.high - column.low) / TREE_BRANCHING**TREE_HEIGHT,
     )
+
+
+def _mean_ends(column: Column, mean: float, noise: float, variance: float, drawn: float) -> tuple[float, float]:
+    """Of a mean m in [0, 1] over the bounds, whose variance is at most m (1 - m) and at most what is known of it."""
+    width = column.high - column.low
+    place, error = (mean - column.low) / width, noise / width
+    low, high = accepted(place, 1.0, (error**2, 0.0, 0.0), 1 / drawn, (0.0, 1.0))
+    reach = math.sqrt((LAPLACE_95 * error) ** 2 + NORMAL_95**2 * variance / width**2 / drawn)
+    return column.low + width * max(low, place - reach), column.low + width * min(high, place + reach)
+
+
+def _largest_variance(column: Column, mean: float, variance: float, error: float, drawn: float) -> float:
+    """One standard error above a released variance, by its own noise and by what sampling may hide in a tail.
+
+    A rare value far off may be in no record at all: then the records' variance is next to nothing, and an interval
+    built on it would be too sure. The v that solves v = variance + error + √(v (furthest² - v) / n).
+    """
+    furthest = _furthest(column, mean) ** 2
+    known = (max(variance, 0.0) + error) / furthest
+    middle, square = known + 1 / (2 * drawn), 1 + 1 / drawn
+    return furthest * min((middle + math.sqrt(max(middle**2 - square * known**2, 0.0))) / square, 1.0)
+
+
+def _furthest(column: Column, mean: float | None) -> float:
+    """The largest distance of a value from the mean; from any, where it is not known."""
+    if mean is None:
+        return column.high - column.low
+    inside = min(max(mean, column.low), column.high)
+    return max(inside - column.low, column.high - inside)
 
 
 def _spread(column: Column, mean: float, variance: float | None) -> float:
@@ -201,9 +323,19 @@ def _with_between(within: Estimate, means: list[Estimate], sizes: FloatArray) ->
     between = max(float(share @ apart**2 - (share * (1 - share)) @ noise**2), 0.0)
     slopes = 2 * share * apart
     sampling = slopes * np.array([mean.sampling_error for mean in means])
+    slope = np.abs(slopes)
+    below, above = (
+        np.r_[
+            abs(within.interval[end] - within.value),
+            slope * [max(abs(side - mean.value) for side in mean.interval) for mean in means],
+        ]
+        for end in (0, 1)
+    )
+    value = within.value + between
     return replace(
         within,
-        value=within.value + between,
+        value=value,
+        ends=(value - _norm(below), value + _norm(above)) if within.ends else None,
         noise_error=_norm(np.r_[within.noise_error, slopes * noise]),
         sampling_error=_norm(np.r_[within.sampling_error, sampling]),
     )
@@ -214,12 +346,14 @@ def _mix(parts: list[Quantiles], sizes: FloatArray) -> Quantiles:
     grid = np.unique(np.r_[np.linspace(*parts[0].bounds, 2001), [value for part in parts for value in part.values]])
     below = np.sum([weight * part.share_below(grid) for weight, part in zip(share, parts, strict=True)], axis=0)
     sampling = np.array([part.sampling_errors for part in parts])
-    return replace(
+    mixed = replace(
         parts[0],
         values=tuple(float(value) for value in np.interp(parts[0].ranks, below, grid)),
         noise_error=_norm(share * np.array([part.noise_error for part in parts])),
+        shift=float(share @ np.array([part.shift for part in parts])),
         sampling_errors=tuple(float(error) for error in np.sqrt(((share[:, None] * sampling) ** 2).sum(axis=0))),
     )
+    return replace(mixed, ends=step_ends(parts, share, mixed.ranks, mixed.reaches))
 
 
 def _norm(errors: FloatArray) -> float:

@@ -14,6 +14,7 @@ from policies.errors import PermissionRefused, Unavailable, UnsupportedMechanism
 from policies.numbers import counted
 from policies.release.plans import Published
 from policies.schema.schemas import Schema
+from policies.schema.targets import said
 from researcher.connections import Connection, Reached, ask_all
 from researcher.table import Table
 
@@ -110,7 +111,7 @@ class Hospitals:
         lines = [f"Dataset {self.name!r} at {counted(len(self.members), 'hospital')}", str(self.table())]
         lines.append(f"Columns: {columns}")
         if schema.target:
-            lines.append(f"Target: {schema.target} ({', '.join(schema.classes)})")
+            lines.append(f"Target: {said(schema.target, schema.column)}")
             lines += _inputs(schema)
             if named := [f"{one.name} ({one.term})" for one in schema.transformations if not one.feature]:
                 lines.append(f"Transformations, by name among inputs=(...): {', '.join(named)}")

@@ -1,11 +1,10 @@
 """Several datasites together: reading `network.toml`, logging in, and finding a dataset in all of them.
 
-What is asked of one datasite stands in `researcher.connections`; `researcher.client.Datasite` does it over PySyft.
+What is asked of one datasite stands in `researcher.connections`; `researcher.client.Datasite` does it.
 """
 
 from __future__ import annotations
 
-import sys
 import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from policies.deferred_imports import import_without
 from policies.errors import InvalidRequest, Unavailable
 from policies.numbers import counted
 from policies.text import password_in, visible
@@ -154,8 +152,7 @@ def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites) -> 
     except InvalidRequest as error:
         raise InvalidRequest(f"{shown}: {error}") from None
     password = _password(entry, base, shown)
-    import_pysyft()
-    from researcher.client import Datasite  # syft takes seconds: only when there is something to connect to
+    from researcher.client import Datasite
 
     return Datasite(
         entry["url"],
@@ -165,13 +162,6 @@ def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites) -> 
         ca_file=base / entry["ca_file"] if entry.get("ca_file") else None,
         known=known,
     )
-
-
-def import_pysyft() -> None:
-    """Import PySyft without what it needs for clusters and clouds, and, outside of a notebook, for notebooks."""
-    notebooks = () if "IPython" in sys.modules else ("IPython", "ipywidgets")
-    left_out = ("azure", "boto3", "botocore", "docker", "itables", "kr8s", "zmq", *notebooks)
-    import_without("syft", left_out, given={"IPython.get_ipython": lambda: None})
 
 
 def _password(entry: Mapping[str, Any], base: Path, shown: str) -> str:

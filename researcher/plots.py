@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from policies.text import visible
-from researcher.scores import Roc
+from researcher.figures import Estimate
+from researcher.scores import Calibration, Roc
 
 if TYPE_CHECKING:
     from researcher.federated import RoundRecord
@@ -31,11 +32,41 @@ def picture_of(name: str, rounds: Sequence[RoundRecord], curves: Mapping[str, Ro
     _plot_rounds(axes[0], rounds)
     if curves:
         _plot_roc(axes[1], curves)
-    figure.suptitle(_label(name))
+    figure.suptitle(label_of(name))
     return figure
 
 
-def _label(name: str) -> str:
+def picture_of_scores(
+    curves: Mapping[str, Roc], calibration: Calibration | None, figures: Mapping[str, Estimate]
+) -> Picture:
+    """ROC curves, calibration and one figure with its 95 % interval for each hospital and all of them together."""
+    panels = (1 if curves else 0) + (1 if calibration is not None else 0) + 1
+    figure = Picture(figsize=(5 * panels, 4), layout="constrained")
+    places = list(figure.subplots(1, panels, squeeze=False)[0])
+    if curves:
+        _plot_roc(places.pop(0), curves)
+    if calibration is not None:
+        _plot_calibration(places.pop(0), calibration)
+    axes, names = places[0], list(figures)
+    for row, one in enumerate(figures.values()):
+        colour = "black" if names[row] == "combined" else "tab:blue"
+        axes.plot(one.interval, [row, row], color=colour, linewidth=2)
+        axes.plot([one.value], [row], "o", color=colour)
+    axes.set_yticks(range(len(names)), [label_of(name) for name in names])
+    axes.invert_yaxis()
+    axes.set(xlabel="AUC" if curves else "accuracy", title="95 % intervals, as released")
+    axes.grid(axis="x", color="0.9")
+    return figure
+
+
+def _plot_calibration(axes: Any, found: Calibration) -> None:
+    reach = [1.96 * error for error in found.errors]
+    axes.plot([0, 1], [0, 1], color="0.8", zorder=0)
+    axes.errorbar(found.predicted, found.observed, yerr=reach, fmt="o-", color="black", capsize=2)
+    axes.set(xlabel="predicted", ylabel="observed", title="Calibration, all hospitals", xlim=(0, 1), ylim=(0, 1))
+
+
+def label_of(name: str) -> str:
     """A name in a figure, where dollar signs would set mathematics."""
     return visible(name).replace("$", r"\$")
 
@@ -48,7 +79,7 @@ def _plot_rounds(axes: Any, rounds: Sequence[RoundRecord]) -> None:
         axes.scatter(took, [row] * len(took), marker="o", color="tab:blue", label="released" if row == 0 else None)
         axes.scatter(out, [row] * len(out), marker="x", color="tab:red", label="missing" if row == 0 else None)
     axes.set(xlabel="round", title="Who took part")
-    axes.set_yticks(range(len(names)), [_label(name) for name in names])
+    axes.set_yticks(range(len(names)), [label_of(name) for name in names])
     axes.set_xticks([record.round for record in rounds])
     axes.margins(y=0.3)
 
@@ -58,7 +89,7 @@ def _plot_roc(axes: Any, curves: Mapping[str, Roc]) -> None:
         axes.plot(
             curve.false_positive_rate,
             curve.true_positive_rate,
-            label=f"{_label(name)}, AUC {curve.auc}",
+            label=f"{label_of(name)}, AUC {curve.auc}",
             linewidth=2.5 if name == "combined" else 1,
         )
     axes.plot([0, 1], [0, 1], color="0.8", zorder=0)

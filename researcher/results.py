@@ -15,17 +15,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
-from policies.privacy.mechanisms import Evaluation, as_dict, check_range, mechanism_from
+from policies.privacy.mechanisms import DPSGD, Evaluation, as_dict, check_range, mechanism_from
+from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
+from policies.schema.schemas import Schema
 from researcher import scores as score_figures
+from researcher.averaging import check_average
 from researcher.figures import Estimate
 from researcher.members import Hospitals
+from researcher.outcome_figures import ClassScores, Groups
+from researcher.outcome_results import OutcomeResult, frame_of, group_table, groups_of, hospitals_of, in_units
 from researcher.parameters import load_parameters
 from researcher.releases import Answers
 from researcher.state import ROLES, Release, StudyState, Tensors, replace_file
 from researcher.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
 
     from researcher.federated import RoundRecord
@@ -42,6 +48,8 @@ class EvaluationResult:
       missing: hospitals that did not answer, with the reason.
       classes: labels of the target.
       mechanism: as it was approved and has run.
+      subgroups: the groups of each declared subgroup.
+      schema: of the dataset, where there are subgroups.
     """
 
     hospitals: Mapping[str, score_figures.Scores]
@@ -49,6 +57,17 @@ class EvaluationResult:
     missing: Mapping[str, str]
     classes: tuple[str, ...]
     mechanism: Evaluation
+    subgroups: Groups = field(default_factory=dict)
+    schema: Schema | None = None
+
+    @property
+    def subgroup_table(self) -> Table:
+        """One row per group of each subgroup, hospitals combined."""
+        return group_table(self.subgroups)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every figure of every hospital and group as a row of numbers, with its 95 % interval."""
+        return frame_of({name: ClassScores(scores) for name, scores in self._all().items()}, self.subgroups)
 
     @property
     def combined(self) -> score_figures.Scores:
@@ -57,8 +76,12 @@ class EvaluationResult:
 
     @property
     def auc(self) -> dict[str, Estimate]:
-        """Area under the ROC curve, by hospital and `"combined"`; for two classes."""
-        return {name: score_figures.auc(scores) for name, scores in self._all().items()}
+        """Area under the ROC curve, by hospital and `"combined"`; for two classes.
+
+        A hospital with patients of one class has none, which its note says, and is left out of what is combined.
+        """
+        alone = {name: score_figures.auc(scores) for name, scores in self.hospitals.items()}
+        return alone | {"combined": score_figures.joint_auc(self.hospitals)}
 
     def roc(self, hospital: str = "combined") -> score_figures.Roc:
         """The ROC curve of one hospital, or of all."""
@@ -81,14 +104,40 @@ class EvaluationResult:
     @property
     def table(self) -> Table:
         """One row per hospital, and one for all."""
-        binary = len(self.classes) == 2
+        areas = self.auc if len(self.classes) == 2 else {}
         rows = []
         for name, scores in self._all().items():
             row: dict[str, Any] = {"hospital": name, "held-out patients": str(scores.patients)}
-            if binary:
-                row["AUC"] = str(score_figures.auc(scores))
+            if areas:
+                row["AUC"] = str(areas[name])
             rows.append(row | {"accuracy": str(score_figures.accuracy(scores).estimate)})
         return Table(rows + [{"hospital": name, "accuracy": reason} for name, reason in self.missing.items()])
+
+    def plot(self) -> Picture:
+        """A figure that a notebook shows: ROC curves and calibration where there are two classes, else accuracy."""
+        from researcher.plots import picture_of_scores
+
+        if len(self.classes) != 2:
+            return picture_of_scores({}, None, {name: found.estimate for name, found in self.accuracy().items()})
+        return picture_of_scores({name: self.roc(name) for name in self._all()}, self.calibration(), self.auc)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the scores as one HTML page of its own. Raises `InvalidRequest` where it cannot be written."""
+        from researcher.report import evaluation_page
+        from researcher.report_parts import write_page
+
+        made = evaluation_page("Evaluation", self.sections(), releases=self.releases, missing=self.missing)
+        return write_page(path, made)
+
+    def sections(self) -> list[str]:
+        """Parts of a page: figures, curves and calibration, and figures by group where subgroups were asked."""
+        from researcher.report import score_sections
+
+        groups = score_sections(self.subgroup_table.rows, {}, {}, None) if self.subgroups else []
+        if len(self.classes) != 2:
+            return score_sections(self.table.rows, {}, {}, None) + groups
+        curves = {name: self.roc(name) for name in self._all()}
+        return score_sections(self.table.rows, self.auc, curves, self.calibration()) + groups
 
     def about(self) -> dict[str, Any]:
         """Plain data, from which and from its releases it can be made again."""
@@ -96,6 +145,7 @@ class EvaluationResult:
             "mechanism": as_dict(self.mechanism),
             "releases": [release.stem for release in self.releases],
             "missing": dict(self.missing),
+            **({"schema": self.schema.as_dict()} if self.schema is not None else {}),
         }
 
     def _of(self, hospital: str) -> score_figures.Scores:
@@ -108,12 +158,12 @@ class EvaluationResult:
         return dict(self.hospitals) | {"combined": self.combined}
 
     def __str__(self) -> str:
-        return str(self.table)
+        return str(self.table) + (f"\n{self.subgroup_table}" if self.subgroups else "")
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_()
+        return self.table._repr_html_() + (self.subgroup_table._repr_html_() if self.subgroups else "")
 
 
 class Trained(Protocol):
@@ -121,12 +171,13 @@ class Trained(Protocol):
 
     name: str
     cohort: Hospitals
+    training: DPSGD
     state: StudyState
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module: ...
     def evaluate(
         self, weights: Tensors | None = None, *, deadline: float = ..., grace: float = ...
-    ) -> EvaluationResult: ...
+    ) -> EvaluationResult | OutcomeResult: ...
 
 
 @dataclass
@@ -135,11 +186,13 @@ class Result:
 
     Args:
       name: of the study.
-      weights: the last aggregate, by parameter name; float32.
+      weights: the last aggregate, or the average of the last ones, by parameter name; float32.
       rounds: whose releases went into each, and why others are missing.
       releases: every release of the study, each with its certificate.
       classes: labels of the target.
       study: which made it; None where it was loaded from disk.
+      averaged: aggregates that `weights` are the average of, by the round that each came out of; empty where they are
+        the last aggregate alone.
     """
 
     name: str
@@ -148,7 +201,8 @@ class Result:
     releases: tuple[Release, ...]
     classes: tuple[str, ...] = ()
     study: Trained | None = None
-    evaluation: EvaluationResult | None = field(default=None, repr=False)
+    evaluation: EvaluationResult | OutcomeResult | None = field(default=None, repr=False)
+    averaged: Mapping[int, Tensors] = field(default_factory=dict, repr=False)
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
@@ -190,7 +244,20 @@ class Result:
         load_parameters(trained, self.weights)
         return trained.eval()
 
-    def evaluate(self, **options: Any) -> EvaluationResult:
+    def in_units(self, outputs: Any) -> np.ndarray[Any, Any]:
+        """What outputs of the model [N, outputs] say, in units that people read.
+
+        Of a number its value in the target's units, of a count its rate; the chance of each class or label; of a time
+        the chance of no event by each interval's end.
+        """
+        if self.study is None:
+            raise WrongStatus(
+                "This result was loaded from disk, without its study's loss. Ask study.run(), at no cost."
+            )
+        detached = outputs.detach().numpy() if hasattr(outputs, "detach") else outputs
+        return in_units(detached, self.study.training, self.study.cohort.schema)
+
+    def evaluate(self, **options: Any) -> EvaluationResult | OutcomeResult:
         """Score the joint model on the hold-out of every hospital that approved the evaluation; charged there."""
         if self.study is None:
             raise WrongStatus("This result was loaded from disk: evaluate it with study.evaluate(result.weights).")
@@ -214,8 +281,13 @@ class Result:
             "releases": [release.about() for release in releases],
             "evaluation": self.evaluation.about() if self.evaluation else None,
         }
+        if self.averaged:
+            about["averaged"] = sorted(self.averaged)
         try:
             (directory / "releases").mkdir(parents=True, exist_ok=True)
+            for number, aggregate in self.averaged.items():
+                (directory / "averaged").mkdir(exist_ok=True)
+                replace_file(_aggregate(directory, number), to_bytes(aggregate))
             replace_file(directory / "weights.safetensors", to_bytes(self.weights))
             for release in releases:
                 stem = f"releases/{release.stem}"
@@ -241,15 +313,40 @@ class Result:
         """A figure that a notebook shows: who took part in each round, and the ROC curves where it was evaluated."""
         from researcher.plots import picture_of
 
-        evaluated = self.evaluation if self.evaluation is not None and len(self.classes) == 2 else None
+        scored = self.evaluation
+        evaluated = scored if isinstance(scored, EvaluationResult) and len(scored.classes) == 2 else None
         names = [*evaluated.hospitals, "combined"] if evaluated else []
         return picture_of(self.name, self.rounds, {name: evaluated.roc(name) for name in names} if evaluated else {})
 
+    def report(self, path: str | Path) -> Path:
+        """Write the study as one HTML page of its own, with the evaluation where there is one.
+
+        Raises:
+          InvalidRequest: the file cannot be written.
+        """
+        from researcher.report import training_page
+        from researcher.report_parts import write_page
+
+        made = training_page(
+            self.name,
+            rounds=[record.as_dict() for record in self.rounds],
+            classes=self.classes,
+            parameters=sum(int(np.asarray(values).size) for values in self.weights.values()),
+            scores=self.evaluation.sections() if self.evaluation else [],
+            releases=self._releases(),
+        )
+        return write_page(path, made)
+
+    @property
+    def _what(self) -> str:
+        average = f", the model an average of the last {len(self.averaged)} aggregates" if self.averaged else ""
+        return f"{len(self.rounds)} rounds{average}"
+
     def __repr__(self) -> str:
-        return f"Result of study {self.name!r}: {len(self.rounds)} rounds, {len(self.releases)} releases\n{self.table}"
+        return f"Result of study {self.name!r}: {self._what}, {len(self.releases)} releases\n{self.table}"
 
     def _repr_html_(self) -> str:
-        return f"<p>Result of {len(self.rounds)} rounds</p>{self.table._repr_html_()}"
+        return f"<p>Result of {self._what}</p>{self.table._repr_html_()}"
 
 
 def _made(model: Any) -> nn.Module:
@@ -279,7 +376,10 @@ def load(path: str | Path) -> Result:
         releases = tuple(_saved_release(directory, entry) for entry in about["releases"])
         weights = from_bytes((directory / "weights.safetensors").read_bytes())
         rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
-        result = Result(str(about["name"]), weights, rounds, releases, tuple(map(str, about["classes"])))
+        averaged = {int(number): from_bytes(_aggregate(directory, number).read_bytes()) for number in _averaged(about)}
+        check_average(weights, averaged, releases)
+        classes = tuple(map(str, about["classes"]))
+        result = Result(str(about["name"]), weights, rounds, releases, classes, averaged=averaged)
         if about.get("evaluation"):
             result.evaluation = _saved_evaluation(about["evaluation"], result)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, DatasiteError) as error:
@@ -288,6 +388,15 @@ def load(path: str | Path) -> Result:
             f"The result in {directory} is damaged ({why}). Save it again: study.resume() gives it at no cost."
         ) from None
     return result
+
+
+def _averaged(about: Mapping[str, Any]) -> list[int]:
+    return [int(number) for number in about.get("averaged", [])]
+
+
+def _aggregate(directory: Path, number: int) -> Path:
+    """The file of the aggregate that came out of a round."""
+    return directory / "averaged" / f"{number:04d}.safetensors"
 
 
 def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
@@ -299,30 +408,56 @@ def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
     return replace(release, tensors=from_bytes(Path(f"{stem}.safetensors").read_bytes()), certificate=certificate)
 
 
-def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationResult:
+def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationResult | OutcomeResult:
     mechanism = mechanism_from(about["mechanism"])
     if not isinstance(mechanism, Evaluation):
         raise TypeError(f"a {mechanism.kind} for an evaluation")
     stems = {str(stem) for stem in about["releases"]}
     answers = Answers({one.hospital: one for one in result.releases if one.stem in stems}, missing=about["missing"])
-    return evaluation_of(answers, mechanism, result.classes)
+    schema = Schema.from_dict(about["schema"]) if "schema" in about else None
+    return evaluation_of(answers, mechanism, result.classes if schema is None else None, schema)
 
 
-def result_of(study: Trained, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
+def result_of(
+    study: Trained, weights: Tensors, rounds: Sequence[RoundRecord], *, averaged: Mapping[int, Tensors]
+) -> Result:
     """The result of a study whose rounds are all closed."""
-    classes = study.cohort.schema.classes
-    return Result(study.name, weights, list(rounds), tuple(study.state.releases()), classes, study)
+    classes = study.cohort.schema.predicting(study.training).classes
+    return Result(study.name, weights, list(rounds), tuple(study.state.releases()), classes, study, averaged=averaged)
 
 
-def evaluation_of(answers: Answers, mechanism: Evaluation, classes: tuple[str, ...]) -> EvaluationResult:
-    """Scores from the hospitals' answers. Raises `Unavailable` where nobody answered."""
+def evaluation_of(
+    answers: Answers, mechanism: Evaluation, classes: tuple[str, ...] | None, schema: Schema | None = None
+) -> EvaluationResult | OutcomeResult:
+    """Scores from the hospitals' answers. Raises `Unavailable` where nobody answered.
+
+    Args:
+      classes: labels of the target; None to take them from `schema`.
+      schema: of the dataset; needed of targets that are no class, and of subgroups.
+    """
     check_anybody(answers)
-    hospitals = {
-        name: score_figures.read_scores(np.asarray(release.tensors["scores"]), mechanism)
-        for name, release in sorted(answers.releases.items())
-    }
-    releases = tuple(answers.releases[name] for name in hospitals)
-    return EvaluationResult(hospitals, releases, answers.missing, classes, mechanism)
+    given = dict(sorted(answers.releases.items()))
+    releases = tuple(given.values())
+    tensors = {name: release.tensors for name, release in given.items()}
+    wanted = mechanism.outcome is not Outcome.CLASS or bool(mechanism.subgroups)
+    if schema is not None and wanted:
+        schema = schema.predicting(mechanism)
+        groups = groups_of(mechanism, schema, tensors)
+        if mechanism.outcome is not Outcome.CLASS:
+            hospitals = hospitals_of(mechanism, schema, tensors)
+            return OutcomeResult(hospitals, releases, answers.missing, mechanism, schema, groups)
+    elif wanted:
+        raise InvalidRequest(
+            f"The scores of {mechanism.loss} say nothing without their schema. Ask the study for them."
+        )
+    else:
+        groups = {}
+    if classes is None:
+        assert schema is not None
+        classes = schema.predicting(mechanism).classes
+    scores = {name: score_figures.read_scores(np.asarray(part["scores"]), mechanism) for name, part in tensors.items()}
+    kept = schema if mechanism.subgroups else None
+    return EvaluationResult(scores, releases, answers.missing, classes, mechanism, groups, kept)
 
 
 def check_anybody(answers: Answers) -> None:

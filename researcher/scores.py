@@ -4,23 +4,34 @@ A hospital's evaluation is a histogram of a model's scores on its hold-out: [2, 
 [classes, classes, bins] by true class, predicted class and bin of the largest probability. Every cell carries two-sided
 geometric noise of parameter p = exp(-ε), variance 2p/(1-p)². Everything below is arithmetic on that release.
 
-Errors come from the delta method. Noise enters every cell alike, the empty ones too, and is weighted by the figure's
-derivative there; sampling enters as multinomial draws of patients, plugged in from the released counts. Bins are equal
-in width over [0, 1]; two scores in one bin count as tied, so an AUC reads slightly low when bins are few.
+Standard errors come from the delta method. Noise enters every cell alike, the empty ones too, and is weighted by the
+figure's derivative there; sampling enters as multinomial draws of patients, plugged in from the released counts. The
+95 % intervals do not plug in: an accuracy, a rate and an AUC are ratios of noisy sums, and `figures.accepted` finds all
+values that these sums leave possible, so that nothing is divided by a number that noise may have made, and 0 of 7 has
+an interval too. Bins are equal in width over [0, 1]; two scores in one bin count as tied, so an AUC reads slightly low
+when bins are few.
+
+Where a class has no more patients than noise could make up, the figures that divide by it say so and no number.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from policies.errors import WeightsRefused
+from policies.numbers import places_for, to_places, with_error
 from policies.privacy.mechanisms import Evaluation
-from researcher.figures import COUNTED, SHARE, Estimate, FloatArray
+from policies.schema.noise_scales import LAPLACE_95
+from researcher.figures import NORMAL_95, SHARE, Estimate, FloatArray, accepted, counted_patients
+
+NO_AUC = "no AUC: of one class no more patients are held out than noise could make up"
+NO_SHARE = "unknown: no more patients are held out than noise could make up"
+UNKNOWN = Estimate(0.5, 0.5, bounds=SHARE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +49,7 @@ class Scores:
     @property
     def patients(self) -> Estimate:
         """How many held-out patients were scored."""
-        noise = math.sqrt(self.counts.size * self.noise_variance)
-        return Estimate(float(self.counts.sum()), noise, unit="patients", bounds=COUNTED)
+        return counted_patients(float(self.counts.sum()), math.sqrt(self.counts.size * self.noise_variance))
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,8 @@ class Roc:
     Args:
       thresholds: edges, from 1 down to 0; a patient is called positive at or above it.
       false_positive_rate, true_positive_rate: in [0, 1].
-      false_positive_error, true_positive_error: standard errors, noise and sampling together.
+      false_positive_error, true_positive_error: standard errors, noise and sampling together: half of what a 95 %
+        interval reaches to its farther side, over 0.98.
       auc: with its errors.
     """
 
@@ -83,7 +94,7 @@ class Calibration:
     Args:
       predicted: middles of the bins.
       observed: share in which it came true, in [0, 1].
-      errors: standard errors of `observed`, noise and sampling together.
+      errors: standard errors of `observed`, noise and sampling together, made as those of a ROC curve.
       patients: noisy numbers of patients in the bins.
     """
 
@@ -93,9 +104,11 @@ class Calibration:
     patients: tuple[float, ...]
 
     def __str__(self) -> str:
+        if not self.predicted:
+            return "no bin has more patients than noise could make up"
         rows = zip(self.predicted, self.observed, self.errors, self.patients, strict=True)
-        lines = [f"{p:9.3f}  {o:8.3f} ± {e:.3f}  {n:8.0f}" for p, o, e, n in rows]
-        return "\n".join(["predicted  observed          patients", *lines])
+        lines = [f"{p:9.3f}  {with_error(o, e):>16}  {n:8.0f}" for p, o, e, n in rows]
+        return "\n".join(["predicted          observed  patients", *lines])
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +119,22 @@ class Confusion:
     counts: FloatArray
     noise_error: float
 
+    @property
+    def reach(self) -> float:
+        """How far off a number may be, 95 % of the time; half a patient more than its noise, as all are whole."""
+        return LAPLACE_95 * self.noise_error + 0.5
+
     def __str__(self) -> str:
         width = max(8, *map(len, self.classes))
         head = " " * width + " ".join(f"{name:>{width}}" for name in self.classes)
         body = zip(self.classes, self.counts, strict=True)
-        rows = [f"{name:<{width}}" + " ".join(f"{count:>{width}.0f}" for count in row) for name, row in body]
-        return "\n".join([head, *rows, f"each ± {self.noise_error:.2g}; rows are true, columns predicted"])
+        places = places_for(self.noise_error)
+        rows = [
+            f"{name:<{width}}" + " ".join(f"{to_places(float(count), places):>{width}}" for count in row)
+            for name, row in body
+        ]
+        error = to_places(self.noise_error, places)
+        return "\n".join([head, *rows, f"each ± {error}; rows are true, columns predicted"])
 
 
 def read_scores(scores: npt.ArrayLike, mechanism: Evaluation) -> Scores:
@@ -144,14 +167,19 @@ def auc(scores: Scores) -> Estimate:
 
     With counts h0, h1, ranks F(b) = share of negatives below bin b (half of its own) and G(b) = share of positives
     above it: ∂AUC/∂h1(b) = (F - AUC)/n1 and ∂AUC/∂h0(b) = (G - AUC)/n0; sampling as in DeLong et al. 1988. The product
-    of both classes' noise, negligible for large hold-outs, is added as a second order. Where the noise could make up a
-    whole class, nothing is known: 0.5 ± 0.5.
+    of both classes' noise, negligible for large hold-outs, is added as a second order.
+
+    The interval is of U - θ n0 n1, with U the sum over pairs, which is 0 at the true θ but for noise and sampling. For
+    the latter, U's variance is that of Hanley & McNeil 1982 (doi:10.1148/radiology.143.1.7063747) as Newcombe 2006
+    (doi:10.1002/sim.2324, method 5) puts it, with the same number of either class in its last factor.
+
+    Where a class may be noise alone, nothing is known, and the note says so: 0.5 ± 0.5.
     """
     h0, h1 = _binary(scores)
     n0, n1 = float(h0.sum()), float(h1.sum())
     bins, noise = len(h0), scores.noise_variance
-    if min(n0, n1) < max(1.0, 2 * math.sqrt(noise * bins)):
-        return Estimate(0.5, 0.5, bounds=SHARE)
+    if min(n0, n1) < _least_of(bins * noise):
+        return replace(UNKNOWN, note=NO_AUC)
     below = (np.cumsum(h0) - h0 / 2) / n0
     above = 1 - (np.cumsum(h1) - h1 / 2) / n1
     area = float(h1 @ below) / n1
@@ -161,8 +189,32 @@ def auc(scores: Scores) -> Estimate:
     second = noise**2 * float(((wins - below[:, None] - above[None, :] + area) ** 2).sum()) / (n0 * n1) ** 2
     # Noisy cells may push these sums below 0, where nothing of them is left to see.
     sampling = max(float(h1 @ to_h1**2), 0.0) + max(float(h0 @ to_h0**2), 0.0)
+    value = min(max(area, 0.0), 1.0)
     noise_error, sampling_error = (min(math.sqrt(part), 0.5) for part in (first + second, sampling))
-    return Estimate(min(max(area, 0.0), 1.0), noise_error, sampling_error, bounds=SHARE)
+    # Of U - θ n0 n1, the sum over cells of h1 h0 (wins - θ): noise in h0, in h1, and in both.
+    won, lost = h1 @ wins, wins @ h0
+    spread = (
+        noise * float(won @ won + lost @ lost) + noise**2 * float((wins**2).sum()),
+        -2 * noise * float(n1 * won.sum() + n0 * lost.sum()) - 2 * noise**2 * float(wins.sum()),
+        noise * bins * (n0**2 + n1**2) + noise**2 * bins**2,
+    )
+    mean = (n0 + n1) / 2
+    drawn = n0 * n1 * (1 + (mean - 1) * ((1 - value) / (2 - value) + value / (1 + value)))
+    # Counts are whole: at an AUC near 1 one patient in a bin with the other class, a tie, is the next value there is.
+    ends = accepted(float(lost @ h1), n0 * n1, spread, drawn, SHARE, step=max(n0, n1) / 2)
+    return Estimate(value, noise_error, sampling_error, bounds=SHARE, ends=ends)
+
+
+def joint_auc(hospitals: Mapping[str, Scores]) -> Estimate:
+    """Of all hospitals' patients together, but for hospitals that have no AUC of their own, which the note names.
+
+    Where none has one they may have one together, as where one class is at one hospital and the other at another.
+    """
+    left_out = [name for name, scores in hospitals.items() if auc(scores).note]
+    kept = {name: scores for name, scores in hospitals.items() if name not in left_out}
+    if not kept or not left_out:
+        return auc(combine_scores(hospitals.values()))
+    return replace(auc(combine_scores(kept.values())), note=f"without {', '.join(left_out)}: no AUC there")
 
 
 def roc(scores: Scores) -> Roc:
@@ -203,12 +255,15 @@ def calibration(scores: Scores) -> Calibration:
         misses = scores.counts.sum(axis=(0, 1)) - hits
         cells = (classes, classes * (classes - 1))
     bins, total = len(hits), hits + misses
-    # Above three standard deviations of its noise, and above ten patients, a bin says something.
-    kept = np.flatnonzero(total > max(10.0, 3 * math.sqrt(sum(cells) * scores.noise_variance)))
+    # A bin of nobody is above this by noise in one release of forty, over all bins.
+    tail = math.log(40 * bins) / math.sqrt(2) + 1
+    kept = np.flatnonzero(total > max(10.0, tail * math.sqrt(sum(cells) * scores.noise_variance)))
     rates = np.clip(hits[kept] / total[kept], 0.0, 1.0)
-    noise = scores.noise_variance * (cells[0] * (1 - rates) ** 2 + cells[1] * rates**2) / total[kept] ** 2
-    errors = np.sqrt(noise + _binomial(rates, total[kept]))
-    return Calibration(_plain((kept + 0.5) / bins), _plain(rates), _plain(errors), _plain(total[kept]))
+    errors = [
+        _error_of(float(hit), float(all_), scores.noise_variance, cells)
+        for hit, all_ in zip(hits[kept], total[kept], strict=True)
+    ]
+    return Calibration(_plain((kept + 0.5) / bins), _plain(rates), tuple(errors), _plain(total[kept]))
 
 
 def confusion(scores: Scores, classes: tuple[str, ...], threshold: float = 0.5) -> Confusion:
@@ -236,31 +291,48 @@ def _rates(counts: FloatArray, noise: float) -> tuple[FloatArray, FloatArray]:
     """Share of a class at or above each edge from 1 down to 0, and its standard error."""
     bins, total = len(counts), float(counts.sum())
     at = np.arange(bins + 1)
-    if total < 1:
+    if total < _least_of(bins * noise):
         return at / bins, np.where((at == 0) | (at == bins), 0.0, 0.5)
-    raw = np.r_[0.0, np.cumsum(counts[::-1])] / total
-    rates = np.maximum.accumulate(np.clip(raw, 0.0, 1.0))
+    hits = np.r_[0.0, np.cumsum(counts[::-1])]
+    rates = np.maximum.accumulate(np.clip(hits / total, 0.0, 1.0))
     rates[-1] = 1.0
-    # cells above the edge: ∂ = (1 - rate)/n, at of them; below: -rate/n, bins - at of them.
-    spread = noise * (at * (1 - rates) ** 2 + (bins - at) * rates**2) / total**2
-    errors = np.sqrt(spread + _binomial(rates, np.full(bins + 1, total)))
+    errors = np.array(
+        [
+            _error_of(float(hit), total, noise, (edge, bins - edge), shown=rate)
+            for hit, edge, rate in zip(hits, at, rates, strict=True)
+        ]
+    )
     errors[[0, -1]] = 0.0  # no patient scores above 1 and all score 0 or more, whatever the noise
     return rates, np.minimum(errors, 0.5)
 
 
 def _share(hits: float, scores: Scores, *, cells: int, others: int) -> Estimate:
     total = float(scores.counts.sum())
-    if total < max(1.0, 2 * math.sqrt(scores.counts.size * scores.noise_variance)):
-        return Estimate(0.5, 0.5, bounds=SHARE)
+    if total < _least_of(scores.counts.size * scores.noise_variance):
+        return replace(UNKNOWN, note=NO_SHARE)
     share = min(max(hits / total, 0.0), 1.0)
     noise = math.sqrt(scores.noise_variance * (cells * (1 - share) ** 2 + others * share**2)) / total
-    return Estimate(share, min(noise, 0.5), math.sqrt(share * (1 - share) / total), bounds=SHARE)
+    ends = _share_ends(hits, total, scores.noise_variance, (cells, others))
+    sampling = math.sqrt(share * (1 - share) / total)
+    return Estimate(share, min(noise, 0.5), sampling, bounds=SHARE, ends=ends)
 
 
-def _binomial(rates: FloatArray, totals: FloatArray) -> FloatArray:
-    """Sampling variance of shares; half a patient is added to either side, so that 0 and 1 have an error too."""
-    smoothed = (rates * totals + 0.5) / (totals + 1)
-    return np.asarray(smoothed * (1 - smoothed) / totals, dtype=np.float64)
+def _share_ends(hits: float, total: float, noise: float, cells: tuple[int, int]) -> tuple[float, float]:
+    """95 % interval of the share of patients who fall into the first `cells`, and not into the second."""
+    inside, outside = cells
+    spread = (noise * inside, -2 * noise * inside, noise * (inside + outside))
+    return accepted(hits, total, spread, max(total, 1.0), SHARE, step=1.0)
+
+
+def _error_of(hits: float, total: float, noise: float, cells: tuple[int, int], *, shown: float | None = None) -> float:
+    """The standard error of a share whose interval reaches as far as the farther end of what is possible."""
+    value = min(max(hits / total, 0.0), 1.0) if shown is None else shown
+    return max(abs(end - value) for end in _share_ends(hits, total, noise, cells)) / NORMAL_95
+
+
+def _least_of(variance: float) -> float:
+    """A number of patients that stands out of noise of this variance: two deviations, and at least one patient."""
+    return max(1.0, 2 * math.sqrt(variance))
 
 
 def _plain(values: npt.NDArray[np.generic]) -> tuple[float, ...]:

@@ -23,11 +23,18 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from policies.errors import InvalidRequest
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.privacy.grouping import as_literal
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, Statistics
 from policies.text import check_visible
 
 WIDTH = 100
-FUNCTIONS = {DPSGD: "dp_sgd", Evaluation: "evaluate", Statistics: "statistics"}
+FUNCTIONS = {
+    DPSGD: "dp_sgd",
+    Evaluation: "evaluate",
+    Statistics: "statistics",
+    KaplanMeier: "kaplan_meier",
+    Regression: "regression",
+}
 # Where an object that a model names is imported from, tried in this order.
 MODULES = ("torch", "torch.nn", "math", "typing", "collections", "torch.nn.functional")
 LONGEST_CONSTANT = 200  # letters of a number, text or list outside a class that goes with it
@@ -268,8 +275,26 @@ def _call(function: str, arguments: list[str], values: dict[str, Any]) -> str:
     oneline = f"return {function}({', '.join([*arguments, *written])})"
     if len(oneline) <= WIDTH:
         return oneline
-    lines = "".join(f"    {argument},\n" for argument in written)
+    lines = "".join(f"    {argument},\n" for argument in map(_broken, written))
     return f"return {function}(\n    {', '.join(arguments)},\n{lines})"
+
+
+def _broken(argument: str) -> str:
+    """A list of many columns over several lines, since a line of a request has an end."""
+    if len(argument) <= WIDTH or not argument.endswith('"]'):
+        return argument
+    name, _, inner = argument[:-1].partition("[")
+    return f"{name}[\n" + "".join(f"        {item},\n" for item in _items(inner)) + "    ]"
+
+
+def _items(inner: str) -> list[str]:
+    """Texts of a list, as many to a line as fit."""
+    lines = [""]
+    for item in re.findall(r'"(?:[^"\\]|\\.)*"', inner):
+        if lines[-1] and len(lines[-1]) + len(item) > WIDTH - 12:
+            lines.append("")
+        lines[-1] += f", {item}" if lines[-1] else item
+    return lines
 
 
 def _literal(value: Any) -> str:
@@ -303,4 +328,8 @@ def _statistics_literals(mechanism: Statistics) -> dict[str, Any]:
         default = Statistics.__dataclass_fields__[name].default
         if getattr(mechanism, name) != default:
             values[name] = getattr(mechanism, name)
+    if mechanism.where:
+        values["where"] = mechanism.where
+    if mechanism.group_by:
+        values["group_by"] = as_literal(mechanism.group_by)
     return values

@@ -8,7 +8,6 @@ is replaced whole or not at all.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -19,11 +18,12 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from policies.errors import InvalidRequest, Unavailable, WeightsRefused
 from policies.release.tensors import digest, from_bytes, to_bytes
 
-ROLES = ("training", "evaluation", "statistics")
+ROLES = ("training", "evaluation", "statistics", "kaplan_meier", "regression")
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -146,15 +146,17 @@ class StudyState:
         """Hold the study for this process. Raises `Unavailable` where another process runs it."""
         self._make()
         with self._used():
-            file = (self.directory / "lock").open("w")
-        with file:
+            lock = FileLock(self.directory / "lock", mode=0o600)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                lock.acquire(blocking=False)
+            except Timeout:
                 raise Unavailable(
                     f"Another process is running this study ({self.directory}). Wait for it, or stop it and resume."
                 ) from None
+        try:
             yield
+        finally:
+            lock.release()
 
     def _release(self, stem: str) -> Release | None:
         about, tensors = self.read(stem), self.read_tensors(stem)

@@ -16,7 +16,10 @@ import numpy as np
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
 from policies.privacy.mechanisms import DPSGD
+from policies.privacy.subgroups import Subgroup, column_of
+from policies.privacy.suggestion import Suggestion
 from policies.release.tensors import digest
+from researcher.averaging import average, check_average_last
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
 from researcher.members import Hospitals
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
     from torch import nn
 
+    from researcher.outcome_results import OutcomeResult
     from researcher.results import EvaluationResult, Result
 
 
@@ -42,16 +46,30 @@ class Evaluation:
       epsilon: of each model scored, at each hospital, in (0, 100]; pure.
       bins: of the scores, 2 to 1000.
       rounds: how many models may be scored.
+      subgroups: columns whose groups are scored apart, as `("sex", ("age", 40, 65))`. All patients and each column
+        share `epsilon` equally: the groups of one column cost together what all patients cost.
     """
 
     epsilon: float
     bins: int = 20
     rounds: int = 1
+    subgroups: tuple[Subgroup, ...] = ()
+
+    def shares(self, training: DPSGD) -> Table:
+        """What each table has of ε, at each hospital and for each model scored."""
+        return evaluation_shares(self.mechanism(training))
 
     def mechanism(self, training: DPSGD) -> mechanisms.Evaluation:
         """The declared mechanism for a model trained by `training`."""
         return mechanisms.Evaluation(
-            loss=training.loss, epsilon=self.epsilon, bins=self.bins, rounds=self.rounds, inputs=training.inputs
+            loss=training.loss,
+            epsilon=self.epsilon,
+            bins=self.bins,
+            rounds=self.rounds,
+            inputs=training.inputs,
+            target=training.target,
+            horizon=training.horizon,
+            subgroups=self.subgroups,
         )
 
 
@@ -68,6 +86,13 @@ def _given(model: Any) -> tuple[nn.Module | None, type[nn.Module]]:
             f"The model is {type(model).__name__}. Give a class that derives from nn.Module, or a model of it."
         )
     return None, model
+
+
+def evaluation_shares(mechanism: mechanisms.Evaluation) -> Table:
+    """ε of each table of an evaluation, per model scored: of all patients, and of the groups of each subgroup."""
+    share = mechanism.epsilon / (1 + len(mechanism.subgroups))
+    named = ["all patients", *(f"by {column_of(subgroup)}" for subgroup in mechanism.subgroups)]
+    return Table([{"table": name, "ε": share, "of": mechanism.epsilon} for name in named])
 
 
 def _check_kind(name: str, value: object, kinds: type | tuple[type, ...], instead: str) -> None:
@@ -146,11 +171,14 @@ class Study(AskingStudy):
       cohort: `network.dataset(...)`.
       model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
         `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
-      training: the declared mechanism; `epsilon` is for all rounds together, at each hospital.
+      training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
+        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults.
       evaluation: how the result is scored, or None.
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
+      average_last: how many of the last aggregates the resulting model is the average of. That costs nothing, since
+        they are made of releases, and takes out noise; 1 is the last aggregate alone, which None is unless suggested.
       progress: False for silence.
     """
 
@@ -159,22 +187,29 @@ class Study(AskingStudy):
         name: str,
         cohort: Hospitals,
         model: type[nn.Module] | nn.Module,
-        training: DPSGD,
+        training: DPSGD | Suggestion,
         *,
         evaluation: Evaluation | None = None,
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
+        average_last: int | None = None,
         progress: bool = True,
     ) -> None:
         self._given, model = _given(model)
+        suggested = training if isinstance(training, Suggestion) else None
+        training = training.training if isinstance(training, Suggestion) else training
+        if average_last is None:
+            average_last = suggested.average_last if suggested else 1
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
         if not 0 <= seed < 2**63:
             raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
+        check_average_last(average_last, training.rounds)
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
+        self.average_last, self._suggested = average_last, suggested
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
@@ -185,14 +220,20 @@ class Study(AskingStudy):
         self._strategy: str | Strategy | None = None
 
     def run(
-        self, strategy: str | Strategy = "FedAvg", *, deadline: float = DEADLINE, grace: float = GRACE, **options: Any
+        self,
+        strategy: str | Strategy | None = None,
+        *,
+        deadline: float = DEADLINE,
+        grace: float = GRACE,
+        **options: Any,
     ) -> Result:
         """Train in rounds and return the joint model with its releases and certificates.
 
         An interrupted study goes on where it was; one that is complete gives its result again. Neither pays twice.
 
         Args:
-          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy).
+          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy). None is the suggested
+            one with its options, where the training was suggested, and else FedAvg.
           deadline: seconds that a hospital may take for a round before the round is closed without it.
           grace: seconds that a datasite may be away before it is left out of the round.
           options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
@@ -207,6 +248,9 @@ class Study(AskingStudy):
         from researcher.results import result_of
         from researcher.strategies import describe, make_strategy
 
+        if strategy is None:
+            strategy = self._suggested.strategy if self._suggested else "FedAvg"
+            options = dict(self._suggested.options if self._suggested else {}) | options
         check_patience(deadline=deadline, grace=grace)
         sizes, rounds = self.requests.training_patients(), self.training.rounds
         if not sizes:
@@ -215,7 +259,9 @@ class Study(AskingStudy):
             )
         self.requests.check_same_study()
         flower_strategy = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
-        about = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
+        about: dict[str, Any] = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
+        if self.average_last > 1:  # told, and free to change later: what was asked of hospitals is the same
+            about["average_last"] = self.average_last
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
@@ -233,11 +279,14 @@ class Study(AskingStudy):
                 deadline=deadline,
                 grace=grace,
                 begin=lambda: self._begin(about),
+                keep=self.average_last - 1,
             )
-            weights = run_rounds(grid, initial)
+            last = run_rounds(grid, initial)
+            aggregates = {number - 1: sent for number, sent in grid.sent.items()} | {rounds: last}
+            weights = average([aggregates[number] for number in sorted(aggregates)])
             self._begin(about)
             self.state.write_tensors("final", weights)
-        return result_of(self, weights, grid.closed)
+        return result_of(self, weights, grid.closed, averaged=aggregates if self.average_last > 1 else {})
 
     def resume(
         self,
@@ -270,7 +319,7 @@ class Study(AskingStudy):
 
     def evaluate(
         self, weights: Tensors | None = None, *, deadline: float = DEADLINE, grace: float = GRACE
-    ) -> EvaluationResult:
+    ) -> EvaluationResult | OutcomeResult:
         """Score a model at every hospital that approved the evaluation; each new model uses up one of its rounds.
 
         Raises:
@@ -293,7 +342,7 @@ class Study(AskingStudy):
             number = self._evaluation_round(digest(weights))
             answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
         answers.missing = missing | self.requests.explained("evaluation", answers.missing)
-        return evaluation_of(answers, self.evaluation.mechanism(self.training), self.cohort.schema.classes)
+        return evaluation_of(answers, self.evaluation.mechanism(self.training), None, self.cohort.schema)
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
         """The model with `weights`, or as it was before the first round."""

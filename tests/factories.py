@@ -99,6 +99,17 @@ def statistics_source(name: str = "flu_counts", *, epsilon: float = 0.2) -> str:
     )
 
 
+def cohort_source(name: str = "flu_cohort", *, epsilon: float = 0.2) -> str:
+    """The source of a request for a cohort by groups: a count, a mean with its number, what is missing, a column."""
+    return (
+        f"def {name}(records, round):\n    from datasites.mechanisms import statistics\n\n"
+        "    return statistics(records, round, count=True, mean='temperature', quantiles={'age': [0.5]},\n"
+        "                      missing='temperature', describe=['age', 'cough'], bins=5,\n"
+        "                      where='age >= 18 and temperature > 36.5', group_by={'influenza': [], 'age': [65]},\n"
+        f"                      records_per_patient=2, epsilon={epsilon})\n"
+    )
+
+
 def initial_weights() -> dict[str, Any]:
     """Weights of `FluPredictor`, all small and different."""
     import torch

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datasites.actions.balances import balance_dict
+from datasites.actions.balances import balances
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.ledger.records import DatasetRecord
@@ -18,6 +18,7 @@ from datasites.vault.mocks import draw_mock
 from policies.privacy.budget import PrivacyBudget
 from policies.schema.columns import Column, FloatArray
 from policies.schema.schemas import FIRST_COLUMN, Schema
+from policies.schema.targets import said
 
 logger = logging.getLogger(__name__)
 MOCK_ROWS_SHOWN = 8
@@ -30,7 +31,7 @@ def datasets(datasite: Datasite, actor: Actor) -> dict[str, Any]:
     names = ("name", "version", "population", "patients", "size_kind", "status")
     return {
         "datasets": [{name: getattr(record, name) for name in names} for record in records],
-        "populations": [balance_dict(datasite.ledger, name) for name in datasite.ledger.budgets.populations()],
+        "populations": balances(datasite),
     }
 
 
@@ -52,6 +53,7 @@ def dataset(datasite: Datasite, actor: Actor, *, version: str) -> dict[str, Any]
         "status": record.status,
         "changed_at": record.changed_at,
         "schema": schema.as_dict(),
+        "target": said(schema.target, schema.column),
         "columns": [
             {
                 "name": column.name,
@@ -60,7 +62,7 @@ def dataset(datasite: Datasite, actor: Actor, *, version: str) -> dict[str, Any]
                 "range": ", ".join(column.labels) or f"{column.written(column.low)} to {column.written(column.high)}",
                 "missing": "refused" if column.missing == "refuse" else f"read as {column.written(column.fill)}",
                 "description": column.description,
-                "target": column.name == schema.target,
+                "target": column.name in schema.target_columns,
                 "feature": column.name in {name.partition("=")[0] for name in schema.feature_names},
             }
             for column in schema.columns

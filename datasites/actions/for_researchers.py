@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from datasites.actions.balances import balance_dict
+from datasites.actions.balances import balance_for_researchers
 from datasites.actions.comments import write_comment
 from datasites.actions.requests import cost_dict, line_dict
 from datasites.datasite import Datasite
@@ -32,7 +32,7 @@ class ForResearchers:
     def describe(self, researcher: str) -> dict[str, Any]:
         """Name, public key, datasets with schemas and public sizes, and budgets left."""
         datasite, ledger = self.datasite, self.datasite.ledger
-        limit = datasite.decisions.read_rules().researcher_epsilon
+        rules = datasite.decisions.read_rules()
         datasets, budgets = [], {}
         sizes = self._size_certificates()
         for record in ledger.datasets.list():
@@ -50,9 +50,10 @@ class ForResearchers:
                     "size_certificate": sizes.get(record.version),
                 }
             )
-            own = ledger.budgets.researcher_balance(published.population, researcher, limit=limit)
+            own = ledger.budgets.researcher_balance(published.population, researcher, limit=rules.researcher_epsilon)
+            plan = rules.yearly_plans.get(published.population)
             budgets[published.population] = {
-                **balance_dict(ledger, published.population),
+                **balance_for_researchers(ledger, published.population, plan, researcher),
                 "researcher_epsilon_remaining": own.epsilon_remaining,
             }
         return {

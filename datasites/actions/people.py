@@ -90,7 +90,7 @@ def researcher_budgets(datasite: Datasite, actor: Actor, *, email: str) -> list[
 def limit_researcher(datasite: Datasite, actor: Actor, *, email: str, population: str, epsilon: float | None) -> None:
     """Limit the ε of one researcher's releases together in a population; None lifts the limit."""
     email = as_typed(email)
-    if email not in _researchers(datasite):
+    if email not in researcher_emails(datasite):
         raise InvalidRequest(f"{visible(email[:200])!r} is no researcher here. `datasite researchers list` shows them.")
     datasite.ledger.budgets.set_researcher_limit(population, email, epsilon, actor=actor.name)
     datasite.audit_log.record(actor.name, "limit researcher", email, population=population, epsilon=epsilon)
@@ -113,7 +113,7 @@ def add_console_user(
     people decide, the owner would hold both votes.
     """
     email = email_address(email)
-    if email in _researchers(datasite):
+    if email in researcher_emails(datasite):
         raise InvalidRequest(f"{email} is a researcher here and cannot also review. Use another person.")
     waits = role == Role.SECOND_REVIEWER and datasite.two_people.needs_agreement()
     datasite.accounts.add(email, name, role, password, waits=waits)
@@ -235,12 +235,13 @@ def _for_a_researcher(datasite: Datasite, text: str) -> str:
     email = email_address(text)
     if email == as_typed(datasite.settings.owner_email) or datasite.accounts.user(email) is not None:
         raise InvalidRequest(f"{email} decides, reviews or audits here and cannot also ask. Use another person.")
-    if email in _researchers(datasite):
+    if email in researcher_emails(datasite):
         raise InvalidRequest(f"{email} has a researcher's account here. `datasite password {email}` gives a new one.")
     return email
 
 
-def _researchers(datasite: Datasite) -> set[str]:
+def researcher_emails(datasite: Datasite) -> set[str]:
+    """The researchers who have an account, by e-mail."""
     return {as_typed(account["email"]) for account in datasite.syft.researchers()}
 
 
@@ -263,7 +264,7 @@ def accept(datasite: Datasite, token: str, password: str) -> str:
     if taken is None:
         raise InvalidRequest(DEAD)
     email = str(taken["email"])
-    if datasite.accounts.user(email) is not None or email in _researchers(datasite):
+    if datasite.accounts.user(email) is not None or email in researcher_emails(datasite):
         raise InvalidRequest(DEAD)  # the owner has made an account of that name meanwhile
     try:
         datasite.syft.add_researcher(email, taken["name"], password, taken["institution"])

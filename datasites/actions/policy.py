@@ -69,7 +69,8 @@ def _text(path: Path) -> str:
 
 
 def _plain(rules: Rules) -> dict[str, Any]:
-    return {**dataclasses.asdict(rules), "allowed_mechanisms": list(rules.allowed_mechanisms)}
+    plans = {name: dataclasses.asdict(plan) for name, plan in rules.yearly_plans.items()}
+    return {**dataclasses.asdict(rules), "allowed_mechanisms": list(rules.allowed_mechanisms), "yearly_plans": plans}
 
 
 def _digest(text: str) -> str:

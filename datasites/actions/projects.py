@@ -10,12 +10,15 @@ from dataclasses import asdict
 from datetime import date
 from typing import Any
 
+from datasites.actions.balances import part_dict
+from datasites.actions.people import researcher_emails
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.ledger.projects import Project
 from datasites.people.roles import CONSOLE, OWNER, Actor
+from policies.email_addresses import as_typed
 from policies.errors import InvalidRequest
-from policies.text import check_visible
+from policies.text import check_visible, visible
 
 LONGEST_NAME, LONGEST_PARTIES = 100, 2000
 LAST_DAY = date(2100, 12, 31)
@@ -58,6 +61,7 @@ def change_project(
     datasite: Datasite, actor: Actor, *, project: str, parties: str | None = None, ends: str | None = None
 ) -> dict[str, Any]:
     """Other parties, or another last day. A day that is over ends the project at once."""
+    datasite.ledger.expire_due()  # what was kept for a project that has ended does not come back with it
     before = datasite.ledger.projects.find(project)
     after = datasite.ledger.projects.change(
         before.id,
@@ -91,6 +95,51 @@ def file_request(datasite: Datasite, actor: Actor, *, request: str, project: str
     return _project_dict(datasite, filed)
 
 
+@action(OWNER)
+def reserve_for_project(
+    datasite: Datasite,
+    actor: Actor,
+    *,
+    project: str,
+    population: str,
+    epsilon: float,
+    researchers: list[str] | None = None,
+    with_training: bool | None = None,
+) -> dict[str, Any]:
+    """Keep ε of a population's budget for a project, or change what is kept to that in all.
+
+    Args:
+      researchers: e-mails of those whose requests may draw on it; None leaves them as they are.
+      with_training: keep it for training, too; None leaves it as it is, which is at first that it is.
+
+    Raises:
+      InvalidRequest: somebody is no researcher here, or nobody is named at first.
+      BudgetExceeded: what is left does not hold it.
+    """
+    ledger, wanted = datasite.ledger, datasite.ledger.projects.find(project)
+    before = next((part for part in ledger.parts.list(population) if part.project == wanted.id), None)
+    named = tuple(map(as_typed, researchers)) if researchers is not None else before.researchers if before else ()
+    if strangers := sorted(set(named) - researcher_emails(datasite) - set(before.researchers if before else ())):
+        raise InvalidRequest(
+            f"{visible(strangers[0][:200])!r} is no researcher here. `datasite researchers list` shows them."
+        )
+    if with_training is None:
+        with_training = before.kept.with_training if before else True
+    part = ledger.parts.keep(wanted.id, population, epsilon, named, with_training=with_training, actor=actor.name)
+    facts = {name: value for name, value in part_dict(part).items() if name not in ("project_id", "epsilon_left")}
+    datasite.audit_log.record(actor.name, "reserve for project", wanted.id, **facts)
+    return part_dict(part)
+
+
+@action(OWNER)
+def free_for_all(datasite: Datasite, actor: Actor, *, project: str, population: str) -> dict[str, Any]:
+    """Free what is kept of a population's budget for a project; what it has drawn stays charged."""
+    wanted = datasite.ledger.projects.find(project)
+    part = datasite.ledger.parts.free(wanted.id, population, actor=actor.name)
+    datasite.audit_log.record(actor.name, "free for all", wanted.id, population=population, epsilon=part.epsilon)
+    return part_dict(part)
+
+
 def _follow(datasite: Datasite) -> None:
     """Expire what a project's end closes; PySyft's statuses follow."""
     for record in datasite.ledger.expire_due():
@@ -104,6 +153,12 @@ def _project_dict(datasite: Datasite, project: Project) -> dict[str, Any]:
         "ended": project.has_ended(datasite.ledger.projects.now()),
         "filed": filed,
         "approved": approved,
+        "parts": [
+            part_dict(part)
+            for population in datasite.ledger.budgets.populations()
+            for part in datasite.ledger.parts.list(population)
+            if part.project == project.id
+        ],
     }
 
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasites.actions.balances import balance_dict
 from datasites.actions.registry import action
@@ -18,6 +18,9 @@ from datasites.engine.matrix import in_groups
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.roles import OWNER, Actor
 from datasites.review.rounds import JOB_MEMORY
+from datasites.vault.concerns import delta_concern, keep_report, name_concerns, overlap_concerns, read_report
+from datasites.vault.identifiers import Concern, identifier_concerns
+from datasites.vault.patient_marks import Marks, forget_unknown, keep_marks, thin_marks
 from datasites.vault.private_rows import PrivateRows
 from policies.errors import DatasiteError, InvalidRequest, WrongStatus
 from policies.numbers import counted, written
@@ -25,8 +28,13 @@ from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics, as_dict
 from policies.release.plans import Plan, Published
+from policies.schema.columns import FloatArray, IntArray
 from policies.schema.schemas import Schema
 from policies.source.statuses import RequestStatus
+from policies.text import visible
+
+if TYPE_CHECKING:
+    from datasites.vault.tables import SqlQuery
 
 MOCK_ROWS = 200
 MOST_PATIENTS = 1_000_000_000
@@ -54,7 +62,7 @@ def publish(
     Every door hands on what was typed and refuses nothing itself, so that all of them refuse the same.
 
     Args:
-      table: a CSV or Parquet file; or `sql` with its `database`.
+      table: a file; or `sql` with its `database`.
       patients: the number that is published as declared; or `count_epsilon`, of a differentially private count.
       budget: ε and δ of the population, where it is new.
 
@@ -63,32 +71,15 @@ def publish(
       DataRefused: the schema or rows of the table; nothing was published.
       BudgetExceeded: the DP count does not fit; nothing was published.
     """
-    from datasites.vault.encoding import SqlQuery, encode, read_table, unused_columns
     from datasites.vault.mocks import draw_mock
     from datasites.vault.mocks import public_mock as read_mock
 
     _check_source(table, sql, database)
     _check_size(patients, count_epsilon)
-    promised = PrivacyBudget(*budget)
-    declared = Schema.from_toml(schema)
-    _check_stays(datasite, declared)
-    source: Path | SqlQuery = (
-        Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
-    )
-    frame = read_table(source)
-    unused, in_table = unused_columns(frame, declared), len(frame)
-    secret = population_secret(datasite.settings.directory)
-    matrix = encode(frame, declared, population_secret=secret, taken_apart=True)
-    del frame  # the owner's table as it was read: the matrix is all that is needed of it
+    read = _read(datasite, _source(table, sql, database, password_file), schema, PrivacyBudget(*budget))
+    declared, matrix, directory = read.schema, read.matrix, datasite.settings.directory
     mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
-    notes = [f"Column {name!r} of the table is not in the schema and was left out." for name in unused]
-    if len(matrix) < in_table:
-        notes.append(
-            f"{counted(in_table - len(matrix), 'record')} of patients with more than"
-            f" {declared.most_records_per_patient:,} were left out, drawn at random. You alone are told. To keep more"
-            " of each, raise most_records_per_patient in the schema."
-        )
-    _ensure_population(datasite, declared.population, promised, actor)
+    _ensure_population(datasite, declared.population, PrivacyBudget(*budget), actor)
     version = secrets.token_hex(8)
     record = DatasetRecord.of(
         declared,
@@ -101,13 +92,16 @@ def publish(
         asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
             with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
-                del matrix  # the sealed copy is the only one while the runner counts
+                del matrix, read.matrix  # the sealed copy is the only one while the runner counts
                 record = _with_count(datasite, record, declared, rows, count_epsilon, actor)
         record = record.with_assets({"records": asset})
+        keep_marks(directory, version, read.marks)
+        keep_report(directory, version, read.notes, read.concerns)
         with _requests_followed(datasite, declared.name):
             datasite.ledger.datasets.publish(record, actor=actor.name)
     finally:
         datasite.forget_tables()  # of the version before this one, or of this one where it failed
+        _keep_less_of_retired(datasite)
     datasite.audit_log.record(actor.name, "publish", declared.name, version=version, size_kind=record.size_kind)
     return {
         "name": record.name,
@@ -115,9 +109,118 @@ def publish(
         "population": record.population,
         "patients": record.patients,
         "size_kind": record.size_kind,
-        "budget": balance_dict(datasite.ledger, record.population),
-        "notes": notes,
+        "budget": balance_dict(datasite.ledger, record.population, datasite.decisions.yearly_plan(record.population)),
+        "notes": read.notes,
+        "concerns": [dataclasses.asdict(concern) for concern in read.concerns],
     }
+
+
+@action(OWNER)
+def check_publication(
+    datasite: Datasite,
+    actor: Actor,
+    *,
+    table: str | None,
+    sql: str | None,
+    database: str | None,
+    password_file: str | None,
+    schema: str,
+    budget: list[float],
+) -> dict[str, Any]:
+    """What publishing a table would say to its owner, faults included; nothing is published, kept or charged.
+
+    Arguments are those of `publish`, which raises the same. What it answers counts rows: it is for the owner alone.
+    """
+    _check_source(table, sql, database)
+    read = _read(datasite, _source(table, sql, database, password_file), schema, PrivacyBudget(*budget))
+    return {
+        "name": read.schema.name,
+        "population": read.schema.population,
+        "records": len(read.matrix),
+        "patients": len(read.marks),
+        "notes": read.notes,
+        "concerns": [dataclasses.asdict(concern) for concern in read.concerns],
+    }
+
+
+@action(OWNER)
+def publication_report(datasite: Datasite, actor: Actor, *, name: str = "", version: str = "") -> dict[str, Any]:
+    """What was noticed when a dataset was published, of a published `name` or of any `version`, for the owner alone."""
+    record = datasite.ledger.datasets.get(name=name, version=version or None)
+    report = read_report(datasite.settings.directory, record.version)
+    facts = {"name": record.name, "version": record.version, "kept": report is not None}
+    return {**facts, **(report or {"notes": [], "concerns": []})}
+
+
+@dataclasses.dataclass
+class _Read:
+    """A table that its schema fits, encoded, and what its owner alone is told of it."""
+
+    schema: Schema
+    matrix: FloatArray
+    marks: Marks
+    notes: list[str]
+    concerns: list[Concern]
+
+    def __repr__(self) -> str:
+        return "_Read(…)"
+
+
+def _source(table: str | None, sql: str | None, database: str | None, password_file: str | None) -> Path | SqlQuery:
+    from datasites.vault.tables import SqlQuery
+
+    return Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
+
+
+def _read(datasite: Datasite, source: Path | SqlQuery, text: str, promised: PrivacyBudget) -> _Read:
+    """Read a table, hold it to its schema and look at it. Raises `DataRefused` or `WrongStatus`."""
+    from datasites.vault.encoding import encode, read_table, unused_columns
+
+    declared = Schema.from_toml(text)
+    _check_stays(datasite, declared)
+    frame = read_table(source, declared.file)
+    unused, in_table = unused_columns(frame, declared), len(frame)
+    concerns: list[Concern] = []
+    of_patients: list[Marks] = []
+
+    def look(distinct: Any, patients: IntArray, marks: Marks) -> None:
+        concerns.extend(identifier_concerns(distinct, patients))
+        of_patients.append(marks)
+
+    directory = datasite.settings.directory
+    secret = population_secret(directory)
+    matrix = encode(frame, declared, population_secret=secret, taken_apart=True, look_at=look)
+    del frame  # the owner's table as it was read: the matrix is all that is needed of it
+    (marks,) = of_patients
+    notes = [f"Column {visible(name)!r} of the table is not in the schema and was left out." for name in unused]
+    if len(matrix) < in_table:
+        notes.append(
+            f"{counted(in_table - len(matrix), 'record')} of patients with more than"
+            f" {declared.most_records_per_patient:,} were left out, drawn at random. You alone are told. To keep more"
+            " of each, raise most_records_per_patient in the schema."
+        )
+    known = datasite.ledger.budgets.populations()
+    is_new = declared.population not in known
+    budget = promised if is_new else datasite.ledger.budgets.balance(declared.population).budget
+    others: dict[str, list[tuple[str, bool]]] = {}
+    for record in datasite.ledger.datasets.list(status=None):
+        if record.population != declared.population:
+            others.setdefault(record.population, []).append((record.version, record.status == "published"))
+    concerns += [
+        *delta_concern(budget.delta, len(marks), is_new=is_new),
+        *(name_concerns(declared.population, known) if is_new else ()),
+        *overlap_concerns(directory, marks, others),
+    ]
+    return _Read(declared, matrix, marks, notes, concerns)
+
+
+def _keep_less_of_retired(datasite: Datasite) -> None:
+    """Leave a sample of what recognises the patients of versions that are retired, and nothing of unknown ones."""
+    records = datasite.ledger.datasets.list(status=None)
+    forget_unknown(datasite.settings.directory, {record.version for record in records if record.status != "staged"})
+    for record in records:
+        if record.status == "retired":
+            thin_marks(datasite.settings.directory, record.version)
 
 
 def _check_stays(datasite: Datasite, schema: Schema) -> None:
@@ -132,7 +235,7 @@ def _check_stays(datasite: Datasite, schema: Schema) -> None:
 
 def _check_source(table: str | None, sql: str | None, database: str | None) -> None:
     if (table is None) == (sql is None) or (sql is None) != (database is None):
-        raise InvalidRequest("Choose one table: a CSV or Parquet file, or --sql with --database.")
+        raise InvalidRequest("Choose one table: a file, or --sql with --database.")
 
 
 def _check_size(patients: float | None, count_epsilon: float | None) -> None:
@@ -183,7 +286,13 @@ def _with_count(
     )
     charge = accountant.charge_for(mechanism, datasite.ledger.budgets.balance(record.population).order)
     run = datasite.ledger.charge_now(
-        record.population, charge, dataset=record.name, version=record.version, actor=actor.name, what=plan.function
+        record.population,
+        charge,
+        dataset=record.name,
+        version=record.version,
+        actor=actor.name,
+        what=plan.function,
+        plan=datasite.decisions.read_rules().yearly_plans.get(record.population),
     )
     job = {"job": "statistics", "mechanism": as_dict(mechanism), "schema": schema.as_dict()}
     try:
@@ -206,6 +315,7 @@ def retire(datasite: Datasite, actor: Actor, *, name: str) -> dict[str, int]:
     with _requests_followed(datasite, name) as requests:
         datasite.ledger.datasets.retire(version, actor=actor.name)
     datasite.forget_tables()
+    _keep_less_of_retired(datasite)
     datasite.audit_log.record(actor.name, "retire", name, closed=len(requests))
     return {"closed": len(requests)}
 

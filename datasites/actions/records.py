@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasites.actions.balances import balance_dict
+from datasites.actions.balances import balances
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.ledger.entries import Entry
@@ -92,7 +92,7 @@ def ledger(datasite: Datasite, actor: Actor, *, entries: int = SHOWN_ENTRIES) ->
     newest = datasite.ledger.entries.list(limit=entries, newest_first=True)
     head = datasite.ledger.entries.head()
     return {
-        "balances": [balance_dict(datasite.ledger, name) for name in datasite.ledger.budgets.populations()],
+        "balances": balances(datasite),
         "entries": _with_epsilon(datasite, newest),
         "head": f"{head.seq} {head.hash}",
     }

@@ -10,8 +10,10 @@ import difflib
 from dataclasses import asdict
 from typing import Any
 
+from datasites.actions.balances import year_dict
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
+from datasites.ledger.kept import Part
 from datasites.ledger.records import CodeRequestRecord, RequestLine
 from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
 from datasites.review.decisions import Case, may_decide
@@ -43,10 +45,16 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
     case = datasite.decisions.case(record, actor)
     plan = record.plan
     published = datasite.planner.published(version=record.version)
-    cost = _cost_of(datasite, plan, published) if plan else None
+    part = part_of(datasite, record)
+    cost = _cost_of(datasite, plan, published, part) if plan else None
     balance = datasite.ledger.budgets.balance(published.population)
     limit = case.rules.researcher_epsilon if case.rules else None
-    budgets = budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit) if plan and cost else ()
+    yearly = datasite.decisions.yearly_plan(published.population)
+    budgets = (
+        budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit, yearly=yearly, part=part)
+        if plan and cost
+        else ()
+    )
     return {
         **overview(record),
         "version": record.version,
@@ -130,7 +138,9 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
     record = datasite.submissions.find(request)
     if record.plan is None or record.population is None:
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so it has no cost to compare with.")
-    balance = datasite.ledger.budgets.balance(record.population)
+    part, yearly = part_of(datasite, record), datasite.decisions.yearly_plan(record.population)
+    standing = datasite.ledger.budgets.standing(record.population, plan=yearly)
+    balance = standing.balance_for(part.id if part else None)
     charge, rounds = accountant.charge_for(record.plan.mechanism, balance.order), record.plan.rounds
     total = balance.charged(charge, rounds)
     patients, account = balance.drawn_on(total)
@@ -143,10 +153,12 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
         "population": record.population,
         "waiting": waiting,
         "fits": fits,
+        "project": part.project_name if part else None,
+        "year": {**year_dict(standing.year), "fits": min(fits, standing.year.times(total))} if standing.year else None,
         "budget": balance.budget.epsilon,
         "patients": patients.value,
-        "now": account.after_nano() / NANO,
-        "after": [account.after_nano(once_more * many) / NANO for many in range(1, min(fits, 12) + 1)],
+        "now": account.used_nano() / NANO,
+        "after": [account.used_nano(once_more * many) / NANO for many in range(1, min(fits, 12) + 1)],
     }
 
 
@@ -182,16 +194,29 @@ def cost_dict(cost: Cost) -> dict[str, Any]:
     return {**flat, **flat.pop("fit")}
 
 
-def _cost_of(datasite: Datasite, plan: Plan, published: Published) -> Cost | None:
-    """What a plan costs; None of one that an earlier version let in and that cannot be charged, so only denied."""
+def part_of(datasite: Datasite, record: CodeRequestRecord) -> Part | None:
+    """The part of the budget that a request draws on, kept for its project; None of one that draws on none."""
+    if record.plan is None or record.population is None or not datasite.ledger.parts.list(record.population):
+        return None
+    balance = datasite.ledger.budgets.balance(record.population)
     try:
-        return cost_of(datasite.ledger, plan, published)
+        charge = accountant.charge_for(record.plan.mechanism, balance.order)
+    except UnsupportedMechanism:
+        return None
+    return datasite.ledger.parts.of(record, balance.charged(charge, record.plan.rounds))
+
+
+def _cost_of(datasite: Datasite, plan: Plan, published: Published, part: Part | None) -> Cost | None:
+    """What a plan costs; None of one that an earlier version let in and that cannot be charged, so only denied."""
+    yearly = datasite.decisions.yearly_plan(published.population)
+    try:
+        return cost_of(datasite.ledger, plan, published, yearly=yearly, part=part)
     except UnsupportedMechanism:
         return None
 
 
 def _cost_sentence(cost: Cost) -> str:
-    return risk.alone_and_together(cost.epsilon, cost.fit.spent_after - cost.fit.spent_before)
+    return risk.alone_and_together(cost.alone, cost.fit.spent_after - cost.fit.spent_before)
 
 
 def _budget_dict(line: BudgetLine) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from datasites.cli import display
-from datasites.cli.shell import Directory, RequestId, Yes, act, err, out
+from datasites.cli.shell import AsJson, Directory, RequestId, Yes, act, err, out, show
 from policies.errors import DatasiteError
 from policies.numbers import counted
 from policies.source.statuses import RequestStatus
@@ -28,12 +28,31 @@ NOT_DECIDED = "Nothing was done."
 
 def add_to(app: typer.Typer) -> None:
     """Put these commands among the others."""
-    for command in (approve, deny, ask_changes, revoke):
+    for command in (inbox, approve, deny, ask_changes, revoke):
         app.command()(command)
 
 
-def approve(directory: Directory, requests: RequestIds, yes: Yes = False) -> None:
+def inbox(
+    directory: Directory,
+    population: Annotated[str | None, typer.Option(help="Of this population alone.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which waiting requests fit into the budget together, oldest first, and what each would leave."""
+    show(act(directory, "waiting", population=population), display.waiting, as_json)
+
+
+def approve(
+    directory: Directory,
+    requests: RequestIds,
+    yes: Yes = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what approving them in this order would leave, and do nothing.")
+    ] = False,
+) -> None:
     """Approve requests: the whole cost of each is reserved. Refused where a check failed or no budget holds it."""
+    if dry_run:
+        display.fit(out, act(directory, "try_approvals", requests=requests))
+        return
     whose = "{}: " if len(set(requests)) > 1 else ""
 
     def approved(request: str) -> str | None:

@@ -30,6 +30,15 @@ def datasets(out: Console, value: dict[str, Any]) -> None:
     balances(out, value["populations"])
 
 
+def publication_report(out: Console, value: dict[str, Any]) -> None:
+    """What publishing noticed about a table: notes, then concerns with what to do."""
+    for note in value["notes"]:
+        out.print(Text(f"Note: {visible(note)}"))
+    for concern in value["concerns"]:
+        out.print(Text(f"Look at this: {visible(concern['what'])}", style="yellow"))
+        out.print(Padding(Text(visible(concern["advice"])), (0, 0, 0, 2)))
+
+
 def balances(out: Console, populations: list[dict[str, Any]]) -> None:
     """Budgets of populations: ε in total, spent, reserved and left."""
     if populations:
@@ -42,12 +51,89 @@ def balances(out: Console, populations: list[dict[str, Any]]) -> None:
             columns = ("population", "patients", "epsilon_spent", "epsilon_reserved", "epsilon_remaining")
             rows = [{**account, "patients": PATIENTS[account["patients"]]} for account in accounts]
             _table(out, "Of those who train and of those who are held out", columns, rows)
+        parts = [part for budget in populations for part in budget["parts"]]
+        if parts:
+            _parts(out, parts)
         for budget in populations:
+            if budget["year"]:
+                out.print(f"{budget['population']}: {_year(budget['year'])}")
             if budget["epsilon_remaining_with_training"] < budget["epsilon_remaining"]:
                 out.print(
                     f"{budget['population']}: what remains is for statistics and evaluations. Once a model is trained,"
                     f" it is ε = {budget['epsilon_remaining_with_training']:.3f}, as δ is then turned into ε."
                 )
+
+
+def _parts(out: Console, parts: list[dict[str, Any]]) -> None:
+    """What is reserved for projects."""
+    columns = ("population", "project", "epsilon", "epsilon_left", "for", "researchers")
+    rows = [
+        {
+            **part,
+            "for": "anything" if part["with_training"] else "statistics, evaluations",
+            "researchers": ", ".join(part["researchers"]),
+        }
+        for part in parts
+    ]
+    _table(out, "Reserved for projects", columns, rows)
+
+
+def _year(year: dict[str, Any]) -> str:
+    """This year's part in a sentence."""
+    rest = "what is left is added to the next year's" if year["carries_over"] else "what is left lapses"
+    return (
+        f"{year['year']} may add ε = {year['part']:.3f} and has added {year['epsilon_added']:.3f};"
+        f" {year['epsilon_left']:.3f} is left. The next year opens on {year['next_opens']} (UTC); {rest}."
+    )
+
+
+def waiting(out: Console, value: list[dict[str, Any]]) -> None:
+    """Waiting requests of each population with what approving them by age would leave, and sets that fit."""
+    if not value:
+        out.print("Nothing waits for a decision.")
+    fit(out, value)
+    for population in value:
+        most, ids = population["most_together"], population["by_age"]
+        if len(most) > len(ids):
+            out.print(f"By age {len(ids)} of them fit; {_as_many(population)}:")
+            out.print(f"  datasite approve {' '.join(name[:8] for name in most)}")
+        elif ids:
+            out.print(f"Those that fit, by age ({_as_many(population)}):")
+            out.print(f"  datasite approve {' '.join(name[:8] for name in ids)}")
+        if population["waiting"] > len(population["requests"]):
+            left_out = population["waiting"] - len(population["requests"])
+            out.print(f"Looked at were the oldest; {counted(left_out, 'younger request')} of it are left out.")
+
+
+def _as_many(population: dict[str, Any]) -> str:
+    number = len(population["most_together"])
+    if population["is_largest"]:
+        return f"{number} fit together and no set of more does"
+    return f"{number} fit together, the most that was found"
+
+
+def fit(out: Console, value: list[dict[str, Any]]) -> None:
+    """Requests one after the other, with what approving each would leave."""
+    for population in value:
+        balance, year = population["balance"], population["balance"]["year"]
+        left = f"ε = {balance['epsilon_remaining']:.3f} of {written(balance['epsilon'])} is left"
+        this_year = f", {year['epsilon_left']:.3f} of it in {year['year']}" if year else ""
+        out.print(f"{population['population']}: {left}{this_year}", style="bold")
+        names = ("id", "function", "researcher", "draws_on", "added", "left", *(["this_year"] if year else []), "fits")
+        rows = [
+            {
+                **request,
+                "id": request["id"][:8],
+                "this_year": request["left_this_year"],
+                "fits": "yes" if request["fits"] else "not with those before" if request["alone"] else "no",
+                "draws_on": request["draws_on"] or "—",
+            }
+            for request in population["requests"]
+        ]
+        _table(out, "If they are approved in this order", names, rows)
+        for request in population["requests"]:
+            if request["why"]:
+                out.print(f"  {request['id'][:8]}: {request['why']}")
 
 
 def researchers(out: Console, value: list[dict[str, Any]]) -> None:
@@ -101,6 +187,7 @@ def request(out: Console, value: dict[str, Any]) -> None:
     _lines(out, "Risk, in plain words", value["risk"])
     if value["cost"]:
         _cost(out, value["cost"])
+        _more_budgets(out, value["budgets"])
     marks = [f"{'✓' if each['passed'] else '✗'} {each['title']}: {each['message']}" for each in value["checks"]]
     _lines(out, "Checks", marks)
     _lines(out, "What it did on the mock", trial_lines(value["trial"]) if value["plan"] else [])
@@ -111,6 +198,19 @@ def request(out: Console, value: dict[str, Any]) -> None:
     _lines(out, "Difference from the last approved request of this name", value["difference"])
     _lines(out, "Comments", [f"{_when(each['at'])} {each['actor']}: {each['text']}" for each in value["comments"]])
     _lines(out, "Rounds", [f"round {each['round']}: {each['status']} {each['owner_note']}" for each in value["rounds"]])
+
+
+def _more_budgets(out: Console, budgets: list[dict[str, Any]]) -> None:
+    """This year's part and what is reserved for the request's project, where there are such."""
+    for budget in budgets:
+        figures = (
+            f"ε = {budget['spent_before']:.3f} before, {budget['spent_after']:.3f} after, of {budget['epsilon']:.3f}"
+        )
+        if budget["whose"] == "year":
+            short = "" if budget["fits"] else f" — does not fit, short by {budget['short']:.3f}"
+            out.print(f"  what {budget['name']} may add: {figures}{short}")
+        elif budget["whose"] == "project":
+            out.print(f"  reserved for {budget['name']}: {figures} drawn")
 
 
 def trial_lines(value: dict[str, Any] | None) -> list[str]:
@@ -154,6 +254,10 @@ def what_if(out: Console, value: dict[str, Any]) -> None:
     """How many more requests like one fit."""
     whose = f" of the {PATIENTS[value['patients']]}" if value["patients"] != "all" else ""
     out.print(f"In what is left{whose} fit {counted(value['fits'], 'request')} like {value['function']}.", markup=False)
+    if value["project"]:
+        out.print(f"  with what is reserved for {value['project']}")
+    if value["year"]:
+        out.print(f"  {value['year']['year']} admits {value['year']['fits']} of them. {_year(value['year'])}")
     for many, epsilon in enumerate(value["after"], 1):
         out.print(f"  after {many}: ε = {epsilon:.3f} of {written(value['budget'])}")
 
@@ -196,11 +300,12 @@ def isolation(out: Console, value: dict[str, bool]) -> None:
 def _cost(out: Console, cost: dict[str, Any]) -> None:
     out.print("Cost", style="bold")
     added = cost["spent_after"] - cost["spent_before"]
-    out.print(f"  {alone_and_together(cost['epsilon'], added)}", markup=False)
+    alone = cost["pld_epsilon"] if cost["delta"] else cost["epsilon"]
+    out.print(f"  {alone_and_together(alone, added)}", markup=False)
     out.print(
-        f"  alone ε = {cost['epsilon']:.3f} at δ = {written(cost['delta'])} for {counted(cost['rounds'], 'release')}"
+        f"  alone ε = {alone:.3f} at δ = {written(cost['delta'])} for {counted(cost['rounds'], 'release')}"
         + (f", noise multiplier {cost['noise_multiplier']:.3f}" if cost["noise_multiplier"] else "")
-        + f"; tighter bound of it alone {cost['pld_epsilon']:.3f}"
+        + (f"; {cost['epsilon']:.3f} by the divergences that the ledger adds up" if cost["delta"] else "")
     )
     out.print(
         f"  the population's ε: {cost['spent_before']:.3f} before, {cost['spent_after']:.3f} after, "

@@ -45,7 +45,7 @@ from datasites.cli.shell import (
 )
 from datasites.files import refused_by_system
 from policies.commands import Commands
-from policies.errors import DatasiteError
+from policies.errors import DatasiteError, InvalidRequest
 from policies.numbers import counted, written
 from policies.source.statuses import RequestStatus
 
@@ -125,18 +125,38 @@ def serve(directory: Directory) -> None:
 
 
 @app.command()
-def schema(table: Annotated[str, typer.Argument(help="A CSV or Parquet file.", show_default=False)]) -> None:
+def schema(
+    table: Annotated[
+        str | None, typer.Argument(help="A CSV, Parquet, Excel, SAS or FHIR file.", show_default=False)
+    ] = None,
+    names_only: Annotated[
+        bool, typer.Option("--names-only", help="Look at no cell: kinds come from the columns' names.")
+    ] = False,
+    omop: Annotated[
+        str | None, typer.Option(help="Instead of a file: a table of OMOP CDM 5.4, as person or measurement.")
+    ] = None,
+    concept: Annotated[list[int] | None, typer.Option(help="A concept of OMOP to publish; may be repeated.")] = None,
+    query: Annotated[bool, typer.Option("--query", help="With --omop: print the query instead of the schema.")] = False,
+) -> None:
     """Draft a schema.toml for a table, for you to finish: bounds are left to fill in, never taken from the data."""
-    from datasites.vault.encoding import draft_schema
+    from datasites.vault.omop import omop_query, omop_schema
+    from datasites.vault.schema_draft import draft_schema
 
-    print(draft_schema(Path(table)))
+    if (table is None) == (omop is None) or (omop is None and (query or concept)):
+        raise InvalidRequest("Name a file, or a table of OMOP as --omop person; --concept and --query go with --omop.")
+    if omop is not None:
+        print((omop_query if query else omop_schema)(omop, concept or ()), end="")
+    else:
+        print(draft_schema(Path(str(table)), names_only=names_only))
 
 
 @app.command()
 def publish(
     directory: Directory,
     schema: Annotated[Path, typer.Option(help="The table's schema.toml.")],
-    table: Annotated[str | None, typer.Argument(help="A CSV or Parquet file.", show_default=False)] = None,
+    table: Annotated[
+        str | None, typer.Argument(help="A CSV, Parquet, Excel, SAS or FHIR file.", show_default=False)
+    ] = None,
     sql: Annotated[str | None, typer.Option(help="Instead of a file: a query.")] = None,
     database: Annotated[
         str | None, typer.Option(help="The database, as postgresql+psycopg://reader@host/name; no password here.")
@@ -153,8 +173,29 @@ def publish(
     budget_epsilon: Annotated[float, typer.Option(help="ε of a new population.")] = 6.0,
     budget_delta: Annotated[float, typer.Option(help="δ of a new population.")] = 1e-5,
     public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Publish nothing: only check, and say what you should know of the table.")
+    ] = False,
 ) -> None:
     """Check a table against its schema and publish it: private tensor, mock, public size. All or nothing."""
+    if check:
+        with err.status("Checking ..."):
+            seen = act(
+                directory,
+                "check_publication",
+                table=str(Path(table).resolve()) if table else None,
+                sql=sql,
+                database=database,
+                password_file=str(password_file.resolve()) if password_file else None,
+                schema=read_text(schema, "--schema"),
+                budget=[budget_epsilon, budget_delta],
+            )
+        show(seen, display.publication_report, False)
+        out.print(
+            f"Nothing was published. The table fits {seen['name']}: {counted(seen['records'], 'record')} of"
+            f" {counted(seen['patients'], 'patient')} (exact, for you alone)."
+        )
+        return
     with err.status("Checking and publishing ..."):
         done = act(
             directory,
@@ -169,10 +210,9 @@ def publish(
             budget=[budget_epsilon, budget_delta],
             public_mock=str(public_mock.resolve()) if public_mock else None,
         )
-    for note in done["notes"]:
-        err.print(f"Note: {note}")
+    show(done, display.publication_report, False)
     out.print(
-        f"Published [b]{done['name']}[/b], version {done['version']}: {counted(done['patients'], 'patient')}"
+        f"Published {done['name']}, version {done['version']}: {counted(done['patients'], 'patient')}"
         f" ({done['size_kind']}), population {done['population']}."
     )
     budget = done["budget"]
@@ -180,6 +220,19 @@ def publish(
         f"All tables of {done['population']} share ε = {written(budget['epsilon'])} at δ = {written(budget['delta'])}:"
         f" {budget['epsilon_remaining']:.3f} is left."
     )
+
+
+@app.command()
+def report(
+    directory: Directory,
+    name: Annotated[str, typer.Argument(help="A published dataset.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show what publishing noticed about a dataset's table, such as identifiers written in two ways. For you alone."""
+    noticed = act(directory, "publication_report", name=name)
+    show(noticed, display.publication_report, as_json)
+    if not as_json and not noticed["notes"] and not noticed["concerns"]:
+        out.print("Nothing was noticed." if noticed["kept"] else "It was published before there were reports.")
 
 
 @app.command()

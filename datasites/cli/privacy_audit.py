@@ -39,7 +39,7 @@ def audit(
 def render(out: Console, value: dict[str, Any]) -> None:
     """The bound beside the plan's ε, whether both agree, and what that shows."""
     out.print(
-        f"{value['function']}: ε is at least [b]{value['bound']:.2f}[/b] (at {value['confidence']:.0%} confidence,"
+        f"{value['function']}: ε is at least {value['bound']:.2f} (at {value['confidence']:.0%} confidence,"
         f" δ = {value['delta']:g}); its plan says ε = {value['epsilon']:.2f} (tighter figure"
         f" {value['pld_epsilon']:.2f})."
     )

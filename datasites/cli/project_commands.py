@@ -1,4 +1,4 @@
-"""Commands for projects: agreements that requests are filed under, each with a last day."""
+"""Commands for projects: agreements that requests are filed under, each with a last day and what is reserved for it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import typer
 from datasites.cli import display
 from datasites.cli.shell import AsJson, Directory, RequestId, Yes, act, out, show
 from policies.commands import Commands
+from policies.numbers import written
 
 Name = Annotated[str, typer.Argument(help="The project's name, to the letter.", show_default=False)]
+Population = Annotated[str, typer.Option(help="Whose budget, as `datasite datasets` shows it.", show_default=False)]
 LastDay = Annotated[str, typer.Option(help="The last day on which rounds begin, as 2027-06-30, in UTC.")]
 
 
@@ -23,6 +25,8 @@ def add_to(app: typer.Typer) -> None:
     projects.command("change")(change)
     projects.command("close")(close)
     projects.command("file")(file)
+    projects.command("reserve")(reserve)
+    projects.command("free")(free)
 
 
 def list_projects(directory: Directory, as_json: AsJson = False) -> None:
@@ -63,3 +67,43 @@ def file(directory: Directory, request: RequestId, name: Name) -> None:
     """File a request under a project."""
     done = act(directory, "file_request", request=request, project=name)
     out.print(f"Filed {request} under {done['name']}, until {done['ends']}.")
+
+
+def reserve(
+    directory: Directory,
+    name: Name,
+    population: Population,
+    epsilon: Annotated[float, typer.Option(help="ε that is reserved in all, with what the project has drawn of it.")],
+    researcher: Annotated[
+        list[str] | None,
+        typer.Option(help="Who may draw on it, by e-mail; once for each. Without it, who may now.", show_default=False),
+    ] = None,
+    training: Annotated[
+        bool | None, typer.Option("--training/--no-training", help="Whether models may be trained out of it.")
+    ] = None,
+) -> None:
+    """Reserve a part of a population's budget for a project: no other request is approved out of it.
+
+    The project's requests draw on it first. It ends with the project, or with `datasite projects free`.
+    """
+    done = act(
+        directory,
+        "reserve_for_project",
+        project=name,
+        population=population,
+        epsilon=epsilon,
+        researchers=researcher,
+        with_training=training,
+    )
+    who = ", ".join(done["researchers"])
+    out.print(
+        f"Reserved ε = {written(done['epsilon'])} of {population} for {done['project']}, of which"
+        f" {done['epsilon_left']:.3f} is left. {who} may draw on it"
+        f"{'' if done['with_training'] else ', for statistics and evaluations'}."
+    )
+
+
+def free(directory: Directory, name: Name, population: Population) -> None:
+    """Free what is reserved of a population's budget for a project; what it has drawn stays charged."""
+    done = act(directory, "free_for_all", project=name, population=population)
+    out.print(f"Freed ε = {done['epsilon_left']:.3f} of {population}, which {done['project']} had not drawn.")

@@ -32,9 +32,9 @@ def budget_bar(parts: Sequence[tuple[str, float]], total: float, label: str) -> 
     )
 
 
-def budget_label(total: float, *, spent: float, reserved: float = 0.0, asked: float = 0.0) -> str:
+def budget_label(total: float, *, spent: float, reserved: float = 0.0, asked: float = 0.0, kept: float = 0.0) -> str:
     """What a bar of a budget says in words."""
-    more = [(reserved, "reserved"), (asked, "asked for")]
+    more = [(reserved, "reserved"), (kept, "reserved for projects"), (asked, "asked for")]
     parts = [f"ε {formats.figure(spent)} spent", *(f"{formats.figure(size)} {what}" for size, what in more if size > 0)]
     return f"{', '.join(parts)}, of {formats.exact(total)}"
 

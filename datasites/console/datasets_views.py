@@ -39,8 +39,10 @@ def datasets(visit: PageRequest) -> Response:
 
 
 def dataset(visit: PageRequest) -> Response:
-    """One version: schema and mock."""
-    return visit.render("dataset.html", data=visit.act("dataset", version=visit.path["version"]))
+    """One version: schema and mock, and for the owner what publishing noticed."""
+    version = visit.path["version"]
+    noticed = visit.act("publication_report", version=version) if visit.is_owner else None
+    return visit.render("dataset.html", data=visit.act("dataset", version=version), noticed=noticed)
 
 
 def retire(visit: PageRequest) -> Response:
@@ -65,7 +67,12 @@ def publish_form_with(visit: PageRequest, schema: str) -> Response:
 
 
 def _form(
-    visit: PageRequest, given: dict[str, str], *, error: DatasiteError | None = None, status: int = 200
+    visit: PageRequest,
+    given: dict[str, str],
+    *,
+    error: DatasiteError | None = None,
+    seen: dict[str, Any] | None = None,
+    status: int = 200,
 ) -> Response:
     populations = visit.datasite.ledger.budgets.populations()
     return visit.render(
@@ -82,6 +89,7 @@ def _form(
         },
         populations=populations,
         why=public(error) if error else "",
+        seen=seen,
         faults=_faults(error),
         total=getattr(error, "total", 0),
         largest=visit.datasite.settings.largest_body_mib,
@@ -106,39 +114,48 @@ def _faults(error: DatasiteError | None) -> list[Fault]:
 
 
 def publish(visit: PageRequest) -> Response:
-    """Check the uploaded table and publish it, all or nothing. The upload is removed again, whatever happens."""
+    """Check the uploaded table and publish it, all or nothing; or only check it, as `datasite publish --check` does.
+
+    The upload is removed again, whatever happens.
+    """
     form = visit.form
     given = {name: form.text(name) for name in ("size", "patients", "count_epsilon", "epsilon", "delta")}
     given["schema"] = (form.fields.get("schema", [""])[-1]).replace("\r\n", "\n")
+    only_check = form.text("step") == "check"
     try:
-        done = _publish(visit, form, given["schema"])
+        done = _publish(visit, form, given["schema"], only_check=only_check)
     except DatasiteError as error:
         return _form(visit, given, error=error, status=422)
-    notes = " ".join(done["notes"])
+    if only_check:
+        return _form(visit, given, seen=done)
     return visit.go(
-        f"/datasets/{done['version']}",
-        f"Published {done['name']} with {counted(done['patients'], 'patient')}. {notes}".strip(),
+        f"/datasets/{done['version']}", f"Published {done['name']} with {counted(done['patients'], 'patient')}."
     )
 
 
-def _publish(visit: PageRequest, form: Form, schema: str) -> dict[str, Any]:
+def _publish(visit: PageRequest, form: Form, schema: str, *, only_check: bool) -> dict[str, Any]:
     """What was typed, handed on as the command line does: it is judged in the action alone."""
     declared = form.text("size") == "declared"
     epsilon, delta = form.number("epsilon", "ε"), form.number("delta", "δ")
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=visit.datasite.settings.directory) as scratch:
-        arguments = {
+        arguments: dict[str, Any] = {
             "table": _kept(Path(scratch), "table", form.files.get("table")),
-            "public_mock": _kept(Path(scratch), "mock", form.files.get("mock")),
             "sql": None,
             "database": None,
             "password_file": None,
             "schema": schema,
-            "patients": form.number("patients", "Number of patients") if declared else None,
-            "count_epsilon": None if declared else form.number("count_epsilon", "ε of the count"),
             "budget": [
                 NEW_BUDGET.epsilon if epsilon is None else epsilon,
                 NEW_BUDGET.delta if delta is None else delta,
             ],
+        }
+        if only_check:
+            seen: dict[str, Any] = visit.act("check_publication", **arguments)
+            return seen
+        arguments |= {
+            "public_mock": _kept(Path(scratch), "mock", form.files.get("mock")),
+            "patients": form.number("patients", "Number of patients") if declared else None,
+            "count_epsilon": None if declared else form.number("count_epsilon", "ε of the count"),
         }
         done: dict[str, Any] = visit.act("publish", **arguments)
     return done

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
+from datasites.actions.requests import part_of
 from datasites.console import formats, source, wording
 from datasites.console.page_requests import PageRequest
 from datasites.ledger.amounts import NOWHERE, Balance, Charged
@@ -17,7 +18,7 @@ from datasites.people.roles import DECIDERS
 from datasites.review.decisions import SIDES
 from policies.errors import DatasiteError, InvalidRequest, UnsupportedMechanism
 from policies.privacy import accountant, risk
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import Gaussian
 from policies.source.statuses import RequestStatus
 
 PAGE = 50
@@ -89,7 +90,7 @@ def _facts(plan_json: str | None) -> Facts:
     if plan_json is None:
         return Facts()
     plan = parsed_plan(plan_json)
-    delta = plan.mechanism.delta if isinstance(plan.mechanism, DPSGD) else 1e-5
+    delta = plan.mechanism.delta if isinstance(plan.mechanism, Gaussian) else 1e-5
     return Facts(
         kind=plan.mechanism.kind,
         rounds=plan.rounds,
@@ -118,7 +119,7 @@ class InboxRow:
 def _row(visit: PageRequest, record: CodeRequestRecord) -> InboxRow:
     row = InboxRow(record, wording.status(record.status), _facts(record.plan_json))
     if record.status is RequestStatus.CHECKED and record.population and record.plan_json:
-        balance = visit.datasite.ledger.budgets.balance(record.population)
+        balance = _balance(visit, record)
         side = SIDES.get(visit.actor.role)
         return replace(
             row,
@@ -140,6 +141,12 @@ def _asked(record: CodeRequestRecord, balance: Balance) -> Charged:
     """What all rounds of a request that has a plan would be charged."""
     assert record.plan is not None
     return balance.charged(_charge(str(record.plan_json), balance.order), record.plan.rounds)
+
+
+def _balance(visit: PageRequest, record: CodeRequestRecord) -> Balance:
+    """The balance of a request's population as the request has it: with what is reserved for its project."""
+    part = part_of(visit.datasite, record)
+    return visit.datasite.ledger.budgets.standing(str(record.population)).balance_for(part.id if part else None)
 
 
 def _share(record: CodeRequestRecord, balance: Balance) -> float:
@@ -166,7 +173,7 @@ def request_page(visit: PageRequest) -> Response:
     if seen["id"] != visit.path["id"]:
         return RedirectResponse(f"/requests/{seen['id']}", 303)
     record = visit.datasite.ledger.requests.get(seen["id"])
-    balance = visit.datasite.ledger.budgets.balance(str(record.population))
+    balance = _balance(visit, record)
     cost = seen["cost"]
     return visit.render(
         "request.html",
@@ -262,7 +269,7 @@ def _blocked(visit: PageRequest, seen: dict[str, Any]) -> list[str]:
         why.append("It cannot be charged: its ε is too small for the noise that it would get. Deny it.")
     for budget in seen["budgets"]:
         if not budget["fits"]:
-            whose = "the population's budget" if budget["whose"] == "population" else "this researcher's budget"
+            whose = wording.budget_of(budget["whose"], budget["name"])
             why.append(f"It does not fit {whose}: ε {formats.figure(budget['short'])} too much.")
     return why
 

@@ -11,7 +11,7 @@ from datasites.console.wording import public
 from policies.errors import DatasiteError
 from policies.schema.schemas import Schema
 
-ENDINGS = (".csv", ".parquet", ".pq")
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".xlsx", ".sas7bdat", ".ndjson")
 
 
 def form(visit: PageRequest) -> Response:
@@ -21,8 +21,9 @@ def form(visit: PageRequest) -> Response:
 
 def draft(visit: PageRequest) -> Response:
     """The draft of an uploaded table, whose file is gone when the page is there."""
-    with kept(visit, "table", ENDINGS, "a CSV or Parquet file") as (path, upload):
-        return _page(visit, visit.act("draft_schema", table=str(path), title=upload.filename))
+    with kept(visit, "table", ENDINGS, "a CSV, Parquet, Excel, SAS or FHIR file") as (path, upload):
+        names_only = visit.form.text("names_only") == "yes"
+        return _page(visit, visit.act("draft_schema", table=str(path), title=upload.filename, names_only=names_only))
 
 
 def go_on(visit: PageRequest) -> Response:

@@ -69,6 +69,24 @@ TERMS: tuple[Term, ...] = (
         "ε. It becomes spent when a round begins to read, and goes back when an approval ends unused.",
     ),
     Term(
+        "part",
+        "Reserved for a project",
+        "reserved for a project",
+        "A part of a population's budget that no other request is approved out of. A request draws on it first where "
+        "it is filed under the project, and its researcher is one of those whom you named for it. It permits nothing "
+        "by itself: each request is decided as any other. It ends with the project.\n\n"
+        "A part that is reserved for training, too, keeps what turning δ into ε costs: all others are then counted "
+        "as if a model were trained already.",
+    ),
+    Term(
+        "year",
+        "Added in a year",
+        "yearly plan",
+        "What all that is spent and reserved now comes to, less what was spent when the calendar year opened (UTC). "
+        "Your policy may say how much one year may add to a population; the budget stays the promise for ever. What "
+        "was approved last year and has yet to run counts in this one.",
+    ),
+    Term(
         "with_training",
         "Left once a model is trained",
         "budget, spent, reserved, remaining",

@@ -24,7 +24,13 @@ RUN_STATUS: dict[str, tuple[str, str]] = {
     RunStatus.FAILED: ("Failed", "bad"),
     RunStatus.VOID: ("Not run", "quiet"),
 }
-KINDS = {"dp_sgd": "Training", "statistics": "Statistics", "evaluation": "Evaluation"}
+KINDS = {
+    "dp_sgd": "Training",
+    "statistics": "Statistics",
+    "evaluation": "Evaluation",
+    "kaplan_meier": "Survival",
+    "regression": "Regression",
+}
 ROLES = {"owner": "Data owner", "second_reviewer": "Second reviewer", "auditor": "Auditor"}
 SIZES = {"declared": "as declared by the owner", "dp-count": "as a differentially private count"}
 
@@ -35,6 +41,7 @@ ENTRY_KINDS = {
     "population": "Population created",
     "budget": "Budget raised",
     "limit": "Researcher's limit set",
+    "part": "Reserved for a project, or freed",
     "split": "Accounts of those who train and of those held out made",
     "publication": "Dataset published",
     "retirement": "Dataset retired",
@@ -95,6 +102,24 @@ RULES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
         ),
     ),
 )
+
+
+def budget_of(whose: str, name: str) -> str:
+    """Which budget one is that a request draws on, within a sentence."""
+    return {
+        "population": "the population's budget",
+        "year": f"what {name} may add",
+        "project": f"what is reserved for {name}",
+    }.get(whose, "this researcher's budget")
+
+
+def budget_title(whose: str, name: str) -> str:
+    """The same as a heading."""
+    return {
+        "population": f"Population {name}",
+        "year": f"Added in {name}",
+        "project": f"Reserved for {name}, drawn",
+    }.get(whose, "This researcher")
 
 
 def status(name: str) -> tuple[str, str]:

@@ -1,9 +1,10 @@
-"""Score a model on the hold-out, as a noisy histogram of its scores per class.
+"""Score a model on the hold-out, as noisy tables of its predictions beside what came true.
 
 A model is scored in lanes where its graph lowers (`engine.lanes.scores`), and by torch with a place for each record
 where it does not: the graph alone decides.
 
-Accuracy, AUC, ROC curves and calibration are computed from the histogram, by whoever gets it.
+Which cells a record counts in is in `engine.counting`. Accuracy, AUC, errors, concordance and calibration are computed
+from the tables, by whoever gets them.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from datasites.engine.counting import add_records
 from datasites.engine.interpreter import forward
 from datasites.engine.lanes.scores import LaneScores, scores_for
+from datasites.engine.losses import Loss, loss_of
 from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, by_place
 from datasites.engine.training import check_model, checked_parameters, physical_batch
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import Evaluation
+from policies.privacy.outcomes import Outcome
+from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.schemas import Schema
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 Scored = Callable[[npt.NDArray[np.float32], FloatArray], tuple[FloatArray, npt.NDArray[np.bool_]]]
 """Of inputs and patients' codes the probabilities [N, outputs], and where the model's output is finite."""
@@ -45,12 +49,13 @@ def score_histogram(
     weights: Mapping[str, Tensor],
     noise: NoiseSource,
 ) -> dict[str, FloatArray]:
-    """Noisy counts of held-out patients by class and score: `mechanism.epsilon`-DP with patients as unit.
+    """Noisy tables of predictions beside what came true: `mechanism.epsilon`-DP with patients as unit.
 
-    One record is drawn uniformly of each held-out patient and falls into exactly one cell, whatever its score: where an
-    output is not finite it is counted in the cell of predicted class 0 and bin 0, below or above [0, 1] in the first or
-    last bin. So one patient more or less changes one cell by 1, L1 sensitivity 1, and each cell gets exact discrete
-    Laplace noise of that ε. Counts may be negative; correcting them would bias what is computed from them.
+    One record is drawn uniformly of each held-out patient, for all tables together. It falls into exactly one cell of a
+    table (one of each label), whatever its prediction: where an output is not finite it is counted as the lowest one,
+    below or above the bounds in the first or last bin. So one patient more or less changes one cell by 1, L1
+    sensitivity 1, in one group of each subgroup; for squared errors see `evaluation_tables`. Each cell gets exact
+    discrete Laplace noise. Counts may be negative; correcting them would bias what is computed from them.
 
     Args:
       records: the private matrix [N, 2 + C]; training rows never enter; N may be 0.
@@ -58,31 +63,35 @@ def score_histogram(
       noise: a fresh source; drawing of records and noise take children of it.
 
     Returns:
-      `{"scores": float64 whole numbers}`, [true class, bin] with two classes and [true class, predicted class, bin]
-      with more, bins of equal width over [0, 1]. With two classes the score is the probability of the second one, with
-      more that of the predicted class.
+      Tensors as `policies.release.evaluation_tables` names and shapes them, float64, bins of equal width. With two
+      classes the score is the probability of the second one, with more that of the predicted class; of a time it is
+      the chance of the event by the horizon.
 
     Raises:
       UnsupportedMechanism, WeightsRefused, GraphRefused: mechanism, model, schema or weights do not go together,
         decided before `records` is looked at.
     """
+    schema = schema.predicting(mechanism)
     check_model(graph, mechanism, schema)
-    parameters = checked_parameters(graph, weights)
-    lanes = scores_for(graph, mechanism.loss, parameters)
-    scored = _by_places(graph, mechanism, parameters) if lanes is None else _in_lanes(lanes)
-    classes = len(schema.classes)
-    shape = (classes, mechanism.bins) if classes == 2 else (classes, classes, mechanism.bins)
-    counts = noise.child("counts").discrete_laplace(int(np.prod(shape)), mechanism.epsilon)
+    loss, parameters = loss_of(mechanism, schema, graph), checked_parameters(graph, weights)
+    lanes = scores_for(graph, loss, parameters)
+    scored = _by_places(graph, loss, parameters) if lanes is None else _in_lanes(lanes)
+    tables = evaluation_tables(mechanism, schema, math.prod(graph.output_shape))
+    counts = [
+        noise.child("counts" if number == 0 else f"counts of {table.name}").discrete_laplace(table.size, table.epsilon)
+        for number, table in enumerate(tables)
+    ]
     matrix = np.asarray(records, dtype=np.float64)
     table = records if isinstance(records, GroupedRows) else matrix
     rows = PatientRows(table, held_out=True).one_of_each(noise.child("records"))
-    rows_of_class = mechanism.bins if classes == 2 else classes * mechanism.bins
     for begin in range(0, len(rows), _RECORDS_PREPARED):
         part = matrix[rows[begin : begin + _RECORDS_PREPARED]]
         scores, sound = scored(schema.inputs(part, mechanism.inputs), part[:, PATIENT])
-        within = _cells(scores, sound, bins=mechanism.bins, classes=classes)
-        counts += np.bincount(schema.targets(part) * rows_of_class + within, minlength=len(counts))
-    return {"scores": counts.astype(np.float64).reshape(shape)}
+        add_records(counts, tables, mechanism, schema, loss, part, scores, sound)
+    return {
+        table.name: (noisy * table.step).astype(np.float64).reshape(table.shape)
+        for table, noisy in zip(tables, counts, strict=True)
+    }
 
 
 def _in_lanes(lanes: LaneScores) -> Scored:
@@ -95,7 +104,7 @@ def _in_lanes(lanes: LaneScores) -> Scored:
     return scored
 
 
-def _by_places(graph: Graph, mechanism: Evaluation, parameters: Mapping[str, Tensor]) -> Scored:
+def _by_places(graph: Graph, loss: Loss, parameters: Mapping[str, Tensor]) -> Scored:
     """A place in a batch for each record, by its patient's code."""
     model, size = vmap(forward(graph), in_dims=(None, 0)), physical_batch(graph, _RECORDS_AT_ONCE)
 
@@ -107,29 +116,24 @@ def _by_places(graph: Graph, mechanism: Evaluation, parameters: Mapping[str, Ten
             with torch.no_grad():
                 # Of all places, taken or not: torch rounds the last few of a vector otherwise than the others, and how
                 # many are taken is private.
-                outputs, finite = _probabilities(model(parameters, batch), mechanism.loss)
+                outputs, finite = _probabilities(model(parameters, batch), loss)
             scores[indices], sound[indices] = outputs[places].numpy(), finite[places].numpy()
         return scores, sound
 
     return scored
 
 
-def _probabilities(outputs: Tensor, loss: str) -> tuple[Tensor, Tensor]:
-    """In float64 what outputs stand for, and where they are finite."""
+def _probabilities(outputs: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """In float64 what outputs stand for (`losses.record_scores`), and where they are finite."""
     outputs = outputs.reshape(len(outputs), math.prod(outputs.shape[1:])).to(torch.float64)
     sound = torch.isfinite(outputs).all(1)
     outputs = torch.where(sound.unsqueeze(1), outputs, 0.0)
-    if loss == "cross_entropy":
+    if loss.name == "cross_entropy":
         outputs = torch.softmax(outputs, dim=1)
-    elif loss == "binary_cross_entropy_with_logits":
+    elif loss.name == "binary_cross_entropy_with_logits" or loss.outcome is Outcome.LABELS:
         outputs = torch.sigmoid(outputs)
+    elif loss.outcome is Outcome.COUNT:
+        outputs = torch.exp(outputs)
+    elif loss.outcome is Outcome.TIME:
+        outputs = torch.cumprod(torch.sigmoid(-outputs), dim=1)
     return outputs, sound
-
-
-def _cells(scores: FloatArray, sound: npt.NDArray[np.bool_], *, bins: int, classes: int) -> IntArray:
-    """The one cell of each record among those of its true class, flattened: comparisons and one product, no sums."""
-    scores = np.where(sound[:, None], scores, 0.0)
-    predicted = np.zeros(len(scores), np.int64) if classes == 2 else scores.argmax(axis=1)
-    score = scores[:, -1] if classes == 2 else scores.max(axis=1, initial=0.0)
-    within: IntArray = np.minimum((np.clip(score, 0.0, 1.0) * bins).astype(np.int64), bins - 1)
-    return np.where(sound, predicted * bins + within, 0)

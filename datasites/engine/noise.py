@@ -11,22 +11,32 @@ What each method promises:
 * `integers`: exactly uniform, by rejection.
 * `discrete_laplace`: exact, by the sampler of Canonne, Kamath and Steinke (2020, arXiv:2004.00010, algorithms 1 and 2)
   in integers alone. ε is lowered to 20 significant bits, so there is at least as much noise as asked for.
-* `gaussian_on_grid`: Box and Muller's transform in float64, rounded to a multiple of the grid; by a kernel of ours
-  where this process has it (`engine.lanes`), else by torch.
+* `gaussian_on_grid`: exactly a real-valued Gaussian, rounded to the nearest multiple of the grid.
 
-Why rounding the Gaussian is safe. Mironov (2012) and Holohan and Braghin (2021, arXiv:2112.05307) read a secret from
-the low bits of value + noise: noise takes only some of the floating-point numbers, and which ones a sum can reach tells
-the value apart. Here the value is an integer number of grid units, and round(value + z) = value + round(z): what is
-released is the ideal real-valued mechanism's output, rounded, and rounding is post-processing. What is left is that z
-is a float64 and not a real number.
+Theorem. Let the keystream be uniform bits. What `fill_with_gaussians` writes are independent numbers round(Z), with Z a
+real number of the distribution N(0, std²), for every deviation below 2^40 units. So value + round(Z) = round(value + Z)
+for a value that is whole, as clipped sums are: what is released is the Gaussian mechanism on real numbers, rounded,
+and rounding is post-processing (Dwork and Roth 2014, proposition 2.1). Its Rényi divergence is that of two Gaussians
+(Mironov 2017, arXiv:1702.07476, proposition 7), which the accountant charges, at the least multiplier, 0.05, as at the
+largest, 1000, and after any number of draws: there is no error that would add up. The discrete Gaussian of Canonne,
+Kamath and Steinke has the same divergence (theorem 4), and is an order of magnitude slower.
 
-* Holes: a radius comes from a uniform number of 53 significant bits however small it is, an angle from 64 bits. So
-  circles of possible radii lie closer than the grid, from 2^-22 deviations out to 12, at any deviation below 2^31
-  units: no pair of integers in reach is missing, and a pair gives nothing away. The radius ends at 12.7 deviations,
-  which a real Gaussian pair passes once in 2^116 draws. (tests/proof/test_floats.py tries both ends.)
-* Errors: log, sqrt, cos and sin are off by a few units in the last place, so each edge between two integers lies within
-  2^-26 units of its place, and a probability is off by a factor of at most 1 ± e with e about 2^-25. A Rényi divergence
-  of order α sees α·e²/2: below α·10^-7 in total after 10^8 draws, which is 1000 steps of 100,000 parameters.
+It also answers Mironov (2012) and Holohan and Braghin (2021, arXiv:2112.05307), who read a secret from the low bits of
+value + noise in floating point, as noise takes only some of those numbers: here every whole number can come.
+
+Proof. Z = std √(-2 ln U) cos(πA), and the same with the sine, are independent Gaussians for U uniform in (0, 1) and A
+in [-1, 1) (Box and Muller 1958, doi:10.1214/aoms/1177706645). A word of 64 bits gives U's first 63, another one A's
+first 64; below 2^53 of 2^63, 53 more of U are drawn. Float64 computes Z from those, and differs from the Z of all bits
+by at most `DOUBT` deviations, if 1 - U is at least 2^-19 and U at least 2^-63. For then U is known to 2^-52 of itself,
+which moves the radius r = √(-2 ln U), from 2^-9 to 9.4, by at most 2^-52 / r ≤ 2^-43; and a logarithm within two units
+in the last place, a root and a product, sine and cosine of an angle that is known to 2^-51, and another product are
+off by less than 2^-49 r < 2^-45. Together that is below 2^-42. So where Z is further from the edge between two whole
+numbers than that, round(Z) is decided; and where it is not, or U is beyond those bounds, once in a million draws at a
+multiplier of 1, more bits of U and A are drawn until they decide it, in whole numbers (`exact_rounding`). No bit is
+used twice.
+
+That is by a kernel of ours where this process has it (`engine.lanes`), else by torch; both then give the same numbers.
+tests/datasites/engine/test_exact_rounding.py holds each float's distance to its bound, and finds where none is kept.
 """
 
 from __future__ import annotations
@@ -42,6 +52,7 @@ import torch
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from datasites.engine.exact_rounding import rounded_pair
 from datasites.engine.lanes import compiled
 from datasites.engine.lanes.gaussians import TOGETHER, transformed
 from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanism
@@ -53,6 +64,9 @@ WordArray = npt.NDArray[np.uint64]
 
 KEY_BYTES = 32
 SMALLEST_EPSILON = 2.0**-23  # below it the exact sampler would leave 64-bit integers
+
+DOUBT = 2.0**-42
+"""Of a deviation: no further from its place is a Gaussian in float64. See the proof above."""
 
 _LARGEST_WORD = 2**64 - 1
 _ZEROS = bytes(2**16)  # enciphered to give the keystream; small enough to stay in cache
@@ -76,7 +90,7 @@ class NoiseSource:
       IsolationMissing: from every method, in another process than the one that made the source.
     """
 
-    __slots__ = ("__key", "__place", "__room", "__stream")
+    __slots__ = ("__further", "__key", "__place", "__room", "__stream")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
@@ -85,6 +99,7 @@ class NoiseSource:
         self.__key = bytes(key)
         self.__place = (os.getpid(), _forks)
         self.__stream = Cipher(algorithms.AES256(self.__key), modes.CTR(bytes(_BLOCK_BYTES))).encryptor()
+        self.__further: NoiseSource | None = None
         self.__room = np.empty(0, dtype=np.uint64)  # of words that become Gaussians, kept: new memory costs as much
 
     @classmethod
@@ -162,9 +177,8 @@ class NoiseSource:
     def fill_with_gaussians(self, out: FloatArray, std: float) -> None:
         """Write Gaussians of deviation `std`, rounded to whole numbers, all over `out`, float64 in one piece.
 
-        By Box and Muller's transform, in parts that stay in a processor's nearer memory. In lanes where a process has
-        the kernels, else in torch, of the same words: what differs is the last place of a logarithm, a sine or a
-        cosine.
+        By Box and Muller's transform, in parts that stay in a processor's nearer memory: in lanes where a process has
+        the kernels, else in torch, of the same words and with the same result.
         """
         if not 0 <= std < 2.0**40:
             raise UnsupportedMechanism(f"std={std} is outside [0, 2^40) units of the grid.")
@@ -179,31 +193,54 @@ class NoiseSource:
             self.fill_with_words(self.__room, wanted)
             drawn, fractions = self.__room[: 2 * room], self.__room[2 * room : wanted]
             whole = part if 2 * room == len(part) else np.empty(2 * room)
-            if kernels is None or not transformed(kernels, drawn, fractions, std, whole):
-                self.__transform(drawn.view(np.int64), fractions, std, whole)
+            doubts = None if kernels is None else transformed(kernels, drawn, fractions, std, whole, doubt=std * DOUBT)
+            if doubts is None:
+                short = len(_small(drawn[:room].view(np.int64))) - len(fractions)
+                fractions = np.concatenate([fractions, self.words(short)]) if short > 0 else fractions
+                doubts = self.__transform(drawn.view(np.int64), fractions, std, whole)
+            if len(doubts):
+                self.__decide(doubts, drawn.view(np.int64), fractions, std, whole)
             if whole is not part:
                 part[:pairs], part[pairs:] = whole[:pairs], whole[room : room + len(part) - pairs]
 
-    def __transform(self, words: npt.NDArray[np.int64], fractions: WordArray, std: float, out: FloatArray) -> None:
+    def __transform(self, words: npt.NDArray[np.int64], fractions: WordArray, std: float, out: FloatArray) -> IntArray:
         """What the kernel does, by torch; and where there are too few fractions."""
         pairs = len(words) // 2
-        radius = self.__radii(words[:pairs], fractions)
-        radius.mul_(2.0**-63).log_().mul_(-2.0).sqrt_().mul_(std)
+        uniform = self.__radii(words[:pairs], fractions).mul_(2.0**-63)
+        radius = uniform.log().mul_(-2.0).sqrt_().mul_(std)
         angle = torch.from_numpy(words[pairs:]).to(torch.float64).mul_(math.pi * 2.0**-63)
         result = torch.from_numpy(out)
         torch.mul(torch.cos(angle), radius, out=result[:pairs])
         torch.mul(angle.sin_(), radius, out=result[pairs:])
-        result.round_()
+        far = result - result.round()
+        result.sub_(far)
+        far = torch.maximum(far[:pairs].abs(), far[pairs:].abs())
+        doubtful = (far > 0.5 - std * DOUBT) | (uniform > 1 - 2.0**-19) | (uniform < 2.0**-63)
+        return np.flatnonzero(doubtful.numpy())
+
+    def __decide(
+        self, doubts: IntArray, words: npt.NDArray[np.int64], fractions: WordArray, std: float, out: FloatArray
+    ) -> None:
+        """Round the pairs that float64 leaves in doubt, by bits of a source of their own that nothing else draws on."""
+        pairs = len(words) // 2
+        small = _small(words[:pairs])
+        if self.__further is None:
+            self.__further = self.child("bits that decide")
+        bits = self.__further
+        for pair in doubts.tolist():
+            word, fraction = int(words[pair]), None
+            if (nth := int(np.searchsorted(small, pair))) < len(small) and small[nth] == pair:
+                fraction = int(fractions[nth]) >> 11
+            out[[pair, pairs + pair]] = rounded_pair(
+                word if word >= 0 else -1 - word, fraction, int(words[pairs + pair]), std, lambda: int(bits.words(1)[0])
+            )
 
     def __radii(self, words: npt.NDArray[np.int64], fractions: WordArray) -> torch.Tensor:
         """Numbers uniform in (0, 2^63], for radii, with all small ones kept apart: the tail needs it."""
         radius = torch.from_numpy(words).to(torch.float64).abs_()
-        # One in 1024 words is below 2^53 and gets a fraction of 53 bits more: without it, the circles that the largest
-        # radii leave free are wider than the grid.
-        small = np.flatnonzero(radius.numpy() < 2.0**53)
+        # One in 1024 words is below 2^53 and gets a fraction of 53 bits more: float64 holds them.
+        small = _small(words)
         if len(small):
-            if len(small) > len(fractions):
-                fractions = np.concatenate([fractions, self.words(len(small) - len(fractions))])
             whole = np.where(words[small] < 0, -1 - words[small], words[small])
             radius[torch.from_numpy(small)] = torch.from_numpy(whole + _uniforms(fractions[: len(small)]))
         return radius.clamp_(min=2.0**-54)
@@ -280,6 +317,11 @@ class NoiseSource:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise IsolationMissing("A noise source cannot be copied or pickled: its noise would repeat. Make another.")
+
+
+def _small(words: IntArray) -> IntArray:
+    """Where words stand for a radius below 2^53."""
+    return np.flatnonzero((words > -(2**53)) & (words < 2**53))
 
 
 def _uniforms(words: WordArray) -> FloatArray:

@@ -1,14 +1,18 @@
-"""Statistics on private records with Google's differential privacy library (`python-dp`), pure ε, Laplace noise.
+"""Statistics on private records with pure ε, by the Laplace noise of Google's library for it (`python-dp`).
 
-The library bounds nothing by itself. So each patient first gives at most k records, drawn uniformly, and every call
-below states ε, both bounds, the dtype (never int32, whose sums wrap round without a word) and how much one patient may
-contribute. Each library object is made here, asked once and dropped: a quantile tree would answer a second time at no
-charge. Nothing of `Percentile`, `quick_result` or any default is used.
+Exact counts and sums are made here, over whole columns at once, and the library adds its noise to them: every draw
+below states its ε and by how much one patient moves the numbers under it. Each mechanism is made here, used for one
+part of one answer and dropped.
 
-What is counted: `count` counts patients. Sum, mean, variance, quantiles, histogram and crosstab are over the chosen
-records, at most k per patient, hold-out included. The variance is the population's (divided by n). Ranks below 0.005
-or above 0.995 answer as those, which is the library's rule. Every answer is finite and has its declared shape whatever
-the records are, none at all included.
+Whose records count. Each patient first gives at most k records, drawn uniformly, of those for which the request's
+condition holds. Which numbers are read goes with the patients and k: of a patient with fewer records that pass, the
+others are read as well and count for nothing. A missing value counts for nothing either; the constant that a schema
+declares for it is for models alone.
+
+What is counted: `count` counts patients, by groups in every group in which they have a record. Sum, mean, variance,
+quantiles, histogram, crosstab and what is missing are over the chosen records, at most k per patient, hold-out
+included. The variance is the population's (divided by n). Ranks below 0.005 or above 0.995 answer as those. Every
+answer is finite and has its declared shape whatever the records are, none at all included.
 
 Sums of floats depend on their order, and by more than a sensitivity computed in real numbers allows (Casacuberta et al.
 2022, arXiv:2207.10635). So values are moved to [-1, 1] by public bounds and rounded to a public grid on which every
@@ -18,22 +22,27 @@ sum that fits in memory is exact; the answer is moved back.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydp.algorithms.laplacian import BoundedMean, BoundedSum, BoundedVariance, Count
-from pydp.algorithms.quantile_tree import QuantileTree
+from pydp._pydp._mechanisms import LaplaceMechanism
 
 from datasites.engine.matrix import PATIENT, GroupedRows
+from datasites.engine.quantile_trees import LEAVES, leaf_index, quantiles_of
 from policies.errors import DatasiteError, IsolationMissing
-from policies.privacy.draws import TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
+from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
+from policies.schema.filters import Filter
 from policies.schema.noise_scales import half_range
+from policies.schema.questions import answer_shape, cell_labels, count_sensitivity, filter_of, groups_of, is_counted
 from policies.schema.schemas import Schema
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 SUM_GRID = 2.0**-20  # 2^33 values in [-1, 1] sum exactly in a float64's 53 bits
 SQUARE_GRID = 2.0**-13  # their squares lie on 2^-26: 2^27 of them sum exactly
@@ -49,37 +58,51 @@ class Uniforms(Protocol):
         ...
 
 
+@dataclass(frozen=True, repr=False)
+class Chosen:
+    """The records that are read, those of a patient together. Private in all its parts.
+
+    Args:
+      matrix: [M, 2 + C].
+      patients: a number for each record's patient, from 0 in steps of 0 or 1.
+      counts: whether a record counts.
+      groups: the group of each record, below `group_count`.
+    """
+
+    matrix: FloatArray
+    patients: IntArray
+    counts: BoolArray
+    groups: IntArray
+    group_count: int
+
+
 def answer(
     mechanism: Statistics, schema: Schema, records: npt.ArrayLike | GroupedRows, source: Uniforms
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """One noisy answer per query: float64 arrays of `schema.statistic_shape`, by `query.key`.
+    """One noisy answer per query: float64 arrays of `questions.answer_shape`, by `query.key`.
 
     Satisfies `mechanism.epsilon`-DP with patients as unit, added or removed: every query gets an equal share of ε, and
     the shares add up. That all queries see the same chosen records changes nothing: given everybody else's draws,
-    one patient more or less is at most k records more or less.
+    one patient more or less is at most k records more or less, each in one group and in the cohort or not by itself.
 
     Args:
       records: the private matrix [N, 2 + C], patient code first; N may be 0.
       source: draws which records of a patient are used; keyed from the operating system, a constructor argument.
 
     Raises:
-      UnsupportedMechanism: a query does not fit the schema (decided before the records are read).
+      UnsupportedMechanism: a query, the condition or a group does not fit the schema (decided before the records are
+        read).
       IsolationMissing: python-dp was asked before this process was forked, so that its noise would repeat.
       DatasiteError: the library failed; the message holds nothing of what it was given.
     """
     _refuse_repeated_noise()
-    shapes = {query: schema.statistic_shape(query, mechanism.bins) for query in mechanism.queries}
+    shapes = {query: answer_shape(query, mechanism, schema) for query in mechanism.queries}
+    passing, grouping = filter_of(mechanism, schema), groups_of(mechanism, schema)
     try:
-        matrix = np.asarray(records, dtype=np.float64)
-        most = mechanism.records_per_patient
-        if isinstance(records, GroupedRows):
-            both = [records.begins(held_out=side).astype(np.intp) for side in (False, True)]
-            rows = _chosen(np.concatenate([both[0][:-1], both[1]]), most, source)
-        else:
-            rows = choose_records(matrix[:, PATIENT], most, source)
-        chosen = matrix[np.sort(rows)]
-        patients = len(_begins(np.sort(chosen[:, PATIENT])))  # of whom each gave one
-        answers = {query.key: _answer_one(query, mechanism, schema, chosen, patients) for query in mechanism.queries}
+        chosen = _chosen_records(records, mechanism.records_per_patient, passing, source)
+        if grouping is not None:
+            chosen = replace(chosen, groups=grouping.index(chosen.matrix), group_count=grouping.count)
+        answers = {query.key: _answer_one(query, mechanism, schema, chosen) for query in mechanism.queries}
         return {query.key: _shaped(answers[query.key], shapes[query]) for query in mechanism.queries}
     except Exception:
         # The library's own messages quote its arguments, which are private. Raised below, outside this block, the
@@ -97,6 +120,47 @@ def choose_records(patients: FloatArray, most: int, source: Uniforms) -> npt.NDA
     order = np.argsort(patients, kind="stable")
     ends = np.append(_begins(patients[order]), len(patients))
     return np.sort(order[_chosen(ends, most, source)])
+
+
+def choose_passing(patients: FloatArray, passes: BoolArray, most: int, source: Uniforms) -> npt.NDArray[np.intp]:
+    """Rows to use: of those of each patient that pass at most `most`, every such subset equally likely.
+
+    As many rows are used of each patient as without a condition, whatever passes: where fewer pass, others fill up.
+    One number is drawn for every row. Those that pass come first, in the order of their numbers. Rows of a patient lie
+    together.
+    """
+    order = np.argsort(patients, kind="stable")
+    begins = _begins(patients[order])
+    sizes = np.diff(np.append(begins, len(patients)))
+    keys = np.repeat(np.arange(len(begins), dtype=np.float64), sizes)
+    keys += (source.uniforms(len(patients)) + ~passes[order]) / 2
+    order = order[np.argsort(keys, kind="stable")]
+    places = np.arange(len(patients)) - np.repeat(begins, sizes)
+    return order[places < most]
+
+
+def _chosen_records(
+    records: npt.ArrayLike | GroupedRows, most: int, passing: Filter | None, source: Uniforms
+) -> Chosen:
+    matrix = np.asarray(records, dtype=np.float64)
+    codes = matrix[:, PATIENT]
+    passes = np.ones(len(matrix), dtype=np.bool_) if passing is None else passing.holds(matrix)
+    if passing is not None:
+        rows = choose_passing(codes, passes, most, source)
+    elif isinstance(records, GroupedRows):
+        both = [records.begins(held_out=side).astype(np.intp) for side in (False, True)]
+        rows = np.sort(_chosen(np.concatenate([both[0][:-1], both[1]]), most, source))
+    else:
+        rows = choose_records(codes, most, source)
+    if not isinstance(records, GroupedRows):
+        rows = rows[np.argsort(codes[rows], kind="stable")]
+    if len(rows) == len(matrix) and isinstance(records, GroupedRows):
+        chosen = matrix  # all of them, as they lie
+    else:
+        chosen, passes = matrix[rows], passes[rows]
+    numbers = np.zeros(len(chosen), dtype=np.int64)
+    np.cumsum(chosen[1:, PATIENT] != chosen[:-1, PATIENT], out=numbers[1:])
+    return Chosen(chosen, numbers, passes, np.zeros(len(chosen), dtype=np.int64), 1)
 
 
 def _chosen(begins: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.NDArray[np.intp]:
@@ -129,113 +193,166 @@ def _subsets(sizes: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.ND
     return chosen
 
 
-def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: FloatArray, patients: int) -> Any:
+def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen) -> Any:
     epsilon, most = epsilon_per_query(mechanism), mechanism.records_per_patient
     if query.name == "count":
-        # One patient adds 1 once: sensitivity 1, however many records there are.
-        return _noisy_count(patients, epsilon=epsilon, partitions=1)
+        # A patient adds 1 to every group in which a record of theirs counts: min(k, groups) in L1, 1 without groups.
+        return noisy(_patients(chosen), epsilon=epsilon, sensitivity=count_sensitivity(mechanism, schema))
     if query.name in ("histogram", "crosstab"):
         return _cells(query, mechanism, schema, chosen)
     column = schema.column(query.columns[0])
-    values = schema.values(chosen, query.columns[0])
+    present = chosen.counts & schema.present(chosen.matrix, column.name)
+    if query.name == "missing":
+        counts = _counted(chosen, np.where(present, 0, 1), 2)
+        return noisy(counts, epsilon=epsilon, sensitivity=most)
+    if query.name == "describe":
+        return _described(query, mechanism, schema, chosen, present)
+    values = schema.values(chosen.matrix, column.name)
     if query.name == "sum":
-        return _sum(values, column, epsilon=epsilon, most=most)
-    if query.name == "mean":
-        return _mean(values, column, epsilon=epsilon, most=most)
-    if query.name == "variance":
-        return _variance(values, column, epsilon=epsilon, most=most)
-    return _quantiles(values, column, query.ranks, epsilon=epsilon, most=most)
+        return _sum(values, present, chosen, column, epsilon=epsilon, most=most)
+    with_number = is_counted(query, mechanism, schema)
+    if query.name == "quantiles":
+        return _quantiles(values, present, chosen, column, query.ranks, with_number, epsilon=epsilon, most=most)
+    work = _mean if query.name == "mean" else _variance
+    value, number = work(values, present, chosen, column, epsilon=epsilon, most=most)
+    return np.column_stack([value, number]) if with_number else value
 
 
-def _noisy_count(entries: int, *, epsilon: float, partitions: int) -> int:
-    counter = Count(epsilon=epsilon, l0_sensitivity=partitions, linf_sensitivity=1, dtype="int64")
-    counter.add_entries([1] * entries)
-    return int(counter.result())
+def noisy(exact: npt.NDArray[Any], *, epsilon: float, sensitivity: float) -> npt.NDArray[Any]:
+    """Whole numbers or floats with Laplace noise of scale `sensitivity`/ε each, in the same shape.
+
+    Args:
+      sensitivity: by how much one patient moves all of them together, in L1.
+    """
+    laplace = LaplaceMechanism(epsilon, float(sensitivity))
+    return np.array([laplace.add_noise(value) for value in exact.ravel().tolist()]).reshape(exact.shape)
 
 
-def _cells(query: Query, mechanism: Statistics, schema: Schema, chosen: FloatArray) -> list[int]:
-    """A noisy count of chosen records in every public cell, empty ones too, in C order.
+def _counted(chosen: Chosen, cells: IntArray, count: int, among: BoolArray | None = None) -> IntArray:
+    """Records that count, by group and cell: [groups, count]. Every record is added, as 1 or as 0."""
+    weights = (chosen.counts if among is None else among).astype(np.float64)
+    added = np.bincount(chosen.groups * count + cells, weights=weights, minlength=chosen.group_count * count)
+    return np.asarray(added.reshape(chosen.group_count, count), dtype=np.int64)
+
+
+def _added(values: FloatArray, present: BoolArray, chosen: Chosen) -> FloatArray:
+    """Values on a grid summed over the present records, by group; exact in any order."""
+    # A product, not a choice: a processor that guesses wrong between two choices takes longer.
+    added = np.bincount(chosen.groups, weights=values * present, minlength=chosen.group_count)
+    return np.asarray(added, dtype=np.float64)
+
+
+def _patients(chosen: Chosen) -> IntArray:
+    """Patients who have a record that counts, by group: each once in a group.
+
+    Records that do not count stand in a group of their own, which is left out: the same work is done with all of them.
+    """
+    if chosen.group_count == 1:
+        return np.array([np.count_nonzero(np.bincount(chosen.patients, weights=chosen.counts))])
+    beside = chosen.group_count
+    keys = chosen.patients * (beside + 1) + np.where(chosen.counts, chosen.groups, beside)
+    keys = np.sort(keys, kind="stable")
+    first = np.ones(len(keys), dtype=np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    counted = np.bincount(keys % (beside + 1), weights=first, minlength=beside + 1)
+    return np.asarray(counted[:beside], dtype=np.int64)
+
+
+def _cells(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen) -> npt.NDArray[Any]:
+    """A noisy count of chosen records in every public cell, empty ones too, in C order, groups first.
 
     A patient's k records fall into k cells or into one: over all cells they add at most k in L1 either way, which is
-    all that Laplace noise depends on. Declared as k partitions of one contribution each: scale k/ε in every cell.
+    all that Laplace noise depends on. Scale k/ε in every cell.
     """
-    shape = schema.statistic_shape(query, mechanism.bins)
-    places = [schema.cell_index(chosen, name, mechanism.bins) for name in query.columns]
+    shape = tuple(len(labels) for labels in cell_labels(query, mechanism, schema))
+    places = [schema.cell_index(chosen.matrix, name, mechanism.bins) for name in query.columns]
+    present = np.logical_and.reduce([schema.present(chosen.matrix, name) for name in query.columns])
     flat = np.ravel_multi_index(places, shape)
-    counts = np.bincount(flat, minlength=int(np.prod(shape)))
-    epsilon, most = epsilon_per_query(mechanism), mechanism.records_per_patient
-    return [_noisy_count(int(count), epsilon=epsilon, partitions=most) for count in counts]
+    counts = _counted(chosen, flat, int(np.prod(shape)), present & chosen.counts)
+    return noisy(counts, epsilon=epsilon_per_query(mechanism), sensitivity=mechanism.records_per_patient)
 
 
-def _sum(values: FloatArray, column: Column, *, epsilon: float, most: int) -> float:
-    """Divided by the larger of |low| and |high|, one value moves the sum by at most 1, k of them by k: scale k/ε."""
+def _described(
+    query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen, present: BoolArray
+) -> npt.NDArray[Any]:
+    """A histogram whose last cell, where a value may be missing, is for those that are."""
+    cells = len(cell_labels(query, mechanism, schema)[0])
+    places = schema.cell_index(chosen.matrix, query.columns[0], mechanism.bins)
+    if schema.column(query.columns[0]).missing != "refuse":
+        counts = _counted(chosen, np.where(present, places, cells - 1), cells)
+    else:
+        counts = _counted(chosen, places, cells, present)
+    return noisy(counts, epsilon=epsilon_per_query(mechanism), sensitivity=mechanism.records_per_patient)
+
+
+def _sum(
+    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
+) -> FloatArray:
+    """Divided by the larger of |low| and |high|, one value moves a sum by at most 1, k of them all by k: scale k/ε."""
     largest = max(abs(column.low), abs(column.high))
-    low, high = np.floor(column.low / largest / SUM_GRID), np.ceil(column.high / largest / SUM_GRID)
-    summed = BoundedSum(
-        epsilon=epsilon,
-        delta=0.0,
-        lower_bound=float(low * SUM_GRID),
-        upper_bound=float(high * SUM_GRID),
-        l0_sensitivity=1,
-        linf_sensitivity=most,
-        dtype="float",
-    )
-    summed.add_entries(_on_grid(values / largest, SUM_GRID))
-    return float(summed.result()) * largest
+    summed = _added(_on_grid(values / largest, SUM_GRID), present, chosen)
+    return noisy(summed, epsilon=epsilon, sensitivity=most) * largest
 
 
-def _mean(values: FloatArray, column: Column, *, epsilon: float, most: int) -> float:
-    """The library spends ε/2 on a sum about the middle, which k values in [-1, 1] move by k, and ε/2 on a count of
-    records, which they move by k; tests measure both."""
-    mean = BoundedMean(
-        epsilon=epsilon,
-        delta=0.0,
-        lower_bound=-1.0,
-        upper_bound=1.0,
-        l0_sensitivity=1,
-        linf_sensitivity=most,
-        dtype="float",
-    )
-    mean.add_entries(_on_grid(_centred(values, column), SUM_GRID))
-    return (column.low + column.high) / 2 + half_range(column) * float(mean.result())
+def _mean(
+    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
+) -> tuple[FloatArray, FloatArray]:
+    """Means, and the number of records that each is of: ε/2 on sums about the middle, which k values in [-1, 1] move by
+    k, and ε/2 on counts of records, which they move by k."""
+    summed = _added(_on_grid(_centred(values, column), SUM_GRID), present, chosen)
+    summed = noisy(summed, epsilon=epsilon / 2, sensitivity=most)
+    number = noisy(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=epsilon / 2, sensitivity=most)
+    centred = np.clip(summed / np.maximum(number, 1), -1.0, 1.0)
+    return (column.low + column.high) / 2 + half_range(column) * centred, number.astype(np.float64)
 
 
-def _variance(values: FloatArray, column: Column, *, epsilon: float, most: int) -> float:
+def _variance(
+    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
+) -> tuple[FloatArray, FloatArray]:
     """ε/3 each on a sum (moved by k), a sum of squares about ½ (by k/2) and a count of records (by k).
 
-    The library's own upper end is the range squared; no variance is above a quarter of it, so we stop there.
+    No variance is above a quarter of the range squared, so it stops there, and at 0.
     """
-    variance = BoundedVariance(
-        epsilon=epsilon,
-        delta=0.0,
-        lower_bound=-1.0,
-        upper_bound=1.0,
-        l0_sensitivity=1,
-        linf_sensitivity=most,
-        dtype="float",
-    )
-    variance.add_entries(_on_grid(_centred(values, column), SQUARE_GRID))
-    return min(float(variance.result()), 1.0) * half_range(column) ** 2
+    on_grid = _on_grid(_centred(values, column), SQUARE_GRID)
+    third = epsilon / 3
+    summed = noisy(_added(on_grid, present, chosen), epsilon=third, sensitivity=most)
+    squares = noisy(_added(on_grid**2 - 0.5, present, chosen), epsilon=third, sensitivity=most / 2)
+    number = noisy(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=third, sensitivity=most)
+    divisor = np.maximum(number, 1)
+    mean = np.clip(summed / divisor, -1.0, 1.0)
+    variance = np.clip(squares / divisor + 0.5 - mean**2, 0.0, 1.0)
+    return variance * half_range(column) ** 2, number.astype(np.float64)
 
 
 def _quantiles(
-    values: FloatArray, column: Column, ranks: tuple[float, ...], *, epsilon: float, most: int
+    values: FloatArray,
+    present: BoolArray,
+    chosen: Chosen,
+    column: Column,
+    ranks: tuple[float, ...],
+    with_number: bool,
+    *,
+    epsilon: float,
+    most: int,
 ) -> FloatArray:
-    """On every level of the tree a patient adds at most k to one level's counts in L1; the library divides ε by the
-    height. All ranks in one call read one noisy tree."""
-    tree = QuantileTree(-1.0, 1.0, TREE_HEIGHT, TREE_BRANCHING)
-    for value in _on_grid(_centred(values, column), SUM_GRID):
-        tree.add_entry(value)
-    answers = tree.compute_quantiles(
-        epsilon=epsilon,
-        delta=0.0,
-        max_partitions_contributed=1,
-        max_contributions_per_partition=most,
-        quantiles=list(ranks),
-        noise_type="laplace",
+    """On every level of all groups' trees together a patient adds at most k to counts in L1. All ranks of a group read
+    one noisy tree."""
+
+    def noise(counts: IntArray, share: float) -> FloatArray:
+        return noisy(counts, epsilon=share, sensitivity=most)
+
+    found = [
+        quantiles_of(leaves, ranks, epsilon=epsilon, noise=noise)
+        for leaves in _counted(chosen, leaf_index(_centred(values, column)), LEAVES, present)
+    ]
+    middle, half = (column.low + column.high) / 2, half_range(column)
+    return np.array(
+        [[*(middle + half * np.array(answers)), *([number] if with_number else [])] for answers, number in found]
     )
-    centred = np.clip(np.nan_to_num(np.asarray(answers, dtype=np.float64)), -1.0, 1.0)
-    return np.asarray((column.low + column.high) / 2 + half_range(column) * centred, dtype=np.float64)
+
+
+def _zeros(chosen: Chosen) -> IntArray:
+    return np.zeros(len(chosen.groups), dtype=np.int64)
 
 
 def _centred(values: FloatArray, column: Column) -> FloatArray:
@@ -243,10 +360,9 @@ def _centred(values: FloatArray, column: Column) -> FloatArray:
     return np.asarray((values - (column.low + column.high) / 2) / half_range(column), dtype=np.float64)
 
 
-def _on_grid(values: FloatArray, grid: float) -> list[float]:
-    """Values in [-1, 1] rounded to a multiple of `grid`, as plain floats. Never NaN, whose library meaning is other."""
-    rounded = np.rint(np.clip(np.nan_to_num(values), -1.0, 1.0) / grid) * grid
-    return [float(value) for value in rounded]
+def _on_grid(values: FloatArray, grid: float) -> FloatArray:
+    """Values in [-1, 1] rounded to a multiple of `grid`. Never NaN."""
+    return np.asarray(np.rint(np.clip(np.nan_to_num(values), -1.0, 1.0) / grid) * grid, dtype=np.float64)
 
 
 def _shaped(value: Any, shape: tuple[int, ...]) -> FloatArray:

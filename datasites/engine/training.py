@@ -27,13 +27,14 @@ from datasites.engine.lane_optimizer import LaneOptimizer
 from datasites.engine.lanes.readiness import sums_for
 from datasites.engine.lanes.records import LaneRecords
 from datasites.engine.lanes.sums import Inputs, Labels, LaneSums
-from datasites.engine.losses import record_loss
+from datasites.engine.losses import Loss, as_loss, compared_with, loss_of, record_loss
 from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, Rows, by_place
-from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
+from policies.errors import DatasiteError, GraphRefused, UnsupportedMechanism, WeightsRefused
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation
+from policies.release.model_outputs import check_outputs
 from policies.schema.schemas import Schema
 
 Records = npt.NDArray[np.float64]
@@ -56,6 +57,7 @@ def train_round(
     weights: Mapping[str, Tensor],
     noise: NoiseSource,
     *,
+    round: int = 1,
     accountant: RDPAccountant | None = None,
 ) -> dict[str, Tensor]:
     """The weights after `mechanism.steps` steps of DP-SGD from `weights`: one release of `mechanism`.
@@ -71,6 +73,7 @@ def train_round(
       records: the private matrix [N, 2 + C]; rows held out never enter; N may be 0.
       weights: float32, by parameter name; they are not changed.
       noise: a fresh source; sampling and noise draw from children of it.
+      round: of the mechanism's, from 1; a schedule of the learning rate looks at it.
       accountant: Opacus's, counting this round's steps, for `read_back_epsilon`; a new one if None.
 
     Returns:
@@ -82,11 +85,13 @@ def train_round(
     """
     if mechanism.noise_multiplier is None:
         raise UnsupportedMechanism("No noise multiplier was found for this epsilon yet. Resolve the mechanism first.")
+    schema = schema.predicting(mechanism)
     check_model(graph, mechanism, schema)
+    loss = loss_of(mechanism, schema, graph)
     parameters = checked_parameters(graph, weights)
     expected = mechanism.sampling_rate * published_training_patients
     size = physical_batch(graph, expected)
-    sums = sums_for(graph, mechanism.loss, len(schema.classes), mechanism.clipping_norm, expected)
+    sums = sums_for(graph, loss, len(schema.classes), mechanism.clipping_norm, expected, mechanism.stability)
     accountant = RDPAccountant() if accountant is None else accountant
     settings: dict[str, Any] = {
         "noise_multiplier": mechanism.noise_multiplier,
@@ -97,6 +102,7 @@ def train_round(
         "steps": mechanism.steps,
     }
     counted = accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate)
+    rates = iter([mechanism.rate(round, step) for step in range(1, mechanism.steps + 1)])
     if sums is not None:
         flat = _flat(sums, parameters)
         stepping = LaneOptimizer(_torch_optimizer(mechanism, [flat]), sums, **settings)
@@ -105,22 +111,25 @@ def train_round(
         table = records if isinstance(records, GroupedRows) else matrix
         samples = _samples(mechanism, max(size, expected), table, noise)
         if schema.has_terms(mechanism.inputs):
-            batches = _in_advance(mechanism, schema, matrix, samples)
+            batches = _in_advance(mechanism, schema, loss, matrix, samples)
         else:
-            placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels)
+            placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels, loss.outcome)
             batches = ((placed, None, rows) for together in samples for rows in together)
-        _steps_in_lanes(stepping, sums, batches)
+        _steps_in_lanes(stepping, sums, batches, rates)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
-    gradients = record_gradients(forward(graph), mechanism.loss)
+    gradients = record_gradients(forward(graph), loss)
     if mechanism.steps >= STEPS_WORTH_A_TAPE:
-        gradients = taped(gradients, graph, len(schema.classes), size)
-    optimizer = GridOptimizer(_torch_optimizer(mechanism, list(parameters.values())), **settings)
+        gradients = taped(gradients, graph, len(schema.classes), size, loss)
+    optimizer = GridOptimizer(
+        _torch_optimizer(mechanism, list(parameters.values())), **settings, stability=mechanism.stability
+    )
     optimizer.attach_step_hook(counted)
     matrix = np.asarray(records, dtype=np.float64)
     table = records if isinstance(records, GroupedRows) else matrix
     samples = _samples(mechanism, max(size, expected), table, noise)
-    for inputs, labels, codes in _batches(mechanism, schema, matrix, samples):
+    for inputs, labels, codes in _batches(mechanism, schema, loss, matrix, samples):
+        _set_rate(optimizer, next(rates))
         _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
     _check_steps(accountant, mechanism)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -136,18 +145,16 @@ def read_back_epsilon(accountant: RDPAccountant, *, delta: float, orders: Sequen
 
 def check_model(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -> None:
     """Raise `UnsupportedMechanism` unless inputs, outputs, loss and classes go together. Looks at public facts only."""
-    shape, classes = schema.input_shape(mechanism.inputs), len(schema.classes)
+    shape = schema.input_shape(mechanism.inputs)
     if graph.input_shape != shape:
         raise UnsupportedMechanism(f"The model takes records of {graph.input_shape}; these inputs are {shape}.")
-    outputs = math.prod(graph.output_shape)
-    if mechanism.loss == "cross_entropy":
-        if graph.output_shape != (classes,):
-            raise UnsupportedMechanism(
-                f"cross_entropy takes one logit per class, ({classes},), and the model gives {graph.output_shape}."
-            )
-    elif classes != 2 or outputs != 1:
+    try:
+        check_outputs(graph, mechanism, schema)
+    except GraphRefused as refused:
+        raise UnsupportedMechanism(str(refused)) from None
+    if mechanism.loss == "cross_entropy" and len(graph.output_shape) != 1:
         raise UnsupportedMechanism(
-            f"{mechanism.loss} takes one output and two classes, not {outputs} and {classes}. Use cross_entropy."
+            f"cross_entropy takes one logit per class, and the model gives {graph.output_shape}."
         )
 
 
@@ -165,7 +172,7 @@ def physical_batch(graph: Graph, expected_batch_size: float) -> int:
     return max(1, min(sufficient, worthwhile, _BATCH_ELEMENTS // floats, LARGEST_BATCH))
 
 
-def record_gradients(model: Forward, loss: str) -> Gradients:
+def record_gradients(model: Forward, loss: Loss | str) -> Gradients:
     """A function (parameters, inputs, labels) -> (gradients by name, (losses, outputs)), all of them [B, ...]."""
 
     def one_record(parameters: Mapping[str, Tensor], record: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +183,7 @@ def record_gradients(model: Forward, loss: str) -> Gradients:
     return gradients
 
 
-def taped(gradients: Gradients, graph: Graph, classes: int, size: int) -> Gradients:
+def taped(gradients: Gradients, graph: Graph, classes: int, size: int, loss: Loss | str = "cross_entropy") -> Gradients:
     """`gradients` for physical batches of `size` as a tape: the same bits, without vmap's and autograd's own work.
 
     Recorded from made-up values, before private rows are looked at. Where a model cannot be recorded, which the graph
@@ -191,7 +198,7 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int) -> Gradie
     def example(seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)  # of its own: no randomness of this process is drawn or set
         shapes = [*(parameter.shape for parameter in graph.parameters), (size, *graph.input_shape)]
-        labels = torch.randint(classes, (size,), generator=generator)
+        labels = as_loss(loss).made_up(size, classes, generator)
         return [*(torch.randn(shape, generator=generator) for shape in shapes), labels]
 
     try:
@@ -240,25 +247,26 @@ def _samples(
 
 
 def _batches(
-    mechanism: DPSGD, schema: Schema, records: Records, samples: Iterator[list[Rows]]
+    mechanism: DPSGD, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
 ) -> Iterator[tuple[Tensor, Tensor, Records]]:
     """Inputs, labels and patients of each step's sample, some perhaps empty."""
     for rows in samples:
         chosen, ends = np.concatenate(rows), np.cumsum([len(sample) for sample in rows])[:-1]
-        inputs, labels = _prepared(schema, mechanism, records, chosen)
+        inputs, labels = _prepared(schema, mechanism, loss, records, chosen)
         codes = np.split(records[chosen, PATIENT], ends)
         parts = torch.tensor_split(inputs, ends.tolist())
         yield from zip(parts, torch.tensor_split(labels, ends.tolist()), codes, strict=True)
 
 
-def _prepared(schema: Schema, mechanism: DPSGD, records: Records, rows: Rows) -> tuple[Tensor, Tensor]:
+def _prepared(schema: Schema, mechanism: DPSGD, loss: Loss, records: Records, rows: Rows) -> tuple[Tensor, Tensor]:
     """Inputs and labels of rows, scaled a few thousand at a time: what that takes in memory depends on no sample."""
     inputs = torch.empty((len(rows), *schema.input_shape(mechanism.inputs)))
-    labels = torch.empty(len(rows), dtype=torch.int64)
+    labels = torch.from_numpy(compared_with(schema, records[:0], loss))  # of no record, for its dtype and width
+    labels = labels.new_empty((len(rows), *labels.shape[1:]))
     for begin in range(0, len(rows), _PREPARED_RECORDS):
         part = records[rows[begin : begin + _PREPARED_RECORDS]]
         inputs[begin : begin + len(part)] = torch.from_numpy(schema.inputs(part, mechanism.inputs))
-        labels[begin : begin + len(part)] = torch.from_numpy(schema.targets(part))
+        labels[begin : begin + len(part)] = torch.from_numpy(compared_with(schema, part, loss))
     return inputs, labels
 
 
@@ -268,7 +276,7 @@ def _padded(inputs: Tensor, labels: Tensor, codes: Records, size: int) -> list[t
     for rows, places in by_place(codes, size):
         batch = (
             torch.zeros((size, *inputs.shape[1:])),
-            torch.zeros(size, dtype=torch.int64),
+            labels.new_zeros((size, *labels.shape[1:])),
             torch.zeros(size, dtype=torch.bool),
         )
         where, taken = torch.from_numpy(places), torch.from_numpy(rows)
@@ -308,19 +316,33 @@ def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict
 
 
 def _in_advance(
-    mechanism: DPSGD, schema: Schema, records: Records, samples: Iterator[list[Rows]]
+    mechanism: DPSGD, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
 ) -> Iterator[tuple[Inputs, Labels, Rows]]:
     """Each step's inputs and labels where some are transformations, which the kernel of cells does not know."""
-    for inputs, labels, _ in _batches(mechanism, schema, records, samples):
-        flat = np.ascontiguousarray(inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).numpy())
-        yield flat, labels.numpy().astype(np.float32), np.arange(len(flat), dtype=np.int64)
+    for inputs, labels, _ in _batches(mechanism, schema, loss, records, samples):
+        flat = inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).numpy()
+        classes = labels.numpy().astype(np.float32)
+        if loss.values:  # those of a target that is no class lie behind the inputs
+            flat, classes = np.concatenate([flat, classes], axis=1), np.zeros(len(flat), dtype=np.float32)
+        yield np.ascontiguousarray(flat), classes, np.arange(len(flat), dtype=np.int64)
 
 
-def _steps_in_lanes(optimizer: LaneOptimizer, sums: LaneSums, batches: Iterator[tuple[Inputs, Labels, Rows]]) -> None:
+def _steps_in_lanes(
+    optimizer: LaneOptimizer,
+    sums: LaneSums,
+    batches: Iterator[tuple[Inputs, Labels, Rows]],
+    rates: Iterator[float],
+) -> None:
     """A step for every sample, every record in a lane of its own."""
     for inputs, labels, rows in batches:
+        _set_rate(optimizer, next(rates))
         optimizer.take(sums.sum(inputs, labels, rows))
         optimizer.step()
+
+
+def _set_rate(optimizer: GridOptimizer | LaneOptimizer, rate: float) -> None:
+    """The learning rate of the next step, which no data has a part in."""
+    optimizer.original_optimizer.param_groups[0]["lr"] = rate
 
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:

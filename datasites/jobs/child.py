@@ -26,7 +26,7 @@ from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, dtype_of_pla
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
-from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import FIRST_COLUMN, Schema
@@ -40,7 +40,8 @@ TRIED_STEPS = 12
 LARGEST_SYNTHETIC = 256 * 1024 * 1024  # bytes of made-up rows: several times what a processor's caches hold
 DRAWN_ROWS = 8192
 MOST_SCORED = 50_000  # patients that a rehearsal scores; more take so many times longer
-MOST_COUNTED = 100_000  # records times statistics that it counts
+MOST_COUNTED = 5_000_000  # records times statistics that it counts,
+MOST_READ = 250_000  # of so many patients times the records of each that count
 
 Records = npt.NDArray[np.float64]
 Rows = Records | GroupedRows
@@ -130,7 +131,9 @@ def _receive_rows(connection: socket.socket) -> Rows:
 
 
 def _plan_and_schema(job: dict[str, Any]) -> tuple[Plan, Schema]:
-    return plan_from(job["plan"]), Schema.from_dict(job["schema"])
+    """The plan, and the schema with the target that the plan's mechanism names."""
+    plan, schema = plan_from(job["plan"]), Schema.from_dict(job["schema"])
+    return plan, schema.predicting(plan.mechanism) if isinstance(plan.mechanism, DPSGD | Evaluation) else schema
 
 
 def _tensors(payload: bytes) -> dict[str, Any]:
@@ -163,6 +166,7 @@ def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccou
         rows,
         _tensors(payload),
         NoiseSource.from_os(),
+        round=int(job.get("round", 1)),
         accountant=accountant,
     )
     return {}, _release(weights)
@@ -202,6 +206,25 @@ def statistics(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
     assert isinstance(mechanism, Statistics)
     _discard_inherited_draws()
     return {}, _release(answer(mechanism, Schema.from_dict(job["schema"]), rows, NoiseSource.from_os()))
+
+
+def analyse(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
+    """A table or moments over all rows, from which a curve or a regression is read."""
+    from datasites.engine.analyses import analysed
+    from datasites.engine.noise import NoiseSource
+    from policies.privacy.mechanisms import mechanism_from
+
+    mechanism = mechanism_from(job["mechanism"])
+    return {}, _release(analysed(mechanism, Schema.from_dict(job["schema"]), rows, NoiseSource.from_os()))
+
+
+def work_of(mechanism: Mechanism) -> Callable[..., Answer]:
+    """The job that a mechanism's rounds are."""
+    if isinstance(mechanism, DPSGD):
+        return train
+    if isinstance(mechanism, Evaluation):
+        return evaluate
+    return statistics if isinstance(mechanism, Statistics) else analyse
 
 
 def export(job: dict[str, Any], payload: bytes) -> Answer:
@@ -247,9 +270,14 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
         rows = in_groups(synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True), most=1)
         times = patients / len(rows)
         seconds = _timed(lambda: evaluate(job, payload, rows))
+    elif not isinstance(plan.mechanism, Statistics):
+        patients = int(job["patients"])
+        rows = in_groups(synthetic_rows(schema, patients), most=1)
+        times = max(1.0, patients / len(rows))
+        seconds = _timed(lambda: analyse(job, payload, rows))
     else:
         patients, most = int(job["patients"]), plan.mechanism.records_per_patient
-        few = min(patients, max(1, MOST_COUNTED // (most * len(plan.mechanism.queries))))
+        few = min(patients, MOST_READ // most, max(1, MOST_COUNTED // (most * len(plan.mechanism.queries))))
         rows = in_groups(synthetic_rows(schema, few, records=2 * most), most=2 * most)  # of which half are chosen
         times = patients / few
         seconds = _timed(lambda: statistics(job, payload, rows))
@@ -297,7 +325,7 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
         facts |= {"steps": min(TRIED_STEPS, plan.mechanism.steps), "steps_of_round": plan.mechanism.steps}
         job = _with(job, steps=facts["steps"])
     begin = time.monotonic()
-    _, release = (train if trains else evaluate if scores else statistics)(job, _release(start), mock)
+    _, release = work_of(plan.mechanism)(job, _release(start), mock)
     facts["seconds"] = time.monotonic() - begin
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
@@ -307,6 +335,8 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}
     if isinstance(plan.mechanism, Statistics):
         facts["answers"] = len(plan.mechanism.queries)
+    elif plan.graph is None:
+        facts["answers"] = 1
     else:
         facts |= _engine_of(plan, schema)
     return {"facts": {**facts, "memory": peak_memory()}}, b""
@@ -318,7 +348,7 @@ def _engine_of(plan: Plan, schema: Schema) -> dict[str, Any]:
 
     assert plan.graph is not None
     assert isinstance(plan.mechanism, DPSGD | Evaluation)
-    why = why_not(plan.graph, plan.mechanism, len(schema.classes))
+    why = why_not(plan.graph, plan.mechanism, schema)
     return {"lanes": not why, "slower": why}
 
 
@@ -351,6 +381,7 @@ JOBS: dict[str, dict[str, tuple[Callable[..., Answer], bool]]] = {
         "train": (train, True),
         "evaluate": (evaluate, True),
         "statistics": (statistics, True),
+        "analyse": (analyse, True),
         "rehearse": (rehearse, False),
         "try": (try_plan, False),
         "engine": (engine, False),

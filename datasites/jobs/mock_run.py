@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from datasites.engine.interpreter import forward
-from datasites.engine.losses import record_loss
+from datasites.engine.losses import compared_with, loss_of, record_loss
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD
 from policies.schema.schemas import Schema
@@ -97,13 +97,14 @@ def mean_loss(
     """Over the first `MOST_SCORED` rows whose loss is finite; None where there is none."""
     model, scored = forward(graph), rows[:MOST_SCORED]
     inputs = torch.from_numpy(schema.inputs(scored, mechanism.inputs))
-    labels = torch.from_numpy(schema.targets(scored))
+    trained = loss_of(mechanism, schema, graph)
+    targets = torch.from_numpy(compared_with(schema, scored, trained))
 
-    def loss(record: Tensor, label: Tensor) -> Tensor:
-        return record_loss(model(weights, record), label, mechanism.loss)
+    def loss(record: Tensor, target: Tensor) -> Tensor:
+        return record_loss(model(weights, record), target, trained)
 
     with torch.no_grad():
-        losses = vmap(loss)(inputs, labels)
+        losses = vmap(loss)(inputs, targets)
     finite = losses[torch.isfinite(losses)]
     return float(finite.mean()) if len(finite) else None
 

@@ -79,6 +79,7 @@ def _warm_runner() -> None:
 
     # Opacus attaches to models and accounts in ways that compute with scipy; here it takes and counts steps.
     with without(("scipy", "opacus.grad_sample", "opacus.privacy_engine")):
+        import datasites.engine.analyses
         import datasites.engine.lanes.coverage
         import datasites.engine.statistics
         import datasites.engine.training

@@ -1,4 +1,4 @@
-"""Privacy loss in integers, and the balance of a population: budget, spent, reserved, remaining.
+"""Privacy loss in integers, and the balance of a population: budget, spent, reserved, kept for projects, remaining.
 
 Divergence and pure ε are counted in nano-nats (1e-9), δ in 1e-18, rounded against ourselves when an amount is made, so
 sums are exact in any order. Nothing here touches a file.
@@ -7,6 +7,7 @@ sums are exact in any order. Nothing here touches a file.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Self
@@ -154,8 +155,70 @@ NOWHERE = Charged()
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A part of a population's budget that is kept for one project, and how much of it the project has drawn.
+
+    It is kept in both accounts, and in each as a divergence and as a pure ε of its size, so that it is there whichever
+    of the two a balance counts by. A part that is kept for training, too, is a release without a pure ε as long as it
+    is kept: all others are then admitted as if the project had trained already.
+
+    Args:
+      epsilon_nano: its size, in nano-nats.
+      with_training: whether releases without a pure ε may draw on it.
+      drawn: spent and reserved by requests that draw on it; what goes beyond its size came from what all share.
+    """
+
+    epsilon_nano: int
+    with_training: bool = True
+    drawn: Charged = NOWHERE
+
+    def holds_kind(self, charged: Charged) -> bool:
+        """Whether releases of this kind may draw on it at all."""
+        return self.with_training or not any(account.mixed for account in charged.accounts)
+
+    def left(self, more: Charged = NOWHERE) -> Charged:
+        """What is kept of it, once `more` is drawn as well."""
+        return Charged(*map(self._left, (self.drawn + more).accounts))
+
+    def _left(self, drawn: Amount) -> Amount:
+        divergence = max(0, self.epsilon_nano - drawn.divergence_nano)
+        if self.with_training:
+            return Amount(divergence, 0, 1)
+        return Amount(divergence, max(0, self.epsilon_nano - drawn.pure_nano))
+
+    def with_drawn(self, more: Charged) -> Kept:
+        """The same once `more` is drawn as well."""
+        return replace(self, drawn=self.drawn + more)
+
+    @property
+    def epsilon_left(self) -> float:
+        """ε that is left of it, in the account that has less."""
+        left = [
+            account.divergence_nano if self.with_training else min(account.divergence_nano, account.pure_nano)
+            for account in self.left().accounts
+        ]
+        return min(left) / NANO
+
+    def of_account(self, patients: Patients) -> Kept:
+        """The same as it stands in one account, in both."""
+        drawn = self.drawn.held_out if patients is Patients.HELD_OUT else self.drawn.training
+        return replace(self, drawn=Charged.to(Patients.ALL, drawn))
+
+
+def how_often(holds: Callable[[int], bool]) -> int:
+    """The largest number that something holds, which holds no number above one that it does not, and not all."""
+    fits, too_many = 0, 1
+    while holds(too_many):
+        fits, too_many = too_many, 2 * too_many
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        fits, too_many = (middle, too_many) if holds(middle) else (fits, middle)
+    return fits
+
+
+@dataclass(frozen=True)
 class Balance:
-    """What a population (or one researcher's share of it) may lose, has lost, and holds reserved.
+    """What a population (or one researcher's share of it) may lose, has lost, holds reserved, and keeps for projects.
 
     What is shown and what is admitted are one function of the totals, `Amount.epsilon_nano`: the sum of the pure ε
     while every release is pure, or the divergence with the conversion of δ, whichever is less. It may rise up to the
@@ -169,6 +232,8 @@ class Balance:
         researcher's limit is less than the conversion, so that nothing but pure releases fits.
       spent, reserved: what is used, and what is set aside.
       is_split: whether those who train and those who are held out are charged apart.
+      kept: what is kept for projects and not drawn yet; nobody else can use it.
+      own: the part of the project that draws on this balance, and is not in `kept`; None for all others.
     """
 
     budget: PrivacyBudget
@@ -178,6 +243,8 @@ class Balance:
     spent: Charged
     reserved: Charged
     is_split: bool = False
+    kept: Charged = NOWHERE
+    own: Kept | None = None
 
     def charged(self, charge: Charge, rounds: int = 1) -> Charged:
         """What `rounds` releases would be charged, and to whom."""
@@ -187,6 +254,11 @@ class Balance:
     def used(self) -> Charged:
         """Spent and reserved together."""
         return self.spent + self.reserved
+
+    def taken(self, total: Charged = NOWHERE) -> Charged:
+        """All that nobody else can use once `total` is used as well: used, and kept for projects."""
+        kept = self.kept if self.own is None else self.kept + self.own.left(total)
+        return self.used + total + kept
 
     @property
     def limit_nano(self) -> int:
@@ -211,22 +283,31 @@ class Balance:
     @property
     def epsilon_reserved(self) -> float:
         """What the reserved releases would add to it, rounded up."""
-        return max(0, self.after_nano() - self.spent.epsilon_nano(self.conversion_nano)) / NANO
+        return (self.used_nano() - self.spent.epsilon_nano(self.conversion_nano)) / NANO
+
+    @property
+    def epsilon_kept(self) -> float:
+        """What is kept for projects on top of both, rounded up."""
+        return self.epsilon_kept_after()
+
+    def epsilon_kept_after(self, total: Charged = NOWHERE) -> float:
+        """The same once `total` is used."""
+        return (self.after_nano(total) - self.used_nano(total)) / NANO
 
     @property
     def epsilon_remaining(self) -> float:
-        """The budget's ε less both, rounded down, never below 0. A pure release of so much ε fits."""
+        """The budget's ε less all of them, rounded down, never below 0. A pure release of so much ε fits."""
         return max(0, self.limit_nano - self.after_nano()) / NANO
 
     @property
     def epsilon_remaining_with_training(self) -> float:
         """The same once a release without a pure ε is among them: the divergence that then fits."""
-        return max(0, self.capacity_nano - self.used.training.divergence_nano) / NANO
+        return max(0, self.capacity_nano - self.taken().training.divergence_nano) / NANO
 
     @property
     def share_left(self) -> float:
         """The share that is left of what fits, of the account that has less of it, rounded down."""
-        return min(self._share_left(account) for account in self.used.accounts) / 10_000
+        return min(self._share_left(account) for account in self.taken().accounts) / 10_000
 
     def _share_left(self, used: Amount) -> int:
         """The larger share in 1/10,000, of the divergence or, where all releases are pure, of ε."""
@@ -257,13 +338,12 @@ class Balance:
     def account(self, patients: Patients) -> Balance:
         """The same of one account alone."""
         held_out = patients is Patients.HELD_OUT
-        spent, reserved = (total.held_out if held_out else total.training for total in (self.spent, self.reserved))
-        return replace(
-            self,
-            spent=Charged.to(Patients.ALL, spent),
-            reserved=Charged.to(Patients.ALL, reserved),
-            is_split=False,
+        spent, reserved, kept = (
+            Charged.to(Patients.ALL, total.held_out if held_out else total.training)
+            for total in (self.spent, self.reserved, self.kept)
         )
+        own = self.own and self.own.of_account(patients)
+        return replace(self, spent=spent, reserved=reserved, kept=kept, own=own, is_split=False)
 
     def drawn_on(self, total: Charged) -> tuple[Patients, Balance]:
         """The account that `total` brings closest to its limit; all patients' where they have but one budget."""
@@ -278,30 +358,27 @@ class Balance:
         patients = max(after, key=lambda patients: after[patients])
         return patients, self.account(patients)
 
-    def after_nano(self, total: Charged = NOWHERE) -> int:
-        """ε in nano-nats of all that is used, with `total` on top."""
+    def used_nano(self, total: Charged = NOWHERE) -> int:
+        """ε in nano-nats of all that is used, with `total` on top: what its patients have lost, or may by approvals."""
         return (self.used + total).epsilon_nano(self.conversion_nano)
 
+    def after_nano(self, total: Charged = NOWHERE) -> int:
+        """ε in nano-nats of all that is used or kept, with `total` on top."""
+        return self.taken(total).epsilon_nano(self.conversion_nano)
+
     def holds(self, total: Charged) -> bool:
-        """Whether `total` fits on top of all that is used, in each account."""
+        """Whether `total` fits on top of all that is used or kept, in each account."""
         return self.after_nano(total) <= self.limit_nano
 
     def share_of(self, total: Charged) -> float:
         """The share of what is left that `total` would take, where it takes the larger one; above 1 if it fits not."""
         shares = []
-        for used, added in zip(self.used.accounts, total.accounts, strict=True):
-            before, after = (amount.epsilon_nano(self.conversion_nano) for amount in (used, used + added))
+        for taken, then in zip(self.taken().accounts, self.taken(total).accounts, strict=True):
+            before, after = (amount.epsilon_nano(self.conversion_nano) for amount in (taken, then))
             left = self.limit_nano - before
-            shares.append((after - before) / left if left > 0 else 2.0 * any(added.as_row()))
+            shares.append((after - before) / left if left > 0 else 2.0 * (after > self.limit_nano))
         return max(shares)
 
     def times(self, total: Charged) -> int:
-        """How often `total`, which is not nothing, fits on top of all that is used."""
-        pairs = zip(self.used.accounts, total.accounts, strict=True)
-        return min(self._times(used, added) for used, added in pairs if any(added.as_row()))
-
-    def _times(self, used: Amount, added: Amount) -> int:
-        fits = [(self.capacity_nano - used.divergence_nano) // added.divergence_nano]
-        if not used.mixed and not added.mixed:
-            fits.append((self.limit_nano - used.pure_nano) // added.pure_nano)
-        return max(0, *fits)
+        """How often `total`, which is not nothing, fits on top of all that is used or kept."""
+        return how_often(lambda many: self.holds(total * many))

@@ -33,16 +33,19 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
+from datasites.ledger.admission import Standing
 from datasites.ledger.amounts import ATTO, COLUMNS, NOTHING, NOWHERE, Amount, Balance, Charged
+from datasites.ledger.chain import head_of
 from datasites.ledger.entries import Entries, EntryKind
+from datasites.ledger.kept import parts_in
 from datasites.ledger.records import CodeRequestRecord, DaySpending
 from datasites.ledger.store import Store
+from datasites.ledger.years import Year, YearlyPlan, year_from, year_of
 from policies.errors import (
-    BudgetExceeded,
     BudgetTooSmall,
     InvalidRequest,
     RuleBroken,
@@ -70,6 +73,7 @@ class Budgets:
 
     def __init__(self, store: Store, entries: Entries) -> None:
         self._store, self._entries = store, entries
+        self._opened: dict[tuple[str, int], Charged] = {}  # by population and year, of years that have an entry
 
     def create_population(
         self,
@@ -165,8 +169,24 @@ class Budgets:
 
     def balance(self, population: str) -> Balance:
         """What the population's budget comes to now. Raises `InvalidRequest` where there is no such population."""
+        return self.standing(population).balance_for()
+
+    def standing(
+        self,
+        population: str,
+        *,
+        plan: YearlyPlan | None = None,
+        researchers: Iterable[str] = (),
+        limit: float | None = None,
+    ) -> Standing:
+        """A population as it stands, of which the ledger asks whether an approval fits.
+
+        Args:
+          plan: its yearly plan, where it has one.
+          researchers: whose shares are limited, by a limit of their own, else to `limit`.
+        """
         with self._store.reading() as db:
-            return _balance(db, population_row(db, population))
+            return self.standing_in(db, population, plan=plan, researchers=researchers, limit=limit)
 
     def researcher_balance(self, population: str, researcher: str, *, limit: float | None = None) -> Balance:
         """The same of one researcher's releases, against their own limit, else `limit`, else all of the budget."""
@@ -214,28 +234,53 @@ class Budgets:
 
     # Within a transaction
 
-    def check_fits(
-        self, db: sqlite3.Connection, request: CodeRequestRecord, total: Charged, *, limit: float | None
-    ) -> None:
-        """Raise `BudgetExceeded` unless `total` fits the population's budget and the researcher's limit."""
-        population = population_of(request)
-        row = population_row(db, population)
+    def standing_in(
+        self,
+        db: sqlite3.Connection,
+        population: str,
+        *,
+        plan: YearlyPlan | None,
+        researchers: Iterable[str],
+        limit: float | None,
+    ) -> Standing:
+        """As `standing`."""
+        row, now = population_row(db, population), self._store.now()
         balance = _balance(db, row)
-        _check_holds(balance, total, f"population {population!r}")
-        for used, added in zip(balance.used.accounts, total.accounts, strict=True):
-            delta_left = row["delta_capacity_atto"] - used.delta_atto
-            if added.delta_atto > delta_left:
-                raise BudgetExceeded(
-                    f"The mechanism fails with δ={added.delta_atto / ATTO:.3g} of its own; population {population!r}"
-                    f" keeps δ={max(0, delta_left) / ATTO:.3g} for such. Use a mechanism with pure ε.",
-                    requested=added.divergence_nano / NANO,
-                    remaining=balance.epsilon_remaining_with_training,
-                    short=0.0,
-                )
-        limit = None if request.by_owner else _limit(db, population, request.researcher, limit)
-        if limit is not None:
-            own = _balance(db, row, request.researcher, limit)
-            _check_holds(own, total, f"researcher {request.researcher} in population {population!r}")
+        limits = {researcher: _limit(db, population, researcher, limit) for researcher in researchers}
+        return Standing(
+            population=population,
+            balance=balance,
+            delta_capacity_atto=row["delta_capacity_atto"],
+            parts={part.id: part.kept for part in parts_in(db, population, now)},
+            year=None if plan is None else self._year(db, population, balance, plan, year_of(now)),
+            shares={
+                researcher: _balance(db, row, researcher, bound)
+                for researcher, bound in limits.items()
+                if bound is not None
+            },
+        )
+
+    def _year(self, db: sqlite3.Connection, population: str, balance: Balance, plan: YearlyPlan, year: int) -> Year:
+        made = db.execute("SELECT at FROM entries WHERE population = ? ORDER BY seq LIMIT 1", (population,)).fetchone()
+
+        def opening(year: int) -> Charged:
+            return self._opening(db, population, year)
+
+        return year_from(plan, year, year_of(made["at"]), opening, balance.used, balance.conversion_nano)
+
+    def _opening(self, db: sqlite3.Connection, population: str, year: int) -> Charged:
+        """What a population had spent when a year opened: before the first entry of it, whatever that entry is.
+
+        Once there is such an entry it never changes, and is added up once.
+        """
+        known = self._opened.get((population, year))
+        if known is not None:
+            return known
+        first = _first_of(db, year)
+        if first is None:
+            return _totals(db, population, "")[0]
+        opened = self._opened[population, year] = spent_up_to(db, population, first - 1)
+        return opened
 
     def add(
         self,
@@ -341,6 +386,16 @@ def spent_up_to(db: sqlite3.Connection, population: str, seq: int | None) -> Cha
     return sum((Charged.to(Patients(patients), Amount(*amount)) for patients, *amount in rows), NOWHERE)
 
 
+def _first_of(db: sqlite3.Connection, year: int) -> int | None:
+    """The number of the first entry of a year or of a later one: entries are in the order of their times."""
+    low, high = 1, head_of(db, "entries").seq + 1
+    while low < high:
+        middle = (low + high) // 2
+        at = db.execute("SELECT at FROM entries WHERE seq = ?", (middle,)).fetchone()["at"]
+        low, high = (low, middle) if year_of(at) >= year else (middle + 1, high)
+    return low if db.execute("SELECT 1 FROM entries WHERE seq = ?", (low,)).fetchone() else None
+
+
 def _balance(db: sqlite3.Connection, row: sqlite3.Row, researcher: str = "", limit: float | None = None) -> Balance:
     """The balance of a population, or of a researcher's share of it within `limit`."""
     spent, reserved = _totals(db, row["name"], researcher)
@@ -353,27 +408,6 @@ def _balance(db: sqlite3.Connection, row: sqlite3.Row, researcher: str = "", lim
         spent=spent,
         reserved=reserved,
         is_split=split_of(db, row["name"]) is not None,
-    )
-
-
-def _check_holds(balance: Balance, total: Charged, whose: str) -> None:
-    """Raise `BudgetExceeded` unless `total` fits."""
-    if balance.holds(total):
-        return
-    groups = (" (patients who train)", " (patients held out)") if balance.is_split else ("", "")
-    accounts = (
-        (used.epsilon_nano(balance.conversion_nano), (used + added).epsilon_nano(balance.conversion_nano), group)
-        for used, added, group in zip(balance.used.accounts, total.accounts, groups, strict=True)
-    )
-    now, then, group = next(account for account in accounts if account[1] > balance.limit_nano)
-    left = max(0, balance.limit_nano - now)
-    adds, short = then - now, then - now - left
-    raise BudgetExceeded(
-        f"This adds ε={_up(adds)} but ε={_down(left)} remains of {whose}{group} at δ={balance.budget.delta}:"
-        f" ε={_up(short)} short. Ask for fewer rounds or more noise.",
-        requested=adds / NANO,
-        remaining=left / NANO,
-        short=short / NANO,
     )
 
 
@@ -393,7 +427,3 @@ def _too_small(budget: PrivacyBudget, order: int, conversion_nano: int) -> Budge
 
 def _up(nano: int) -> str:
     return f"{math.ceil(nano / 100_000) / 10_000:.4f}"
-
-
-def _down(nano: int) -> str:
-    return f"{nano // 100_000 / 10_000:.4f}"

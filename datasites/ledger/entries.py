@@ -24,13 +24,15 @@ class EntryKind(StrEnum):
 
     `RESTORE` says that this ledger was put back from a copy and closes it; `ACCEPT` opens it again; `LOST` charges what
     was spent since the copy was made, as far as anybody knows, and never less. `SPLIT` gives those of a population's
-    patients who train and those who are held out accounts of their own from then on.
+    patients who train and those who are held out accounts of their own from then on. `PART` keeps a part of a
+    population's budget for a project, changes it, or frees it; it moves nothing by itself.
     """
 
     POPULATION = "population"
     BUDGET = "budget"
     LIMIT = "limit"
     SPLIT = "split"
+    PART = "part"
     PUBLICATION = "publication"
     RETIREMENT = "retirement"
     SUBMIT = "submit"

@@ -20,12 +20,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from datasites.ledger.admission import Asked
 from datasites.ledger.amounts import Charged, amount_of
 from datasites.ledger.attachments import Attachments
 from datasites.ledger.budgets import Budgets, population_of, split_of
 from datasites.ledger.chain import Head, sha256
 from datasites.ledger.datasets import Datasets, check_version
 from datasites.ledger.entries import Entries, EntryKind
+from datasites.ledger.kept import draw, part_for
+from datasites.ledger.parts import Parts
 from datasites.ledger.projects import Projects, check_project
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord, Run, findings_text
 from datasites.ledger.recovery import Recovery
@@ -34,6 +37,7 @@ from datasites.ledger.runs import Runs, find_run
 from datasites.ledger.store import Store, iso, utc_now
 from datasites.ledger.verification import replay
 from datasites.ledger.witness import Witness
+from datasites.ledger.years import YearlyPlan
 from policies.canonical import canonical
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.accountant import Charge
@@ -66,6 +70,7 @@ class Ledger:
       requests: code requests, comments and votes.
       projects: agreements that requests are filed under, each with an end.
       attachments: what is known of the files that belong to a request or a project.
+      parts: what of the populations' budgets is kept for projects.
       runs: runs of approved requests, and releases.
       recovery: what becomes of a ledger that was put back from a copy.
     """
@@ -78,6 +83,7 @@ class Ledger:
         self.requests = Requests(store, self.entries)
         self.projects = Projects(store)
         self.attachments = Attachments(store)
+        self.parts = Parts(store, entries=self.entries, budgets=self.budgets)
         self.runs = Runs(store, self.entries, self.budgets, self.requests)
         self.datasets.retiring = self._close_requests
         self.recovery = Recovery(store, self.entries, self.budgets, self.runs)
@@ -140,6 +146,7 @@ class Ledger:
         rounds: int,
         expires_at: datetime,
         researcher_epsilon: float | None = None,
+        plan: YearlyPlan | None = None,
         comment: str | None = None,
         voters: tuple[Side, ...] = (),
     ) -> CodeRequestRecord:
@@ -150,10 +157,12 @@ class Ledger:
           charge: of one round, at the population's order.
           expires_at: from when on no run is admitted.
           researcher_epsilon: the policy's limit for researchers who have none of their own.
+          plan: the policy's yearly plan of the population; the entry names it.
           voters: the sides that must have voted for this plan; the entry names them and who they were.
 
         Raises:
-          BudgetExceeded: what is left of the population's or the researcher's budget is too little; nothing changed.
+          BudgetExceeded: what is left of the population's budget, of this year's part of it or of the researcher's
+            limit is too little; nothing changed.
           WrongStatus: the request is not `checked`, its plan is another, a side has not voted, or its dataset was
             retired.
         """
@@ -176,7 +185,15 @@ class Ledger:
             if comment:
                 self.requests.comment(db, request, actor, comment)
             return self._reserve(
-                db, record, charge, rounds, actor=actor, expires_at=iso(expires_at), limit=researcher_epsilon, **votes
+                db,
+                record,
+                charge,
+                rounds,
+                actor=actor,
+                expires_at=iso(expires_at),
+                limit=researcher_epsilon,
+                plan=plan,
+                **votes,
             )
 
     def transition(
@@ -214,7 +231,17 @@ class Ledger:
 
     # The datasite's own
 
-    def charge_now(self, population: str, charge: Charge, *, dataset: str, version: str, actor: str, what: str) -> Run:
+    def charge_now(
+        self,
+        population: str,
+        charge: Charge,
+        *,
+        dataset: str,
+        version: str,
+        actor: str,
+        what: str,
+        plan: YearlyPlan | None = None,
+    ) -> Run:
         """A running run of the datasite's own, without a code request: for a dataset's DP count.
 
         The charge is reserved and the run is durable as running when this returns. Draw the noise after it, then
@@ -234,14 +261,17 @@ class Ledger:
         )
         with self.store.writing() as db:
             record = self.requests.insert(db, record, RequestStatus.CHECKED, actor=actor)
-            record = self._reserve(db, record, charge, 1, actor=actor, expires_at=None, limit=None)
+            record = self._reserve(db, record, charge, 1, actor=actor, expires_at=None, limit=None, plan=plan)
             run = self.runs.start_in(db, self.runs.admit_in(db, record, 1, sha256("")))
         if self.witness is not None:
             self.witness.check()  # or rows would be read for a charge that it has not seen; `recover` ends the run
         return run
 
     def expire_due(self) -> tuple[CodeRequestRecord, ...]:
-        """Expire every approved request whose time is over, giving back what no run touched."""
+        """Expire every approved request whose time is over, giving back what no run touched; so do ended projects."""
+        if self.parts.any_ended():
+            with self.store.writing() as db:
+                self.parts.free_ended(db)
         return self.runs.expire_due()
 
     def recover(self) -> Unfinished:
@@ -309,15 +339,25 @@ class Ledger:
         actor: str,
         expires_at: str | None,
         limit: float | None,
+        plan: YearlyPlan | None,
         **facts: Any,
     ) -> CodeRequestRecord:
         self.entries.check_open(db)
         population, once = population_of(record), amount_of(charge)
         self.budgets.split(db, population, actor="datasite")
+        self.parts.free_ended(db)
         patients = Patients.ALL if split_of(db, population) is None else charge.reads
         total = Charged.to(patients, once * rounds)
-        self.budgets.check_fits(db, record, total, limit=limit)
+        part = part_for(db, record, total, self.store.now())
+        limited = () if record.by_owner else (record.researcher,)
+        standing = self.budgets.standing_in(db, population, plan=plan, researchers=limited, limit=limit)
+        standing.check(Asked(total, record.researcher, part.id if part else None))
         self.budgets.add(db, population, record.researcher, reserved=total)
+        if part is not None:
+            draw(db, part, record.id, total)
+            facts["part"] = part.id
+        if plan is not None:
+            facts["plan"] = {"epsilon": repr(float(plan.epsilon)), "carry_over_since": plan.carry_over_since}
         self.entries.append(
             db,
             EntryKind.RESERVE,

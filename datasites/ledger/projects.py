@@ -58,7 +58,7 @@ class Projects:
     def find(self, name: str) -> Project:
         """The project of this name or id. Raises `InvalidRequest`."""
         with self._store.reading() as db:
-            return _find(db, name)
+            return find_project(db, name)
 
     def of(self, request: str) -> Project | None:
         """The project that a request is filed under."""
@@ -91,7 +91,7 @@ class Projects:
     def change(self, name: str, *, parties: str, ends: str) -> Project:
         """Other parties and another last day; who shortens it ends it at once. Raises `WrongStatus` once closed."""
         with self._store.writing() as db:
-            project = _find(db, name)
+            project = find_project(db, name)
             _check_open(project)
             db.execute("UPDATE projects SET parties = ?, ends = ? WHERE id = ?", (parties, ends, project.id))
             return dataclasses.replace(project, parties=parties, ends=ends)
@@ -99,7 +99,7 @@ class Projects:
     def close(self, name: str) -> Project:
         """End a project now, for good. Raises `WrongStatus` where it is closed."""
         with self._store.writing() as db:
-            project = _find(db, name)
+            project = find_project(db, name)
             _check_open(project)
             closed = dataclasses.replace(project, closed_at=self._store.now())
             db.execute("UPDATE projects SET closed_at = ? WHERE id = ?", (closed.closed_at, project.id))
@@ -112,7 +112,7 @@ class Projects:
 
     def file_in(self, db: sqlite3.Connection, request: str, name: str) -> Project:
         """As `file`, within a transaction."""
-        project = _find(db, name)
+        project = find_project(db, name)
         if project.has_ended(self._store.now()):
             raise WrongStatus(project.why_ended)
         db.execute(
@@ -137,7 +137,8 @@ def check_project(db: sqlite3.Connection, request: str, now: str) -> None:
         raise WrongStatus(project.why_ended)
 
 
-def _find(db: sqlite3.Connection, name: str) -> Project:
+def find_project(db: sqlite3.Connection, name: str) -> Project:
+    """The project of this name or id. Raises `InvalidRequest`."""
     row = db.execute("SELECT * FROM projects WHERE id = ? OR name = ? ORDER BY id = ? DESC", (name,) * 3).fetchone()
     if row is None:
         raise InvalidRequest(f"There is no project {name[:80]!r} here. `datasite projects list` shows them.")

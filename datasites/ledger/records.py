@@ -120,6 +120,22 @@ class RequestLine:
 
 
 @dataclass(frozen=True)
+class WaitingRequest:
+    """A request that waits for the owner, with what its charge follows from: its plan's mechanism, as JSON text.
+
+    `project` is the id of the one that it is filed under, None of one that is filed under none.
+    """
+
+    id: str
+    researcher: str
+    function: str
+    dataset: str
+    submitted_at: str
+    mechanism_json: str
+    project: str | None
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of a request's round. `reason` is the owner's to read."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from datasites.ledger.budgets import check_population
 from datasites.ledger.chain import sha256
 from datasites.ledger.entries import Entries, EntryKind
-from datasites.ledger.records import CodeRequestRecord, Comment, RequestLine, Vote, findings_text
+from datasites.ledger.records import CodeRequestRecord, Comment, RequestLine, Vote, WaitingRequest, findings_text
 from datasites.ledger.store import Store
 from policies.canonical import canonical
 from policies.errors import InvalidRequest, WrongStatus
@@ -28,6 +28,8 @@ OPEN = (RequestStatus.CHECKED, RequestStatus.APPROVED)
 _LINE = """id, status, researcher, function, dataset, json_extract(plan_json, '$.declared.kind'),
   CAST(json_extract(plan_json, '$.declared.epsilon') AS REAL), json_extract(plan_json, '$.mechanism.rounds'),
   submitted_at, expires_at"""
+_WAITING = """SELECT id, researcher, function, dataset, submitted_at, json_extract(plan_json, '$.mechanism'), project
+  FROM requests LEFT JOIN filed ON filed.request = requests.id"""
 _PLACEHOLDERS = ", ".join("?" * len(dataclasses.fields(CodeRequestRecord)))
 
 
@@ -86,6 +88,28 @@ class Requests:
         values = {**used, "waits": RequestStatus.CHECKED.value, "most": -1 if most is None else most}
         with self._store.reading() as db:
             return tuple(RequestLine(row[0], RequestStatus(row[1]), *row[2:]) for row in db.execute(query, values))
+
+    def waiting(self, population: str, *, most: int) -> tuple[WaitingRequest, ...]:
+        """The oldest `most` requests of a population that wait for a decision, oldest first; no plan is parsed."""
+        query = f"""{_WAITING} WHERE status = ? AND population = ? AND by_owner = 0
+          ORDER BY submitted_at, requests.rowid LIMIT ?"""
+        with self._store.reading() as db:
+            rows = db.execute(query, (RequestStatus.CHECKED.value, population, most))
+            return tuple(WaitingRequest(*row) for row in rows)
+
+    def waiting_one(self, request: str) -> WaitingRequest:
+        """One request that has a plan, as `waiting` has it. Raises `InvalidRequest`."""
+        with self._store.reading() as db:
+            row = db.execute(f"{_WAITING} WHERE id = ? AND plan_json IS NOT NULL", (request,)).fetchone()
+        if row is None:
+            raise InvalidRequest(f"There is no request {request} with a plan here.")
+        return WaitingRequest(*row)
+
+    def count_waiting_of(self, population: str) -> int:
+        """How many requests of a population wait for a decision."""
+        query = "SELECT count(*) FROM requests WHERE status = ? AND population = ? AND by_owner = 0"
+        with self._store.reading() as db:
+            return int(db.execute(query, (RequestStatus.CHECKED.value, population)).fetchone()[0])
 
     def ids_from(self, prefix: str) -> tuple[str, ...]:
         """The ids that begin with `prefix`, at most ten of them."""

@@ -17,6 +17,7 @@ from datasites.ledger.budgets import Budgets, population_of
 from datasites.ledger.chain import sha256
 from datasites.ledger.datasets import check_version
 from datasites.ledger.entries import Entries, Entry, EntryKind
+from datasites.ledger.kept import put_back
 from datasites.ledger.projects import HAS_ENDED, check_project, project_of
 from datasites.ledger.records import (
     CodeRequestRecord,
@@ -311,8 +312,9 @@ class Runs:
             self.void_in(db, find_run(db, row["id"]))
         record = find_request(db, record.id)
         back = _once(record) * record.runs_left
-        population = population_of(record)
-        self._budgets.add(db, population, record.researcher, reserved=Charged.to(record.patients, back) * -1)
+        population, charged = population_of(record), Charged.to(record.patients, back)
+        self._budgets.add(db, population, record.researcher, reserved=charged * -1)
+        put_back(db, record.id, charged)
         self._entries.append(
             db,
             EntryKind.RETURN,

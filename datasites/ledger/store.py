@@ -153,8 +153,12 @@ class Store:
     def now(self) -> str:
         """The clock's time as text, as entries hold it; the last entry's where the clock has gone back behind it.
 
-        So an approval that expired cannot come back to life, and entries are in the order of their times.
+        So an approval that expired cannot come back to life, no year opens twice, and entries are in the order of their
+        times. Within a transaction it is one moment: what is decided by the time is written with that time.
         """
+        moment: str | None = getattr(self._local, "moment", None)
+        if moment is not None:
+            return moment
         with self.reading() as db:
             last = db.execute("SELECT at FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
         clock = iso(self._clock())
@@ -186,11 +190,14 @@ class Store:
             with _sqlite_errors():
                 db.execute("BEGIN IMMEDIATE")
                 try:
+                    self._local.moment = self.now()
                     yield db
                     db.execute("COMMIT")
                 except BaseException:
                     self._roll_back(db)
                     raise
+                finally:
+                    self._local.moment = None
                 if self.follower is not None:
                     self.follower.follow(db)
         finally:

@@ -4,7 +4,7 @@
 only be appended to, and lower what was spent.
 """
 
-SCHEMA_VERSION = "5"
+SCHEMA_VERSION = "6"
 _AMOUNTS = """
   {0}divergence_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}divergence_nano >= 0),
   {0}pure_nano INTEGER NOT NULL DEFAULT 0 CHECK ({0}pure_nano >= 0),
@@ -58,6 +58,20 @@ _ACCOUNTS = (
     """CREATE TRIGGER held_out_spent_never_decreases BEFORE UPDATE ON held_out_totals
       WHEN NEW.spent_divergence_nano < OLD.spent_divergence_nano
       BEGIN SELECT RAISE(ABORT, 'spent never decreases'); END""",
+)
+_PARTS = (
+    # Kept of a population's budget for one project, by the number of the entry that made it. `researchers`, a JSON
+    # list, may draw on it; what they have drawn, spent and reserved together, is here of each account.
+    f"""CREATE TABLE parts (
+      id INTEGER PRIMARY KEY, project TEXT NOT NULL REFERENCES projects,
+      population TEXT NOT NULL REFERENCES populations, epsilon REAL NOT NULL, with_training INTEGER NOT NULL,
+      researchers TEXT NOT NULL, ended_at TEXT, {_AMOUNTS.format("training_")}, {_AMOUNTS.format("held_out_")})
+      STRICT""",
+    "CREATE UNIQUE INDEX one_part ON parts (population, project) WHERE ended_at IS NULL",
+    # Which requests were approved out of a part; written once, with the approval.
+    """CREATE TABLE drawn (
+      request TEXT PRIMARY KEY REFERENCES requests, part INTEGER NOT NULL REFERENCES parts) STRICT""",
+    *_append_only("drawn"),
 )
 _TOTALS = ", ".join(
     f"{what}_{name}"
@@ -125,10 +139,12 @@ TABLES = (
     *_append_only("entries", "audit", "releases", "comments", "votes"),
     *_PROJECTS,
     *_ACCOUNTS,
+    *_PARTS,
 )
 
 UPGRADES: dict[str, tuple[str, ...]] = {
-    "3": (*_PROJECTS, *_ACCOUNTS, _CARRIED_OVER),
-    "4": (*_ACCOUNTS, _CARRIED_OVER),
+    "3": (*_PROJECTS, *_ACCOUNTS, _CARRIED_OVER, *_PARTS),
+    "4": (*_ACCOUNTS, _CARRIED_OVER, *_PARTS),
+    "5": _PARTS,
 }
 """What a file of an earlier version lacks; 0.1.0, the first that was released, wrote "3"."""

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from datasites.ledger.amounts import COLUMNS, NOTHING, NOWHERE, Amount, Charged
+from datasites.ledger.amounts import COLUMNS, NOTHING, NOWHERE, Amount, Charged, Kept
 from datasites.ledger.chain import Head, check_chain, head_of, sha256
 from datasites.ledger.entries import Entry, EntryKind, entry_from
 from datasites.ledger.tables import TABLES
+from datasites.ledger.years import YearlyPlan, year_from, year_of
 from policies.errors import LedgerDamaged
 from policies.privacy.mechanisms import Patients
+from policies.privacy.nano import nano_down
 from policies.source.statuses import REQUEST_TRANSITIONS, RUN_TRANSITIONS, RequestStatus, RunStatus
 
 # Columns of a request that the entries speak of in the same words.
@@ -58,6 +60,25 @@ class _Run:
 
 
 @dataclass
+class _Part:
+    """What is kept of a population's budget for a project."""
+
+    project: str
+    population: str
+    epsilon: str = ""
+    with_training: bool = True
+    researchers: list[str] = field(default_factory=list)
+    drawn: Charged = NOWHERE
+    ended_at: str | None = None
+
+    @property
+    def left(self) -> Charged:
+        if self.ended_at is not None:
+            return NOWHERE
+        return Kept(nano_down(float(self.epsilon)), self.with_training, self.drawn).left()
+
+
+@dataclass
 class _State:
     """What the entries so far come to."""
 
@@ -65,6 +86,11 @@ class _State:
     splits: dict[str, str] = field(default_factory=dict)
     spent: dict[tuple[str, str], Charged] = field(default_factory=dict)
     reserved: dict[tuple[str, str], Charged] = field(default_factory=dict)
+    parts: dict[int, _Part] = field(default_factory=dict)
+    drawn: dict[str, int] = field(default_factory=dict)
+    year: int = 0  # of the newest entry
+    made_in: dict[str, int] = field(default_factory=dict)  # the year in which a population was made
+    opened: dict[tuple[str, int], Charged] = field(default_factory=dict)  # what it had spent when a year opened
     limits: dict[tuple[str, str], str | None] = field(default_factory=dict)
     datasets: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     requests: dict[str, _Request] = field(default_factory=dict)
@@ -98,10 +124,18 @@ def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Hea
 def _apply(state: _State, entry: Entry) -> None:
     if state.closed and entry.kind in (EntryKind.RESERVE, EntryKind.ADMIT, EntryKind.START):
         _broken(entry, "was made while the ledger was closed")
+    _open_years(state, year_of(entry.at))
     try:
         _RULES[entry.kind](state, entry)
     except (KeyError, TypeError, ValueError):
         _broken(entry, "speaks of what is not there")
+
+
+def _open_years(state: _State, year: int) -> None:
+    """Keep what each population had spent when a year opened; years without an entry opened with the next one's."""
+    for opens in range(max(state.year + 1, min(state.made_in.values(), default=year)), year + 1):
+        state.opened |= {(name, opens): state.spent[name, ""] for name in state.populations}
+    state.year = max(state.year, year)
 
 
 def _broken(entry: Entry, why: str) -> NoReturn:
@@ -113,6 +147,8 @@ def _population(state: _State, entry: Entry) -> None:
     if name in state.populations:
         _broken(entry, "creates a population a second time")
     state.populations[name] = dict(entry.details)
+    state.made_in[name] = year_of(entry.at)
+    state.opened[name, state.year] = NOWHERE
     state.spent[name, ""] = state.reserved[name, ""] = NOWHERE
 
 
@@ -187,12 +223,60 @@ def _reserve(state: _State, entry: Entry) -> None:
     if request.patients != Patients.ALL and name not in state.splits:
         _broken(entry, "charges one group of patients of a population that is not split")
     _add(state, entry, request, reserved=entry.charged)
+    if "part" in facts:
+        _draw(state, entry, request, facts["part"])
     used, limits = state.spent[name, ""] + state.reserved[name, ""], state.populations[name]
-    most = limits["capacity_nano"] + limits["conversion_nano"]
-    if used.epsilon_nano(limits["conversion_nano"]) > most or any(
+    if _is_exceeded(state, name) or any(
         account.delta_atto > limits["delta_capacity_atto"] for account in used.accounts
     ):
-        _broken(entry, "reserves more than the budget of its population")
+        _broken(entry, "reserves more than the budget of its population, or what is kept of it for a project")
+    if "plan" in facts:
+        _check_year(state, entry, YearlyPlan(float(facts["plan"]["epsilon"]), facts["plan"]["carry_over_since"]))
+
+
+def _is_exceeded(state: _State, name: str) -> bool:
+    """Whether what is spent, reserved and kept for projects is more than the budget of a population."""
+    facts = state.populations[name]
+    kept = sum((part.left for part in state.parts.values() if part.population == name), NOWHERE)
+    taken = state.spent[name, ""] + state.reserved[name, ""] + kept
+    most: int = facts["capacity_nano"] + facts["conversion_nano"]
+    return taken.epsilon_nano(facts["conversion_nano"]) > most
+
+
+def _draw(state: _State, entry: Entry, request: _Request, number: int) -> None:
+    part = state.parts[number]
+    if part.ended_at is not None or part.population != entry.population or request.researcher not in part.researchers:
+        _broken(entry, "draws on what is kept for others")
+    if entry.amount.mixed and not part.with_training:
+        _broken(entry, "trains out of what is kept for releases with a pure ε")
+    part.drawn = part.drawn + entry.charged
+    state.drawn[entry.request or ""] = number
+
+
+def _check_year(state: _State, entry: Entry, plan: YearlyPlan) -> None:
+    name = entry.population or ""
+    used = state.spent[name, ""] + state.reserved[name, ""]
+    conversion = state.populations[name]["conversion_nano"]
+    year = year_from(plan, state.year, state.made_in[name], lambda opens: state.opened[name, opens], used, conversion)
+    accounts = zip(year.parts_nano, year.added_nano(), entry.charged.accounts, strict=True)
+    if any(added > part for part, added, charged in accounts if any(charged.as_row())):
+        _broken(entry, f"reserves more than the part of {state.year} in the yearly plan of its population")
+
+
+def _part(state: _State, entry: Entry) -> None:
+    facts, name = entry.details, entry.population or ""
+    known = "part" in facts
+    part = state.parts[facts["part"]] if known else _Part(facts["project"], name)
+    state.parts[facts.get("part", entry.seq)] = part
+    if part.ended_at is not None or (part.project, part.population) != (facts["project"], name):
+        _broken(entry, "changes a part that is freed or another project's")
+    if facts["epsilon"] is None:
+        part.ended_at = entry.at
+        return
+    before = part.left if known else NOWHERE
+    part.epsilon, part.with_training, part.researchers = facts["epsilon"], facts["with_training"], facts["researchers"]
+    if _is_exceeded(state, name) and not before.covers(part.left):
+        _broken(entry, "keeps more for a project than is left of the budget of its population")
 
 
 def _return(state: _State, entry: Entry) -> None:
@@ -204,6 +288,9 @@ def _return(state: _State, entry: Entry) -> None:
     request.status = status
     _check_patients(entry, request)
     _add(state, entry, request, reserved=entry.charged * -1)
+    if entry.request in state.drawn:
+        part = state.parts[state.drawn[entry.request]]
+        part.drawn = part.drawn - entry.charged
 
 
 def _admit(state: _State, entry: Entry) -> None:
@@ -270,6 +357,7 @@ _RULES: dict[EntryKind, Callable[[_State, Entry], None]] = {
     EntryKind.BUDGET: _budget,
     EntryKind.LIMIT: _limit,
     EntryKind.SPLIT: _split,
+    EntryKind.PART: _part,
     EntryKind.PUBLICATION: _publication,
     EntryKind.RETIREMENT: _retirement,
     EntryKind.SUBMIT: _submit,
@@ -304,6 +392,8 @@ def _compare(db: sqlite3.Connection, state: _State) -> None:
         "split", {row["population"]: repr(row["holdout"]) for row in db.execute("SELECT * FROM splits")}, state.splits
     )
     _same("total", _totals_in(db), _totals_of(state))
+    _same("part", _parts_in(db), {number: vars(part) for number, part in state.parts.items()})
+    _same("draw", {row["request"]: row["part"] for row in db.execute("SELECT * FROM drawn")}, state.drawn)
     _same("dataset", _datasets_in(db), state.datasets)
     _same("request", _requests_in(db), {id: vars(request) for id, request in state.requests.items()})
     _same("run", _runs_in(db), {id: vars(run) for id, run in state.runs.items()})
@@ -353,6 +443,23 @@ def _charged(rows: tuple[Any, ...], kind: str) -> Charged | None:
 
 def _totals_of(state: _State) -> dict[tuple[str, str], Any]:
     return {key: (state.spent[key], state.reserved[key], state.limits.get(key)) for key in state.spent}
+
+
+def _parts_in(db: sqlite3.Connection) -> dict[int, Any]:
+    return {
+        row["id"]: {
+            "project": row["project"],
+            "population": row["population"],
+            "epsilon": repr(row["epsilon"]),
+            "with_training": bool(row["with_training"]),
+            "researchers": json.loads(row["researchers"]),
+            "drawn": Charged(
+                *(Amount(*(row[f"{account}_{name}"] for name in COLUMNS)) for account in ("training", "held_out"))
+            ),
+            "ended_at": row["ended_at"],
+        }
+        for row in db.execute("SELECT * FROM parts")
+    }
 
 
 def _datasets_in(db: sqlite3.Connection) -> dict[str, Any]:

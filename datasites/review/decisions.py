@@ -16,10 +16,11 @@ from typing import Any
 from datasites.ledger.audit_log import AuditLog
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, Vote
+from datasites.ledger.years import YearlyPlan
 from datasites.logs import Shown
 from datasites.people.roles import Actor, Role
 from datasites.review.planning import Planner
-from datasites.review.policy import Outcome, Rules, outcomes
+from datasites.review.policy import Outcome, Rules, outcomes, plans_outcome
 from datasites.review.pricing import standalone_epsilon
 from policies.errors import DatasiteError, PermissionRefused, RuleBroken, WrongStatus
 from policies.privacy import accountant
@@ -293,6 +294,7 @@ class Decisions:
             rounds=plan.rounds,
             expires_at=datetime.now(UTC) + timedelta(days=rules.approval_days),
             researcher_epsilon=rules.researcher_epsilon,
+            plan=rules.yearly_plans.get(str(record.population)),
             voters=case.voters,
         )
 
@@ -322,6 +324,11 @@ class Decisions:
             return (Outcome("Project", False, project.why_ended),)
         return (Outcome("Project", True, f"{project.name} goes on until {project.ends}"),)
 
+    def yearly_plan(self, population: str) -> YearlyPlan | None:
+        """The policy's yearly plan of a population; none where the policy cannot be read, and nothing is approved."""
+        rules, _ = self._rules()
+        return None if rules is None else rules.yearly_plans.get(population)
+
     def _rules(self) -> tuple[Rules | None, str]:
         """The policy, or None and why it cannot be used: then a check fails, and nothing is approved."""
         try:
@@ -337,10 +344,12 @@ class Decisions:
             if rules is None
             else outcomes(rules, plan, published, epsilon, researcher)
         )
+        of_plans = rules and plans_outcome(rules, self.ledger.budgets.populations())
         return (
             Outcome("Inspection", True, "only allowed forms; rows reach the mechanism alone"),
             Outcome("Model check", True, _model_text(plan)),
             *of_policy,
+            *([of_plans] if of_plans else []),
             *(check() for check in self.host_checks),
         )
 

@@ -23,9 +23,13 @@ from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
+from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published
+from policies.schema.design import design_of
+from policies.schema.questions import check_statistics
 from policies.schema.schemas import Schema
+from policies.schema.survival_cells import survival_shape
 from policies.source.inspection import Inspection, inspect_source
 from policies.text import visible
 
@@ -118,10 +122,14 @@ class Planner:
         schema = published.schema
         graph = None
         if isinstance(inspection.mechanism, Statistics):
-            for query in inspection.mechanism.queries:
-                schema.check_query(query)
+            check_statistics(inspection.mechanism, schema)
+        elif isinstance(inspection.mechanism, KaplanMeier):
+            survival_shape(inspection.mechanism, schema)
+        elif isinstance(inspection.mechanism, Regression):
+            design_of(inspection.mechanism, schema)
         else:
             graph = self._graph(inspection, schema, researcher)
+            check_last_layer(graph, inspection.mechanism.loss, source, inspection.model or "")
         return Plan(
             function=inspection.function,
             mechanism=accountant.resolve(inspection.mechanism),
@@ -137,6 +145,7 @@ class Planner:
         """The model's graph. One model of one researcher's leaves once, however many requests train and score it."""
         mechanism = inspection.mechanism
         assert isinstance(mechanism, DPSGD | Evaluation)
+        schema = schema.predicting(mechanism)
         shape = schema.input_shape(mechanism.inputs)
         key = (researcher, inspection.model_source, inspection.model, shape)  # nobody learns what others have asked
         with self._lock:
@@ -197,21 +206,3 @@ def published_from(record: DatasetRecord) -> Published:
         patients=int(record.patients or 0),
         size_kind=record.size_kind,
     )
-
-
-def check_outputs(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -> None:
-    """Raise `GraphRefused` unless the model's output fits its loss and the target's classes."""
-    classes = len(schema.classes)
-    wanted = classes if mechanism.loss == "cross_entropy" else 1
-    numbers = 1
-    for size in graph.output_shape:
-        numbers *= size
-    if wanted == 1 and classes != 2:
-        raise GraphRefused(
-            f"{mechanism.loss} is for two classes; {schema.target} has {classes}. Use loss='cross_entropy'."
-        )
-    if numbers != wanted:
-        raise GraphRefused(
-            f"The model answers {numbers} number(s) for a record; {mechanism.loss} wants {wanted}."
-            " Change the last layer."
-        )

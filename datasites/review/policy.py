@@ -10,21 +10,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta
 
+from datasites.ledger.years import YearlyPlan
 from datasites.shapes import checked, shapes
 from policies.errors import DatasiteError, RuleBroken
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD, Gaussian
 from policies.privacy.risk import rounded_up
 from policies.release.plans import Plan, Published
 
-Kind = Literal["dp_sgd", "evaluation", "statistics"]
+Kind = Literal["dp_sgd", "evaluation", "statistics", "kaplan_meier", "regression"]
 MECHANISMS: tuple[Kind, ...] = get_args(Kind)
 
 DEFAULT_POLICY = """\
@@ -36,13 +37,19 @@ max_delta = 1e-5               # largest δ of one request
 delta_per_patient = 1.0        # largest δ times the number of patients as published: at 1.0, δ is at most 1/patients
 min_noise_multiplier = 0.5     # least noise of training, as a multiple of one patient's largest share
 min_batch = 10                 # least number of patients expected in a training step (sampling rate x patients)
-max_rounds = 50                # most releases of one request
+max_rounds = 200               # most releases of one request
 max_steps = 20000              # most training steps of one request, all of its rounds together
 max_parameters = 1000000       # largest model, in numbers
 min_patients = 50              # smallest dataset, in patients as published, of which anything is released
-allowed_mechanisms = ["dp_sgd", "evaluation", "statistics"]
+allowed_mechanisms = ["dp_sgd", "evaluation", "statistics", "kaplan_meier", "regression"]
 approval_days = 30             # days after which an approval expires
 typed_confirmation_epsilon = 1.0   # above this ε of a request, whoever approves types its name; 100 never asks
+
+# How much ε one calendar year (in UTC) may add to what a population has lost; its budget stays the promise for ever.
+# What a year leaves lapses; with carry_over_since, what that year and later ones leave is added to the next one's. A
+# population that is not named has no plan; while one is named that is not here, nothing is approved. Take the hash away
+# and name yours.
+# yearly_plans = { "my-patients" = { epsilon = 2.0, carry_over_since = 2026 } }
 
 # Above this ε of a request two people must agree: the owner, and a second reviewer with an account of the console
 # (`datasite console-users add`). Neither sees the other's vote first. Take the hash away to use it.
@@ -75,7 +82,7 @@ class Rules:
     delta_per_patient: Annotated[float, Meta(ge=1e-9, le=1)] = 1.0
     min_noise_multiplier: Annotated[float, Meta(ge=0.05, le=1000)] = 0.5
     min_batch: Annotated[float, Meta(ge=1, le=1_000_000)] = 10
-    max_rounds: Annotated[int, Meta(ge=1, le=1000)] = 50
+    max_rounds: Annotated[int, Meta(ge=1, le=1000)] = 200
     max_steps: Annotated[int, Meta(ge=1, le=100_000_000)] = 20_000
     max_parameters: Annotated[int, Meta(ge=1, le=5_000_000)] = 1_000_000
     min_patients: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 50
@@ -86,6 +93,7 @@ class Rules:
     deny_at_once: bool = False
     approve_at_once_epsilon: Epsilon | None = None
     researcher_epsilon: Epsilon | None = None
+    yearly_plans: Mapping[str, YearlyPlan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, shape in _SHAPES.items():
@@ -93,6 +101,7 @@ class Rules:
                 checked(getattr(self, name), shape)
             except ValueError as error:
                 raise _unreadable(f"{name} = {error}") from None
+        object.__setattr__(self, "yearly_plans", _yearly_plans(self.yearly_plans))
 
     @classmethod
     def from_toml(cls, text: str) -> Rules:
@@ -118,7 +127,27 @@ class Rules:
         return cls.from_toml(text)
 
 
-_SHAPES = shapes(Rules)
+_SHAPES = {name: shape for name, shape in shapes(Rules).items() if name != "yearly_plans"}
+_PLAN_SHAPES = {"epsilon": Epsilon, "carry_over_since": Annotated[int, Meta(ge=2000, le=2200)]}
+
+
+def _yearly_plans(written: object) -> dict[str, YearlyPlan]:
+    """Plans by population, of a table of tables. Raises `RuleBroken` naming what is none."""
+    if not isinstance(written, Mapping):
+        raise _unreadable(f"yearly_plans = {written!r} is not a table of populations")
+    return {str(name): _yearly_plan(str(name), plan) for name, plan in written.items()}
+
+
+def _yearly_plan(name: str, plan: object) -> YearlyPlan:
+    if isinstance(plan, YearlyPlan):
+        plan = {key: value for key, value in dataclasses.asdict(plan).items() if value is not None}
+    if not isinstance(plan, Mapping) or "epsilon" not in plan or not set(plan) <= set(_PLAN_SHAPES):
+        known = " and, where it carries over, ".join(_PLAN_SHAPES)
+        raise _unreadable(f"yearly_plans.{name} = {repr(plan)[:200]} is not a table with {known}")
+    try:
+        return YearlyPlan(**{key: checked(value, _PLAN_SHAPES[key]) for key, value in plan.items()})
+    except ValueError as error:
+        raise _unreadable(f"yearly_plans.{name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -175,6 +204,16 @@ def _outcome(title: str, function: CheckFunction, rules: Rules, case: Case) -> O
         return Outcome(title, False, error.public_message)
 
 
+def plans_outcome(rules: Rules, populations: tuple[str, ...]) -> Outcome | None:
+    """A check that fails where a yearly plan is of no population that is here, as by a slip; else None."""
+    unknown = sorted(set(rules.yearly_plans) - set(populations))
+    if not unknown:
+        return None
+    names = ", ".join(repr(name[:80]) for name in unknown)
+    why = _unreadable(f"yearly_plans names {names}, and no population here is called so")
+    return Outcome("Yearly plan", False, why.public_message)
+
+
 def isolation_outcome(setting: str, protections: dict[str, bool]) -> Outcome:
     """Whether jobs on this host are held as the setting `isolation` requires, as a check among the others."""
     missing = [name.replace("_", " ") for name, holds in protections.items() if not holds]
@@ -212,7 +251,7 @@ def check_epsilon(rules: Rules, case: Case) -> str:
 @check("Chance of failure")
 def check_delta(rules: Rules, case: Case) -> str:
     mechanism = case.plan.mechanism
-    if not isinstance(mechanism, DPSGD):
+    if not isinstance(mechanism, Gaussian):
         return "the request is pure: it has no δ"
     bound = min(rules.max_delta, rules.delta_per_patient / max(1, case.published.patients))
     if mechanism.delta > bound:

@@ -35,7 +35,7 @@ from datasites.settings import Settings
 from datasites.vault.private_rows import PublishedRows
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD, Evaluation, Statistics, as_dict
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
 from policies.release.certificates import make_certificate, sign
 from policies.release.plans import Plan, Published, release_shapes
 from policies.release.tensors import check_tensors, digest, from_bytes, to_bytes
@@ -53,7 +53,13 @@ MOST_JOBS = 2
 JOB_MEMORY = 8 << 30  # the same whatever the table holds
 STOPPED_WITHIN = 5.0  # seconds that a stop waits for jobs to let go of their rows; a stop reaches one in 0.25
 ENDED = (RunStatus.FAILED, RunStatus.VOID)
-JOB_OF = {DPSGD.kind: "train", Evaluation.kind: "evaluate", Statistics.kind: "statistics"}
+JOB_OF = {
+    DPSGD.kind: "train",
+    Evaluation.kind: "evaluate",
+    Statistics.kind: "statistics",
+    KaplanMeier.kind: "analyse",
+    Regression.kind: "analyse",
+}
 
 
 @dataclass(frozen=True)
@@ -255,7 +261,7 @@ class Rounds:
         with self._at_work(run), self.tables.lend(record.version) as rows:
             return self.pool.run(
                 "runner",
-                self._job(plan, published),
+                {**self._job(plan, published), "round": run.round},
                 payload,
                 seconds=self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds,
                 memory=JOB_MEMORY,
@@ -446,7 +452,9 @@ def check_weights(plan: Plan, weights: Arrays) -> None:
     """Raise `WeightsRefused` unless the weights are the plan's: names, shapes, dtypes, all finite."""
     if plan.graph is None:
         if weights:
-            raise WeightsRefused("Statistics take no weights. Call it as f(records=asset, round=1).")
+            raise WeightsRefused(
+                "This request has no model and takes no weights. Call it as f(records=asset, round=1)."
+            )
         return
     shapes = {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     check_tensors(weights, shapes, finite=True)

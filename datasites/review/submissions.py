@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from datasites.ledger.kept import may_draw
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
 from datasites.review.decisions import Decisions
@@ -14,6 +15,7 @@ from datasites.review.planning import Engine, Planner, published_from
 from datasites.review.pricing import Cost, cost_of
 from datasites.review.quotas import DAY, Quota
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, WrongStatus
+from policies.privacy import accountant
 from policies.release.plans import Plan, Published
 from policies.source.findings import Finding
 from policies.source.statuses import RequestStatus
@@ -72,7 +74,20 @@ class Submissions:
         failed = [check for check in self.decisions.checks(plan, published, researcher) if not check.passed]
         findings = tuple(_finding("rule", check.message, check.title) for check in failed)
         engine = self.planner.engine(plan, published, researcher=researcher)
-        return Quote(not failed, findings, plan, cost_of(self.ledger, plan, published), engine)
+        return Quote(not failed, findings, plan, self._cost(plan, published, researcher), engine)
+
+    def _cost(self, plan: Plan, published: Published, researcher: str) -> Cost:
+        """What a plan would cost; out of what is reserved for a project, where its researcher is named for that.
+
+        Under which project it will be filed nobody has said yet, so it fits where it would under one of them.
+        """
+        yearly = self.decisions.yearly_plan(published.population)
+        balance = self.ledger.budgets.balance(published.population)
+        total = balance.charged(accountant.charge_for(plan.mechanism, balance.order), plan.rounds)
+        parts = self.ledger.parts.list(published.population)
+        ways = [None, *(part for part in parts if may_draw(part, researcher, total))]
+        costs = [cost_of(self.ledger, plan, published, yearly=yearly, part=part) for part in ways]
+        return min(costs, key=lambda cost: cost.fit.short)
 
     def submit(
         self,

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD, Evaluation
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
+from policies.privacy.outcomes import Outcome, outcome_of
+from policies.privacy.subgroups import column_of, cuts_of
 from policies.release.plans import Plan, Published
+from policies.schema.design import design_of
+from policies.schema.filters import compiled
+from policies.schema.questions import scope_sentences
+from policies.schema.survival_cells import moment, survival_groups, time_grid
+from policies.schema.targets import said
 
 SIZE_TEXT = {"declared": "as declared", "dp-count": "a differentially private count"}
 
@@ -25,18 +32,26 @@ def summary(plan: Plan, published: Published) -> list[str]:
                 " can have."
             ),
             *_made_inputs(mechanism, published),
+            *_target_words(mechanism, published),
             "What leaves: the model's numbers after each round.",
         ]
     if isinstance(mechanism, Evaluation):
         return [
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
             *_made_inputs(mechanism, published),
-            f"What leaves: noisy counts of scores per outcome in {mechanism.bins} bins.",
+            *_target_words(mechanism, published),
+            f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
+            *_subgroup_words(mechanism),
         ]
-    asked = ", ".join(query.key.replace("/", " of ") for query in mechanism.queries)
+    if isinstance(mechanism, KaplanMeier):
+        return [*survival_summary(mechanism, published, people), *_who(mechanism, published)]
+    if isinstance(mechanism, Regression):
+        return [*regression_summary(mechanism, published, people), *_who(mechanism, published)]
+    asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
+        *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
 
@@ -48,3 +63,106 @@ def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[st
         return []
     numbers = counted(len(schema.input_names(inputs)), "number")
     return [f"The model gets {numbers} in [-1, 1] of each record: {schema.input_words(inputs)}."]
+
+
+_LEAVES = {
+    Outcome.CLASS: "noisy counts of scores per outcome in {bins} bins.",
+    Outcome.NUMBER: "noisy counts of patients by predicted and true value, in {bins} bins each.",
+    Outcome.COUNT: "noisy counts of patients by predicted and true count, in {bins} bins each.",
+    Outcome.TIME: (
+        "noisy counts of patients by when the event came or they were last seen and by predicted risk, in {bins} bins;"
+        " and noisy sums of squared errors of the predicted survival."
+    ),
+    Outcome.LABELS: "noisy counts of scores per label and outcome in {bins} bins.",
+}
+
+
+def _target_words(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
+    """What the model predicts, where it is not simply the classes of the schema's own target."""
+    schema = published.schema.predicting(mechanism)
+    words = []
+    if mechanism.target is not None or outcome_of(mechanism.loss) is not Outcome.CLASS:
+        words.append(f"The model predicts {said(schema.target, schema.column)}, with the loss {mechanism.loss}.")
+    if isinstance(mechanism, DPSGD) and mechanism.class_weights:
+        weights = ", ".join(
+            f"{label} × {written(weight)}"
+            for label, weight in zip(schema.classes, mechanism.class_weights, strict=False)
+        )
+        words.append(f"Errors weigh by class: {weights}.")
+    return words
+
+
+def _subgroup_words(mechanism: Evaluation) -> list[str]:
+    """Which groups are answered apart, and what of ε each table has."""
+    if not mechanism.subgroups:
+        return []
+    named = ", ".join(
+        column_of(subgroup) + (f" in {counted(len(cuts_of(subgroup)) + 1, 'band')}" if cuts_of(subgroup) else "")
+        for subgroup in mechanism.subgroups
+    )
+    tables = 1 + len(mechanism.subgroups)
+    return [
+        (
+            f"The same by group of {named}. All patients and each of these columns have ε ="
+            f" {written(mechanism.epsilon / tables)} of {written(mechanism.epsilon)}."
+        )
+    ]
+
+
+def _who(mechanism: KaplanMeier | Regression, published: Published) -> list[str]:
+    """Whose records count; nothing where all do."""
+    if not mechanism.where:
+        return []
+    words = compiled(mechanism.where, published.schema).words
+    return [f"Only records count for which {words}. A condition does not hold where its value is missing."]
+
+
+def survival_summary(mechanism: KaplanMeier, published: Published, people: str) -> list[str]:
+    """What a table of patients by time and event tells."""
+    schema = published.schema
+    grid, groups, column = (
+        time_grid(mechanism, schema),
+        survival_groups(mechanism, schema),
+        schema.column(mechanism.time),
+    )
+    apart = f", for each of {len(groups)} groups by {mechanism.by}" if mechanism.by else ""
+    return [
+        (
+            f"Counts {people} by {mechanism.time} and whether {mechanism.event} was seen{apart}, to draw the share"
+            " without the event over time (a Kaplan-Meier curve)."
+        ),
+        (
+            f"What leaves: noisy counts in {counted(len(grid.ends), 'interval')} of time up to"
+            f" {moment(column, grid.until)}. One record of each patient counts, in one cell."
+        ),
+    ]
+
+
+REGRESSIONS = {
+    "gaussian": "the mean of {outcome} (a linear regression)",
+    "binomial": "how likely {outcome} is (a logistic regression)",
+    "poisson": "how often {outcome} comes (a Poisson regression)",
+}
+
+
+def regression_summary(mechanism: Regression, published: Published, people: str) -> list[str]:
+    """What a regression tells."""
+    design = design_of(mechanism, published.schema)
+    asked = REGRESSIONS[mechanism.family].format(outcome=mechanism.outcome)
+    return [
+        f"Fits {asked} to {len(design.terms)} terms over {people}: {'; '.join(term.words for term in design.terms)}.",
+        (
+            f"What leaves: {counted(len(design.names), 'coefficient')} and how sure they are, as noisy sums over"
+            f" patients. One record of each patient counts; noise is {written(mechanism.noise_multiplier or 0)} times"
+            " the largest part that one patient can have in all of it."
+        ),
+    ]
+
+
+def _asked(query: Query) -> str:
+    """A statistic in words, as `mean of temperature`."""
+    if query.name == "missing":
+        return f"how many records have {query.columns[0]}"
+    if query.name == "describe":
+        return f"distribution of {query.columns[0]}"
+    return query.key.replace("/", " of ")

@@ -1,35 +1,35 @@
 """Parse one column to float64 and flag invalid cells.
 
-Vectorised over distinct values, so that millions of rows are read in seconds. Nothing is guessed: an empty cell is
-missing, everything else is what the schema declares or a fault. Faults speak of private values and stay with the owner.
+Vectorised over distinct values, so that millions of rows are read in seconds. Nothing is guessed: a cell that is empty
+or has a declared word for missing is missing, everything else is what the schema declares or a fault. Faults speak of
+private values and stay with the owner. Dates and times are read in `datasites.vault.times`.
 """
 
 from __future__ import annotations
 
-import datetime
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from policies.schema.columns import Column, FloatArray
+from datasites.vault.times import read_times
+from policies.schema.as_written import DECIMALS
+from policies.schema.columns import TIMES, Column, FloatArray
 
 FINE, EMPTY, MALFORMED, OUTSIDE = range(4)
 YES, NO = ("1", "yes", "true"), ("0", "no", "false")
 NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
 WHOLE = r"^[+-]?\d+(\.0*)?$"
-MIDNIGHT = r"[T ]00:00(:00(\.0+)?)?$"
 LARGEST_SHOWN = 40
 
 EXPECTED = {
-    "real": "a number with a decimal point and no thousands separators",
+    "real": "a number with {decimal} and no thousands separators",
     "integer": "a whole number without thousands separators",
     "boolean": "one of 0, 1, yes, no, true, false",
-    "category": "one of the declared categories",
-    "date": "a date as 2020-01-31",
+    "date": "a date as {form}",
+    "datetime": "a time as {form}, {zone}",
 }
 
 Flags = npt.NDArray[np.int8]
@@ -75,26 +75,57 @@ def words_of(array: Any) -> Words:
     return Words(distinct, indices)
 
 
-def read_cells(column: Column, array: Any) -> tuple[FloatArray, Flags]:
+def read_cells(
+    column: Column, array: Any, *, missing_words: Sequence[str] = (), decimal: str = "."
+) -> tuple[FloatArray, Flags]:
     """Cells of `column` in matrix units [N], NaN where missing or at fault, and a flag per row.
 
     Flags: `FINE`, `EMPTY` (missing where the schema refuses it), `MALFORMED`, `OUTSIDE` (beyond a bound). Values beyond
     the bounds of a column with `outside = "clamp"` are clamped and fine.
+
+    Args:
+      missing_words: texts that stand for a missing cell, to the letter; one that is a number stands for that number,
+        however it is written.
+      decimal: `"."` or `","`, in texts that are numbers.
     """
     import pyarrow as pa
 
     numeric = pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type)
     if numeric and column.kind in ("real", "integer", "boolean"):
         values, missing = _from_numbers(array)
+        missing |= np.isin(values, _constants(missing_words, decimal))
         malformed = ~missing & ~_is_of_kind(column, values)
     else:
         words = words_of(array)
-        by_word = _from_words(column, words.distinct)
-        missing = words.indices < 0
+        by_word = _from_words(column, words.distinct, decimal)
         # The last entry stands for index -1, a missing cell.
+        missing = np.append(_mean_missing(column, words.distinct, by_word, missing_words, decimal), True)[words.indices]
         values = np.append(by_word, np.nan)[words.indices]
         malformed = ~missing & ~np.isfinite(values)
-    return _flagged(column, np.where(malformed, np.nan, values), missing, malformed)
+    return _flagged(column, np.where(malformed | missing, np.nan, values), missing, malformed)
+
+
+def _mean_missing(
+    column: Column, distinct: Any, by_word: FloatArray, missing_words: Sequence[str], decimal: str
+) -> npt.NDArray[np.bool_]:
+    """Which distinct texts stand for a missing cell."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(missing_words, distinct.type)
+    missing = np.array(pc.is_in(distinct, wanted).to_numpy(zero_copy_only=False), dtype=np.bool_)
+    if column.kind in ("real", "integer"):
+        missing |= np.isin(by_word, _constants(missing_words, decimal))
+    return missing
+
+
+def _constants(words: Sequence[str], decimal: str) -> FloatArray:
+    """The words that are numbers, in either notation: a schema's author need not think of the file's."""
+    import pyarrow as pa
+
+    listed = pa.array(words, pa.string())
+    both: FloatArray = np.concatenate([_numbers(listed, NUMBER, "."), _numbers(listed, NUMBER, decimal)])
+    return np.asarray(both[np.isfinite(both)], dtype=np.float64)
 
 
 def _flagged(
@@ -111,7 +142,7 @@ def _flagged(
     return values, flags
 
 
-def fault_text(column: Column, row: object, flag: int, value: object) -> str:
+def fault_text(column: Column, row: object, flag: int, value: object, *, decimal: str = ".") -> str:
     """What is wrong with one cell: row, column, the value as written, and the bound or what was expected."""
     where = f"row {row}, column {column.name!r}: "
     if flag == EMPTY:
@@ -122,7 +153,15 @@ def fault_text(column: Column, row: object, flag: int, value: object) -> str:
     if column.kind == "category":
         listed = ", ".join(column.categories[:8]) + (", …" if len(column.categories) > 8 else "")
         return where + f"{shown} is not one of the declared categories ({listed})"
-    return where + f"{shown} is not {EXPECTED[column.kind]}"
+    return where + f"{shown} is not {_expected(column, decimal)}"
+
+
+def _expected(column: Column, decimal: str) -> str:
+    if column.label_map:
+        return f"one of the labels that the schema reads ({', '.join(text for text, _ in column.label_map[:8])})"
+    usual = "2020-01-31" if column.kind == "date" else "2020-01-31 12:00"
+    zone = "with or without an offset" if column.zone else "without an offset (or declare the column's zone)"
+    return EXPECTED[column.kind].format(decimal=DECIMALS[decimal], form=column.format or usual, zone=zone)
 
 
 def _from_numbers(array: Any) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
@@ -143,23 +182,27 @@ def _is_of_kind(column: Column, values: FloatArray) -> npt.NDArray[np.bool_]:
     return fine
 
 
-def _from_words(column: Column, distinct: Any) -> FloatArray:
+def _from_words(column: Column, distinct: Any, decimal: str) -> FloatArray:
     """Matrix units of each distinct text, NaN where it is not of the column's kind."""
     if column.kind in ("real", "integer"):
-        return _numbers(distinct, NUMBER if column.kind == "real" else WHOLE)
-    if column.kind == "date":
-        return _parsed(distinct, _days_since(datetime.date.fromisoformat(column.origin)))
+        return _numbers(distinct, NUMBER if column.kind == "real" else WHOLE, decimal)
+    if column.kind in TIMES:
+        return read_times(column, distinct)
+    places = {label: float(index) for index, label in enumerate(column.labels)}
+    places |= {text: places[label] for text, label in column.label_map}
     if column.kind == "boolean":
         known = dict.fromkeys(YES, 1.0) | dict.fromkeys(NO, 0.0)
-        return _parsed(distinct, lambda word: known.get(word.lower()))
-    places = {label: float(index) for index, label in enumerate(column.categories)}
+        mapped = {text: places[label] for text, label in column.label_map}
+        return _parsed(distinct, lambda word: mapped.get(word, known.get(word.lower())))
     return _parsed(distinct, lambda word: places.get(word, places.get(word.removesuffix(".0"))))
 
 
-def _numbers(distinct: Any, pattern: str) -> FloatArray:
+def _numbers(distinct: Any, pattern: str, decimal: str = ".") -> FloatArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if decimal != ".":  # a point would be a thousands separator: such a text becomes none that is a number
+        distinct = pc.replace_substring(pc.replace_substring(distinct, ".", "?"), decimal, ".")
     fine = pc.match_substring_regex(distinct, pattern)
     digits = pc.if_else(fine, pc.replace_substring_regex(distinct, r"^\+", ""), pa.scalar(None, distinct.type))
     return np.asarray(pc.cast(digits, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -168,19 +211,6 @@ def _numbers(distinct: Any, pattern: str) -> FloatArray:
 def _parsed(distinct: Any, read: Callable[[str], float | None]) -> FloatArray:
     values = (read(word.as_py()) for word in distinct)
     return np.fromiter((np.nan if value is None else value for value in values), np.float64, count=len(distinct))
-
-
-def _days_since(origin: datetime.date) -> Callable[[str], float | None]:
-    midnight = re.compile(MIDNIGHT)
-
-    def days(word: str) -> float | None:
-        try:
-            text = midnight.sub("", word)
-            return float((datetime.date.fromisoformat(text) - origin).days) if len(text) == 10 else None
-        except ValueError:
-            return None
-
-    return days
 
 
 def _is_missing(value: Any) -> bool:

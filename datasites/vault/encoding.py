@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +17,14 @@ import numpy.typing as npt
 
 from datasites.engine.matrix import grouped, secure_codes
 from datasites.vault.cells import EMPTY, FINE, arrow_array, fault_text, read_cells, words_of
+from datasites.vault.patient_marks import Marks
 from datasites.vault.schema_draft import draft_schema
 from datasites.vault.tables import MOST_FAULTS, ROWS_AT_ONCE, SqlQuery, check_headers, read_table
 from policies.errors import DataRefused
+from policies.schema.as_written import normal_header
 from policies.schema.columns import FloatArray, IntArray
 from policies.schema.schemas import Schema
+from policies.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +33,8 @@ __all__ = ["SqlQuery", "check_table", "draft_schema", "encode", "is_held_out", "
 
 SMALLEST_SECRET = 16
 LONGEST_PATIENT = 200
+
+LookAt = Callable[[Any, IntArray, Marks], None]
 
 
 def check_table(frame: pd.DataFrame, schema: Schema) -> None:
@@ -43,8 +48,8 @@ def check_table(frame: pd.DataFrame, schema: Schema) -> None:
 
 def unused_columns(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
     """Columns of the table that the schema does not declare: they are left out, and the owner should hear of it."""
-    declared = {schema.patient, *(column.name for column in schema.columns)}
-    return tuple(str(name) for name in frame.columns if name not in declared)
+    declared = set(_headers(frame, schema).values())
+    return tuple(str(name) for name in frame.columns if str(name) not in declared)
 
 
 def encode(
@@ -54,6 +59,7 @@ def encode(
     population_secret: bytes,
     shuffle: Callable[[int], IntArray] | None = None,
     taken_apart: bool = False,
+    look_at: LookAt | None = None,
 ) -> FloatArray:
     """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`; N may be less than the table has.
 
@@ -73,6 +79,8 @@ def encode(
         patients.
       taken_apart: drop each column from `frame` once it is read: a large table is then never in memory twice beside
         the matrix.
+      look_at: told the distinct identifiers, the index of each row's patient, and each patient's mark, where no row
+        lacks one.
 
     Raises:
       DataRefused: as in `check_table`, which need not be called first.
@@ -85,11 +93,10 @@ def encode(
     def laid_out(patients: IntArray, distinct: Any) -> Callable[[FloatArray], None]:
         """Find the order of rows and what belongs to patients; what to do with one column's values after the other."""
         codes = (shuffle or secure_codes)(len(distinct))
-        flags = np.fromiter(
-            (is_held_out(name.as_py(), population_secret, schema.holdout) for name in distinct),
-            np.bool_,
-            len(distinct),
-        )
+        places, marks = _digests(distinct, population_secret)
+        flags = places < np.uint64(int(schema.holdout * 2**64))
+        if look_at is not None:
+            look_at(distinct, patients, marks)
         if shuffle is None:
             order = grouped(codes[patients], flags[patients], schema.most_records_per_patient)
         else:
@@ -112,6 +119,13 @@ def _as_matrix(columns: list[FloatArray]) -> FloatArray:
     return matrix
 
 
+def _digests(distinct: Any, population_secret: bytes) -> tuple[Marks, Marks]:
+    """Of each identifier 64 bits that place it in hold-out or training, and 64 others, its mark."""
+    digests = b"".join(hmac.digest(population_secret, name.encode(), "sha256") for name in distinct.to_pylist())
+    whole = np.frombuffer(digests, dtype=">u8").reshape(-1, 4).astype(np.uint64)
+    return whole[:, 0], whole[:, 1]
+
+
 def is_held_out(patient: str, population_secret: bytes, holdout: float) -> bool:
     """Whether a patient is kept for evaluation: HMAC-SHA256(secret, patient) below the share `holdout`."""
     digest = hmac.digest(population_secret, patient.encode(), "sha256")
@@ -132,28 +146,33 @@ def _read(
         handed each column's values in turn.
       taken_apart: drop columns from `frame` once they are read.
     """
-    _check_columns(frame, schema)
+    headers = _headers(frame, schema)
+    if not len(frame):
+        raise DataRefused("The table has no rows. Publish one that has.")
     faults: list[tuple[int, int, str]] = []
     total = 0
-    patients, distinct, wrong = _patients(_array(frame, schema.patient))
+    patients, distinct, wrong = _patients(_array(frame, headers[schema.patient]), schema.missing_values)
     for row in np.flatnonzero(wrong)[:MOST_FAULTS]:
         faults.append((int(row), -1, f"row {frame.index[row]}, column {schema.patient!r}: {_PATIENT_FAULT}"))
     total += int(np.count_nonzero(wrong))
     keep = None if lay_out is None or total else lay_out(patients, distinct)
     del patients, distinct, wrong
     for index, column in enumerate(schema.columns):
-        array = _array(frame, column.name)
-        values, flags = read_cells(column, array)
+        array = _array(frame, headers[column.name])
+        values, flags = read_cells(
+            column, array, missing_words=schema.words_for_missing(column), decimal=schema.file.decimal
+        )
         bad = np.flatnonzero(flags != FINE)
         total += len(bad)
         for row in bad[:MOST_FAULTS]:
             value = None if flags[row] == EMPTY else array[int(row)].as_py()
-            faults.append((int(row), index, fault_text(column, frame.index[row], int(flags[row]), value)))
+            text = fault_text(column, frame.index[row], int(flags[row]), value, decimal=schema.file.decimal)
+            faults.append((int(row), index, text))
         if keep is not None:
             keep(values)
         del array, values, flags, bad
         if taken_apart:
-            del frame[column.name]
+            del frame[headers[column.name]]
     if total:
         raise _refusal(schema, faults, total)
 
@@ -186,23 +205,39 @@ def _refusal(schema: Schema, faults: list[tuple[int, int, str]], total: int) -> 
     )
 
 
-def _check_columns(frame: pd.DataFrame, schema: Schema) -> None:
+def _headers(frame: pd.DataFrame, schema: Schema) -> dict[str, str]:
+    """The table's own header of each declared name, the patient's among them. Raises `DataRefused` where one is absent.
+
+    A header to the letter comes first; else one that looks the same (`normal_header`).
+    """
     names = [str(name) for name in frame.columns]
     check_headers("The table", names)
-    for name in (schema.patient, *(column.name for column in schema.columns)):
-        if name not in names:
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(normal_header(name), []).append(name)
+    headers = {}
+    for name, wanted in schema.headers.items():
+        there = [wanted] if wanted in names else alike.get(normal_header(wanted), [])
+        if len(there) > 1:
             raise DataRefused(
-                f"Column {name!r} is declared and not in the table, which has {', '.join(names)[:500]}. "
-                "Add it to the table, or take it out of the schema."
+                f"The table has {len(there)} columns whose headers look like {wanted!r}:"
+                f" {', '.join(map(visible, there))[:200]}. Give each its own."
             )
-    if not len(frame):
-        raise DataRefused("The table has no rows. Publish one that has.")
+        if not there:
+            called = f"Column {name!r}" + (f" (header {wanted!r})" if wanted != name else "")
+            raise DataRefused(
+                f"{called} is declared and not in the table, which has {visible(', '.join(names))[:500]}. Add it to the"
+                " table, take it out of the schema, or say which header it has as header = '...'."
+            )
+        headers[name] = there[0]
+    return headers
 
 
-def _patients(array: Any) -> tuple[IntArray, Any, npt.NDArray[np.bool_]]:
+def _patients(array: Any, missing_words: Sequence[str]) -> tuple[IntArray, Any, npt.NDArray[np.bool_]]:
     """Index of each row's patient, the distinct identifiers as normalised text, and the rows without a usable one.
 
-    One patient should have one identifier however a table types it: 17, "17", " 17 " and 17.0 are the same.
+    One patient should have one identifier however a table types it: 17, "17", " 17 " and 17.0 are the same. A word that
+    stands for a missing cell identifies nobody.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -211,6 +246,7 @@ def _patients(array: Any) -> tuple[IntArray, Any, npt.NDArray[np.bool_]]:
     texts = _all_normalised(words.distinct)
     length = pc.utf8_length(texts)
     usable = pc.and_(pc.greater(length, 0), pc.less_equal(length, LONGEST_PATIENT))
+    usable = pc.and_not(usable, pc.is_in(texts, pa.array(missing_words, texts.type)))
     encoded = pc.dictionary_encode(pc.if_else(usable, texts, pa.scalar(None, texts.type)))
     # The last entry stands for index -1, a row without a word.
     index_of_word = np.append(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), -1).astype(np.int64)

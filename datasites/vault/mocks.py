@@ -22,10 +22,12 @@ PUBLIC_SECRET = b"the split of a public mock is public"
 def public_mock(path: Path | str, schema: Schema) -> FloatArray:
     """The mock in a file that the owner declares public, checked against the schema, in the file's own order.
 
+    It is laid out as the schema says of the table's file.
+
     Raises:
       DataRefused: as in `check_table`, or the file has more than 100,000 rows.
     """
-    frame = read_table(path)
+    frame = read_table(path, schema.file)
     if len(frame) > MOST_PUBLIC_ROWS:
         raise DataRefused(f"{Path(path).name} has {len(frame)} rows, above {MOST_PUBLIC_ROWS}. Shorten the mock.")
     return encode(frame, schema, population_secret=PUBLIC_SECRET, shuffle=np.arange)

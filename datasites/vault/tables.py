@@ -1,19 +1,26 @@
-"""Read the owner's table from CSV, Parquet or an SQL query. Values stay as written; nothing is guessed.
+"""Read the owner's table from a file or an SQL query. Values stay as written; nothing is guessed.
 
-The frame's index, named `row`, counts as the owner's tools do: the first row below a CSV's header is row 2, the first
-of a Parquet file or query is row 1. Credentials come from a file or the environment and never stand in an error.
+Files are CSV, Parquet, Excel workbooks (`.xlsx`), SAS (`.sas7bdat`) and FHIR's bulk exports (`.ndjson`). The frame's
+index, named `row`, counts as the owner's tools do: the first row below the header of a CSV file or sheet is the line
+after the header, the first of a Parquet or SAS file or of a query is row 1, and a FHIR resource is its line.
+Credentials come from a file or the environment and never stand in an error.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasites.vault.cells import arrow_array
+from datasites.vault.confined_reading import read_confined
+from datasites.vault.fhir import read_resources
 from policies.errors import DataRefused
+from policies.schema.as_written import SEPARATORS, USUAL_FILE, FileFormat
 from policies.text import password_in
 
 if TYPE_CHECKING:
@@ -24,7 +31,10 @@ PASSWORD_VARIABLE = "DATASITE_DATABASE_PASSWORD"
 BLOCK_BYTES = 16 << 20
 ROWS_AT_ONCE = 50_000
 MOST_FAULTS = 20
-ENDINGS = (".csv", ".txt", "", ".parquet", ".pq")
+CSV, PARQUET, FOREIGN, FHIR = (".csv", ".tsv", ".txt", ""), (".parquet", ".pq"), (".xlsx", ".sas7bdat"), (".ndjson",)
+KNOWN = "CSV (.csv, .tsv, .txt), Parquet (.parquet, .pq), Excel (.xlsx), SAS (.sas7bdat) or FHIR (.ndjson)"
+# What may stand before a query: spaces and comments; but for MySQL's "/*! ... */", which it runs.
+BEFORE_A_QUERY = re.compile(r"(\s|--[^\n]*(\n|$)|/\*(?!!).*?\*/)*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,8 +52,11 @@ class SqlQuery:
     password_file: Path | None = None
 
 
-def read_table(source: Path | str | SqlQuery) -> pd.DataFrame:
-    """The owner's table, its values as written (CSV) or as typed (Parquet, SQL), its index the row as in the source.
+def read_table(source: Path | str | SqlQuery, file: FileFormat = USUAL_FILE) -> pd.DataFrame:
+    """The owner's table, its values as written (CSV, Excel, FHIR) or as typed (Parquet, SAS, SQL), its index the row.
+
+    Args:
+      file: how the file is laid out.
 
     Raises:
       DataRefused: it cannot be read; names the file, the row where there is one, and the next step.
@@ -52,30 +65,67 @@ def read_table(source: Path | str | SqlQuery) -> pd.DataFrame:
         return _numbered(_read_sql(source), first=1)
     path = Path(source)
     if not path.is_file():
-        raise DataRefused(f"{path} is not a file. Name a CSV or Parquet file.")
-    if path.suffix.lower() not in ENDINGS:
-        raise DataRefused(f"{path.name} is neither CSV nor Parquet by its ending. Save it as .csv or as .parquet.")
-    if path.suffix.lower() in (".parquet", ".pq"):
+        raise DataRefused(f"{path} is not a file. Name one that is {KNOWN}.")
+    ending = path.suffix.lower()
+    if ending in PARQUET:
         return _numbered(_read_parquet(path), first=1)
-    return _numbered(_read_csv(path), first=2)
+    if ending in CSV:
+        return _numbered(_read_csv(path, file), first=file.skip + 2)
+    if ending in FOREIGN:
+        table = read_confined(path, file)
+        check_headers(path.name, list(table.column_names))
+        frame = _as_frame(table)
+        return _numbered(frame, first=1) if ending == ".sas7bdat" else _numbered(frame, first=file.skip + 2)
+    if ending in FHIR:
+        table, lines = read_resources(path, file.codes)
+        return _as_frame(table).set_axis(lines, axis=0).rename_axis("row")
+    raise DataRefused(f"{path.name} cannot be read by its ending. Save it as {KNOWN}.")
 
 
-def read_header(path: Path) -> list[str]:
-    """Column names in the first row of a CSV file, without surrounding spaces. Raises `DataRefused`."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-    except UnicodeDecodeError:
-        raise _not_utf8(path) from None
-    except csv.Error as error:
-        raise DataRefused(f"{path.name} cannot be read as CSV: {error}. Save it as comma-separated UTF-8.") from None
-    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        raise DataRefused(f"{path.name} is not separated by commas. Save it as comma-separated UTF-8.")
+def read_header(path: Path, file: FileFormat = USUAL_FILE) -> list[str]:
+    """Column names in the header row of a CSV file, without surrounding spaces. Raises `DataRefused`."""
+    header = _header(path, file)
+    if len(header) == 1 and (others := [other for other in SEPARATORS if other in header[0]]):
+        raise DataRefused(
+            f"{path.name} is not separated by {'commas' if file.separator == ',' else repr(file.separator)}. Declare"
+            f" what it is separated by, as separator = {others[0]!r} under [file]."
+        )
     if not any(header):
         raise DataRefused(f"{path.name} has no header row. Its first row should name the columns.")
     names = [name.strip() for name in header]
     check_headers(path.name, names)
     return names
+
+
+def _header(path: Path, file: FileFormat) -> list[str]:
+    """The header's cells as the file has them."""
+    try:
+        with path.open(encoding="utf-8-sig" if file.encoding == "utf-8" else file.encoding, newline="") as text:
+            for _ in range(file.skip):
+                text.readline()
+            return next(csv.reader(text, delimiter=file.separator), [])
+    except UnicodeError:
+        raise _not_encoded(path, file.encoding) from None
+    except csv.Error as error:
+        raise DataRefused(f"{path.name} cannot be read as CSV: {error}. Save it as comma-separated UTF-8.") from None
+
+
+def sniffed_format(path: Path) -> FileFormat:
+    """Encoding and separator of a CSV file, as its beginning shows them: a guess, which its owner sees in a draft.
+
+    Text that is not UTF-8 is taken for windows-1252, which most spreadsheets of the West write.
+    """
+    with path.open("rb") as file:
+        begin = file.read(1 << 20)
+    encoding = "utf-16" if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    if encoding == "utf-8":
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(begin)
+        except UnicodeDecodeError:
+            encoding = "windows-1252"
+    header = begin.decode(encoding, errors="replace").partition("\n")[0]
+    separator = max(SEPARATORS, key=header.count)  # the comma is first, where there are none
+    return FileFormat(encoding=encoding, separator=separator)
 
 
 def check_headers(table: str, names: list[str]) -> None:
@@ -99,11 +149,11 @@ def _as_frame(table: Any) -> pd.DataFrame:
     return frame
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, file: FileFormat) -> pd.DataFrame:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    names = read_header(path)
+    names = read_header(path, file)
     uneven: list[str] = []
     total = 0
 
@@ -120,32 +170,30 @@ def _read_csv(path: Path) -> pd.DataFrame:
         table = arrow_csv.read_csv(
             path,
             # One thread: only then does the handler hear the number of a row.
-            read_options=arrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-            parse_options=arrow_csv.ParseOptions(
-                newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=note
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False, block_size=BLOCK_BYTES, encoding=file.encoding, skip_rows=file.skip
             ),
-            convert_options=arrow_csv.ConvertOptions(column_types=_all_text(path), strings_can_be_null=False),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=file.separator, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=note
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(_header(path, file), pa.string()), strings_can_be_null=False
+            ),
         )
+    except UnicodeError:
+        raise _not_encoded(path, file.encoding) from None
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error):
-            raise _not_utf8(path) from None
+            raise _not_encoded(path, file.encoding) from None
         raise DataRefused(f"{path.name} cannot be read as CSV: {str(error)[:300]}. Mend it there.") from None
     if total:
         faults = "\n".join(uneven)
         raise DataRefused(
-            f"{path.name} has {total} uneven row(s). Look for a missing comma or quote.\n{faults}",
+            f"{path.name} has {total} uneven row(s). Look for a missing separator or quote.\n{faults}",
             faults=tuple(uneven),
             total=total,
         )
     return _without_blank_end(_as_frame(table.rename_columns(names)))
-
-
-def _all_text(path: Path) -> dict[str, Any]:
-    """Every column read as text, under its header as the file has it."""
-    import pyarrow as pa
-
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return dict.fromkeys(next(csv.reader(file)), pa.string())
 
 
 def _without_blank_end(frame: pd.DataFrame) -> pd.DataFrame:
@@ -156,16 +204,21 @@ def _without_blank_end(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[:rows]
 
 
-def _not_utf8(path: Path) -> DataRefused:
-    """The refusal that names the first line which is not UTF-8."""
+def _not_encoded(path: Path, encoding: str) -> DataRefused:
+    """The refusal that names the first line which is not in the encoding."""
+    called = "UTF-8" if encoding == "utf-8" else encoding
+    next_step = "Save it as UTF-8, or declare its encoding, as encoding = 'windows-1252' under [file]."
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and encoding != "utf-16":
+            return DataRefused(f"{path.name} begins as UTF-16 does, and is not {called}. Declare encoding = 'utf-16'.")
+        file.seek(0)
+        for number, line in enumerate(file if encoding != "utf-16" else (), start=1):
             try:
-                line.decode("utf-8")
+                line.decode(encoding)
             except UnicodeDecodeError as error:
                 byte = f"0x{line[error.start]:02x}"
-                return DataRefused(f"Line {number} of {path.name} has the byte {byte}, not UTF-8. Save it as UTF-8.")
-    return DataRefused(f"{path.name} is not UTF-8. Save it as UTF-8.")
+                return DataRefused(f"Line {number} of {path.name} has the byte {byte}, not {called}. {next_step}")
+    return DataRefused(f"{path.name} is not {called}. {next_step}")
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -186,9 +239,12 @@ def _read_sql(source: SqlQuery) -> pd.DataFrame:
     import sqlalchemy
     from sqlalchemy.exc import SQLAlchemyError
 
-    if not source.query.lstrip().lower().startswith(("select", "with")):
+    comments = BEFORE_A_QUERY.match(source.query)
+    begin = source.query[comments.end() if comments else 0 :]
+    if not re.match(r"(select|with)\b", begin, re.IGNORECASE):
         raise DataRefused(
-            "The query does not begin with SELECT or WITH. Publishing reads and never changes a database."
+            "The query does not begin with SELECT or WITH (comments aside). Publishing reads and never changes a"
+            " database."
         )
     url = _database_url(source)
     pieces_read: list[Any] = []
@@ -197,6 +253,8 @@ def _read_sql(source: SqlQuery) -> pd.DataFrame:
         if engine.dialect.name == "postgresql":
             engine = engine.execution_options(postgresql_readonly=True)
         with engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA query_only = ON")
             streaming = connection.execution_options(stream_results=True)
             pieces = pd.read_sql_query(
                 sqlalchemy.text(_verbatim(source.query)), streaming, chunksize=ROWS_AT_ONCE, dtype_backend="pyarrow"

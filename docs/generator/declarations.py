@@ -66,7 +66,7 @@ def _tables(text: str, what: str, said: Mapping[str, str]) -> str:
 
 
 _LINE = re.compile(
-    r"(?P<off># )?(?P<name>[a-z_]+) = (?P<value>\[.*?\]|\"[^\"]*\"|'[^']*'|\S+)(?:\s+# (?P<meaning>.*))?"
+    r"(?P<off># )?(?P<name>[a-z_]+) = (?P<value>\[.*?\]|\{.*\}|\"[^\"]*\"|'[^']*'|\S+)(?:\s+# (?P<meaning>.*))?"
 )
 
 
@@ -98,6 +98,8 @@ _STATISTICS = {
     "variance": "of a column, or of each in a list of columns.",
     "histogram": "of a column, or of each in a list of columns.",
     "quantiles": "at ranks in (0, 1) by column, as `{'age': [0.25, 0.5, 0.75]}`.",
+    "missing": "how many records have a value and how many have none, of a column or of each in a list.",
+    "describe": "histograms with a cell for what is missing, of a column or of each in a list, up to 500.",
     "crosstab": "of two columns, or of each pair in a list, as `[('sex', 'influenza')]`.",
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import researcher
-from policies.schema import schemas
+from policies.schema import as_written, schemas
 
 
 def library() -> str:
@@ -24,10 +25,17 @@ def library() -> str:
 
 
 def schema() -> str:
-    """The example of a `schema.toml` in the docstring of the module that reads it."""
-    indented = [line for line in (inspect.getdoc(schemas) or "").splitlines() if not line or line.startswith("    ")]
-    example = textwrap.dedent("\n".join(indented)).strip()
-    return f"```toml\n{example}\n```"
+    """The examples of a `schema.toml` in docstrings: a whole one, then what may be added."""
+    whole, added = (_example(module) for module in (schemas, as_written))
+    return (
+        f"```toml\n{whole}\n```\n\nHow the table writes it, where it does so otherwise; what it may look like:\n\n"
+        f"```toml\n{added}\n```"
+    )
+
+
+def _example(module: ModuleType) -> str:
+    indented = [line for line in (inspect.getdoc(module) or "").splitlines() if not line or line.startswith("    ")]
+    return textwrap.dedent("\n".join(indented)).strip()
 
 
 def _members(kind: type) -> Iterator[tuple[str, str]]:

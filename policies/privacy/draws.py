@@ -1,9 +1,14 @@
 """The draws of noise in a statistic and the Rényi divergence of one: what `Statistics` cost, draw by draw.
 
-python-dp answers a statistic by independent draws of Laplace noise, each with a part of its ε: one for a count, a sum
-and each cell of a table, two for a mean (sum, count), three for a variance (sum, sum of squares, count), and one for
-each node of a quantile tree, whose levels share ε. A release is a function of these draws, so it costs no more than
+A statistic is answered by independent draws of python-dp's Laplace noise, each with a part of its ε: one for a count, a
+sum and each cell of a table, two for a mean (sum, count), three for a variance (sum, sum of squares, count), and one
+for each node of a quantile tree, whose levels share ε. A release is a function of these draws, so it costs no more than
 they do, and independent draws add up.
+
+Groups. By groups there are as many such draws as groups, and a part is what lies beside each other: all groups' counts,
+all groups' sums, one level of all groups' trees. A record lies in one group. So one patient's k records still move the
+values of a part by no more than k of one record's in L1, in one group or in several, and a count of patients, in which
+a patient stands once in each group of theirs, by min(k, groups). The argument below needs no more than that.
 
 What one patient can move. Adding or removing one moves the exact values under the draws of one part (the cells of a
 table, the nodes of a level) by s_1, s_2, ... in units of a draw's L1 sensitivity, Σ|s_i| ≤ 1: the sensitivity is
@@ -48,6 +53,8 @@ PARTS = {
     "quantiles": TREE_HEIGHT,
     "histogram": 1,
     "crosstab": 1,
+    "missing": 1,
+    "describe": 1,
 }
 """Parts of each statistic, between which its ε is shared equally."""
 

@@ -1,10 +1,13 @@
 """What will be run, as frozen declarations. Both the charge and the run are built from these values alone.
 
-Three mechanisms exist. Each is a dataclass whose fields are public facts, checked when it is made:
+Five mechanisms exist. Each is a dataclass whose fields are public facts, checked when it is made:
 
 * `DPSGD` trains a model (Abadi et al. 2016, arXiv:1607.00133), the patient as unit.
-* `Statistics` answers counts, sums, means, variances, quantiles, histograms and crosstabs with pure ε.
-* `Evaluation` answers a histogram of a model's scores per class on the hold-out with pure ε.
+* `Statistics` answers counts, sums, means, variances, quantiles, histograms, crosstabs and how much is missing with
+  pure ε, of all records or of those that a condition holds for, together or by groups.
+* `Evaluation` answers tables of a model's predictions beside what came true on the hold-out with pure ε.
+* `KaplanMeier` answers a histogram of time and event, from which survival is read, with pure ε.
+* `Regression` answers sums from which coefficients are read, by the Gaussian mechanism.
 
 `as_dict` and `mechanism_from` write and read them as plain data. Nothing here runs anything.
 """
@@ -14,35 +17,26 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, ClassVar, get_args
 
 from policies.errors import UnsupportedMechanism
+from policies.privacy.checks import Patients as Patients
+from policies.privacy.checks import check_range as check_range
+from policies.privacy.conditions import parse
+from policies.privacy.grouping import Grouping, check_groupings
+from policies.privacy.outcomes import LOSSES as LOSSES
+from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
+from policies.privacy.regression import Regression as Regression
+from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
+from policies.privacy.survival import KaplanMeier as KaplanMeier
 
-
-class Patients(StrEnum):
-    """Which patients of a population a mechanism reads: those who train, those who are held out, or all."""
-
-    TRAINING = "training"
-    HELD_OUT = "held_out"
-    ALL = "all"
-
-
-LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy")
 OPTIMIZERS = ("sgd", "adam")
-STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab")
-
-
-def check_range(
-    name: str, value: object, low: float, high: float, *, whole: bool = False, open_low: bool = False
-) -> None:
-    """Raise `UnsupportedMechanism`, naming value and bounds, unless `value` is a number in [low, high]."""
-    kind = (int,) if whole else (int, float)
-    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
-        raise UnsupportedMechanism(f"{name}={value!r} is not a {'whole ' if whole else ''}number.")
-    if value < low or value > high or (open_low and value == low):
-        bracket = "(" if open_low else "["
-        raise UnsupportedMechanism(f"{name}={value} is outside {bracket}{low}, {high}].")
+SCHEDULES = ("constant", "linear", "cosine")
+CLIPPINGS = ("norm", "automatic")
+STABILITY = 0.01
+"""γ of automatic clipping, as Bu et al. 2022 set it: gradients much shorter than this keep their length's order."""
+STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
+MOST_QUERIES, MOST_DESCRIBED = 32, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +50,9 @@ class DPSGD:
 
     Args:
       loss: one of `LOSSES`. `binary_cross_entropy` takes one output in (0, 1), `..._with_logits` one logit,
-        `cross_entropy` one logit per class.
+        `cross_entropy` one logit per class; `mean_squared_error` and `huber` one number, the target scaled to [-1, 1]
+        by its declared bounds; `poisson` the logarithm of a count's rate; `discrete_hazards` one logit for each of the
+        equal intervals up to the horizon; `multilabel_...` one logit per label.
       rounds: releases in all, 1 to 1000.
       steps: optimizer steps per round, 1 to 100,000.
       sampling_rate: chance per step that a patient joins the batch, in (0, 1].
@@ -71,6 +67,16 @@ class DPSGD:
       proximal_mu: FedProx's pull towards the round's incoming weights (Li et al. 2020, arXiv:1812.06127), in [0, 1000].
       inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names
         and of terms, as `("age", "log(crp, 1)")`.
+      schedule: one of `SCHEDULES`: what becomes of the learning rate from the first step of the first round to the last
+        of the last one, a function of round and step alone. See `rate`.
+      clipping: `"norm"` shortens a gradient g that is longer than C = `clipping_norm` to it; `"automatic"` gives every
+        gradient nearly that length, g · C / (‖g‖ + 0.01), which is below C (Bu et al. 2022, arXiv:2206.07136). Then
+        only the product of C and learning rate matters, and C may stay 1.
+      target: another declared column than the schema's target; a tuple of booleans for several labels, and of a time
+        and an event, in this order, for `discrete_hazards`. None for the schema's.
+      horizon: of a named time and event, up to where time counts, in the time column's units.
+      class_weights: public factors of the loss, one per class or label, each in (0, 1000]; () for none.
+      huber_delta: of `huber`, where its square ends and its line begins, in the target's own units.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -89,14 +95,23 @@ class DPSGD:
     weight_decay: float = 0.0
     proximal_mu: float = 0.0
     inputs: str | tuple[str, ...] = "features"
+    target: Target = None
+    horizon: float | None = None
+    class_weights: tuple[float, ...] = ()
+    huber_delta: float | None = None
+    schedule: str = "constant"
+    clipping: str = "norm"
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UnsupportedMechanism(f"loss={self.loss!r} is not known. Use one of {', '.join(LOSSES)}.")
-        if self.optimizer not in OPTIMIZERS:
-            raise UnsupportedMechanism(
-                f"optimizer={self.optimizer!r} is not known. Use one of {', '.join(OPTIMIZERS)}."
-            )
+        check_loss(self.loss)
+        check_target(self.loss, self.target, self.horizon)
+        check_constants(self.loss, self.class_weights, self.huber_delta)
+        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "clipping": CLIPPINGS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UnsupportedMechanism(
+                    f"{name}={getattr(self, name)!r} is not known. Use one of {', '.join(known)}."
+                )
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         check_range("steps", self.steps, 1, 100_000, whole=True)
         check_range("sampling_rate", self.sampling_rate, 0, 1, open_low=True)
@@ -113,6 +128,26 @@ class DPSGD:
         if self.noise_multiplier is not None:
             check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
         _check_inputs(self.inputs)
+
+    @property
+    def stability(self) -> float:
+        """γ of automatic clipping, which is added to a gradient's norm; 0 where only what is longer is shortened."""
+        return STABILITY if self.clipping == "automatic" else 0.0
+
+    def rate(self, round: int, step: int) -> float:
+        """The learning rate of a step, both from 1: a function of what was declared, and of no data.
+
+        With t of T steps behind it: `constant` is `learning_rate`, `linear` (1 - t / T) of it, `cosine`
+        (1 + cos(π t / T)) / 2 of it. None is 0.
+        """
+        passed = ((round - 1) * self.steps + step - 1) / (self.rounds * self.steps)
+        match self.schedule:
+            case "linear":
+                return self.learning_rate * (1 - passed)
+            case "cosine":
+                return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
+            case _:
+                return self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -144,14 +179,18 @@ class Query:
 class Statistics:
     """Statistics with pure ε in all, shared equally by the queries; Laplace noise only.
 
-    Each patient gives at most `records_per_patient` records, drawn uniformly. Each query gets an equal part of ε.
+    Each patient gives at most `records_per_patient` records, drawn uniformly among those for which `where` holds. Each
+    query gets an equal part of ε. Groups are disjoint, so that all of them together cost what one does; a patient whose
+    records lie in several groups moves them by no more than `records_per_patient` together.
 
     Args:
-      queries: 1 to 32 of them, no two alike.
+      queries: 1 to 32 of them, and up to 500 columns described; no two alike.
       epsilon: for all of them together, in (0, 100].
       records_per_patient: 1 to 100.
       bins: cells of a histogram or crosstab over a numeric column, equal in width between its bounds, 2 to 1000.
       rounds: how often it may be asked; each costs `epsilon` again.
+      where: a condition as `age >= 65` (`conditions`), for records that count; all of them where it is empty.
+      group_by: columns whose groups are answered apart (`grouping`); all together where there are none.
     """
 
     kind: ClassVar[str] = "statistics"
@@ -161,30 +200,47 @@ class Statistics:
     records_per_patient: int = 1
     bins: int = 10
     rounds: int = 1
+    where: str = ""
+    group_by: tuple[Grouping, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.queries) <= 32 or len({query.key for query in self.queries}) != len(self.queries):
+        described = sum(query.name == "describe" for query in self.queries)
+        others = len(self.queries) - described
+        alike = len({query.key for query in self.queries}) != len(self.queries)
+        if not self.queries or others > MOST_QUERIES or described > MOST_DESCRIBED or alike:
             raise UnsupportedMechanism("Ask for 1 to 32 statistics, no two alike, as count=True, mean='temperature'.")
         check_range("epsilon", self.epsilon, 0, 100, open_low=True)
         check_range("records_per_patient", self.records_per_patient, 1, 100, whole=True)
         check_range("bins", self.bins, 2, 1000, whole=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
+        if self.where != "":
+            parse(self.where)
+        check_groupings(self.group_by)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A histogram of a model's scores per class on the hold-out: pure ε per release, L1 sensitivity 1.
+    """Tables of a model's predictions beside what came true on the hold-out: pure ε per release.
 
-    One record is drawn uniformly per held-out patient and falls into exactly one cell. With one output (or two classes)
-    the cells are [true class, score bin]; with more classes [true class, predicted class, bin of the largest
-    probability]. Bins are equal in width over [0, 1].
+    One record is drawn uniformly per held-out patient and falls into exactly one cell of each table, so a table's L1
+    sensitivity is 1. The tables share ε equally: one over all patients, and one for each subgroup (`subgroups`).
+
+    Cells of classes, with one output (or two classes): [true class, score bin]; with more [true class, predicted class,
+    bin of the largest probability]. Bins are equal in width over [0, 1]. Of numbers and counts: [bin of the prediction,
+    cell of the outcome], between the target's declared bounds. Of labels: [label, no or yes, score bin]; a record is in
+    one cell of each label, and labels share their table's ε. Of a time and an event: [what is known of the time, bin of
+    the predicted risk by the horizon], at half of the table's ε, and for the other half sums of squared errors of the
+    predicted survival at every interval's end.
 
     Args:
       loss: tells what the model's output is, as in `DPSGD`.
-      epsilon: of each release, in (0, 100].
+      epsilon: of each release, all tables together, in (0, 100].
       bins: 2 to 1000.
       rounds: how many models may be scored, each at `epsilon`.
       inputs: as in `DPSGD`.
+      target: as in `DPSGD`.
+      horizon: as in `DPSGD`.
+      subgroups: columns whose groups are answered apart, as `("sex", ("age", 40, 65))`; at most 8.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -194,22 +250,53 @@ class Evaluation:
     bins: int = 20
     rounds: int = 1
     inputs: str | tuple[str, ...] = "features"
+    target: Target = None
+    horizon: float | None = None
+    subgroups: tuple[Subgroup, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UnsupportedMechanism(f"loss={self.loss!r} is not known. Use one of {', '.join(LOSSES)}.")
+        check_loss(self.loss)
+        check_target(self.loss, self.target, self.horizon)
+        check_subgroups(self.subgroups)
         check_range("epsilon", self.epsilon, 0, 100, open_low=True)
         check_range("bins", self.bins, 2, 1000, whole=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         _check_inputs(self.inputs)
 
+    @property
+    def outcome(self) -> Outcome:
+        """What the model predicts."""
+        return outcome_of(self.loss)
 
-Mechanism = DPSGD | Statistics | Evaluation
+    @property
+    def draws(self) -> tuple[float, ...]:
+        """ε of each independent part of a release, never above `epsilon` in all."""
+        return draw_epsilons(self.epsilon, self.loss, self.target, self.subgroups)
+
+
+Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
+Gaussian = DPSGD | Regression
+"""Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
+_LATER = frozenset(
+    {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups", "schedule", "clipping"}
+)
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
-    """A mechanism as plain data, with its `kind`; `mechanism_from` reads it back to an equal value."""
-    return {"kind": mechanism.kind, **dataclasses.asdict(mechanism)}
+    """A mechanism as plain data, with its `kind`; `mechanism_from` reads it back to an equal value.
+
+    What came later is left out where it has its default, so that a mechanism is written as it was before.
+    """
+    later = {
+        field.name
+        for field in dataclasses.fields(mechanism)
+        if field.name in _LATER and getattr(mechanism, field.name) == field.default
+    }
+    written = dataclasses.asdict(mechanism)
+    return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
+
+
+_TUPLES = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")
 
 
 def mechanism_from(data: dict[str, Any]) -> Mechanism:
@@ -221,8 +308,9 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             names = {field.name for field in dataclasses.fields(known)}
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
-            if isinstance(fields.get("inputs"), list):
-                fields["inputs"] = tuple(fields["inputs"])
+            fields |= {name: _tuples(fields[name]) for name in _TUPLES if name in fields}
+            if "group_by" in fields:
+                fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:
                 fields["queries"] = tuple(
                     Query(query["name"], tuple(query["columns"]), tuple(query["ranks"])) for query in fields["queries"]
@@ -232,7 +320,13 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             except TypeError as error:
                 raise UnsupportedMechanism(f"{kind}: {error}.") from None
             return result
-    raise UnsupportedMechanism(f"Mechanism {kind!r} is not known. Use dp_sgd, statistics or evaluation.")
+    known_kinds = ", ".join(known.kind for known in get_args(Mechanism))
+    raise UnsupportedMechanism(f"Mechanism {kind!r} is not known. Use one of {known_kinds}.")
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as the tuples that they were before a trip through JSON."""
+    return tuple(_tuples(part) for part in value) if isinstance(value, list | tuple) else value
 
 
 def _check_inputs(inputs: object) -> None:

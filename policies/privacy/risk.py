@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from policies.numbers import written
 from policies.privacy import accountant
-from policies.privacy.mechanisms import DPSGD, Mechanism
+from policies.privacy.mechanisms import Gaussian, Mechanism
 
 CAVEATS = (
     "A patient known at k hospitals bears the sum of what each of them releases.",
@@ -58,9 +58,10 @@ def loss_of(mechanism: Mechanism, delta: float) -> PrivacyLoss:
     Args:
       delta: of the population; plays a part in no mechanism that exists, as training has its own.
     """
-    if isinstance(mechanism, DPSGD):
+    if isinstance(mechanism, Gaussian):
         delta = mechanism.delta
-        return PrivacyLoss(accountant.epsilon_of(mechanism, delta), delta, *accountant.largest_losses(mechanism, delta))
+        epsilon = accountant.standalone_epsilon(mechanism, delta)
+        return PrivacyLoss(epsilon, delta, *accountant.largest_losses(mechanism, delta))
     return pure_loss(accountant.epsilon_of(mechanism, delta))
 
 

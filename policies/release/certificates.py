@@ -22,8 +22,10 @@ from policies.errors import CertificateRefused, InvalidRequest
 from policies.numbers import counted, written
 from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
-from policies.privacy.mechanisms import DPSGD, Mechanism, Statistics, as_dict, mechanism_from
+from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, Statistics, as_dict, mechanism_from
+from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
+from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
 from policies.schema.terms import words_of
@@ -158,6 +160,8 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
         f"It ran {certificate['mechanism']['kind']} over {data}.{_inputs_in_words(certificate['mechanism'])}",
+        *_outcome_words(mechanism_from(certificate["mechanism"])),
+        *_scope(certificate["mechanism"]),
         f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
         *risk_sentences(
             loss_of(mechanism_from(certificate["mechanism"]), budget["delta"]),
@@ -174,6 +178,31 @@ def _inputs_in_words(mechanism: Mapping[str, Any]) -> str:
     """A sentence where the model's inputs were named, for transformations are part of what ran."""
     inputs = mechanism.get("inputs", "features")
     return "" if isinstance(inputs, str) else f" The model read: {words_of(tuple(inputs))}."
+
+
+def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:
+    """What a model predicts, and which subgroups are answered apart, where the mechanism says so."""
+    if not isinstance(mechanism, DPSGD | Evaluation):
+        return ()
+    words = []
+    if mechanism.target is not None or outcome_of(mechanism.loss) is not Outcome.CLASS:
+        names = (mechanism.target,) if isinstance(mechanism.target, str) else mechanism.target
+        named = f" {' and '.join(names)}" if names else " the dataset's target"
+        words.append(f"The model predicts{named}, with the loss {mechanism.loss}.")
+    if isinstance(mechanism, Evaluation) and mechanism.subgroups:
+        columns = ", ".join(column_of(subgroup) for subgroup in mechanism.subgroups)
+        words.append(f"All patients, and the groups of {columns}, have a table each: they share its ε equally.")
+    return tuple(words)
+
+
+def _scope(mechanism: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whose records counted and by what they were grouped, as the request wrote it."""
+    said = []
+    if mechanism.get("where"):
+        said.append(f"Only records counted for which {mechanism['where']}.")
+    if mechanism.get("group_by"):
+        said.append(f"Answers are by {', '.join(str(by['column']) for by in mechanism['group_by'])}.")
+    return tuple(said)
 
 
 @cache
@@ -226,7 +255,7 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     except (InvalidRequest, KeyError, TypeError, ValueError) as error:
         raise CertificateRefused(f"Its mechanism or budget cannot be accounted for: {error}") from None
     if mechanism.rounds != certificate["rounds"] or (
-        isinstance(mechanism, Statistics) != (certificate["graph_digest"] is None)  # the others run a model
+        isinstance(mechanism, DPSGD | Evaluation) == (certificate["graph_digest"] is None)  # these run a model
     ):
         raise CertificateRefused("Its mechanism has another number of rounds, or a graph is missing.")
     for name, value in recomputed.items():
@@ -247,8 +276,10 @@ def _privacy(
     else:
         charge = accountant.charge_for(mechanism, order)
     return {
-        "epsilon": accountant.epsilon_of(mechanism, mechanism.delta if isinstance(mechanism, DPSGD) else budget.delta),
-        "delta": float(mechanism.delta) if isinstance(mechanism, DPSGD) else 0.0,
+        "epsilon": accountant.epsilon_of(
+            mechanism, mechanism.delta if isinstance(mechanism, Gaussian) else budget.delta
+        ),
+        "delta": float(mechanism.delta) if isinstance(mechanism, Gaussian) else 0.0,
         "order": order,
         "divergence_nano": charge.divergence_nano,
         "pure_epsilon_nano": charge.pure_epsilon_nano,
@@ -264,7 +295,7 @@ def _near(stated: Any, recomputed: Any) -> bool:
 
 def _is_resolved(declared: Mechanism, mechanism: Mechanism, epsilon: float) -> bool:
     """Whether `mechanism` is `declared`, with nothing but a noise multiplier found for its ε."""
-    if not isinstance(declared, DPSGD) or not isinstance(mechanism, DPSGD) or declared.epsilon is None:
+    if not isinstance(declared, Gaussian) or not isinstance(mechanism, Gaussian) or declared.epsilon is None:
         return declared == mechanism
     resolved = {**as_dict(declared), "epsilon": None, "noise_multiplier": mechanism.noise_multiplier}
     return bool(resolved == as_dict(mechanism)) and epsilon <= declared.epsilon * (1 + 1e-9)

@@ -12,8 +12,13 @@ from typing import Any
 
 from policies.canonical import canonical
 from policies.graph.graphs import Graph
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict, mechanism_from
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, as_dict, mechanism_from
+from policies.release.evaluation_tables import evaluation_tables
+from policies.schema.design import sum_shapes
+from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
+from policies.schema.survival_cells import TENSOR as SURVIVAL
+from policies.schema.survival_cells import survival_shape
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,12 @@ def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...
         assert plan.graph is not None
         return {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     if isinstance(plan.mechanism, Evaluation):
-        classes, bins = len(schema.classes), plan.mechanism.bins
-        return {"scores": ((classes, bins) if classes == 2 else (classes, classes, bins), "float64")}
-    return {
-        query.key: (schema.statistic_shape(query, plan.mechanism.bins), "float64") for query in plan.mechanism.queries
-    }
+        assert plan.graph is not None
+        outputs = plan.graph.output_shape[-1] if plan.graph.output_shape else 1
+        tables = evaluation_tables(plan.mechanism, schema.predicting(plan.mechanism), outputs)
+        return {table.name: (table.shape, "float64") for table in tables}
+    if isinstance(plan.mechanism, KaplanMeier):
+        return {SURVIVAL: (survival_shape(plan.mechanism, schema), "float64")}
+    if isinstance(plan.mechanism, Regression):
+        return {name: (shape, "float64") for name, shape in sum_shapes(plan.mechanism, schema).items()}
+    return {query.key: (answer_shape(query, plan.mechanism, schema), "float64") for query in plan.mechanism.queries}

@@ -3,6 +3,7 @@
 A cell of the private matrix is a float64 in the column's *matrix units*: real and integer columns as they are, a
 boolean as 0 or 1, a category as its index, a date as days since its declared minimum; NaN is a missing cell. Whatever
 stands in a cell, NaN, infinity or a value outside the bounds, every array made here is finite and inside public bounds.
+A time is units of a clock (days, hours, minutes or seconds, as the column says) since its declared minimum.
 Nothing here depends on more than one row at a time.
 """
 
@@ -12,15 +13,25 @@ import datetime
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from policies.errors import DataRefused
+from policies.schema.as_written import (
+    UNITS,
+    check_header,
+    check_shown,
+    check_words,
+    check_zone,
+    format_pattern,
+    named,
+)
 
-KINDS = ("real", "integer", "boolean", "category", "date")
+KINDS = ("real", "integer", "boolean", "category", "date", "datetime")
+TIMES = ("date", "datetime")
 LARGEST_BOUND = 1e15
 LARGEST_NAME = 63
 LARGEST_LABEL = 100
@@ -30,6 +41,7 @@ BOOLEAN_LABELS = ("no", "yes")
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +57,16 @@ class Column:
       categories: 2 to 1000 labels, in the order of their indices; only for a category.
       missing: `"refuse"`, or the constant in matrix units that stands in for a missing cell.
       indicator: whether a model also gets an input that is 1 where the cell is missing.
-      outside: `"refuse"` or, for real, integer and date, `"clamp"`: what publishing does outside the bounds.
+      outside: `"refuse"` or, but for booleans and categories, `"clamp"`: what publishing does outside the bounds.
       feature: whether it is among a model's `"features"`.
-      origin: a date column's minimum as `YYYY-MM-DD`, day 0 of its matrix units.
+      origin: a date column's minimum as `YYYY-MM-DD`, day 0 of its matrix units; a time's as `YYYY-MM-DDTHH:MM:SS`.
+      header: the table's, where it is not the name; any that can be seen.
+      missing_values: texts that stand for a missing cell, in place of the schema's own; None for the schema's.
+      label_map: for booleans and categories: texts of the table, each with the label that it means.
+      truncate: for times, the unit that they are truncated to: one of `UNITS`.
+      zone: for times, the time zone whose clock they are on, as `"Europe/Berlin"`: a cell with another offset is
+        converted, one without is on that clock already. Without a zone, a cell with an offset is refused.
+      format: for dates and times, how the table writes them, as `"%d.%m.%Y"`; empty for ISO 8601.
 
     Raises:
       DataRefused: a declaration is missing, unsafe or outside its limits.
@@ -65,6 +84,12 @@ class Column:
     feature: bool = True
     description: str = ""
     origin: str = ""
+    header: str = ""
+    missing_values: tuple[str, ...] | None = None
+    label_map: tuple[tuple[str, str], ...] = ()
+    truncate: str = ""
+    zone: str = ""
+    format: str = ""
 
     def __post_init__(self) -> None:
         check_name("column", self.name)
@@ -76,13 +101,13 @@ class Column:
         for name, value in (("indicator", self.indicator), ("feature", self.feature)):
             if not isinstance(value, bool):
                 raise DataRefused(f"{where}: {name}={value!r} is neither true nor false.")
-        if self.kind in ("real", "integer", "date"):
-            self._check_bounds(where)
-        else:
+        self._check_times(where)
+        if self.kind in ("boolean", "category"):
             self._check_labels(where)
-        if self.kind != "date" and self.origin:
-            raise DataRefused(f"{where}: origin is for dates alone. Leave it out.")
+        else:
+            self._check_bounds(where)
         self._check_missing(where)
+        self._check_as_written(where)
 
     def _check_bounds(self, where: str) -> None:
         if self.categories:
@@ -102,18 +127,43 @@ class Column:
         # A range far below a float's precision at its own size would make cells that cannot be told apart.
         if self.maximum - self.minimum <= 1e-9 * max(abs(self.minimum), abs(self.maximum)):
             raise DataRefused(f"{where}: maximum={self.maximum} is not above minimum={self.minimum}. Widen the bounds.")
-        if self.kind == "date":
-            self._check_dates(where)
+        if self.kind in TIMES:
+            self._check_origin(where)
 
-    def _check_dates(self, where: str) -> None:
+    def _check_times(self, where: str) -> None:
+        """Refuse what is for dates and times alone at another kind, and a time without its unit."""
+        if self.kind == "datetime":
+            check_choice(f"{where}: truncate", self.truncate, tuple(UNITS))
+            check_zone(where, self.zone)
+        for name in ("truncate", "zone"):
+            if self.kind != "datetime" and getattr(self, name):
+                raise DataRefused(f"{where}: {name} is for kind='datetime', not {self.kind!r}. Leave it out.")
+        for name in ("origin", "format"):
+            if self.kind not in TIMES and getattr(self, name):
+                raise DataRefused(f"{where}: {name} is for dates alone. Leave it out.")
+        if self.format:
+            pattern = format_pattern(f"{where}: format", self.format)
+            if self.kind == "date" and "?P<H>" in pattern:
+                raise DataRefused(
+                    f"{where}: format={self.format!r} has a time, and the kind is 'date'. Write kind = 'datetime' and"
+                    " truncate = 'day'."
+                )
+
+    def _check_origin(self, where: str) -> None:
+        shown = "2020-01-31" if self.kind == "date" else "2020-01-31T12:00:00"
         try:
-            datetime.date.fromisoformat(self.origin) + datetime.timedelta(days=int(self.high))
+            if self.written_time(0) != self.origin:
+                raise ValueError
+            self.written_time(self.high)
         except (ValueError, TypeError, OverflowError):
             raise DataRefused(
-                f"{where}: origin={self.origin!r} is not a date as 2020-01-31 within its bounds."
+                f"{where}: origin={self.origin!r} is not a {self.kind} as {shown} within its bounds."
             ) from None
         if self.minimum != 0:
-            raise DataRefused(f"{where}: a date counts days from its origin, so minimum={self.minimum} should be 0.")
+            unit = "days" if self.kind == "date" else f"{self.truncate}s"
+            raise DataRefused(
+                f"{where}: a {self.kind} counts {unit} from its origin, so minimum={self.minimum} should be 0."
+            )
 
     def _check_labels(self, where: str) -> None:
         if self.minimum is not None or self.maximum is not None:
@@ -148,6 +198,46 @@ class Column:
             )
         if self.kind != "real" and float(self.missing) != int(self.missing):
             raise DataRefused(f"{where}: missing constant {self.missing!r} is not whole.")
+
+    def _check_as_written(self, where: str) -> None:
+        check_header(f"{where}: header", self.header)
+        if self.missing_values is not None:
+            check_words(f"{where}: missing_values", self.missing_values)
+        if self.label_map and not self.labels:
+            raise DataRefused(
+                f"{where}: labels are for booleans and categories, not kind={self.kind!r}. Leave them out."
+            )
+        if not isinstance(self.label_map, tuple) or len(self.label_map) > MOST_CATEGORIES:
+            raise DataRefused(f"{where}: labels should be a table of at most {MOST_CATEGORIES} texts.")
+        check_words(f"{where}: labels", tuple(text for text, _ in self.label_map), most=MOST_CATEGORIES)
+        for text, label in self.label_map:
+            if label not in self.labels:
+                raise DataRefused(
+                    f"{where}: labels says that {text!r} means {label!r}, which is not one of {', '.join(self.labels)}."
+                    " List it among the categories, or write one that is."
+                )
+            if text in self.labels and text != label:
+                raise DataRefused(f"{where}: labels says that {text!r} means {label!r}, and it is a category itself.")
+        for word in self.missing_values or ():
+            if word in self.categories or word in dict(self.label_map):
+                raise DataRefused(f"{where}: {word!r} is a label and stands for a missing cell. Take it out of one.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what came later is left out where it is as usual, so that older schemas stay."""
+        fields = {**asdict(self), "categories": list(self.categories)}
+        for name in ("header", "missing_values", "label_map", "truncate", "zone", "format"):
+            if fields[name] in ("", None, ()):
+                del fields[name]
+        if self.missing_values is not None:
+            fields["missing_values"] = list(self.missing_values)
+        if self.label_map:
+            fields["label_map"] = dict(self.label_map)
+        return fields
+
+    @property
+    def unit_seconds(self) -> int:
+        """Seconds in one matrix unit of a date or time."""
+        return UNITS[self.truncate or "day"]
 
     @property
     def low(self) -> float:
@@ -226,9 +316,20 @@ class Column:
         """A value in matrix units as people write it: a label, a date, a number."""
         if self.labels:
             return self.labels[int(value)]
+        if self.kind in TIMES:
+            text = self.written_time(value).replace("T", " ")
+            return text if self.truncate in ("", "second") else text[: 10 if self.truncate == "day" else 16]
+        return f"{int(value)}" if float(value).is_integer() else f"{value:.6g}"
+
+    def written_time(self, value: float) -> str:
+        """A date, or a time to the second, in matrix units, in ISO 8601."""
         if self.kind == "date":
             return (datetime.date.fromisoformat(self.origin) + datetime.timedelta(days=int(value))).isoformat()
-        return f"{int(value)}" if float(value).is_integer() else f"{value:.6g}"
+        origin = datetime.datetime.fromisoformat(self.origin)
+        seconds = int((origin - datetime.datetime(1970, 1, 1)).total_seconds()) + int(value) * self.unit_seconds
+        if seconds % self.unit_seconds:
+            raise ValueError
+        return (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def is_number(value: Any) -> bool:
@@ -254,15 +355,24 @@ def check_name(what: str, name: object) -> None:
     ):
         shown = name[:LARGEST_NAME] if isinstance(name, str) else name
         raise DataRefused(
-            f"{shown!r} cannot name a {what}. Use letters, digits, '_', '.', '-' and inner spaces, beginning with a "
-            f"letter, at most {LARGEST_NAME} characters."
+            f"{shown!r} cannot name a {what}{_first_unsafe(name)}. Use letters, digits, '_', '.', '-' and inner spaces,"
+            f" beginning with a letter, at most {LARGEST_NAME} characters."
         )
+
+
+def _first_unsafe(name: object) -> str:
+    """Which character of a name is none for names, as a message goes on to say it; empty where it is not that."""
+    for character in name if isinstance(name, str) else "":
+        if not (character in " .-" or f"a{character}".isidentifier()):
+            return f": it has {named(character)}"
+    return ""
 
 
 def check_text(what: str, text: object, *, most: int, empty: bool = True, lines: bool = False) -> None:
     """Raise `DataRefused` unless `text` is short and printable, without what markup or escapes are made of."""
     if not isinstance(text, str) or len(text) > most or (not text and not empty):
         raise DataRefused(f"{what} should be text of {0 if empty else 1} to {most} characters.")
-    printable = text.replace("\n", " ") if lines else text
-    if not printable.isprintable() or set(text) & set('<>"`\\'):
-        raise DataRefused(f'{what} {text[:40]!r} has one of < > " ` \\ or an invisible character. Write it without.')
+    check_shown(what, text.replace("\n", " ") if lines else text, most=most)
+    for character in text:
+        if character in '<>"`\\':
+            raise DataRefused(f'{what} {text[:40]!r} has {named(character)}. Write it without < > " ` and \\.')

@@ -1,14 +1,15 @@
 """How much noise a statistic carries: pure arithmetic on public numbers, the same on both sides.
 
-The datasite's engine adds the noise and `researcher.estimates` reads it back; the scales below are what python-dp does
-with a statistic's share of ε, found from its source's formulas and held by tests against the library itself. With k
-records per patient, each in [low, high], half = (high - low) / 2 and ε the statistic's own share, adding or removing
-one patient moves
+The datasite's engine adds the noise and `researcher.estimates` reads it back; the scales below are what the engine does
+with a statistic's share of ε, held by tests against the engine itself. With k records per patient, each in [low, high],
+half = (high - low) / 2 and ε the statistic's own share, adding or removing one patient moves
 
-    count            by 1, since it counts patients: Laplace of scale 1/ε
-    sum              by k * max(|low|, |high|): Laplace of that over ε
+    count            by 1, since it counts patients: Laplace of scale 1/ε; by groups at most min(k, groups)
+    sum              by k * max(|low|, |high|), in all groups together: Laplace of that over ε
     histogram,       by at most k over all cells together in L1: Laplace of scale k/ε in every cell
-      crosstab
+      crosstab,
+      missing,
+      describe
     mean             a centred sum by k * half and a count of records by k, at ε/2 each, and divides them
     variance         a centred sum by k * half, a centred sum of squares by k * half² / 2 and a count of records by k,
                      at ε/3 each, and combines them
@@ -25,6 +26,7 @@ from policies.errors import UnsupportedMechanism
 from policies.privacy.draws import TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
+from policies.schema.questions import CELLS, count_sensitivity
 from policies.schema.schemas import Schema
 
 # Laplace: sd = √2 scale, and |noise| stays below scale * ln 20 with a chance of 95 %.
@@ -49,8 +51,8 @@ def laplace_scale(query: Query, mechanism: Statistics, schema: Schema) -> float:
     schema.check_query(query)
     epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
     if query.name == "count":
-        return 1 / epsilon
-    if query.name in ("histogram", "crosstab"):
+        return count_sensitivity(mechanism, schema) / epsilon
+    if query.name in CELLS:
         return records / epsilon
     if query.name == "sum":
         column = schema.column(query.columns[0])
@@ -61,8 +63,9 @@ def laplace_scale(query: Query, mechanism: Statistics, schema: Schema) -> float:
 def mean_error(column: Column, *, epsilon: float, records: int, patients: float, mean: float | None = None) -> float:
     """Standard error, from noise alone, of a mean at its own share `epsilon`; never above the column's range.
 
-    The number of records is at least that of patients, so the size that is public bounds the error from above. With
-    the released `mean` the error is smaller: noise in the count weighs only the distance from the middle.
+    The number of records is at least that of patients, so the size that is public bounds the error from above; where
+    not all records count, `patients` is the number that was released with the mean. With the released `mean` the error
+    is smaller: noise in the count weighs only the distance from the middle.
     """
     scaled = 1.0 if mean is None else _position(column, mean)
     # S/c with sd √2·k/(ε/2) on S (in halves of the range) and on c: ∂S = 1/c, ∂c = -mean/c.
@@ -103,6 +106,17 @@ def rank_error(*, epsilon: float, records: int, patients: float) -> float:
     return min(scale * math.sqrt(TREE_HEIGHT * TREE_BRANCHING / 2) / max(patients, 1), 0.5)
 
 
+def rank_shift(*, epsilon: float, records: int, patients: float) -> float:
+    """How far, at most on average, a quantile's *rank* is shifted to one side, as a share; never above one.
+
+    The tree takes noisy counts below 0 for 0, so that a node of nobody holds b/2 on average, with b the scale of
+    `rank_error`. Where all values lie at one end of their nodes, the other `TREE_BRANCHING` - 1 of each level are all
+    on one side. Where values are spread out there is no such shift, which nothing public says.
+    """
+    scale = TREE_HEIGHT * records / epsilon
+    return min(TREE_HEIGHT * (TREE_BRANCHING - 1) * scale / 2 / max(patients, 1), 1.0)
+
+
 def standard_error(query: Query, mechanism: Statistics, schema: Schema, *, patients: float | None = None) -> float:
     """Standard error of one statistic (of each of its cells) from noise alone, before anything is released.
 
@@ -117,7 +131,7 @@ def standard_error(query: Query, mechanism: Statistics, schema: Schema, *, patie
     """
     if query.name == "sum":
         return math.sqrt(2) * laplace_scale(query, mechanism, schema)
-    if query.name in ("count", "histogram", "crosstab"):
+    if query.name == "count" or query.name in CELLS:
         return math.sqrt(2) * (laplace_scale(query, mechanism, schema) + ROUNDING)
     schema.check_query(query)
     if patients is None:

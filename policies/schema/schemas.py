@@ -2,20 +2,21 @@
 
 A `Schema` is read from a `schema.toml` like this one, and is published with the dataset. Bounds and categories are
 typed by the owner and never taken from the data; models get features scaled by them. Reading tables is in
-the datasite's vault, with drawing mocks; one column's arithmetic is in `policies.schema.columns`.
+the datasite's vault, with drawing mocks; one column's arithmetic is in `policies.schema.columns`, and targets that are
+no class, as a time with an event, in `policies.schema.targets`.
 
     name = "flu"                        # the dataset
     population = "general-hospital"     # the patients; every table about them shares one budget
     description = "Visits for fever, winter 2025/26"
     patient = "patient_id"              # identifies a patient; never a feature and never published
-    target = "influenza"                # optional; a boolean or a category
+    target = "influenza"                # optional; a boolean, a category or a number; several booleans as a list
     holdout = 0.2                       # share of patients kept for evaluation, 0 to 0.5
     most_records_per_patient = 1000     # publishing keeps as many of a patient, drawn at random; 1000 if left out
 
     [columns.age]
-    kind = "integer"                    # real, integer, boolean, category or date
+    kind = "integer"                    # real, integer, boolean, category, date or datetime
     unit = "years"
-    minimum = 0                         # real, integer and date need both bounds
+    minimum = 0                         # all but booleans and categories need both bounds
     maximum = 110
     outside = "clamp"                   # or "refuse", the default: what publishing does outside the bounds
     description = "Age at the visit"
@@ -58,17 +59,21 @@ the datasite's vault, with drawing mocks; one column's arithmetic is in `policie
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from policies.errors import DataRefused, UnsupportedMechanism
-from policies.privacy.mechanisms import Query
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query
+from policies.privacy.outcomes import Outcome, outcome_of
+from policies.schema import targets as outcome_targets
 from policies.schema import toml
-from policies.schema.columns import KINDS, Column, FloatArray, IntArray, check_name, check_text, is_number
+from policies.schema.as_written import USUAL_FILE, FileFormat, check_header, check_words, normal_header
+from policies.schema.columns import KINDS, BoolArray, Column, FloatArray, IntArray, check_name, check_text, is_number
 from policies.schema.inputs import ModelInputs, model_inputs
+from policies.schema.targets import Float32Array, Target, TimeToEvent, check_target, columns_of
 from policies.schema.terms import is_plain, words_of
 from policies.schema.transformations import FUNCTIONS
 
@@ -88,11 +93,12 @@ LARGEST_MOST_RECORDS = 10_000  # up to which a patient's records take no time th
 MOST_TRANSFORMATIONS = 200
 
 STATISTICS_OF = {
-    "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
-    "integer": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab"),
-    "boolean": ("sum", "mean", "histogram", "crosstab"),
-    "category": ("histogram", "crosstab"),
-    "date": ("mean", "quantiles", "histogram", "crosstab"),
+    "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe"),
+    "integer": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe"),
+    "boolean": ("sum", "mean", "histogram", "crosstab", "missing", "describe"),
+    "category": ("histogram", "crosstab", "missing", "describe"),
+    "date": ("mean", "quantiles", "histogram", "crosstab", "missing", "describe"),
+    "datetime": ("mean", "quantiles", "histogram", "crosstab", "missing", "describe"),
 }
 
 Sequence = tuple[str, tuple[tuple[str, ...], ...]]
@@ -119,13 +125,16 @@ class Schema:
       name: of the dataset.
       population: the patients who share one budget.
       patient: header of the column that identifies a patient; not one of `columns`.
-      target: a boolean or category column without missing values, or None.
+      target: a column without missing values, several booleans, a `TimeToEvent`, or None: see `schema.targets`.
       holdout: share of patients kept for evaluation, 0 to 0.5.
       most_records_per_patient: 1 to 10,000. Publishing keeps as many of each patient, a secret uniform sample: how long
         a round takes could tell of a patient who has a million.
       columns: 1 to 500, the target included.
       sequences: name and steps of each, every step as many columns as the others.
       transformations: terms of columns by name, at most 200.
+      missing_values: texts that stand for a missing cell in every column that has none of its own.
+      patient_header: the table's header of the patient column, where it is not the name.
+      file: how the table's file is laid out.
 
     Raises:
       DataRefused: something is missing, unsafe or does not fit together.
@@ -136,10 +145,13 @@ class Schema:
     patient: str
     columns: tuple[Column, ...]
     description: str = ""
-    target: str | None = None
+    target: Target = None
     holdout: float = 0.0
     most_records_per_patient: int = MOST_RECORDS_PER_PATIENT
     sequences: tuple[Sequence, ...] = ()
+    missing_values: tuple[str, ...] = ()
+    patient_header: str = ""
+    file: FileFormat = USUAL_FILE
     transformations: tuple[Transformation, ...] = ()
 
     def __post_init__(self) -> None:
@@ -167,17 +179,21 @@ class Schema:
         self._check_target(names)
         self._check_sequences(names)
         self._check_transformations(names)
+        check_words("missing_values", self.missing_values)
+        check_header("patient_header", self.patient_header)
+        self._check_headers()
+
+    def _check_headers(self) -> None:
+        headers = [normal_header(header) for header in self.headers.values()]
+        for header in headers:
+            if headers.count(header) > 1:
+                raise DataRefused(f"Two columns are read from the header {header!r}. Give each its own header.")
 
     def _check_target(self, names: list[str]) -> None:
-        if self.target is None:
-            return
-        if self.target not in names:
-            raise DataRefused(f"target={self.target!r} is not a declared column. Declare [columns.{self.target}].")
-        column = self.column(self.target)
-        if not column.labels:
-            raise DataRefused(f"target={self.target!r} is {column.kind}. A target is a boolean or a category.")
-        if column.missing != "refuse":
-            raise DataRefused(f"target={self.target!r} cannot be filled where missing. Write missing = 'refuse'.")
+        for name in self.target_columns:
+            if name not in names:
+                raise DataRefused(f"target={name!r} is not a declared column. Declare [columns.{name}].")
+        check_target(self.target, self.column)
 
     def _check_sequences(self, names: list[str]) -> None:
         taken = {"features", *names}
@@ -189,7 +205,7 @@ class Schema:
             if not steps or not all(steps):
                 raise DataRefused(f"Sequence {name!r} has no columns. List its steps in order.")
             for column in (name for step in steps for name in step):
-                if column not in names or column == self.target:
+                if column not in names or column in self.target_columns:
                     raise DataRefused(f"Sequence {name!r} names {column!r}, which is not a declared feature column.")
             if len({tuple(len(self.column(name).input_names) for name in step) for step in steps}) > 1:
                 raise DataRefused(f"Sequence {name!r} has steps of different widths. Give every step columns alike.")
@@ -236,14 +252,20 @@ class Schema:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; it holds what the owner declared and nothing else.
 
-        The usual bound on a patient's records, and transformations where none is declared, are left out, so that such a
-        schema is what it was before there were any.
+        What came later is left out where it is as usual, so that such a schema is what it was before.
         """
         usual = self.most_records_per_patient == MOST_RECORDS_PER_PATIENT
+        later = {
+            "missing_values": list(self.missing_values),
+            "patient_header": self.patient_header,
+            "file": self.file.as_dict(),
+        }
         return {
             **{name: getattr(self, name) for name in toml.TOP},
+            "target": outcome_targets.plain(self.target),
             **({} if usual else {toml.MOST_RECORDS: self.most_records_per_patient}),
-            "columns": [{**asdict(column), "categories": list(column.categories)} for column in self.columns],
+            **{name: value for name, value in later.items() if value},
+            "columns": [column.as_dict() for column in self.columns],
             "sequences": {name: [list(step) for step in steps] for name, steps in self.sequences},
             **({toml.TRANSFORMATIONS: list(map(asdict, self.transformations))} if self.transformations else {}),
         }
@@ -264,7 +286,8 @@ class Schema:
             f"{name!r} is not a column of {self.name!r}. It has {', '.join(column.name for column in self.columns)}."
         )
 
-    def _raw(self, matrix: npt.ArrayLike, name: str) -> FloatArray:
+    def raw(self, matrix: npt.ArrayLike, name: str) -> FloatArray:
+        """A column's cells as they lie in the matrix, float64 [N]: NaN where one is missing."""
         cells = np.asarray(matrix)
         wanted = FIRST_COLUMN + len(self.columns)
         if cells.ndim != 2 or cells.shape[1] != wanted:
@@ -273,16 +296,63 @@ class Schema:
         return np.asarray(cells[:, FIRST_COLUMN + self._position(name)], dtype=np.float64)
 
     @property
+    def headers(self) -> dict[str, str]:
+        """The table's header of the patient column and of every declared one, by name."""
+        columns = {column.name: column.header or column.name for column in self.columns}
+        return {self.patient: self.patient_header or self.patient, **columns}
+
+    def words_for_missing(self, column: Column) -> tuple[str, ...]:
+        """Texts that stand for a missing cell of a column."""
+        return self.missing_values if column.missing_values is None else column.missing_values
+
+    @property
     def matrix_columns(self) -> tuple[str, ...]:
         """Headers of the matrix: the patient column, `held_out`, then every declared column."""
         return (self.patient, HELD_OUT, *(column.name for column in self.columns))
 
     @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The columns of the target, in order; none where the schema has no target."""
+        return columns_of(self.target)
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """Labels of the target. Raises `UnsupportedMechanism` where the schema has none."""
+        """Labels of the target: of several booleans their names, of numbers and times none.
+
+        Raises `UnsupportedMechanism` where the schema has no target.
+        """
         if self.target is None:
             raise self._no_target()
-        return self.column(self.target).labels
+        if isinstance(self.target, TimeToEvent):
+            return ()
+        return self.target if isinstance(self.target, tuple) else self.column(self.target).labels
+
+    def predicting(self, mechanism: DPSGD | Evaluation) -> Schema:
+        """This schema with the target that a mechanism names; itself where it names none.
+
+        What was the target is then no feature: a model that should read it names it among its inputs.
+
+        Raises:
+          UnsupportedMechanism: the target cannot be predicted with that loss, or from these columns.
+        """
+        named, schema = mechanism.target, self
+        if isinstance(self.target, TimeToEvent) and named is None and mechanism.horizon is not None:
+            named = self.target_columns
+        if named is not None:
+            target: Target = named
+            try:
+                if outcome_of(mechanism.loss) is Outcome.TIME:
+                    time, event = tuple(named)
+                    target = TimeToEvent(time=time, event=event, horizon=float(mechanism.horizon or 0))
+                former = {name: replace(self.column(name), feature=False) for name in self.target_columns}
+                columns = tuple(former.get(column.name, column) for column in self.columns)
+                schema = self if target == self.target else replace(self, target=target, columns=columns)
+            except DataRefused as refused:
+                raise UnsupportedMechanism(f"target={named!r} does not fit {self.name!r}. {refused}") from None
+        if schema.target is None:
+            raise self._no_target()
+        outcome_targets.check_outcome(schema.target, outcome_of(mechanism.loss), mechanism.loss, schema.column)
+        return schema
 
     def _no_target(self) -> UnsupportedMechanism:
         return UnsupportedMechanism(f"{self.name!r} has no target to train or evaluate on. Ask for statistics.")
@@ -326,7 +396,9 @@ class Schema:
     def _steps(self, inputs: str | tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
         """Columns, and texts of terms, of each step."""
         if inputs == "features":
-            chosen = [column.name for column in self.columns if column.feature and column.name != self.target]
+            chosen = [
+                column.name for column in self.columns if column.feature and column.name not in self.target_columns
+            ]
             chosen += [declared.term for declared in self.transformations if declared.feature]
             if not chosen:
                 raise UnsupportedMechanism(f"{self.name!r} has no feature columns. Name columns as inputs=(...).")
@@ -339,7 +411,7 @@ class Schema:
             raise UnsupportedMechanism(
                 f"inputs={inputs[:80]!r} is not known. Use one of {known}, or a tuple of columns and terms."
             )
-        if not inputs or self.target in inputs or len(set(inputs)) != len(inputs):
+        if not inputs or set(self.target_columns) & set(inputs) or len(set(inputs)) != len(inputs):
             raise UnsupportedMechanism(f"inputs={inputs!r} should name columns once each, without the target.")
         declared = {transformation.name: transformation.term for transformation in self.transformations}
         for name in inputs:
@@ -356,15 +428,15 @@ class Schema:
 
     def _model_inputs(self, texts: tuple[str, ...]) -> ModelInputs:
         """Over all columns but the target. Raises `UnsupportedMechanism`."""
-        columns = {column.name: column for column in self.columns if column.name != self.target}
+        columns = {column.name: column for column in self.columns if column.name not in self.target_columns}
         return model_inputs(texts, columns)
 
     def inputs(self, matrix: npt.ArrayLike, inputs: str | tuple[str, ...] = "features") -> npt.NDArray[np.float32]:
         """A model's inputs, float32 [N, *input_shape(inputs)] in [-1, 1]: filled, clamped, scaled by public bounds."""
         if (terms := self._terms(inputs)) is not None:
-            return terms.values({name: self._raw(matrix, name) for name in terms.columns})
+            return terms.values({name: self.raw(matrix, name) for name in terms.columns})
         shape = self.input_shape(inputs)
-        blocks = [self.column(name).scaled(self._raw(matrix, name)) for step in self._steps(inputs) for name in step]
+        blocks = [self.column(name).scaled(self.raw(matrix, name)) for step in self._steps(inputs) for name in step]
         flat = np.concatenate(blocks, axis=1)
         return flat.reshape(len(flat), *shape)
 
@@ -372,11 +444,22 @@ class Schema:
         """Class index of each record, int64 [N] in [0, len(classes))."""
         if self.target is None:
             raise self._no_target()
+        if not isinstance(self.target, str) or not self.column(self.target).labels:
+            raise UnsupportedMechanism(f"The target of {self.name!r} has no classes.")
         return self.values(matrix, self.target).astype(np.int64)
+
+    def target_values(self, matrix: npt.ArrayLike, outcome: Outcome) -> Float32Array:
+        """A target that is no class, float32 [N, target columns]: see `schema.targets.values_of`."""
+        columns = [(self.column(name), self.raw(matrix, name)) for name in self.target_columns]
+        return outcome_targets.values_of(outcome, columns)
 
     def values(self, matrix: npt.ArrayLike, column: str) -> FloatArray:
         """A column in matrix units, float64 [N], filled and clamped to its [low, high]."""
-        return self.column(column).natural(self._raw(matrix, column))
+        return self.column(column).natural(self.raw(matrix, column))
+
+    def present(self, matrix: npt.ArrayLike, column: str) -> BoolArray:
+        """Where a column has a value, bool [N]: what fills the others is a constant, and counts for nothing."""
+        return np.isfinite(self.raw(matrix, column))
 
     def cells(self, column: str, bins: int) -> tuple[tuple[str, ...], FloatArray | None]:
         """Public cells of a column: labels and, for numeric kinds, the edges in matrix units. See `Column.cells`."""
@@ -384,19 +467,7 @@ class Schema:
 
     def cell_index(self, matrix: npt.ArrayLike, column: str, bins: int) -> IntArray:
         """Index of each record's cell, int64 [N]."""
-        return self.column(column).cell_index(self._raw(matrix, column), bins)
-
-    def statistic_shape(self, query: Query, bins: int) -> tuple[int, ...]:
-        """Shape of a statistic's tensor in a release. Raises `UnsupportedMechanism`."""
-        self.check_query(query)
-        if query.name == "quantiles":
-            return (len(query.ranks),)
-        if query.name not in ("histogram", "crosstab"):
-            return (1,)
-        shape = tuple(len(self.cells(column, bins)[0]) for column in query.columns)
-        if int(np.prod(shape)) > MOST_CELLS:
-            raise UnsupportedMechanism(f"{query.key} has {np.prod(shape)} cells, above {MOST_CELLS}. Use fewer bins.")
-        return shape
+        return self.column(column).cell_index(self.raw(matrix, column), bins)
 
     def check_query(self, query: Query) -> None:
         """Raise `UnsupportedMechanism`, naming the column and what can be asked of it, unless `query` makes sense."""
@@ -416,7 +487,7 @@ class Schema:
         cells = np.asarray(matrix, dtype=np.float64)
         series: dict[str, Any] = {self.patient: cells[:, 0].astype(np.int64), HELD_OUT: cells[:, 1] > 0}
         for column in self.columns:
-            series[column.name] = _readable(column, self._raw(cells, column.name))
+            series[column.name] = _readable(column, self.raw(cells, column.name))
         return pd.DataFrame(series)
 
 
@@ -434,5 +505,5 @@ def _readable(column: Column, raw: FloatArray) -> Any:
     if column.kind in ("boolean", "integer"):
         dtype = "boolean" if column.kind == "boolean" else "Int64"
         return pd.Series(np.where(missing, np.nan, values)).astype(dtype)  # type: ignore[call-overload, unused-ignore]
-    days = np.datetime64(column.origin, "D") + values.astype("timedelta64[D]")
-    return np.where(missing, np.datetime64("NaT"), days).astype("datetime64[s]")
+    seconds = (values * column.unit_seconds).astype("timedelta64[s]")
+    return np.where(missing, np.datetime64("NaT"), np.datetime64(column.origin, "s") + seconds).astype("datetime64[s]")

@@ -7,12 +7,30 @@ import dataclasses
 from typing import Any
 
 from policies.errors import UnsupportedMechanism
-from policies.privacy.mechanisms import DPSGD, STATISTICS, Evaluation, Mechanism, Query, Statistics
+from policies.privacy.grouping import groupings_from
+from policies.privacy.mechanisms import (
+    DPSGD,
+    STATISTICS,
+    Evaluation,
+    KaplanMeier,
+    Mechanism,
+    Query,
+    Regression,
+    Statistics,
+)
 from policies.source.findings import Findings
 
-FUNCTIONS: dict[str, type[Mechanism]] = {"dp_sgd": DPSGD, "evaluate": Evaluation, "statistics": Statistics}
+FUNCTIONS: dict[str, type[Mechanism]] = {
+    "dp_sgd": DPSGD,
+    "evaluate": Evaluation,
+    "statistics": Statistics,
+    "kaplan_meier": KaplanMeier,
+    "regression": Regression,
+}
+WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier", "regression"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
-_COLUMNS = ("sum", "mean", "variance", "histogram")
+LISTS = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")  # written with brackets or not
+_COLUMNS = ("sum", "mean", "variance", "histogram", "missing", "describe")
 _MISSING = object()
 
 
@@ -26,18 +44,19 @@ def mechanism_of(
             "mechanism",
             call,
             "What leaves is a mechanism's release alone.",
-            "Return dp_sgd, evaluate or statistics, imported from datasites.mechanisms.",
+            f"Return one of {', '.join(FUNCTIONS)}, imported from datasites.mechanisms.",
         )
         return None
-    wanted = ("records", "round") if name == "statistics" else ("records", "weights", "round")
+    alone = name in WITHOUT_MODEL
+    wanted = ("records", "round") if alone else ("records", "weights", "round")
     passed = [argument.id if isinstance(argument, ast.Name) else "" for argument in call.args]
-    model = None if name == "statistics" else (passed or [""])[0]
+    model = None if alone else (passed or [""])[0]
     if (
         tuple(passed[model is not None :]) != wanted
         or parameters != wanted
         or (model is not None and model not in classes)
     ):
-        first = "" if name == "statistics" else "Model, "
+        first = "" if alone else "Model, "
         findings.add(
             "mechanism",
             call,
@@ -85,7 +104,7 @@ def _settings(name: str, call: ast.Call, findings: Findings) -> dict[str, Any] |
                 f"{keyword.arg} is not written as a plain value, so it cannot be read.",
                 "Write the number or text itself.",
             )
-        settings[keyword.arg] = tuple(value) if keyword.arg == "inputs" and isinstance(value, list) else value
+        settings[keyword.arg] = _tupled(value) if keyword.arg in LISTS else value
     return settings if len(findings.found) == before else None
 
 
@@ -108,6 +127,10 @@ def literal(node: ast.expr) -> Any:
     return _MISSING
 
 
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(part) for part in value) if isinstance(value, list | tuple) else value
+
+
 def _or_none(value: Any) -> Any:
     return _MISSING if value is _MISSING else None
 
@@ -117,7 +140,9 @@ def _statistics(settings: dict[str, Any]) -> Statistics:
     queries: list[Query] = []
     rest: dict[str, Any] = {}
     for name, value in settings.items():
-        if name not in STATISTICS:
+        if name == "group_by":
+            rest[name] = groupings_from(value)
+        elif name not in STATISTICS:
             rest[name] = value
         elif name == "count":
             if value is not True and value is not False:

@@ -1,17 +1,20 @@
-"""Reads the three Cap'n Proto messages that PySyft's calls are made of, in Python, every index checked.
+"""Reads and writes the three Cap'n Proto messages that PySyft's calls are made of, in Python, every index checked.
 
 The library's own reader frees a message while a failed read still points into it, and the process ends: a call that is
-nested too deeply was enough. Here a message becomes plain lists and bytes, and wrong bytes raise `ValueError`.
+nested too deeply was enough. Here a message becomes plain lists and bytes, and wrong bytes raise `ValueError`. What is
+written is one segment, which the library's reader takes.
 
 The format: capnproto.org/encoding.html. Not read here: packed messages, capabilities, lists of structs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 STRUCT, LIST, FAR = 0, 1, 2
 BYTES, POINTERS = 2, 6  # sizes of a list's elements
+PIECE = 512_000_000  # bytes at most in one of the pieces that PySyft cuts large contents into
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,79 @@ def read_pairs(blob: bytes) -> Pairs:
     message = _Message(blob)
     keys, values = message.pieces(message.root_pointer(0)), message.pointers(message.root_pointer(1))
     return Pairs(keys, [message.pieces(pointer) for pointer in values])
+
+
+def write_named(name: str, *, fields: Sequence[tuple[str, bytes]] = (), blob: bytes | None = None) -> bytes:
+    """An object of version 1 as `read_named` reads it: fields in that order, or one blob."""
+    parts = [
+        _pointers([_text(field) for field, _ in fields]),
+        _pointers([_pieces(content) for _, content in fields]),
+        _pieces(blob) if blob is not None else _NOTHING,
+        _text(name),
+    ]
+    return _message(parts, number=1)
+
+
+def write_values(values: Sequence[bytes]) -> bytes:
+    """A list's elements as `read_values` reads them."""
+    return _message([_pointers([_pieces(value) for value in values])])
+
+
+def write_pairs(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A mapping's keys and values as `read_pairs` reads them."""
+    keys, values = [_data(key) for key, _ in pairs], [_pieces(value) for _, value in pairs]
+    return _message([_pointers(keys), _pointers(values)])
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A list: its pointer without the offset, and its whole words, in which pointers count from where they stand."""
+
+    pointer: int
+    content: bytes
+
+
+_NOTHING = _Block(0, b"")  # a pointer that is left out
+
+
+def _message(parts: list[_Block], number: int | None = None) -> bytes:
+    """One segment with one struct, which has at most one number of 32 bits, and these lists."""
+    data = b"" if number is None else number.to_bytes(8, "little")
+    root = (STRUCT | (len(data) // 8) << 32 | len(parts) << 48).to_bytes(8, "little")
+    segment = b"".join((root, data, _placed(parts)))
+    return b"".join((bytes(4), (len(segment) // 8).to_bytes(4, "little"), segment))
+
+
+def _placed(blocks: list[_Block]) -> bytes:
+    """Pointers to blocks, and the blocks after them, in order."""
+    pointers, at = [], len(blocks)
+    for index, block in enumerate(blocks):
+        offset = at - index - 1
+        if offset >> 29:
+            raise ValueError("A message is larger than 4 GiB.")
+        pointers.append((block.pointer | (offset << 2 if block.pointer else 0)).to_bytes(8, "little"))
+        at += len(block.content) // 8
+    return b"".join((*pointers, *(block.content for block in blocks)))
+
+
+def _pointers(blocks: list[_Block]) -> _Block:
+    return _Block(_list(POINTERS, len(blocks)), _placed(blocks))
+
+
+def _pieces(content: bytes) -> _Block:
+    return _pointers([_data(content[at : at + PIECE]) for at in range(0, len(content) or 1, PIECE)])
+
+
+def _data(content: bytes) -> _Block:
+    return _Block(_list(BYTES, len(content)), content + bytes(-len(content) % 8))
+
+
+def _text(text: str) -> _Block:
+    return _data(text.encode() + b"\0")
+
+
+def _list(element: int, size: int) -> int:
+    return LIST | element << 32 | size << 35
 
 
 Place = tuple[int, int]  # segment, word

@@ -34,6 +34,7 @@ from tests.factories import (
     RESEARCHER,
     SCHEMA,
     DatasiteProcess,
+    cohort_source,
     initial_weights,
     slow_training_source,
     statistics_source,
@@ -45,10 +46,15 @@ EVALUATION = training_source("flu_scores").replace("dp_sgd", "evaluate").split("
     "\n    return evaluate(FluPredictor, records, weights, round, loss='binary_cross_entropy', epsilon=0.3)\n"
 )
 TERMS = "'log(temperature)', 'spline(age, 3) * cough'"  # a model's four inputs, of columns at their bounds
+GROUPS = EVALUATION.replace("flu_scores", "flu_groups").replace(
+    "epsilon=0.3", "epsilon=0.3, subgroups=('cough', ('age', 18, 65))"
+)
 SOURCES = {
     "flu_round": training_source(epsilon=1.0).replace("learning_rate=1.0", f"learning_rate=1.0, inputs=({TERMS})"),
     "flu_counts": statistics_source(),
+    "flu_cohort": cohort_source(),
     "flu_scores": EVALUATION,
+    "flu_groups": GROUPS,
     "flu_ended": slow_training_source("flu_ended"),
     "flu_denied": statistics_source("flu_denied"),
     "flu_changed": statistics_source("flu_changed"),
@@ -56,7 +62,7 @@ SOURCES = {
     "flu_withdrawn": statistics_source("flu_withdrawn"),
 }
 WEIGHTLESS = {name for name, source in SOURCES.items() if "weights" not in source.split("\n")[0]}
-APPROVED = ("flu_round", "flu_counts", "flu_scores", "flu_ended", "flu_revoked")
+APPROVED = ("flu_round", "flu_counts", "flu_cohort", "flu_scores", "flu_groups", "flu_ended", "flu_revoked")
 OWNER = "owner@hospital.example"
 UNEQUAL_HEADERS = {"date", "content-length", "set-cookie"}  # a body's length is the body's own, and that is compared
 KEPT_OUT = {"/events"}  # a stream of what /live says
@@ -148,7 +154,7 @@ def _as_researcher(datasite: DatasiteProcess, seen: dict[str, Any]) -> dict[str,
     seen["client wrong weights"] = refused_call(client, "flu_round", weights={"other": bias})
     seen["client wrong shape"] = refused_call(client, "flu_round", weights={**initial_weights(), "layer1.bias": bias})
     seen["client weights for counts"] = refused_call(client, "flu_counts", weights=initial_weights())
-    for name in ("flu_round", "flu_counts", "flu_scores"):
+    for name in ("flu_round", "flu_counts", "flu_cohort", "flu_scores"):
         weights = {} if name in WEIGHTLESS else {"weights": initial_weights()}
         seen[f"client release {name}"] = until_done(client, name, **weights)
         seen[f"client certificates {name}"] = service.certificates(code=ids[name])

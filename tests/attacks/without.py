@@ -20,11 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
+
+from datasites.people.roles import Role
 
 VARIABLE = "WITHOUT_DEFENCE"
 CORPUS = "tests/attacks/test_corpus.py"
@@ -33,17 +35,22 @@ MODELS = "tests/attacks/test_models.py"
 ISOLATION = "tests/attacks/runner/test_isolation.py"
 JOBS = "tests/attacks/runner/test_jobs.py"
 ANCESTOR = "tests/attacks/runner/test_common_ancestor.py"
+FILTERS = "tests/policies/schema/test_filters.py"
+QUESTIONS = "tests/policies/schema/test_questions.py"
 KERNELS = "tests/datasites/engine/test_constant_time.py"
 LANES = "tests/datasites/engine/lanes/test_{}.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
+PARTS = "tests/datasites/ledger/test_parts.py"
+YEARS = "tests/datasites/ledger/test_years.py"
 ACCOUNTS = "tests/datasites/ledger/test_accounts.py"
 TWO_PEOPLE = "tests/datasites/review/test_two_people.py"
 LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -242,6 +249,16 @@ def _private_sides() -> None:
     put("datasites.door.syft.services:GuardedActionService.get", ActionService.get)
 
 
+def _any_link() -> None:
+    """Links as PySyft resolves them."""
+    from syft.service.migration.migration_service import MigrationService
+    from syft.service.notification.notification_service import NotificationService
+
+    views = "datasites.door.syft.views"
+    put(f"{views}:GuardedNotificationService.resolve_object", NotificationService.resolve_object)
+    put(f"{views}:GuardedMigrationService._get_object", MigrationService._get_object)
+
+
 def _whole_environment() -> None:
     def started(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
         return subprocess.Popen(command, env={**os.environ, **env}, **options)
@@ -268,6 +285,12 @@ def _no_triggers() -> None:
     kept = tuple(each for each in tables.TABLES if "TRIGGER" not in each)
     put("datasites.ledger.store:TABLES", kept)
     put("datasites.ledger.verification:TABLES", kept)
+
+
+def _clocks_own_time(store: Any) -> str:
+    from datasites.ledger.store import iso
+
+    return iso(store._clock())
 
 
 def _no_chain() -> None:
@@ -344,6 +367,26 @@ def _sums_in_float() -> None:
     put("datasites.engine.lanes.sums:LaneSums.sum", rounded)
 
 
+def _every_record_counts() -> None:
+    """Evaluations score every record of a held-out patient, each in its own group."""
+    import numpy as np
+
+    put("datasites.engine.sampling:PatientRows.one_of_each", lambda self, _: np.arange(int(self._begins[-1])))
+
+
+def _subgroups_at_no_cost() -> None:
+    """Each table of an evaluation has the noise of all of its ε, as if it were the only one."""
+    from dataclasses import replace
+
+    from policies.release.evaluation_tables import evaluation_tables
+
+    def each_alone(mechanism: Any, schema: Any, intervals: int) -> Any:
+        tables = evaluation_tables(mechanism, schema, intervals)
+        return tuple(replace(table, epsilon=mechanism.epsilon) for table in tables)
+
+    put("datasites.engine.evaluation:evaluation_tables", each_alone)
+
+
 def _scores_by_company() -> None:
     """Scores in lanes that depend, in their last bit, on how many are scored together."""
     from datasites.engine.lanes.scores import LaneScores
@@ -357,6 +400,22 @@ def _scores_by_company() -> None:
         return np.nextafter(scores, np.float32(len(inputs) % 2 * 2 - 1)), sound
 
     put("datasites.engine.lanes.scores:LaneScores.of", moved)
+
+
+def _entities_read() -> None:
+    os.environ["OPENPYXL_DEFUSEDXML"] = "False"
+    put("openpyxl:DEFUSEDXML", True)  # as it says once it is imported
+
+
+REPORTS = ("publication_report", "check_publication")
+
+
+def _anybody_reads_reports() -> None:
+    from datasites.actions.registry import actions
+
+    everybodys = {name: replace(actions()[name], roles=frozenset(Role)) for name in REPORTS}
+    opened = {**actions(), **everybodys}
+    put("datasites.actions.registry:actions", lambda: opened)
 
 
 def _layer(name: str) -> Callable[[], None]:
@@ -441,6 +500,21 @@ DEFENCES: dict[str, Defence] = {
         "no rows where a protection is missing",
         nothing("datasites.jobs.pool:JobPool._check"),
         (JOBS, "-k", "missing or table"),
+    ),
+    "conditions": Defence(
+        "conditions in a bounded language of our own",
+        nothing("policies.privacy.mechanisms:parse"),
+        (CORPUS, "-k", "says and condition"),
+    ),
+    "columns-of-conditions": Defence(
+        "columns and values of conditions held against the schema",
+        nothing("policies.schema.filters:_check"),
+        (FILTERS, "-k", "refused"),
+    ),
+    "groups": Defence(
+        "few groups, by different columns",
+        nothing("policies.privacy.mechanisms:check_groupings"),
+        (CORPUS, QUESTIONS, "-k", "group"),
     ),
     "answers": Defence("bounds of what a job says", _any_answer, (JOBS, "-k", "says or answer")),
     "tensors": Defence(
@@ -651,6 +725,12 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.actions.requests:line_dict", _from_the_plan),
         ("tests/datasites/actions/test_request_lists.py",),
     ),
+    "links": Defence("links lead to one's own requests alone", _any_link, (GUARD.format("links"), "-k", "no_link")),
+    "own-parts": Defence(
+        "parts of a request are its researcher's",
+        instead("datasites.door.syft.views:_is_own", lambda *_: True),
+        (GUARD.format("links"), "-k", "parts_of"),
+    ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.door.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
@@ -689,7 +769,42 @@ DEFENCES: dict[str, Defence] = {
     ),
     "heads": Defence("heads in certificates", _no_heads, _corpus("old_copy")),
     "budget": Defence(
-        "admission within the budget", nothing("datasites.ledger.budgets:Budgets.check_fits"), _corpus("ledger_notices")
+        "admission within the budget", nothing("datasites.ledger.admission:Standing.check"), _corpus("ledger_notices")
+    ),
+    "reserved": Defence(
+        "what is reserved for projects, which others cannot use",
+        instead("datasites.ledger.admission:Standing.balance_for", lambda standing, *_: standing.balance),
+        (PARTS, CORPUS, "-k", "others_cannot_use or reserved_split"),
+    ),
+    "named": Defence(
+        "researchers whom the owner named for what is reserved",
+        instead("datasites.ledger.kept:may_draw", lambda *_: True),
+        (PARTS, CORPUS, "-k", "not_named or reserved_name"),
+    ),
+    "given back": Defence(
+        "what is given back to the part that it was drawn on",
+        nothing("datasites.ledger.runs:put_back"),
+        (PARTS,),
+    ),
+    "freed": Defence(
+        "parts that end with their project for good",
+        nothing("datasites.ledger.parts:Parts.free_ended"),
+        (PARTS, CORPUS, "-k", "brings_no_part_back or reserved_brought_back"),
+    ),
+    "year": Defence(
+        "this year's part of a budget",
+        nothing("datasites.ledger.admission:Standing._check_year"),
+        (YEARS, CORPUS, "-k", "admits_its_part or year_spread"),
+    ),
+    "time": Defence(
+        "a time that never goes back",
+        instead("datasites.ledger.store:Store.now", _clocks_own_time),
+        (YEARS, "-k", "clock_set_back or one_moment"),
+    ),
+    "plans": Defence(
+        "a plan of no population that is a failing check",
+        instead("datasites.review.decisions:plans_outcome", lambda *_: None),
+        ("tests/browser/test_plans.py",),
     ),
     "amounts": Defence("charges that are positive numbers", _any_amount, _corpus("ledger_notices")),
     "form-tokens": Defence(
@@ -741,6 +856,21 @@ DEFENCES: dict[str, Defence] = {
         nothing("datasites.actions.comments:check_visible"),
         ("tests/browser/test_threads.py",),
     ),
+    "one_record_scored": Defence(
+        "one record of each patient in an evaluation",
+        _every_record_counts,
+        ("tests/datasites/engine/test_outcome_tables.py", "-k", "places and (several_groups or moves_each_table)"),
+    ),
+    "subgroup_shares": Defence(
+        "ε that an evaluation's tables share",
+        _subgroups_at_no_cost,
+        ("tests/datasites/engine/test_outcome_tables.py", "-k", "places and shares_of_epsilon"),
+    ),
+    "last_layer": Defence(
+        "last layers that fit their loss",
+        instead("policies.release.model_outputs:mismatch_of", lambda *_: None),
+        ("tests/policies/release/test_model_outputs.py",),
+    ),
     "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
     "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),
     "answer_bounds": Defence("depth, number and length in a hospital's answers", _any_number, (HOSPITALS,)),
@@ -785,6 +915,25 @@ DEFENCES: dict[str, Defence] = {
         "comments in plain text",
         nothing("datasites.review.decisions:check_visible"),
         ("tests/datasites/review/test_words.py",),
+    ),
+    "reader_limits": Defence(
+        "memory and time of readers of foreign formats", nothing("resource:setrlimit"), (WORKBOOKS, "-k", "all_memory")
+    ),
+    "reader_entities": Defence("no entities of XML in a workbook", _entities_read, (WORKBOOKS, "-k", "entities")),
+    "reader_size": Defence(
+        "what a workbook may unpack to",
+        nothing("datasites.vault.workbooks:_check_parts"),
+        (WORKBOOKS, "-k", "unpacks"),
+    ),
+    "reader_formulas": Defence(
+        "formulas refused, whose values may be old",
+        instead("datasites.vault.workbooks:_is_formula", lambda _: False),
+        (WORKBOOKS, "-k", "formulas"),
+    ),
+    "told_owner": Defence(
+        "what publishing notices is the owner's alone",
+        _anybody_reads_reports,
+        ("tests/datasites/actions/test_publishing.py", "-k", "only_the_owner"),
     ),
 }
 

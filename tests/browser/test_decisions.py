@@ -209,7 +209,7 @@ def test_a_new_version_is_uploaded_after_its_faults_are_mended(
     owner.goto("/datasets")
     owner.get_by_role("link", name="New version").click()
     assert '[columns."age"]' in owner.get_by_label("schema.toml").input_value()
-    owner.get_by_label("CSV or Parquet file").set_input_files(bad)
+    owner.get_by_label("CSV, Parquet, Excel, SAS or FHIR").set_input_files(bad)
     owner.get_by_label("A figure that you declare").check()
     owner.get_by_label("Number of patients").fill("120")
     owner.get_by_role("button", name="Check and publish").click()
@@ -218,7 +218,7 @@ def test_a_new_version_is_uploaded_after_its_faults_are_mended(
     assert len(site.json("datasets")["datasets"]) == 1
     assert not list(site.directory.glob("upload-*"))
     owner.get_by_label("schema.toml").fill(SCHEMA.replace("Made-up visits", "Made-up visits, again"))
-    owner.get_by_label("CSV or Parquet file").set_input_files(table)
+    owner.get_by_label("CSV, Parquet, Excel, SAS or FHIR").set_input_files(table)
     mock = write_table(tmp_path / "mock.csv", patients=20, seed=9)
     owner.locator("summary", has_text="A mock of your own").click()
     owner.get_by_label("A file that you declare public").set_input_files(mock)

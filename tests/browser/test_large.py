@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from datasites.actions import inbox
+from datasites.actions.inbox import MOST_WAITING
 from datasites.ledger.store import utc_now
 from datasites.people.roles import Role
 from policies.privacy.accountant import Charge
@@ -57,6 +59,23 @@ def test_two_hundred_waiting_requests_are_listed_quickly(desk: Desk) -> None:
         desk.ask(f"{number:032x}")
     assert quickest(desk, "/requests") < FIRST_BYTE
     assert quickest(desk, "/requests?q=nothing") < FIRST_BYTE
+
+
+def test_charges_that_take_long_are_worked_out_a_page_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "LOOKING_SECONDS", 0.0)
+    for number in range(3):
+        desk.ask(f"{number:032x}", epsilon=0.1 + number / 100)
+    (found,) = desk.act("waiting", {})
+    assert (len(found["requests"]), found["waiting"]) == (1, 3)
+
+
+def test_which_of_many_waiting_requests_fit_is_shown_quickly(desk: Desk) -> None:
+    """Of two thousand the oldest are looked at, each with an ε of its own, and the page says that others are not."""
+    for number in range(2000):
+        desk.ask(f"{number:032x}", epsilon=0.05 + number / 10_000, researcher=f"r{number % 50}@uni.example")
+    page = desk.browser(Role.OWNER).get("/requests/fit").text
+    assert f"Looked at were the oldest {MOST_WAITING} of 2,000" in page
+    assert quickest(desk, "/requests/fit") < FIRST_BYTE
 
 
 @pytest.mark.parametrize("entries", [3_000, pytest.param(100_000, marks=pytest.mark.nightly)])

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from compose.report import render, write_report
-from compose.report_charts import (
+from policies.privacy.risk import loss_in_filter, risk_sentences
+from researcher.report_charts import (
     HEIGHT,
     WIDTH,
     Axis,
@@ -23,8 +24,7 @@ from compose.report_charts import (
     line_chart,
     round_limits,
 )
-from compose.report_style import STYLE
-from policies.privacy.risk import loss_in_filter, risk_sentences
+from researcher.report_style import STYLE
 from tests.compose.sample_report import sample_report
 
 VOID = {"meta", "br", "path", "rect", "use"}

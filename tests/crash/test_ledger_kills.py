@@ -16,12 +16,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from datasites.ledger.audit_log import AuditLog
 from datasites.ledger.ledger import Ledger
+from datasites.ledger.years import YearlyPlan
 from policies.errors import DatasiteError, LedgerDamaged
 from policies.source.statuses import RequestStatus, RunStatus
 from tests.datasites.ledger.ledger_factories import (
@@ -30,6 +32,7 @@ from tests.datasites.ledger.ledger_factories import (
     LAPLACE,
     ORDER,
     Clock,
+    approve,
     approved,
     checked,
     dataset,
@@ -231,6 +234,76 @@ def die_during_recovery(directory: Path) -> None:
     assert number > 20
 
 
+PLAN_OF_A_YEAR = YearlyPlan(3.0, carry_over_since=2026)
+OF_THE_PROJECT = "rita@uni.example"
+
+
+def a_planned_life(path: Path, tell: Tell) -> None:
+    """Reserving for a project, drawing on it, turning years, giving back and freeing, telling each once it is done."""
+    clock = Clock()
+    ledger = Ledger.open(path, clock=clock)
+    ledger.projects.make("Flu", "General", "2027-06-30")
+    ledger.parts.keep("Flu", "city", 1.0, (OF_THE_PROJECT,), actor="owner")
+    tell("reserved 1.0")
+    request = checked(ledger)
+    ledger.projects.file(request, "Flu")
+    approve(ledger, request, plan=PLAN_OF_A_YEAR)
+    tell(f"drawn {request}")
+    released(ledger, request)
+    tell("spent 1")
+    clock.turn(days=400)
+    ledger.expire_due()
+    ledger.parts.keep("Flu", "city", 2.0, (OF_THE_PROJECT,), actor="owner")
+    tell("reserved 2.0")
+    other = checked(ledger, "sam@uni.example")
+    until = clock.now + timedelta(days=9)
+    approve(ledger, other, plan=PLAN_OF_A_YEAR, expires_at=until)
+    ledger.transition(other, "withdrawn", actor="sam@uni.example")
+    clock.turn(days=400)
+    ledger.expire_due()
+    tell("freed")
+    ledger.close()
+    tell("closed")
+
+
+def check_plans(ledger: Ledger, told: list[str]) -> None:
+    """What was told is reserved, drawn or freed is; nothing is exceeded; what is left is what the entries come to."""
+    ledger.verify()
+    standing = ledger.budgets.standing("city", plan=PLAN_OF_A_YEAR)
+    assert standing.balance_for().after_nano() <= standing.balance.limit_nano
+    assert standing.year is not None
+    assert all(added <= part for added, part in zip(standing.year.added_nano(), standing.year.parts_nano, strict=True))
+    parts, words = ledger.parts.list("city"), [line.split() for line in told]
+    if "freed" in told:
+        assert parts == ()
+    elif reserved := [float(name[0]) for what, *name in words if what == "reserved"]:
+        assert [part.epsilon in (reserved[-1], 2.0) for part in parts] in ([True], [])  # none once its project ended
+        drawn = len([line for line in told if line.startswith("drawn")]) * GAUSSIAN.divergence_nano
+        assert all(part.kept.drawn.divergence_nano >= drawn for part in parts)
+    spent = told.count("spent 1") * GAUSSIAN.divergence_nano
+    assert ledger.budgets.balance("city").spent_nano >= spent
+
+
+def die_while_plans_change(directory: Path) -> None:
+    """A life with plans for each statement that it may end at; a process that comes after is of its last day."""
+    number, died = 0, True
+    while died:
+        number += 1
+        path = directory / f"{number}.db"
+        new_ledger(path).close()
+        child = Child(lambda tell, path=path: a_planned_life(path, tell), die_at=number)
+        died = child.killed
+        with Ledger.open(path, clock=Clock()) as ledger:
+            check_plans(ledger, child.told)
+            ledger.recover()
+            check_plans(ledger, child.told)
+            check_charges(ledger)
+        for file in directory.glob(f"{number}.db*"):
+            file.unlink()
+    assert child.told[-1] == "closed"
+    assert number > 100
+
+
 def in_a_small_process(story: Callable[[Path], None], directory: Path) -> None:
     """Run a function of this module where nothing but the ledger is imported: each of its many forks is cheap there."""
     told = f"{story.__name__}(Path({str(directory)!r}))"
@@ -240,7 +313,7 @@ def in_a_small_process(story: Callable[[Path], None], directory: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("story", [die_at_any_statement, die_during_recovery])
+@pytest.mark.parametrize("story", [die_at_any_statement, die_during_recovery, die_while_plans_change])
 def test_a_kill_at_any_moment_leaves_a_true_ledger(directory: Path, story: Callable[[Path], None]) -> None:
     in_a_small_process(story, directory)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,9 @@ def test_every_setting_and_rule_has_a_row() -> None:
 
 
 def test_the_example_of_a_schema_is_one() -> None:
-    assert Schema.from_toml(library.schema().removeprefix("```toml\n").removesuffix("```")).name == "flu"
+    whole, added = re.findall("```toml\n(.*?)```", library.schema(), re.DOTALL)
+    assert Schema.from_toml(whole).name == "flu"
+    assert Schema.from_toml(f'name = "t"\npopulation = "p"\npatient = "pid"\n{added}').file.sheet == "Visits"
 
 
 def test_the_library_is_shown_with_methods_of_base_classes_and_properties() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from policies.graph.graphs import Graph
 from policies.privacy.accountant import resolve
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
 from policies.release.plans import Plan, Published
 from policies.schema.schemas import Column, Schema
 
@@ -69,13 +69,30 @@ def evaluation(**changes: Any) -> Evaluation:
     return Evaluation(**{**facts, **changes})
 
 
+def survival(**changes: Any) -> KaplanMeier:
+    """Time to influenza by cough, ε = 0.5."""
+    facts: dict[str, Any] = {"time": "age", "event": "influenza", "by": "cough", "epsilon": 0.5}
+    return KaplanMeier(**{**facts, **changes})
+
+
+def regression(**changes: Any) -> Regression:
+    """Temperature by age and cough, ε = 1."""
+    facts: dict[str, Any] = {
+        "outcome": "temperature",
+        "terms": ("age", "cough", "age * cough"),
+        "family": "gaussian",
+        "epsilon": 1.0,
+    }
+    return Regression(**{**facts, **changes})
+
+
 def plan_of(declared: Mechanism, **changes: Any) -> Plan:
     """The plan of a mechanism, over `LINEAR` where it has a model."""
     facts: dict[str, Any] = {
         "function": "flu_2026",
         "mechanism": resolve(declared),
-        "model": None if isinstance(declared, Statistics) else "FluPredictor",
-        "graph": None if isinstance(declared, Statistics) else LINEAR,
+        "model": "FluPredictor" if isinstance(declared, DPSGD | Evaluation) else None,
+        "graph": LINEAR if isinstance(declared, DPSGD | Evaluation) else None,
         "source_sha256": "5" * 64,
         "dataset": "flu",
         "version": "v1",

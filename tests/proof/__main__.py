@@ -16,11 +16,9 @@ from rich.progress import track
 from rich.table import Table
 
 from tests.proof.attacker import event_from
-from tests.proof.cases import cases
-from tests.proof.curves import curve_of
 from tests.proof.decisions import ALARM, PAIRS, found
-from tests.proof.faults import FAULTS, STATIC, Fault
 from tests.proof.one_run import SHOWN, audited
+from tests.proof.registry import STATIC, Fault, cases, curve_of, fault_named, faults
 from tests.proof.stock import DECLARED, stock_watched
 from tests.proof.trials import PILOT, found_by_shape, power_of, trials_of, trials_of_case, tried
 
@@ -43,7 +41,7 @@ def try_fault(fault: Fault) -> tuple[str, ...]:
 
 def try_stock() -> tuple[str, ...]:
     """Stock Opacus, at the pair and the curve of ours."""
-    fault = next(each for each in FAULTS if each.name == "rate from the row count")
+    fault = fault_named("rate from the row count")
     curve, trials = curve_of(DECLARED), trials_of(fault)
     event = event_from(*stock_watched(PILOT, seed=1), curve, trials)
     false_alarms, hits = (int(event.contains(seen).sum()) for seen in stock_watched(trials, seed=2))
@@ -54,7 +52,7 @@ def try_stock() -> tuple[str, ...]:
 def main() -> None:
     """Print both tables; the second one's last row is what stock Opacus comes to."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
-    parser.add_argument("--fault", choices=[each.name for each in FAULTS], help="this one alone")
+    parser.add_argument("--fault", choices=[fault.name for fault in faults()], help="this one alone")
     chosen = parser.parse_args().fault
     torch.set_num_threads(1)
     begin = time.monotonic()
@@ -65,7 +63,7 @@ def main() -> None:
         highlight=False,
     )
     made = Table("planted fault", "pair", "detector", "power", "trials", "result", box=box.SIMPLE)
-    for fault in track(FAULTS, "planted faults", console=console):
+    for fault in track(faults(), "planted faults", console=console):
         if chosen in (None, fault.name):
             made.add_row(*try_fault(fault))
     console.print(made)
@@ -77,10 +75,9 @@ def main() -> None:
         made.add_row(*try_stock())
         made.add_section()
         made.add_row("one-run audit of ours", f"{audited().surplus:+.1f} deviations from its simulated null")
-        for fault in FAULTS:
-            if fault.name in SHOWN:
-                with fault.plant():
-                    made.add_row(f"one-run audit, {fault.name}", f"{audited().surplus:+.1f} deviations")
+        for name in SHOWN:
+            with fault_named(name).plant():
+                made.add_row(f"one-run audit, {name}", f"{audited().surplus:+.1f} deviations")
         console.print(made)
     load = os.getloadavg()[0]
     console.print(f"{time.monotonic() - begin:.0f} s, {time.process_time():.0f} s of processor, load {load:.1f}.")

@@ -7,23 +7,19 @@ trials could see, not even half of the noise (`tests/proof/test_power.py` has th
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from dp_accounting.pld import privacy_loss_distribution as distributions
 
 from policies.privacy.accountant import epsilon_of
-from policies.privacy.draws import parts_of
-from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.privacy.mechanisms import DPSGD, Mechanism
 
 FloatArray = npt.NDArray[np.float64]
 
 EPSILONS = np.r_[np.arange(-20.0, 20.0, 0.02), np.arange(20.0, 130.0, 0.5)]
 INTERVAL = 1e-3  # of losses; rounded up, so that the curve allows too much rather than too little
 _FEW = 16
-COARSE_INTERVAL = 1e-2  # where noise is so small that losses run to a hundred
 
 
 class Curve:
@@ -39,6 +35,14 @@ class Curve:
 
     def __init__(self, with_patient: FloatArray, without_patient: FloatArray) -> None:
         self._with_patient, self._without_patient = with_patient, without_patient
+
+    @classmethod
+    def of(cls, loss: Any) -> Curve:
+        """Of a loss distribution of `dp-accounting`, which tells its two directions apart in private fields alone."""
+        return cls(
+            np.asarray(loss._pmf_remove.get_delta_for_epsilon(EPSILONS)),
+            np.asarray(loss._pmf_add.get_delta_for_epsilon(EPSILONS)),
+        )
 
     def most(self, chance: npt.ArrayLike) -> FloatArray:
         """The largest chance with the patient of what has `chance` without."""
@@ -65,48 +69,7 @@ def _least(chance: npt.ArrayLike, deltas: FloatArray) -> FloatArray:
     return bound
 
 
-@lru_cache(maxsize=64)
-def curve_of(mechanism: Mechanism, *, rounds: int | None = None) -> Curve:
-    """The curve of all rounds of a mechanism together (or of `rounds` of them), as `policies` declares it."""
-    releases = mechanism.rounds if rounds is None else rounds
-    loss = _one_release(mechanism).self_compose(releases)
-    # dp-accounting tells both directions apart only in its private fields.
-    return Curve(
-        np.asarray(loss._pmf_remove.get_delta_for_epsilon(EPSILONS)),
-        np.asarray(loss._pmf_add.get_delta_for_epsilon(EPSILONS)),
-    )
-
-
 def stated(mechanism: Mechanism) -> tuple[float, float]:
     """(ε, δ) as the ledger and the certificate state them for all rounds."""
     delta = mechanism.delta if isinstance(mechanism, DPSGD) else 0.0
     return epsilon_of(mechanism, delta or 1e-9), delta
-
-
-def _one_release(mechanism: Mechanism) -> Any:
-    match mechanism:
-        case DPSGD():
-            assert mechanism.noise_multiplier is not None
-            step = distributions.from_gaussian_mechanism(
-                mechanism.noise_multiplier,
-                value_discretization_interval=INTERVAL if mechanism.noise_multiplier >= 0.3 else COARSE_INTERVAL,
-                sampling_prob=mechanism.sampling_rate,
-            )
-            return step.self_compose(mechanism.steps)
-        case Evaluation():
-            # Whole counts of L1 sensitivity 1 under exact discrete Laplace noise.
-            return distributions.from_discrete_laplace_mechanism(
-                mechanism.epsilon, value_discretization_interval=INTERVAL
-            )
-        case Statistics():
-            # All records of the one patient are alike, so they move one cell of a table and one node of a level.
-            epsilons = parts_of(mechanism)
-            interval = INTERVAL / len(epsilons)  # each of them rounds up
-            parts = [
-                distributions.from_laplace_mechanism(1 / epsilon, value_discretization_interval=interval)
-                for epsilon in epsilons
-            ]
-            whole = parts[0]
-            for part in parts[1:]:
-                whole = whole.compose(part)
-            return whole

@@ -16,7 +16,7 @@ from tests.proof.curves import Curve
 FloatArray = npt.NDArray[np.float64]
 
 ALARM = 1e-4  # chance of any false alarm in one run of the whole harness
-PAIRS = 40  # no run tries more pairs than this; `tests/proof/test_power.py` counts them
+PAIRS = 120  # no run tries more pairs than this; `tests/proof/test_registry.py` counts them
 EACH = ALARM / PAIRS
 WANTED_POWER = 0.999
 MOST_TRIALS = 100_000

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy.stats import chi2, chisquare, kstest, norm
 
 from tests.proof.attacker import flat
-from tests.proof.cases import CLIPPING_NORM, WIDE, known_keys, release, sgd
+from tests.proof.cases import known_keys, release
+from tests.proof.mechanisms.dp_sgd import CLIPPING_NORM, WIDE, sgd
 from tests.proof.neighbours import PUBLISHED, crowd, loud
 
 FloatArray = npt.NDArray[np.float64]

@@ -14,7 +14,8 @@ from torch import Tensor
 from datasites.engine import training
 from datasites.engine.noise import NoiseSource
 from datasites.engine.privacy_audit import OneRunAudit, one_run_audit
-from tests.proof.cases import known_keys, sgd
+from tests.proof.cases import known_keys
+from tests.proof.mechanisms.dp_sgd import sgd
 
 AUDITED = sgd(rounds=2, steps=5, sampling_rate=0.3, noise_multiplier=2.0)
 CANARIES, PATIENTS = 2000, 500

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.proof.attacker import FloatArray, seen_in_training
-from tests.proof.cases import CLIPPING_NORM, WIDE, sgd
+from tests.proof.mechanisms.dp_sgd import CLIPPING_NORM, WIDE, sgd
 from tests.proof.neighbours import PUBLISHED, SCHEMA, Matrix, TwoLayers, direction, loud, pair
 
 BATCH = 64

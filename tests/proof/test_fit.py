@@ -10,9 +10,9 @@ import pytest
 
 from datasites.engine import training
 from datasites.engine.noise import NoiseSource
-from tests.proof.cases import NARROW, release, sgd
-from tests.proof.faults import HalfNoise, NoNoise
+from tests.proof.cases import release
 from tests.proof.fit import FALSE_ALARM, gaussian_p_values, laplace_p_value, power_of_size, released_noise
+from tests.proof.mechanisms.dp_sgd import NARROW, HalfNoise, NoNoise, sgd
 from tests.proof.neighbours import PUBLISHED, crowd, loud
 
 DRAWS = 200_000
@@ -50,7 +50,8 @@ def test_discrete_laplace_noise_fits_and_another_epsilon_does_not(epsilon: float
 
 RESTART = """
 import hashlib
-from tests.proof.cases import NARROW, release, sgd
+from tests.proof.cases import release
+from tests.proof.mechanisms.dp_sgd import NARROW, sgd
 from tests.proof.neighbours import PUBLISHED, crowd, loud
 for _ in range(2):
     out = release(sgd(), crowd(0), loud(NARROW), NARROW, PUBLISHED)

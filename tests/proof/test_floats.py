@@ -6,7 +6,6 @@ import pytest
 from datasites.engine import statistics
 from datasites.engine.grid import grid_of
 from datasites.engine.noise import NoiseSource
-from policies.schema.columns import Column
 from tests.proof.floats import NaiveGaussian, NaiveLaplace, reached_on_grid
 
 RELEASES = 300
@@ -55,13 +54,11 @@ def test_counts_of_ours_are_whole_numbers_whatever_the_noise() -> None:
 
 def test_a_noisy_sum_lies_on_one_grid_whatever_was_summed() -> None:
     # The library adds noise on a grid of a power of two that its parameters alone decide; ours moves values to one too.
-    column = Column(name="x", kind="real", minimum=-1.0, maximum=1.0)
-    sums = [
-        statistics._sum(np.full(rows, value), column, epsilon=1.0, most=1)
-        for rows in (1006, 1007, 1008)
-        for value in (0.1, 1 / 3, 0.7)
-        for _ in range(50)
-    ]
+    def summed(rows: int, value: float) -> float:
+        on_grid = statistics._on_grid(np.full(rows, value), statistics.SUM_GRID)
+        return float(statistics.noisy(np.array([on_grid.sum()]), epsilon=1.0, sensitivity=1.0)[0])
+
+    sums = [summed(rows, value) for rows in (1006, 1007, 1008) for value in (0.1, 1 / 3, 0.7) for _ in range(50)]
     assert all((each / statistics.SUM_GRID) % 2.0**-40 == 0 for each in sums)
     fine = [each * 2.0**40 for each in sums]
     assert all(each == int(each) for each in fine)

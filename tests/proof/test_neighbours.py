@@ -8,7 +8,7 @@ import torch
 
 from datasites.engine.interpreter import forward
 from datasites.engine.training import record_gradients
-from tests.proof.cases import LOSS, MIDDLE, NARROW
+from tests.proof.mechanisms.dp_sgd import LOSS, MIDDLE, NARROW
 from tests.proof.neighbours import SCHEMA, Matrix, Weights, crowd, graph_of, loud, overflowing, patient, quiet
 
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from tests.proof.faults import FAULTS
 from tests.proof.one_run import SHOWN, SURPLUS, audited
+from tests.proof.registry import fault_named
 
 pytestmark = pytest.mark.nightly
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_the_one_run_audit_finds_the_fault(name: str) -> None:
-    with next(fault for fault in FAULTS if fault.name == name).plant():
+    with fault_named(name).plant():
         assert audited().surplus > SURPLUS
 
 

@@ -6,10 +6,11 @@ from scipy.stats import norm
 
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, Query
-from tests.proof.cases import LOSS, cases, sgd, statistics
-from tests.proof.curves import curve_of, stated
+from tests.proof.curves import stated
 from tests.proof.decisions import ALARM, EACH, PAIRS, found, power, power_of_epsilon_alone, trials_for
-from tests.proof.faults import shifted
+from tests.proof.mechanisms.dp_sgd import LOSS, sgd, shifted
+from tests.proof.mechanisms.statistics import statistics
+from tests.proof.registry import cases, curve_of
 
 
 @pytest.mark.parametrize("noise", [0.5, 1.0, 4.0])

@@ -3,9 +3,8 @@
 import pytest
 
 from tests.proof.attacker import event_from
-from tests.proof.curves import curve_of
 from tests.proof.decisions import found
-from tests.proof.faults import FAULTS
+from tests.proof.registry import curve_of, fault_named
 from tests.proof.stock import DECLARED, stock_watched
 from tests.proof.trials import trials_of
 
@@ -14,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:opacus[.].*")
 
 def test_stock_opacus_tells_1007_rows_from_1008() -> None:
     curve = curve_of(DECLARED)
-    fault = next(each for each in FAULTS if each.name == "rate from the row count")  # the same, planted in ours
+    fault = fault_named("rate from the row count")  # the same, planted in ours
     trials = trials_of(fault)
     event = event_from(*stock_watched(40, seed=1), curve, trials)
     false_alarms, hits = (int(event.contains(seen).sum()) for seen in stock_watched(trials, seed=2))

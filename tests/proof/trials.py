@@ -9,7 +9,7 @@ from policies.errors import WeightsRefused
 from tests.proof.attacker import event_from
 from tests.proof.cases import Case, cases, check_shapes, watched
 from tests.proof.decisions import found, power, trials_for
-from tests.proof.faults import FAULTS, STATIC, Fault
+from tests.proof.registry import STATIC, Fault, faults
 
 PILOT = 40  # of each side
 SPARE = 1.4  # trials over what the best event would need, since the fitted one is a little worse
@@ -68,5 +68,5 @@ def trials_of_case(name: str) -> int:
     mechanism, nothing that is seen can be beyond the curve.
     """
     certain = max(LEAST, round(SPARE * trials_for(cases()[name].curve, 0.0, 1.0)))
-    named = (trials_of(fault) for fault in FAULTS if fault.case == name and fault.detector != STATIC)
+    named = (trials_of(fault) for fault in faults() if fault.case == name and fault.detector != STATIC)
     return max((certain, *named))

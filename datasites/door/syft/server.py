@@ -44,6 +44,12 @@ from datasites.door.syft.services import (
 )
 from datasites.door.syft.tensors import tensor_of
 from datasites.door.syft.uploads import PassingAnswers, Uploads
+from datasites.door.syft.views import (
+    GuardedDatasetService,
+    GuardedMigrationService,
+    GuardedNotificationService,
+    GuardedSettingsService,
+)
 from datasites.settings import Settings
 from policies.email_addresses import as_typed
 from policies.errors import DatasiteError
@@ -92,7 +98,7 @@ class SyftDatasite:
     def metadata(self) -> dict[str, Any]:
         """Name, identifier, public key and version, as every PySyft client asks first. Public."""
         public: dict[str, Any] = self.server.metadata.to(ServerMetadataJSON).model_dump(mode="json")
-        return public
+        return {**public, "organization": self.settings.name, "description": ""}  # PySyft's own name and a default text
 
     def endpoints(self, verify_key: str) -> bytes | None:
         """What the account of a key may call; None for a key of no account in use."""
@@ -302,6 +308,10 @@ GUARDED = {
     "request": GuardedRequestService,
     "action": GuardedActionService,
     "blob_storage": GuardedBlobService,
+    "notification": GuardedNotificationService,
+    "settings": GuardedSettingsService,
+    "dataset": GuardedDatasetService,
+    "migration": GuardedMigrationService,
 }
 
 
@@ -311,6 +321,7 @@ def _make_server(settings: Settings) -> SyftServer:
         id=UID(secret(settings.directory, "syft.id")),
         signing_key=SyftSigningKey.from_string(secret(settings.directory, "syft.key")),
         root_email=settings.owner_email,
+        root_username=settings.name,
         root_password=os.urandom(24).hex(),  # read once, when the account is made; the owner's own replaces it
         db_config=SQLiteDBConfig(filename="datasite.db", path=str(settings.directory)),
         blob_storage_config=OnDiskBlobStorageConfig(

@@ -262,6 +262,8 @@ class GuardedActionService(ActionService):
         if isinstance(stored, TwinObject):
             if twin_mode is not TwinMode.MOCK:
                 raise Refused(NO_PRIVATE)
+        elif context.role is ServiceRole.ADMIN:
+            raise Refused(NOT_YOURS)  # in PySyft's eyes every object is an administrator's
         elif not self.has_read_permission(context, uid.id) or stored.is_link:
             raise Refused(NOT_YOURS)
         return self._get(context, uid.id, twin_mode, has_permission=True, resolve_nested=False).unwrap()
@@ -426,8 +428,13 @@ def _own_blob(context: AuthedServiceContext, uid: UID) -> Any:
 
 
 def _may_read_blob(context: AuthedServiceContext, uid: UID) -> bool:
-    """Whether a blob is the caller's own upload or release, or the mock of a stored table."""
+    """Whether a blob is the mock of a stored table, or a researcher's own upload or release.
+
+    Tables are PySyft's administrator's uploads, so an owner is given the mocks alone.
+    """
     try:
+        if context.role is ServiceRole.ADMIN:
+            raise Refused(NOT_YOURS)
         _own_blob(context, uid)
     except Refused:
         everybody = ActionObjectPermission(uid, ActionPermission.ALL_READ)

@@ -30,6 +30,10 @@ class Tensor:
     def dtype(self) -> Any:
         return self._array.dtype
 
+    def __repr__(self) -> str:
+        """As torch prints one; PySyft sends it to clients beside the numbers."""
+        return np.array2string(self._array, prefix="tensor(", separator=", ").join(("tensor(", ")"))
+
     def numpy(self) -> np.ndarray:
         """The array itself."""
         return self._array

@@ -36,9 +36,9 @@ ARGUMENTS: dict[str, str] = {
     "take_records": "piipippi" + "piiippp",
     "sample": "ppipipiii" + "ppppp",
     "step": "ippppppipp",
-    "gaussians": "ppiinppp",
+    "gaussians": "ppiinnppp",
     "run": "pippp" + "iiii" + "pp",
-    "add_up": "pippiiippp" + "nn" + "ppppppp" + "i",
+    "add_up": "pippiiippp" + "nnn" + "ppppppp" + "i",
 }
 """Of every entry the kinds of its arguments: pointer, size, number."""
 _KINDS = {"p": _POINTER, "i": _SIZE, "n": _NUMBER}

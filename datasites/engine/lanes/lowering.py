@@ -26,7 +26,7 @@ from datasites.engine.lanes.instructions import LANES, encoded
 from datasites.engine.lanes.memory import Buffer, View, contiguous, give_places
 from datasites.engine.lanes.programs import DIRECT, OUTER, Program, Words
 from datasites.engine.lanes.rules import LARGEST_WHOLE, RULES
-from datasites.engine.losses import record_loss, record_scores
+from datasites.engine.losses import Loss, as_loss, record_loss, record_scores
 from policies.graph.graphs import Graph
 
 MOST_INSTRUCTIONS = 2**17
@@ -38,7 +38,7 @@ Factors = list[tuple[View, View]]
 """Left and right vectors of outer products whose sum is a gradient."""
 
 
-def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
+def lowered(graph: Graph, loss: Loss | str, classes: int) -> tuple[Program, Recorder]:
     """The program of one record's gradient, and the recording that it was made from, which tests compare it with.
 
     Raises `NotLowered` where an operator has no rule or the program would be too large.
@@ -55,11 +55,12 @@ def lowered(graph: Graph, loss: str, classes: int) -> tuple[Program, Recorder]:
         by_name, (value, output) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
         return [*(by_name[name] for name in names), value, output]
 
-    recording = _recorded(flat, graph, classes)
-    return Lowering(graph, recording).program(), recording
+    loss = as_loss(loss)
+    recording = _recorded(flat, graph, loss, classes)
+    return Lowering(graph, recording, loss.values).program(), recording
 
 
-def lowered_scores(graph: Graph, loss: str) -> tuple[Program, Recorder]:
+def lowered_scores(graph: Graph, loss: Loss | str) -> tuple[Program, Recorder]:
     """The program of one record's scores as `losses.record_scores` has them, and its recording. Raises `NotLowered`."""
     names, model = [parameter.name for parameter in graph.parameters], forward(graph)
 
@@ -68,12 +69,12 @@ def lowered_scores(graph: Graph, loss: str) -> tuple[Program, Recorder]:
             output = model(dict(zip(names, tensors, strict=False)), tensors[-2])
             return [output, record_scores(output, loss)]
 
-    recording = _recorded(flat, graph, 1)
+    recording = _recorded(flat, graph, Loss("cross_entropy"), 1)
     return Lowering(graph, recording).scores(), recording
 
 
-def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph, classes: int) -> Recorder:
-    """What it calls on made-up weights, a made-up record and its label."""
+def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph, loss: Loss, classes: int) -> Recorder:
+    """What it calls on made-up weights, a made-up record and its target."""
 
     made = torch.Generator().manual_seed(1)
     weights = [
@@ -81,7 +82,7 @@ def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph
         for parameter in graph.parameters
     ]
     records = torch.randn((2, *graph.input_shape), generator=made)
-    labels = torch.randint(classes, (2,), generator=made)
+    labels = loss.made_up(2, classes, made)
     others = [weight * -0.75 for weight in weights]
     try:
         return recorded_once(flat, ([*weights, records[0], labels[0]], [*others, records[1], labels[1]]))
@@ -111,9 +112,13 @@ class _Scattered:
 
 
 class Lowering:
-    """One recording on its way to a program."""
+    """One recording on its way to a program.
 
-    def __init__(self, graph: Graph, recording: Recorder) -> None:
+    Args:
+      values: of a target that is no class: they lie behind the record's inputs, and its label is unused.
+    """
+
+    def __init__(self, graph: Graph, recording: Recorder, values: int = 0) -> None:
         self._graph, self._recording = graph, recording
         self._record_number = len(graph.parameters)
         self.emitter = Emitter(graph.parameter_count)
@@ -132,11 +137,13 @@ class Lowering:
             size = math.prod(parameter.shape)
             self._views[number] = View(Buffer(False, size, place), tuple(parameter.shape), contiguous(parameter.shape))
             place += size
-        self._record = Buffer(True, math.prod(graph.input_shape), kept=True)
+        inputs = math.prod(graph.input_shape)
+        self._record = Buffer(True, inputs + values, kept=True)
         self._label = Buffer(True, 1, kept=True)
         shape = tuple(graph.input_shape)
         self._views[self._record_number] = View(self._record, shape, contiguous(shape))
-        self._views[self._record_number + 1] = View(self._label, (), ())
+        target = View(self._record, (values,), (1,), inputs) if values else View(self._label, (), ())
+        self._views[self._record_number + 1] = target
 
     def program(self) -> Program:
         """Emit everything, then give memory its places."""

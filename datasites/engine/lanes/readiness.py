@@ -21,6 +21,7 @@ from datasites.engine.lanes.gaussians import transformed
 from datasites.engine.lanes.lowering import lowered
 from datasites.engine.lanes.sums import MOST_RECORDS, LaneSums, shrinkage
 from datasites.engine.lanes.verifier import verified
+from datasites.engine.losses import Loss
 from policies.graph.graphs import Graph
 
 LARGEST_DIFFERENCE = (
@@ -32,7 +33,7 @@ TOGETHER = 2**16  # numbers that are compared at a time, to stay in a processor'
 _reason = "Nothing has loaded the kernels yet."
 
 
-def prepare(graph: Graph, loss: str) -> str:
+def prepare(graph: Graph, loss: Loss | str) -> str:
     """Load the kernels and test them on `graph`. Returns "" where both went well, else why lanes are not used."""
     global _reason
     try:
@@ -54,53 +55,69 @@ def said() -> str:
     return f"a lane for each record ({kernels.level}); its self-test holds"
 
 
-def sums_for(graph: Graph, loss: str, classes: int, clipping_norm: float, expected: float) -> LaneSums | None:
+def sums_for(
+    graph: Graph, loss: Loss | str, classes: int, clipping_norm: float, expected: float, stability: float = 0.0
+) -> LaneSums | None:
     """Sums in lanes for batches of `expected` records, or None where the model trains the former way.
 
     Decided before any private row is looked at, by public facts.
+
+    Args:
+      stability: of automatic clipping, 0 without it.
     """
     kernels = compiled.loaded()
     if kernels is None:
         return None
     try:
-        return made_for(graph, loss, classes, clipping_norm, expected, kernels)
+        return made_for(graph, loss, classes, clipping_norm, expected, kernels, stability)
     except Exception:  # all that it looks at is public, and the former way trains whatever is wrong with this one
         return None
 
 
 def made_for(
-    graph: Graph, loss: str, classes: int, clipping_norm: float, expected: float, kernels: Kernels
+    graph: Graph,
+    loss: Loss | str,
+    classes: int,
+    clipping_norm: float,
+    expected: float,
+    kernels: Kernels,
+    stability: float = 0.0,
 ) -> LaneSums:
     """The same. Raises `NotLowered`, saying why, where the model does not train in lanes."""
     program, recording = lowered(graph, loss, classes)
     # Four deviations above the expected Poisson batch: nearly every step is one part.
     most = min(MOST_RECORDS, math.ceil(expected + 4 * math.sqrt(expected)))
-    sums = LaneSums(verified(program), kernels, clipping_norm, most=most)
-    if not _agrees(sums, recording, clipping_norm):
+    sums = LaneSums(verified(program), kernels, clipping_norm, most=most, stability=stability)
+    if not _agrees(sums, recording, clipping_norm, stability):
         raise NotLowered("The program gives another gradient than torch does.")
     return sums
 
 
-def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float) -> bool:
+def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float, stability: float) -> bool:
     """Whether clipped gradients of made-up records are torch's: of the recorded one, and of one with other weights.
 
     The second one is what a program would give otherwise of which some part hung upon the first one's values.
     """
     recorded = ([value.detach() for value in recording.values[: len(recording.results)]], recording.results)
-    return all(_agree(sums, *run, clipping_norm) for run in (recorded, recording.other))
+    return all(_agree(sums, *run, clipping_norm, stability) for run in (recorded, recording.other))
 
 
-def _agree(sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipping_norm: float) -> bool:
+def _agree(
+    sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipping_norm: float, stability: float
+) -> bool:
     *gradients, loss, output = results
     count = len(gradients)
     sums.put([value.numpy() for value in arguments[:count]])
-    inputs = np.ascontiguousarray(arguments[count].reshape(1, -1).numpy(), dtype=np.float32)
-    label = np.array([float(arguments[count + 1])], dtype=np.float32)
+    record, target = (arguments[count + place].reshape(1, -1).numpy().astype(np.float32) for place in (0, 1))
+    behind = sums.program.features - record.shape[1]  # values of a target that is no class
+    inputs = np.ascontiguousarray(np.concatenate([record, target[:, :behind]], axis=1))
+    label = np.ascontiguousarray(target[:, 0])
     found = sums.sum(inputs, label, np.zeros(1, dtype=np.int64))
     norm = math.sqrt(sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in gradients))
     if not (math.isfinite(norm) and torch.isfinite(loss).all() and torch.isfinite(output).all()):
         return not found.any()
-    factor = min(1.0, clipping_norm * shrinkage(len(found), clipping_norm) / norm) if norm else 1.0
+    within = clipping_norm * shrinkage(len(found), clipping_norm)
+    factor = within / (norm + stability) if stability else min(1.0, within / norm) if norm else 1.0
     place, largest = 0, 0.0
     for gradient in gradients:
         for part in np.array_split(gradient.detach().reshape(-1).numpy(), 1 + gradient.numel() // TOGETHER):
@@ -110,7 +127,7 @@ def _agree(sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipp
     return largest <= LARGEST_DIFFERENCE * clipping_norm
 
 
-def check_hold(graph: Graph, loss: str, kernels: Kernels) -> None:
+def check_hold(graph: Graph, loss: Loss | str, kernels: Kernels) -> None:
     """S(batch) - S(batch without r) = S({r}) to the bit, on this processor. Raises `KernelsMissing` where it is not."""
     norm, rng = 0.37, np.random.default_rng(0)
     sums = made_for(graph, loss, 2, norm, TESTED, kernels)
@@ -141,7 +158,7 @@ def check_noise(kernels: Kernels) -> None:
     radius[small] = (radii[small] ^ (radii[small] >> 63)) + (fractions[: len(small)] >> np.uint64(11)) * 2.0**-53
     radius, turn = std * np.sqrt(-2 * np.log(radius * 2.0**-63)), angles * (math.pi * 2.0**-63)
     found = np.empty(2 * pairs)
-    enough = transformed(kernels, words, fractions, std, found)
+    enough = transformed(kernels, words, fractions, std, found) is not None
     wanted = np.concatenate([np.cos(turn) * radius, np.sin(turn) * radius])
     if not (enough and np.abs(found - wanted).max() <= 0.5 + 2.0**-20):
         raise KernelsMissing("The kernels' self-test failed: they make other noise than was declared.")

@@ -12,6 +12,7 @@ from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.instructions import LANES
 from datasites.engine.lanes.programs import Program
 from policies.errors import DatasiteError
+from policies.privacy.outcomes import Outcome
 from policies.schema.columns import Column
 from policies.schema.schemas import FIRST_COLUMN, Schema
 
@@ -25,7 +26,8 @@ class LaneRecords:
     """The records of one private matrix, as a program takes them.
 
     Args:
-      inputs: of `schema`, as a mechanism names them: columns, not transformations.
+      inputs: of `schema`, as a mechanism names them.
+      outcome: what is predicted: the label of a class is apart, values of other targets lie behind the inputs.
       matrix: float64 [N, 2 + C], in one piece; N may be 0.
       program: says where a record lies.
 
@@ -40,14 +42,15 @@ class LaneRecords:
         matrix: FloatArray,
         program: Program,
         kernels: Kernels,
+        outcome: Outcome = Outcome.CLASS,
     ) -> None:
-        self._given = (schema, inputs, matrix, program, kernels)
+        self._given = (schema, inputs, matrix, program, kernels, outcome)
         width = FIRST_COLUMN + len(schema.columns)
         if matrix.dtype != np.float64 or matrix.ndim != 2 or matrix.shape[1] != width:
             raise DatasiteError(f"A private matrix is float64 [N, {width}].")
         if not matrix.flags.c_contiguous:
             raise DatasiteError("A private matrix lies in one piece.")
-        kinds, bounds = recipe(schema, inputs)
+        kinds, bounds = recipe(schema, inputs, outcome)
         if len(kinds) != program.features + 1:
             raise DatasiteError(f"{len(kinds) - 1} inputs are not the program's {program.features}.")
         self._entry = kernels.entries["take_records"]
@@ -88,11 +91,13 @@ class LaneRecords:
         return status
 
 
-def recipe(schema: Schema, inputs: str | tuple[str, ...]) -> tuple[IntArray, FloatArray]:
-    """How a model's inputs, and last the label, are made of a row's cells.
+def recipe(
+    schema: Schema, inputs: str | tuple[str, ...], outcome: Outcome = Outcome.CLASS
+) -> tuple[IntArray, FloatArray]:
+    """How a model's inputs, the values of a target that is no class, and last the label, are made of a row's cells.
 
     Returns:
-      int64 [inputs + 1, 3]: column of the matrix, kind, category; float64 [inputs + 1, 3]: what stands in for a missing
+      int64 [inputs + values + 1, 3]: column of the matrix, kind, category; float64, alike: what stands in for a missing
       cell, lowest and highest value.
     """
     if schema.has_terms(inputs):
@@ -107,8 +112,12 @@ def recipe(schema: Schema, inputs: str | tuple[str, ...]) -> tuple[IntArray, Flo
 
     for name in schema.input_columns(inputs):
         add(schema.column(name), _parts(schema.column(name)))
-    assert schema.target is not None
-    add(schema.column(schema.target), [(LABEL, 0)])
+    if outcome is not Outcome.CLASS:
+        for number, name in enumerate(schema.target_columns):
+            column = schema.column(name)
+            scaled = outcome is Outcome.NUMBER or (outcome is Outcome.TIME and number == 0)
+            add(column, _parts(column)[:1] if scaled else [(LABEL, 0)])
+    add(schema.column(schema.target_columns[0]), [(LABEL, 0)])
     return np.array(kinds, dtype=np.int64), np.array(bounds, dtype=np.float64)
 
 

@@ -22,6 +22,7 @@ from datasites.engine.lanes.instructions import LANES
 from datasites.engine.lanes.lowering import lowered_scores
 from datasites.engine.lanes.sums import MOST_FLOATS, MOST_RECORDS, FloatArray
 from datasites.engine.lanes.verifier import Verified, verified
+from datasites.engine.losses import Loss
 from policies.errors import DatasiteError
 from policies.graph.graphs import Graph
 
@@ -84,7 +85,7 @@ class LaneScores:
         return found.reshape(-1, program.outputs)[:count], self._sound[:count] != 0
 
 
-def scores_for(graph: Graph, loss: str, weights: Mapping[str, Tensor]) -> LaneScores | None:
+def scores_for(graph: Graph, loss: Loss | str, weights: Mapping[str, Tensor]) -> LaneScores | None:
     """Scores in lanes, or None where the model is scored the former way: by public facts, like `readiness.sums_for`."""
     kernels = compiled.loaded()
     if kernels is None:
@@ -95,7 +96,7 @@ def scores_for(graph: Graph, loss: str, weights: Mapping[str, Tensor]) -> LaneSc
         return None
 
 
-def made_for(graph: Graph, loss: str, weights: Mapping[str, Tensor], kernels: Kernels) -> LaneScores:
+def made_for(graph: Graph, loss: Loss | str, weights: Mapping[str, Tensor], kernels: Kernels) -> LaneScores:
     """The same. Raises `NotLowered`, saying why, where the model is not scored in lanes."""
     program, recording = lowered_scores(graph, loss)
     checked = verified(program)

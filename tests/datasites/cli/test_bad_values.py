@@ -62,7 +62,7 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 TABLES: dict[str, tuple[bytes, str]] = {
     "empty.csv": (b"", "empty.csv has no header row. Its first row should name the columns."),
-    "bytes.csv": (bytes(range(256)), "Line 2 of bytes.csv has the byte 0x80, not UTF-8. Save it as UTF-8."),
+    "bytes.csv": (bytes(range(256)), "Line 2 of bytes.csv has the byte 0x80, not UTF-8. Save it as UTF-8, or"),
     "header.csv": (b"patient,age,temperature,cough,onset,influenza\n", "The table has no rows. Publish one that has."),
     "others.csv": (b"a,b\n1,2\n", "Column 'patient' is declared and not in the table, which has a, b."),
     "empty.parquet": (b"", "empty.parquet cannot be read as Parquet"),
@@ -163,6 +163,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "raise-budget": ("raise-budget", "@", "--epsilon", "3", "--yes"),
     "researchers disable": ("researchers", "disable", "@"),
     "researchers limit": ("researchers", "limit", "@", "--population", "p"),
+    "inbox": ("inbox", "--population", "@"),
+    "approve --dry-run": ("approve", "@", "--dry-run"),
+    "projects reserve": ("projects", "reserve", "@", "--population", "p", "--epsilon", "1"),
+    "projects free": ("projects", "free", "@", "--population", "p"),
     "console-users disable": ("console-users", "disable", "@"),
 }
 

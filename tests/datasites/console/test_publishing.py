@@ -28,7 +28,7 @@ GOOD: dict[str, Any] = {
 # What is wrong with each: a change to what is good, and a part of what both must say.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no table": ({"table": None}, "Choose one table"),
-    "a table of another kind": ({"table": "table.xlsx"}, "neither CSV nor Parquet by its ending"),
+    "a table of another kind": ({"table": "table.docx"}, "cannot be read by its ending"),
     "an empty table": ({"table": "empty.csv"}, "header"),
     "a row out of bounds": ({"table": "bad.csv"}, "1 fault"),
     "a column missing": ({"table": "narrow.csv"}, "temperature"),
@@ -55,7 +55,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def files(tmp_path: Path) -> Path:
     """Tables, good and bad, under the names that an upload is kept by."""
     good = write_table(tmp_path / "good.csv", patients=60).read_text()
-    (tmp_path / "table.xlsx").write_bytes(b"PK\x03\x04")
+    (tmp_path / "table.docx").write_bytes(b"PK\x03\x04")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "bad.csv").write_text(good + "p1,999,37.0,1,1,1\n")
     (tmp_path / "narrow.csv").write_text("\n".join(line.rsplit(",", 4)[0] for line in good.splitlines()))
@@ -131,3 +131,28 @@ def test_a_fault_stands_in_the_table_with_its_row_and_column(desk: Desk, files: 
     page = owner.client.post("/datasets/publish", data=fields, files=sent).text
     assert '<td data-label="Column">age</td>' in page
     assert "999" in page
+
+
+def test_a_check_only_shows_what_is_noticed_and_publishes_nothing(
+    desk: Desk, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = desk.browser(Role.OWNER)
+    good = (files / "good.csv").read_text()
+    (files / "good.csv").write_text(good + good.splitlines()[1].upper() + "\n")
+    before = desk.datasite.ledger.entries.head()
+    fields = {"csrf": owner.csrf, "step": "check", "size": "count", "count_epsilon": "", "schema": GOOD["schema"]}
+    page = owner.client.post(
+        "/datasets/publish", data=fields, files={"table": ("good.csv", (files / "good.csv").read_bytes())}
+    )
+    assert page.status_code == 200
+    assert "Nothing was published; the table fits" in page.text
+    assert "only by capital letters, as P1 and p1" in page.text
+    assert desk.datasite.ledger.entries.head() == before
+
+    monkeypatch.setattr(main, "act", lambda directory, action, **arguments: desk.act(action, arguments))
+    (files / "schema.toml").write_text(GOOD["schema"])
+    line = ["publish", str(files / "good.csv"), "--schema", str(files / "schema.toml"), "--check", "--dir", str(files)]
+    said = CliRunner().invoke(main.app, line, env={"COLUMNS": "300", "TERM": "dumb"}).output
+    assert "1 identifier(s) differ from another one only by capital letters, as P1 and p1." in said
+    assert "Nothing was published. The table fits visits" in said
+    assert desk.datasite.ledger.entries.head() == before

@@ -14,7 +14,7 @@ from policies.errors import DataRefused
 from policies.source.statuses import RequestStatus, RunStatus
 
 TONES = {"wait", "good", "bad", "quiet"}
-ELSEWHERE = {"deny_at_once", "allowed_mechanisms"}  # in the form, these are boxes to tick
+ELSEWHERE = {"deny_at_once", "allowed_mechanisms", "yearly_plans"}  # boxes to tick, and a table of the file
 
 
 @pytest.mark.parametrize("status", RequestStatus)

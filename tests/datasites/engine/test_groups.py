@@ -11,7 +11,8 @@ import pytest
 
 from datasites.engine.matrix import HELD_OUT, PATIENT
 from policies.privacy.mechanisms import DPSGD, Evaluation
-from tests.proof.cases import LOSS, NARROW, known_keys, release, sgd
+from tests.proof.cases import known_keys, release
+from tests.proof.mechanisms.dp_sgd import LOSS, NARROW, sgd
 from tests.proof.neighbours import PUBLISHED, loud, pair, quiet
 
 MECHANISMS = (sgd(), sgd(sampling_rate=0.5, steps=8), Evaluation(loss=LOSS, epsilon=50.0, bins=5))

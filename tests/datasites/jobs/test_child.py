@@ -15,13 +15,14 @@ from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, in_groups
 from datasites.engine.mock_rows import draw_mock
 from datasites.jobs import child, mock_run
 from datasites.jobs.frames import receive_frame, send_frame
+from datasites.review.rounds import JOB_OF
 from datasites.vault.private_rows import PrivateRows
 from policies.errors import InvalidRequest
-from policies.privacy.mechanisms import as_dict
+from policies.privacy.mechanisms import Query, as_dict
 from policies.release.plans import release_shapes
 from policies.release.tensors import check_tensors, from_bytes
 from tests.open_tables import tables_open
-from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, statistics, training
+from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, regression, statistics, survival, training
 
 
 def job_of(declared: Any, **more: Any) -> dict[str, Any]:
@@ -114,11 +115,16 @@ def test_the_process_at_the_other_end_is_known_by_its_user() -> None:
 
 def test_every_job_of_the_runner_that_reads_rows_gives_the_plans_release() -> None:
     rows = draw_mock(SCHEMA, 60)
-    for declared in (training(steps=2), evaluation(), statistics()):
+    for declared in (
+        training(steps=2),
+        evaluation(),
+        statistics(),
+        survival(),
+        regression(noise_multiplier=1.0, epsilon=None),
+    ):
         plan = plan_of(declared)
-        work, wants_rows = child.JOBS["runner"][
-            {"dp_sgd": "train", "evaluation": "evaluate"}.get(declared.kind, declared.kind)
-        ]
+        work, wants_rows = child.JOBS["runner"][JOB_OF[declared.kind]]
+        assert work is child.work_of(declared)
         assert wants_rows
         graph = plan.graph.parameters if plan.graph is not None else ()
         weights = {parameter.name: np.zeros(parameter.shape, np.float32) for parameter in graph}
@@ -128,7 +134,7 @@ def test_every_job_of_the_runner_that_reads_rows_gives_the_plans_release() -> No
 
 def test_jobs_before_a_decision_get_no_rows_and_a_researchers_python_runs_in_the_exporter_alone() -> None:
     wanting = {kind: {name for name, (_, rows) in jobs.items() if rows} for kind, jobs in child.JOBS.items()}
-    assert wanting == {"exporter": set(), "runner": {"train", "evaluate", "statistics"}}
+    assert wanting == {"exporter": set(), "runner": {"train", "evaluate", "statistics", "analyse"}}
     assert not {"export"} & set(child.JOBS["runner"])
 
 
@@ -154,6 +160,22 @@ def zeros_for(declared: Any) -> bytes:
     graph = plan_of(declared).graph
     assert graph is not None
     return child._release({parameter.name: np.zeros(parameter.shape, np.float32) for parameter in graph.parameters})
+
+
+def test_a_job_trains_the_round_that_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+    train_round = training_module.train_round
+
+    def noted(*given: Any, round: int, **named: Any) -> Any:
+        rounds.append(round)
+        return train_round(*given, round=round, **named)
+
+    monkeypatch.setattr(training_module, "train_round", noted)
+    declared = training(schedule="linear")
+    rows = np.zeros((0, 2 + len(SCHEMA.columns)))
+    for more in ({}, {"round": 3}):
+        child.train(job_of(declared, **more), zeros_for(declared), rows)
+    assert rounds == [1, 3]
 
 
 def test_a_rehearsal_tells_seconds_of_the_job_and_of_itself() -> None:
@@ -224,7 +246,11 @@ def test_a_rehearsal_of_statistics_counts_every_record_that_may_count(monkeypatc
         child.rehearse(job_of(statistics(records_per_patient=most)), b"")
     assert counted == [(50, 50 * 2), (50, 50 * 40)]
     told, _ = child.rehearse(job_of(statistics(), patients=10**6), b"")  # two statistics
-    assert counted[2] == (child.MOST_COUNTED // 2, child.MOST_COUNTED)
+    assert counted[2] == (child.MOST_READ, 2 * child.MOST_READ)
+    many = tuple(Query("describe", (column,)) for column in ("age", "temperature", "cough"))
+    monkeypatch.setattr(child, "MOST_COUNTED", 3000)
+    told, _ = child.rehearse(job_of(statistics(queries=many), patients=10**6), b"")
+    assert counted[3] == (1000, 2000)
     assert told["seconds"] > 10 * told["spent"]
 
 
@@ -250,7 +276,10 @@ def test_patients_held_out_are_those_of_the_schemas_share_and_chance() -> None:
     assert child._held_out({"patients": 10, "training_patients": 10}) == 1
 
 
-@pytest.mark.parametrize("declared", [training(steps=20), evaluation(), statistics()])
+@pytest.mark.parametrize(
+    "declared",
+    [training(steps=20), evaluation(), statistics(), survival(), regression(noise_multiplier=1.0, epsilon=None)],
+)
 def test_a_try_on_mock_rows_says_its_facts(declared: Any) -> None:
     message, payload = child.try_plan(job_of(declared), b"")
     facts = message["facts"]

@@ -229,13 +229,12 @@ def test_no_patient_ever_loses_more_than_an_account_holds(tmp_path: Path, seed: 
 
 @pytest.fixture(params=sorted(UPGRADES))
 def older(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A ledger as 0.1.0 wrote it, and the same with what version 4 added."""
+    """A ledger as 0.1.0 wrote it, and the same with what versions 4 and 5 added."""
     with sqlite3.connect(tmp_path / "ledger.db") as db:
         db.executescript(WRITTEN.read_text(encoding="utf-8"))
-        if request.param == "4":
-            for statement in UPGRADES["3"][: -len(UPGRADES["4"])]:
-                db.execute(statement)
-            db.execute("UPDATE meta SET value = '4' WHERE name = 'schema_version'")
+        for statement in UPGRADES["3"][: len(UPGRADES["3"]) - len(UPGRADES[request.param])]:
+            db.execute(statement)
+        db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (request.param,))
     db.close()
     return tmp_path / "ledger.db"
 

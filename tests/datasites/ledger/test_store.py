@@ -86,14 +86,14 @@ def test_a_backup_is_a_whole_ledger(ledger: Ledger, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("version", ["1", "2", "6", "0.2"])
+@pytest.mark.parametrize("version", ["1", "2", "7", "0.2"])
 def test_a_ledger_of_another_version_is_refused_in_words(ledger: Ledger, version: str) -> None:
     path = ledger.store.path
     ledger.close()
     with sqlite3.connect(path) as db:
         db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (version,))
     db.close()
-    with pytest.raises(LedgerDamaged, match=f"schema version '{version}'; this software reads '5'.*that wrote it"):
+    with pytest.raises(LedgerDamaged, match=f"schema version '{version}'; this software reads '6'.*that wrote it"):
         Ledger.open(path)
 
 

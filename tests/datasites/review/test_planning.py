@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from datasites.jobs.pool import Answer
-from datasites.review.planning import KEPT_PLANS, Engine, Planner, check_outputs
+from datasites.review.planning import KEPT_PLANS, Engine, Planner
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, UnsupportedMechanism
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.exporter import export_source
-from policies.release.plans import Published
+from policies.release.model_outputs import check_outputs
+from policies.release.plans import Published, plan_from
 from policies.source.inspection import inspect_source
 from tests.browser.desk import VERSION, Desk
 from tests.factories import statistics_source, training_source
@@ -131,6 +133,13 @@ def test_no_dataset_of_that_name_is_said(desk: Desk) -> None:
         planner.published(name="heart")
 
 
+def test_subgroups_that_the_schema_has_not_are_refused_when_a_plan_is_made() -> None:
+    check_outputs(LINEAR, evaluation(loss="cross_entropy", subgroups=("cough", ("age", 18, 65))), SCHEMA)
+    for subgroup, says in (("patient", "is not a column"), ("age", "write its bands' cuts"), (("age", 90), "has cuts")):
+        with pytest.raises(UnsupportedMechanism, match=says):
+            check_outputs(LINEAR, evaluation(loss="cross_entropy", subgroups=(subgroup,)), SCHEMA)
+
+
 def test_a_models_output_fits_its_loss_and_the_targets_classes() -> None:
     check_outputs(LINEAR, training(loss="cross_entropy"), SCHEMA)  # two numbers for two classes
     with pytest.raises(GraphRefused, match=r"answers 2 number\(s\) for a record; binary_cross_entropy wants 1"):
@@ -195,3 +204,37 @@ def test_statistics_have_no_engine(desk: Desk) -> None:
     planner, exporter, published = planner_of(desk, {})
     assert planner.engine(planner.plan(statistics_source(), published), published) is None
     assert exporter.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("where='patient == 7'", "stands for the patient"),
+        ("where='held_out'", "stands for the patient or the hold-out"),
+        ("where='\u0430ge >= 65'", "U\\+0430"),
+        ("where='age >= 500'", "public bounds 0 to 100"),
+        ("where=\"cough == 'yes'\"", "Compare it with yes or no"),
+        ("group_by='patient'", "is not a column"),
+        ("group_by='held_out'", "is not a column"),
+        ("group_by='age'", "say where its bands begin"),
+        ("missing='patient'", "is not a column"),
+        ("describe=['age', 'held_out']", "is not a column"),
+    ],
+)
+def test_a_condition_or_group_that_the_schema_does_not_know_is_refused(desk: Desk, asked: str, said: str) -> None:
+    planner, _, published = planner_of(desk, {})
+    with pytest.raises(UnsupportedMechanism, match=said):
+        planner.plan(statistics_source().replace("count=True", f"count=True, {asked}"), published)
+
+
+def test_a_condition_and_groups_are_part_of_the_plan_and_its_digest(desk: Desk) -> None:
+    planner, _, published = planner_of(desk, {})
+    plain = planner.plan(statistics_source(), published)
+    asked = "count=True, where='age >= 65', group_by='cough'"
+    cohort = planner.plan(statistics_source().replace("count=True", asked), published)
+    assert cohort.digest != plain.digest
+    assert cohort.as_dict()["mechanism"]["where"] == "age >= 65"
+    written = json.loads(json.dumps(cohort.as_dict()))
+    assert written["mechanism"]["group_by"] == [{"column": "cough", "edges": []}]
+    assert plan_from(written) == cohort
+    assert not {"where", "group_by"} & set(plain.as_dict()["mechanism"])

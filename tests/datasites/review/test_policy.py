@@ -10,13 +10,24 @@ from typing import Any
 
 import pytest
 
+from datasites.ledger.years import YearlyPlan
 from datasites.review import policy as module
-from datasites.review.policy import CHECKS, DEFAULT_POLICY, MECHANISMS, Case, Outcome, Rules, check, outcomes
+from datasites.review.policy import (
+    CHECKS,
+    DEFAULT_POLICY,
+    MECHANISMS,
+    Case,
+    Outcome,
+    Rules,
+    check,
+    outcomes,
+    plans_outcome,
+)
 from policies.errors import RuleBroken
 from policies.privacy.mechanisms import Mechanism
-from tests.policies.plan_factories import evaluation, plan_of, published, statistics, training
+from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
-ALL = (training(), statistics(), evaluation())
+ALL = (training(), statistics(), evaluation(), survival(), regression())
 
 
 def failed(
@@ -45,6 +56,7 @@ def test_every_rule_is_used_somewhere() -> None:
         "second_reviewer_epsilon",
         "deny_at_once",
         "approve_at_once_epsilon",
+        "yearly_plans",
     }
     source = Path(module.__file__).read_text(encoding="utf-8")
     for each in dataclasses.fields(Rules):
@@ -126,12 +138,40 @@ def test_an_epsilon_that_is_no_number_fails() -> None:
         "max_epsilonn = 1.0",
         "deny_at_once = 1",
         "approve_at_once_epsilon = 'all'",
+        "yearly_plans = 2.0",
+        "yearly_plans = { city = 2.0 }",
+        "yearly_plans = { city = {} }",
+        "yearly_plans = { city = { epsilon = 101 } }",
+        "yearly_plans = { city = { epsilon = '2' } }",
+        "yearly_plans = { city = { epsilon = nan } }",
+        "yearly_plans = { city = { epsilon = 2.0, carry_over = true } }",
+        "yearly_plans = { city = { epsilon = 2.0, carry_over_since = 26 } }",
+        "[yearly_plans.city]\nepsilon = 2.0\ncarry_over_sinse = 2026",
         "max_epsilon = ",
     ],
 )
 def test_a_policy_that_cannot_be_read_refuses_everything(text: str) -> None:
     with pytest.raises(RuleBroken, match="Nothing is approved until the owner mends it"):
         Rules.from_toml(text)
+
+
+def test_a_plan_is_a_line_or_a_table_of_its_own() -> None:
+    line = DEFAULT_POLICY.replace("# yearly_plans", "yearly_plans")
+    table = '[yearly_plans."my-patients"]\nepsilon = 2\ncarry_over_since = 2026\n'
+    plans = {"my-patients": YearlyPlan(2.0, 2026)}
+    assert Rules.from_toml(line).yearly_plans == Rules.from_toml(DEFAULT_POLICY + table).yearly_plans == plans
+    assert Rules(yearly_plans=plans).yearly_plans == plans
+
+
+def test_a_plan_of_a_population_that_is_not_here_is_a_failing_check() -> None:
+    """Else a slip of the pen would be a population without a plan."""
+    rules = Rules(yearly_plans={"city": YearlyPlan(2.0), "ciyt": YearlyPlan(1.0)})
+    assert plans_outcome(rules, ("ciyt", "city")) is None
+    failed = plans_outcome(rules, ("city",))
+    assert failed is not None
+    assert not failed.passed
+    assert "names 'ciyt'" in failed.message
+    assert failed.message.endswith("Nothing is approved until the owner mends it.")
 
 
 def test_the_range_of_every_number_is_checked() -> None:

@@ -84,6 +84,24 @@ def test_a_quote_leaves_no_trace(desk: Desk) -> None:
     assert desk.datasite.ledger.requests.list() == ()
 
 
+def test_a_quote_says_what_fits_this_year_and_out_of_what_is_reserved_for_its_researcher(desk: Desk) -> None:
+    """Else the researcher's library, which asks only where it fits, would never ask for what is reserved."""
+    submissions, parts = desk.datasite.submissions, desk.datasite.ledger.parts
+    desk.act("make_project", {"name": "Flu", "parties": "General", "ends": "2099-06-30"})
+    parts.keep("Flu", desk.schema.population, 5.0, (RESEARCHER,), with_training=False, actor="owner")
+
+    def quoted(researcher: str) -> tuple[bool, float]:
+        cost = submissions.quote(statistics_source(epsilon=3.0), "flu", researcher).cost
+        assert cost is not None
+        return cost.fit.fits, cost.fit.spent_after
+
+    assert quoted(RESEARCHER) == (True, 3.0)
+    assert quoted("other@university.example") == (False, 3.0)
+    policy = desk.datasite.settings.policy_path
+    policy.write_text(f"{policy.read_text()}\nyearly_plans = {{ patients = {{ epsilon = 2.5 }} }}\n")
+    assert quoted(RESEARCHER) == (False, 3.0)
+
+
 def test_a_crash_before_a_plan_is_made_up_for_at_the_next_start(desk: Desk) -> None:
     ledger, submissions = desk.datasite.ledger, desk.datasite.submissions
     good = submissions.submit(RESEARCHER, statistics_source(), ASSET, "", stored)

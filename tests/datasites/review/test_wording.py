@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from datasites.review.wording import summary
-from policies.privacy.mechanisms import Mechanism, Query
-from tests.policies.plan_factories import evaluation, plan_of, published, statistics, training
+from policies.privacy.grouping import groupings_from
+from policies.privacy.mechanisms import Evaluation, Mechanism, Query
+from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
 
 def test_a_training_says_what_leaves_how_often_and_with_how_much_noise() -> None:
@@ -41,3 +42,50 @@ def test_statistics_name_each_question() -> None:
     one = summary(plan_of(statistics(queries=queries[:1])), published())
     assert one[0].startswith("Answers 1 statistic over")
     assert one[1].startswith("At most 1 record of each patient")
+
+
+def test_a_number_and_its_subgroups_are_said_with_what_each_has_of_epsilon() -> None:
+    asked = Evaluation(
+        loss="mean_squared_error", epsilon=0.6, bins=8, target="temperature", subgroups=("cough", ("age", 18, 65))
+    )
+    lines = summary(plan_of(asked), published())
+    assert lines[1] == "The model predicts temperature (real, 34 to 42), with the loss mean_squared_error."
+    assert lines[2] == "What leaves: noisy counts of patients by predicted and true value, in 8 bins each."
+    assert lines[3].startswith("The same by group of cough, age in 3 bands.")
+    assert lines[3].endswith("these columns have ε = 0.2 of 0.6.")
+
+
+def test_class_weights_are_said() -> None:
+    lines = summary(plan_of(training(class_weights=(1.0, 5.0))), published())
+    assert "Errors weigh by class: no × 1, yes × 5." in lines
+
+
+def test_survival_names_time_event_groups_and_what_leaves() -> None:
+    lines = summary(plan_of(survival(until=60, bins=20)), published())
+    assert lines[0].startswith("Counts about 1,000 patients (as declared) by age and whether influenza was seen")
+    assert "for each of 2 groups by cough" in lines[0]
+    assert "20 intervals of time up to 60" in lines[1]
+    assert "groups" not in summary(plan_of(survival(by=None)), published())[0]
+
+
+def test_a_regression_names_outcome_terms_and_what_leaves() -> None:
+    lines = summary(plan_of(regression(terms=("age", "log(age, 1)"))), published())
+    assert lines[0].startswith(
+        "Fits the mean of temperature (a linear regression) to 2 terms over about 1,000 patients"
+    )
+    assert lines[0].endswith("age; the logarithm of age + 1.")
+    assert "3 coefficients" in lines[1]
+    assert "largest part that one patient can have" in lines[1]
+    assert (
+        "how likely influenza is"
+        in summary(plan_of(regression(outcome="influenza", family="binomial")), published())[0]
+    )
+
+
+def test_a_cohort_and_groups_are_said_in_plain_words() -> None:
+    queries = (Query("count"), Query("missing", ("temperature",)), Query("describe", ("age",)))
+    asked = statistics(queries=queries, where="age >= 65 and cough", group_by=groupings_from({"age": [80]}))
+    lines = summary(plan_of(asked), published())
+    assert lines[0].endswith("count, how many records have temperature, distribution of age.")
+    assert lines[1].startswith("Only records count for which age is at least 65 and cough is yes.")
+    assert lines[2] == "Each is answered apart for 2 groups, by age."

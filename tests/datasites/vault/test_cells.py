@@ -106,3 +106,48 @@ def test_words_are_distinct_trimmed_and_tell_nothing() -> None:
     texts = words.distinct.to_pylist()
     assert [texts[index] if index >= 0 else None for index in words.indices] == ["a", "a", None, None, "b"]
     assert repr(Words(None, np.zeros(0, np.int64))) == "Words(…)"
+
+
+# What a schema says of how the table writes things
+
+SEX = Column(name="x", kind="category", categories=("male", "female"), label_map=(("F", "female"), ("M", "male")))
+SMOKER = Column(name="x", kind="boolean", label_map=(("J", "yes"), ("N", "no")))
+FILLED = Column(name="x", kind="real", minimum=0.0, maximum=10.0, missing=5.0)
+
+
+def read_as(column: Column, *cells: Any, words: tuple[str, ...] = (), decimal: str = ".") -> list[float | str | None]:
+    values, flags = read_cells(column, pa.array(cells), missing_words=words, decimal=decimal)
+    names = {EMPTY: "empty", MALFORMED: "malformed", OUTSIDE: "outside"}
+    return [
+        names[flag] if flag else None if math.isnan(value) else value
+        for value, flag in zip(values.tolist(), flags.tolist(), strict=True)
+    ]
+
+
+def test_words_for_missing_are_missing_and_nothing_else_is() -> None:
+    assert read_as(FILLED, "NA", " NA ", "na", "3", "", words=("NA",)) == [None, None, "malformed", 3.0, None]
+    assert read_as(REAL, "NA", words=("NA",)) == ["empty"]  # the schema refuses missing cells
+    assert read_as(CATEGORY, "7", "-", words=("-",)) == [0.0, "empty"]
+
+
+@pytest.mark.parametrize("cells", [("-999", "-999.0", "3"), (-999, -999, 3), (-999.0, -999.0, 3.0)])
+def test_a_number_that_stands_for_missing_is_missing_however_it_is_written(cells: tuple[Any, ...]) -> None:
+    assert read_as(FILLED, *cells, words=("-999",)) == [None, None, 3.0]
+
+
+def test_a_number_that_stands_for_missing_is_no_boolean() -> None:
+    assert read_as(BOOLEAN, 1, 9, words=("9",)) == [1.0, "empty"]
+
+
+def test_labels_of_the_table_mean_what_the_schema_says() -> None:
+    assert read_as(SEX, "M", "F", "male", "f") == [0.0, 1.0, 0.0, "malformed"]
+    assert read_as(SMOKER, "J", "N", "yes", "j") == [1.0, 0.0, 1.0, "malformed"]
+    assert "one of the labels that the schema reads (J, N)" in fault_text(SMOKER, 2, MALFORMED, "j")
+
+
+def test_decimal_comma_is_read_and_a_point_then_is_no_number() -> None:
+    assert read_as(REAL, "3,5", "3", "3.5", "1.000,5", decimal=",") == [3.5, 3.0, "malformed", "malformed"]
+    assert read_as(INTEGER, "7,0", "7,5", decimal=",") == [7.0, "malformed"]
+    assert read_as(REAL, 3.5, decimal=",") == [3.5]  # a typed number has no notation
+    assert read_as(FILLED, "-999,0", words=("-999",), decimal=",") == [None]
+    assert "a decimal comma" in fault_text(REAL, 2, MALFORMED, "3.5", decimal=",")

@@ -16,9 +16,12 @@ import psycopg
 import pytest
 
 from datasites.vault import tables
-from datasites.vault.encoding import check_table, encode
+from datasites.vault.encoding import check_table, encode, unused_columns
 from datasites.vault.tables import PASSWORD_VARIABLE, SqlQuery, read_table
 from policies.errors import DataRefused
+from policies.schema.as_written import FileFormat
+from policies.schema.columns import Column
+from policies.schema.schemas import Schema
 from tests.datasites.vault.dataset_factories import FLU, HEADER, ROWS, SECRET, write_csv
 
 PASSWORD = "correct-horse-battery"
@@ -107,6 +110,104 @@ def test_absent_file_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "none.csv")
 
 
+# CSV as a schema declares it
+
+
+@pytest.mark.parametrize(
+    ("content", "file"),
+    [
+        ("a;b\nü;1,5\n".encode("cp1252"), FileFormat(separator=";", decimal=",", encoding="windows-1252")),
+        ("a\tb\nü\t1,5\n".encode("utf-16"), FileFormat(separator="\t", decimal=",", encoding="utf-16")),
+        ("\ufeffa|b\nü|1,5\n".encode(), FileFormat(separator="|")),
+        (b'Visits, all\n"a ""title\na;b\n\xc3\xbc;1,5\n', FileFormat(separator=";", skip=2)),
+    ],
+)
+def test_separator_encoding_and_lines_above_the_header_are_as_declared(
+    tmp_path: Path, content: bytes, file: FileFormat
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    frame = read_table(tmp_path / "t.csv", file)
+    assert frame.to_dict("list") == {"a": ["ü"], "b": ["1,5"]}
+    assert frame.index.tolist() == [file.skip + 2]
+
+
+def test_uneven_rows_below_lines_that_are_passed_over_keep_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"Title\n\na;b\n1;2\n3\n")
+    with pytest.raises(DataRefused, match="row 5 has 1 cells where the header has 2"):
+        read_table(tmp_path / "t.csv", FileFormat(separator=";", skip=2))
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "words"),
+    [
+        (b"a,b\n1,2\n3,\x81\n", "windows-1252", "Line 3 of t.csv has the byte 0x81, not windows-1252"),
+        (b"a,b\n1,\xff\n", "shift_jis", "Line 2 of t.csv has the byte 0xff, not shift_jis"),
+        (b"a,b\n1,2\n3", "utf-16", "is not utf-16"),
+        ("a,b\n1,2\n".encode("utf-16"), "utf-8", "begins as UTF-16 does, and is not UTF-8"),
+    ],
+)
+def test_text_in_another_encoding_than_declared_is_refused(
+    tmp_path: Path, content: bytes, encoding: str, words: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataRefused, match=words):
+        read_table(tmp_path / "t.csv", FileFormat(encoding=encoding))
+
+
+def test_a_cell_larger_than_what_is_read_at_once_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BLOCK_BYTES", 1 << 10)
+    (tmp_path / "t.csv").write_text("a,b\n1," + "x" * 10_000 + "\n", encoding="utf-8")
+    with pytest.raises(DataRefused, match="cannot be read as CSV"):
+        read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        ("HbA1c (%)", "HbA1c (%)"),
+        (" HbA1c  (%)\u200b", "HbA1c (%)"),
+        ('"HbA1c\n(%)"', "HbA1c (%)"),
+        ("age\x1b[2J", "age[2J"),
+        ("<b>ge", "<b>ge"),
+    ],
+)
+def test_a_declared_header_finds_the_one_that_looks_the_same(tmp_path: Path, header: str, wanted: str) -> None:
+    (tmp_path / "t.csv").write_text(f"Nr. (KIS),{header},rest\np1,7,x\n", encoding="utf-8")
+    column = Column(name="value", kind="real", minimum=0.0, maximum=10.0, header=wanted)
+    schema = Schema(name="t", population="p", patient="pid", patient_header="Nr. (KIS)", columns=(column,))
+    frame = read_table(tmp_path / "t.csv")
+    assert encode(frame, schema, population_secret=SECRET)[:, 2].tolist() == [7]
+    assert unused_columns(frame, schema) == ("rest",)
+
+
+def test_a_header_that_two_columns_have_or_none_is_refused(tmp_path: Path) -> None:
+    column = Column(name="value", kind="real", minimum=0.0, maximum=10.0, header="a b")
+    schema = Schema(name="t", population="p", patient="pid", columns=(column,))
+    two = pd.DataFrame({"pid": ["1"], "a  b": ["1"], "a\xa0b": ["2"]})
+    with pytest.raises(DataRefused, match="2 columns whose headers look like 'a b'"):
+        check_table(two, schema)
+    none = pd.DataFrame({"pid": ["1"], "a\x1bc": ["1"]})
+    with pytest.raises(
+        DataRefused, match=r"Column 'value' \(header 'a b'\) is declared and not in the table.*a<U\+001B>c"
+    ):
+        check_table(none, schema)
+
+
+def test_words_for_missing_of_the_table_and_of_a_column_and_of_patients(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("pid;x;y\np1;NA;-\np2;1,5;NA\nNA;1;2\n", encoding="utf-8")
+    x = Column(name="x", kind="real", minimum=0.0, maximum=10.0, missing=5.0)
+    y = Column(name="y", kind="category", categories=("NA", "2"), missing=0.0, missing_values=("-",))
+    schema = Schema(
+        name="t", population="p", patient="pid", columns=(x, y), missing_values=("NA",),
+        file=FileFormat(separator=";", decimal=","),
+    )  # fmt: skip
+    with pytest.raises(DataRefused, match=r"1 fault.*\nrow 4, column 'pid': is empty"):
+        check_table(read_table(tmp_path / "t.csv", schema.file), schema)
+    frame = read_table(tmp_path / "t.csv", schema.file).iloc[:2]
+    matrix = encode(frame, schema, population_secret=SECRET, shuffle=np.arange)
+    np.testing.assert_array_equal(matrix[:, 2:], [[np.nan, np.nan], [1.5, 0]])  # missing is not its constant
+
+
 # Parquet
 
 
@@ -169,8 +270,30 @@ def test_sql_answer_without_rows_has_its_columns(sqlite_url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "before", ["-- visits of 2020\n", "/* visits;\n of 2020 */ ", "\n\t--\n-- DROP\n/**/", "WITH x AS (SELECT 1) "]
+)
+def test_comments_and_with_may_stand_before_a_query(sqlite_url: str, before: str) -> None:
+    assert len(read_table(SqlQuery(before + "SELECT * FROM flu", sqlite_url))) == 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["WITH x AS (SELECT 1) DELETE FROM flu", "with x as (select 1) INSERT INTO flu (age) SELECT 1 RETURNING age"],
+)
+def test_a_query_that_would_change_a_database_changes_nothing(sqlite_url: str, query: str) -> None:
+    with pytest.raises(DataRefused, match="readonly database"):
+        read_table(SqlQuery(query, sqlite_url))
+    assert len(read_table(SqlQuery("SELECT * FROM flu", sqlite_url))) == 3
+
+
+@pytest.mark.parametrize(
     ("query", "words"),
     [
+        ("-- SELECT\nDROP TABLE flu", "does not begin with SELECT"),
+        ("/* SELECT */", "does not begin with SELECT"),
+        ("/*! DROP TABLE flu */ SELECT 1", "does not begin with SELECT"),
+        ("/* SELECT 1", "does not begin with SELECT"),
+        ("selection", "does not begin with SELECT"),
         ("DROP TABLE flu", "does not begin with SELECT"),
         ("SELECT * FROM absent", "no such table: absent"),
         ("SELECT age, age FROM flu", "2 columns named 'age'"),

@@ -27,9 +27,10 @@ from policies.privacy.accountant import (
     pld_epsilon,
     renyi_divergence,
     resolve,
+    standalone_epsilon,
 )
 from policies.privacy.budget import PrivacyBudget
-from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Statistics, check_range
+from policies.privacy.mechanisms import DPSGD, Evaluation, Query, Regression, Statistics, check_range
 
 TRAINING = DPSGD(
     loss="cross_entropy",
@@ -231,6 +232,46 @@ def test_pld_of_a_gaussian_is_never_below_the_exact_value() -> None:
     epsilon = pld_epsilon(training(rounds=1, steps=1, sampling_rate=1.0, noise_multiplier=1.0), 1e-5)
     delta = mpmath.ncdf(0.5 - epsilon) - mpmath.exp(epsilon) * mpmath.ncdf(-0.5 - epsilon)
     assert 0.99e-5 <= delta <= 1e-5
+
+
+@pytest.mark.parametrize(("noise", "steps"), [(1.0, 1), (5.0, 40), (30.0, 400), (90.0, 10_000)])
+@pytest.mark.parametrize("delta", [1e-7, 1e-5, 1e-3])
+def test_standalone_epsilon_is_just_above_that_of_60_digits(noise: float, steps: int, delta: float) -> None:
+    # Steps over everybody compose to one Gaussian with μ = √steps / σ, whose δ(ε) is Balle & Wang's.
+    epsilon = standalone_epsilon(
+        training(rounds=1, steps=steps, sampling_rate=1.0, noise_multiplier=noise, delta=delta), delta
+    )
+    with mpmath.workdps(60):
+        mu = mpmath.sqrt(steps) / noise
+
+        def exact(at: float) -> mpmath.mpf:
+            return mpmath.ncdf(mu / 2 - at / mu) - mpmath.exp(at) * mpmath.ncdf(-mu / 2 - at / mu)
+
+        assert exact(epsilon) <= delta
+        assert exact(epsilon * 0.99 - 1e-3) > delta
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps"), [(0.01, 1.1, 1000), (0.05, 2.35, 400), (0.5, 8.0, 50)])
+def test_standalone_epsilon_is_what_dp_accountings_own_accountant_says(rate: float, noise: float, steps: int) -> None:
+    import dp_accounting
+    from dp_accounting.pld import PLDAccountant
+
+    theirs = PLDAccountant(value_discretization_interval=1e-4)  # ten times as fine as ours
+    event = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise))
+    theirs.compose(dp_accounting.SelfComposedDpEvent(event, steps))
+    ours = standalone_epsilon(training(rounds=1, steps=steps, sampling_rate=rate, noise_multiplier=noise), 1e-5)
+    assert theirs.get_epsilon(1e-5) * (1 - 1e-6) <= ours <= theirs.get_epsilon(1e-5) * 1.01
+
+
+def test_a_charge_is_of_the_divergence_and_knows_nothing_of_the_standalone_epsilon() -> None:
+    mechanism = resolve(training(noise_multiplier=None, epsilon=2.0))
+    assert isinstance(mechanism, DPSGD)
+    assert standalone_epsilon(mechanism, mechanism.delta) < 0.95 * epsilon_of(mechanism, mechanism.delta)
+    for order in (2, 10, 64):
+        assert charge_for(mechanism, order).divergence_nano >= renyi_divergence(mechanism, order) * 1e9
+    sums = Regression(outcome="y", terms=("x",), family="gaussian", noise_multiplier=4.0)
+    assert 0.9 < standalone_epsilon(sums, sums.delta) < 0.95 * epsilon_of(sums, sums.delta)
+    assert standalone_epsilon(SCORES, 1e-5) == epsilon_of(SCORES, 1e-5)  # pure: without a δ, which promises more
 
 
 # -- noise --------------------------------------------------------------------------------------------------------

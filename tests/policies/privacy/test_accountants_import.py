@@ -34,6 +34,6 @@ def test_pricing_imports_special_functions_alone_and_says_what_it_says_with_ever
     renyi, pld, before, after = json.loads(done.stdout)
     assert "scipy.special" in before
     assert not {"scipy.fft", "scipy.optimize", "scipy.signal", "scipy.stats"} & set(before)
-    assert "scipy.signal" in after
+    assert "scipy.fft" in after
     assert renyi == accountant._gaussian_epsilon(1.1, 0.02, 500, 1e-6)
     assert pld == [accountant._pld_gaussian(1.1, 0.02, 500, 1e-6), accountant._pld_pure(0.1, 20, 1e-6)]

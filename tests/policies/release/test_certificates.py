@@ -15,18 +15,39 @@ from policies.canonical import canonical_ascii
 from policies.errors import CertificateRefused, UnsupportedMechanism
 from policies.privacy.accountant import ORDERS, Charge, charge_by_epsilon, charge_for, epsilon_of
 from policies.privacy.budget import PrivacyBudget
-from policies.privacy.mechanisms import Mechanism
+from policies.privacy.grouping import groupings_from
+from policies.privacy.mechanisms import Mechanism, Query
 from policies.privacy.risk import CAVEATS
 from policies.release.certificate_format import FIELDS
 from policies.release.certificates import explain, make_certificate, sign, verify
 from policies.release.plans import release_shapes
 from policies.release.tensors import Array, digest, to_bytes
-from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, published, statistics, training
+from tests.policies.plan_factories import (
+    SCHEMA,
+    evaluation,
+    plan_of,
+    published,
+    regression,
+    statistics,
+    survival,
+    training,
+)
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw().hex()
-ALL = (training(), statistics(), evaluation(), training(epsilon=None, noise_multiplier=1.5))
+HAZARDS = {"loss": "discrete_hazards", "target": ("age", "influenza"), "horizon": 60.0}
+ALL = (
+    training(),
+    statistics(),
+    evaluation(),
+    survival(),
+    regression(),
+    training(epsilon=None, noise_multiplier=1.5),
+    training(class_weights=(1.0, 4.0), target="cough"),
+    evaluation(subgroups=("cough", ("age", 18, 65))),
+    evaluation(**HAZARDS, subgroups=("cough",)),
+)
 
 
 def release_of(mechanism: Mechanism, fill: float = 0.5) -> dict[str, Array]:
@@ -353,3 +374,32 @@ def test_a_certificate_tells_named_inputs_in_plain_words() -> None:
     told = " The model read: age; age in bands cut at 18 and 65; the logarithm of temperature."
     assert lines[1].endswith(told)
     assert not any("The model read" in line for line in explain(verify(signed(training()))))
+
+
+def test_it_says_what_is_predicted_and_which_groups_are_answered() -> None:
+    said = " ".join(explain(verify(signed(evaluation(**HAZARDS, subgroups=("cough",))))))
+    assert "The model predicts age and influenza, with the loss discrete_hazards." in said
+    assert "All patients, and the groups of cough, have a table each: they share its ε equally." in said
+    assert "predicts" not in " ".join(explain(verify(signed(evaluation()))))
+
+
+def test_a_certificate_states_cohort_and_groups_and_verifies_with_its_release() -> None:
+    asked = statistics(
+        queries=(Query("count"), Query("mean", ("age",)), Query("describe", ("cough",))),
+        where="age >= 65",
+        group_by=groupings_from("influenza"),
+    )
+    certificate = verify(signed(asked), public_key=PUBLIC, release=release_of(asked))
+    assert certificate["mechanism"]["where"] == "age >= 65"
+    assert ["mean/age", "float64", [2, 2]] in certificate["release"]["tensors"]
+    text = " ".join(explain(certificate))
+    assert "Only records counted for which age >= 65." in text
+    assert "Answers are by influenza." in text
+    with pytest.raises(CertificateRefused):  # another cohort is another declaration
+        verify(forged_text(signed(asked), "age >= 65", "age >= 18"))
+
+
+def forged_text(text: str, old: str, new: str) -> str:
+    """A signed text with something else in it."""
+    assert old in text
+    return text.replace(old, new)

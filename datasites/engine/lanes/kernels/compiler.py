@@ -42,14 +42,15 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "gaussians": (
         gaussians.gaussians,
-        (_WORDS, _WORDS, _SIZE, _SIZE, types.float64, _DOUBLES, _DOUBLES, _WORDS),
+        (_WORDS, _WORDS, _SIZE, _SIZE, types.float64, types.float64, _DOUBLES, _DOUBLES, _WORDS),
     ),
     "run": (interpreter.run, (_WORDS, _SIZE, _WORDS, _FLOATS, _FLOATS, _SIZE, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES)),
     "add_up": (
         sums.add_up,
         (
             *(_WORDS, _SIZE, _WORDS, _FLOATS, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES, _WHOLES),
-            *(types.float64, types.float64, _FLOATS, _WHOLES, _FLOATS, _FLOATS, _WHOLES, _WHOLES, _FLOATS, _SIZE),
+            *(types.float64, types.float64, types.float64),
+            *(_FLOATS, _WHOLES, _FLOATS, _FLOATS, _WHOLES, _WHOLES, _FLOATS, _SIZE),
         ),
     ),
 }

@@ -69,6 +69,8 @@ WHOLE = 1.5 * 2.0**52
 ROOT_OF_HALF = np.int64(0x3FE6A09E667F3BCD)  # its bits
 SMALL = np.int64(2**53)  # words below it, of either sign, are small radii
 PER_WORD = math.pi * 2.0**-63
+NEAR_ONE = 1.0 - 2.0**-19  # a uniform number above it leaves too little of a radius
+TINY = 2.0**-63  # and one below it is of a fraction alone
 
 
 @njit(inline="always")
@@ -144,13 +146,16 @@ def _with_fractions(words, place, radius, fractions, extra, used, spare):
     return load_doubles(spare, 0), used
 
 
-def gaussians(words, fractions, extra, pairs, std, out, spare, needed):
+def gaussians(words, fractions, extra, pairs, std, doubt, out, spare, needed):
     """out[:pairs] and out[pairs:]: round(std · √(-2 ln(radius / 2^63)) · cos and sin of the angle), pairs of eight.
 
     A pair's radius is a word's magnitude, its angle is the word that is `pairs` after that. `needed` says how many
-    fractions small radii wanted: where there were fewer, the numbers are not to be used.
+    fractions small radii wanted: where there were fewer, the numbers are not to be used. Then how many eights have a
+    pair in doubt, and where they begin: one with a number nearer than `doubt` to the edge between two whole ones, or
+    with a radius near 0 or past 9.3 deviations. Of these eights `spare` gets, after the first eight numbers, how far
+    each pair is from a whole number, or 1.
     """
-    used = np.int64(0)
+    used, doubts, edge = np.int64(0), np.int64(0), 0.5 - doubt
     for i in range(0, pairs, 8):
         radius = magnitude(_signed(load_words(words, i)))
         # Random words alone are asked: one in 1024 is small.
@@ -160,6 +165,17 @@ def gaussians(words, fractions, extra, pairs, std, out, spare, needed):
         uniform = multiply(choose(less(radius, least), least, radius), splat_double(2.0**-63))
         radius = multiply(root(multiply(_logarithm(uniform), splat_double(-2.0))), splat_double(std))
         sine, cosine = _sine_and_cosine(load_words(words, pairs + i))
-        store_doubles(out, i, nearest(multiply(cosine, radius)))
-        store_doubles(out, pairs + i, nearest(multiply(sine, radius)))
-    needed[0] = used
+        first, second = multiply(cosine, radius), multiply(sine, radius)
+        whole, other = nearest(first), nearest(second)
+        store_doubles(out, i, whole)
+        store_doubles(out, pairs + i, other)
+        far, further = magnitude(subtract(first, whole)), magnitude(subtract(second, other))
+        far = choose(less(far, further), further, far)
+        far = choose(less(splat_double(NEAR_ONE), uniform), splat_double(1.0), far)
+        far = choose(less(uniform, splat_double(TINY)), splat_double(1.0), far)
+        # Random words alone are asked: one in 400,000 pairs is in doubt at a deviation of 2^20.
+        if any_of(less(splat_double(edge), far)):
+            needed[2 + doubts] = i
+            doubts += 1
+            store_doubles(spare, 8 * doubts, far)
+    needed[0], needed[1] = used, doubts

@@ -1,25 +1,23 @@
-"""Twelve faults that engines of this kind have had, each planted in ours for a moment, and what finds each.
-
-A fault replaces a function or class of ours in a test's process and nowhere else. Its chances are worked out from what
-the fault does, before anything runs: they give the power, and the power gives the number of trials.
-"""
+"""Training: rounds of noisy steps, sampled by patient, watched along the one patient's gradient."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from dp_accounting.pld import privacy_loss_distribution as distributions
 from opacus.optimizers import DPOptimizer
 from scipy.stats import binom, chi2, norm
 
-from datasites.engine import evaluation, sampling, statistics, training
+from datasites.engine import clipping, sampling, training
 from datasites.engine.clipping import GridOptimizer, clipped_sum
 from datasites.engine.gaps import gaps_for
 from datasites.engine.grid import grid_of
@@ -27,43 +25,106 @@ from datasites.engine.lane_optimizer import LaneOptimizer
 from datasites.engine.matrix import PATIENT
 from datasites.engine.noise import KEY_BYTES, NoiseSource
 from datasites.engine.sampling import PatientRows, Rows
+from datasites.jobs import child
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Mechanism
-from tests.proof.cases import (
-    ALONE,
-    COUNTED,
-    EDGE,
-    FULL,
-    MANY,
-    POISON,
-    REPLAY,
-    ROUNDS,
-    SAMPLED,
-    SCORES,
-    STATISTICS,
-    cases,
-)
+from tests.proof.attacker import FloatArray, seen_in_training
+from tests.proof.cases import release
+from tests.proof.curves import INTERVAL
+from tests.proof.neighbours import PUBLISHED, Matrix, Weights, crowd, direction, loud, overflowing, pair, patient, quiet
+from tests.proof.registry import STATIC, Case, Fault, Plant, Proof, cases, noise_of
 
-TRADE_OFF, STATIC = "trade-off test", "static check"
-Plant = Callable[[], AbstractContextManager[Any]]
+NARROW, MIDDLE, WIDE = 4, 32, 4096  # hidden units: 21, 161 and 20,481 parameters
+LOSS = "binary_cross_entropy_with_logits"
+CLIPPING_NORM = 0.5  # of a gradient of length 2
+COARSE_INTERVAL = 1e-2  # where noise is so small that losses run to a hundred
+
+FULL = "every patient, one step"
+AUTOMATIC = "automatic clipping, one step"
+ROUNDS = "four rounds, all seen"
+REPLAY = "a loud round, then a quiet one"
+SAMPLED = "two steps at rate 1/2"
+COUNTED = "20,481 parameters, 1007 or 1008"
+EDGE = "physical batches, 1024 or 1025"
+ALONE = "one patient trains, or nobody"
+MANY = "a patient with 20 records"
+POISON = "a gradient that is not finite"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One fault.
+def watching(hidden: int, *weights: Callable[[int], Weights], published: int = PUBLISHED) -> Any:
+    """Watch all rounds of training, each from weights of its own; all `loud` if none are named."""
 
-    Args:
-      plant: replaces ours while its block runs.
-      case: name of the pair that shows it.
-      detector: what is to find it.
-      chances: of the best event, without and with the patient, under the fault; None for a static check.
-    """
+    def watch(declared: Mechanism, table: Matrix) -> FloatArray:
+        assert isinstance(declared, DPSGD)
+        mechanism = accountant.resolve(declared)
+        assert isinstance(mechanism, DPSGD)
+        sent = [made(hidden) for made in weights or (loud,) * mechanism.rounds]
+        released = [release(mechanism, table, each, hidden, published) for each in sent]
+        batch = declared.sampling_rate * published
+        unit = mechanism.learning_rate * mechanism.clipping_norm / batch
+        return seen_in_training(sent, released, _direction(hidden), unit)
 
-    name: str
-    plant: Plant
-    case: str
-    detector: str = TRADE_OFF
-    chances: Callable[[], tuple[float, float]] | None = None
+    return watch
+
+
+@cache
+def _direction(hidden: int) -> FloatArray:
+    return direction(hidden)
+
+
+def sgd(**changes: Any) -> DPSGD:
+    """One step over everybody; the learning rate is small beside the loud weights."""
+    fields: dict[str, Any] = {
+        "loss": LOSS,
+        "rounds": 1,
+        "steps": 1,
+        "sampling_rate": 1.0,
+        "clipping_norm": CLIPPING_NORM,
+        "noise_multiplier": 0.6,
+        "learning_rate": 1.0,
+    }
+    return DPSGD(**(fields | changes))
+
+
+def one_among_held_out() -> tuple[Matrix, Matrix]:
+    """1007 patients, none of whom trains, and one more who does."""
+    others = crowd(PUBLISHED, held_out=True)
+    return others, np.concatenate([others, patient(PUBLISHED)])
+
+
+def pairs() -> list[Case]:
+    """Of training."""
+    four = sgd(rounds=4, noise_multiplier=None, epsilon=8.0)
+    half = sgd(sampling_rate=0.5, steps=2, noise_multiplier=0.15)
+    wide = sgd(sampling_rate=1 / 16, noise_multiplier=1.0)
+    return [
+        Case(FULL, sgd(), lambda: pair(1007), watching(NARROW), NARROW),
+        Case(AUTOMATIC, sgd(clipping="automatic"), lambda: pair(1007), watching(NARROW)),
+        Case("every patient, 1006 or 1007", sgd(), lambda: pair(1006), watching(NARROW)),
+        Case("every patient, 1024 or 1025", sgd(), lambda: pair(1024), watching(NARROW, published=1024)),
+        Case(ROUNDS, four, lambda: pair(1007), watching(NARROW)),
+        Case(REPLAY, sgd(rounds=2, noise_multiplier=2.0), lambda: pair(1007), watching(NARROW, loud, quiet)),
+        Case(SAMPLED, half, lambda: pair(1007), watching(NARROW)),
+        Case(COUNTED, wide, lambda: pair(1007), watching(WIDE)),
+        Case("20,481 parameters, 1006 or 1007", wide, lambda: pair(1006), watching(WIDE), each_night=True),
+        Case("20,481 parameters, 1024 or 1025", wide, lambda: pair(1024), watching(WIDE, published=1024)),
+        Case(EDGE, sgd(noise_multiplier=4.0), lambda: pair(1024), watching(MIDDLE, published=1024)),
+        Case(ALONE, sgd(sampling_rate=0.5), one_among_held_out, watching(NARROW)),
+        Case(MANY, sgd(noise_multiplier=4.0), lambda: pair(1007, records=20), watching(NARROW)),
+        Case("a record that is not finite", sgd(), lambda: pair(1007, value=np.nan), watching(NARROW)),
+        Case(POISON, sgd(), lambda: pair(1007), watching(NARROW, overflowing)),
+    ]
+
+
+def loss_of(mechanism: DPSGD) -> Any:
+    """Steps of Poisson-sampled Gaussians."""
+    assert mechanism.noise_multiplier is not None
+    step = distributions.from_gaussian_mechanism(
+        mechanism.noise_multiplier,
+        value_discretization_interval=INTERVAL if mechanism.noise_multiplier >= 0.3 else COARSE_INTERVAL,
+        sampling_prob=mechanism.sampling_rate,
+    )
+    return step.self_compose(mechanism.steps)
 
 
 # -- in the optimizer ------------------------------------------------------------------------------------------------
@@ -247,19 +308,6 @@ def forgets_rounds() -> Iterator[None]:
 
 
 @contextmanager
-def exact_scores() -> Iterator[None]:
-    """The histogram of scores leaves as it was counted."""
-    real = evaluation.score_histogram
-
-    def score_histogram(*given: Any) -> Mapping[str, Any]:
-        with mock.patch.object(NoiseSource, "discrete_laplace", lambda self, count, epsilon: np.zeros(count, np.int64)):
-            return real(*given)
-
-    with mock.patch.object(evaluation, "score_histogram", score_histogram):
-        yield
-
-
-@contextmanager
 def one_key() -> Iterator[None]:
     """Two jobs after one another have the same key, as children of a parent that drew it before it forked."""
     asked, key = 0, b""
@@ -285,9 +333,12 @@ def trusts_gradients() -> Iterator[None]:
         yield
 
 
-def answers_every_record() -> AbstractContextManager[Any]:
-    """Statistics take all the records of a patient, and their noise is that of one."""
-    return mock.patch.object(statistics, "choose_records", lambda patients, most, source: np.arange(len(patients)))
+def clips_by_what_is_added() -> AbstractContextManager[Any]:
+    """Automatic clipping divides by what it adds to the norm, and forgets the norm."""
+    real = clipping._factors
+    return mock.patch.object(
+        clipping, "_factors", lambda norms, *rest: real(torch.where(torch.isfinite(norms), 0.0, norms), *rest)
+    )
 
 
 # -- what each one comes to ------------------------------------------------------------------------------------------
@@ -299,22 +350,22 @@ def shifted(deviations: float) -> tuple[float, float]:
 
 
 def _half() -> tuple[float, float]:
-    return shifted(2 / _noise(FULL))
+    return shifted(2 / noise_of(FULL))
 
 
 def _per_tensor() -> tuple[float, float]:
     # Four tensors, each of the clipping norm: together √4 of it, along the same direction.
-    return shifted(2 / _noise(FULL))
+    return shifted(2 / noise_of(FULL))
 
 
 def _shuffled() -> tuple[float, float]:
     # In an epoch of two steps everybody comes exactly once; the noise of both steps adds up.
-    return shifted(1 / (math.sqrt(2) * _noise(SAMPLED)))
+    return shifted(1 / (math.sqrt(2) * noise_of(SAMPLED)))
 
 
 def _more_sampled() -> tuple[float, float]:
     # Two steps at rate 15/16 in place of 1/2, each of which moves the sum by 1: more than 3/4 is seldom noise.
-    rate, deviation = _more_often(0.5), math.sqrt(2) * _noise(SAMPLED)
+    rate, deviation = _more_often(0.5), math.sqrt(2) * noise_of(SAMPLED)
     chances = [binom.pmf(steps, 2, rate) * norm.sf((0.75 - steps) / deviation) for steps in range(3)]
     return float(norm.sf(0.75 / deviation)), float(sum(chances))
 
@@ -338,13 +389,6 @@ def _row_rate() -> tuple[float, float]:
     return float(chi2.cdf(20480 * 62 / 63, 20480)), float(chi2.cdf(20480 * 63 / 62, 20480))
 
 
-def _noise(case: str) -> float:
-    declared = cases()[case].declared
-    assert isinstance(declared, DPSGD)
-    assert declared.noise_multiplier is not None
-    return declared.noise_multiplier
-
-
 FAULTS = (
     Fault("no noise", _optimizer(NoNoise), FULL, chances=lambda: (0.0, 1.0)),
     Fault("half noise", _optimizer(HalfNoise), FULL, chances=_half),
@@ -359,7 +403,6 @@ FAULTS = (
     Fault("accountant reset per round", forgets_rounds, ROUNDS, chances=_reset),
     Fault("rate from the row count", rate_from_rows, COUNTED, chances=_row_rate),
     Fault("buffers released", buffers_leave, FULL, detector=STATIC),
-    Fault("un-noised metric", exact_scores, SCORES, chances=lambda: (0.0, 1.0)),
     Fault("seed reuse", one_key, REPLAY, chances=lambda: (0.0, 1.0)),
     # Nobody never moves the weights; one patient at rate 1/2 does half of the time.
     Fault("skipped empty batch", _optimizer(SkipsEmpty), ALONE, chances=lambda: (0.0, 0.5)),
@@ -368,7 +411,7 @@ FAULTS = (
         lambda: mock.patch.object(training, "PatientRows", EveryRecord),
         MANY,
         # 20 records of one patient, each of the clipping norm, along one direction.
-        chances=lambda: shifted(20 / _noise(MANY)),
+        chances=lambda: shifted(20 / noise_of(MANY)),
     ),
 )
 
@@ -387,12 +430,14 @@ IN_LANES = (
         "per record where per patient is claimed, in lanes",
         lambda: mock.patch.object(training, "PatientRows", EveryRecord),
         MANY,
-        chances=lambda: shifted(20 / _noise(MANY)),
+        chances=lambda: shifted(20 / noise_of(MANY)),
     ),
 )
 
-# Beside the twelve, so that pairs which none of those names are seen to be able to fail.
+# Beside them, so that pairs which none of those names are seen to be able to fail.
 CONTROLS = (
     Fault("a gradient that is not finite is summed", trusts_gradients, POISON, chances=lambda: (0.0, 1.0)),
-    Fault("statistics of every record", answers_every_record, STATISTICS, chances=lambda: (0.0, 1.0)),
+    Fault("automatic clipping without the norm", clips_by_what_is_added, AUTOMATIC, chances=lambda: (0.0, 1.0)),
 )
+
+PROOF = Proof(cases=pairs, faults=FAULTS, controls=CONTROLS, declared=DPSGD, job=child.train, loss=loss_of)

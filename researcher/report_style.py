@@ -47,6 +47,7 @@ thead{display:none}tr{display:block;padding:10px 0;border-bottom:1px solid var(-
 tbody tr:last-child{border-bottom:0}
 td{display:flex;justify-content:space-between;gap:18px;padding:3px 0;border:0;text-align:right}
 td:first-child{font-weight:600}td::before{content:attr(data-head);color:var(--soft);font-weight:400;flex:none;
-max-width:46%;text-align:left}td span{text-align:right;min-width:0}td small{display:inline}}
+max-width:46%;text-align:left}td span{text-align:right;min-width:0}td small{display:inline}
+td:has(>span:empty){display:none}}
 @media print{body{background:#fff}section{break-inside:avoid}}
 """

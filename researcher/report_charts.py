@@ -97,6 +97,16 @@ class Interval:
     text: str
 
 
+@dataclass(frozen=True)
+class Column:
+    """One column of a chart, with the interval around its value."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+
 def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal: bool = False) -> str:
     """A line chart with its legend below, as one `<figure>`. `diagonal` draws the line of chance."""
     with _drawing(title, HEIGHT) as (figure, drawn):
@@ -138,6 +148,31 @@ def interval_chart(title: str, rows: Sequence[Interval], *, low: float, high: fl
         axes.hlines(at, 0, 1, color=COLOURS["track"], linewidth=2)
         axes.hlines(at, ends[:, 0], ends[:, 2], color=COLOURS["accent"], linewidth=5, alpha=0.45)
         axes.plot(ends[:, 1], at, "o", color=COLOURS["accent"], markersize=9, clip_on=False)
+    return f"<figure>{drawn[0]}</figure>"
+
+
+def column_chart(title: str, columns: Sequence[Column], *, x: str, y: str) -> str:
+    """Upright columns with 95 % intervals, as of a histogram, as one `<figure>`; what has no label gets none."""
+    with _drawing(title, HEIGHT) as (figure, drawn):
+        bottom = MARGIN["bottom"] + 14
+        box = (
+            MARGIN["left"] / WIDTH,
+            bottom / HEIGHT,
+            1 - (MARGIN["left"] + MARGIN["right"]) / WIDTH,
+            1 - (MARGIN["top"] + bottom) / HEIGHT,
+        )
+        values = np.array([column.value for column in columns])
+        ends = np.array(
+            [[max(column.value - column.low, 0), max(column.high - column.value, 0)] for column in columns]
+        ).T
+        most = round_limits(0.0, float(max((values + ends[1]).max(), 1e-9)))[1]
+        axes = figure.add_axes(box, xlabel=x, ylabel=y, ylim=(0, most))
+        axes.yaxis.set_major_locator(_locator())
+        at = np.arange(len(columns))
+        axes.bar(at, values, width=0.86, color=COLOURS["accent"], alpha=0.6)
+        axes.errorbar(at, values, yerr=ends, fmt="none", ecolor=COLOURS["ink"], elinewidth=1.2)
+        named = [place for place, column in enumerate(columns) if column.label]
+        axes.set_xticks(named, [columns[place].label for place in named])
     return f"<figure>{drawn[0]}</figure>"
 
 

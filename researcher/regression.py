@@ -1,0 +1,174 @@
+"""Regressions of a cohort: the study that asks for one, and what it gives, per hospital and combined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from policies.errors import InvalidRequest, WeightsRefused
+from policies.privacy.regression import Regression
+from policies.schema.design import design_of, sum_shapes
+from policies.schema.schemas import Schema
+from researcher.analyses import AnalysisStudy, tensors_of
+from researcher.coefficients import Coefficient, Fit, fit_of, together
+from researcher.figures import FloatArray
+from researcher.members import Hospitals
+from researcher.releases import Answers
+from researcher.state import Release, Tensors
+from researcher.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from researcher.plots import Picture
+
+COMBINED = "combined"
+RATIOS = {"gaussian": "", "binomial": "odds ratio", "poisson": "rate ratio"}
+
+
+class RegressionStudy(AnalysisStudy):
+    """A regression of a cohort, made by `cohort.regression(...)`."""
+
+    def __init__(
+        self,
+        cohort: Hospitals,
+        mechanism: Regression,
+        *,
+        name: str | None = None,
+        purpose: str = "",
+        state: Path | str | None = None,
+        progress: bool = True,
+    ) -> None:
+        design_of(mechanism, cohort.schema)
+        self.mechanism = mechanism
+        super().__init__(cohort, mechanism, name=name, purpose=purpose, state=state, progress=progress)
+
+    if TYPE_CHECKING:
+
+        def run(self, *, round: int = 1, deadline: float = ..., grace: float = ...) -> RegressionResult: ...
+
+        def resume(self) -> RegressionResult: ...
+
+    def result_of(self, answers: Answers) -> RegressionResult:
+        """Coefficients from the hospitals' answers."""
+        sums = {name: checked(tensors, self) for name, tensors in tensors_of(answers).items()}
+        return RegressionResult(
+            self.name,
+            self.mechanism,
+            self.cohort.schema,
+            sums,
+            tuple(answers.releases[name] for name in sums),
+            answers.missing,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class RegressionResult:
+    """Coefficients per hospital and combined, in the units of the columns, with errors from noise and sampling.
+
+    Args:
+      name: of the study.
+      sums: as released, by hospital.
+    """
+
+    name: str
+    mechanism: Regression
+    schema: Schema
+    sums: Mapping[str, Mapping[str, FloatArray]]
+    releases: tuple[Release, ...]
+    missing: Mapping[str, str]
+
+    def fit(self, hospital: str = COMBINED) -> Fit:
+        """All coefficients with their covariances, of one hospital or of all, each weighed by its precision.
+
+        Raises `InvalidRequest` where no such hospital answered.
+        """
+        if hospital != COMBINED and hospital not in self.sums:
+            raise InvalidRequest(f"No hospital {hospital!r} answered. There are {', '.join(self.sums)}.")
+        design = design_of(self.mechanism, self.schema)
+        chosen = self.sums if hospital == COMBINED else {hospital: self.sums[hospital]}
+        return together([fit_of(self.mechanism, design, released) for released in chosen.values()])
+
+    def coefficients(self, hospital: str = COMBINED) -> dict[str, Coefficient]:
+        """Each coefficient, by name; the intercept is the prediction where every column is 0 or its first label."""
+        return self.fit(hospital).coefficients(RATIOS[self.mechanism.family])
+
+    def __getitem__(self, name: str) -> Coefficient:
+        """A combined coefficient. Raises `InvalidRequest` where there is none of that name."""
+        coefficients = self.coefficients()
+        if name not in coefficients:
+            raise InvalidRequest(f"There is no coefficient {name!r}. There are {', '.join(coefficients)}.")
+        return coefficients[name]
+
+    def table(self, hospital: str = COMBINED) -> Table:
+        """A line for each coefficient: value, standard error, interval, p-value and, where there is one, its ratio."""
+        rows = []
+        for name, found in self.coefficients(hospital).items():
+            low, high = found.interval
+            row: dict[str, object] = {
+                "term": name,
+                "coefficient": found.value,
+                "error": found.error,
+                "of it noise": found.noise_error,
+                "low": low,
+                "high": high,
+                "p": found.p_value,
+            }
+            if found.ratio:
+                row |= dict(zip((found.ratio, "from", "to"), found.exponent, strict=True))
+            rows.append(row)
+        return Table(rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The tables of all hospitals and the combined one, with a column `hospital`."""
+        import pandas as pd
+
+        names = [*self.sums, COMBINED]
+        return pd.concat([self.table(name).to_frame().assign(hospital=name) for name in names], ignore_index=True)
+
+    def plot(self) -> Picture:
+        """A forest plot: each coefficient (or ratio) with its 95 % interval, combined and by hospital."""
+        from researcher.analysis_plots import forest_picture
+
+        hospitals = [*(self.sums if len(self.sums) > 1 else ()), COMBINED]
+        return forest_picture(
+            self.name, RATIOS[self.mechanism.family], {name: self.coefficients(name) for name in hospitals}
+        )
+
+    def __str__(self) -> str:
+        fit, mechanism = self.fit(), self.mechanism
+        lines = [f"{mechanism.outcome} ~ {' + '.join(mechanism.terms)} ({mechanism.family}), all hospitals together"]
+        if fit.told:
+            lines.append(str(self.table()))
+            if fit.residual is not None:
+                lines.append(f"Standard deviation of residuals: {fit.residual:.4g}")
+        else:
+            lines.append("Noise hides every coefficient. Ask with fewer terms or a larger ε, or at more patients.")
+        hidden = [name for name in self.sums if not self.fit(name).told]
+        if hidden and fit.told:
+            lines.append(f"Of {', '.join(hidden)} noise hides every coefficient, so nothing of it is in these.")
+        lines += [f"{name}: missing. {reason}" for name, reason in self.missing.items()]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def checked(tensors: Tensors, study: RegressionStudy) -> dict[str, FloatArray]:
+    """A release's sums. Raises `WeightsRefused` where they are others than were asked for."""
+    sums: dict[str, FloatArray] = {}
+    for name, shape in sum_shapes(study.mechanism, study.cohort.schema).items():
+        tensor = np.asarray(tensors.get(name, math.nan), dtype=np.float64)
+        if tensor.shape != shape or not np.isfinite(tensor).all():
+            raise WeightsRefused(f"{name} has shape {tensor.shape}, wanted {shape} and finite. Fetch it again.")
+        sums[name] = tensor
+    if sums["noise"][:2].min() <= 0 or sums["noise"][2] < 0:
+        raise WeightsRefused(f"noise={sums['noise'].tolist()} is not above 0. Tell the hospital's owner.")
+    return sums

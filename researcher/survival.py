@@ -1,0 +1,188 @@
+"""Kaplan and Meier's curves of a cohort: the study that asks for them, and what it gives, per hospital and combined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from policies.errors import InvalidRequest, WeightsRefused
+from policies.privacy.survival import KaplanMeier
+from policies.schema.schemas import Schema
+from policies.schema.survival_cells import TENSOR, survival_groups, survival_shape, time_grid
+from researcher.analyses import AnalysisStudy, tensors_of
+from researcher.figures import FloatArray
+from researcher.members import Hospitals
+from researcher.releases import Answers
+from researcher.state import Release
+from researcher.survival_curves import At, LogRank, Median, SurvivalCurve, curves_of, log_rank
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from researcher.plots import Picture
+
+COMBINED = "combined"
+
+
+class SurvivalStudy(AnalysisStudy):
+    """Survival of a cohort with pure ε, made by `cohort.kaplan_meier(...)`."""
+
+    def __init__(
+        self,
+        cohort: Hospitals,
+        mechanism: KaplanMeier,
+        *,
+        name: str | None = None,
+        purpose: str = "",
+        state: Path | str | None = None,
+        progress: bool = True,
+    ) -> None:
+        survival_shape(mechanism, cohort.schema)
+        self.mechanism = mechanism
+        super().__init__(cohort, mechanism, name=name, purpose=purpose, state=state, progress=progress)
+
+    if TYPE_CHECKING:
+
+        def run(self, *, round: int = 1, deadline: float = ..., grace: float = ...) -> SurvivalResult: ...
+
+        def resume(self) -> SurvivalResult: ...
+
+    def result_of(self, answers: Answers) -> SurvivalResult:
+        """Curves from the hospitals' answers."""
+        tables = {name: table_of(tensors, self) for name, tensors in tensors_of(answers).items()}
+        return SurvivalResult(
+            self.name,
+            self.mechanism,
+            self.cohort.schema,
+            tables,
+            tuple(answers.releases[name] for name in tables),
+            answers.missing,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class SurvivalResult:
+    """Survival curves per hospital and combined, with bands, medians and a log-rank test.
+
+    Args:
+      name: of the study.
+      tables: as released, by hospital.
+      epsilon: pure ε that each hospital charged.
+    """
+
+    name: str
+    mechanism: KaplanMeier
+    schema: Schema
+    tables: Mapping[str, FloatArray]
+    releases: tuple[Release, ...]
+    missing: Mapping[str, str]
+
+    @property
+    def epsilon(self) -> float:
+        """Pure ε that each hospital charged."""
+        return self.mechanism.epsilon
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Labels of the groups."""
+        return survival_groups(self.mechanism, self.schema)
+
+    def curves(self, hospital: str = COMBINED) -> dict[str, SurvivalCurve]:
+        """The curve of each group, by its label, at one hospital or over all. Raises `InvalidRequest`."""
+        if hospital != COMBINED and hospital not in self.tables:
+            raise InvalidRequest(f"No hospital {hospital!r} answered. There are {', '.join(self.tables)}.")
+        table = np.sum(list(self.tables.values()), axis=0) if hospital == COMBINED else self.tables[hospital]
+        return curves_of(
+            table,
+            self.groups,
+            time_grid(self.mechanism, self.schema),
+            epsilon=self.mechanism.epsilon,
+            hospitals=len(self.tables) if hospital == COMBINED else 1,
+            unit=self.schema.column(self.mechanism.time).unit,
+        )
+
+    def curve(self, group: str | None = None, hospital: str = COMBINED) -> SurvivalCurve:
+        """One group's curve; of everybody where no groups were asked for. Raises `InvalidRequest`."""
+        curves = self.curves(hospital)
+        label = group if group is not None else self.groups[0]
+        if label not in curves or (group is None and len(curves) > 1):
+            raise InvalidRequest(f"There is no group {group!r}. There are {', '.join(curves)}.")
+        return curves[label]
+
+    def at(self, time: float, group: str | None = None, hospital: str = COMBINED) -> At:
+        """The share of a group without event up to `time`, with its 95 % interval."""
+        return self.curve(group, hospital).at(time)
+
+    def median(self, group: str | None = None, hospital: str = COMBINED) -> Median:
+        """When half of a group has had the event, with its 95 % interval."""
+        return self.curve(group, hospital).median
+
+    def log_rank(self, hospital: str = COMBINED) -> LogRank | None:
+        """Whether the groups survive alike; None where there is one group, or noise hides too much of one of them."""
+        return log_rank(list(self.curves(hospital).values()))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every curve at every time: survival, interval, band, number at risk and events as released."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = []
+        for hospital in [*self.tables, COMBINED]:
+            for label, curve in self.curves(hospital).items():
+                (low, high), (least, most) = curve.intervals, curve.band
+                for place, time in enumerate(curve.times):
+                    rows.append(
+                        {
+                            "hospital": hospital,
+                            "group": label,
+                            "time": time,
+                            "survival": curve.survival[place],
+                            "low": low[place],
+                            "high": high[place],
+                            "band_low": least[place],
+                            "band_high": most[place],
+                            "at_risk": curve.at_risk[place],
+                            "events": curve.events[place],
+                        }
+                    )
+        return pd.DataFrame(rows)
+
+    def plot(self) -> Picture:
+        """The combined curves with their bands, and each hospital's; number at risk below. A notebook shows it."""
+        from researcher.analysis_plots import survival_picture
+
+        column, test = self.schema.column(self.mechanism.time), self.log_rank()
+        return survival_picture(
+            f"{self.name} · {test}" if test else self.name,
+            f"{column.name} ({column.unit})" if column.unit else column.name,
+            self.curves(),
+            [self.curves(hospital) for hospital in self.tables],
+        )
+
+    def __str__(self) -> str:
+        lines = []
+        for hospital in [*self.tables, COMBINED]:
+            for label, curve in self.curves(hospital).items():
+                at_risk = curve.at_risk[0]
+                lines.append(f"{hospital}  {label}: {at_risk:.0f} patients, median {curve.median}")
+            if (test := self.log_rank(hospital)) is not None:
+                lines.append(f"{hospital}  {test}")
+        lines += [f"{name}: missing. {reason}" for name, reason in self.missing.items()]
+        return "\n".join([*lines, f"ε={self.epsilon:g} was charged at each hospital."])
+
+    __repr__ = __str__
+
+    def _repr_png_(self) -> bytes:
+        return self.plot()._repr_png_()
+
+
+def table_of(tensors: Mapping[str, Any], study: SurvivalStudy) -> FloatArray:
+    """A release's table. Raises `WeightsRefused` where it is another than was asked for."""
+    wanted = survival_shape(study.mechanism, study.cohort.schema)
+    table = np.asarray(tensors.get(TENSOR, np.nan), dtype=np.float64)
+    if table.shape != wanted or not np.isfinite(table).all():
+        raise WeightsRefused(f"{TENSOR} has shape {table.shape}, wanted {wanted} and finite. Fetch it again.")
+    return table

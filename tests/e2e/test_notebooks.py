@@ -1,0 +1,142 @@
+"""Stock PySyft in a real notebook: what an owner and a researcher show on their pages is no traceback and no error.
+
+Cells run in kernels of their own, with nothing of ours imported. A notebook prints objects by PySyft's own rules, which
+ask the datasite for much that a script never asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, training_source
+
+OWNER = "owner@hospital.example"
+TROUBLE = re.compile(r"Traceback|Error|Exception|Jane Doe|OpenMined|object at 0x[0-9a-f]+>$")
+# PySyft itself names its modules so where it prints them as text; each is shown as a table beside that.
+MODULE = re.compile(r"<syft\.client\.api\.APIModule object at 0x[0-9a-f]+>|<IPython\.core\.display\.\w+ object>")
+AS_SUBMITTED = """\
+@sy.syft_function(input_policy=sy.MixedInputPolicy(records=asset, weights=dict, round=int, client=client))
+"""
+RUN = """\
+import time, torch
+generator = torch.Generator().manual_seed(7)
+shapes = {"layer1.weight": (8, 4), "layer1.bias": (8,), "layer2.weight": (1, 8), "layer2.bias": (1,)}
+weights = {name: torch.randn(shape, generator=generator) * 0.3 for name, shape in shapes.items()}
+while True:
+    answer = client.code.flu_book(records=asset, weights=weights, round=1).get()
+    if answer["status"] != "running":
+        break
+    time.sleep(0.2)
+answer["status"], sorted(answer["release"])
+"""
+
+
+@dataclass
+class Page:
+    """What stood under each cell of a notebook that ran."""
+
+    shown: dict[str, str]  # by the cell's last line
+    troubles: list[str]
+
+
+def run(folder: Path, url: str, email: str, *cells: str) -> Page:
+    """Sign in and run cells in a new kernel."""
+    begin = ("import syft as sy", f"client = sy.login(url={url!r}, email={email!r}, password={PASSWORD!r})")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (*begin, *cells)])
+    where = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True, resources=where).execute()
+    page = Page({}, [])
+    for cell in notebook.cells:
+        line = cell.source.splitlines()[-1]
+        for output in cell.outputs:
+            if output.output_type == "error":
+                page.troubles.append(f"{line}: {output.ename}: {output.evalue}")
+                continue
+            data = {"text/plain": output.text} if output.output_type == "stream" else output.data
+            page.shown[line] = page.shown.get(line, "") + "\n".join(str(data[kind]) for kind in sorted(data))
+            words = MODULE.sub("", _words(data))
+            if found := TROUBLE.search(words):
+                page.troubles.append(f"{line}: {words[max(0, found.start() - 100) : found.end() + 100]}")
+    return page
+
+
+def _words(data: dict[str, str]) -> str:
+    """The text of an output, without the scripts and styles of PySyft's tables."""
+    html = re.sub(r"<(script|style)\b.*?</\1>", "", data.get("text/html", ""), flags=re.DOTALL)
+    return "\n".join((data.get("text/plain", ""), data.get("text/markdown", ""), html))
+
+
+def test_a_notebook_of_a_researcher_and_one_of_an_owner_show_no_error(
+    shared_datasite: DatasiteProcess, tmp_path: Path
+) -> None:
+    url = shared_datasite.url
+    asking = run(
+        tmp_path,
+        url,
+        RESEARCHER,
+        "client",
+        "client.metadata",
+        "client.account",
+        "client.datasets",
+        'client.datasets["flu"]',
+        'asset = client.datasets["flu"].assets[0]\nasset',
+        "asset.mock",
+        "asset.pointer",
+        "client.code",
+        AS_SUBMITTED + training_source("flu_book"),
+        "request = client.code.request_code_execution(flu_book)\nrequest",
+        "client.requests",
+        "request.code",
+        "request.status",
+        "client.code[0]",
+    )
+    assert asking.troubles == []
+    assert "Test Hospital" in asking.shown["client"]
+    assert "influenza" in asking.shown['client.datasets["flu"]'] or "flu" in asking.shown['client.datasets["flu"]']
+    assert "PENDING" in asking.shown["request.status"]
+    assert "flu_book" in asking.shown["client.requests"]
+    assert "tensor" in asking.shown["asset.pointer"]
+
+    deciding = run(
+        tmp_path,
+        url,
+        OWNER,
+        "client",
+        "client.requests",
+        "request = client.requests[0]\nrequest",
+        "request.code",
+        "request.changes",
+        "client.datasets",
+        'asset = client.datasets["flu"].assets[0]\nasset',
+        "asset.mock",
+        'request.approve(typed="flu_book")',
+        "request.status",
+        "client.code",
+    )
+    assert deciding.troubles == []
+    assert "decide" in deciding.shown["client"]
+    assert "tensor" in deciding.shown["asset.mock"]
+    assert "APPROVED" in deciding.shown["request.status"]
+
+    running = run(
+        tmp_path,
+        url,
+        RESEARCHER,
+        'asset = client.datasets["flu"].assets[0]',
+        "client.requests[0].status",
+        RUN,
+    )
+    assert running.troubles == []
+    assert "APPROVED" in running.shown["client.requests[0].status"]
+    assert "released" in running.shown['answer["status"], sorted(answer["release"])']
+
+
+def test_what_stays_refused_says_who_does_it(shared_datasite: DatasiteProcess, tmp_path: Path) -> None:
+    page = run(tmp_path, shared_datasite.url, OWNER, "client.settings.get()")
+    assert len(page.troubles) == 1
+    assert "The owner sets this datasite up" in page.troubles[0]
