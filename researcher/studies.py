@@ -27,6 +27,7 @@ from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_pa
 from researcher.sources import function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
+from researcher.training import TrainingByEpochs
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
@@ -153,7 +154,8 @@ class Study(AskingStudy):
       name: names the requests too: `flu-2026` becomes `flu_2026` and `flu_2026_evaluation`.
       cohort: `network.dataset(...)`.
       model: a class without arguments, subclass of `torch.nn.Module`.
-      training: the declared mechanism; `epsilon` is for all rounds together, at each hospital.
+      training: the declared mechanism; `epsilon` is for all rounds together, at each hospital. One by epochs becomes
+        that of the cohort's published sizes.
       evaluation: how the result is scored, or None.
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
@@ -166,7 +168,7 @@ class Study(AskingStudy):
         name: str,
         cohort: Hospitals,
         model: type[nn.Module],
-        training: DPSGD,
+        training: DPSGD | TrainingByEpochs,
         *,
         evaluation: Evaluation | None = None,
         purpose: str = "",
@@ -176,6 +178,8 @@ class Study(AskingStudy):
     ) -> None:
         if not isinstance(model, type):
             raise InvalidRequest(f"Give the model's class, not {type(model).__name__}: hospitals make it themselves.")
+        if isinstance(training, TrainingByEpochs) and isinstance(cohort, Hospitals):
+            training = training.at(cohort.training_patients)
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
