@@ -167,7 +167,7 @@ def loss_settings(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if positive is not None:
         settings["class_weights"] = (1.0, *_numbers("pos_weight", positive))
     if loss == "huber":
-        settings["huber_delta"] = float(rest.pop("delta", 1.0))
+        settings["huber_delta"] = _numbers("delta", rest.pop("delta", 1.0))[0]
     _check_neutral(kind, rest, _NEUTRAL)
     return settings
 
@@ -246,7 +246,7 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
         values = value.tolist() if hasattr(value, "tolist") else value
         values = [values] if isinstance(values, int | float) else values
         return tuple(round(float(number), 6) for number in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UnsupportedMechanism(f"{name}={_short(value)} is not a list of numbers.") from None
 
 

@@ -28,6 +28,7 @@ from policies.source.allowed_names import INITIALISERS, LAYERS, MATH, TORCH, ins
 from policies.source.findings import Finding, Findings
 from policies.source.mechanism_call import FUNCTIONS, mechanism_of
 from policies.source.model_classes import ClassReader
+from policies.source.pasted_loops import add_pasted_loop
 
 MAX_BYTES = 64 * 1024
 MAX_LINE = 2_000  # characters
@@ -92,7 +93,7 @@ def _inspect(source: str) -> tuple[tuple[Finding, ...], Inspection | None]:
     result = None
     _check_text(source, findings)
     tree = _parse(source, findings) if not findings.found else None
-    if tree is not None:
+    if tree is not None and not add_pasted_loop(tree, source, findings):
         result = _Reader(source, findings).read(tree)
     against = tuple(sorted(findings.found, key=lambda finding: (finding.line, finding.column)))
     return against, None if against else result
