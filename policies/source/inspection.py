@@ -47,6 +47,7 @@ ALLOWED = frozenset(
 )
 MODULES = {"torch": "torch", "math": "math", "torch.nn": "nn", "torch.nn.functional": "F"}  # and their short names
 PARAMETERS = ("records", "weights", "round")
+WITHOUT_WEIGHTS = (("records", "round"), ("records",))  # of statistics; without a round it is the first
 _parsing = threading.Lock()
 
 
@@ -219,13 +220,13 @@ class _Reader:
         if (
             any(extra)
             or arguments.defaults
-            or tuple(argument.arg for argument in arguments.args) not in (PARAMETERS, ("records", "round"))
+            or tuple(argument.arg for argument in arguments.args) not in (PARAMETERS, *WITHOUT_WEIGHTS)
         ):
             add(
                 "parameters",
                 node,
                 "The parameters of a request are fixed.",
-                "Write (records, weights, round), or (records, round) for statistics.",
+                "Write (records, weights, round), or (records, round) or (records) for statistics.",
             )
         for annotation in (*(argument.annotation for argument in arguments.args), node.returns):
             if annotation is not None:

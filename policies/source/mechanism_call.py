@@ -49,7 +49,9 @@ def mechanism_of(
         )
         return None
     alone = name in WITHOUT_MODEL
-    wanted = ("records", "round") if alone else ("records", "weights", "round")
+    wanted: tuple[str, ...] = ("records", "round") if alone else ("records", "weights", "round")
+    if alone and parameters == ("records",):  # PySyft's single-use function, of its data alone
+        wanted = ("records",)
     passed = [argument.id if isinstance(argument, ast.Name) else "" for argument in call.args]
     model = None if alone else (passed or [""])[0]
     if (

@@ -424,3 +424,11 @@ def test_another_librarys_name_is_a_finding_with_ours(theirs: str, instead: str)
 def test_an_object_of_torch_for_a_setting_is_a_finding_with_its_name() -> None:
     (finding,) = list_findings(REQUEST.replace('loss="binary_cross_entropy"', "loss=nn.BCELoss()"))
     assert finding.instead == 'Write loss="binary_cross_entropy".'
+
+
+def test_statistics_may_be_of_records_alone_and_a_training_may_not() -> None:
+    alone = "def asked(records):\n    from datasites.mechanisms import statistics\n    return statistics(records, {})\n"
+    assert inspect_source(alone.format("count=True, epsilon=0.1")).parameters == ("records",)
+    assert "mechanism" in codes(alone.format("round, count=True, epsilon=0.1"))
+    trained = REQUEST.replace("(records, weights, round):", "(records):")
+    assert "mechanism" in codes(trained.replace("Flu, records, weights, round", "Flu, records"))
