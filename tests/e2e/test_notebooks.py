@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, training_source
@@ -177,7 +178,35 @@ def test_a_single_use_function_of_statistics_is_approved_and_answered(
     assert shown.count("('released', ['count', 'mean/temperature'") == 2
 
 
-def test_what_stays_refused_says_who_does_it(shared_datasite: DatasiteProcess, tmp_path: Path) -> None:
-    page = run(tmp_path, shared_datasite.url, OWNER, "client.settings.get()")
-    assert len(page.troubles) == 1
-    assert "The owner sets this datasite up" in page.troubles[0]
+REFUSED_TO_RESEARCHERS = {
+    'client.account.set_password("another password", confirm=False)': "datasite password EMAIL",
+    "client.jobs.get_all()": "Rounds are no jobs of PySyft",
+    "client.notifications.get_all()": "datasite.comments(code=...)",
+    "client.projects.get_all()": "datasite projects",
+}
+UPLOAD = """\
+import torch
+rows = torch.zeros(3, 2)
+client.upload_dataset(sy.Dataset(name="mine", asset_list=[sy.Asset(name="rows", data=rows, mock=rows)]))
+"""
+REFUSED_TO_OWNERS = {
+    UPLOAD: "datasite publish",
+    'client.users.create(email="b@x.example", name="B", password="p p p p", password_verify="p p p p")': (
+        "The hospital makes accounts"
+    ),
+    "client.settings.get()": "The owner sets this datasite up",
+    "client.settings.allow_guest_signup(True)": "The hospital makes accounts",
+}
+
+
+@pytest.mark.parametrize(
+    ("email", "cells"), [(RESEARCHER, REFUSED_TO_RESEARCHERS), (OWNER, REFUSED_TO_OWNERS)], ids=["researcher", "owner"]
+)
+def test_what_stays_refused_says_who_does_it(
+    shared_datasite: DatasiteProcess, tmp_path: Path, email: str, cells: dict[str, str]
+) -> None:
+    page = run(tmp_path, shared_datasite.url, email, *cells)
+    for cell, sentence in cells.items():
+        said = [trouble for trouble in page.troubles if trouble.startswith(cell.splitlines()[-1])]
+        assert any(sentence in trouble for trouble in said), (cell, [trouble[:400] for trouble in page.troubles])
+    assert not any("AttributeError" in trouble for trouble in page.troubles)
