@@ -29,6 +29,7 @@ from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_pa
 from researcher.sources import function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
+from researcher.training import TrainingByEpochs
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
@@ -172,7 +173,8 @@ class Study(AskingStudy):
       model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
         `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
       training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
-        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults.
+        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults. One by epochs becomes that
+        of the cohort's published sizes.
       evaluation: how the result is scored, or None.
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
@@ -187,7 +189,7 @@ class Study(AskingStudy):
         name: str,
         cohort: Hospitals,
         model: type[nn.Module] | nn.Module,
-        training: DPSGD | Suggestion,
+        training: DPSGD | Suggestion | TrainingByEpochs,
         *,
         evaluation: Evaluation | None = None,
         purpose: str = "",
@@ -196,6 +198,8 @@ class Study(AskingStudy):
         average_last: int | None = None,
         progress: bool = True,
     ) -> None:
+        if isinstance(training, TrainingByEpochs) and isinstance(cohort, Hospitals):
+            training = training.at(cohort.training_patients)
         self._given, model = _given(model)
         suggested = training if isinstance(training, Suggestion) else None
         training = training.training if isinstance(training, Suggestion) else training
