@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from researcher.results import Result, load
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Evaluation, Study
+    from researcher.tuning import Tuning
 
     __version__: str
 
@@ -34,6 +35,7 @@ __all__ = [
     "StatisticsStudy",
     "Study",
     "Training",
+    "Tuning",
     "connect",
     "load",
     "no_better",
@@ -49,6 +51,7 @@ _HOMES = {
     "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),
     "Study": ("researcher.studies", "Study"),
     "Training": ("policies.privacy.mechanisms", "DPSGD"),  # a training is declared as the mechanism that will run
+    "Tuning": ("researcher.tuning", "Tuning"),
     "connect": ("researcher.network", "connect"),
     "load": ("researcher.results", "load"),
     "no_better": ("researcher.curves", "no_better"),
