@@ -128,6 +128,8 @@ class Hospitals:
         if schema.target:
             lines.append(f"Target: {said(schema.target, schema.column)}")
             lines += _inputs(schema)
+            if named := [f"{one.name} ({one.term})" for one in schema.transformations if not one.feature]:
+                lines.append(f"Transformations, by name among inputs=(...): {', '.join(named)}")
         if origins := {who: said for who, said in self.mock_origins.items() if said != PUBLIC_MOCK}:
             lines.append(f"Mock with signal: {', '.join(f'{who} ({said})' for who, said in origins.items())}")
         if schema.sequences:

@@ -20,6 +20,7 @@ from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import Schema
 from researcher import scores as score_figures
+from researcher.averaging import check_average
 from researcher.curves import LearningCurve, Point
 from researcher.figures import Estimate
 from researcher.members import Hospitals
@@ -194,11 +195,13 @@ class Result:
 
     Args:
       name: of the study.
-      weights: the last aggregate, by parameter name; float32.
+      weights: the last aggregate, or the average of the last ones, by parameter name; float32.
       rounds: whose releases went into each, and why others are missing.
       releases: every release of the study, each with its certificate.
       classes: labels of the target.
       study: which made it; None where it was loaded from disk.
+      averaged: aggregates that `weights` are the average of, by the round that each came out of; empty where they are
+        the last aggregate alone.
       curve: the model's scores after every so many rounds, where the study asked for them.
       ended: why training ended before its last round; "" where it did not.
     """
@@ -210,6 +213,7 @@ class Result:
     classes: tuple[str, ...] = ()
     study: Trained | None = None
     evaluation: EvaluationResult | OutcomeResult | None = field(default=None, repr=False)
+    averaged: Mapping[int, Tensors] = field(default_factory=dict, repr=False)
     curve: LearningCurve | None = field(default=None, repr=False)
     ended: str = ""
 
@@ -282,7 +286,7 @@ class Result:
         if not isinstance(path, (str, Path)):
             raise InvalidRequest(f"{path!r} is no directory. Name one, as result.save('flu-2026').")
         directory, releases = Path(path), self._releases()
-        about = {
+        about: dict[str, Any] = {
             "schema_version": 1,
             "name": self.name,
             "classes": list(self.classes),
@@ -292,8 +296,13 @@ class Result:
             **({"curve": self.curve.about()} if self.curve else {}),
             **({"ended": self.ended} if self.ended else {}),
         }
+        if self.averaged:
+            about["averaged"] = sorted(self.averaged)
         try:
             (directory / "releases").mkdir(parents=True, exist_ok=True)
+            for number, aggregate in self.averaged.items():
+                (directory / "averaged").mkdir(exist_ok=True)
+                replace_file(_aggregate(directory, number), to_bytes(aggregate))
             replace_file(directory / "weights.safetensors", to_bytes(self.weights))
             for release in releases:
                 stem = f"releases/{release.stem}"
@@ -346,13 +355,17 @@ class Result:
         )
         return write_page(path, made)
 
+    @property
+    def _what(self) -> str:
+        average = f", the model an average of the last {len(self.averaged)} aggregates" if self.averaged else ""
+        return f"{len(self.rounds)} rounds{average}"
+
     def __repr__(self) -> str:
         ended = f"\n{self.ended}" if self.ended else ""
-        head = f"Result of study {self.name!r}: {len(self.rounds)} rounds, {len(self.releases)} releases"
-        return f"{head}{ended}\n{self.table}"
+        return f"Result of study {self.name!r}: {self._what}, {len(self.releases)} releases{ended}\n{self.table}"
 
     def _repr_html_(self) -> str:
-        return f"<p>Result of {len(self.rounds)} rounds</p>{self.table._repr_html_()}"
+        return f"<p>Result of {self._what}</p>{self.table._repr_html_()}"
 
 
 def _made(model: Any) -> nn.Module:
@@ -382,7 +395,10 @@ def load(path: str | Path) -> Result:
         releases = tuple(_saved_release(directory, entry) for entry in about["releases"])
         weights = from_bytes((directory / "weights.safetensors").read_bytes())
         rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
-        result = Result(str(about["name"]), weights, rounds, releases, tuple(map(str, about["classes"])))
+        averaged = {int(number): from_bytes(_aggregate(directory, number).read_bytes()) for number in _averaged(about)}
+        check_average(weights, averaged, releases)
+        classes = tuple(map(str, about["classes"]))
+        result = Result(str(about["name"]), weights, rounds, releases, classes, averaged=averaged)
         if about.get("evaluation"):
             result.evaluation = _saved_evaluation(about["evaluation"], result)
         if about.get("curve"):
@@ -394,6 +410,15 @@ def load(path: str | Path) -> Result:
             f"The result in {directory} is damaged ({why}). Save it again: study.resume() gives it at no cost."
         ) from None
     return result
+
+
+def _averaged(about: Mapping[str, Any]) -> list[int]:
+    return [int(number) for number in about.get("averaged", [])]
+
+
+def _aggregate(directory: Path, number: int) -> Path:
+    """The file of the aggregate that came out of a round."""
+    return directory / "averaged" / f"{number:04d}.safetensors"
 
 
 def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
@@ -434,13 +459,17 @@ def result_of(
     study: Trained,
     weights: Tensors,
     rounds: Sequence[RoundRecord],
+    *,
+    averaged: Mapping[int, Tensors],
     curve: LearningCurve | None = None,
     ended: str = "",
 ) -> Result:
     """The result of a study whose rounds are all closed, or that has ended before."""
     classes = study.cohort.schema.predicting(study.training).classes
     releases = tuple(study.state.releases())
-    return Result(study.name, weights, list(rounds), releases, classes, study, curve=curve, ended=ended)
+    return Result(
+        study.name, weights, list(rounds), releases, classes, study, averaged=averaged, curve=curve, ended=ended
+    )
 
 
 def evaluation_of(

@@ -133,7 +133,7 @@ class Tuning:
         self,
         name: str,
         cohort: Hospitals,
-        model: type[nn.Module],
+        model: type[nn.Module] | nn.Module,
         settings: Sequence[DPSGD],
         *,
         curve: Evaluation,
@@ -201,7 +201,7 @@ class Tuning:
         """Close every request; what no run has touched goes back to the hospitals' budgets."""
         return _joined([study.withdraw() for study in self.studies])
 
-    def run(self, strategy: str = "FedAvg", **options: Any) -> TuningResult:
+    def run(self, strategy: str | None = None, **options: Any) -> TuningResult:
         """Train the settings one after the other; each ends where it falls behind the best of those before it.
 
         Called again it goes on where it was, and pays for nothing twice. Arguments are those of `Study.run`.

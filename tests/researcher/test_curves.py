@@ -246,3 +246,10 @@ def test_weights_that_are_not_finite_are_not_sent_to_be_scored(make_study, hospi
     assert scored(2, infinite) is False
     assert scored.curve.points[0].missing == {"all": "the model's weights are not finite."}
     assert all("run" not in hospital.calls for hospital in hospitals.values())
+
+
+def test_a_study_that_ends_early_averages_the_aggregates_that_it_has(make_study):
+    result = _study(make_study, stop_when=_ends_after(2), average_last=4).run()
+    assert sorted(result.averaged) == [1, 2]  # and not the weights that round 1 began with
+    mean = sum(part["output.bias"] for part in result.averaged.values()) / 2
+    testing.assert_allclose(result.weights["output.bias"], mean, rtol=1e-6)
