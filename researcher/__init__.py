@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from researcher.cohort import Cohort
+    from researcher.curves import LearningCurve, no_better, reached
     from researcher.network import Network, connect
     from researcher.results import Result, load
     from researcher.statistics import StatisticsStudy
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cohort",
     "Evaluation",
+    "LearningCurve",
     "Network",
     "Result",
     "StatisticsStudy",
@@ -34,11 +36,14 @@ __all__ = [
     "Training",
     "connect",
     "load",
+    "no_better",
+    "reached",
 ]
 
 _HOMES = {
     "Cohort": ("researcher.cohort", "Cohort"),
     "Evaluation": ("researcher.studies", "Evaluation"),
+    "LearningCurve": ("researcher.curves", "LearningCurve"),
     "Network": ("researcher.network", "Network"),
     "Result": ("researcher.results", "Result"),
     "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),
@@ -46,6 +51,8 @@ _HOMES = {
     "Training": ("researcher.training", "Training"),
     "connect": ("researcher.network", "connect"),
     "load": ("researcher.results", "load"),
+    "no_better": ("researcher.curves", "no_better"),
+    "reached": ("researcher.curves", "reached"),
 }
 
 

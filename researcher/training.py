@@ -1,4 +1,4 @@
-"""How a researcher declares a training: the mechanism that hospitals will run, or its passes over the patients.
+"""How a researcher declares a training: the mechanism that hospitals will run, its passes over them, or a suggestion.
 
 Settings are also understood by the names of other libraries where they mean the same (`policies.privacy.other_names`).
 """
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.errors import UnsupportedMechanism
+from policies.privacy import suggestion
 from policies.privacy.checks import check_range
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.other_names import BY_EPOCHS, understood
+from policies.privacy.suggestion import Population, Suggestion
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,13 @@ class Training(DPSGD):
             )
         epochs, batch_size = (ours.pop(name) for name in BY_EPOCHS)
         return TrainingByEpochs(epochs, batch_size, tuple(ours.items()))
+
+    @staticmethod
+    def suggest(dataset: Population, *, epsilon: float, **options: Any) -> Suggestion:
+        """Settings that are good without looking at data, for training at the hospitals of `dataset`.
+
+        They are made of published figures alone: nothing is asked, and nothing is charged. A study takes the suggestion
+        in place of a training, with its strategy and average. `policies.privacy.suggestion.suggest` has the rule and
+        says what else may be given, as `rounds=50` where a hospital's policy allows no more.
+        """
+        return suggestion.suggest(dataset, epsilon=epsilon, **options)
