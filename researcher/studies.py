@@ -175,8 +175,8 @@ class Study(AskingStudy):
       model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
         `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
       training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
-        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults. One by epochs becomes that
-        of the cohort's published sizes.
+        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults. One by epochs becomes
+        that of the cohort's published sizes.
       evaluation: how the result is scored, or None.
       curve: how the model is scored after every so many rounds, or None. Its `epsilon` is of each point, at each
         hospital; all points are in the request that owners approve, and charged as each is asked.
