@@ -68,8 +68,9 @@ def outward(low: float, high: float, places: int | None) -> tuple[str, str]:
     if places is None:
         return written(low), written(high)
     unit = 10.0**places
-    ends = math.floor(low * unit + 1e-9), math.ceil(high * unit - 1e-9)
-    return to_places(ends[0] / unit, places), to_places(ends[1] / unit, places)
+    least = math.floor(low * unit + 1e-9) / unit if math.isfinite(low) else low
+    most = math.ceil(high * unit - 1e-9) / unit if math.isfinite(high) else high
+    return to_places(least, places), to_places(most, places)
 
 
 def with_error(value: float, error: float) -> str:
