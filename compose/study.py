@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn, relu, sigmoid
 
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD, KaplanMeier, Regression
 
 DELTA = 1e-5
 POPULATION_EPSILON = 6.0
@@ -23,6 +23,8 @@ EVALUATION_EPSILON = 0.5
 EVALUATION_BINS = 20
 STATISTICS_EPSILON = 0.2
 STATISTICS_BINS = 9
+SURVIVAL_EPSILON = 0.1
+REGRESSION_EPSILON = 0.5
 
 TRAINING = DPSGD(
     loss="binary_cross_entropy",
@@ -48,6 +50,19 @@ REAL_TRAINING = DPSGD(
 )
 """For some 126 training patients a hospital: half of them in each of few steps, since noise divides by the batch.
 `compose.real` says what it gives."""
+
+
+SURVIVAL = KaplanMeier(time="days_away", event="returned", by="influenza", epsilon=SURVIVAL_EPSILON)
+"""How long patients stay away from their usual activities, with influenza and without."""
+
+REGRESSION = Regression(
+    outcome="influenza",
+    terms=("temperature", "cough", "vaccinated", "exposure"),
+    family="binomial",
+    epsilon=REGRESSION_EPSILON,
+    delta=DELTA,
+)
+"""What goes with influenza, as odds ratios: simulated on other patients, no hospital's answer is hidden by noise."""
 
 
 class FluPredictor(nn.Module):

@@ -102,7 +102,7 @@ def _over_time(curves: Mapping[str, SurvivalCurve], time: str) -> str:
                 rows.append([text(label), written(float(curve.times[place])), share, at_risk])
     if not rows:
         return section("At a few times", "<p>Noise hides how many patients are at risk at any time.</p>")
-    heads = ("Group", f"Up to {time}", "Share without event (95 %)", "At risk in the interval before")
+    heads = ("Group", f"Up to {time}", "Share without event (95 %)", "At risk in the last interval")
     return section("At a few times", folded(table(heads, rows), len(rows)))
 
 
