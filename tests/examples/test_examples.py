@@ -104,6 +104,30 @@ def test_a_time_is_predicted_about_as_well_as_by_cox(desk: Path) -> None:
     assert "integrated Brier score" in said
 
 
+def test_survival_curves_hold_those_of_lifelines(desk: Path) -> None:
+    said = run(desk, "kaplan_meier.py")
+    assert "log-rank" in said
+    inside = re.findall(r"lifelines' curve is inside our 95 % band at (\d+) of 20 times", said)
+    # Of 600 curves of this table, five missed the band at one time and none at more.
+    assert len(inside) == 2
+    assert min(map(int, inside)) >= 18
+    assert len(re.findall(r"without recurrence after \d+ days: .*; lifelines \d", said)) == 4
+    assert (desk / "kaplan_meier.png").read_bytes().startswith(b"\x89PNG")
+    assert "Each charged a pure ε = 1 to" in (desk / "kaplan_meier.html").read_text()
+
+
+def test_coefficients_hold_those_of_least_squares(desk: Path) -> None:
+    said = run(desk, "regression.py")
+    lines = re.findall(r"(\S+): least squares (\S+), \w+ our 95 % interval from (\S+) to (\S+)", said)
+    assert [line[0] for line in lines] == ["intercept", "bmi", "bp", "sex=male"]
+    for _, *numbers in lines:
+        value, low, high = map(float, numbers)
+        # Within twice the interval, 3.9 standard errors: a chance of 1 in 10,000 to fail, where 1 in 20 would be one.
+        assert abs(value - (low + high) / 2) < high - low
+    assert (desk / "regression.png").read_bytes().startswith(b"\x89PNG")
+    assert "linear regression of progression" in (desk / "regression.html").read_text()
+
+
 def interval_of(said: str, figure: str) -> tuple[float, float]:
     """The last line's interval."""
     (line,) = [line for line in said.splitlines() if line.startswith(f"{figure} ")]
