@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from policies.privacy.mechanisms import DPSGD as Training  # noqa: N811 (a class, whose name is an acronym)
     from researcher.cohort import Cohort
+    from researcher.lora import LoRALinear
     from researcher.network import Network, connect
     from researcher.results import Result, load
     from researcher.statistics import StatisticsStudy
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cohort",
     "Evaluation",
+    "LoRALinear",
     "Network",
     "Result",
     "StatisticsStudy",
@@ -39,6 +41,7 @@ __all__ = [
 _HOMES = {
     "Cohort": ("researcher.cohort", "Cohort"),
     "Evaluation": ("researcher.studies", "Evaluation"),
+    "LoRALinear": ("researcher.lora", "LoRALinear"),
     "Network": ("researcher.network", "Network"),
     "Result": ("researcher.results", "Result"),
     "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),

@@ -20,6 +20,7 @@ from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import Schema
 from researcher import scores as score_figures
+from researcher.code_requests import CodeRequests
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.outcome_figures import ClassScores, Groups
@@ -172,6 +173,7 @@ class Trained(Protocol):
     cohort: Hospitals
     training: DPSGD
     state: StudyState
+    requests: CodeRequests
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module: ...
     def evaluate(
@@ -190,6 +192,7 @@ class Result:
       releases: every release of the study, each with its certificate.
       classes: labels of the target.
       study: which made it; None where it was loaded from disk.
+      constants: the model's other parameters: frozen ones, and local ones as they began at each hospital.
     """
 
     name: str
@@ -199,6 +202,7 @@ class Result:
     classes: tuple[str, ...] = ()
     study: Trained | None = None
     evaluation: EvaluationResult | OutcomeResult | None = field(default=None, repr=False)
+    constants: Tensors = field(default_factory=dict)
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
@@ -237,7 +241,7 @@ class Result:
         if model is None and self.study is None:
             raise InvalidRequest("This result was loaded from disk: give the class, as result.to_model(FluPredictor).")
         trained = self.study.new_model() if model is None and self.study else _made(model)
-        load_parameters(trained, self.weights)
+        load_parameters(trained, {**self.weights, **self.constants})
         return trained.eval()
 
     def in_units(self, outputs: Any) -> np.ndarray[Any, Any]:
@@ -280,6 +284,8 @@ class Result:
         try:
             (directory / "releases").mkdir(parents=True, exist_ok=True)
             replace_file(directory / "weights.safetensors", to_bytes(self.weights))
+            if self.constants:
+                replace_file(directory / "constants.safetensors", to_bytes(self.constants))
             for release in releases:
                 stem = f"releases/{release.stem}"
                 replace_file(directory / f"{stem}.safetensors", to_bytes(release.tensors))
@@ -362,7 +368,10 @@ def load(path: str | Path) -> Result:
         releases = tuple(_saved_release(directory, entry) for entry in about["releases"])
         weights = from_bytes((directory / "weights.safetensors").read_bytes())
         rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
-        result = Result(str(about["name"]), weights, rounds, releases, tuple(map(str, about["classes"])))
+        fixed = directory / "constants.safetensors"
+        constants = from_bytes(fixed.read_bytes()) if fixed.exists() else {}
+        classes = tuple(map(str, about["classes"]))
+        result = Result(str(about["name"]), weights, rounds, releases, classes, constants=constants)
         if about.get("evaluation"):
             result.evaluation = _saved_evaluation(about["evaluation"], result)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, DatasiteError) as error:
@@ -395,7 +404,8 @@ def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationRes
 def result_of(study: Trained, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
     """The result of a study whose rounds are all closed."""
     classes = study.cohort.schema.predicting(study.training).classes
-    return Result(study.name, weights, list(rounds), tuple(study.state.releases()), classes, study)
+    releases, constants = tuple(study.state.releases()), study.requests.constants
+    return Result(study.name, weights, list(rounds), releases, classes, study, constants=constants)
 
 
 def evaluation_of(

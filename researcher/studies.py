@@ -21,10 +21,11 @@ from policies.release.tensors import digest
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
 from researcher.members import Hospitals
+from researcher.model_parts import Parts, parts_of
 from researcher.parameters import DRAWING, load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
-from researcher.sources import function_name, request_source
+from researcher.sources import freezes, function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
 
@@ -57,8 +58,8 @@ class Evaluation:
         """What each table has of ε, at each hospital and for each model scored."""
         return evaluation_shares(self.mechanism(training))
 
-    def mechanism(self, training: DPSGD) -> mechanisms.Evaluation:
-        """The declared mechanism for a model trained by `training`."""
+    def mechanism(self, training: DPSGD, trained_as: str = "") -> mechanisms.Evaluation:
+        """The declared mechanism for a model trained by `training`, by the request of that name."""
         return mechanisms.Evaluation(
             loss=training.loss,
             epsilon=self.epsilon,
@@ -68,6 +69,10 @@ class Evaluation:
             target=training.target,
             horizon=training.horizon,
             subgroups=self.subgroups,
+            frozen=training.frozen,
+            local=training.local,
+            public_weights=training.public_weights,
+            trained_as=trained_as if training.local else "",
         )
 
 
@@ -159,6 +164,11 @@ class Study(AskingStudy):
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
       progress: False for silence.
+      weights: public weights to begin with: a file (`.safetensors`, `.pt`, `.npz`) or a `state_dict`, of all of the
+        model's parameters or of some. Requests name them by digest; nothing checks where they come from.
+      frozen: names of parameters that are not trained, as "body.*": public constants. So are those to which the model's
+        own code gives `requires_grad_(False)`.
+      local: names of parameters that are trained at each hospital and stay there.
     """
 
     def __init__(
@@ -173,6 +183,9 @@ class Study(AskingStudy):
         state: Path | str | None = None,
         seed: int = 0,
         progress: bool = True,
+        weights: object = None,
+        frozen: str | tuple[str, ...] = (),
+        local: str | tuple[str, ...] = (),
     ) -> None:
         if not isinstance(model, type):
             raise InvalidRequest(f"Give the model's class, not {type(model).__name__}: hospitals make it themselves.")
@@ -183,14 +196,30 @@ class Study(AskingStudy):
             raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
+        self.parts: Parts | None = None
+        frozen, local = frozen or training.frozen, local or training.local
+        if weights is not None or frozen or local or freezes(model):
+            self.parts = parts_of(self._fresh, self.state, weights=weights, frozen=frozen, local=local)
+            first = digest(dict(self.parts.released)) if weights is not None else ""
+            self.training = training = self.parts.declared_in(training, initial=first)
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
-            scored, function = evaluation.mechanism(training), f"{self.function}_evaluation"
+            scored, function = evaluation.mechanism(training, self.function), f"{self.function}_evaluation"
             source = request_source(function, scored, model=model, purpose=purpose)
             asked.append(Request("evaluation", function, source, scored))
-        self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name)
+        constants = self.parts.constants if self.parts is not None else {}
+        self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name, constants=constants)
         self._strategy: str | Strategy | None = None
+
+    def submit(self, *, project: str = "") -> Table:
+        """As every study's; public weights are kept in its directory, so that they are the same when it goes on."""
+        if self.parts is not None:
+            self.requests.check_same_study()
+            for name, tensors in (("initial", self.parts.released), ("constants", self.parts.constants)):
+                if tensors and self.state.read_tensors(name) is None:
+                    self.state.write_tensors(name, tensors)
+        return super().submit(project=project)
 
     def run(
         self, strategy: str | Strategy = "FedAvg", *, deadline: float = DEADLINE, grace: float = GRACE, **options: Any
@@ -304,21 +333,27 @@ class Study(AskingStudy):
         return evaluation_of(answers, self.evaluation.mechanism(self.training), None, self.cohort.schema)
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
-        """The model with `weights`, or as it was before the first round."""
+        """The model with `weights`, or as it was before the first round; local parameters are as they began."""
+        model = self._fresh()
+        if self.parts is not None:
+            weights = {**self.parts.constants, **(self.parts.released if weights is None else weights)}
+        if weights is not None:
+            load_parameters(model, weights)
+        return model
+
+    def _fresh(self) -> nn.Module:
+        """The model as its class and the study's seed make it."""
         import torch
 
         with DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             try:
-                model = self.model()
+                return self.model()
             except Exception as error:  # whatever the researcher's class does
                 raise InvalidRequest(
                     f"{self.model.__name__} cannot be made ({type(error).__name__}: {error}). Hospitals make it as "
                     f"{self.model.__name__}(), without arguments."
                 ) from error
-        if weights is not None:
-            load_parameters(model, weights)
-        return model
 
     def _ask(self, ready: Any, role: str, number: int, weights: Tensors, *, deadline: float, grace: float) -> Answers:
         with self.progress.running(f"{self.name}: {role}"):
@@ -338,9 +373,10 @@ class Study(AskingStudy):
         """The weights of round 1, kept from the first run on: a newer torch might draw others."""
         kept = self.state.read_tensors("initial")
         if kept is None:
-            kept = {
+            drawn = {
                 name: value.detach().numpy().astype("float32") for name, value in self.new_model().named_parameters()
             }
+            kept = {name: drawn[name] for name in self.parts.released} if self.parts is not None else drawn
             self.state.write_tensors("initial", kept)
         return kept
 

@@ -254,6 +254,9 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     for name, value in recomputed.items():
         if not _near(stated[name], value):
             raise CertificateRefused(f"It states {name} = {stated[name]}, and its mechanism comes to {value}.")
+    first = mechanism.initial if isinstance(mechanism, DPSGD) and certificate["round"] == 1 else ""
+    if first and first != certificate["weights_digest"]:
+        raise CertificateRefused("Its first round did not begin with the weights that its request names as initial.")
     if not _is_resolved(declared, mechanism, recomputed["epsilon"]):
         raise CertificateRefused("Its mechanism is not the one that was declared.")
     if budget["spent"] is not None and not 0 < budget["spent"] <= budget["epsilon"] * (1 + 1e-9):

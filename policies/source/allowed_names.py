@@ -50,6 +50,7 @@ METHODS = frozenset(
     topk transpose tril triu type_as unbind unflatten unsqueeze var view view_as where zeros_like items keys values
     """.split()
 )
+FREEZING = frozenset({"parameters", "requires_grad_"})  # methods of modules and parameters, in `__init__` alone
 ATTRIBUTES = frozenset(
     """
     shape T mT ndim dtype weight bias in_features out_features in_channels out_channels hidden_size input_size

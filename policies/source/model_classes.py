@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 
-from policies.source.allowed_names import ATTRIBUTES, BUILTINS, LAYERS, METHODS, RESERVED, instead_of
+from policies.source.allowed_names import ATTRIBUTES, BUILTINS, FREEZING, LAYERS, METHODS, RESERVED, instead_of
 from policies.source.constant_values import why_too_large
 from policies.source.findings import Findings
 
@@ -313,6 +313,13 @@ class ClassReader:
             if node.attr in ("append", "extend") and self._may_grow(node.value):
                 return
             path = self._path(node)
+            if node.attr in FREEZING and path is None:
+                if self._method != "__init__":
+                    self.findings.add(
+                        "state", node, WHY_STATE, "Freeze in __init__, as self.body.requires_grad_(False)."
+                    )
+                self._expression(node.value)
+                return
             if path is not None and path.startswith("torch.nn.init.") and path in self.allowed:
                 if self._method != "__init__":
                     self.findings.add("state", node, WHY_STATE, "Initialise in __init__.")
