@@ -140,7 +140,7 @@ def _export(
     try:
         program = _trace(model, input_shape)  # first: on tensors without values, it changes nothing of the model
         _check_batches(model, input_shape)
-        return _convert(program, parts, input_shape)
+        return _convert(program, model, input_shape, parts)
     finally:
         model.train(was_training)
 
@@ -294,7 +294,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _convert(
-    program: torch.export.ExportedProgram, parts: dict[str, tuple[Parameter, ...]], input_shape: tuple[int, ...]
+    program: torch.export.ExportedProgram,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    parts: dict[str, tuple[Parameter, ...]] | None = None,
 ) -> Graph:
     signature = program.graph_signature
     writer = _Writer()
@@ -310,7 +313,7 @@ def _convert(
     if "ref" not in reference:
         raise GraphRefused("The output does not come from the record. Return what the layers give.")
     return Graph(
-        **parts,
+        **(parts_of(model, (), ()) if parts is None else parts),
         input_shape=input_shape,
         nodes=tuple(writer.nodes),
         output=reference["ref"],

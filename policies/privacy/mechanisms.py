@@ -67,7 +67,10 @@ class DPSGD:
       horizon: of a named time and event, up to where time counts, in the time column's units.
       class_weights: public factors of the loss, one per class or label, each in (0, 1000]; () for none.
       huber_delta: of `huber`, where its square ends and its line begins, in the target's own units.
-      frozen, local, public_weights, initial: the model's parts and the digests of public weights (`privacy.parts`).
+      frozen: names of parameters that are public constants, as `("body.*",)` (`privacy.parts`).
+      local: names of parameters that are trained and stay at the hospital.
+      public_weights: digest of what frozen parameters are and local ones begin with.
+      initial: digest of the public weights that the first round begins with; "" where none were named.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -213,7 +216,9 @@ class Evaluation:
       target: as in `DPSGD`.
       horizon: as in `DPSGD`.
       subgroups: columns whose groups are answered apart, as `("sex", ("age", 40, 65))`; at most 8.
-      frozen, local, public_weights: as in `DPSGD`.
+      frozen: as in `DPSGD`.
+      local: as in `DPSGD`; their values are those that training left at the hospital.
+      public_weights: as in `DPSGD`.
       trained_as: the function of the request that trained the local parameters.
     """
 

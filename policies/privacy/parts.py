@@ -60,3 +60,19 @@ def check_parts(
 def matches(patterns: Iterable[str], name: str) -> bool:
     """Whether one of the patterns is the name of this parameter; `*` stands for any letters, dots too."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def part_sentences(
+    *, frozen: tuple[str, ...], local: tuple[str, ...], public_weights: str, initial: str = ""
+) -> tuple[str, ...]:
+    """What a declaration says of the parts, in plain words; nothing where it names none."""
+    said = []
+    if frozen:
+        said.append(f"Frozen, as public constants: {', '.join(frozen)}.")
+    if local:
+        said.append(f"Trained and charged with the others, and kept at the hospital: {', '.join(local)}.")
+    if public_weights:
+        said.append(f"Public weights have the digest {public_weights}.")
+    if initial:
+        said.append(f"The first round begins with public weights of the digest {initial}.")
+    return (*said, NOT_CHECKED) if said else ()
