@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import Schema
 from researcher import scores as score_figures
 from researcher.code_requests import CodeRequests
+from researcher.exports import export, is_export, unpacked
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.outcome_figures import ClassScores, Groups
@@ -268,10 +270,15 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write weights, releases and certificates into the directory `path`; `researcher.load` reads it.
 
+        A name that ends with `.safetensors` gets all of the model's weights, one with `.md` a model card, and one with
+        `.zip` a bundle of everything, which `researcher.load` reads too.
+
         Each certificate lies beside the release that it certifies, where `researcher verify` looks for it.
         """
         if not isinstance(path, (str, Path)):
             raise InvalidRequest(f"{path!r} is no directory. Name one, as result.save('flu-2026').")
+        if is_export(Path(path)):
+            return export(self, Path(path))
         directory, releases = Path(path), self._releases()
         about = {
             "schema_version": 1,
@@ -361,6 +368,9 @@ def load(path: str | Path) -> Result:
     if not isinstance(path, (str, Path)):
         raise InvalidRequest(f"{path!r} is no directory. Name the one that result.save(...) wrote.")
     directory = Path(path)
+    if directory.suffix == ".zip" and os.path.isfile(directory):
+        with tempfile.TemporaryDirectory() as folder:
+            return load(unpacked(directory, Path(folder)))
     if not os.path.exists(directory / "result.json"):  # which is False for a name that no file can have
         raise InvalidRequest(f"{directory} holds no result. Name the directory that result.save(...) wrote.")
     try:
