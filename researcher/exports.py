@@ -9,9 +9,9 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from policies.errors import InvalidRequest
 from policies.privacy.mechanisms import DPSGD, Evaluation, mechanism_from
@@ -19,14 +19,26 @@ from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS
 from policies.release.tensors import to_bytes
 from policies.text import visible
-from researcher.state import replace_file
+from researcher.state import Tensors, replace_file
 from researcher.weight_files import LARGEST
-
-if TYPE_CHECKING:
-    from researcher.results import Result
 
 KINDS = (".safetensors", ".md", ".zip")
 MOST_FILES = 100_000
+
+
+class Result(Protocol):
+    """As much of `researcher.results.Result` as is written here."""
+
+    name: str
+    weights: Tensors
+    constants: Tensors
+    rounds: Sequence[Any]
+    evaluation: Any
+
+    @property
+    def certificates(self) -> list[dict[str, Any]]: ...
+    def save(self, path: str | Path) -> Path: ...
+
 
 TO_FILL_IN = "*To be written by who publishes this model.*"
 
