@@ -15,13 +15,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from policies.privacy.mechanisms import DPSGD as Training  # noqa: N811 (a class, whose name is an acronym)
     from researcher.cohort import Cohort
     from researcher.lora import LoRALinear
     from researcher.network import Network, connect
     from researcher.results import Result, load
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Evaluation, Study
+    from researcher.training import Training
 
     __version__: str
 
@@ -46,7 +46,7 @@ _HOMES = {
     "Result": ("researcher.results", "Result"),
     "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),
     "Study": ("researcher.studies", "Study"),
-    "Training": ("policies.privacy.mechanisms", "DPSGD"),  # a training is declared as the mechanism that will run
+    "Training": ("researcher.training", "Training"),
     "connect": ("researcher.network", "connect"),
     "load": ("researcher.results", "load"),
 }

@@ -118,7 +118,9 @@ def wait(
 @app.command()
 def run(
     study: StudyFile,
-    strategy: Annotated[str, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = "FedAvg",
+    strategy: Annotated[
+        str | None, typer.Option(help="One of Flower's strategies, as FedAdam; the suggested one, or FedAvg.")
+    ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
     quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, Unavailable, WrongStatus
+from policies.graph.graphs import Graph
+from policies.privacy.mechanisms import DPSGD
 from policies.source.statuses import RequestStatus, RunStatus
 from policies.text import check_visible
 from researcher.checks import (
@@ -22,11 +24,13 @@ from researcher.checks import (
     engine_words_of,
     finding_text,
     named,
+    notes_of,
     plan_facts,
     sha256,
     why_not,
 )
 from researcher.connections import Connection, ask_all
+from researcher.expectations import expectations
 from researcher.known_datasites import changed_key
 from researcher.members import Hospitals
 from researcher.progress import Progress
@@ -99,7 +103,22 @@ class CodeRequests:
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
         told = tuple(f"{', '.join(names)}: {words}" for words, names in engines.items())
         sources = {request.role: request.source for request in self.requests}
-        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told)
+        notes = tuple(dict.fromkeys(note for request in self.requests[:1] for note in notes_of(request)))
+        expected = self._expectations(
+            graphs.get("training"), {name for role, name in facts if role == "training"} - set(reasons)
+        )
+        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told, notes, expected)
+
+    def _expectations(self, graph: Graph | None, hospitals: Collection[str]) -> tuple[str, ...]:
+        """What to expect of a training at those of the hospitals that would take it."""
+        members = self.cohort.members
+        patients = {name: members[name].published.training_patients for name in members if name in hospitals}
+        return tuple(
+            sentence
+            for request in self.requests
+            if isinstance(request.mechanism, DPSGD) and graph is not None
+            for sentence in expectations(request.function, request.mechanism, patients, graph.parameter_count)
+        )
 
     def submit(self, progress: Progress, *, project: str = "") -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.

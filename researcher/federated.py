@@ -100,6 +100,7 @@ class DatasiteGrid(HospitalGrid):
       rounds: in all.
       seed: of the sampling of hospitals.
       begin: called before a hospital is first asked, and not where all is answered from the study's directory.
+      keep: how many of the weights that were sent are kept in `sent`, by round: the newest.
     """
 
     requests: CodeRequests
@@ -110,7 +111,9 @@ class DatasiteGrid(HospitalGrid):
     deadline: float = DEADLINE
     grace: float = GRACE
     begin: Callable[[], None] = lambda: None
+    keep: int = 0
     closed: list[RoundRecord] = field(default_factory=list)
+    sent: dict[int, Tensors] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._sizes = self.requests.training_patients()
@@ -171,6 +174,8 @@ class DatasiteGrid(HospitalGrid):
             record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent)
             self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
         self.closed.append(record)
+        self.sent[number] = weights
+        self.sent.pop(number - self.keep, None)
         return answers
 
     def _check_asked_before(self, number: int, sent: str) -> None:
@@ -290,9 +295,15 @@ def left_out(message: Message, reason: str) -> Message:
 
 
 def released(message: Message, tensors: Tensors, patients: int) -> Message:
-    """The reply of a hospital that has released, weighed by its published number of patients."""
+    """The reply of a hospital that has released, weighed by its published number of patients.
+
+    Tensors are in the order in which they were sent, where a release has that of their names: Flower's strategies with
+    momentum match old and new by place.
+    """
+    (sent,) = message.content.array_records.values()
+    ordered = [*(str(name) for name in sent if str(name) in tensors), *(name for name in tensors if name not in sent)]
     content = {
-        "arrays": ArrayRecord({name: _array(np.asarray(value)) for name, value in tensors.items()}),
+        "arrays": ArrayRecord({name: _array(np.asarray(tensors[name])) for name in ordered}),
         "metrics": MetricRecord({"num-examples": patients}),
     }
     return Message(RecordDict(content), reply_to=message)

@@ -113,6 +113,8 @@ class Hospitals:
         if schema.target:
             lines.append(f"Target: {said(schema.target, schema.column)}")
             lines += _inputs(schema)
+            if named := [f"{one.name} ({one.term})" for one in schema.transformations if not one.feature]:
+                lines.append(f"Transformations, by name among inputs=(...): {', '.join(named)}")
         if schema.sequences:
             shapes = [f"{name} {schema.input_shape(name)}" for name, _ in schema.sequences]
             lines.append(f"Sequences, as inputs=...: {', '.join(shapes)}")

@@ -21,6 +21,7 @@ from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import Schema
 from researcher import scores as score_figures
+from researcher.averaging import check_average
 from researcher.code_requests import CodeRequests
 from researcher.exports import export, is_export, unpacked
 from researcher.figures import Estimate
@@ -189,12 +190,14 @@ class Result:
 
     Args:
       name: of the study.
-      weights: the last aggregate, by parameter name; float32.
+      weights: the last aggregate, or the average of the last ones, by parameter name; float32.
       rounds: whose releases went into each, and why others are missing.
       releases: every release of the study, each with its certificate.
       classes: labels of the target.
       study: which made it; None where it was loaded from disk.
       constants: the model's other parameters: frozen ones, and local ones as they began at each hospital.
+      averaged: aggregates that `weights` are the average of, by the round that each came out of; empty where they are
+        the last aggregate alone.
     """
 
     name: str
@@ -205,6 +208,7 @@ class Result:
     study: Trained | None = None
     evaluation: EvaluationResult | OutcomeResult | None = field(default=None, repr=False)
     constants: Tensors = field(default_factory=dict)
+    averaged: Mapping[int, Tensors] = field(default_factory=dict, repr=False)
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
@@ -288,8 +292,13 @@ class Result:
             "releases": [release.about() for release in releases],
             "evaluation": self.evaluation.about() if self.evaluation else None,
         }
+        if self.averaged:
+            about["averaged"] = sorted(self.averaged)
         try:
             (directory / "releases").mkdir(parents=True, exist_ok=True)
+            for number, aggregate in self.averaged.items():
+                (directory / "averaged").mkdir(exist_ok=True)
+                replace_file(_aggregate(directory, number), to_bytes(aggregate))
             replace_file(directory / "weights.safetensors", to_bytes(self.weights))
             if self.constants:
                 replace_file(directory / "constants.safetensors", to_bytes(self.constants))
@@ -341,11 +350,16 @@ class Result:
         )
         return write_page(path, made)
 
+    @property
+    def _what(self) -> str:
+        average = f", the model an average of the last {len(self.averaged)} aggregates" if self.averaged else ""
+        return f"{len(self.rounds)} rounds{average}"
+
     def __repr__(self) -> str:
-        return f"Result of study {self.name!r}: {len(self.rounds)} rounds, {len(self.releases)} releases\n{self.table}"
+        return f"Result of study {self.name!r}: {self._what}, {len(self.releases)} releases\n{self.table}"
 
     def _repr_html_(self) -> str:
-        return f"<p>Result of {len(self.rounds)} rounds</p>{self.table._repr_html_()}"
+        return f"<p>Result of {self._what}</p>{self.table._repr_html_()}"
 
 
 def _made(model: Any) -> nn.Module:
@@ -378,10 +392,12 @@ def load(path: str | Path) -> Result:
         releases = tuple(_saved_release(directory, entry) for entry in about["releases"])
         weights = from_bytes((directory / "weights.safetensors").read_bytes())
         rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
+        averaged = {int(number): from_bytes(_aggregate(directory, number).read_bytes()) for number in _averaged(about)}
+        check_average(weights, averaged, releases)
         fixed = directory / "constants.safetensors"
         constants = from_bytes(fixed.read_bytes()) if fixed.exists() else {}
         classes = tuple(map(str, about["classes"]))
-        result = Result(str(about["name"]), weights, rounds, releases, classes, constants=constants)
+        result = Result(str(about["name"]), weights, rounds, releases, classes, constants=constants, averaged=averaged)
         if about.get("evaluation"):
             result.evaluation = _saved_evaluation(about["evaluation"], result)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, DatasiteError) as error:
@@ -390,6 +406,15 @@ def load(path: str | Path) -> Result:
             f"The result in {directory} is damaged ({why}). Save it again: study.resume() gives it at no cost."
         ) from None
     return result
+
+
+def _averaged(about: Mapping[str, Any]) -> list[int]:
+    return [int(number) for number in about.get("averaged", [])]
+
+
+def _aggregate(directory: Path, number: int) -> Path:
+    """The file of the aggregate that came out of a round."""
+    return directory / "averaged" / f"{number:04d}.safetensors"
 
 
 def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
@@ -411,11 +436,13 @@ def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationRes
     return evaluation_of(answers, mechanism, result.classes if schema is None else None, schema)
 
 
-def result_of(study: Trained, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
+def result_of(
+    study: Trained, weights: Tensors, rounds: Sequence[RoundRecord], *, averaged: Mapping[int, Tensors]
+) -> Result:
     """The result of a study whose rounds are all closed."""
     classes = study.cohort.schema.predicting(study.training).classes
     releases, constants = tuple(study.state.releases()), study.requests.constants
-    return Result(study.name, weights, list(rounds), releases, classes, study, constants=constants)
+    return Result(study.name, weights, list(rounds), releases, classes, study, constants=constants, averaged=averaged)
 
 
 def evaluation_of(

@@ -17,7 +17,9 @@ from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.subgroups import Subgroup, column_of
+from policies.privacy.suggestion import Suggestion
 from policies.release.tensors import digest
+from researcher.averaging import average, check_average_last
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
 from researcher.members import Hospitals
@@ -74,6 +76,21 @@ class Evaluation:
             public_weights=training.public_weights,
             trained_as=trained_as if training.local else "",
         )
+
+
+def _given(model: Any) -> tuple[nn.Module | None, type[nn.Module]]:
+    """The model that was given, if it was made already, and its class."""
+    import torch
+
+    from researcher.instances import class_of, copy_of
+
+    if isinstance(model, torch.nn.Module):
+        return copy_of(model), class_of(model)
+    if not isinstance(model, type):
+        raise InvalidRequest(
+            f"The model is {type(model).__name__}. Give a class that derives from nn.Module, or a model of it."
+        )
+    return None, model
 
 
 def evaluation_shares(mechanism: mechanisms.Evaluation) -> Table:
@@ -157,12 +174,16 @@ class Study(AskingStudy):
     Args:
       name: names the requests too: `flu-2026` becomes `flu_2026` and `flu_2026_evaluation`.
       cohort: `network.dataset(...)`.
-      model: a class without arguments, subclass of `torch.nn.Module`.
-      training: the declared mechanism; `epsilon` is for all rounds together, at each hospital.
+      model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
+        `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
+      training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
+        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults.
       evaluation: how the result is scored, or None.
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
+      average_last: how many of the last aggregates the resulting model is the average of. That costs nothing, since
+        they are made of releases, and takes out noise; 1 is the last aggregate alone, which None is unless suggested.
       progress: False for silence.
       weights: public weights to begin with: a file (`.safetensors`, `.pt`, `.npz`) or a `state_dict`, of all of the
         model's parameters or of some. Requests name them by digest; nothing checks where they come from.
@@ -175,27 +196,33 @@ class Study(AskingStudy):
         self,
         name: str,
         cohort: Hospitals,
-        model: type[nn.Module],
-        training: DPSGD,
+        model: type[nn.Module] | nn.Module,
+        training: DPSGD | Suggestion,
         *,
         evaluation: Evaluation | None = None,
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
+        average_last: int | None = None,
         progress: bool = True,
         weights: object = None,
         frozen: str | tuple[str, ...] = (),
         local: str | tuple[str, ...] = (),
     ) -> None:
-        if not isinstance(model, type):
-            raise InvalidRequest(f"Give the model's class, not {type(model).__name__}: hospitals make it themselves.")
+        self._given, model = _given(model)
+        suggested = training if isinstance(training, Suggestion) else None
+        training = training.training if isinstance(training, Suggestion) else training
+        if average_last is None:
+            average_last = suggested.average_last if suggested else 1
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
         if not 0 <= seed < 2**63:
             raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
+        check_average_last(average_last, training.rounds)
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
+        self.average_last, self._suggested = average_last, suggested
         self.parts: Parts | None = None
         frozen, local = frozen or training.frozen, local or training.local
         if weights is not None or frozen or local or freezes(model):
@@ -222,14 +249,20 @@ class Study(AskingStudy):
         return super().submit(project=project)
 
     def run(
-        self, strategy: str | Strategy = "FedAvg", *, deadline: float = DEADLINE, grace: float = GRACE, **options: Any
+        self,
+        strategy: str | Strategy | None = None,
+        *,
+        deadline: float = DEADLINE,
+        grace: float = GRACE,
+        **options: Any,
     ) -> Result:
         """Train in rounds and return the joint model with its releases and certificates.
 
         An interrupted study goes on where it was; one that is complete gives its result again. Neither pays twice.
 
         Args:
-          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy).
+          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy). None is the suggested
+            one with its options, where the training was suggested, and else FedAvg.
           deadline: seconds that a hospital may take for a round before the round is closed without it.
           grace: seconds that a datasite may be away before it is left out of the round.
           options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
@@ -244,6 +277,9 @@ class Study(AskingStudy):
         from researcher.results import result_of
         from researcher.strategies import describe, make_strategy
 
+        if strategy is None:
+            strategy = self._suggested.strategy if self._suggested else "FedAvg"
+            options = dict(self._suggested.options if self._suggested else {}) | options
         check_patience(deadline=deadline, grace=grace)
         sizes, rounds = self.requests.training_patients(), self.training.rounds
         if not sizes:
@@ -252,7 +288,9 @@ class Study(AskingStudy):
             )
         self.requests.check_same_study()
         flower_strategy = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
-        about = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
+        about: dict[str, Any] = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
+        if self.average_last > 1:  # told, and free to change later: what was asked of hospitals is the same
+            about["average_last"] = self.average_last
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
@@ -270,11 +308,14 @@ class Study(AskingStudy):
                 deadline=deadline,
                 grace=grace,
                 begin=lambda: self._begin(about),
+                keep=self.average_last - 1,
             )
-            weights = run_rounds(grid, initial)
+            last = run_rounds(grid, initial)
+            aggregates = {number - 1: sent for number, sent in grid.sent.items()} | {rounds: last}
+            weights = average([aggregates[number] for number in sorted(aggregates)])
             self._begin(about)
             self.state.write_tensors("final", weights)
-        return result_of(self, weights, grid.closed)
+        return result_of(self, weights, grid.closed, averaged=aggregates if self.average_last > 1 else {})
 
     def resume(
         self,
@@ -345,10 +386,12 @@ class Study(AskingStudy):
         """The model as its class and the study's seed make it."""
         import torch
 
+        from researcher.instances import copy_of
+
         with DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             try:
-                return self.model()
+                return self.model() if self._given is None else copy_of(self._given)
             except Exception as error:  # whatever the researcher's class does
                 raise InvalidRequest(
                     f"{self.model.__name__} cannot be made ({type(error).__name__}: {error}). Hospitals make it as "

@@ -67,6 +67,10 @@ def dataset(datasite: Datasite, actor: Actor, *, version: str) -> dict[str, Any]
             }
             for column in schema.columns
         ],
+        "transformations": [
+            {"name": declared.name, "words": schema.input_words((declared.name,)), "feature": declared.feature}
+            for declared in schema.transformations
+        ],
         "toml": schema.to_toml(),
         "mock": {
             "declared": mock is not None and not _is_drawn(schema, mock),

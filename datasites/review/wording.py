@@ -32,6 +32,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
                 f" and adds noise of {written(mechanism.noise_multiplier or 0)} times the largest part that one patient"
                 " can have."
             ),
+            *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
             leaving_words(plan),
             *part_words(plan),
@@ -39,6 +40,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
     if isinstance(mechanism, Evaluation):
         return [
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
+            *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
@@ -55,6 +57,15 @@ def summary(plan: Plan, published: Published) -> list[str]:
         *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
+
+
+def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
+    """What the model's inputs are made of, where some are transformations of columns."""
+    schema, inputs = published.schema, mechanism.inputs
+    if not schema.has_terms(inputs):
+        return []
+    numbers = counted(len(schema.input_names(inputs)), "number")
+    return [f"The model gets {numbers} in [-1, 1] of each record: {schema.input_words(inputs)}."]
 
 
 _LEAVES = {

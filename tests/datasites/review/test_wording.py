@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from datasites.review.wording import summary
 from policies.privacy.grouping import groupings_from
-from policies.privacy.mechanisms import Evaluation, Query
+from policies.privacy.mechanisms import Evaluation, Mechanism, Query
 from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
 
@@ -16,6 +18,15 @@ def test_a_training_says_what_leaves_how_often_and_with_how_much_noise() -> None
     assert "a model of 8 numbers, on about 1,000 patients (as declared) for 5 rounds of 40 steps" in lines[0]
     assert f"with chance 0.1, one record of theirs, and adds noise of {plan.mechanism.noise_multiplier:g} " in lines[1]  # type: ignore[union-attr]
     assert lines[2] == "What leaves: the model's numbers after each round."
+
+
+@pytest.mark.parametrize("make", [training, evaluation])
+def test_inputs_that_are_transformed_are_told_in_plain_words(make: Callable[..., Mechanism]) -> None:
+    plan = plan_of(make(inputs=("bands(age, 18, 65)",)))
+    assert "The model gets 3 numbers in [-1, 1] of each record: age in bands cut at 18 and 65." in summary(
+        plan, published()
+    )
+    assert not any("The model gets" in line for line in summary(plan_of(make()), published()))
 
 
 @pytest.mark.parametrize(("rounds", "says"), [(1, "1 time."), (2, "2 times.")])
