@@ -32,7 +32,7 @@ class Request:
     """What is asked of every hospital in one role.
 
     Args:
-      role: `"training"`, `"evaluation"` or `"statistics"`.
+      role: `"training"`, `"evaluation"`, `"curve"`, `"statistics"`, ...
       function: its name; also the request's.
       source: what the owner will read.
       mechanism: what it declares.

@@ -40,6 +40,7 @@ from researcher.table import Table
 
 UNDECIDED = frozenset({RequestStatus.SUBMITTED, RequestStatus.CHECKED})
 APPROVED = frozenset({RequestStatus.APPROVED, RequestStatus.COMPLETED})
+USED = frozenset({RunStatus.RELEASED, RunStatus.FAILED})
 KEYS = ("public_key", "verify_key")
 
 
@@ -195,6 +196,8 @@ class CodeRequests:
             check_patience(timeout=timeout)
         if not self._hospitals():
             raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
+        if self.state.read("given_back"):  # it was decided, has run and is over
+            return self.status()
         started, seen = time.monotonic(), dict[tuple[str, str], str]()
         while True:
             statuses = self.statuses()
@@ -233,6 +236,35 @@ class CodeRequests:
                 lambda name, datasite, codes=codes: datasite.withdraw(codes[name]),  # type: ignore[misc]
             )
         return self.status()
+
+    def give_back(self, roles: tuple[str, ...], words: str) -> None:
+        """Close what of `roles` is approved or waits and has runs left, with `words` on it: the rest is given back.
+
+        What a run has touched stays charged; a hospital that does not answer is asked at the next call.
+        """
+        done: dict[str, list[str]] = self.state.read("given_back")
+        asked = [request for request in self.requests if request.role in roles]
+        if all(set(self.codes(request.role)) <= set(done.get(request.role, [])) for request in asked):
+            return
+        statuses = self.statuses()
+        for request in asked:
+            codes = self.codes(request.role)
+            answered = {name: status for name, status in statuses[request.role].items() if "rounds" in status}
+            left = {
+                name: datasite
+                for name, status in answered.items()
+                if status["status"] in UNDECIDED | {RequestStatus.APPROVED}
+                and sum(run["status"] in USED for run in status["rounds"]) < request.mechanism.rounds
+                and (datasite := self._datasite(name))
+            }
+
+            def close(name: str, datasite: Connection, codes: dict[str, str] = codes) -> None:
+                datasite.comment(codes[name], words)
+                datasite.withdraw(codes[name])
+
+            _, failed = ask_all(left, close)
+            done[request.role] = sorted({*done.get(request.role, []), *answered} - set(failed))
+        self.state.write("given_back", done)
 
     def comment(self, text: str) -> Table:
         """Write on every request; what is written on each, by everybody. Raises `InvalidRequest` where it is none."""

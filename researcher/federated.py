@@ -252,15 +252,29 @@ class DatasiteGrid(HospitalGrid):
         return released(message, answers.releases[name].tensors, self._sizes[name])
 
 
-def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
+After = Callable[[int, Tensors], bool]
+"""Hears of a round that is closed and of its aggregate; True ends the training there."""
+
+
+class _Ended(Exception):
+    """Training ends with these weights."""
+
+    def __init__(self, weights: Tensors) -> None:
+        self.weights = weights
+
+
+def run_rounds(grid: DatasiteGrid, initial: Tensors, *, after: After | None = None) -> Tensors:
     """Run the strategy over `grid` and return the last aggregate.
+
+    Args:
+      after: called after each round, which may end the training.
 
     Raises:
       InvalidRequest: the strategy failed; what was closed is kept.
     """
     with grid.progress.running(f"{type(grid.strategy).__name__}, {grid.rounds} rounds"):
         try:
-            arrays = start(grid.strategy, grid, initial, rounds=grid.rounds, timeout=grid.deadline)
+            arrays = start(grid.strategy, grid, initial, rounds=grid.rounds, timeout=grid.deadline, after=after)
         except DatasiteError:
             raise
         except (Exception, SystemExit) as error:  # whatever Flower or a strategy of the researcher's own raises
@@ -274,14 +288,34 @@ def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
     return arrays
 
 
-def start(strategy: Strategy, grid: HospitalGrid, initial: Tensors, *, rounds: int, timeout: float) -> Tensors | None:
+def start(
+    strategy: Strategy,
+    grid: HospitalGrid,
+    initial: Tensors,
+    *,
+    rounds: int,
+    timeout: float,
+    after: After | None = None,
+) -> Tensors | None:
     """Flower's loop: the last aggregate with the names of `initial`, or None. Its log is quiet, its telemetry off."""
+
+    def heard(number: int, arrays: ArrayRecord) -> None:
+        weights = _named_as(initial, arrays)
+        if number and after is not None and after(number, weights):
+            raise _Ended(weights)
+
+    listening = {"evaluate_fn": heard} if after is not None else {}
     arrays = ArrayRecord({name: _array(value) for name, value in initial.items()})
     with flower_turn():
-        result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout)
-    if not result.arrays:
-        return None
-    return {name: np.asarray(result.arrays[name].numpy(), dtype=np.float32) for name in initial}
+        try:
+            result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout, **listening)
+        except _Ended as ended:
+            return ended.weights
+    return _named_as(initial, result.arrays) if result.arrays else None
+
+
+def _named_as(initial: Tensors, arrays: ArrayRecord) -> Tensors:
+    return {name: np.asarray(arrays[name].numpy(), dtype=np.float32) for name in initial}
 
 
 def is_training(message: Message) -> bool:

@@ -7,7 +7,7 @@ other kind. Both are `check()`, `submit()`, `wait_for_approval()`, `run()`, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +30,16 @@ from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_pa
 from researcher.sources import freezes, function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
+from researcher.training import TrainingByEpochs
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
     from torch import nn
 
+    from researcher.curves import Rule
     from researcher.outcome_results import OutcomeResult
     from researcher.results import EvaluationResult, Result
+    from researcher.scored_rounds import ScoredRounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +180,14 @@ class Study(AskingStudy):
       model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
         `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
       training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
-        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults.
+        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults. One by epochs becomes
+        that of the cohort's published sizes.
       evaluation: how the result is scored, or None.
+      curve: how the model is scored after every so many rounds, or None. Its `epsilon` is of each point, at each
+        hospital; all points are in the request that owners approve, and charged as each is asked.
+      every: rounds from one point of the curve to the next.
+      stop_when: a rule that reads the curve and ends training, as `researcher.no_better(for_rounds=10)`: what no run
+        has used by then goes back to the hospitals' budgets.
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
@@ -197,9 +206,12 @@ class Study(AskingStudy):
         name: str,
         cohort: Hospitals,
         model: type[nn.Module] | nn.Module,
-        training: DPSGD | Suggestion,
+        training: DPSGD | Suggestion | TrainingByEpochs,
         *,
         evaluation: Evaluation | None = None,
+        curve: Evaluation | None = None,
+        every: int = 1,
+        stop_when: Rule | None = None,
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
@@ -209,6 +221,8 @@ class Study(AskingStudy):
         frozen: str | tuple[str, ...] = (),
         local: str | tuple[str, ...] = (),
     ) -> None:
+        if isinstance(training, TrainingByEpochs) and isinstance(cohort, Hospitals):
+            training = training.at(cohort.training_patients)
         self._given, model = _given(model)
         suggested = training if isinstance(training, Suggestion) else None
         training = training.training if isinstance(training, Suggestion) else training
@@ -235,9 +249,47 @@ class Study(AskingStudy):
             scored, function = evaluation.mechanism(training, self.function), f"{self.function}_evaluation"
             source = request_source(function, scored, model=model, purpose=purpose)
             asked.append(Request("evaluation", function, source, scored))
+        self.curve, self.every, self.stop_when = curve, every, stop_when
+        if curve is not None or every != 1 or stop_when is not None:
+            asked.append(self._curve_request(purpose))
         constants = self.parts.constants if self.parts is not None else {}
         self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name, constants=constants)
         self._strategy: str | Strategy | None = None
+
+    def _curve_request(self, purpose: str) -> Request:
+        from researcher.curves import LearningCurve, check_rule
+        from researcher.scored_rounds import ROLE, points_of, told
+
+        if self.curve is None:
+            raise InvalidRequest("every= and stop_when= read a curve. Give curve=researcher.Evaluation(epsilon=0.05).")
+        _check_kind("curve", self.curve, Evaluation, "researcher.Evaluation(...) or None")
+        if self.curve.rounds != 1:
+            raise InvalidRequest(f"rounds={self.curve.rounds} of a curve follow from every. Leave rounds out.")
+        mechanism = replace(self.curve, rounds=points_of(self.training, self.every)).mechanism(
+            self.training, self.function
+        )
+        if self.stop_when is not None:
+            check_rule(self.stop_when, LearningCurve((), mechanism, self.cohort.schema))
+        function, words = f"{self.function}_curve", told(purpose, self.function, self.every)
+        return Request(ROLE, function, request_source(function, mechanism, model=self.model, purpose=words), mechanism)
+
+    def _scored_rounds(self, *, deadline: float, grace: float) -> ScoredRounds | None:
+        from researcher.scored_rounds import ROLE, ScoredRounds
+
+        for request in self.requests.requests:
+            if request.role == ROLE and isinstance(request.mechanism, mechanisms.Evaluation):
+                return ScoredRounds(
+                    self.requests,
+                    request.mechanism,
+                    self.every,
+                    self.training.rounds,
+                    self.cohort.schema,
+                    self.progress,
+                    self.stop_when,
+                    deadline=deadline,
+                    grace=grace,
+                )
+        return None
 
     def submit(self, *, project: str = "") -> Table:
         """As every study's; public weights are kept in its directory, so that they are the same when it goes on."""
@@ -310,12 +362,23 @@ class Study(AskingStudy):
                 begin=lambda: self._begin(about),
                 keep=self.average_last - 1,
             )
-            last = run_rounds(grid, initial)
-            aggregates = {number - 1: sent for number, sent in grid.sent.items()} | {rounds: last}
+            scored = self._scored_rounds(deadline=deadline, grace=grace)
+            last = run_rounds(grid, initial, after=scored)
+            sent_last = {number - 1: sent for number, sent in grid.sent.items() if number > 1}
+            aggregates = sent_last | {len(grid.closed): last}
             weights = average([aggregates[number] for number in sorted(aggregates)])
             self._begin(about)
             self.state.write_tensors("final", weights)
-        return result_of(self, weights, grid.closed, averaged=aggregates if self.average_last > 1 else {})
+            if scored is not None:
+                self.requests.give_back(("training", "curve"), scored.words_of_end(self.function))
+        return result_of(
+            self,
+            weights,
+            grid.closed,
+            averaged=aggregates if self.average_last > 1 else {},
+            curve=scored.curve if scored else None,
+            ended=scored.ended if scored else "",
+        )
 
     def resume(
         self,

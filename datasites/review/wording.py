@@ -40,6 +40,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
     if isinstance(mechanism, Evaluation):
         return [
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
+            *_each_time(mechanism),
             *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
@@ -93,6 +94,18 @@ def _target_words(mechanism: DPSGD | Evaluation, published: Published) -> list[s
         )
         words.append(f"Errors weigh by class: {weights}.")
     return words
+
+
+def _each_time(mechanism: Evaluation) -> list[str]:
+    """When several scores are charged, as those of a learning curve."""
+    if mechanism.rounds == 1:
+        return []
+    return [
+        (
+            f"Each time is charged as it is asked, a pure ε = {written(mechanism.epsilon)} to the held-out patients;"
+            " what is never asked goes back."
+        )
+    ]
 
 
 def _subgroup_words(mechanism: Evaluation) -> list[str]:

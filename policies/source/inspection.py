@@ -28,6 +28,7 @@ from policies.source.allowed_names import FUNCTIONS as TORCH_FUNCTIONS
 from policies.source.findings import Finding, Findings
 from policies.source.mechanism_call import FUNCTIONS, mechanism_of
 from policies.source.model_classes import ClassReader
+from policies.source.pasted_loops import add_pasted_loop
 
 MAX_BYTES = 64 * 1024
 MAX_LINE = 2_000  # characters
@@ -49,6 +50,7 @@ ALLOWED = frozenset(
 )
 MODULES = {"torch": "torch", "math": "math", "torch.nn": "nn", "torch.nn.functional": "F"}  # and their short names
 PARAMETERS = ("records", "weights", "round")
+WITHOUT_WEIGHTS = (("records", "round"), ("records",))  # of statistics; without a round it is the first
 _parsing = threading.Lock()
 
 
@@ -97,7 +99,7 @@ def _inspect(source: str) -> tuple[tuple[Finding, ...], Inspection | None]:
     result = None
     _check_text(source, findings)
     tree = _parse(source, findings) if not findings.found else None
-    if tree is not None:
+    if tree is not None and not add_pasted_loop(tree, source, findings):
         result = _Reader(source, findings).read(tree)
     against = tuple(sorted(findings.found, key=lambda finding: (finding.line, finding.column)))
     return against, None if against else result
@@ -226,13 +228,13 @@ class _Reader:
         if (
             any(extra)
             or arguments.defaults
-            or tuple(argument.arg for argument in arguments.args) not in (PARAMETERS, ("records", "round"))
+            or tuple(argument.arg for argument in arguments.args) not in (PARAMETERS, *WITHOUT_WEIGHTS)
         ):
             add(
                 "parameters",
                 node,
                 "The parameters of a request are fixed.",
-                "Write (records, weights, round), or (records, round) for statistics.",
+                "Write (records, weights, round), or (records, round) or (records) for statistics.",
             )
         for annotation in (*(argument.annotation for argument in arguments.args), node.returns):
             if annotation is not None:

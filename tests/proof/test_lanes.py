@@ -34,8 +34,8 @@ def summed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     known: dict[str, Any] = {}
     lowered, total = readiness.lowered, LaneSums.sum
 
-    def once(graph: Any, loss: str, classes: int) -> Any:
-        text = json.dumps([graph.as_dict(), loss, classes])
+    def once(graph: Any, loss: Any, classes: int) -> Any:
+        text = json.dumps([graph.as_dict(), repr(loss), classes])
         if text not in known:
             known[text] = lowered(graph, loss, classes)
         return known[text]

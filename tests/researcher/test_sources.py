@@ -139,11 +139,6 @@ def test_an_analysis_without_a_model_is_one_call_that_is_read_back():
     assert inspect_source(source).model is None
 
 
-def test_a_constant_from_outside_the_class_is_refused_with_its_name():
-    with pytest.raises(InvalidRequest, match="uses 'HIDDEN' from outside the class"):
-        request_source("x", TRAINING, model=models.WithConstant)
-
-
 def test_a_class_defined_inside_a_function_is_found():
     class Local(nn.Module):
         def __init__(self) -> None:

@@ -413,3 +413,13 @@ def test_a_study_is_submitted_under_a_project_everywhere(make_study, hospitals):
 def test_a_project_is_named_as_text(make_study):
     with pytest.raises(InvalidRequest, match="name of a project"):
         make_study(submit=False).submit(project=7)
+
+
+def test_a_training_by_epochs_is_declared_for_the_published_sizes(make_study, hospitals):
+    by_epochs = researcher.Training(
+        loss="BCELoss", epochs=2, batch_size=80, max_grad_norm=1.0, lr=0.5, target_epsilon=2.0
+    )
+    study = make_study(submit=False, training=by_epochs)
+    # 800 of 1,000 patients train at the smallest hospital: a tenth of them a step, ten steps a pass, a pass a round.
+    assert (study.training.sampling_rate, study.training.steps, study.training.rounds) == (0.1, 10, 2)
+    assert "sampling_rate=0.1" in study.sources["training"]

@@ -34,6 +34,14 @@ def test_an_evaluation_says_that_it_scores_the_held_out_patients(rounds: int, sa
     assert summary(plan_of(evaluation(rounds=rounds)), published())[0].endswith(f"held-out patients, {says}")
 
 
+def test_the_points_of_a_learning_curve_are_charged_as_they_are_asked() -> None:
+    said = (
+        "Each time is charged as it is asked, a pure ε = 0.05 to the held-out patients; what is never asked goes back."
+    )
+    assert said in summary(plan_of(evaluation(rounds=8, epsilon=0.05)), published())
+    assert said not in summary(plan_of(evaluation(rounds=1, epsilon=0.05)), published())
+
+
 def test_statistics_name_each_question() -> None:
     queries = (Query("count"), Query("mean", ("temperature",)))
     lines = summary(plan_of(statistics(queries=queries)), published(patients=1234, size_kind="dp-count"))

@@ -452,3 +452,30 @@ def _call(function: str) -> None:
     else:
         more = {"steps": 1, "sampling_rate": 0.1, "clipping_norm": 1.0, "learning_rate": 1.0}
         mechanisms.dp_sgd(None, None, None, 1, loss="cross_entropy", **settings, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "instead"),
+    [
+        ("max_grad_norm=1.0", "Write clipping_norm=1.0."),
+        ("criterion=nn.BCELoss()", 'Write loss="binary_cross_entropy".'),
+        ("epochs=3", "Write those two numbers; researcher.Training computes them for you."),
+        ("poisson_sampling=True", "Leave it out."),
+    ],
+)
+def test_another_librarys_name_is_a_finding_with_ours(theirs: str, instead: str) -> None:
+    (finding,) = list_findings(REQUEST.replace("learning_rate=2.0", f"learning_rate=2.0, {theirs}"))
+    assert finding.instead == instead
+
+
+def test_an_object_of_torch_for_a_setting_is_a_finding_with_its_name() -> None:
+    (finding,) = list_findings(REQUEST.replace('loss="binary_cross_entropy"', "loss=nn.BCELoss()"))
+    assert finding.instead == 'Write loss="binary_cross_entropy".'
+
+
+def test_statistics_may_be_of_records_alone_and_a_training_may_not() -> None:
+    alone = "def asked(records):\n    from datasites.mechanisms import statistics\n    return statistics(records, {})\n"
+    assert inspect_source(alone.format("count=True, epsilon=0.1")).parameters == ("records",)
+    assert "mechanism" in codes(alone.format("round, count=True, epsilon=0.1"))
+    trained = REQUEST.replace("(records, weights, round):", "(records):")
+    assert "mechanism" in codes(trained.replace("Flu, records, weights, round", "Flu, records"))

@@ -18,6 +18,7 @@ from datasites.engine.lanes import compiled, lowering, readiness
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.sums import LaneSums, shrinkage
+from datasites.engine.losses import as_loss
 from datasites.engine.training import train_round
 from policies.graph.exporter import export_model
 from tests.attacks.runner import test_places as places
@@ -138,7 +139,7 @@ def test_the_graph_alone_decides(kernels: Kernels, monkeypatch: pytest.MonkeyPat
     )
     with pytest.raises(KeyError):
         train_round(graph, mechanism(), schema(), 10, None, weights, source())  # type: ignore[arg-type]
-    assert asked == [(graph, BCE, 2, 1.0, 10.0, 0.0)]
+    assert asked == [(graph, as_loss(BCE), 2, 1.0, 10.0, 0.0)]
 
 
 def test_a_model_that_is_not_lowered_trains_the_former_way(lanes: list[int]) -> None:
