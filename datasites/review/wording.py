@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datasites.review.part_words import leaving_words, part_words
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.privacy.outcomes import Outcome, outcome_of
@@ -33,7 +34,8 @@ def summary(plan: Plan, published: Published) -> list[str]:
             ),
             *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
-            "What leaves: the model's numbers after each round.",
+            leaving_words(plan),
+            *part_words(plan),
         ]
     if isinstance(mechanism, Evaluation):
         return [
@@ -43,6 +45,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
             *_target_words(mechanism, published),
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
+            *part_words(plan),
         ]
     if isinstance(mechanism, KaplanMeier):
         return [
