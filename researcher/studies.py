@@ -213,7 +213,7 @@ class Study(AskingStudy):
         from researcher.federated import DatasiteGrid, run_rounds
         from researcher.rehearsal import rehearse
         from researcher.results import result_of
-        from researcher.strategies import describe, make_strategy
+        from researcher.strategies import check_offered, describe, make_strategy
 
         check_patience(deadline=deadline, grace=grace)
         sizes, rounds = self.requests.training_patients(), self.training.rounds
@@ -228,7 +228,9 @@ class Study(AskingStudy):
             complete = self._check_begun(about)
             initial = self._initial()
             if not complete:
-                rehearse(flower_strategy, initial, sizes, rounds=rounds)
+                if self.state.read("run").get("strategy") != about["strategy"]:
+                    check_offered(flower_strategy, options)
+                rehearse(flower_strategy, initial, sizes, rounds=rounds, proximal_mu=self.training.proximal_mu)
                 if not self.state.read("run"):
                     self.state.write("run", about)
             self._strategy = strategy

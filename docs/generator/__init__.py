@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "checks": declarations.checks,
     "schema": library.schema,
     "library": library.library,
+    "strategies": library.strategies,
     "mechanisms": declarations.mechanisms,
     "layers": declarations.layers,
     "operators": declarations.operators,
