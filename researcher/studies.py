@@ -327,7 +327,7 @@ class Study(AskingStudy):
         from researcher.federated import DatasiteGrid, run_rounds
         from researcher.rehearsal import rehearse
         from researcher.results import result_of
-        from researcher.strategies import describe, make_strategy
+        from researcher.strategies import check_offered, describe, make_strategy
 
         if strategy is None:
             strategy = self._suggested.strategy if self._suggested else "FedAvg"
@@ -347,7 +347,9 @@ class Study(AskingStudy):
             complete = self._check_begun(about)
             initial = self._initial()
             if not complete:
-                rehearse(flower_strategy, initial, sizes, rounds=rounds)
+                if self.state.read("run").get("strategy") != about["strategy"]:
+                    check_offered(flower_strategy, options)
+                rehearse(flower_strategy, initial, sizes, rounds=rounds, proximal_mu=self.training.proximal_mu)
                 if not self.state.read("run"):
                     self.state.write("run", about)
             self._strategy = strategy
