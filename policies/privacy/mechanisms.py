@@ -21,6 +21,7 @@ from typing import Any, ClassVar, get_args
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import Patients as Patients
+from policies.privacy.checks import check_noise
 from policies.privacy.checks import check_range as check_range
 from policies.privacy.conditions import parse
 from policies.privacy.grouping import Grouping, check_groupings
@@ -130,12 +131,7 @@ class DPSGD:
         check_range("momentum", self.momentum, 0, 0.9999)
         check_range("weight_decay", self.weight_decay, 0, 10)
         check_range("proximal_mu", self.proximal_mu, 0, 1000)
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise UnsupportedMechanism("Give either epsilon or noise_multiplier, and not both.")
-        if self.epsilon is not None:
-            check_range("epsilon", self.epsilon, 0, 100, open_low=True)
-        if self.noise_multiplier is not None:
-            check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
+        check_noise(self.epsilon, self.noise_multiplier)
         _check_inputs(self.inputs)
         check_parts(frozen=self.frozen, local=self.local, public_weights=self.public_weights, initial=self.initial)
 
