@@ -24,7 +24,6 @@ from policies.text import visible
 
 if TYPE_CHECKING:
     from researcher.analyses import AnalysisStudy
-    from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
 app = Commands(
@@ -224,10 +223,9 @@ def translate(
     typer.echo(f"Wrote {output}. `researcher check {output}` shows what it costs.", err=True)
 
 
-def load_study(path: Path) -> Study | StatisticsStudy | AnalysisStudy:
+def load_study(path: Path) -> Study | AnalysisStudy:
     """The one study that a Python file makes. Raises `InvalidRequest` where there is none, or more than one."""
     from researcher.analyses import AnalysisStudy
-    from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
     if not path.is_file():
@@ -248,9 +246,7 @@ def load_study(path: Path) -> Study | StatisticsStudy | AnalysisStudy:
         raise InvalidRequest(f"{path}, line {line}: {type(error).__name__}: {error}. Mend the file.") from error
     finally:
         sys.path.pop(0)
-    studies = {
-        id(value): value for value in names.values() if isinstance(value, (Study, StatisticsStudy, AnalysisStudy))
-    }
+    studies = {id(value): value for value in names.values() if isinstance(value, (Study, AnalysisStudy))}
     if len(studies) != 1:
         raise InvalidRequest(
             f"{path} makes {len(studies)} studies at its top level, and a command needs one. Put what runs it under "
