@@ -322,7 +322,7 @@ def _auc(auc: Mapping[str, Estimate]) -> str:
 
 def _roc(curves: Mapping[str, Roc]) -> str:
     lines = []
-    for who, curve in sorted(curves.items(), key=lambda item: item[0] != COMBINED)[:6]:
+    for who, curve in sorted(curves.items(), key=lambda item: item[0] != COMBINED):
         points = list(zip(curve.false_positive_rate, curve.true_positive_rate, strict=True))
         lines.append(
             Line(who, points, band=curve.true_positive_error if who == COMBINED else (), dashed=who != COMBINED)
