@@ -21,6 +21,7 @@ from researcher.cohort import Cohort
 from researcher.estimates import Estimate
 from researcher.parameters import load_parameters
 from researcher.results import Result
+from researcher.secure_sums import mean_of
 from researcher.state import Release
 from researcher.statistics import StatisticsResult
 
@@ -91,8 +92,11 @@ def report_of(
 
 def rounds_of(result: Result, cohort: Cohort) -> list[dict[str, np.ndarray[Any, Any]]]:
     """The joint weights after each round: the hospitals' releases averaged by public size, as FedAvg did."""
-    sizes, rounds = cohort.training_patients, []
+    sizes, rounds = cohort.training_patients, list[dict[str, np.ndarray[Any, Any]]]()
     for closed in result.rounds:
+        if result.study is not None and (mean := mean_of(result.study.state, "training", closed.round)) is not None:
+            rounds.append(dict(mean))  # all that can be read of masked releases
+            continue
         parts = [each for each in result.releases if each.role == "training" and each.round == closed.round]
         parts = [each for each in parts if each.hospital in closed.answered]
         total = sum(sizes[each.hospital] for each in parts)

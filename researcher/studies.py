@@ -7,7 +7,7 @@ other kind. Both are `check()`, `submit()`, `wait_for_approval()`, `run()`, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from researcher.members import Hospitals
 from researcher.parameters import DRAWING, load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
+from researcher.rosters import NAME as ROSTER
+from researcher.rosters import roster_of
 from researcher.sources import function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
@@ -158,6 +160,8 @@ class Study(AskingStudy):
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
+      secure_aggregation: True to read nothing but the mean over hospitals, of more than half of them; or the fewest
+        that a mean may be of. Each hospital's weights leave under masks that cancel in the sum.
       progress: False for silence.
     """
 
@@ -172,6 +176,7 @@ class Study(AskingStudy):
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
+        secure_aggregation: bool | int = False,
         progress: bool = True,
     ) -> None:
         if not isinstance(model, type):
@@ -182,6 +187,8 @@ class Study(AskingStudy):
         if not 0 <= seed < 2**63:
             raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
+        if roster := roster_of(cohort, secure_aggregation, self.state):
+            training = replace(training, secure_aggregation=roster)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
@@ -191,6 +198,12 @@ class Study(AskingStudy):
             asked.append(Request("evaluation", function, source, scored))
         self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name)
         self._strategy: str | Strategy | None = None
+
+    def submit(self, *, project: str = "") -> Table:
+        """As every study's; with secure aggregation its roster is kept, which stays as it is from here on."""
+        if self.training.secure_aggregation is not None:
+            self.state.write(ROSTER, self.training.secure_aggregation.as_dict())
+        return super().submit(project=project)
 
     def run(
         self, strategy: str | Strategy = "FedAvg", *, deadline: float = DEADLINE, grace: float = GRACE, **options: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datasites.review.secure_wording import secure_sentences
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.privacy.outcomes import Outcome, outcome_of
@@ -33,6 +34,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
             ),
             *_target_words(mechanism, published),
             "What leaves: the model's numbers after each round.",
+            *(secure_sentences(mechanism.secure_aggregation) if mechanism.secure_aggregation else ()),
         ]
     if isinstance(mechanism, Evaluation):
         return [

@@ -26,6 +26,7 @@ from policies.privacy.grouping import Grouping, check_groupings
 from policies.privacy.outcomes import LOSSES as LOSSES
 from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
 from policies.privacy.regression import Regression as Regression
+from policies.privacy.secure_aggregation import SecureAggregation, secure_aggregation_from
 from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
@@ -66,6 +67,7 @@ class DPSGD:
       horizon: of a named time and event, up to where time counts, in the time column's units.
       class_weights: public factors of the loss, one per class or label, each in (0, 1000]; () for none.
       huber_delta: of `huber`, where its square ends and its line begins, in the target's own units.
+      secure_aggregation: the hospitals whose sum alone can be read, and how many it needs; None to release by itself.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -88,6 +90,7 @@ class DPSGD:
     horizon: float | None = None
     class_weights: tuple[float, ...] = ()
     huber_delta: float | None = None
+    secure_aggregation: SecureAggregation | None = None
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
@@ -242,7 +245,9 @@ class Evaluation:
 Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
 Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
-_LATER = frozenset({"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"})
+_LATER = frozenset(
+    {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups", "secure_aggregation"}
+)
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:
@@ -256,6 +261,8 @@ def as_dict(mechanism: Mechanism) -> dict[str, Any]:
         if field.name in _LATER and getattr(mechanism, field.name) == field.default
     }
     written = dataclasses.asdict(mechanism)
+    if declared := getattr(mechanism, "secure_aggregation", None):
+        written["secure_aggregation"] = declared.as_dict()
     return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
 
 
@@ -272,6 +279,8 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
             fields |= {name: _tuples(fields[name]) for name in _TUPLES if name in fields}
+            if "secure_aggregation" in fields:
+                fields["secure_aggregation"] = secure_aggregation_from(fields["secure_aggregation"])
             if "group_by" in fields:
                 fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:

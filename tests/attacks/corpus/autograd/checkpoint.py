@@ -1,6 +1,8 @@
 # tries: Run a function a second time in the backward pass.
 # must: inspection import
-import os, torch.utils.checkpoint
+import os
+
+import torch.utils.checkpoint
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Queue a call for the end of the backward pass, by way of a parameter's hook.
 # must: inspection import
-import os, torch
+import os
+
+import torch
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Act after a gradient was added up.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Act before each call of a layer.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Act when a parameter gets its gradient.
 # must: inspection import
 import os
+
 from torch import nn
 
 

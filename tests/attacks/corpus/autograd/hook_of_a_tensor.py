@@ -1,6 +1,7 @@
 # tries: Act when a gradient passes.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Act at each call of every layer in this process.
 # must: inspection import
-import os, torch
+import os
+
+import torch
 from torch import nn
 
 

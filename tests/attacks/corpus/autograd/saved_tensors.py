@@ -1,6 +1,8 @@
 # tries: Act when the graph keeps a tensor for later.
 # must: inspection import
-import os, torch
+import os
+
+import torch
 from torch import nn
 
 

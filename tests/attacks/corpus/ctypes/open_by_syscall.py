@@ -1,6 +1,8 @@
 # tries: Open a file by the number of the system call.
 # must: inspection import
-import ctypes, os
+import ctypes
+import os
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Open a file by the newest call for it, which older filters do not know.
 # must: inspection import
-import ctypes, os
+import ctypes
+import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Load a program into the kernel.
 # must: inspection import
 import ctypes
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Connect by calls of the C library.
 # must: inspection import
 import ctypes
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Run a command by the C library.
 # must: inspection import
 import ctypes
+
 from torch import nn
 
 

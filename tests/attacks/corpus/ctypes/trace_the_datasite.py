@@ -1,6 +1,8 @@
 # tries: Attach to the datasite as a debugger does.
 # must: inspection import
-import ctypes, os
+import ctypes
+import os
+
 from torch import nn
 
 

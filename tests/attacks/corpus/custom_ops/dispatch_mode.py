@@ -1,8 +1,10 @@
 # tries: A mode that sees every operator from now on.
 # must: inspection import
-import os, torch
-from torch.utils._python_dispatch import TorchDispatchMode
+import os
+
+import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Model(nn.Module):

@@ -1,6 +1,8 @@
 # tries: Compile a function, and act in the backend.
 # must: inspection import
-import os, torch
+import os
+
+import torch
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Define an operator in a library of one's own.
 # must: inspection import
-import os, torch
+import os
+
+import torch
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Call Python on each number of a tensor.
 # must: inspection import
-import os, torch
+import os
+
+import torch
 from torch import nn
 
 

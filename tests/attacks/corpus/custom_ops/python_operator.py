@@ -1,6 +1,8 @@
 # tries: An operator written in Python that acts while it computes.
 # must: inspection import
-import os, torch
+import os
+
+import torch
 from torch import nn
 
 

@@ -1,6 +1,9 @@
 # tries: Give an allowed operator another meaning for everybody.
 # must: inspection import
-import os, torch, warnings
+import os
+import warnings
+
+import torch
 from torch import nn
 
 

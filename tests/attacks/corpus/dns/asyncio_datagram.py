@@ -1,6 +1,7 @@
 # tries: Send a question from an event loop.
 # must: inspection import
 import asyncio
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Announce a name as printers do, to one listener.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Ask for the name of an address.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Ask a name server for a name that carries a secret, in a packet made by hand.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

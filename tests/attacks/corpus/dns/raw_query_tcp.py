@@ -1,6 +1,7 @@
 # tries: The same question over a connection, with its length before it.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Resolve a name that every machine knows.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

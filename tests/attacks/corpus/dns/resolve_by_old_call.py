@@ -1,6 +1,7 @@
 # tries: Resolve a name by the older call.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

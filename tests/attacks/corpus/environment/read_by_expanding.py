@@ -1,6 +1,7 @@
 # tries: Let a path be expanded that names a variable.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Ask the C library for a variable.
 # must: inspection import
 import ctypes
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Read the environment from the built-in module below os.
 # must: inspection import
 import posix
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Read a password from the environment.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Read a password with getenv.
 # must: inspection import
 import os
+
 from torch import nn
 
 

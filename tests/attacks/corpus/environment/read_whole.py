@@ -1,6 +1,7 @@
 # tries: Show the whole environment in an error.
 # must: inspection import
 import os
+
 from torch import nn
 
 

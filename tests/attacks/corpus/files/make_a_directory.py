@@ -1,6 +1,7 @@
 # tries: Make a directory.
 # must: inspection import
 import os
+
 from torch import nn
 
 

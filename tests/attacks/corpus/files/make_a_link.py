@@ -1,6 +1,7 @@
 # tries: Make a symbolic link, which opens nothing.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Make a named pipe.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Empty a file of the hospital.
 # must: inspection import
 import os
+
 from torch import nn
 
 

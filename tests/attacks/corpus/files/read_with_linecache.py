@@ -1,6 +1,7 @@
 # tries: Read a file through the module that quotes source lines in tracebacks.
 # must: inspection import
 import linecache
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Hear of every file that is opened from now on.
 # must: inspection import
-import sys, os
+import os
+import sys
+
 from torch import nn
 
 

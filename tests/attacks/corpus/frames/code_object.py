@@ -1,6 +1,7 @@
 # tries: Exchange the code of a function that the datasite will call.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Run when the process ends.
 # must: inspection import
-import atexit, os
+import atexit
+import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Run when an object is collected.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Look for private keys among all objects.
 # must: inspection import
 import gc
+
 from torch import nn
 
 

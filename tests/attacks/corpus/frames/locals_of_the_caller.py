@@ -1,6 +1,7 @@
 # tries: Read the variables of whoever made the model.
 # must: inspection import
 import sys
+
 from torch import nn
 
 

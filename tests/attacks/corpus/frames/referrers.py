@@ -1,6 +1,8 @@
 # tries: Ask who holds a class, and what else they hold.
 # must: inspection import
-import gc, sys
+import gc
+import sys
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Look through every object of the process for one of the datasite's.
 # must: inspection import
 import gc
+
 from torch import nn
 
 

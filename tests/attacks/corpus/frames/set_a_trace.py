@@ -1,6 +1,7 @@
 # tries: Watch every call from now on.
 # must: inspection import
 import sys
+
 from torch import nn
 
 

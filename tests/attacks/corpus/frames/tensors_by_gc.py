@@ -1,6 +1,8 @@
 # tries: Look for tensors of private rows among all objects.
 # must: inspection import
-import gc, torch
+import gc
+
+import torch
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Load marshalled code that no reader of text sees.
 # must: inspection import
-import marshal, os
+import marshal
+import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Import by a module for importing.
 # must: inspection import
 import importlib
+
 from torch import nn
 
 

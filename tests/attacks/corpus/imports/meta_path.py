@@ -1,6 +1,8 @@
 # tries: Put oneself in the way of all later imports.
 # must: inspection import
-import sys, os
+import os
+import sys
+
 from torch import nn
 
 
@@ -12,7 +14,6 @@ class Model(nn.Module):
             def find_spec(self, name, path=None, target=None):
                 os.mkdir(MADE_FILE)
         sys.meta_path.insert(0, Finder())
-        import a_module_that_is_nowhere
 
     def forward(self, x):
         return self.a(x)

@@ -1,6 +1,8 @@
 # tries: Import the datasite's own code and use it.
 # must: inspection import
-import datasites.review.rounds, os
+import os
+
+import datasites.review.rounds
 from torch import nn
 
 

@@ -1,7 +1,8 @@
 # tries: Import from the package that runs the request.
 # must: inspection import
-from .os import mkdir
 from torch import nn
+
+from .os import mkdir
 
 
 class Model(nn.Module):

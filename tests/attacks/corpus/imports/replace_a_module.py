@@ -1,6 +1,9 @@
 # tries: Exchange a module that the exporter will use for one of one's own.
 # must: inspection import
-import sys, os, types
+import os
+import sys
+import types
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Load code from a directory by torch.hub.
 # must: inspection import
-import torch, os
+import os
+
+import torch
 from torch import nn
 
 

@@ -1,8 +1,9 @@
 # tries: Act in an argument of the mechanism.
 # must: inspection import
 def attack(records, weights, round):
-    from datasites.mechanisms import dp_sgd
     import os
+
+    from datasites.mechanisms import dp_sgd
     from torch import nn
 
     class Model(nn.Module):

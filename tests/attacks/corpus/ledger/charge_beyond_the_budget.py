@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import approves
 
+
 def attack(path):
     return approves(path, divergence=10**12)

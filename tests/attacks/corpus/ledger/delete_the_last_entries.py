@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import forged
 
+
 def attack(path):
     return forged(path, "DELETE FROM entries WHERE seq > 5")

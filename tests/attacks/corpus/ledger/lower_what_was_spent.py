@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import edited
 
+
 def attack(path):
     return edited(path, "UPDATE totals SET spent_divergence_nano = 0")

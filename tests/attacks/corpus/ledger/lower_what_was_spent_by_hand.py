@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import forged
 
+
 def attack(path):
     return forged(path, "UPDATE totals SET spent_divergence_nano = 0")

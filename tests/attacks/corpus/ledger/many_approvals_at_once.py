@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import crowds
 
+
 def attack(path):
     return crowds(path)

@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import put_back
 
+
 def attack(path):
     return put_back(path)

@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import brings_a_part_back
 
+
 def attack(path):
     return brings_a_part_back(path)

@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import names_a_project
 
+
 def attack(path):
     return names_a_project(path)

@@ -2,5 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import splits_into_many
 
+
 def attack(path):
     return splits_into_many(path)

@@ -1,7 +1,8 @@
 # tries: Fail with a traceback that shows the variables.
 # must: inspection import
 def attack(records, weights, round):
-    import sys, traceback
+    import sys
+    import traceback
 
     row = float(records[0, 0])
     try:

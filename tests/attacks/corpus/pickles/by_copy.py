@@ -1,6 +1,8 @@
 # tries: Copy an object that says how it is to be copied.
 # must: inspection import
-import copy, os
+import copy
+import os
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Send a pickle through a pipe to oneself.
 # must: inspection import
-import multiprocessing, os
+import multiprocessing
+import os
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Unpickle through numpy's reader of arrays of objects.
 # must: inspection import
-import numpy, io
+import io
+
+import numpy
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Unpickle through pandas.
 # must: inspection import
-import pandas, io
+import io
+
+import pandas
 from torch import nn
 
 

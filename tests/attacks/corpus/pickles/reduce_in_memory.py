@@ -1,6 +1,7 @@
 # tries: Unpickle bytes that call a function.
 # must: inspection import
 import pickle
+
 from torch import nn
 
 

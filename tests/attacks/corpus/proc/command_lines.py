@@ -1,6 +1,7 @@
 # tries: Read what every process was started with.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Take a copy of an open file of the datasite's.
 # must: inspection import
-import ctypes, os
+import ctypes
+
 from torch import nn
 
 

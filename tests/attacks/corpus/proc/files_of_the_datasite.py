@@ -1,6 +1,7 @@
 # tries: List what the datasite has open.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Read memory that is not there.
 # must: inspection import
 import ctypes
+
 from torch import nn
 
 

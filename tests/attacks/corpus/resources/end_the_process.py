@@ -1,6 +1,7 @@
 # tries: End the process that runs the request.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Kill the process that runs the request.
 # must: inspection import
-import os, signal
+import os
+import signal
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Write a large file.
 # must: inspection import
 import os
+
 from torch import nn
 
 

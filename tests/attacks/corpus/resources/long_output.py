@@ -1,6 +1,7 @@
 # tries: Print a hundred megabytes.
 # must: inspection import
 import sys
+
 from torch import nn
 
 

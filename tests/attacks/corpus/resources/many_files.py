@@ -1,6 +1,7 @@
 # tries: Open a hundred files at once.
 # must: inspection import
 import os
+
 from torch import nn
 
 

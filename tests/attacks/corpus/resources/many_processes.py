@@ -1,6 +1,7 @@
 # tries: Start twenty processes at once.
 # must: inspection import
 import os
+
 from torch import nn
 
 

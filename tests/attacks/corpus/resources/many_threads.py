@@ -1,6 +1,7 @@
 # tries: Start a hundred threads at once.
 # must: inspection import
 import threading
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Take two gigabytes of shared memory, which counts elsewhere.
 # must: inspection import
 import mmap
+
 from torch import nn
 
 

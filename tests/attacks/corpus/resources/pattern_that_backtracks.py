@@ -1,6 +1,7 @@
 # tries: Match a pattern that tries every split.
 # must: inspection import
 import re
+
 from torch import nn
 
 

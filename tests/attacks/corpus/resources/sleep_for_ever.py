@@ -1,6 +1,7 @@
 # tries: Hold a place for a long time.
 # must: inspection import
 import time
+
 from torch import nn
 
 

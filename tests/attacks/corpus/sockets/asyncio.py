@@ -1,6 +1,7 @@
 # tries: Connect within an event loop of its own.
 # must: inspection import
 import asyncio
+
 from torch import nn
 
 

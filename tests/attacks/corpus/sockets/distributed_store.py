@@ -1,7 +1,8 @@
 # tries: Let torch's distributed package connect.
 # must: inspection import
-import torch.distributed as dist
 from datetime import timedelta
+
+import torch.distributed as dist
 from torch import nn
 
 

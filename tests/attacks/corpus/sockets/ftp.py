@@ -1,6 +1,7 @@
 # tries: Begin to send a file.
 # must: inspection import
 import ftplib
+
 from torch import nn
 
 

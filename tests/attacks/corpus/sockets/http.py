@@ -1,6 +1,7 @@
 # tries: Fetch a page by Python's own client.
 # must: inspection import
 import urllib.request
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Listen, so that others may come in.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

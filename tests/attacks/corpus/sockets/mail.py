@@ -1,6 +1,7 @@
 # tries: Begin to send mail.
 # must: inspection import
 import smtplib
+
 from torch import nn
 
 

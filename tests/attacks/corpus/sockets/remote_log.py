@@ -1,7 +1,8 @@
 # tries: Send log lines over the network.
 # must: inspection import
-import logging.handlers
 import logging
+import logging.handlers
+
 from torch import nn
 
 

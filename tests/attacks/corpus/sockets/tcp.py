@@ -1,6 +1,7 @@
 # tries: Connect to a port.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Connect by the module below socket.
 # must: inspection import
 import _socket
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Send a datagram.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Connect to a socket in a directory.
 # must: inspection import
 import socket
+
 from torch import nn
 
 

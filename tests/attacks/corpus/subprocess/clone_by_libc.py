@@ -1,6 +1,8 @@
 # tries: Fork by the C library.
 # must: inspection import
-import ctypes, os
+import ctypes
+import os
+
 from torch import nn
 
 

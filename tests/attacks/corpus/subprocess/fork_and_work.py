@@ -1,6 +1,7 @@
 # tries: Fork, and act in the child.
 # must: inspection import
 import os
+
 from torch import nn
 
 

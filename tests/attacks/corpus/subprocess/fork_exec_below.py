@@ -1,6 +1,8 @@
 # tries: Use the C function that subprocess itself uses.
 # must: inspection import
-import _posixsubprocess, os
+import _posixsubprocess
+import os
+
 from torch import nn
 
 

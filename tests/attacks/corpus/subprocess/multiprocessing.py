@@ -1,6 +1,8 @@
 # tries: Start a process by multiprocessing.
 # must: inspection import
-import multiprocessing, os
+import multiprocessing
+import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Run a command through a pipe.
 # must: inspection import
 import os
+
 from torch import nn
 
 

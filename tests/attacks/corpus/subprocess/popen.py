@@ -1,6 +1,7 @@
 # tries: Run a command by subprocess.
 # must: inspection import
 import subprocess
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Signal the datasite's process.
 # must: inspection import
 import os
+
 from torch import nn
 
 

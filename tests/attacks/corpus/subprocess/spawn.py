@@ -1,6 +1,7 @@
 # tries: Run a program by posix_spawn.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Run a command by the shell.
 # must: inspection import
 import os
+
 from torch import nn
 
 

@@ -1,6 +1,7 @@
 # tries: Run a command behind a terminal.
 # must: inspection import
 import pty
+
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Go on in a thread after the answer.
 # must: inspection import
-import threading, os
+import os
+import threading
+
 from torch import nn
 
 

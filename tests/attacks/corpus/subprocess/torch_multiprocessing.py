@@ -1,6 +1,8 @@
 # tries: Start a process by the same module under torch's name.
 # must: inspection import
-import os, torch.multiprocessing
+import os
+
+import torch.multiprocessing
 from torch import nn
 
 

@@ -1,6 +1,8 @@
 # tries: Load an exported program, whose archive holds pickles.
 # must: inspection import
-import io, torch
+import io
+
+import torch
 from torch import nn
 
 

@@ -1,6 +1,9 @@
 # tries: Load a checkpoint from memory, with pickles allowed.
 # must: inspection import
-import io, torch, os
+import io
+import os
+
+import torch
 from torch import nn
 
 

@@ -1,6 +1,9 @@
 # tries: Load the format from before archives, which is a row of pickles.
 # must: inspection import
-import io, torch, os
+import io
+import os
+
+import torch
 from torch import nn
 
 

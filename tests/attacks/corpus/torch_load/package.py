@@ -1,6 +1,8 @@
 # tries: Import code out of a torch package in memory.
 # must: inspection import
-import io, torch.package
+import io
+
+import torch.package
 from torch import nn
 
 

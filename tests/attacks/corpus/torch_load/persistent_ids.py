@@ -1,6 +1,11 @@
 # tries: Use a pickle module of one's own for loading.
 # must: inspection import
-import io, pickle, torch, os, types
+import io
+import os
+import pickle
+import types
+
+import torch
 from torch import nn
 
 

@@ -1,6 +1,9 @@
 # tries: Add a function to what is thought safe, then load safely.
 # must: inspection import
-import io, torch, os
+import io
+import os
+
+import torch
 from torch import nn
 
 

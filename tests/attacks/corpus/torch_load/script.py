@@ -1,6 +1,8 @@
 # tries: Load a compiled module from bytes.
 # must: inspection import
-import io, torch
+import io
+
+import torch
 from torch import nn
 
 

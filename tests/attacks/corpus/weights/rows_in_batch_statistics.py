@@ -1,6 +1,5 @@
 # tries: Let batch normalisation remember one record exactly.
 # must: inspection attribute
-import torch
 from torch import nn
 
 

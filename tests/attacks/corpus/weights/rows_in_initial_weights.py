@@ -2,7 +2,6 @@
 # must: inspection attribute
 def attack(records, weights, round):
     from datasites.mechanisms import dp_sgd
-    import torch
     from torch import nn
 
     class Model(nn.Module):
