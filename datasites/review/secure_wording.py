@@ -37,8 +37,8 @@ def trust_sentence(declared: SecureAggregation) -> str:
         else "the researcher may lie and leave hospitals out, as long as no other hospital works together with them"
     )
     return (
-        f"For the masks to hide this hospital's own numbers, {who}; if more do, they may read them, noise included: what a"
-        " request without masks lets everybody read."
+        f"For the masks to hide what this hospital adds, {who}; if more do, they may read them, noise included: what"
+        " a request without masks lets everybody read."
     )
 
 

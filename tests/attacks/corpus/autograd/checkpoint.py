@@ -1,8 +1,6 @@
 # tries: Run a function a second time in the backward pass.
 # must: inspection import
-import os
-
-import torch.utils.checkpoint
+import os, torch.utils.checkpoint
 from torch import nn
 
 

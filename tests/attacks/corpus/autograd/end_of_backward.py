@@ -1,8 +1,6 @@
 # tries: Queue a call for the end of the backward pass, by way of a parameter's hook.
 # must: inspection import
-import os
-
-import torch
+import os, torch
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Say a gradient that is not the function's, and act while it is asked for.
 # must: inspection import
 import os
-
 import torch
 from torch import nn
 

@@ -1,7 +1,6 @@
 # tries: Act after a gradient was added up.
 # must: inspection import
 import os
-
 from torch import nn
 
 

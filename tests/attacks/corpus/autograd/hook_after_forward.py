@@ -1,7 +1,6 @@
 # tries: Act after each call of a layer, and exchange its output.
 # must: inspection import
 import os
-
 from torch import nn
 
 

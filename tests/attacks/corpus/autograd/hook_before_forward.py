@@ -1,7 +1,6 @@
 # tries: Act before each call of a layer.
 # must: inspection import
 import os
-
 from torch import nn
 
 

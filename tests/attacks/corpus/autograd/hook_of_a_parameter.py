@@ -1,7 +1,6 @@
 # tries: Act when a parameter gets its gradient.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Act when a gradient passes.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Act at each call of every layer in this process.
 # must: inspection import
-import os
-
-import torch
+import os, torch
 from torch import nn
 
 

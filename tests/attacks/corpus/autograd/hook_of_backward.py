@@ -1,7 +1,6 @@
 # tries: Act in the backward pass of a layer.
 # must: inspection import
 import os
-
 from torch import nn
 
 

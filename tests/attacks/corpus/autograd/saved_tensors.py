@@ -1,8 +1,6 @@
 # tries: Act when the graph keeps a tensor for later.
 # must: inspection import
-import os
-
-import torch
+import os, torch
 from torch import nn
 
 

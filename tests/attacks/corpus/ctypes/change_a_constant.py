@@ -1,7 +1,6 @@
 # tries: Change a small number for the whole process, and with it every check.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Ask for the kernel's own store of keys, which namespaces do not hide.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

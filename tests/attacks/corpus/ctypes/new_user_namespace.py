@@ -1,7 +1,6 @@
 # tries: Enter a user namespace, where one is root again.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

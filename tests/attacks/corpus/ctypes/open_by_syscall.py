@@ -1,8 +1,6 @@
 # tries: Open a file by the number of the system call.
 # must: inspection import
-import ctypes
-import os
-
+import ctypes, os
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Open a file by the newest call for it, which older filters do not know.
 # must: inspection import
-import ctypes
-import os
-
+import ctypes, os
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Ask to handle page faults, as exploits of the kernel like to.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

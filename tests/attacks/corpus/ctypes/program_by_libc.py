@@ -1,7 +1,6 @@
 # tries: Make a file by a number of the system call alone.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

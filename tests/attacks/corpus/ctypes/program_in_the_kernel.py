@@ -1,7 +1,6 @@
 # tries: Load a program into the kernel.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

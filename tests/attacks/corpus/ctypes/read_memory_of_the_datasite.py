@@ -1,7 +1,6 @@
 # tries: Copy bytes out of the datasite's memory by a system call.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

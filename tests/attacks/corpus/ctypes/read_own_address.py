@@ -1,7 +1,6 @@
 # tries: Read the same address in this process, which was forked from a sibling of the datasite.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Ask the kernel for a ring of calls, which filters of calls do not see into.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

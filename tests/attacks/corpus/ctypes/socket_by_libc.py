@@ -1,7 +1,6 @@
 # tries: Connect by calls of the C library.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

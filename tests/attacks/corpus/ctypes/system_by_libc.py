@@ -1,7 +1,6 @@
 # tries: Run a command by the C library.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

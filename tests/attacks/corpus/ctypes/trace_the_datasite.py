@@ -1,8 +1,6 @@
 # tries: Attach to the datasite as a debugger does.
 # must: inspection import
-import ctypes
-import os
-
+import ctypes, os
 from torch import nn
 
 

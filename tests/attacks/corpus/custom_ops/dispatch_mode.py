@@ -1,10 +1,8 @@
 # tries: A mode that sees every operator from now on.
 # must: inspection import
-import os
-
-import torch
-from torch import nn
+import os, torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
 
 class Model(nn.Module):

@@ -1,8 +1,6 @@
 # tries: Compile a function, and act in the backend.
 # must: inspection import
-import os
-
-import torch
+import os, torch
 from torch import nn
 
 

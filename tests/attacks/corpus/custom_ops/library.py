@@ -1,8 +1,6 @@
 # tries: Define an operator in a library of one's own.
 # must: inspection import
-import os
-
-import torch
+import os, torch
 from torch import nn
 
 

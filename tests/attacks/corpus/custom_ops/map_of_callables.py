@@ -1,8 +1,6 @@
 # tries: Call Python on each number of a tensor.
 # must: inspection import
-import os
-
-import torch
+import os, torch
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: An operator written in Python that acts while it computes.
 # must: inspection import
-import os
-
-import torch
+import os, torch
 from torch import nn
 
 

@@ -1,9 +1,6 @@
 # tries: Give an allowed operator another meaning for everybody.
 # must: inspection import
-import os
-import warnings
-
-import torch
+import os, torch, warnings
 from torch import nn
 
 

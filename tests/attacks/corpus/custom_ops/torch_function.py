@@ -1,7 +1,6 @@
 # tries: A tensor of one's own class that acts at each operator.
 # must: inspection import
 import os
-
 import torch
 from torch import nn
 

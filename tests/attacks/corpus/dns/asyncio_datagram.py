@@ -1,7 +1,6 @@
 # tries: Send a question from an event loop.
 # must: inspection import
 import asyncio
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Announce a name as printers do, to one listener.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Ask for the name of an address.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Ask a name server for a name that carries a secret, in a packet made by hand.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

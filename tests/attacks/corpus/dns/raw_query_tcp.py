@@ -1,7 +1,6 @@
 # tries: The same question over a connection, with its length before it.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

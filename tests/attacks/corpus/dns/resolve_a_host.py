@@ -1,7 +1,6 @@
 # tries: Resolve a name that every machine knows.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

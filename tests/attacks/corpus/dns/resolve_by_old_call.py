@@ -1,7 +1,6 @@
 # tries: Resolve a name by the older call.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

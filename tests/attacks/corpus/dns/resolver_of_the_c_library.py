@@ -1,7 +1,6 @@
 # tries: Point the C library's resolver at a server and ask it.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

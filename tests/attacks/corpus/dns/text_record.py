@@ -1,7 +1,6 @@
 # tries: Ask for a text record whose name is forty characters of data.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

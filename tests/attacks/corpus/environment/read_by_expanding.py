@@ -1,7 +1,6 @@
 # tries: Let a path be expanded that names a variable.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Ask the C library for a variable.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

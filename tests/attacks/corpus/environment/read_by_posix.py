@@ -1,7 +1,6 @@
 # tries: Read the environment from the built-in module below os.
 # must: inspection import
 import posix
-
 from torch import nn
 
 

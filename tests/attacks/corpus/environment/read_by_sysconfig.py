@@ -1,7 +1,6 @@
 # tries: Reach the environment through the modules that are loaded.
 # must: inspection import
 import sys
-
 from torch import nn
 
 

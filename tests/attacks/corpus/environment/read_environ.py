@@ -1,7 +1,6 @@
 # tries: Read a password from the environment.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Read a password with getenv.
 # must: inspection import
 import os
-
 from torch import nn
 
 

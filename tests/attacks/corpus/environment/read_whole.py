@@ -1,7 +1,6 @@
 # tries: Show the whole environment in an error.
 # must: inspection import
 import os
-
 from torch import nn
 
 

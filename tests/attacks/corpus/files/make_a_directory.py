@@ -1,7 +1,6 @@
 # tries: Make a directory.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Make a symbolic link, which opens nothing.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Make a named pipe.
 # must: inspection import
 import os
-
 from torch import nn
 
 

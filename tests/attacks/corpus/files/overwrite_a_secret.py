@@ -1,7 +1,6 @@
 # tries: Empty a file of the hospital.
 # must: inspection import
 import os
-
 from torch import nn
 
 

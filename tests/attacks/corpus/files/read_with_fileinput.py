@@ -1,7 +1,6 @@
 # tries: Read a file through a module that opens what it is given by name.
 # must: inspection import
 import fileinput
-
 from torch import nn
 
 

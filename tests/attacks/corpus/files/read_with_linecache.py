@@ -1,7 +1,6 @@
 # tries: Read a file through the module that quotes source lines in tracebacks.
 # must: inspection import
 import linecache
-
 from torch import nn
 
 

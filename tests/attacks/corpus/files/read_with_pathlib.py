@@ -1,7 +1,6 @@
 # tries: Read a file by pathlib, which needs no built-in name.
 # must: inspection import
 from pathlib import Path
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Make a file by opening a database.
 # must: inspection import
 import sqlite3
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Make a file by a handler of log lines.
 # must: inspection import
 import logging
-
 from torch import nn
 
 

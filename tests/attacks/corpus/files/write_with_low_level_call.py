@@ -1,7 +1,6 @@
 # tries: Make a file by the operating system's own call.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Hear of every file that is opened from now on.
 # must: inspection import
-import os
-import sys
-
+import sys, os
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Exchange the code of a function that the datasite will call.
 # must: inspection import
 import os
-
 from torch import nn
 
 

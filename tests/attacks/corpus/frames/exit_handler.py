@@ -1,8 +1,6 @@
 # tries: Run when the process ends.
 # must: inspection import
-import atexit
-import os
-
+import atexit, os
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Run when an object is collected.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Look for private keys among all objects.
 # must: inspection import
 import gc
-
 from torch import nn
 
 

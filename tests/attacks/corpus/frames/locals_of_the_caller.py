@@ -1,7 +1,6 @@
 # tries: Read the variables of whoever made the model.
 # must: inspection import
 import sys
-
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Ask who holds a class, and what else they hold.
 # must: inspection import
-import gc
-import sys
-
+import gc, sys
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Look through every object of the process for one of the datasite's.
 # must: inspection import
 import gc
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Watch every call from now on.
 # must: inspection import
 import sys
-
 from torch import nn
 
 

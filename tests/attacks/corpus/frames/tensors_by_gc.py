@@ -1,8 +1,6 @@
 # tries: Look for tensors of private rows among all objects.
 # must: inspection import
-import gc
-
-import torch
+import gc, torch
 from torch import nn
 
 

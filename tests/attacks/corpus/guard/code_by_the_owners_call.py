@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from syft.types.uid import UID
+
 from tests.attacks.guard.attacker import OWNER, RESEARCHER, Refusal
 from tests.attacks.guard.test_requests import RUNS
 

@@ -1,6 +1,7 @@
 # tries: Read the server's own code and paths in the traceback of an error.
 # must: refused
 from syft.types.uid import UID
+
 from tests.attacks.guard.attacker import OWNER, Refusal
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from syft.types.blob_storage import CreateBlobStorageEntry
 from syft.types.uid import UID
+
 from tests.attacks.guard.attacker import RESEARCHER
 from tests.attacks.guard.test_bytes import command
 

@@ -2,6 +2,7 @@
 # must: refused
 from syft.types.blob_storage import CreateBlobStorageEntry
 from syft.types.uid import UID
+
 from tests.attacks.guard.attacker import RESEARCHER
 
 

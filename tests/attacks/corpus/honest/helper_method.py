@@ -2,7 +2,7 @@
 # shape: 10
 class Model(nn.Module):
     def __init__(self, width=16):
-        super().__init__()
+        super(Model, self).__init__()
         self.a = nn.Linear(10, width)
         self.b = nn.Linear(width, 2)
 

@@ -1,8 +1,6 @@
 # tries: Load marshalled code that no reader of text sees.
 # must: inspection import
-import marshal
-import os
-
+import marshal, os
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Import by a module for importing.
 # must: inspection import
 import importlib
-
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Put oneself in the way of all later imports.
 # must: inspection import
-import os
-import sys
-
+import sys, os
 from torch import nn
 
 
@@ -14,6 +12,7 @@ class Model(nn.Module):
             def find_spec(self, name, path=None, target=None):
                 os.mkdir(MADE_FILE)
         sys.meta_path.insert(0, Finder())
+        import a_module_that_is_nowhere
 
     def forward(self, x):
         return self.a(x)

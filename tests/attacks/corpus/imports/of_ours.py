@@ -1,8 +1,6 @@
 # tries: Import the datasite's own code and use it.
 # must: inspection import
-import os
-
-import datasites.review.rounds
+import datasites.review.rounds, os
 from torch import nn
 
 

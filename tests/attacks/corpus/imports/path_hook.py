@@ -1,8 +1,6 @@
 # tries: Serve modules from memory to whoever imports next.
 # must: inspection import
-import os
-import sys
-
+import sys, os
 from torch import nn
 
 
@@ -12,6 +10,7 @@ class Model(nn.Module):
         self.a = nn.Linear(4, 1)
         sys.path_hooks.insert(0, lambda path: os.mkdir(MADE_FILE))
         sys.path.insert(0, "somewhere")
+        import another_module_that_is_nowhere
 
     def forward(self, x):
         return self.a(x)

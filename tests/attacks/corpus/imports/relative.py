@@ -1,8 +1,7 @@
 # tries: Import from the package that runs the request.
 # must: inspection import
-from torch import nn
-
 from .os import mkdir
+from torch import nn
 
 
 class Model(nn.Module):

@@ -1,7 +1,6 @@
 # tries: Import a dangerous module under a harmless name.
 # must: inspection import
 import os as math
-
 from torch import nn
 
 

@@ -1,9 +1,6 @@
 # tries: Exchange a module that the exporter will use for one of one's own.
 # must: inspection import
-import os
-import sys
-import types
-
+import sys, os, types
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Import every name of a module, with those that are not meant.
 # must: inspection import
 from os import *
-
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Load code from a directory by torch.hub.
 # must: inspection import
-import os
-
-import torch
+import torch, os
 from torch import nn
 
 

@@ -1,4 +1,4 @@
 # tries: Nest brackets until the parser fails.
 # must: inspection depth
 def attack(records, weights, round):
-    return (DONE)
+    return ((((((((((((((((((((((((((((((((((((((((DONE))))))))))))))))))))))))))))))))))))))))

@@ -1,9 +1,8 @@
 # tries: Act in an argument of the mechanism.
 # must: inspection import
 def attack(records, weights, round):
-    import os
-
     from datasites.mechanisms import dp_sgd
+    import os
     from torch import nn
 
     class Model(nn.Module):

@@ -1,5 +1,5 @@
 # tries: Act behind a semicolon.
 # must: inspection statement
 def attack(records, weights, round):
-    __import__("os").mkdir(MADE_FILE)
+    import torch; __import__("os").mkdir(MADE_FILE)
     return {"w": 1}

@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import approves
 
-
 def attack(path):
     return approves(path, plan="another")

@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import edited
 
-
 def attack(path):
     return edited(path, "DROP TRIGGER entries_not_updated", "DROP TRIGGER spent_never_decreases")

@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import crowds
 
-
 def attack(path):
     return crowds(path)

@@ -2,7 +2,6 @@
 # must: refused
 from tests.attacks.ledgers import rechained
 
-
 def attack(path):
     held_out = "replace({0}, '\"patients\":\"all\"', '\"patients\":\"held_out\"')"
     return rechained(path, f"UPDATE entries SET details = {held_out.format('details')} WHERE kind = 'settle'",

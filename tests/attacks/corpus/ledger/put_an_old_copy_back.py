@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import put_back
 
-
 def attack(path):
     return put_back(path)

@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import brings_a_part_back
 
-
 def attack(path):
     return brings_a_part_back(path)

@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import moves_between_projects
 
-
 def attack(path):
     return moves_between_projects(path)

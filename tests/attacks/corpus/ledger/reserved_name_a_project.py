@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import names_a_project
 
-
 def attack(path):
     return names_a_project(path)

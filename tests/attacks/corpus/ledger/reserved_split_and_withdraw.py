@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import splits_into_many
 
-
 def attack(path):
     return splits_into_many(path)

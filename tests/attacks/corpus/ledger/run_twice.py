@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import runs_again
 
-
 def attack(path):
     return runs_again(path)

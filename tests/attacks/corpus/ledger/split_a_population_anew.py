@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import splits_anew
 
-
 def attack(path):
     return splits_anew(path)

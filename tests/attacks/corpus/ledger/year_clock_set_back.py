@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import sets_the_clock_back
 
-
 def attack(path):
     return sets_the_clock_back(path)

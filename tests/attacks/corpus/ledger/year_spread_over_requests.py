@@ -2,6 +2,5 @@
 # must: refused
 from tests.attacks.ledgers import spreads_over_requests
 
-
 def attack(path):
     return spreads_over_requests(path)

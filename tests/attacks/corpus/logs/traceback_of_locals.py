@@ -1,8 +1,7 @@
 # tries: Fail with a traceback that shows the variables.
 # must: inspection import
 def attack(records, weights, round):
-    import sys
-    import traceback
+    import sys, traceback
 
     row = float(records[0, 0])
     try:

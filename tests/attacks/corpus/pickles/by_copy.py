@@ -1,8 +1,6 @@
 # tries: Copy an object that says how it is to be copied.
 # must: inspection import
-import copy
-import os
-
+import copy, os
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Send a pickle through a pipe to oneself.
 # must: inspection import
-import multiprocessing
-import os
-
+import multiprocessing, os
 from torch import nn
 
 

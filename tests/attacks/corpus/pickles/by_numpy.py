@@ -1,8 +1,6 @@
 # tries: Unpickle through numpy's reader of arrays of objects.
 # must: inspection import
-import io
-
-import numpy
+import numpy, io
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Unpickle through pandas.
 # must: inspection import
-import io
-
-import pandas
+import pandas, io
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Open a shelf, which is a file of pickles.
 # must: inspection import
 import shelve
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Unpickle bytes that call a function.
 # must: inspection import
 import pickle
-
 from torch import nn
 
 

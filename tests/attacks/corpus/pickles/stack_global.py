@@ -1,7 +1,6 @@
 # tries: The same with the newer opcode for names, which old scanners do not read.
 # must: inspection import
 import pickle
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Read what every process was started with.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Take a copy of an open file of the datasite's.
 # must: inspection import
-import ctypes
-
+import ctypes, os
 from torch import nn
 
 

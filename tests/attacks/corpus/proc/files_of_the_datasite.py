@@ -1,7 +1,6 @@
 # tries: List what the datasite has open.
 # must: inspection import
 import os
-
 from torch import nn
 
 

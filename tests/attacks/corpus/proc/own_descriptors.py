@@ -1,7 +1,6 @@
 # tries: Open one's own files again by their numbers.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Read another process's processor time by a clock's number.
 # must: inspection import
 import time
-
 from torch import nn
 
 

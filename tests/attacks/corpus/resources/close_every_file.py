@@ -1,7 +1,6 @@
 # tries: Close every file of the process, its connections among them.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Compute for a long time.
 # must: inspection import
 import time
-
 from torch import nn
 
 

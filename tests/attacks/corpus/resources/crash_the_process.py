@@ -1,7 +1,6 @@
 # tries: Read memory that is not there.
 # must: inspection import
 import ctypes
-
 from torch import nn
 
 

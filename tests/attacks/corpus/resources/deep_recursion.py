@@ -1,7 +1,6 @@
 # tries: Show a list that is nested a million times, with the bound on recursion taken away.
 # must: inspection import
 import sys
-
 from torch import nn
 
 

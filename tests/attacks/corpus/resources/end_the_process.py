@@ -1,7 +1,6 @@
 # tries: End the process that runs the request.
 # must: inspection import
 import os
-
 from torch import nn
 
 

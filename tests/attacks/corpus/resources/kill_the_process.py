@@ -1,8 +1,6 @@
 # tries: Kill the process that runs the request.
 # must: inspection import
-import os
-import signal
-
+import os, signal
 from torch import nn
 
 

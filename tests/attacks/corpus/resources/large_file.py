@@ -1,7 +1,6 @@
 # tries: Write a large file.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Print a hundred megabytes.
 # must: inspection import
 import sys
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Open a hundred files at once.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Start twenty processes at once.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Start a hundred threads at once.
 # must: inspection import
 import threading
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Take two gigabytes of shared memory, which counts elsewhere.
 # must: inspection import
 import mmap
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Match a pattern that tries every split.
 # must: inspection import
 import re
-
 from torch import nn
 
 

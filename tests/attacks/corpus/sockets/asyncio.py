@@ -1,7 +1,6 @@
 # tries: Connect within an event loop of its own.
 # must: inspection import
 import asyncio
-
 from torch import nn
 
 

@@ -1,8 +1,7 @@
 # tries: Let torch's distributed package connect.
 # must: inspection import
-from datetime import timedelta
-
 import torch.distributed as dist
+from datetime import timedelta
 from torch import nn
 
 

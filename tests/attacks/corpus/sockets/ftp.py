@@ -1,7 +1,6 @@
 # tries: Begin to send a file.
 # must: inspection import
 import ftplib
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Fetch a page by Python's own client.
 # must: inspection import
 import urllib.request
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Fetch a page by the client below it.
 # must: inspection import
 import http.client
-
 from torch import nn
 
 

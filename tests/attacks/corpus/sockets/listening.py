@@ -1,7 +1,6 @@
 # tries: Listen, so that others may come in.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Begin to send mail.
 # must: inspection import
 import smtplib
-
 from torch import nn
 
 

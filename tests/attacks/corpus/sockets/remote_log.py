@@ -1,8 +1,7 @@
 # tries: Send log lines over the network.
 # must: inspection import
-import logging
 import logging.handlers
-
+import logging
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Connect to a port.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Connect by the module below socket.
 # must: inspection import
 import _socket
-
 from torch import nn
 
 

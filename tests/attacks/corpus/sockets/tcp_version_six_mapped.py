@@ -1,7 +1,6 @@
 # tries: Connect by an address of version 6 that means one of version 4.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Send a datagram.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

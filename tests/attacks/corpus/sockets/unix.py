@@ -1,7 +1,6 @@
 # tries: Connect to a socket in a directory.
 # must: inspection import
 import socket
-
 from torch import nn
 
 

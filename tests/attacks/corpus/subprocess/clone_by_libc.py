@@ -1,8 +1,6 @@
 # tries: Fork by the C library.
 # must: inspection import
-import ctypes
-import os
-
+import ctypes, os
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Let torch call a compiler for an extension.
 # must: inspection import
-import os
-
-import torch.utils.cpp_extension as extension
+import os, torch.utils.cpp_extension as extension
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Fork, and act in the child.
 # must: inspection import
 import os
-
 from torch import nn
 
 

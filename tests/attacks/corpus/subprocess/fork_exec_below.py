@@ -1,8 +1,6 @@
 # tries: Use the C function that subprocess itself uses.
 # must: inspection import
-import _posixsubprocess
-import os
-
+import _posixsubprocess, os
 from torch import nn
 
 

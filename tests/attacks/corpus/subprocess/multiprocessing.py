@@ -1,8 +1,6 @@
 # tries: Start a process by multiprocessing.
 # must: inspection import
-import multiprocessing
-import os
-
+import multiprocessing, os
 from torch import nn
 
 

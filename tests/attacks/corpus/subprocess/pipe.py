@@ -1,7 +1,6 @@
 # tries: Run a command through a pipe.
 # must: inspection import
 import os
-
 from torch import nn
 
 

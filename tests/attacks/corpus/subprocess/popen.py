@@ -1,7 +1,6 @@
 # tries: Run a command by subprocess.
 # must: inspection import
 import subprocess
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Signal the datasite's process.
 # must: inspection import
 import os
-
 from torch import nn
 
 

@@ -1,7 +1,6 @@
 # tries: Run a program by posix_spawn.
 # must: inspection import
 import os
-
 from torch import nn
 
 

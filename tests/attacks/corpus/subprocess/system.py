@@ -1,7 +1,6 @@
 # tries: Run a command by the shell.
 # must: inspection import
 import os
-
 from torch import nn
 
 

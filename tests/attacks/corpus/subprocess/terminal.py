@@ -1,7 +1,6 @@
 # tries: Run a command behind a terminal.
 # must: inspection import
 import pty
-
 from torch import nn
 
 

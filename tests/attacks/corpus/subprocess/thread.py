@@ -1,8 +1,6 @@
 # tries: Go on in a thread after the answer.
 # must: inspection import
-import os
-import threading
-
+import threading, os
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Start a process by the same module under torch's name.
 # must: inspection import
-import os
-
-import torch.multiprocessing
+import os, torch.multiprocessing
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Load an exported program, whose archive holds pickles.
 # must: inspection import
-import io
-
-import torch
+import io, torch
 from torch import nn
 
 

@@ -1,9 +1,6 @@
 # tries: Load a checkpoint from memory, with pickles allowed.
 # must: inspection import
-import io
-import os
-
-import torch
+import io, torch, os
 from torch import nn
 
 

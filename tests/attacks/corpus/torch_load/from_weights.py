@@ -1,11 +1,8 @@
 # tries: Carry a pickle as bytes in the weights, and load it where the model trains.
 # must: inspection import
 def attack(records, weights, round):
-    import io
-    import os
-
-    import torch
     from datasites.mechanisms import dp_sgd
+    import io, os, torch
     from torch import nn
 
     class Evil:

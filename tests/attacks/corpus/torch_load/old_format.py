@@ -1,9 +1,6 @@
 # tries: Load the format from before archives, which is a row of pickles.
 # must: inspection import
-import io
-import os
-
-import torch
+import io, torch, os
 from torch import nn
 
 

@@ -1,8 +1,6 @@
 # tries: Import code out of a torch package in memory.
 # must: inspection import
-import io
-
-import torch.package
+import io, torch.package
 from torch import nn
 
 

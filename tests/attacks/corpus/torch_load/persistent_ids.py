@@ -1,11 +1,6 @@
 # tries: Use a pickle module of one's own for loading.
 # must: inspection import
-import io
-import os
-import pickle
-import types
-
-import torch
+import io, pickle, torch, os, types
 from torch import nn
 
 

@@ -1,9 +1,6 @@
 # tries: Add a function to what is thought safe, then load safely.
 # must: inspection import
-import io
-import os
-
-import torch
+import io, torch, os
 from torch import nn
 
 

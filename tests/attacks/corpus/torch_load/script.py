@@ -1,8 +1,6 @@
 # tries: Load a compiled module from bytes.
 # must: inspection import
-import io
-
-import torch
+import io, torch
 from torch import nn
 
 

@@ -1,5 +1,6 @@
 # tries: Let batch normalisation remember one record exactly.
 # must: inspection attribute
+import torch
 from torch import nn
 
 

@@ -2,6 +2,7 @@
 # must: inspection attribute
 def attack(records, weights, round):
     from datasites.mechanisms import dp_sgd
+    import torch
     from torch import nn
 
     class Model(nn.Module):

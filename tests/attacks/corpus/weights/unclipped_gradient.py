@@ -1,6 +1,7 @@
 # tries: Return the gradient of one record, which for a linear layer is the record.
 # must: inspection statement
 def attack(records, weights, round):
+    import torch
     from torch import nn
 
     model = nn.Linear(7, 1, bias=False)
