@@ -37,7 +37,7 @@ def trust_sentence(declared: SecureAggregation) -> str:
         else "the researcher may lie and leave hospitals out, as long as no other hospital works together with them"
     )
     return (
-        f"For the masks to hide what this hospital adds, {who}; if more do, they may read them, noise included: what"
+        f"For the masks to hide what this hospital adds, {who}; if more do, they may read it, noise included: what"
         " a request without masks lets everybody read."
     )
 

@@ -50,6 +50,7 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
@@ -929,6 +930,25 @@ DEFENCES: dict[str, Defence] = {
         "formulas refused, whose values may be old",
         instead("datasites.vault.workbooks:_is_formula", lambda _: False),
         (WORKBOOKS, "-k", "formulas"),
+    ),
+    "sum_answered_once": Defence(
+        "one answer to each step of a secure sum",
+        nothing("policies.secure_sums.party:answered_before"),
+        (SUMS, "-k", "answered_to_one"),
+    ),
+    "sum_signed_keys": Defence(
+        "round keys signed for request, round, roster and weights",
+        nothing("policies.secure_sums.messages:check_announced"),
+        (SUMS,),
+    ),
+    "sum_book": Defence(
+        "own keys and enough others in a round's book", nothing("policies.secure_sums.party:check_book"), (SUMS,)
+    ),
+    "sum_survivors": Defence(
+        "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
+    ),
+    "sum_threshold": Defence(
+        "no sum of fewer than the threshold", nothing("policies.secure_sums.party:check_enough"), (SUMS,)
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",
