@@ -23,11 +23,12 @@ def encoded(release: Tensors, start: Tensors, declared: SecureAggregation, party
     """What one party adds to the sum: all numbers of its release in order of their tensors' names.
 
     Args:
-      release: float tensors; `start` those that came in, of the same names and shapes.
+      release: float tensors; `start` those that the round began with, of these names and shapes and perhaps others.
       party: its number in the roster, from 1.
     """
     share = declared.hospitals[party - 1].patients / declared.most_patients
-    moved = (flat(release) - flat(start)) * (share / declared.grid)
+    begin = {name: start[name] for name in release}  # what is constant or stays at the hospital is in no sum
+    moved = (flat(release) - flat(begin)) * (share / declared.grid)
     held = np.clip(np.nan_to_num(moved, nan=0.0), -declared.largest, declared.largest)
     words: Words = np.rint(held).astype(np.int64).astype(np.uint32)
     return words

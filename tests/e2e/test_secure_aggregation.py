@@ -132,3 +132,17 @@ def test_a_round_closes_without_one_that_is_killed_and_opens_for_no_fewer(
             first["general"].datasite.secure_sum(first["general"].code, 1, "survivors", {"survivors": [1, 2, 3]})
     finally:
         datasites["Rural"].start()
+
+
+def test_what_stays_at_the_hospital_is_in_no_sum(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
+    training = replace(TRAINING, rounds=1, epsilon=0.5)
+    study = researcher.Study(
+        "flu-heads", cohort, FourFeatures, training, secure_aggregation=3, local="output.*", **options
+    )
+    result = approved(study, datasites).run(grace=1.0)
+    assert sorted(result.weights) == ["hidden.bias", "hidden.weight"]
+    assert all(sorted(release.tensors) == sorted(result.weights) for release in result.releases)

@@ -95,6 +95,12 @@ def test_no_sum_leaves_its_word() -> None:
     assert held >= 16
 
 
+def test_what_the_round_began_with_besides_is_in_no_sum() -> None:
+    """Constants and what stays at the hospital come with the weights of a round, and do not leave."""
+    roster, start = declared(5, 5), {"a": np.zeros(2, np.float32), "head": np.ones(3, np.float32)}
+    assert len(encoded({"a": np.ones(2, np.float32)}, start, roster, 1)) == 2
+
+
 def test_numbers_that_are_none_count_as_not_moved() -> None:
     roster, start = declared(5, 5), {"a": np.array([2.0], np.float32)}
     words = encoded({"a": np.array([np.nan], np.float32)}, start, roster, 1)
