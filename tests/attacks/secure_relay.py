@@ -111,7 +111,7 @@ class Relay:
         )
 
     def truth(self, among: Iterable[int]) -> Words:
-        total = np.zeros(NUMBERS, np.uint32)
+        total = np.zeros(len(self.hospitals[1].words), np.uint32)
         for number in among:
             total += self.hospitals[number].words
         return total

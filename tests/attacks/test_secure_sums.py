@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from policies.errors import CertificateRefused, InvalidRequest, WrongStatus
+from policies.secure_sums import party as steps
 from policies.secure_sums.masks import Words
 from tests.attacks.secure_relay import NUMBERS, WEIGHTS, Hospital, Relay, network, read_one
 
@@ -301,3 +303,68 @@ def test_what_a_relay_keeps_tells_no_secret_of_who_is_in_the_sum() -> None:
         assert not hospital.state["box_private"]
         assert not hospital.state["seed"]
         assert not hospital.state["held"]
+
+
+def _after_masks(relay: Relay) -> Relay:
+    relay.keys()
+    relay.shares()
+    relay.boxes_out()
+    return relay
+
+
+def _check_exact() -> None:
+    relay, masked = until_released()
+    answers = relay.revealed(relay.signatures([1, 2, 3]), [1, 2, 3])
+    np.testing.assert_array_equal(relay.opened(masked, answers), relay.truth([1, 2, 3]))
+
+
+def _check_fresh() -> None:
+    sent = []
+    for round_number in (1, 2):
+        relay = network(3, 2, round_number=round_number)
+        relay.hospitals[1].words = np.zeros(NUMBERS, np.uint32)
+        sent.append(_after_masks(relay).released([1])[1])
+    assert not (sent[0] == sent[1]).any()
+
+
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks of 16 bits: the other half of each word leaves as it is, and sums still come out right."""
+    whole = steps.expanded
+    monkeypatch.setattr(steps, "expanded", lambda key, count: whole(key, count) & np.uint32(0xFFFF))
+
+
+def _another_modulus(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked = steps.masked
+    monkeypatch.setattr(steps, "masked", lambda *a, **o: masked(*a, **o) % np.uint32(2**31))
+
+
+def _one_key_for_all_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[int, Any] = {}
+    begun = steps.begun
+
+    def again(context: str, number: int) -> Any:
+        state = kept.setdefault(number, begun(context, number))
+        return replace(state, context=context, asked={}, answers={}, book={}, held={})
+
+    monkeypatch.setattr(steps, "begun", again)
+    mask_seed = steps.mask_seed
+    monkeypatch.setattr(steps, "mask_seed", lambda own, other, _, *pair: mask_seed(own, other, b"", *pair))
+
+
+def _check_uniform() -> None:
+    relay = network(3, 2, numbers=8000)
+    relay.hospitals[1].words = np.zeros(8000, np.uint32)
+    sent = _after_masks(relay).released([1])[1].astype(np.float64) / 2**32
+    assert abs(sent.mean() - 0.5) < 5 / np.sqrt(12 * 8000)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [(_narrow, _check_uniform), (_another_modulus, _check_exact), (_one_key_for_all_rounds, _check_fresh)],
+    ids=["masks of half a word", "another modulus", "a mask for two rounds"],
+)
+def test_planted_faults_are_found(monkeypatch: pytest.MonkeyPatch, fault: Any, check: Any) -> None:
+    check()
+    fault(monkeypatch)
+    with pytest.raises(AssertionError):
+        check()
