@@ -50,6 +50,7 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
 SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
@@ -986,6 +987,21 @@ DEFENCES: dict[str, Defence] = {
     ),
     "sum_book": Defence(
         "own keys and enough others in a round's book", nothing("policies.secure_sums.party:check_book"), (SUMS,)
+    ),
+    "sum_roster": Defence(
+        "rosters that name this datasite and its published size",
+        nothing("datasites.review.planning:check_roster", "datasites.review.secure_rounds:check_roster"),
+        (SECURE_ROUNDS, "-k", "names_this_datasite"),
+    ),
+    "sum_forgotten": Defence(
+        "no round secrets after a restored ledger is accepted",
+        nothing("datasites.vault.round_secrets:RoundSecrets.forget_all"),
+        ("tests/datasites/operations/test_backup.py", "-k", "round_secrets"),
+    ),
+    "sum_ready": Defence(
+        "shares exchanged for these weights before a row is read",
+        nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
+        (SECURE_ROUNDS, "-k", "nothing_runs_before"),
     ),
     "sum_survivors": Defence(
         "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
