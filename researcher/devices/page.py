@@ -6,19 +6,19 @@ from pathlib import Path
 
 from policies.numbers import counted, written
 from researcher.devices.estimates import Figure
-from researcher.devices.report import DeviceResult, short
+from researcher.devices.outcome import Outcome, short
 from researcher.report_charts import Interval, interval_chart
 from researcher.report_parts import listed, page, pair, section, table, text, write_page
 
 SHOWN = 8  # reasons of devices that are missing
 
 
-def written_page(result: DeviceResult, path: str | Path) -> Path:
+def written_page(result: Outcome, path: str | Path) -> Path:
     """Write the page; where it lies. Raises `InvalidRequest` where it cannot be written."""
     return write_page(path, content(result))
 
 
-def content(result: DeviceResult) -> str:
+def content(result: Outcome) -> str:
     """The page."""
     question, count = result.question, len(result.devices)
     asked_of = count + len(result.missing)
@@ -48,7 +48,7 @@ def _tiles(figure: Figure) -> str:
     ) + "</div>"  # fmt: skip
 
 
-def _mean(result: DeviceResult, figure: Figure) -> str:
+def _mean(result: Outcome, figure: Figure) -> str:
     column = next(column for column in result.question.columns if column.name == figure.column)
     row = Interval(
         "mean",
@@ -68,7 +68,7 @@ def _mean(result: DeviceResult, figure: Figure) -> str:
     )
 
 
-def _before(result: DeviceResult, column: str) -> str:
+def _before(result: Outcome, column: str) -> str:
     prospect = result.prospect
     rows = [["each device's own", f"± {short(prospect.own[column])}", "nobody"]]
     if prospect.shared:
@@ -76,13 +76,13 @@ def _before(result: DeviceResult, column: str) -> str:
         rows.append(["shared in circles", f"± {short(prospect.shared[column])}", text(trusted)])
     return section(
         "What it could be, said beforehand",
-        table(["noise", "mean, 95 %", "whom a person trusts"], rows),
-        f"From the declaration alone: {counted(prospect.devices, 'device')}, ε = {written(prospect.epsilon)}, the"
-        " bounds.",
+        table(["noise", "mean", "whom a person trusts"], rows),
+        f"From the declaration alone: {counted(prospect.devices, 'device')}, ε = {written(prospect.epsilon)} and the"
+        " bounds. In 95 of 100 reports.",
     )
 
 
-def _promised(result: DeviceResult) -> str:
+def _promised(result: Outcome) -> str:
     question = result.question
     epsilon = written(float(question.epsilon))
     if result.circles:
@@ -91,7 +91,7 @@ def _promised(result: DeviceResult) -> str:
         circles, alone = counted(result.circles, "circle"), short(prospect.epsilon_alone)
         said = [
             f"{circles} of devices: each adds a part of one noise under masks, and a circle's sum alone can be opened.",
-            f"ε = {epsilon} while {honest} of a person's circle, theirs among them, add their parts and keep them secret.",
+            f"ε = {epsilon} while {honest} of a person's circle, theirs among them, keep the parts that they add.",
             f"ε = {alone} if all others did. Who did not accept the circle paid that, or did not answer.",
         ]
     else:
@@ -116,7 +116,7 @@ def _promised(result: DeviceResult) -> str:
     )
 
 
-def _missing(result: DeviceResult) -> str:
+def _missing(result: Outcome) -> str:
     if not result.missing:
         return ""
     by_reason: dict[str, list[str]] = {}

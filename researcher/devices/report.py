@@ -9,97 +9,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from policies.canonical import canonical
 from policies.errors import InvalidRequest, Unavailable
-from policies.numbers import counted, written
+from policies.numbers import written
 from policies.privacy.checks import check_range
 from policies.privacy.device_reports import Column, DeviceQuestion
 from policies.privacy.secure_aggregation import MOST_HOSPITALS, Party, SecureAggregation
 from researcher.devices.device import ABOUT
-from researcher.devices.estimates import Figure, figures, margin
+from researcher.devices.estimates import figures, margin
+from researcher.devices.outcome import Outcome, Prospect
+from researcher.devices.page import written_page
 from researcher.devices.sums import Answers, Devices, asked, circle_sum, own_noise
 
 LARGEST_CIRCLE = MOST_HOSPITALS
 _LARGEST_TEAM = 10_000_000
 
 
-@dataclass(frozen=True)
-class Prospect:
-    """What a report of so many devices can be, from its declaration alone: nothing was asked.
-
-    Args:
-      devices: that would answer.
-      epsilon: that each of them pays.
-      own: by column, how far the mean is from the truth at most, in 95 of 100 reports, with every device's own noise.
-      shared: the same with shared noise, in circles; None for fewer than two.
-      epsilon_alone: with shared noise, if all others of a device's circle work together; `threshold` of the circle's
-        devices have to be honest for `epsilon`.
-    """
-
-    devices: int
-    epsilon: float
-    own: Mapping[str, float]
-    shared: Mapping[str, float] | None
-    epsilon_alone: float
-    threshold: int
-
-    def __str__(self) -> str:
-        each = ", ".join(f"{name} ± {short(value)}" for name, value in self.own.items())
-        lines = [f"{counted(self.devices, 'device')} at ε = {written(self.epsilon)}, means in 95 of 100 reports:"]
-        lines.append(f"  each device's own noise, nobody trusted: {each}")
-        if self.shared:
-            each = ", ".join(f"{name} ± {short(value)}" for name, value in self.shared.items())
-            lines.append(
-                f"  shared noise, {self.threshold} honest devices in each circle: {each}"
-                f" (ε = {short(self.epsilon_alone)} if all others work together)"
-            )
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class DeviceResult:
-    """What a team learned: figures by column, who is in them, and who is not and why.
-
-    Args:
-      question: as declared (with shared noise, of the first circle).
-      figures: one for each column.
-      devices: names of those that answered.
-      missing: why each other did not.
-      shares: whole noises in the sums.
-      circles: sums that were opened, 0 with every device's own noise.
-    """
-
-    question: DeviceQuestion
-    figures: tuple[Figure, ...]
-    devices: tuple[str, ...]
-    missing: Mapping[str, str]
-    shares: float
-    circles: int
-    prospect: Prospect
-
-    def __getitem__(self, column: str) -> Figure:
-        """The figure of a column. Raises `InvalidRequest` where it was not asked about."""
-        for figure in self.figures:
-            if figure.column == column:
-                return figure
-        raise InvalidRequest(f"{column!r:.60} was not asked about. It was {', '.join(f.column for f in self.figures)}.")
-
-    def __str__(self) -> str:
-        lines = [f"{self.question.name}: {len(self.devices):,} of {len(self.devices) + len(self.missing):,} devices"]
-        for figure in self.figures:
-            mean = _interval(figure.mean, figure.mean_low, figure.mean_high)
-            variance = _interval(figure.variance, figure.variance_low, figure.variance_high)
-            lines.append(f"  {figure.column}: mean {mean}, variance {variance}")
-        return "\n".join(lines)
+class DeviceResult(Outcome):
+    """What a team learned; see `Outcome` for its fields."""
 
     def report(self, path: str | Path) -> Path:
         """Write a page of its own with figures, what they could have been, and what is promised; where it lies."""
-        from researcher.devices.page import written_page
-
         return written_page(self, path)
 
 
@@ -321,20 +254,3 @@ def _roster(names: Sequence[str], threshold: int) -> SecureAggregation:
     return SecureAggregation(
         threshold=threshold, hospitals=tuple(Party(name, f"{place:064x}", 1) for place, name in enumerate(names))
     )
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{short(value)} [{short(low)}, {short(high)}]"
-
-
-def short(value: float) -> str:
-    """A number to three digits, or whole where it is larger.
-
-    >>> short(370.26), short(4.9912), short(0.0850)
-    ('370', '4.99', '0.085')
-    """
-    if not math.isfinite(value):
-        return "infinite"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
