@@ -16,8 +16,10 @@ at u = 3K/2. So a column's answer is pure ε with ε ≤ w (9K/4 + 1), and K is 
 holds at the column's share of ε: the mean's noise is 2.25 h/ε wide instead of the 4 h/ε of two answers at ε/2 each,
 since who moves the mean most, from one bound to the other, does not move the square. m is the least with K ≥ 2048.
 
-With `shared`, devices add parts of that noise under masks, and the sum alone is opened: the ε is that of the whole
-while `threshold` of the roster add their parts and do not work together, and `epsilon_if(1)` if all others do.
+With `shared`, devices add parts of that noise under masks, and a sum over `threshold` of the roster or more is opened.
+Of those, `colluding` = k may work together with a researcher who drops whom they like: the masks hold while k < 2t - n
+(`secure_aggregation`), and t - k of the sum's parts are still secret. So t - k parts make the whole, and ε holds while
+no more than k work together. If more do, one device's number may be read under its own part alone: `epsilon_if(1)`.
 """
 
 from __future__ import annotations
@@ -130,9 +132,9 @@ class DeviceQuestion:
         return self.steps + (_SPARE << self.halvings)
 
     @property
-    def parties(self) -> int:
-        """How many parts make the whole noise: t of a roster, or 1."""
-        return self.shared.threshold if self.shared else 1
+    def parts(self) -> int:
+        """How many parts make the whole noise: of a roster, those of a sum that nobody else knows; or 1."""
+        return self.shared.threshold - self.shared.colluding if self.shared else 1
 
     @cached_property
     def digest(self) -> str:
@@ -140,14 +142,14 @@ class DeviceQuestion:
         return hashlib.sha256(canonical(self.as_dict())).hexdigest()
 
     def epsilon_if(self, honest: int) -> float:
-        """ε where so many devices of the roster add their parts and work together with nobody, one's own among them.
+        """ε of a number under the parts of so many devices that work together with nobody, one's own among them.
 
         Without a roster it is the question's own, whoever works together.
         """
-        if self.shared is None or honest >= self.parties:
+        if self.shared is None or honest >= self.parts:
             return float(self.epsilon)
         losses = (
-            laplace_loss(self.halvings, honest=honest, parties=self.parties, distance=distance)
+            laplace_loss(self.halvings, honest=honest, parties=self.parts, distance=distance)
             for distance in (2 * self.steps, self.steps + 1)  # what y and s can move at most, each by itself
         )
         return math.fsum(losses) * len(self.columns)
@@ -163,7 +165,7 @@ class DeviceQuestion:
 
     def answered(self, values: Mapping[str, float], source: random.Random) -> list[int]:
         """y and s of each column with this device's noise: all of it, or its part of the roster's."""
-        return [number + laplace_part(self.halvings, self.parties, source) for number in self.exact(values)]
+        return [number + laplace_part(self.halvings, self.parts, source) for number in self.exact(values)]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, as devices are sent it."""

@@ -61,8 +61,8 @@ class Device:
     def accept(self, question: str) -> str:
         """The person accepts the roster of a question with shared noise; says in words what that is.
 
-        From now on questions to this very roster cost their ε, since its `threshold` devices are trusted to add their
-        parts and not to work together. Without, they cost what they would if all others did.
+        From now on questions to this very roster cost their ε, since no more of its devices are trusted to work
+        together than it allows. Without, they cost what they would if all others did.
 
         Raises:
           InvalidRequest: the text is no question, or one without a roster.
@@ -183,9 +183,9 @@ def in_words(question: DeviceQuestion) -> str:
     assert roster is not None
     count = len(roster.hospitals)
     return (
-        f"{count} devices add parts of one noise, and any {roster.threshold} parts are the whole. That your answer"
-        f" costs ε={written(float(question.epsilon))} holds while {roster.threshold} of these {count} devices, yours"
-        " among them, add their parts and do not work together with the researcher. If all others did, it would be"
+        f"{count} devices add parts of one noise, and any {question.parts} parts are the whole. That your answer costs"
+        f" ε={written(float(question.epsilon))} holds while no more than {roster.colluding} of the other {count - 1}"
+        " devices work together with the researcher. If more do, it can be as much as"
         f" ε={written(math.ceil(question.epsilon_if(1) * 100) / 100)}."
     )
 

@@ -21,8 +21,8 @@ class Prospect:
       epsilon: that each of them pays.
       own: by column, how far the mean is from the truth at most, in 95 of 100 reports, with every device's own noise.
       shared: the same with shared noise, in circles; None for fewer than two.
-      epsilon_alone: with shared noise, if all others of a device's circle work together; `threshold` of the circle's
-        devices have to be honest for `epsilon`.
+      epsilon_alone: with shared noise, if more than `colluding` others of a device's circle work together with the
+        researcher; `epsilon` holds while no more do.
     """
 
     devices: int
@@ -30,7 +30,7 @@ class Prospect:
     own: Mapping[str, float]
     shared: Mapping[str, float] | None
     epsilon_alone: float
-    threshold: int
+    colluding: int
 
     def __str__(self) -> str:
         each = ", ".join(f"{name} ± {short(value)}" for name, value in self.own.items())
@@ -39,8 +39,8 @@ class Prospect:
         if self.shared:
             each = ", ".join(f"{name} ± {short(value)}" for name, value in self.shared.items())
             lines.append(
-                f"  shared noise, {self.threshold} honest devices in each circle: {each}"
-                f" (ε = {short(self.epsilon_alone)} if all others work together)"
+                f"  shared noise in circles, up to {self.colluding} others of a circle working together: {each}"
+                f" (ε = {short(self.epsilon_alone)} if more do)"
             )
         return "\n".join(lines)
 

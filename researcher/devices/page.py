@@ -72,7 +72,7 @@ def _before(result: Outcome, column: str) -> str:
     prospect = result.prospect
     rows = [["each device's own", f"± {short(prospect.own[column])}", "nobody"]]
     if prospect.shared:
-        trusted = f"{prospect.threshold} devices of each circle"
+        trusted = f"that no more than {prospect.colluding} others of a circle work together"
         rows.append(["shared in circles", f"± {short(prospect.shared[column])}", text(trusted)])
     return section(
         "What it could be, said beforehand",
@@ -87,12 +87,11 @@ def _promised(result: Outcome) -> str:
     epsilon = written(float(question.epsilon))
     if result.circles:
         prospect = result.prospect
-        honest = prospect.threshold
         circles, alone = counted(result.circles, "circle"), short(prospect.epsilon_alone)
         said = [
             f"{circles} of devices: each adds a part of one noise under masks, and a circle's sum alone can be opened.",
-            f"ε = {epsilon} while {honest} of a person's circle, theirs among them, keep the parts that they add.",
-            f"ε = {alone} if all others did. Who did not accept the circle paid that, or did not answer.",
+            f"ε = {epsilon} while no more than {prospect.colluding} others of a person's circle work together.",
+            f"ε = {alone} at most if more do. Who did not accept the circle paid that, or did not answer.",
         ]
     else:
         said = [

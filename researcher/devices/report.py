@@ -46,7 +46,9 @@ class DeviceReport:
       epsilon: that each device pays for its answer, pure (δ = 0), shared by the columns.
       name: what is asked and when. A device that was asked the same before gives the same answer, at no charge.
       shared_noise: whether devices add parts of one noise under masks, in circles.
-      threshold: with shared noise, the share of a circle's devices that have to be honest, above one half.
+      threshold: with shared noise, the share of a circle's devices without which its sum is not opened, above one half;
+        more than two thirds where it is left out. With a higher one more devices may work together unharmed, and noise
+        is wider.
       circle: devices that add up together at most, 2 to 100. Larger ones need less noise and more of each device.
 
     Raises:
@@ -56,7 +58,7 @@ class DeviceReport:
     >>> print(report.check(2))
     2 devices at ε = 1, means in 95 of 100 reports:
       each device's own noise, nobody trusted: heart_rate ± 370
-      shared noise, 2 honest devices in each circle: heart_rate ± 270 (ε = 5.49 if all others work together)
+      shared noise in circles, up to 0 others of a circle working together: heart_rate ± 270 (ε = 5.49 if more do)
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class DeviceReport:
         self.question = DeviceQuestion(name=name, columns=_columns(columns, bounds), epsilon=epsilon)
         self.question.halvings  # noqa: B018 - refuses what cannot be answered before anybody is asked
         if threshold is not None and not 0.5 < threshold <= 1:
-            raise InvalidRequest(f"threshold={threshold} is outside (0.5, 1]. Leave it out for just more than half.")
+            raise InvalidRequest(
+                f"threshold={threshold} is outside (0.5, 1]. Leave it out for just more than two thirds."
+            )
         check_range("circle", circle, 2, LARGEST_CIRCLE, whole=True)
         self.shared_noise, self.threshold, self.circle = shared_noise, threshold, circle
 
@@ -82,17 +86,17 @@ class DeviceReport:
         if not isinstance(devices, int) or not 1 <= devices <= _LARGEST_TEAM:
             raise InvalidRequest(f"devices={devices!r} is outside [1, {_LARGEST_TEAM:,}]. Say how many would answer.")
         sizes = self._sizes(devices)
-        circles = [self._threshold(size) for size in sizes]
-        shares = math.fsum(size / needed for size, needed in zip(sizes, circles, strict=True))
         together = devices >= 2
-        alone = _roster([f"device {number}" for number in range(sizes[0])], circles[0]) if together else None
+        circles = [self._with(_unmet(size, self._threshold(size))) for size in sizes] if together else []
+        shares = math.fsum(size / circle.parts for size, circle in zip(sizes, circles, strict=bool(circles)))
+        roster = circles[0].shared if circles else None
         return Prospect(
             devices,
             float(self.question.epsilon),
             self._margins(devices, devices),
             self._margins(devices, shares) if together else None,
-            self._with(alone).epsilon_if(1) if alone else math.inf,
-            circles[0],
+            circles[0].epsilon_if(1) if circles else math.inf,
+            roster.colluding if roster else 0,
         )
 
     def devices_for(self, margin_wanted: float, *, column: str | None = None) -> int:
@@ -191,8 +195,9 @@ class DeviceReport:
         return DeviceQuestion(name=question.name, columns=question.columns, epsilon=question.epsilon, shared=roster)
 
     def _threshold(self, size: int) -> int:
-        least = size // 2 + 1
-        return least if self.threshold is None else max(least, math.ceil(self.threshold * size))
+        if self.threshold is None:
+            return size * 2 // 3 + 1
+        return max(size // 2 + 1, math.ceil(self.threshold * size))
 
     def _sizes(self, devices: int) -> list[int]:
         """Circles of nearly equal size."""
@@ -249,8 +254,7 @@ def _columns(columns: Sequence[str], bounds: Any) -> tuple[Column, ...]:
     return tuple(Column(name=name, low=low, high=high) for name, (low, high) in zip(names, pairs, strict=True))
 
 
-def _roster(names: Sequence[str], threshold: int) -> SecureAggregation:
+def _unmet(count: int, threshold: int) -> SecureAggregation:
     """Of devices that nobody has met, to say beforehand what a roster of so many would be."""
-    return SecureAggregation(
-        threshold=threshold, hospitals=tuple(Party(name, f"{place:064x}", 1) for place, name in enumerate(names))
-    )
+    parties = tuple(Party(f"device {place}", f"{place:064x}", 1) for place in range(count))
+    return SecureAggregation(threshold=threshold, hospitals=parties)

@@ -102,7 +102,7 @@ def circle_sum(devices: Devices, question: DeviceQuestion, members: Mapping[int,
     total = open_sum(roster, context, book=keys, sharing=boxes, masked=masked, revealed=revealed)
     sums = [number - 2**32 if number >= 2**31 else number for number in map(int, total)]
     names = [members[party] for party in survivors]
-    return Answers(sums, names, relay.missing, len(names) / roster.threshold)
+    return Answers(sums, names, relay.missing, len(names) / question.parts)
 
 
 @dataclass

@@ -55,6 +55,7 @@ SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
+DEVICES = "tests/researcher/devices/test_{}.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -105,6 +106,12 @@ def nothing(*places: str) -> Callable[[], None]:
 def instead(where: str, value: Any) -> Callable[[], None]:
     """Something else in the place of a function or a list."""
     return lambda: put(where, value)
+
+
+def _kept_nowhere(book: Any, kind: str, name: str, content: str, *, charge: int = 0) -> None:
+    """A device's ledger that holds its budget and nothing else."""
+    if kind == "fact":
+        book._connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, 0)", (kind, name, content))
 
 
 class Everything(frozenset[Any]):
@@ -1008,6 +1015,21 @@ DEFENCES: dict[str, Defence] = {
     ),
     "sum_threshold": Defence(
         "no sum of fewer than the threshold", nothing("policies.secure_sums.party:check_enough"), (SUMS,)
+    ),
+    "device_budget": Defence(
+        "a device's budget",
+        instead("researcher.devices.device:Device._affordable", lambda *_: 0),
+        (DEVICES.format("device"), "-k", "budget"),
+    ),
+    "device_roster": Defence(
+        "a device charges a roster that its person did not accept as if all others worked together",
+        instead("policies.privacy.device_reports:DeviceQuestion.epsilon_if", lambda question, _: question.epsilon),
+        (DEVICES.format("device"), "-k", "accept"),
+    ),
+    "device_kept": Defence(
+        "a device keeps what it answered",
+        instead("researcher.devices.ledger:_Rows.write", _kept_nowhere),
+        (DEVICES.format("device"), "-k", "same_question or outlives"),
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",

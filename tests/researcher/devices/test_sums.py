@@ -13,14 +13,15 @@ from researcher.devices.device import Device
 from researcher.devices.report import Answering
 from tests.researcher.devices.teams import COLUMN, Relay, accept, answering, device, report, team
 
-RATES = [60.0, 70.0, 80.0, 90.0, 100.0]  # of five, of whom three are the threshold
+RATES = [60.0, 70.0, 80.0, 90.0, 100.0]  # of five, of whom three are the threshold and make the whole noise
+THREE = 0.6
 
 
 @pytest.fixture
 def devices() -> dict[str, Device]:
     """Five, who accepted to be one circle."""
     made = team(RATES)
-    accept(report(shared_noise=True), made)
+    accept(report(shared_noise=True, threshold=THREE), made)
     return made
 
 
@@ -31,7 +32,7 @@ def without(*names: str, at: str) -> Any:
 
 def test_a_sum_is_exact(devices: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_reports, "laplace_part", lambda halvings, parties, source: 0)
-    result = report(shared_noise=True).run(answering(devices))
+    result = report(shared_noise=True, threshold=THREE).run(answering(devices))
     assert result[COLUMN].mean == pytest.approx(80, abs=0.03)
     assert result[COLUMN].devices == 5
     assert result.circles == 1
@@ -40,7 +41,7 @@ def test_a_sum_is_exact(devices: dict[str, Device], monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("at", ["keys", "shares", "boxes", "numbers"])
 def test_exactly_the_threshold_is_enough(devices: dict[str, Device], monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     monkeypatch.setattr(device_reports, "laplace_part", lambda halvings, parties, source: 0)
-    result = report(shared_noise=True).run(Relay(devices, there=without("d00000", "d00001", at=at)))
+    result = report(shared_noise=True, threshold=THREE).run(Relay(devices, there=without("d00000", "d00001", at=at)))
     assert result[COLUMN].mean == pytest.approx(90, abs=0.03)  # of the other three, and of no other
     assert result.devices == ("d00002", "d00003", "d00004")
     assert set(result.missing) == {"d00000", "d00001"}
@@ -50,7 +51,9 @@ def test_exactly_the_threshold_is_enough(devices: dict[str, Device], monkeypatch
 @pytest.mark.parametrize("at", ["keys", "shares", "boxes", "numbers", "survivors", "reveal"])
 def test_one_too_few_is_refused_and_says_so(devices: dict[str, Device], at: str) -> None:
     with pytest.raises(Unavailable, match=f"2 of 5 devices answered the step '{at}', and threshold=3 have to"):
-        report(shared_noise=True).run(Relay(devices, there=without("d00000", "d00001", "d00002", at=at)))
+        report(shared_noise=True, threshold=THREE).run(
+            Relay(devices, there=without("d00000", "d00001", "d00002", at=at))
+        )
     paid = sum(one.remaining() < 2 for one in devices.values())
     assert paid == {"numbers": 2, "survivors": 5, "reveal": 5}.get(at, 0)  # who sent nothing pays nothing
 
@@ -62,11 +65,11 @@ def test_no_device_signs_or_opens_a_sum_of_fewer_than_the_threshold(devices: dic
         return text | {"message": {"survivors": [1, 2]}} if text.get("step") == "survivors" else text
 
     with pytest.raises(Unavailable, match="threshold=3 is the fewest"):
-        report(shared_noise=True).run(Relay(devices, there=few))
+        report(shared_noise=True, threshold=THREE).run(Relay(devices, there=few))
 
 
 def test_devices_in_a_sum_pay_once_whoever_is_killed_later(devices: dict[str, Device]) -> None:
-    report(shared_noise=True).run(Relay(devices, there=without("d00004", at="reveal")))
+    report(shared_noise=True, threshold=THREE).run(Relay(devices, there=without("d00004", at="reveal")))
     assert {one.remaining() for one in devices.values()} == {1.0}
 
 
@@ -79,7 +82,7 @@ def test_masked_numbers_say_nothing_and_leave_once(devices: dict[str, Device]) -
             seen.setdefault(name, []).extend([told["numbers"], again["numbers"]])
         return told
 
-    report(shared_noise=True).run(Relay(devices, back=watching))
+    report(shared_noise=True, threshold=THREE).run(Relay(devices, back=watching))
     assert all(first == second for first, second in seen.values())
     largest = report().question.largest
     words = [word for first, _ in seen.values() for word in first]
@@ -95,7 +98,7 @@ def test_numbers_do_not_leave_before_shares_are_held_nor_after_survivors_are_nam
         return text
 
     with pytest.raises(Unavailable):
-        report(shared_noise=True).run(
+        report(shared_noise=True, threshold=THREE).run(
             Relay(devices, there=lambda n, t: None if t.get("step") == "boxes" else keep(n, t))
         )
     early = sent[-1] | {"step": "numbers", "message": {}}
@@ -117,7 +120,7 @@ def test_a_device_that_is_named_alive_to_some_and_dead_to_others_is_not_read(dev
             revealed.append(told)
         return told
 
-    result = report(shared_noise=True).run(Relay(devices, there=splitting, back=watching))
+    result = report(shared_noise=True, threshold=THREE).run(Relay(devices, there=splitting, back=watching))
     assert set(result.missing) == {"d00001", "d00002"}  # who signed something else gives nothing
     seeds, keys = (sum("1" in told[what] for told in revealed) for what in ("seeds", "keys"))
     assert (seeds, keys) == (3, 0)
@@ -129,7 +132,7 @@ def test_another_key_than_the_rosters_signs_nothing(devices: dict[str, Device]) 
     def swapped(name: str, text: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
         return json.loads(stranger.answer(json.dumps(text))) if name == "d00000" and "step" in text else told
 
-    result = report(shared_noise=True).run(Relay(devices, back=swapped))
+    result = report(shared_noise=True, threshold=THREE).run(Relay(devices, back=swapped))
     assert "d00000" in result.missing
     assert len(result.devices) == 4
 
@@ -165,7 +168,8 @@ def test_a_threshold_that_was_asked_for_is_in_every_roster() -> None:
     ((question, _),) = asked.circles(Answering(answering(team([70.0] * 10))))
     assert question.shared is not None
     assert question.shared.threshold == 8
-    assert asked.check(10).threshold == 8
+    assert asked.check(10).colluding == 5
+    assert question.parts == 3
 
 
 def test_two_names_for_one_device_are_refused_and_one_device_is_no_circle() -> None:
