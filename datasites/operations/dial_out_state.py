@@ -1,0 +1,78 @@
+"""How a dial-out's connection stands: a small file that its process writes and `datasite status` reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from datasites.files import replace_private
+
+STATE_DIRECTORY = "dial-out"
+TELL_SECONDS = 30.0  # between two writings
+
+
+class State:
+    """What `datasite status` shows of one connection: a JSON file, replaced whole."""
+
+    def __init__(self, address: str, directory: Path | None) -> None:
+        self._path = directory / f"{address.replace(':', '_').replace('/', '_')}.json" if directory else None
+        self.calls, self._losses = 0, 0
+        self._now: dict[str, Any] = {"coordinator": address, "state": "connecting", "since": _time(), "reason": ""}
+        if directory is not None:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.write()
+
+    def connected(self) -> bool:
+        """The stream stands; whether that is new."""
+        return self._set("connected", "")
+
+    def lost(self, reason: str) -> bool:
+        """The stream was lost, or did not come about; whether that is new."""
+        self._losses += self._now["state"] == "connected"
+        return self._set("connecting", reason)
+
+    def ended(self) -> None:
+        """The process ends."""
+        self._set("ended", "")
+
+    def _set(self, state: str, reason: str) -> bool:
+        is_new = (self._now["state"], self._now["reason"]) != (state, reason)
+        if is_new:
+            self._now |= {"state": state, "reason": reason, "since": _time()}
+        self.write()
+        return is_new
+
+    def write(self) -> None:
+        """Write it as it is now; a disk that is full ends no connection."""
+        if self._path is not None:
+            about = {**self._now, "calls": self.calls, "losses": self._losses, "at": _time(), "pid": os.getpid()}
+            with contextlib.suppress(OSError):
+                replace_private(self._path, json.dumps(about))
+
+
+def read_states(directory: Path, *, now: datetime | None = None) -> list[dict[str, Any]]:
+    """The connections of a directory of states; one that was not written for a while is `"silent"`.
+
+    What is no state is left out: the files are another process's.
+    """
+    now, states = now or datetime.now(UTC), []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8")[: 64 << 10])
+            texts = {name: str(about[name])[:300] for name in ("coordinator", "state", "since", "reason", "at")}
+            counts = {name: int(about[name]) for name in ("calls", "losses")}
+            silent = (now - datetime.fromisoformat(texts["at"])).total_seconds() > 3 * TELL_SECONDS
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if silent and texts["state"] != "ended":
+            texts["state"] = "silent"
+        states.append({**texts, **counts})
+    return states
+
+
+def _time() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
