@@ -41,7 +41,7 @@ from researcher.sealed_calls import ABSENT, BUSY, GONE, Gathering, NotCarried
 PROOF_SECONDS = 10.0  # that a stream has to show whose it is
 WAIT_SECONDS = 20.0  # for a hospital to dial in again, after a start or a loss
 SLOW_SECONDS = 20.0  # that a call may hold up the others of its stream
-MOST_STREAMS = 2000
+MOST_STREAMS, MOST_OF_ONE = 2000, 4  # of all, and of one hospital
 WAITING_FRAMES = 32
 SERVER_OPTIONS = [
     *KEEPALIVE,
@@ -158,7 +158,7 @@ class Coordinator:
         self.listen, self.token, self.admitted = listen, token, admitted
         self._names = _names_in(certificate)
         self._pair, self._tell = (key, certificate), tell
-        self._hospitals: dict[bytes, _Hospital] = {}
+        self._hospitals: dict[bytes, list[_Hospital]] = {}  # of each, its streams, the newest last
         self._lost: dict[bytes, float] = {}
         self._started = time.monotonic()
         self._loop = asyncio.new_event_loop()
@@ -186,7 +186,7 @@ class Coordinator:
 
     def hospitals(self) -> list[tuple[str, str]]:
         """Words and name of each datasite that has dialled in."""
-        return [(words_of(hospital.print), hospital.name) for hospital in list(self._hospitals.values())]
+        return [(words_of(print_of_key), streams[-1].name) for print_of_key, streams in list(self._hospitals.items())]
 
     def exchange(self, to: bytes, kind: Kind, content: bytes, *, seconds: float, largest: int) -> bytes:
         """As `researcher.sealed_calls.Way` says."""
@@ -261,27 +261,29 @@ class Coordinator:
         return host in self._names or f"*.{host.partition('.')[2]}" in self._names
 
     def _join(self, hospital: _Hospital) -> None:
-        before = self._hospitals.get(hospital.print)
-        self._hospitals[hospital.print] = hospital
-        if before is not None:  # it has dialled again, and the old stream is not known to be dead yet
-            before.lose()
+        streams = self._hospitals.setdefault(hospital.print, [])
+        streams.append(hospital)
+        if len(streams) > MOST_OF_ONE:  # the oldest may be dead, and is not known to be
+            streams.pop(0).lose()
         self._tell(f"{hospital.name} has dialled in: {words_of(hospital.print)}")
 
     def _leave(self, hospital: _Hospital) -> None:
         hospital.lose()
-        if self._hospitals.get(hospital.print) is hospital:
-            del self._hospitals[hospital.print]
+        streams = [stream for stream in self._hospitals.get(hospital.print, ()) if stream is not hospital]
+        if streams:
+            self._hospitals[hospital.print] = streams
+        elif self._hospitals.pop(hospital.print, None):
             self._lost[hospital.print] = time.monotonic()
             self._tell(f"{hospital.name} is cut off.")
 
     async def _attached(self, to: bytes) -> _Hospital:
         """A hospital's stream; one that was lost a moment ago may come again. Raises `NotCarried`."""
         until = max(self._started, self._lost.get(to, 0.0)) + WAIT_SECONDS
-        while (hospital := self._hospitals.get(to)) is None:
+        while (streams := self._hospitals.get(to)) is None:
             if time.monotonic() >= until:
                 raise NotCarried(ABSENT)
             await asyncio.sleep(0.05)
-        return hospital
+        return streams[-1]
 
     async def _exchange(self, to: bytes, kind: Kind, content: bytes, largest: int) -> bytes:
         async with (await self._attached(to)).call() as carried:

@@ -12,7 +12,7 @@ from typing import Any
 from datasites.files import replace_private
 
 STATE_DIRECTORY = "dial-out"
-TELL_SECONDS = 30.0  # between two writings
+TELL_SECONDS = 10.0  # between two writings
 
 
 class State:
