@@ -59,15 +59,15 @@ class Gate:
       largest_body: bytes of one body.
       memory: where bodies are counted while they are held, each to the address that it comes from; a call that finds
         no room is asked to come back.
-      routes: that are open.
+      routes: that are open; all of `ROUTES` by default.
     """
 
     def __init__(
-        self, app: ASGIApp, largest_body: int, *, memory: Memory, routes: Set[tuple[str, str]] = ROUTES
+        self, app: ASGIApp, largest_body: int, *, memory: Memory, routes: Set[tuple[str, str]] | None = None
     ) -> None:
         self.app = app
         self.memory = memory
-        self.routes = routes
+        self.routes = ROUTES if routes is None else routes
         self._largest = {
             "/api/v2/login": LARGEST_LOGIN,
             "/api/v2/api_call": largest_body,

@@ -243,9 +243,18 @@ def test_a_relay_that_shows_a_key_of_its_own_is_found(hospital: Hospital) -> Non
     """Even with the hospital's own name in it, and with the hospital's signature over another nonce."""
     relay, impostor = Relay(hospital), Hospital()
     honest = relay.honest_ask(hospital, bytes(32))
-    own = json.loads(relay.honest_ask(impostor, bytes(32)))
-    for forged in (json.dumps(own), json.dumps(json.loads(honest) | {"call_key": own["call_key"]}), honest.decode()):
-        relay.ask = lambda to, nonce, forged=forged: forged.encode()  # type: ignore[misc]
+
+    def mixed(to: Hospital, nonce: bytes) -> bytes:
+        own = json.loads(relay.honest_ask(impostor, nonce))
+        return json.dumps(json.loads(relay.honest_ask(hospital, nonce)) | {"call_key": own["call_key"]}).encode()
+
+    forgeries: list[Callable[[Hospital, bytes], bytes]] = [
+        lambda to, nonce: relay.honest_ask(impostor, nonce),
+        lambda to, nonce: honest,
+        mixed,
+    ]
+    for forgery in forgeries:
+        relay.ask = forgery
         with pytest.raises(PermissionRefused, match="was not sealed by the datasite"):
             send(session(relay, hospital))
     assert relay.sent == []  # nothing was sealed, to anybody
