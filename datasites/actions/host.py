@@ -12,7 +12,7 @@ from datasites.directory import identity_key, new_signing_key
 from datasites.files import replace_private, write_private
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
-from datasites.operations.dial_out_state import STATE_DIRECTORY, read_states
+from datasites.operations.dial_out_state import read_states
 from datasites.people.roles import OWNER, Actor
 from policies.wire.key_words import fingerprint, words_of
 
@@ -64,7 +64,7 @@ def status(datasite: Datasite, actor: Actor) -> dict[str, Any]:
         "stopped": datasite.rounds.stopped.is_set(),
         "restored": datasite.ledger.recovery.is_restored,
         "words": words_of(fingerprint(key)),
-        "dial_out": read_states(directory / STATE_DIRECTORY),
+        "dial_out": read_states(datasite.settings.dial_out_states),
     }
 
 

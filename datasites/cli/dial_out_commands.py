@@ -37,7 +37,7 @@ def dial_out(
         Path | None, typer.Option(help="PEM file of the authority behind the datasite's certificate.")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option(help="Directory to write the connection's state to; else dial-out in --dir.")
+        Path | None, typer.Option(help="Directory to write the connection's state to; else the setting dial_out_state.")
     ] = None,
 ) -> None:
     """Connect outwards to a coordinator, and carry researchers' sealed calls from it to the datasite. Ctrl-C ends it.
@@ -45,7 +45,6 @@ def dial_out(
     The hospital opens no port. This process opens no call: it can read nothing of what it carries.
     """
     from datasites.operations.dial_out import DialOut, Local, authority_in
-    from datasites.operations.dial_out_state import STATE_DIRECTORY
     from datasites.settings import Settings
     from policies.addresses import check_host_and_port
 
@@ -54,7 +53,7 @@ def dial_out(
         local, where = Local(_checked_url(datasite), _context(datasite_ca)), state
     elif directory is not None:
         settings = Settings.load(directory)
-        local, where = Local.of(settings), state or settings.directory / STATE_DIRECTORY
+        local, where = Local.of(settings), state or settings.dial_out_states
     else:
         raise InvalidRequest("Name the datasite: --dir on its own machine, or --datasite https://host:port elsewhere.")
     dialled = DialOut(coordinator, authority=authority_in(ca), local=local, state=where, tell=err.print)

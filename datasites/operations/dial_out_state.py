@@ -9,9 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datasites.files import replace_private
-
-STATE_DIRECTORY = "dial-out"
 TELL_SECONDS = 10.0  # between two writings
 
 
@@ -50,8 +47,11 @@ class State:
         """Write it as it is now; a disk that is full ends no connection."""
         if self._path is not None:
             about = {**self._now, "calls": self.calls, "losses": self._losses, "at": _time(), "pid": os.getpid()}
+            draft = self._path.with_suffix(".new")
             with contextlib.suppress(OSError):
-                replace_private(self._path, json.dumps(about))
+                draft.write_text(json.dumps(about), encoding="utf-8")
+                draft.chmod(0o640)  # the datasite may be another user of the group
+                draft.replace(self._path)
 
 
 def read_states(directory: Path, *, now: datetime | None = None) -> list[dict[str, Any]]:
