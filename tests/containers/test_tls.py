@@ -86,7 +86,8 @@ def test_the_researchers_client_refuses_plain_http_and_unknown_authorities(publi
 import pathlib, sys, researcher
 path = pathlib.Path('/tmp/network.toml')
 before, meeting, text = pathlib.Path('/home/researcher/network.toml').read_text().partition('[[datasites]]')
-path.write_text(before + meeting + text.replace('ca_file = "/secrets/ca.pem"', sys.argv[1]).replace('https://', sys.argv[2]))
+text = text.replace('ca_file = "/secrets/ca.pem"', sys.argv[1]).replace('https://', sys.argv[2])
+path.write_text(before + meeting + text)
 try:
     found = researcher.connect(path)
 except Exception as error:
