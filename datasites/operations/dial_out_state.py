@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ class State:
     """What `datasite status` shows of one connection: a JSON file, replaced whole."""
 
     def __init__(self, address: str, directory: Path | None) -> None:
-        self._path = directory / f"{address.replace(':', '_').replace('/', '_')}.json" if directory else None
+        self._path = directory / f"{re.sub('[^A-Za-z0-9.-]', '_', address)}.json" if directory else None
         self.calls, self._losses = 0, 0
         self._now: dict[str, Any] = {"coordinator": address, "state": "connecting", "since": _time(), "reason": ""}
         if directory is not None:
@@ -47,7 +48,7 @@ class State:
         """Write it as it is now; a disk that is full ends no connection."""
         if self._path is not None:
             about = {**self._now, "calls": self.calls, "losses": self._losses, "at": _time(), "pid": os.getpid()}
-            draft = self._path.with_suffix(".new")
+            draft = self._path.with_name(f".{self._path.name}.new")  # as all drafts here, which no backup has
             with contextlib.suppress(OSError):
                 draft.write_text(json.dumps(about), encoding="utf-8")
                 draft.chmod(0o640)  # the datasite may be another user of the group
