@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from policies.addresses import check_host_and_port
 from policies.errors import InvalidRequest
 from policies.text import password_in
+from policies.wire.relayed import quiet
 
 if TYPE_CHECKING:
     from researcher.coordinator import Coordinator
@@ -39,6 +40,7 @@ def way_of(table: object, base: Path, admitted: frozenset[bytes]) -> Way:
       InvalidRequest: the table is not one of the two kinds, or a file of it cannot be used.
       Unavailable: the port is taken.
     """
+    quiet()
     fields = _checked(table)
     if "listen" in fields:
         return _here(fields, base, admitted)
@@ -61,6 +63,7 @@ def start(
     tell: Callable[[str], None] = lambda text: None,
 ) -> Coordinator:
     """A coordinator that listens. Raises `InvalidRequest` and `Unavailable` as `way_of`."""
+    quiet()
     from researcher.coordinator import Coordinator
 
     check_host_and_port(listen, "listen")

@@ -12,6 +12,7 @@ import typer
 from datasites.cli import display
 from datasites.cli.shell import AsJson, Directory, act, err, show
 from policies.errors import DatasiteError, InvalidRequest
+from policies.wire.relayed import quiet
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,6 +45,7 @@ def dial_out(
 
     The hospital opens no port. This process opens no call: it can read nothing of what it carries.
     """
+    quiet()
     from datasites.operations.dial_out import DialOut, Local, authority_in
     from datasites.settings import Settings
     from policies.addresses import check_host_and_port

@@ -9,6 +9,7 @@ waits for.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,6 +28,11 @@ KEEPALIVE = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", LARGEST_FRAME),
 ]
+
+
+def quiet() -> None:
+    """Keep gRPC's own lines off standard error; before it is imported. What matters is said by us, in words."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 class Kind(IntEnum):
