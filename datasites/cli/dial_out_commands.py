@@ -11,6 +11,7 @@ import typer
 
 from datasites.cli import display
 from datasites.cli.shell import AsJson, Directory, act, err, show
+from policies.addresses import check_host_and_port, is_loopback
 from policies.errors import DatasiteError, InvalidRequest
 from policies.wire.relayed import quiet
 
@@ -48,7 +49,6 @@ def dial_out(
     quiet()
     from datasites.operations.dial_out import DialOut, Local, authority_in
     from datasites.settings import Settings
-    from policies.addresses import check_host_and_port
 
     check_host_and_port(coordinator, "HOST:PORT")
     if datasite:
@@ -74,7 +74,8 @@ def _checked_url(url: str) -> str:
 
     try:
         parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port and not parts.path.strip("/")
+        plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
+        sound = (plain or parts.scheme == "https") and parts.hostname and parts.port and not parts.path.strip("/")
     except ValueError:
         sound = False
     if not sound:
