@@ -62,25 +62,25 @@ class _Carried:
         self.gone, self.ended = asyncio.Event(), False
 
     async def send(self, frame: Frame) -> None:
-        """Hand a frame on to the hospital, as this call's."""
-        if self.gone.is_set():
-            raise NotCarried(GONE)
-        await self.hospital.outgoing.put(Frame(frame.kind, self.number, frame.content))
+        """Hand a frame on to the hospital, as this call's. Raises `NotCarried` once the stream is lost."""
+        await self._unless_gone(self.hospital.outgoing.put(Frame(frame.kind, self.number, frame.content)))
 
     async def receive(self) -> Frame:
         """The next frame of the answer. Raises `NotCarried` once the stream is lost."""
-        next_frame = asyncio.ensure_future(self.answer.get())
-        lost = asyncio.ensure_future(self.gone.wait())
-        try:
-            await asyncio.wait((next_frame, lost), return_when=asyncio.FIRST_COMPLETED)
-            if not next_frame.done():
-                raise NotCarried(GONE)
-            frame = next_frame.result()
-        finally:
-            next_frame.cancel()
-            lost.cancel()
+        frame = await self._unless_gone(self.answer.get())
         self.ended = frame.kind in (Kind.LAST, Kind.FAILED)
         return frame
+
+    async def _unless_gone(self, step: Coroutine[Any, Any, Value]) -> Value:
+        waiting, lost = asyncio.ensure_future(step), asyncio.ensure_future(self.gone.wait())
+        try:
+            await asyncio.wait((waiting, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise NotCarried(GONE)
+            return waiting.result()
+        finally:
+            waiting.cancel()
+            lost.cancel()
 
 
 class _Hospital:
@@ -88,7 +88,6 @@ class _Hospital:
 
     def __init__(self, statement: Statement) -> None:
         self.print, self.name = fingerprint(statement.identity), visible(statement.name)
-        self.since = time.time()
         self.outgoing: asyncio.Queue[Frame] = asyncio.Queue(WAITING_FRAMES)
         self.calls: dict[int, _Carried] = {}
         self.gone = asyncio.Event()

@@ -37,8 +37,9 @@ class NearHospital:
 
     def __init__(self, hospital: Hospital) -> None:
         self.hospital, self.purposes = hospital, list[str]()
-        self.hold = threading.Event()
+        self.hold, self.read = threading.Event(), threading.Event()
         self.hold.set()
+        self.read.set()
 
     def statement(self, purpose: str, nonce: bytes) -> bytes:
         self.purposes.append(purpose)
@@ -46,6 +47,7 @@ class NearHospital:
 
     def post(self, path: str, body: Any, **headers: str) -> Any:
         assert path == "/api/v2/sealed"
+        assert self.read.wait(30)
         content = b"".join(body)
         assert self.hold.wait(30)
         status, answer = self.hospital.post(path, content)
@@ -356,6 +358,32 @@ def test_a_call_under_way_on_a_stream_that_is_lost_ends_at_once(certificates: Pa
             time.sleep(0.3)
         asking.join(10)
         near.hold.set()
+        assert "was cut off from the coordinator" in str(caught[0])
+
+
+def test_a_call_that_is_still_being_sent_on_a_stream_that_is_lost_ends_at_once(
+    certificates: Path, hospital: Hospital
+) -> None:
+    """More than all queues on the way hold, to a datasite that takes none of it."""
+    with coordinating(certificates) as (made, address):
+        with dialled(hospital, address, certificates) as (near, _):
+            on = SealedSession(made, hospital.print, "Rural")
+            send(on)
+            near.read = threading.Event()
+            caught: list[BaseException] = []
+
+            def ask() -> None:
+                try:
+                    send(on, bytes(40 << 20))
+                except Unavailable as error:
+                    caught.append(error)
+
+            asking = threading.Thread(target=ask)
+            asking.start()
+            time.sleep(1.0)
+            assert asking.is_alive()
+        asking.join(10)
+        near.read.set()
         assert "was cut off from the coordinator" in str(caught[0])
 
 
