@@ -172,6 +172,11 @@ class Datasite:
                 waiting.unlink()
         return self._syft
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether PySyft runs on this directory, as it does while it is served."""
+        return self._syft is not None
+
     def start_serving(self) -> dict[str, bool]:
         """Warm the parents, start PySyft, write the ledger's statuses into it; returns the protections that hold."""
         with ThreadPoolExecutor(1) as warming:  # both import for seconds, on processors of their own

@@ -1,4 +1,5 @@
-"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify.
+"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify, and
+`coordinate`.
 
 A study is a Python file that makes one `researcher.Study` (or `cohort.statistics(...)`) at its top level. The commands
 load the file and do one thing with that study, so the same file serves a notebook, a script and the command line.
@@ -188,6 +189,39 @@ def verify(
         typer.echo(f"{path}: valid, {against}.{trusted}")
         for sentence in certificates.explain(certificate):
             typer.echo(f"  {visible(sentence)}")
+
+
+@app.command()
+def coordinate(
+    listen: Annotated[str, typer.Option(help="Address that hospitals dial, as 0.0.0.0:9443.")],
+    certificate: Annotated[Path, typer.Option(help="TLS certificate for that address, in PEM form.")],
+    key: Annotated[Path, typer.Option(help="The certificate's key, in PEM form.")],
+    token_file: Annotated[Path, typer.Option(help="A token of 24 characters or more, which researchers show.")],
+    network: Annotated[
+        Path | None, typer.Option(help="Only hospitals of this network file may dial in; else all may.")
+    ] = None,
+) -> None:
+    """Stand as the coordinator that hospitals without an open port dial in to. It reads nothing of what it carries."""
+    import signal
+    import threading
+
+    from researcher.coordinator_table import start, token_in
+    from researcher.network import words_in
+
+    coordinator = start(
+        listen,
+        certificate=certificate,
+        key=key,
+        token=token_in(token_file, "--token-file"),
+        admitted=words_in(network) if network else None,
+        tell=_echo,
+    )
+    _echo(f"Hospitals may dial in at {listen}.")
+    ended = threading.Event()
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda *_: ended.set())
+    ended.wait()
+    coordinator.stop()
 
 
 @app.command()

@@ -31,9 +31,11 @@ from policies.release.tensors import digest
 from policies.source.statuses import RunStatus
 from policies.wire.calls import Identifier, Server, submission, write_call, write_envelope
 from policies.wire.envelopes import read_envelope
+from policies.wire.key_words import fingerprint, fingerprint_in, words_of
 from researcher import answers
 from researcher.answers import Record, Unreadable, read, shaped
 from researcher.known_datasites import KnownDatasites
+from researcher.sealed_calls import SCHEME, SealedSession, Way
 from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_url, proxy_of, tls_context
 
 ROUTES = "/api/v2/"
@@ -69,6 +71,8 @@ class Datasite:
       ca_file: PEM file of the authority behind the datasite's TLS certificate, where the system does not know it; no
         other authority is then believed.
       known: the keys that datasites showed before; this one is held to its own. None remembers them in this object.
+      words: of the datasite's key, as its owner read them out; it is then held to that key from the first time on.
+      way: a coordinator that the hospital dials in to, instead of `url`; it needs `words`.
 
     Making one raises `InvalidRequest` where `url` is plain HTTP to another machine or `ca_file` cannot be used. Every
     method raises `Unavailable` when the datasite cannot be reached, and `PermissionRefused` with the datasite's
@@ -84,10 +88,19 @@ class Datasite:
         name: str | None = None,
         ca_file: str | Path | None = None,
         known: KnownDatasites | None = None,
+        words: str = "",
+        way: Way | None = None,
     ) -> None:
-        check_url(url)
+        self._print = fingerprint_in(words) if words or way else b""
+        if way is None:
+            check_url(url)
+            tls = tls_context(Path(ca_file) if ca_file else None)
+            self._new_session: Callable[[], Session | SealedSession] = lambda: Session(tls)
+        else:
+            url, through = f"{SCHEME}{self._print.hex()}", way
+            self._new_session = lambda: SealedSession(through, self._print, self.name)
         self.url, self.email, self.name = url.rstrip("/"), email, name or url
-        self._password, self._tls = password, tls_context(Path(ca_file) if ca_file else None)
+        self._password = password
         self._known = known or KnownDatasites(None)
         self._account: _Account | None = None
         self._lock = threading.RLock()
@@ -288,7 +301,7 @@ class Datasite:
             raise Unavailable(f"{self.name} at {self.url}: {type(error).__name__}. Try again.") from None
 
     def _login(self) -> _Account:
-        self._session = Session(self._tls)
+        self._session = self._new_session()
         answer = self._session.request("GET", self._route("metadata"), largest=SMALL_ANSWER)
         if answer.status_code != 200:
             raise Unavailable(
@@ -297,6 +310,7 @@ class Datasite:
         about = _metadata(answer.content)
         if about is None:
             raise Unavailable(f"{self.name} at {self.url} answered with no description: this is not a datasite.")
+        self._check_words(bytes.fromhex(about["verify_key"]))
         self._known.check(self.url, self.name, "verify_key", about["verify_key"])  # before the password is sent
         with self._read_by_us():
             account = {"email": self.email, "password": self._password}
@@ -317,6 +331,15 @@ class Datasite:
                 raise Unreadable("It gave no key to sign with.")
             server = Server(about["id"], about["name"], bytes.fromhex(about["verify_key"]))
             return _Account(Ed25519PrivateKey.from_private_bytes(key), server)
+
+    def _check_words(self, key: bytes) -> None:
+        """Hold the datasite to the words that its owner read out, where there are any."""
+        if self._print and fingerprint(key) != self._print:
+            raise PermissionRefused(
+                f"{self.name} at {self.url} shows a key with the words {words_of(fingerprint(key))!r}, and you have"
+                f" {words_of(self._print)!r}. Nothing was sent. Ask the owner, by telephone or in person, for the words"
+                " that `datasite status` shows there; where they are the first, write those."
+            )
 
 
 class _Refused(PermissionRefused):

@@ -20,6 +20,7 @@ from datasites.cli import (
     backup_commands,
     console_user_commands,
     decision_commands,
+    dial_out_commands,
     display,
     export_commands,
     policy_commands,
@@ -401,6 +402,7 @@ for noun in (
     backup_commands,
     thread_commands,
     project_commands,
+    dial_out_commands,
 ):
     noun.add_to(app)
 

@@ -53,6 +53,7 @@ HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
+RELAYS = "tests/attacks/relays/test_{}.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -177,6 +178,38 @@ def _as_it_comes(_: str) -> Iterator[None]:
         raise
     except Exception:
         raise Refused(traceback.format_exc()) from None
+
+
+# -- what a relay between researcher and datasite would find
+
+
+def _statements_of_all_times() -> None:
+    put("policies.wire.sealing:_stated", lambda purpose, nonce, call_key, name: f"{purpose} {call_key.hex()}".encode())
+
+
+def _statements_for_everything() -> None:
+    put("policies.wire.sealing:_stated", lambda purpose, nonce, call_key, name: nonce + call_key)
+
+
+def _anybodys_statement() -> None:
+    from policies.wire.sealing import check_statement
+
+    def check(content: bytes, *, purpose: str, nonce: bytes, of: bytes) -> Any:
+        return check_statement(content, purpose=purpose, nonce=nonce)
+
+    put("researcher.sealed_calls:check_statement", check)
+
+
+def _unsealed_answers() -> None:
+    from policies.wire.sealing import Answer
+
+    put("researcher.sealed_calls:open_answer", lambda sealed, key: Answer(200, sealed))
+
+
+def _any_token() -> None:
+    async def check(*_: Any) -> None: ...
+
+    put("researcher.coordinator:Coordinator._check_token", check)
 
 
 # -- what a hostile hospital would find on the researcher's side
@@ -977,6 +1010,46 @@ DEFENCES: dict[str, Defence] = {
         "what publishing notices is the owner's alone",
         _anybody_reads_reports,
         ("tests/datasites/actions/test_publishing.py", "-k", "only_the_owner"),
+    ),
+    "sealed-once": Defence(
+        "sealed calls are opened once",
+        instead("datasites.door.sealed:SealedCalls._is_new", lambda *_: True),
+        (RELAYS.format("relays"), "-k", "replayed"),
+    ),
+    "sealed-routes": Defence(
+        "routes of sealed calls",
+        instead("datasites.door.app:PYSYFT_ROUTES", Everything()),
+        (RELAYS.format("relays"), "-k", "four_routes"),
+    ),
+    "sealed-lengths": Defence(
+        "padding of sealed calls", instead("policies.wire.sealing:PADDING", 1), ("tests/policies/wire/test_sealing.py",)
+    ),
+    "sealed-answers": Defence(
+        "seals of answers", _unsealed_answers, (RELAYS.format("relays"), "-k", "is_found or are_found")
+    ),
+    "statements-now": Defence(
+        "statements for one nonce", _statements_of_all_times, (RELAYS.format("relays"), "-k", "old_statement")
+    ),
+    "statements-purpose": Defence(
+        "statements for one purpose", _statements_for_everything, (RELAYS.format("streams"), "-k", "hospitals_place")
+    ),
+    "statements-key": Defence(
+        "statements of the key whose words are known",
+        _anybodys_statement,
+        (RELAYS.format("relays"), "-k", "swaps_hospitals"),
+    ),
+    "coordinator-address": Defence(
+        "statements for a coordinator's own address",
+        instead("researcher.coordinator:Coordinator._is_ours", lambda *_: True),
+        (RELAYS.format("streams"), "-k", "another_study"),
+    ),
+    "coordinator-token": Defence(
+        "token of a coordinator", _any_token, (RELAYS.format("streams"), "-k", "no_call_through")
+    ),
+    "key-words": Defence(
+        "words of a datasite's key",
+        nothing("researcher.client:Datasite._check_words"),
+        ("tests/e2e/test_dial_out.py", "-k", "other_words"),
     ),
 }
 

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import budget, ledger, rounds, starts, training
+from tests.benchmarks import budget, dial_out, ledger, rounds, starts, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -188,6 +188,25 @@ def show_start(quick: bool) -> None:
         console.print(f"Three that started at once served after {three.seconds:.1f} s.")
 
 
+def show_dial_out(quick: bool) -> None:
+    """A study over a dial-out beside one over HTTP."""
+    made = table(
+        "Hospitals that dial out",
+        f"A study of {dial_out.ROUNDS} rounds of {dial_out.STEPS} steps at one datasite, from connect to its result "
+        "without the owner's part, and a small call; wall time, medians, all ways taking turns. 'over HTTP' is the "
+        "median of ratios within a turn; the promise is 1.3.",
+        *("way", "a call, ms", "a study, s", "over HTTP"),
+    )
+    found = dial_out.compare(2 if quick else 6)
+    for way in dial_out.WAYS:
+        made.add_row(way, f"{found.calls[way] * 1e3:.1f}", f"{found.studies[way]:.2f}", f"{found.ratios[way]:.2f} x")
+    console.print(made)
+    console.print(
+        f"The dial-out's process: {found.resident_mb:.0f} MB, {found.processor_seconds_a_call * 1e3:.1f} ms of "
+        f"processor time a call, {found.idle_processor_seconds_a_minute:.2f} s a minute while nothing is asked."
+    )
+
+
 def show_budget(quick: bool) -> None:
     """Studies that fit into one budget."""
     made = table(
@@ -241,6 +260,7 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "ledger": show_ledger,
     "memory": show_memory,
     "start": show_start,
+    "dial-out": show_dial_out,
     "budget": show_budget,
     "utility": show_utility,
 }
