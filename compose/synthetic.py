@@ -11,7 +11,7 @@ from compose.analyses import kaplan_meier
 from compose.baseline import Floats, pooled, population_of
 from compose.demonstration import Demonstration, Site
 from compose.patients import HOSPITALS, Table, make_patients, make_test_population
-from compose.study import REGRESSION, SURVIVAL, TRAINING, FluPredictor
+from compose.study import REGRESSION, SURVIVAL, FluPredictor
 from compose.tables import schema_path, write_tables
 from policies.schema.schemas import Schema
 from policies.schema.survival_cells import survival_groups, time_grid
@@ -36,7 +36,6 @@ def influenza(data: Path, *, seed: int) -> Demonstration:
         name="flu-2026",
         dataset="flu",
         model=FluPredictor,
-        training=TRAINING,
         sites=[Site(each.name, each.title, data / each.name / "flu.csv", schema_path(each.name)) for each in HOSPITALS],
         common=population_of(common, schemas[HOSPITALS[0].name]),
         pooled=pooled(population_of(table, schemas[name]) for name, table in tables.items()),

@@ -9,8 +9,11 @@ strategy's own state comes out the same, and nothing is paid twice.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -100,6 +103,7 @@ class DatasiteGrid(HospitalGrid):
       rounds: in all.
       seed: of the sampling of hospitals.
       begin: called before a hospital is first asked, and not where all is answered from the study's directory.
+      keep: how many of the weights that were sent are kept in `sent`, by round: the newest.
     """
 
     requests: CodeRequests
@@ -110,7 +114,9 @@ class DatasiteGrid(HospitalGrid):
     deadline: float = DEADLINE
     grace: float = GRACE
     begin: Callable[[], None] = lambda: None
+    keep: int = 0
     closed: list[RoundRecord] = field(default_factory=list)
+    sent: dict[int, Tensors] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._sizes = self.requests.training_patients()
@@ -127,7 +133,16 @@ class DatasiteGrid(HospitalGrid):
             self._offered = list(kept.offered) if kept else self._available()
         # Flower samples from the global generator just after this call, in its turn.
         random.seed(f"{self.seed}/{len(self.closed) + 1}")
+        np.random.seed(self._noise_seed(len(self.closed) + 1))  # of wrappers that add noise
         return [self._hospitals.index(name) + 1 for name in self._offered]
+
+    def _noise_seed(self, number: int) -> list[int]:
+        """What a strategy's own noise is drawn from: the same when a round is replayed, and kept in the study alone."""
+        if not (kept := self.requests.state.read("strategy_noise")):
+            kept = {"seed": secrets.token_hex(32)}
+            self.requests.state.write("strategy_noise", kept)
+        drawn = hashlib.sha256(f"{kept['seed']}/{number}".encode()).digest()
+        return [int.from_bytes(drawn[place : place + 4]) for place in range(0, len(drawn), 4)]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One round: the replies, in order of hospital so that sums come out the same on every replay."""
@@ -171,6 +186,8 @@ class DatasiteGrid(HospitalGrid):
             record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent)
             self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
         self.closed.append(record)
+        self.sent[number] = weights
+        self.sent.pop(number - self.keep, None)
         return answers
 
     def _check_asked_before(self, number: int, sent: str) -> None:
@@ -247,15 +264,29 @@ class DatasiteGrid(HospitalGrid):
         return released(message, answers.releases[name].tensors, self._sizes[name])
 
 
-def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
+After = Callable[[int, Tensors], bool]
+"""Hears of a round that is closed and of its aggregate; True ends the training there."""
+
+
+class _Ended(Exception):
+    """Training ends with these weights."""
+
+    def __init__(self, weights: Tensors) -> None:
+        self.weights = weights
+
+
+def run_rounds(grid: DatasiteGrid, initial: Tensors, *, after: After | None = None) -> Tensors:
     """Run the strategy over `grid` and return the last aggregate.
+
+    Args:
+      after: called after each round, which may end the training.
 
     Raises:
       InvalidRequest: the strategy failed; what was closed is kept.
     """
     with grid.progress.running(f"{type(grid.strategy).__name__}, {grid.rounds} rounds"):
         try:
-            arrays = start(grid.strategy, grid, initial, rounds=grid.rounds, timeout=grid.deadline)
+            arrays = start(grid.strategy, grid, initial, rounds=grid.rounds, timeout=grid.deadline, after=after)
         except DatasiteError:
             raise
         except (Exception, SystemExit) as error:  # whatever Flower or a strategy of the researcher's own raises
@@ -269,14 +300,48 @@ def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
     return arrays
 
 
-def start(strategy: Strategy, grid: HospitalGrid, initial: Tensors, *, rounds: int, timeout: float) -> Tensors | None:
+def start(
+    strategy: Strategy,
+    grid: HospitalGrid,
+    initial: Tensors,
+    *,
+    rounds: int,
+    timeout: float,
+    after: After | None = None,
+) -> Tensors | None:
     """Flower's loop: the last aggregate with the names of `initial`, or None. Its log is quiet, its telemetry off."""
-    arrays = ArrayRecord({name: _array(value) for name, value in initial.items()})
+
+    def heard(number: int, arrays: ArrayRecord) -> None:
+        weights = _named_as(initial, arrays)
+        if number and after is not None and after(number, weights):
+            raise _Ended(weights)
+
+    listening = {"evaluate_fn": heard} if after is not None else {}
+    arrays = ArrayRecord({name: _array(initial[name]) for name in sorted(initial)})  # in one order, also when resumed
+    strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
     with flower_turn():
-        result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout)
-    if not result.arrays:
-        return None
-    return {name: np.asarray(result.arrays[name].numpy(), dtype=np.float32) for name in initial}
+        try:
+            result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout, **listening)
+        except _Ended as ended:
+            return ended.weights
+    return _named_as(initial, result.arrays) if result.arrays else None
+
+
+def _named_as(initial: Tensors, arrays: ArrayRecord) -> Tensors:
+    return {name: np.asarray(arrays[name].numpy(), dtype=np.float32) for name in initial}
+
+
+def _something(aggregate: Callable[[int, Any], tuple[Any, Any]], number: int, replies: Any) -> tuple[Any, Any]:
+    """What a strategy aggregates. Raises `Unavailable` where that is nothing: the next round would send the same."""
+    replies = list(replies)
+    arrays, metrics = aggregate(number, replies)
+    if replies and not arrays:
+        raise Unavailable(
+            f"The strategy aggregated nothing in round {number}. Where it needs the answers of every hospital that it "
+            "asks, min_train_nodes says so before they are asked. Go on with another one, as study.run('FedAvg'): the "
+            "releases of this round are kept and not paid for again."
+        )
+    return arrays, metrics
 
 
 def is_training(message: Message) -> bool:
@@ -291,8 +356,12 @@ def left_out(message: Message, reason: str) -> Message:
 
 def released(message: Message, tensors: Tensors, patients: int) -> Message:
     """The reply of a hospital that has released, weighed by its published number of patients."""
+    # A strategy reads its arrays by the name that it gave them, in the order in which it sent them; a release that was
+    # kept has another one.
+    ((key, sent),) = message.content.array_records.items()
+    ordered = [*(str(name) for name in sent if str(name) in tensors), *(name for name in tensors if name not in sent)]
     content = {
-        "arrays": ArrayRecord({name: _array(np.asarray(value)) for name, value in tensors.items()}),
+        key: ArrayRecord({name: _array(np.asarray(tensors[name])) for name in ordered}),
         "metrics": MetricRecord({"num-examples": patients}),
     }
     return Message(RecordDict(content), reply_to=message)
@@ -300,7 +369,10 @@ def released(message: Message, tensors: Tensors, patients: int) -> Message:
 
 def weights_of(message: Message, closed: int) -> Tensors:
     """The float32 weights of a message. Raises `InvalidRequest` where they are not finite: a hospital would refuse."""
-    (record,) = message.content.array_records.values()
+    records = list(message.content.array_records.values())
+    if len(records) != 1:
+        raise InvalidRequest(f"it sends {len(records)} sets of arrays, and hospitals take the model's weights alone.")
+    (record,) = records
     weights = {str(name): np.ascontiguousarray(value.numpy(), dtype=np.float32) for name, value in record.items()}
     if any(not np.isfinite(value).all() for value in weights.values()):
         raise InvalidRequest(

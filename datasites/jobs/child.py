@@ -166,6 +166,7 @@ def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccou
         rows,
         _tensors(payload),
         NoiseSource.from_os(),
+        round=int(job.get("round", 1)),
         accountant=accountant,
     )
     return {}, _release(weights)
@@ -230,7 +231,8 @@ def export(job: dict[str, Any], payload: bytes) -> Answer:
     """The researcher's model as a graph; this is where the researcher's Python runs, on mock rows at most."""
     from policies.graph.exporter import export_source
 
-    graph, _ = export_source(job["source"], job["model"], tuple(job["input_shape"]))
+    frozen, local = (tuple(job.get(name, ())) for name in ("frozen", "local"))
+    graph, _ = export_source(job["source"], job["model"], tuple(job["input_shape"]), frozen=frozen, local=local)
     return {"graph": graph.as_dict()}, b""
 
 

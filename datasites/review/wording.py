@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datasites.review.part_words import leaving_words, part_words
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.privacy.outcomes import Outcome, outcome_of
@@ -31,15 +32,20 @@ def summary(plan: Plan, published: Published) -> list[str]:
                 f" and adds noise of {written(mechanism.noise_multiplier or 0)} times the largest part that one patient"
                 " can have."
             ),
+            *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
-            "What leaves: the model's numbers after each round.",
+            leaving_words(plan),
+            *part_words(plan),
         ]
     if isinstance(mechanism, Evaluation):
         return [
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
+            *_each_time(mechanism),
+            *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
+            *part_words(plan),
         ]
     if isinstance(mechanism, KaplanMeier):
         return [
@@ -58,6 +64,15 @@ def summary(plan: Plan, published: Published) -> list[str]:
         *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
+
+
+def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
+    """What the model's inputs are made of, where some are transformations of columns."""
+    schema, inputs = published.schema, mechanism.inputs
+    if not schema.has_terms(inputs):
+        return []
+    numbers = counted(len(schema.input_names(inputs)), "number")
+    return [f"The model gets {numbers} in [-1, 1] of each record: {schema.input_words(inputs)}."]
 
 
 _LEAVES = {
@@ -85,6 +100,18 @@ def _target_words(mechanism: DPSGD | Evaluation, published: Published) -> list[s
         )
         words.append(f"Errors weigh by class: {weights}.")
     return words
+
+
+def _each_time(mechanism: Evaluation) -> list[str]:
+    """When several scores are charged, as those of a learning curve."""
+    if mechanism.rounds == 1:
+        return []
+    return [
+        (
+            f"Each time is charged as it is asked, a pure ε = {written(mechanism.epsilon)} to the held-out patients;"
+            " what is never asked goes back."
+        )
+    ]
 
 
 def _subgroup_words(mechanism: Evaluation) -> list[str]:

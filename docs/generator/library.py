@@ -10,6 +10,7 @@ from typing import Any
 
 import researcher
 from policies.schema import as_written, schemas
+from researcher.strategies import NOT_OFFERED, STRATEGIES
 
 
 def library() -> str:
@@ -22,6 +23,13 @@ def library() -> str:
         members = [f"* `{member}`: {said}" for member, said in _members(value)] if isinstance(value, type) else []
         lines += [*members, ""] if members else []
     return "\n".join(lines)
+
+
+def strategies() -> str:
+    """Every strategy of `flwr.serverapp.strategy`: what it does here, or why it cannot work."""
+    rows = ["| strategy | with the releases of a round |", "| --- | --- |"]
+    rows += [f"| `{name}` | {said} |" for name, said in STRATEGIES.items()]
+    return "\n".join([*rows, *(f"| `{name}` | not offered: {why} |" for name, why in NOT_OFFERED.items())])
 
 
 def schema() -> str:

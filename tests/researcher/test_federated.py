@@ -15,7 +15,7 @@ from numpy import testing  # at its import it starts a program, which no quick t
 
 import researcher
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
-from researcher.strategies import NAMES
+from researcher.strategies import NAMES, WRAPPERS
 from tests.researcher.conftest import TRAINING
 from tests.researcher.fake_datasites import FakeDatasite
 from tests.researcher.study_models import FluPredictor
@@ -43,11 +43,23 @@ def test_every_hospital_is_charged_once_per_round(make_study, hospitals):
     assert result.missing == {}
 
 
-@pytest.mark.parametrize("strategy", [name for name in NAMES if name not in ("FedProx", "Bulyan")])
+@pytest.mark.parametrize("strategy", [name for name in NAMES if name not in {"FedProx", "Bulyan", *WRAPPERS}])
 def test_flowers_strategies_run_by_name(make_study, strategy):
     result = make_study().run(strategy)
     assert all(np.isfinite(value).all() for value in result.weights.values())
     assert [len(each.answered) for each in result.rounds] == [3, 3, 3]
+
+
+def test_server_momentum_moves_each_tensor_by_its_own_moves(make_study):
+    # Weights w become w/2 + o at a hospital, with o = 0, 1, 2 of weights 1/4, 1/2, 1/4: the average is w/2 + 1.
+    study = make_study()
+    result = study.run("FedAvgM", server_momentum=0.5)
+    for name, initial in study._initial().items():
+        weights, moves = initial.astype(float), 0.0
+        for _ in range(3):
+            moves = 0.5 * moves + (weights / 2 + 1 - weights)
+            weights = weights + moves
+        np.testing.assert_allclose(result.weights[name], weights, atol=1e-5)
 
 
 def test_fedprox_takes_the_proximal_term_that_was_approved(make_study):
