@@ -192,10 +192,15 @@ def checked(tensors: Tensors, study: RegressionStudy) -> dict[str, FloatArray]:
                 f"{name} has shape {tensor.shape}, wanted {shape} and numbers up to {LARGEST_SUM:g}. Fetch it again."
             )
         sums[name] = tensor
+    _check_arithmetic(sums)
+    return sums
+
+
+def _check_arithmetic(sums: Mapping[str, FloatArray]) -> None:
+    """Raise `WeightsRefused` where something is as no datasite's sums are, so that arithmetic on it would fail."""
     if sums["noise"][:2].min() < LEAST_NOISE or sums["noise"][2] < 0:
         raise WeightsRefused(f"noise={sums['noise'].tolist()} is not above 0. Tell the hospital's owner.")
     if not np.allclose(sums["information"], sums["information"].T, rtol=1e-9, atol=0):
         raise WeightsRefused("information is not symmetric, as sums of squares are. Tell the hospital's owner.")
     if not np.linalg.cond(sums["turn"]) <= MOST_TURNED:
         raise WeightsRefused("turn has no inverse, so it turns nothing. Tell the hospital's owner.")
-    return sums
