@@ -23,7 +23,14 @@ from tests.researcher.statistic_samples import DESCRIBED, EVERYTHING, SCHEMA, as
 
 def test_every_column_is_a_row_with_its_unit_and_dates_are_dates() -> None:
     frame = result(asked(epsilon=50.0, bins=50), sizes=(6000, 2000)).describe()
-    assert frame.index.tolist() == ["age (years)", "lactate (mmol/l)", "ward", "admitted (date)", "died", "seen (datetime)"]
+    assert frame.index.tolist() == [
+        "age (years)",
+        "lactate (mmol/l)",
+        "ward",
+        "admitted (date)",
+        "died",
+        "seen (datetime)",
+    ]
     truth = np.vstack([rows(6000, 0), rows(2000, 1)])
     age, lactate, admitted = truth[:, 2], truth[:, 3], truth[:, 5]
     assert frame.loc["age (years)", "mean"] == pytest.approx(age.mean(), abs=0.3)
