@@ -36,8 +36,10 @@ from tests.factories import (
     DatasiteProcess,
     cohort_source,
     initial_weights,
+    regression_source,
     slow_training_source,
     statistics_source,
+    survival_source,
     training_source,
     write_table,
 )
@@ -53,6 +55,8 @@ SOURCES = {
     "flu_round": training_source(epsilon=1.0).replace("learning_rate=1.0", f"learning_rate=1.0, inputs=({TERMS})"),
     "flu_counts": statistics_source(),
     "flu_cohort": cohort_source(),
+    "flu_alive": survival_source(),
+    "flu_fitted": regression_source(),
     "flu_scores": EVALUATION,
     "flu_groups": GROUPS,
     "flu_ended": slow_training_source("flu_ended"),
@@ -62,7 +66,17 @@ SOURCES = {
     "flu_withdrawn": statistics_source("flu_withdrawn"),
 }
 WEIGHTLESS = {name for name, source in SOURCES.items() if "weights" not in source.split("\n")[0]}
-APPROVED = ("flu_round", "flu_counts", "flu_cohort", "flu_scores", "flu_groups", "flu_ended", "flu_revoked")
+APPROVED = (
+    "flu_round",
+    "flu_counts",
+    "flu_cohort",
+    "flu_alive",
+    "flu_fitted",
+    "flu_scores",
+    "flu_groups",
+    "flu_ended",
+    "flu_revoked",
+)
 OWNER = "owner@hospital.example"
 UNEQUAL_HEADERS = {"date", "content-length", "set-cookie"}  # a body's length is the body's own, and that is compared
 KEPT_OUT = {"/events"}  # a stream of what /live says
@@ -154,7 +168,7 @@ def _as_researcher(datasite: DatasiteProcess, seen: dict[str, Any]) -> dict[str,
     seen["client wrong weights"] = refused_call(client, "flu_round", weights={"other": bias})
     seen["client wrong shape"] = refused_call(client, "flu_round", weights={**initial_weights(), "layer1.bias": bias})
     seen["client weights for counts"] = refused_call(client, "flu_counts", weights=initial_weights())
-    for name in ("flu_round", "flu_counts", "flu_cohort", "flu_scores"):
+    for name in ("flu_round", "flu_counts", "flu_cohort", "flu_alive", "flu_fitted", "flu_scores"):
         weights = {} if name in WEIGHTLESS else {"weights": initial_weights()}
         seen[f"client release {name}"] = until_done(client, name, **weights)
         seen[f"client certificates {name}"] = service.certificates(code=ids[name])

@@ -422,6 +422,25 @@ def _subgroups_at_no_cost() -> None:
     put("datasites.engine.evaluation:evaluation_tables", each_alone)
 
 
+def _every_record_analysed() -> None:
+    """All records of a patient count in a table or in sums whose noise is that of one."""
+    for module in ("survival", "regression"):
+        put(f"datasites.engine.{module}:one_of_each", lambda schema, matrix, columns, source, where="": matrix)
+
+
+def _rows_of_any_length() -> None:
+    import numpy as np
+
+    put("datasites.engine.noisy_sums:whole_units", lambda rows, bounded: np.rint(rows / bounded.norm / bounded.grid))
+
+
+def _each_sum_alone() -> None:
+    """Each of a regression's sums has the noise of all of its budget, as if it were the only one."""
+    from policies.privacy.regression import parts_of
+
+    put("datasites.engine.regression:parts_of", lambda asked: tuple((name, 1.0) for name, _ in parts_of(asked)))
+
+
 def _scores_by_company() -> None:
     """Scores in lanes that depend, in their last bit, on how many are scored together."""
     from datasites.engine.lanes.scores import LaneScores
@@ -946,6 +965,26 @@ DEFENCES: dict[str, Defence] = {
         "last layers that fit their loss",
         instead("policies.release.model_outputs:mismatch_of", lambda *_: None),
         ("tests/policies/release/test_model_outputs.py",),
+    ),
+    "one_record_analysed": Defence(
+        "one record of each patient in survival and a regression",
+        _every_record_analysed,
+        ("tests/datasites/engine/test_survival.py", "tests/datasites/engine/test_regression.py", "-k", "one_"),
+    ),
+    "held_rows": Defence(
+        "rows of a regression held to their bound",
+        _rows_of_any_length,
+        ("tests/datasites/engine/test_regression.py", "-k", "moves_a_sum"),
+    ),
+    "shares_of_sums": Defence(
+        "shares of a regression's budget for each of its sums",
+        _each_sum_alone,
+        ("tests/datasites/engine/test_regression.py", "-k", "share_of_the_budget"),
+    ),
+    "analyses_that_compute": Defence(
+        "sums of a hospital that arithmetic holds",
+        nothing("researcher.regression:_check_arithmetic"),
+        (HOSPITALS, "-k", "information or turned_into"),
     ),
     "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
     "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),

@@ -239,14 +239,14 @@ class Hospital:
 
     def _plan(self, source: str) -> Plan:
         inspection = inspect_source(source)
-        if source not in _GRAPHS:
+        if source not in _GRAPHS and inspection.model is not None:
             shape = self.schema.input_shape(inspection.mechanism.inputs)
             _GRAPHS[source], _ = export_source(str(inspection.model_source), str(inspection.model), shape)
         return Plan(
             function=inspection.function,
             mechanism=resolve(inspection.mechanism),
             model=inspection.model,
-            graph=_GRAPHS[source],
+            graph=_GRAPHS.get(source),
             source_sha256=hashlib.sha256(source.encode()).hexdigest(),
             dataset="flu",
             version=self.published.version,
@@ -282,13 +282,14 @@ class Hospital:
         if "weights_digest" in given:
             answer = self.under_way[code, round_number, given["weights_digest"]]
             return dict(self._value("release", answer))
-        weights = {name: value.numpy() for name, value in given["weights"].items()}
+        weights = {name: value.numpy() for name, value in given.get("weights", {}).items()}
         self.under_way[code, round_number, digest(weights)] = self._released(code, round_number, weights)
         return {"status": "running", "round": round_number, "release": None, "certificate": None, "shows_in": 0.02}
 
     def _released(self, code: str, round_number: int, weights: dict[str, Any]) -> dict[str, Any]:
-        release = self.tensors({name: value + np.float32(0.5) for name, value in weights.items()})
         plan = self.codes[code]
+        released = {name: value + np.float32(0.5) for name, value in weights.items()} or self._analysed(plan)
+        release = self.tensors(released)
         content = make_certificate(
             plan=plan,
             published=self.published,
@@ -306,10 +307,19 @@ class Hospital:
             protections={"no_network": True},
             issued_at="2026-11-25T20:00:00+00:00",
         )
-        assert set(release_shapes(plan, self.schema)) == set(weights)
+        assert set(release_shapes(plan, self.schema)) == set(released)
         return {
             "status": "released",
             "round": round_number,
             "release": {name: torch.from_numpy(value.copy()) for name, value in release.items()},
             "certificate": sign(self.certificate(content), self.signs_certificates),
         }
+
+    def _analysed(self, plan: Plan) -> dict[str, Any]:
+        """What an analysis without a model releases: thirty patients in each cell, or sums that tell coefficients."""
+        made = {name: np.full(shape, 30.0) for name, (shape, _) in release_shapes(plan, self.schema).items()}
+        if "turn" in made:
+            size = len(made["start"])
+            made |= {"start": np.zeros(size), "turn": np.eye(size), "information": 300 * np.eye(size)}
+            made |= {"noise": np.array([1.0, 1.0, 1.0]), "patients": np.array([400.0])}
+        return made

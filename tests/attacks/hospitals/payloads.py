@@ -60,6 +60,7 @@ class Payload:
     Args:
       must: a pattern that what the researcher sees has to match.
       days: how often the researcher comes; what is spoiled is spoiled before the last.
+      asks: what the researcher asks for: a training, or analyses without a model.
     """
 
     category: str
@@ -68,6 +69,7 @@ class Payload:
     must: str
     spoil: Callable[[Hospital, Target], None] = field(repr=False)
     days: int = 1
+    asks: str = "training"
 
     @property
     def id(self) -> str:
@@ -78,12 +80,12 @@ PAYLOADS: dict[str, Payload] = {}
 
 
 def payload(
-    category: str, tries: str, must: str, *, days: int = 1
+    category: str, tries: str, must: str, *, days: int = 1, asks: str = "training"
 ) -> Callable[[Callable[[Hospital, Target], None]], Callable[[Hospital, Target], None]]:
     """Put the decorated function into the corpus under its name."""
 
     def kept(spoil: Callable[[Hospital, Target], None]) -> Callable[[Hospital, Target], None]:
-        made = Payload(category, spoil.__name__, tries, must, spoil, days)
+        made = Payload(category, spoil.__name__, tries, must, spoil, days, asks)
         assert made.id not in PAYLOADS
         PAYLOADS[made.id] = made
         return spoil
@@ -705,3 +707,85 @@ def shows_in_words(hospital: Hospital, target: Target) -> None:
 def mock_of_words(hospital: Hospital, target: Target) -> None:
     cache = {"syft_action_data_cache": "rows", "syft_blob_storage_entry_id": None}
     hospital.values["action.get_mock"] = lambda _: Made("NumpyArrayObject", cache)
+
+
+# -- analyses without a model -----------------------------------------------------------------------------------------
+
+NOTHING_TOLD = "Noise hides every coefficient"
+REFUSED = "Fetch it again|Tell the hospital's owner"
+
+
+def released(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Tensors of a release with some of them changed, where it has them."""
+    return lambda tensors: {name: changed.get(name, lambda as_is: as_is)(value) for name, value in tensors.items()}
+
+
+@payload("lies", "Release a survival table with a group more.", NOT_ASKED.format("tensors"), asks="survival")
+def survival_of_more_groups(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(patients=lambda table: np.concatenate([table, table]))
+
+
+@payload("lies", "Release survival that is no number.", "values that are not finite", asks="survival")
+def survival_not_a_number(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(patients=lambda table: np.full_like(table, np.inf))
+
+
+@payload("lies", "Quote a survival table with less noise for the same words.", "another mechanism", asks="survival")
+def survival_with_less_noise(hospital: Hospital, target: Target) -> None:
+    def other(plan: Plan) -> Plan:
+        declared = dataclasses.replace(plan.declared, epsilon=9.0)  # type: ignore[type-var]
+        return dataclasses.replace(plan, declared=declared, mechanism=resolve(declared))
+
+    hospital.plan = other
+
+
+@payload("shapes", "Count 10^300 patients, whose sums are no numbers.", "combined|Fetch it again", asks="survival")
+def survival_of_giants(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(patients=lambda table: np.full_like(table, 1e300))
+
+
+@payload("shapes", "Count fewer patients than none.", "median not reached", asks="survival")
+def survival_of_less_than_nobody(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(patients=lambda table: np.full_like(table, -1e6))
+
+
+@payload("shapes", "Count more events than patients at risk.", "combined", asks="survival")
+def survival_of_more_events_than_patients(hospital: Hospital, target: Target) -> None:
+    def alternating(table: Any) -> Any:
+        return np.where(np.arange(table.size).reshape(table.shape) % 2, -1e9, 1e9 + 7)
+
+    hospital.tensors = released(patients=alternating)
+
+
+@payload("lies", "Say that a regression's sums have no noise.", REFUSED, asks="regression")
+def sums_without_noise(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(noise=lambda errors: errors * 0)
+
+
+@payload("shapes", "Release an information of which no inverse exists.", REFUSED, asks="regression")
+def information_without_an_inverse(hospital: Hospital, target: Target) -> None:
+    def singular(information: Any) -> Any:  # eigenvalues are read of the lower half alone, where all is well
+        made = information.copy()
+        made[:2, :2] = [[300.0, 900.0], [100.0, 300.0]]
+        return made
+
+    hospital.tensors = released(information=singular)
+
+
+@payload("shapes", "Turn all inputs into nothing, so that no covariance has an inverse.", REFUSED, asks="regression")
+def turned_into_nothing(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(turn=lambda turn: turn * 0)
+
+
+@payload(
+    "shapes", "Release sums of 10^300, whose products are no numbers.", f"{NOTHING_TOLD}|{REFUSED}", asks="regression"
+)
+def sums_of_giants(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = lambda tensors: {name: value * 1e300 for name, value in tensors.items()}
+
+
+@payload("shapes", "Release sums of which nothing is left.", f"{NOTHING_TOLD}|{REFUSED}", asks="regression")
+def sums_of_nothing(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = lambda tensors: {
+        name: np.full_like(value, 5e-324) if name == "noise" else value * 0 for name, value in tensors.items()
+    }

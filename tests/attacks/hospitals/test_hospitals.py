@@ -43,6 +43,15 @@ def test_an_honest_hospital_is_believed(hospital: Hospital, tmp_path: Path) -> N
     assert {path.name for path in (tmp_path / "saved").iterdir()} == {"releases", "result.json", "weights.safetensors"}
 
 
+@pytest.mark.parametrize(("asks", "told"), [("survival", "log-rank"), ("regression", "odds ratio")])
+def test_an_honest_hospitals_analyses_are_believed(asks: str, told: str, hospital: Hospital, tmp_path: Path) -> None:
+    shown = whole_day(hospital, tmp_path, asks=asks)
+    assert told in shown
+    assert "hides every" not in shown
+    assert "Error" not in shown
+    assert (tmp_path / "saved.html").exists()
+
+
 def test_a_study_remembers_the_keys_of_its_submission(hospital: Hospital, tmp_path: Path) -> None:
     """Also where the list beside the network file is gone: the study is closed to the key, and says how to go on."""
     flu = network_of(hospital, tmp_path).dataset("flu")
