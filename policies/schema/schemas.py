@@ -50,6 +50,12 @@ no class, as a time with an event, in `policies.schema.targets`.
 
     [sequences]
     fever = ["temperature_1", "temperature_2"]      # one channel; or steps of several, [["t1", "p1"], ["t2", "p2"]]
+
+    [tensors.xray]                      # what a record has beside its columns: see `policies.schema.tensors`
+    shape = [1, 64, 64]
+    dtype = "uint8"
+    minimum = 0
+    maximum = 255
 """
 
 from __future__ import annotations
@@ -69,6 +75,7 @@ from policies.schema import toml
 from policies.schema.as_written import USUAL_FILE, FileFormat, check_header, check_words, normal_header
 from policies.schema.columns import KINDS, BoolArray, Column, FloatArray, IntArray, check_name, check_text, is_number
 from policies.schema.targets import Float32Array, Target, TimeToEvent, check_target, columns_of
+from policies.schema.tensors import MOST_TENSORS, Tensor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,6 +120,7 @@ class Schema:
         a round takes could tell of a patient who has a million.
       columns: 1 to 500, the target included.
       sequences: name and steps of each, every step as many columns as the others.
+      tensors: what a record has beside the matrix, as an image; at most 8.
       missing_values: texts that stand for a missing cell in every column that has none of its own.
       patient_header: the table's header of the patient column, where it is not the name.
       file: how the table's file is laid out.
@@ -133,6 +141,7 @@ class Schema:
     missing_values: tuple[str, ...] = ()
     patient_header: str = ""
     file: FileFormat = USUAL_FILE
+    tensors: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)
@@ -158,6 +167,7 @@ class Schema:
             raise DataRefused("A column is declared twice. Declare each once.")
         self._check_target(names)
         self._check_sequences(names)
+        self._check_tensors(names)
         check_words("missing_values", self.missing_values)
         check_header("patient_header", self.patient_header)
         self._check_headers()
@@ -173,6 +183,15 @@ class Schema:
             if name not in names:
                 raise DataRefused(f"target={name!r} is not a declared column. Declare [columns.{name}].")
         check_target(self.target, self.column)
+
+    def _check_tensors(self, names: list[str]) -> None:
+        if len(self.tensors) > MOST_TENSORS:
+            raise DataRefused(f"{len(self.tensors)} tensors are above {MOST_TENSORS}. Declare those that matter.")
+        taken = {"features", self.patient, HELD_OUT, *names, *(name for name, _ in self.sequences)}
+        for tensor in self.tensors:
+            if tensor.name in taken:
+                raise DataRefused(f"Tensor {tensor.name!r} has the name of something else. Choose another.")
+            taken.add(tensor.name)
 
     def _check_sequences(self, names: list[str]) -> None:
         taken = {"features", *names}
@@ -217,6 +236,7 @@ class Schema:
             "target": outcome_targets.plain(self.target),
             **({} if usual else {toml.MOST_RECORDS: self.most_records_per_patient}),
             **{name: value for name, value in later.items() if value},
+            **({"tensors": {tensor.name: tensor.as_dict() for tensor in self.tensors}} if self.tensors else {}),
             "columns": [column.as_dict() for column in self.columns],
             "sequences": {name: [list(step) for step in steps] for name, steps in self.sequences},
         }
@@ -322,15 +342,33 @@ class Schema:
         return tuple(column for step in self._steps(inputs) for column in step)
 
     def input_shape(self, inputs: str | tuple[str, ...] = "features") -> tuple[int, ...]:
-        """Shape of one record: (features,), or (steps, channels) for a sequence. Raises `UnsupportedMechanism`."""
+        """Shape of one record: (features,), (steps, channels) for a sequence, or a tensor's own.
+
+        Raises `UnsupportedMechanism`.
+        """
+        if (tensor := self.tensor_of(inputs)) is not None:
+            return tensor.shape
         steps = self._steps(inputs)
         width = len(self.input_names(inputs)) // len(steps)
         return (len(steps), width) if self._is_sequence(inputs) else (width,)
+
+    def tensor_of(self, inputs: str | tuple[str, ...]) -> Tensor | None:
+        """The tensor that inputs name; None where they are columns. Raises `UnsupportedMechanism` for both at once."""
+        named = (inputs,) if isinstance(inputs, str) else inputs
+        tensors = [tensor for tensor in self.tensors if tensor.name in named]
+        if tensors and len(named) > 1:
+            raise UnsupportedMechanism(
+                f"inputs={inputs!r} names the tensor {tensors[0].name!r} beside others. A model takes a tensor alone:"
+                f" write inputs={tensors[0].name!r}."
+            )
+        return tensors[0] if tensors else None
 
     def _is_sequence(self, inputs: str | tuple[str, ...]) -> bool:
         return isinstance(inputs, str) and inputs != "features"
 
     def _steps(self, inputs: str | tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        if self.tensor_of(inputs) is not None:
+            return ()  # no column's
         if inputs == "features":
             chosen = tuple(
                 column.name for column in self.columns if column.feature and column.name not in self.target_columns
@@ -342,7 +380,8 @@ class Schema:
             for name, steps in self.sequences:
                 if name == inputs:
                     return steps
-            known = ", ".join(["features", *(name for name, _ in self.sequences)])
+            named = [*(name for name, _ in self.sequences), *(tensor.name for tensor in self.tensors)]
+            known = ", ".join(["features", *named])
             raise UnsupportedMechanism(f"inputs={inputs!r} is not known. Use one of {known}, or a tuple of columns.")
         if not inputs or set(self.target_columns) & set(inputs) or len(set(inputs)) != len(inputs):
             raise UnsupportedMechanism(f"inputs={inputs!r} should name columns once each, without the target.")
@@ -351,7 +390,12 @@ class Schema:
         return (tuple(inputs),)
 
     def inputs(self, matrix: npt.ArrayLike, inputs: str | tuple[str, ...] = "features") -> npt.NDArray[np.float32]:
-        """A model's inputs, float32 [N, *input_shape(inputs)] in [-1, 1]: filled, clamped, scaled by public bounds."""
+        """A model's inputs, float32 [N, *input_shape(inputs)] in [-1, 1]: filled, clamped, scaled by public bounds.
+
+        Of columns; tensors lie beside the matrix, and `Tensor.scaled` makes inputs of them.
+        """
+        if self.tensor_of(inputs) is not None:
+            raise UnsupportedMechanism(f"inputs={inputs!r} is a tensor, which lies beside the matrix.")
         shape = self.input_shape(inputs)
         blocks = [self.column(name).scaled(self.raw(matrix, name)) for step in self._steps(inputs) for name in step]
         flat = np.concatenate(blocks, axis=1)
