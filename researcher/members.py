@@ -64,7 +64,10 @@ class Hospitals:
 
     @cached_property
     def mock(self) -> pd.DataFrame:
-        """Every hospital's mock rows in natural units, indexed by hospital and row. Drawn from the schema alone."""
+        """Every hospital's mock rows in natural units, indexed by hospital and row. Drawn from the schema alone.
+
+        A tensor is a column of arrays; a notebook shows pictures of the first ones.
+        """
         import pandas as pd
 
         matrices, problems = ask_all(
@@ -74,6 +77,11 @@ class Hospitals:
         if not matrices:
             raise Unavailable(" ".join(str(error) for error in problems.values()))
         frames = {name: self.members[name].published.schema.frame(matrix) for name, matrix in matrices.items()}
+        if self.schema.tensors:
+            from researcher.mock_rows import MockRows, with_tensors
+
+            drawn = {name: with_tensors(self.members[name].published.schema, rows) for name, rows in frames.items()}
+            return MockRows(pd.concat(drawn, names=["hospital", "row"]))
         return pd.concat(frames, names=["hospital", "row"])
 
     @property
@@ -113,6 +121,9 @@ class Hospitals:
         if schema.target:
             lines.append(f"Target: {said(schema.target, schema.column)}")
             lines += _inputs(schema)
+        for tensor in schema.tensors:
+            scaled = "[-1, 1]" if tensor.scaling == "symmetric" else "[0, 1]"
+            lines.append(f"Tensor, as inputs={tensor.name!r}: {tensor.said()}; a model gets it in {scaled}")
         if schema.sequences:
             shapes = [f"{name} {schema.input_shape(name)}" for name, _ in schema.sequences]
             lines.append(f"Sequences, as inputs=...: {', '.join(shapes)}")
