@@ -54,12 +54,12 @@ class Decoder:
             if size != tensor.record_bytes and not (is_fault and size <= 4 * LONGEST_FAULT):
                 raise EOFError
             answer = self._read(size, deadline)
-        except (OSError, EOFError):
-            self.close()
-            raise TensorFault("let its decoder fail; save it anew, or leave the record out") from None
         except TimeoutError:
             self.close()
             raise TensorFault(f"takes longer than {self._seconds:g} s to decode; save it smaller") from None
+        except (OSError, EOFError):
+            self.close()
+            raise TensorFault("let its decoder fail; save it anew, or leave the record out") from None
         if is_fault:
             raise TensorFault(visible(answer.decode("utf-8", "replace"))[:LONGEST_FAULT])
         return np.frombuffer(answer, np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
