@@ -10,7 +10,6 @@ from torch import nn
 
 from compose import study
 from compose.baseline import Population
-from policies.privacy.mechanisms import DPSGD
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Demonstration:
     Args:
       common: the common test population.
       pooled: all hospitals' records, for the model without privacy.
+      epsilon: of all rounds of a training together, at each hospital; settings are what is suggested for it.
       evaluation_epsilon, statistics_epsilon: pure ε of each such request.
       bins: of a score histogram; fewer where patients are few.
       statistic: the column whose mean is asked, with what to call it.
@@ -40,7 +40,6 @@ class Demonstration:
     name: str
     dataset: str
     model: type[nn.Module]
-    training: DPSGD
     sites: Sequence[Site]
     common: Population
     pooled: Population
@@ -48,6 +47,7 @@ class Demonstration:
     histogram: str
     synthetic: bool
     purpose: str
+    epsilon: float = study.TRAINING_EPSILON
     evaluation_epsilon: float = study.EVALUATION_EPSILON
     statistics_epsilon: float = study.STATISTICS_EPSILON
     bins: int = study.EVALUATION_BINS

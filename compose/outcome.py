@@ -54,7 +54,7 @@ def report_of(
         "title": shown.title,
         "synthetic": shown.synthetic,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "study": {"name": shown.name, "model": shown.model.__name__, "epsilon": shown.training.epsilon},
+        "study": {"name": shown.name, "model": shown.model.__name__, "epsilon": shown.epsilon},
         "hospitals": [
             {
                 **_hospital(each, cohort, budgets[each.name], found, shown.statistic[1]),
@@ -64,6 +64,7 @@ def report_of(
             for each in shown.sites
         ],
         "rounds": len(found.joint.rounds),
+        "averaged": len(found.joint.averaged),
         "missing": [
             {"hospital": name, "round": number}
             for name, rounds in found.joint.missing.items()
@@ -78,9 +79,9 @@ def report_of(
         "roc": _curves(shown, found, joint),
         "charged_for": [
             {"what": "size", "epsilon": COUNT_EPSILON},
-            {"what": "joint training", "epsilon": shown.training.epsilon},
+            {"what": "joint training", "epsilon": shown.epsilon},
             {"what": "its evaluation", "epsilon": shown.evaluation_epsilon},
-            {"what": "local baseline", "epsilon": shown.training.epsilon},
+            {"what": "local baseline", "epsilon": shown.epsilon},
             {"what": "its evaluation", "epsilon": shown.evaluation_epsilon},
             {"what": "statistics", "epsilon": shown.statistics_epsilon},
         ],
@@ -90,18 +91,25 @@ def report_of(
 
 
 def rounds_of(result: Result, cohort: Cohort) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """The joint weights after each round: the hospitals' releases averaged by public size, as FedAvg did."""
+    """The joint weights after each round, made of the releases again as the study's strategy did.
+
+    They are the hospitals' average by public size, and with FedAvgM the momentum of its moves.
+    """
+    study = result.study
+    assert study is not None
     sizes, rounds = cohort.training_patients, []
+    momentum = float(study.state.read("run")["strategy"]["options"].get("server_momentum", 0.0))
+    weights = {name: value.detach().numpy() for name, value in study.new_model().named_parameters()}
+    moves = {name: np.zeros_like(value) for name, value in weights.items()}
     for closed in result.rounds:
         parts = [each for each in result.releases if each.role == "training" and each.round == closed.round]
         parts = [each for each in parts if each.hospital in closed.answered]
         total = sum(sizes[each.hospital] for each in parts)
-        rounds.append(
-            {
-                name: np.sum([sizes[each.hospital] / total * each.tensors[name] for each in parts], axis=0)
-                for name in result.weights
-            }
-        )
+        for name in weights:
+            average = np.sum([sizes[each.hospital] / total * each.tensors[name] for each in parts], axis=0)
+            moves[name] = momentum * moves[name] + average - weights[name]
+        weights = {name: value + moves[name] for name, value in weights.items()}
+        rounds.append(weights)
     return rounds
 
 

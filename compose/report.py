@@ -133,6 +133,8 @@ def _rounds(report: Report) -> str:
     chart = line_chart("AUC after each round", lines, x, y)
     missing = [f"{gap['hospital']} in round {gap['round']}" for gap in report.get("missing", [])]
     note = f"Left out: {', '.join(missing)}." if missing else "Every hospital took part in every round."
+    if averaged := report.get("averaged"):
+        note += f" The joint model is the average of the last {averaged}: with less noise than any of them."
     return section("The joint model after each round", chart, note)
 
 

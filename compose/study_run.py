@@ -166,8 +166,9 @@ def make_studies(shown: Demonstration, cohort: Cohort, root: Path) -> Studies:
     evaluation = researcher.Evaluation(epsilon=shown.evaluation_epsilon, bins=shown.bins)
 
     def training(name: str, members: Cohort, purpose: str) -> researcher.Study:
+        suggested = researcher.Training.suggest(members, epsilon=shown.epsilon, delta=study.DELTA, rounds=study.ROUNDS)
         return researcher.Study(
-            name, members, shown.model, shown.training,
+            name, members, shown.model, suggested,
             evaluation=evaluation, purpose=purpose, state=root / name, progress=False,
         )  # fmt: skip
 
@@ -238,7 +239,7 @@ def collect(
     def whole(act: Callable[[], Any]) -> Any:
         return persist(lambda: complete(act()), say, patience=patience)
 
-    say(f"Training {shown.model.__name__} together, {shown.training.rounds} rounds")
+    say(f"Training {shown.model.__name__} together, {studies.joint.training.rounds} rounds")
     joint = persist(studies.joint.run, say, patience=patience)
     say("Scoring it on the hospitals' held-out patients")
     whole(joint.evaluate)

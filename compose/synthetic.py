@@ -7,7 +7,7 @@ from pathlib import Path
 from compose.baseline import pooled, population_of
 from compose.demonstration import Demonstration, Site
 from compose.patients import HOSPITALS, make_patients, make_test_population
-from compose.study import TRAINING, FluPredictor
+from compose.study import FluPredictor
 from compose.tables import schema_path, write_tables
 from policies.schema.schemas import Schema
 
@@ -31,7 +31,6 @@ def influenza(data: Path, *, seed: int) -> Demonstration:
         name="flu-2026",
         dataset="flu",
         model=FluPredictor,
-        training=TRAINING,
         sites=[Site(each.name, each.title, data / each.name / "flu.csv", schema_path(each.name)) for each in HOSPITALS],
         common=population_of(common, schemas[HOSPITALS[0].name]),
         pooled=pooled(population_of(table, schemas[name]) for name, table in tables.items()),

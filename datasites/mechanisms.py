@@ -34,6 +34,8 @@ def dp_sgd(
     weight_decay: float = 0.0,
     proximal_mu: float = 0.0,
     inputs: str | tuple[str, ...] = "features",
+    schedule: str = "constant",
+    clipping: str = "norm",
     target: str | tuple[str, ...] | None = None,
     horizon: float | None = None,
     class_weights: tuple[float, ...] = (),

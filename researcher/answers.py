@@ -188,6 +188,7 @@ Shape = Any  # a type or a tuple of types; a list of one shape; a mapping of nam
 NUMBER = (int, float)
 _DATASET = {
     "name": str, "version": str, "population": str, "schema": dict, "patients": int, "size_kind": str, "asset": str,
+    "mock_certificate": (str, None),
 }  # fmt: skip
 _BUDGET = {"epsilon": NUMBER, "delta": NUMBER, "epsilon_spent": NUMBER, "epsilon_remaining": NUMBER}
 DESCRIPTION: Shape = {"name": str, "public_key": str, "datasets": [_DATASET], "budgets": dict}

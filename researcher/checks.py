@@ -31,7 +31,7 @@ class Request:
     """What is asked of every hospital in one role.
 
     Args:
-      role: `"training"`, `"evaluation"` or `"statistics"`.
+      role: `"training"`, `"evaluation"`, `"curve"`, `"statistics"`, ...
       function: its name; also the request's.
       source: what the owner will read.
       mechanism: what it declares.
@@ -55,6 +55,8 @@ class Check:
       digests: of the plans that would be approved, by role and hospital.
       facts: what certificates of those plans will have to say, by role and hospital.
       engines: which engine will run a model, as "hospital, hospital: function trains in lanes ...".
+      notes: what of the model is nothing at hospitals, as "flu_2026: line 12: Dropout is nothing here ...".
+      expectations: what noise will do to a training, in sentences, from public figures.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -64,6 +66,8 @@ class Check:
     digests: Mapping[tuple[str, str], str] = field(default_factory=dict)
     facts: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     engines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    expectations: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -73,12 +77,15 @@ class Check:
     def __str__(self) -> str:
         explained = {finding.partition(":")[0] for finding in self.findings}
         others = [named(name, reason) for name, reason in self.reasons.items() if name not in explained]
-        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others, *self.engines])
+        lines = (*dict.fromkeys(self.findings), *others, *self.notes, *self.engines, *self.expectations)
+        return "\n".join([str(self.table), *lines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_() + "".join(f"<p>{html.escape(line)}</p>" for line in self.engines)
+        return self.table._repr_html_() + "".join(
+            f"<p>{html.escape(line)}</p>" for line in (*self.notes, *self.engines, *self.expectations)
+        )
 
 
 def check_source(request: Request, cohort: Hospitals) -> Graph | None:
@@ -117,6 +124,11 @@ def exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
     """The graph of a model that a source defines; of the last few, made once. One thread at a time."""
     with DRAWING:
         return _exported(model_source, model, shape)
+
+
+def notes_of(request: Request) -> tuple[str, ...]:
+    """What of a request's model is nothing at hospitals, a line each."""
+    return tuple(f"{request.function}: {note}" for note in inspect_source(request.source).notes)
 
 
 def plan_facts(request: Request, quote: Mapping[str, Any], published: Published, graph: Graph | None) -> dict[str, Any]:
@@ -160,7 +172,7 @@ def plan_facts(request: Request, quote: Mapping[str, Any], published: Published,
 def _unresolved(plan: Plan) -> Any:
     """The mechanism of a plan, once its noise multiplier is left as it was declared."""
     declared, resolved = _as_json(plan.declared), _as_json(plan.mechanism)
-    changed = {name for name in resolved if resolved[name] != declared.get(name)}
+    changed = {name for name in {*resolved, *declared} if resolved.get(name) != declared.get(name)}
     return declared if changed <= {"epsilon", "noise_multiplier"} else resolved
 
 

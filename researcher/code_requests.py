@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, Unavailable, WrongStatus
+from policies.graph.graphs import Graph
+from policies.privacy.mechanisms import DPSGD
 from policies.source.statuses import RequestStatus, RunStatus
 from policies.text import check_visible
 from researcher.checks import (
@@ -22,11 +24,13 @@ from researcher.checks import (
     engine_words_of,
     finding_text,
     named,
+    notes_of,
     plan_facts,
     sha256,
     why_not,
 )
 from researcher.connections import Connection, ask_all
+from researcher.expectations import expectations
 from researcher.known_datasites import changed_key
 from researcher.members import Hospitals
 from researcher.progress import Progress
@@ -36,6 +40,7 @@ from researcher.table import Table
 
 UNDECIDED = frozenset({RequestStatus.SUBMITTED, RequestStatus.CHECKED})
 APPROVED = frozenset({RequestStatus.APPROVED, RequestStatus.COMPLETED})
+USED = frozenset({RunStatus.RELEASED, RunStatus.FAILED})
 KEYS = ("public_key", "verify_key")
 
 
@@ -91,7 +96,22 @@ class CodeRequests:
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
         told = tuple(f"{', '.join(names)}: {words}" for words, names in engines.items())
         sources = {request.role: request.source for request in self.requests}
-        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told)
+        notes = tuple(dict.fromkeys(note for request in self.requests[:1] for note in notes_of(request)))
+        expected = self._expectations(
+            graphs.get("training"), {name for role, name in facts if role == "training"} - set(reasons)
+        )
+        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told, notes, expected)
+
+    def _expectations(self, graph: Graph | None, hospitals: Collection[str]) -> tuple[str, ...]:
+        """What to expect of a training at those of the hospitals that would take it."""
+        members = self.cohort.members
+        patients = {name: members[name].published.training_patients for name in members if name in hospitals}
+        return tuple(
+            sentence
+            for request in self.requests
+            if isinstance(request.mechanism, DPSGD) and graph is not None
+            for sentence in expectations(request.function, request.mechanism, patients, graph.parameter_count)
+        )
 
     def submit(self, progress: Progress, *, project: str = "") -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
@@ -168,6 +188,8 @@ class CodeRequests:
             check_patience(timeout=timeout)
         if not self._hospitals():
             raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
+        if self.state.read("given_back"):  # it was decided, has run and is over
+            return self.status()
         started, seen = time.monotonic(), dict[tuple[str, str], str]()
         while True:
             statuses = self.statuses()
@@ -206,6 +228,35 @@ class CodeRequests:
                 lambda name, datasite, codes=codes: datasite.withdraw(codes[name]),  # type: ignore[misc]
             )
         return self.status()
+
+    def give_back(self, roles: tuple[str, ...], words: str) -> None:
+        """Close what of `roles` is approved or waits and has runs left, with `words` on it: the rest is given back.
+
+        What a run has touched stays charged; a hospital that does not answer is asked at the next call.
+        """
+        done: dict[str, list[str]] = self.state.read("given_back")
+        asked = [request for request in self.requests if request.role in roles]
+        if all(set(self.codes(request.role)) <= set(done.get(request.role, [])) for request in asked):
+            return
+        statuses = self.statuses()
+        for request in asked:
+            codes = self.codes(request.role)
+            answered = {name: status for name, status in statuses[request.role].items() if "rounds" in status}
+            left = {
+                name: datasite
+                for name, status in answered.items()
+                if status["status"] in UNDECIDED | {RequestStatus.APPROVED}
+                and sum(run["status"] in USED for run in status["rounds"]) < request.mechanism.rounds
+                and (datasite := self._datasite(name))
+            }
+
+            def close(name: str, datasite: Connection, codes: dict[str, str] = codes) -> None:
+                datasite.comment(codes[name], words)
+                datasite.withdraw(codes[name])
+
+            _, failed = ask_all(left, close)
+            done[request.role] = sorted({*done.get(request.role, []), *answered} - set(failed))
+        self.state.write("given_back", done)
 
     def comment(self, text: str) -> Table:
         """Write on every request; what is written on each, by everybody. Raises `InvalidRequest` where it is none."""

@@ -78,12 +78,14 @@ def training_page(
     parameters: int,
     scores: Sequence[str],
     releases: Sequence[Release],
+    ended: str = "",
 ) -> str:
     """A study of a model.
 
     Args:
       rounds: `RoundRecord.as_dict` of each.
       scores: sections of an evaluation, as `score_sections` makes them.
+      ended: why it ended before its last round.
     """
     names = sorted({who for record in rounds for who in [*record["answered"], *record["missing"]]})
     lead = (
@@ -98,7 +100,7 @@ def training_page(
         )
         rows.append((text(who), f"{took} of {len(rounds)}", text(why or "none")))
     took_part = section("Who took part", table(("Hospital", "Rounds", "Left out"), rows))
-    return page(name, [_header(name, lead, []), took_part, *scores, *_ending(releases)])
+    return page(name, [_header(name, lead, [ended] if ended else []), took_part, *scores, *_ending(releases)])
 
 
 def evaluation_page(

@@ -177,6 +177,10 @@ def publish(
         Path | None,
         typer.Option(help="Of tensors: the folder of files that the table names, or .npy/.npz; else the table's own."),
     ] = None,
+    mock_epsilon: Annotated[
+        float | None,
+        typer.Option(help="Draw the mock from differentially private tables of the data at this ε, charged."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Publish nothing: only check, and say what you should know of the table.")
     ] = False,
@@ -215,6 +219,7 @@ def publish(
             budget=[budget_epsilon, budget_delta],
             public_mock=str(public_mock.resolve()) if public_mock else None,
             tensors=str(tensors.resolve()) if tensors else None,
+            **({} if mock_epsilon is None else {"mock_epsilon": mock_epsilon}),
         )
     show(done, display.publication_report, False)
     out.print(

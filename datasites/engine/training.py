@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from datasites.engine.interpreter import Forward, forward
 from datasites.engine.lane_optimizer import LaneOptimizer
 from datasites.engine.lanes.readiness import sums_for
 from datasites.engine.lanes.records import LaneRecords
-from datasites.engine.lanes.sums import LaneSums
+from datasites.engine.lanes.sums import Inputs, Labels, LaneSums
 from datasites.engine.losses import Loss, as_loss, compared_with, loss_of, record_loss
 from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.model_inputs import ModelInputs, TensorSums, tensors_of
@@ -61,6 +60,7 @@ def train_round(
     weights: Mapping[str, Tensor],
     noise: NoiseSource,
     *,
+    round: int = 1,
     accountant: RDPAccountant | None = None,
 ) -> dict[str, Tensor]:
     """The weights after `mechanism.steps` steps of DP-SGD from `weights`: one release of `mechanism`.
@@ -77,6 +77,7 @@ def train_round(
         name one.
       weights: float32, by parameter name; they are not changed.
       noise: a fresh source; sampling and noise draw from children of it.
+      round: of the mechanism's, from 1; a schedule of the learning rate looks at it.
       accountant: Opacus's, counting this round's steps, for `read_back_epsilon`; a new one if None.
 
     Returns:
@@ -94,7 +95,7 @@ def train_round(
     parameters = checked_parameters(graph, weights)
     expected = mechanism.sampling_rate * published_training_patients
     size = physical_batch(graph, expected)
-    sums = sums_for(graph, loss, len(schema.classes), mechanism.clipping_norm, expected)
+    sums = sums_for(graph, loss, len(schema.classes), mechanism.clipping_norm, expected, mechanism.stability)
     accountant = RDPAccountant() if accountant is None else accountant
     settings: dict[str, Any] = {
         "noise_multiplier": mechanism.noise_multiplier,
@@ -105,31 +106,41 @@ def train_round(
         "steps": mechanism.steps,
     }
     counted = accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate)
+    rates = iter([mechanism.rate(round, step) for step in range(1, mechanism.steps + 1)])
     if sums is not None:
         flat = _flat(sums, parameters)
         stepping = LaneOptimizer(_torch_optimizer(mechanism, [flat]), sums, **settings)
         stepping.attach_step_hook(counted)
         matrix = np.ascontiguousarray(records, dtype=np.float64)
         table = records if isinstance(records, GroupedRows) else matrix
+        samples = _samples(mechanism, max(size, expected), table, noise)
         of_rows = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
+        summed: Iterator[Any]
         if of_rows.are_tensors:
-            summed = TensorSums(sums, of_rows, schema, matrix, loss).sum
+            tensors = TensorSums(sums, of_rows, schema, matrix, loss)
+            summed = (tensors.sum(rows) for together in samples for rows in together)
+        elif schema.has_terms(mechanism.inputs):
+            in_advance = _in_advance(of_rows, schema, loss, matrix, samples)
+            summed = (sums.sum(inputs, labels, rows) for inputs, labels, rows in in_advance)
         else:
             placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels, loss.outcome)
-            summed = partial(sums.sum, placed, None)
-        _steps_in_lanes(stepping, summed, _samples(mechanism, max(size, expected), table, noise))
+            summed = (sums.sum(placed, None, rows) for together in samples for rows in together)
+        _steps_in_lanes(stepping, summed, rates)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
     gradients = record_gradients(forward(graph), loss)
     if mechanism.steps >= STEPS_WORTH_A_TAPE:
         gradients = taped(gradients, graph, len(schema.classes), size, loss)
-    optimizer = GridOptimizer(_torch_optimizer(mechanism, list(parameters.values())), **settings)
+    optimizer = GridOptimizer(
+        _torch_optimizer(mechanism, list(parameters.values())), **settings, stability=mechanism.stability
+    )
     optimizer.attach_step_hook(counted)
     matrix = np.asarray(records, dtype=np.float64)
     table = records if isinstance(records, GroupedRows) else matrix
     samples = _samples(mechanism, max(size, expected), table, noise)
     of_rows = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
     for batches in _batches(of_rows, schema, loss, matrix, samples, size):
+        _set_rate(optimizer, next(rates))
         _step(optimizer, gradients, parameters, batches)
     _check_steps(accountant, mechanism)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -250,16 +261,24 @@ def _batches(
     of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]], size: int
 ) -> Iterator[Collection[Batch]]:
     """The physical batches of each step's sample, some perhaps empty."""
-    for rows in samples:
-        if of_rows.are_tensors:  # which are read as each physical batch comes
+    if of_rows.are_tensors:  # which are read as each physical batch comes
+        for rows in samples:
             yield from (_TensorBatches(of_rows, schema, loss, records, sample, size) for sample in rows)
-            continue
+        return
+    for inputs, labels, codes in _of_steps(of_rows, schema, loss, records, samples):
+        yield [_padded(inputs, labels, taken, places, size) for taken, places in by_place(codes, size)]
+
+
+def _of_steps(
+    of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
+) -> Iterator[tuple[Tensor, Tensor, Records]]:
+    """Inputs, labels and patients of each step's sample, some perhaps empty."""
+    for rows in samples:
         chosen, ends = np.concatenate(rows), np.cumsum([len(sample) for sample in rows])[:-1]
         inputs, labels = _prepared(of_rows, schema, loss, records, chosen)
         codes = np.split(records[chosen, PATIENT], ends)
         parts = torch.tensor_split(inputs, ends.tolist())
-        for part, label, code in zip(parts, torch.tensor_split(labels, ends.tolist()), codes, strict=True):
-            yield [_padded(part, label, taken, places, size) for taken, places in by_place(code, size)]
+        yield from zip(parts, torch.tensor_split(labels, ends.tolist()), codes, strict=True)
 
 
 class _TensorBatches:
@@ -338,12 +357,29 @@ def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict
     return {name: part.view(parameters[name].shape).clone() for name, part in zip(parameters, parts, strict=True)}
 
 
-def _steps_in_lanes(optimizer: LaneOptimizer, summed: Callable[[Rows], Any], samples: Iterator[list[Rows]]) -> None:
-    """A step for every sample, every record in a lane of its own."""
-    for together in samples:
-        for rows in together:
-            optimizer.take(summed(rows))
-            optimizer.step()
+def _in_advance(
+    of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
+) -> Iterator[tuple[Inputs, Labels, Rows]]:
+    """Each step's inputs and labels where some are transformations, which the kernel of cells does not know."""
+    for inputs, labels, _ in _of_steps(of_rows, schema, loss, records, samples):
+        flat = inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).numpy()
+        classes = labels.numpy().astype(np.float32)
+        if loss.values:  # those of a target that is no class lie behind the inputs
+            flat, classes = np.concatenate([flat, classes], axis=1), np.zeros(len(flat), dtype=np.float32)
+        yield np.ascontiguousarray(flat), classes, np.arange(len(flat), dtype=np.int64)
+
+
+def _steps_in_lanes(optimizer: LaneOptimizer, summed: Iterator[Any], rates: Iterator[float]) -> None:
+    """A step for every sample's sum, every record in a lane of its own."""
+    for total in summed:
+        _set_rate(optimizer, next(rates))
+        optimizer.take(total)
+        optimizer.step()
+
+
+def _set_rate(optimizer: GridOptimizer | LaneOptimizer, rate: float) -> None:
+    """The learning rate of the next step, which no data has a part in."""
+    optimizer.original_optimizer.param_groups[0]["lr"] = rate
 
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:

@@ -184,6 +184,7 @@ def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccou
         rows,
         _tensors(payload),
         NoiseSource.from_os(),
+        round=int(job.get("round", 1)),
         accountant=accountant,
     )
     return {}, _release(weights)

@@ -31,12 +31,15 @@ def summary(plan: Plan, published: Published) -> list[str]:
                 f" and adds noise of {written(mechanism.noise_multiplier or 0)} times the largest part that one patient"
                 " can have."
             ),
+            *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
             "What leaves: the model's numbers after each round.",
         ]
     if isinstance(mechanism, Evaluation):
         return [
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
+            *_each_time(mechanism),
+            *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
@@ -52,6 +55,17 @@ def summary(plan: Plan, published: Published) -> list[str]:
         *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
     ]
+
+
+def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
+    """What the model's inputs are made of, where they are a tensor, or some are transformations of columns."""
+    schema, inputs = published.schema, mechanism.inputs
+    if (tensor := schema.tensor_of(inputs)) is not None:
+        return [f"The model gets the tensor {tensor.name!r} of each record, and no column: {tensor.said()}."]
+    if not schema.has_terms(inputs):
+        return []
+    numbers = counted(len(schema.input_names(inputs)), "number")
+    return [f"The model gets {numbers} in [-1, 1] of each record: {schema.input_words(inputs)}."]
 
 
 _LEAVES = {
@@ -79,6 +93,18 @@ def _target_words(mechanism: DPSGD | Evaluation, published: Published) -> list[s
         )
         words.append(f"Errors weigh by class: {weights}.")
     return words
+
+
+def _each_time(mechanism: Evaluation) -> list[str]:
+    """When several scores are charged, as those of a learning curve."""
+    if mechanism.rounds == 1:
+        return []
+    return [
+        (
+            f"Each time is charged as it is asked, a pure ε = {written(mechanism.epsilon)} to the held-out patients;"
+            " what is never asked goes back."
+        )
+    ]
 
 
 def _subgroup_words(mechanism: Evaluation) -> list[str]:

@@ -15,6 +15,7 @@ Five mechanisms exist. Each is a dataclass whose fields are public facts, checke
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
@@ -30,6 +31,10 @@ from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
 OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("constant", "linear", "cosine")
+CLIPPINGS = ("norm", "automatic")
+STABILITY = 0.01
+"""γ of automatic clipping, as Bu et al. 2022 set it: gradients much shorter than this keep their length's order."""
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
 MOST_QUERIES, MOST_DESCRIBED = 32, 500
 
@@ -60,7 +65,13 @@ class DPSGD:
       momentum: of sgd, in [0, 1).
       weight_decay: in [0, 10]; independent of the data.
       proximal_mu: FedProx's pull towards the round's incoming weights (Li et al. 2020, arXiv:1812.06127), in [0, 1000].
-      inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names.
+      inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names
+        and of terms, as `("age", "log(crp, 1)")`.
+      schedule: one of `SCHEDULES`: what becomes of the learning rate from the first step of the first round to the last
+        of the last one, a function of round and step alone. See `rate`.
+      clipping: `"norm"` shortens a gradient g that is longer than C = `clipping_norm` to it; `"automatic"` gives every
+        gradient nearly that length, g · C / (‖g‖ + 0.01), which is below C (Bu et al. 2022, arXiv:2206.07136). Then
+        only the product of C and learning rate matters, and C may stay 1.
       target: another declared column than the schema's target; a tuple of booleans for several labels, and of a time
         and an event, in this order, for `discrete_hazards`. None for the schema's.
       horizon: of a named time and event, up to where time counts, in the time column's units.
@@ -88,15 +99,19 @@ class DPSGD:
     horizon: float | None = None
     class_weights: tuple[float, ...] = ()
     huber_delta: float | None = None
+    schedule: str = "constant"
+    clipping: str = "norm"
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
         check_target(self.loss, self.target, self.horizon)
         check_constants(self.loss, self.class_weights, self.huber_delta)
-        if self.optimizer not in OPTIMIZERS:
-            raise UnsupportedMechanism(
-                f"optimizer={self.optimizer!r} is not known. Use one of {', '.join(OPTIMIZERS)}."
-            )
+        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "clipping": CLIPPINGS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UnsupportedMechanism(
+                    f"{name}={getattr(self, name)!r} is not known. Use one of {', '.join(known)}."
+                )
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         check_range("steps", self.steps, 1, 100_000, whole=True)
         check_range("sampling_rate", self.sampling_rate, 0, 1, open_low=True)
@@ -113,6 +128,26 @@ class DPSGD:
         if self.noise_multiplier is not None:
             check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
         _check_inputs(self.inputs)
+
+    @property
+    def stability(self) -> float:
+        """γ of automatic clipping, which is added to a gradient's norm; 0 where only what is longer is shortened."""
+        return STABILITY if self.clipping == "automatic" else 0.0
+
+    def rate(self, round: int, step: int) -> float:
+        """The learning rate of a step, both from 1: a function of what was declared, and of no data.
+
+        With t of T steps behind it: `constant` is `learning_rate`, `linear` (1 - t / T) of it, `cosine`
+        (1 + cos(π t / T)) / 2 of it. None is 0.
+        """
+        passed = ((round - 1) * self.steps + step - 1) / (self.rounds * self.steps)
+        match self.schedule:
+            case "linear":
+                return self.learning_rate * (1 - passed)
+            case "cosine":
+                return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
+            case _:
+                return self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -242,7 +277,9 @@ class Evaluation:
 Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
 Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
-_LATER = frozenset({"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"})
+_LATER = frozenset(
+    {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups", "schedule", "clipping"}
+)
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentenc
 from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
+from policies.schema.terms import words_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -158,7 +159,7 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     data = f"{certificate['dataset']} ({size['patients']} patients, {exact})"
     return (
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
-        f"It ran {certificate['mechanism']['kind']} over {data}.",
+        f"It ran {certificate['mechanism']['kind']} over {data}.{_inputs_in_words(certificate['mechanism'])}",
         *_outcome_words(mechanism_from(certificate["mechanism"])),
         *_scope(certificate["mechanism"]),
         f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
@@ -171,6 +172,12 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         f"The job ran without: {', '.join(missing)}." if missing else "Every protection of the job's process held.",
         f"Entry {certificate['ledger']['entry']} of its ledger, issued at {certificate['issued_at']}.",
     )
+
+
+def _inputs_in_words(mechanism: Mapping[str, Any]) -> str:
+    """A sentence where the model's inputs were named, for transformations are part of what ran."""
+    inputs = mechanism.get("inputs", "features")
+    return "" if isinstance(inputs, str) else f" The model read: {words_of(tuple(inputs))}."
 
 
 def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:

@@ -148,6 +148,14 @@ def test_the_readmes_study_runs_as_it_stands(desk: Path) -> None:
     assert (desk / "flu-2026" / "weights.safetensors").exists()
 
 
+def test_a_table_of_ones_own_is_trained_on_by_secureml(desk: Path) -> None:
+    said = run(desk, "secureml_local.py")
+    told = re.search(r"(\d+)% of the table's rows", said)
+    assert told is not None
+    assert int(told[1]) > 80  # 63 % of them have class 1
+    assert "5 certificates; the ledger is ledger.db." in said
+
+
 def test_every_example_is_run_here_and_described() -> None:
     tests, described = (
         "".join(path.read_text(encoding="utf-8") for path in HERE.glob("test_*.py")),

@@ -192,7 +192,8 @@ class FakeDatasite:
             return {"scores": np.stack([bins[::-1], bins])}
         if weights is None:
             return {"count": np.array([float(self.patients)]), "mean/temperature": np.array([37.0 + self.offset])}
-        return {name: (value * 0.5 + self.offset).astype("float32") for name, value in weights.items()}
+        # In order of name, as a release is read from its bytes; weights are sent in the model's own order.
+        return {name: (value * 0.5 + self.offset).astype("float32") for name, value in sorted(weights.items())}
 
     def _called(self, what: str) -> None:
         self.calls.append(what)

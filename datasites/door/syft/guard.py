@@ -47,6 +47,7 @@ from syft.types.syft_object_registry import SyftObjectRegistry
 from datasites.door.memory import CALLS, Held, Memory, NoRoom
 from datasites.door.syft.call_limits import NoTurn, Turns
 from datasites.door.syft.client_keys import OwnerKey
+from datasites.door.syft.elsewhere import elsewhere
 from datasites.logs import Shown
 from policies.graph.graphs import MAX_PARAMETERS
 from policies.wire.capnp import read_named, read_pairs, read_values
@@ -384,7 +385,7 @@ class Entry:
         except (Malformed, ValueError, TypeError):
             return None
         api = SyftAPI.for_user(self.server, self.server.current_protocol, credentials)
-        allowed = PATHS[role]
+        allowed = PATHS[role] | elsewhere(role).keys()  # the latter end in a sentence: see `check_path`
         api.endpoints = {name: each for name, each in api.endpoints.items() if each.service_path in allowed}
         api.lib_endpoints = {}  # 3.6 MB of operations on pointers, none of which is allowed
         return bytes(_serialize(api, to_bytes=True))
@@ -400,7 +401,7 @@ class Entry:
         if call.blocking is not True or call.server_uid != self.server.id:
             raise Refused("Only blocking calls to this datasite are answered.")
         if call.path not in PATHS[role]:
-            raise Refused(f"{role.name} may not call {call.path[:80]}.")
+            raise Refused(_may_not(role, call.path))
         if call.path in ONCE and not self.answered.is_new(bytes(credentials.verify_key) + message):
             raise Refused("This call was answered before. Make it anew.")
         return call
@@ -428,9 +429,14 @@ def check_path(message: bytes, role: ServiceRole) -> None:
     except ValueError:
         raise Refused("This message is not a call.") from None
     if path not in PATHS[role]:
-        raise Refused(f"{role.name} may not call {path[:80]}.")
+        raise Refused(_may_not(role, path))
     if path not in LARGE and len(message) > LARGEST_SHORT:
         raise Refused(f"{TOO_LARGE} One of {path} has at most {LARGEST_SHORT:,} bytes.")
+
+
+def _may_not(role: ServiceRole, path: str) -> str:
+    """Who does it instead, where that is known."""
+    return f"{role.name} may not call {path[:80]}. {elsewhere(role).get(path, '')}".rstrip()
 
 
 @contextmanager

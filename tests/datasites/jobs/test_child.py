@@ -162,6 +162,22 @@ def zeros_for(declared: Any) -> bytes:
     return child._release({parameter.name: np.zeros(parameter.shape, np.float32) for parameter in graph.parameters})
 
 
+def test_a_job_trains_the_round_that_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+    train_round = training_module.train_round
+
+    def noted(*given: Any, round: int, **named: Any) -> Any:
+        rounds.append(round)
+        return train_round(*given, round=round, **named)
+
+    monkeypatch.setattr(training_module, "train_round", noted)
+    declared = training(schedule="linear")
+    rows = np.zeros((0, 2 + len(SCHEMA.columns)))
+    for more in ({}, {"round": 3}):
+        child.train(job_of(declared, **more), zeros_for(declared), rows)
+    assert rounds == [1, 3]
+
+
 def test_a_rehearsal_tells_seconds_of_the_job_and_of_itself() -> None:
     for declared in (training(steps=20), evaluation()):
         told, payload = child.rehearse(job_of(declared), zeros_for(declared))

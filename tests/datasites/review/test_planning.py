@@ -63,6 +63,28 @@ def test_a_column_that_the_schema_lacks_is_refused(desk: Desk) -> None:
         planner.plan(statistics_source().replace("temperature", "weight"), published)
 
 
+@pytest.mark.parametrize(
+    ("term", "says"),
+    [
+        ("log(influenza)", "the target, the patient and held_out are none"),
+        ("square(held_out)", "the target, the patient and held_out are none"),
+        ("temperature * patient", "the target, the patient and held_out are none"),
+        ("exp(age)", "'exp' is not a function"),
+        ("(" * 15, "cannot be read"),
+        ("bands(age" + ", 1" * 300 + ")", "more than 50 constants"),
+        ("bands(age, 1e999)", "is not a constant"),
+        ("spline(age, 30) * spline(temperature, 30) * bands(age, 18, 65)", "2700 inputs, above 1000"),
+    ],
+)
+def test_a_term_that_is_none_is_refused_before_any_export(desk: Desk, term: str, says: str) -> None:
+    planner, exporter, published = planner_of(desk, {})
+    source = training_source().replace("learning_rate=1.0", f"learning_rate=1.0, inputs=({term!r},)")
+    with pytest.raises(UnsupportedMechanism) as refused:
+        planner.plan(source, published)
+    assert says in str(refused.value)
+    assert exporter.jobs == []
+
+
 def test_a_refused_text_reaches_no_exporter(desk: Desk) -> None:
     planner, exporter, published = planner_of(desk, {})
     with pytest.raises(InspectionFailed):
