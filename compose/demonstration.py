@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
 
 from compose import study
-from compose.baseline import Population
+from compose.baseline import Floats, Population
+from policies.privacy.mechanisms import KaplanMeier, Regression
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Demonstration:
       bins: of a score histogram; fewer where patients are few.
       statistic: the column whose mean is asked, with what to call it.
       histogram: the column whose histogram is asked.
+      survival, regression: what else is asked, or nothing; `survival_title` is what the curve shows.
+      true_survival: of each group of `survival`, the share at each time of its grid, without privacy.
     """
 
     title: str
@@ -51,3 +54,7 @@ class Demonstration:
     evaluation_epsilon: float = study.EVALUATION_EPSILON
     statistics_epsilon: float = study.STATISTICS_EPSILON
     bins: int = study.EVALUATION_BINS
+    survival: KaplanMeier | None = None
+    survival_title: str = ""
+    regression: Regression | None = None
+    true_survival: Mapping[str, Floats] = field(default_factory=dict)

@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from compose import baseline
+from compose.analyses import regression_report, survival_report
 from compose.demonstration import Demonstration, Site
 from compose.study import COUNT_EPSILON
 from policies.release.certificates import verify
@@ -20,19 +21,26 @@ from policies.release.tensors import to_bytes
 from researcher.cohort import Cohort
 from researcher.estimates import Estimate
 from researcher.parameters import load_parameters
+from researcher.regression import RegressionResult
 from researcher.results import Result
 from researcher.state import Release
 from researcher.statistics import StatisticsResult
+from researcher.survival import SurvivalResult
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the studies gave: the joint result, each hospital's own, the statistics; and the model without privacy."""
+    """What the studies gave: the joint result, each hospital's own, the statistics; and the model without privacy.
+
+    `survival` and `regression` are there where the demonstration asks for them.
+    """
 
     joint: Result
     local: Mapping[str, Result]
     statistics: StatisticsResult
     pooled: nn.Module
+    survival: SurvivalResult | None = None
+    regression: RegressionResult | None = None
 
 
 def report_of(
@@ -84,7 +92,13 @@ def report_of(
             {"what": "local baseline", "epsilon": shown.epsilon},
             {"what": "its evaluation", "epsilon": shown.evaluation_epsilon},
             {"what": "statistics", "epsilon": shown.statistics_epsilon},
+            *({"what": "survival", "epsilon": asked.epsilon} for asked in (shown.survival,) if asked),
+            *({"what": "a regression", "epsilon": asked.epsilon} for asked in (shown.regression,) if asked),
         ],
+        "survival": survival_report(found.survival, shown.survival_title, shown.true_survival)
+        if found.survival
+        else None,
+        "regression": regression_report(found.regression) if found.regression else None,
         "certificates": keep_certificates(_releases(found), cohort, directory),
         "seconds": round(seconds, 1),
     }  # fmt: skip
@@ -196,7 +210,9 @@ def _releases(found: Found) -> list[tuple[str, Release]]:
     """Every release that the researcher holds, with its study's name."""
     results = [found.joint, *found.local.values()]
     held = [(each.name, release) for each in results for release in each.releases]
-    return [*held, *(("statistics", release) for release in found.statistics.releases)]
+    asked = {"statistics": found.statistics, "survival": found.survival, "regression": found.regression}
+    analyses = [(name, release) for name, result in asked.items() if result for release in result.releases]
+    return [*held, *analyses]
 
 
 def _model(model: type[nn.Module], weights: Mapping[str, Any]) -> nn.Module:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn, relu, sigmoid
 
+from policies.privacy.mechanisms import KaplanMeier, Regression
+
 DELTA = 1e-5
 POPULATION_EPSILON = 6.0
 COUNT_EPSILON = 0.1
@@ -16,10 +18,25 @@ EVALUATION_EPSILON = 0.5
 EVALUATION_BINS = 20
 STATISTICS_EPSILON = 0.2
 STATISTICS_BINS = 9
+SURVIVAL_EPSILON = 0.1
+REGRESSION_EPSILON = 0.5
 
 TRAINING_EPSILON = 2.0
 ROUNDS = 50
 """At most so many: a study of more takes longer than a demonstration may. The hospitals' policy allows 200."""
+
+
+SURVIVAL = KaplanMeier(time="days_away", event="returned", by="influenza", epsilon=SURVIVAL_EPSILON)
+"""How long patients stay away from their usual activities, with influenza and without."""
+
+REGRESSION = Regression(
+    outcome="influenza",
+    terms=("temperature", "cough", "vaccinated", "exposure"),
+    family="binomial",
+    epsilon=REGRESSION_EPSILON,
+    delta=DELTA,
+)
+"""What goes with influenza, as odds ratios: simulated on other patients, no hospital's answer is hidden by noise."""
 
 
 class FluPredictor(nn.Module):

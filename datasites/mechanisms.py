@@ -40,6 +40,10 @@ def dp_sgd(
     horizon: float | None = None,
     class_weights: tuple[float, ...] = (),
     huber_delta: float | None = None,
+    frozen: tuple[str, ...] = (),
+    local: tuple[str, ...] = (),
+    public_weights: str = "",
+    initial: str = "",
 ) -> NoReturn:
     """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
     raise PermissionRefused(_RUNS_THERE.format("dp_sgd"))
@@ -59,6 +63,10 @@ def evaluate(
     target: str | tuple[str, ...] | None = None,
     horizon: float | None = None,
     subgroups: tuple[str | tuple[str | float, ...], ...] = (),
+    frozen: tuple[str, ...] = (),
+    local: tuple[str, ...] = (),
+    public_weights: str = "",
+    trained_as: str = "",
 ) -> NoReturn:
     """Private tables of predictions beside what came true on the hold-out: see `mechanisms.Evaluation`."""
     raise PermissionRefused(_RUNS_THERE.format("evaluate"))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from researcher.cohort import Cohort
     from researcher.curves import LearningCurve, no_better, reached
+    from researcher.lora import LoRALinear
     from researcher.network import Network, connect
     from researcher.results import Result, load
     from researcher.statistics import StatisticsStudy
@@ -30,6 +31,7 @@ __all__ = [
     "Cohort",
     "Evaluation",
     "LearningCurve",
+    "LoRALinear",
     "Network",
     "Result",
     "StatisticsStudy",
@@ -46,6 +48,7 @@ _HOMES = {
     "Cohort": ("researcher.cohort", "Cohort"),
     "Evaluation": ("researcher.studies", "Evaluation"),
     "LearningCurve": ("researcher.curves", "LearningCurve"),
+    "LoRALinear": ("researcher.lora", "LoRALinear"),
     "Network": ("researcher.network", "Network"),
     "Result": ("researcher.results", "Result"),
     "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),

@@ -203,6 +203,7 @@ QUOTE: Shape = {
     "engine": Maybe(_ENGINE),
 }  # fmt: skip
 REQUESTS: Shape = [{"id": str, "function": str, "status": str}]
+KEPT_WEIGHTS: Shape = {"kept": bool, "have": int}
 STATUS: Shape = {"status": str, "comment": (str, None), "rounds": [{"status": str}], "plan_digest": (str, None)}
 ANSWER: Shape = {
     "status": str, "release": (dict, None), "certificate": (str, None), "shows_in": (*NUMBER, None)

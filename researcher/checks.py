@@ -17,6 +17,7 @@ from typing import Any
 from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBroken
 from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.graph.graphs import Graph
+from policies.graph.parts import check_public_weights
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict
 from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published, plan_from, release_shapes
@@ -102,7 +103,9 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
     schema = cohort.schema.predicting(request.mechanism)
     shape = schema.input_shape(request.mechanism.inputs)
     try:
-        graph = exported(inspection.model_source, inspection.model, shape)
+        parts = (request.mechanism.frozen, request.mechanism.local)
+        graph = exported(inspection.model_source, inspection.model, shape, parts)
+        check_public_weights(graph, request.mechanism)
         check_outputs(graph, request.mechanism, schema)
         check_last_layer(graph, request.mechanism.loss, request.source, inspection.model)
         return graph
@@ -113,17 +116,28 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
 
 
 @functools.lru_cache(maxsize=16)
-def _exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
+def _exported(
+    model_source: str, model: str, shape: tuple[int, ...], parts: tuple[tuple[str, ...], tuple[str, ...]]
+) -> Graph:
     from policies.graph.exporter import export_source
 
-    graph, _ = export_source(model_source, model, shape)
+    graph, _ = export_source(model_source, model, shape, frozen=parts[0], local=parts[1])
     return graph
 
 
-def exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
-    """The graph of a model that a source defines; of the last few, made once. One thread at a time."""
+def exported(
+    model_source: str,
+    model: str,
+    shape: tuple[int, ...],
+    parts: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
+) -> Graph:
+    """The graph of a model that a source defines; of the last few, made once. One thread at a time.
+
+    Args:
+      parts: patterns of its frozen and of its local parameters.
+    """
     with DRAWING:
-        return _exported(model_source, model, shape)
+        return _exported(model_source, model, shape, parts)
 
 
 def notes_of(request: Request) -> tuple[str, ...]:

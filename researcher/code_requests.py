@@ -35,7 +35,7 @@ from researcher.known_datasites import changed_key
 from researcher.members import Hospitals
 from researcher.progress import Progress
 from researcher.releases import Asked, check_patience
-from researcher.state import StudyState
+from researcher.state import StudyState, Tensors
 from researcher.table import Table
 
 UNDECIDED = frozenset({RequestStatus.SUBMITTED, RequestStatus.CHECKED})
@@ -48,8 +48,16 @@ class CodeRequests:
     """The requests of one study, made once and remembered in its directory."""
 
     def __init__(
-        self, cohort: Hospitals, requests: list[Request], state: StudyState, *, purpose: str, name: str
+        self,
+        cohort: Hospitals,
+        requests: list[Request],
+        state: StudyState,
+        *,
+        purpose: str,
+        name: str,
+        constants: Tensors | None = None,
     ) -> None:
+        self.constants = constants or {}  # public weights that the requests name, for hospitals that approved
         self.cohort, self.requests, self.state, self.name = cohort, requests, state, name
         self.purpose = " ".join(purpose.split())  # a datasite takes one paragraph
         self._writing = threading.Lock()
@@ -354,7 +362,7 @@ class CodeRequests:
         if "name" in described:
             facts = facts | {"datasite": described["name"]}
         code, key = study["requests"][role][hospital], study["public_keys"][hospital]
-        return Asked(hospital, datasite, code, study["assets"][hospital], key, facts)
+        return Asked(hospital, datasite, code, study["assets"][hospital], key, facts, self.constants)
 
     def _known_facts(self, role: str) -> dict[str, Any]:
         """What certificates must say at least, for a study that was submitted before facts were kept."""

@@ -9,8 +9,11 @@ strategy's own state comes out the same, and nothing is paid twice.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -130,7 +133,16 @@ class DatasiteGrid(HospitalGrid):
             self._offered = list(kept.offered) if kept else self._available()
         # Flower samples from the global generator just after this call, in its turn.
         random.seed(f"{self.seed}/{len(self.closed) + 1}")
+        np.random.seed(self._noise_seed(len(self.closed) + 1))  # of wrappers that add noise
         return [self._hospitals.index(name) + 1 for name in self._offered]
+
+    def _noise_seed(self, number: int) -> list[int]:
+        """What a strategy's own noise is drawn from: the same when a round is replayed, and kept in the study alone."""
+        if not (kept := self.requests.state.read("strategy_noise")):
+            kept = {"seed": secrets.token_hex(32)}
+            self.requests.state.write("strategy_noise", kept)
+        drawn = hashlib.sha256(f"{kept['seed']}/{number}".encode()).digest()
+        return [int.from_bytes(drawn[place : place + 4]) for place in range(0, len(drawn), 4)]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One round: the replies, in order of hospital so that sums come out the same on every replay."""
@@ -305,7 +317,8 @@ def start(
             raise _Ended(weights)
 
     listening = {"evaluate_fn": heard} if after is not None else {}
-    arrays = ArrayRecord({name: _array(value) for name, value in initial.items()})
+    arrays = ArrayRecord({name: _array(initial[name]) for name in sorted(initial)})  # in one order, also when resumed
+    strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
     with flower_turn():
         try:
             result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout, **listening)
@@ -316,6 +329,19 @@ def start(
 
 def _named_as(initial: Tensors, arrays: ArrayRecord) -> Tensors:
     return {name: np.asarray(arrays[name].numpy(), dtype=np.float32) for name in initial}
+
+
+def _something(aggregate: Callable[[int, Any], tuple[Any, Any]], number: int, replies: Any) -> tuple[Any, Any]:
+    """What a strategy aggregates. Raises `Unavailable` where that is nothing: the next round would send the same."""
+    replies = list(replies)
+    arrays, metrics = aggregate(number, replies)
+    if replies and not arrays:
+        raise Unavailable(
+            f"The strategy aggregated nothing in round {number}. Where it needs the answers of every hospital that it "
+            "asks, min_train_nodes says so before they are asked. Go on with another one, as study.run('FedAvg'): the "
+            "releases of this round are kept and not paid for again."
+        )
+    return arrays, metrics
 
 
 def is_training(message: Message) -> bool:
@@ -329,15 +355,13 @@ def left_out(message: Message, reason: str) -> Message:
 
 
 def released(message: Message, tensors: Tensors, patients: int) -> Message:
-    """The reply of a hospital that has released, weighed by its published number of patients.
-
-    Tensors are in the order in which they were sent, where a release has that of their names: Flower's strategies with
-    momentum match old and new by place.
-    """
-    (sent,) = message.content.array_records.values()
+    """The reply of a hospital that has released, weighed by its published number of patients."""
+    # A strategy reads its arrays by the name that it gave them, in the order in which it sent them; a release that was
+    # kept has another one.
+    ((key, sent),) = message.content.array_records.items()
     ordered = [*(str(name) for name in sent if str(name) in tensors), *(name for name in tensors if name not in sent)]
     content = {
-        "arrays": ArrayRecord({name: _array(np.asarray(tensors[name])) for name in ordered}),
+        key: ArrayRecord({name: _array(np.asarray(tensors[name])) for name in ordered}),
         "metrics": MetricRecord({"num-examples": patients}),
     }
     return Message(RecordDict(content), reply_to=message)
@@ -345,7 +369,10 @@ def released(message: Message, tensors: Tensors, patients: int) -> Message:
 
 def weights_of(message: Message, closed: int) -> Tensors:
     """The float32 weights of a message. Raises `InvalidRequest` where they are not finite: a hospital would refuse."""
-    (record,) = message.content.array_records.values()
+    records = list(message.content.array_records.values())
+    if len(records) != 1:
+        raise InvalidRequest(f"it sends {len(records)} sets of arrays, and hospitals take the model's weights alone.")
+    (record,) = records
     weights = {str(name): np.ascontiguousarray(value.numpy(), dtype=np.float32) for name, value in record.items()}
     if any(not np.isfinite(value).all() for value in weights.values()):
         raise InvalidRequest(

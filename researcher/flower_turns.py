@@ -1,8 +1,8 @@
 """Flower's own state in a process that runs several studies beside each other: one computes at a time.
 
-Flower's strategies draw from Python's global generator, and read a task's identity and a log level that are the whole
-process's. So a study has them for itself while its strategy computes. While it waits for hospitals, which is nearly
-always, others have them.
+Flower's strategies draw from Python's and numpy's global generators, and read a task's identity and a log level that
+are the whole process's. So a study has them for itself while its strategy computes. While it waits for hospitals, which
+is nearly always, others have them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
+import numpy as np
 from flwr.supercore.task_identity import TaskIdentity
 
 _turn = threading.Lock()
@@ -43,7 +44,7 @@ def others_turn() -> Iterator[None]:
     if outside is None:
         yield
         return
-    draws = random.getstate()
+    draws, numbers = random.getstate(), np.random.get_state()
     _give_back(outside)
     _turn.release()
     try:
@@ -52,18 +53,21 @@ def others_turn() -> Iterator[None]:
         _turn.acquire()
         _mine.outside = _taken()
         random.setstate(draws)
+        np.random.set_state(numbers)
 
 
 def _taken() -> tuple[Any, ...]:
     """Put Flower's state in the place of the process's, which is given back."""
-    outside = random.getstate(), _log.level, (TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id)
+    identity = TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id
+    outside = random.getstate(), np.random.get_state(), _log.level, identity
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 0
     _log.setLevel(logging.ERROR)  # it logs every round; our progress says what matters
     return outside
 
 
 def _give_back(outside: tuple[Any, ...]) -> None:
-    draws, level, identity = outside
+    draws, numbers, level, identity = outside
     TaskIdentity._run_id, TaskIdentity._task_id, TaskIdentity._node_id = identity
     _log.setLevel(level)
     random.setstate(draws)
+    np.random.set_state(numbers)

@@ -29,10 +29,12 @@ class MadeUpHospitals(HospitalGrid):
     Args:
       patients: published number at each hospital.
       answering: how many of those asked answer.
+      proximal_mu: of the approved training, which a strategy may send.
     """
 
-    def __init__(self, patients: list[int], answering: int, initial: Tensors) -> None:
+    def __init__(self, patients: list[int], answering: int, initial: Tensors, proximal_mu: float = 0.0) -> None:
         self.patients, self.answering, self.initial = patients, answering, initial
+        self.proximal_mu = proximal_mu
         self.looks, self.rounds = 0, 0
 
     def get_node_ids(self) -> list[int]:
@@ -50,6 +52,8 @@ class MadeUpHospitals(HospitalGrid):
         self.rounds += 1
         weights = weights_of(messages[0], self.rounds - 1)
         check_same_shapes(weights, self.initial)
+        for message in messages:
+            check_read(message, self.proximal_mu)
         replies = []
         for place, message in enumerate(messages):
             if place < self.answering:
@@ -61,18 +65,21 @@ class MadeUpHospitals(HospitalGrid):
         return replies
 
 
-def rehearse(strategy: Strategy, initial: Tensors, sizes: Mapping[str, int], *, rounds: int) -> None:
+def rehearse(
+    strategy: Strategy, initial: Tensors, sizes: Mapping[str, int], *, rounds: int, proximal_mu: float = 0.0
+) -> None:
     """Run a copy of `strategy` on made-up weights.
 
     Args:
       sizes: published number of patients at each hospital of the study.
+      proximal_mu: of the approved training.
 
     Raises:
       InvalidRequest: it fails, with all hospitals or with a quorum; nothing was asked or charged.
     """
     rehearsed = min(rounds, ROUNDS)
     for answering in sorted({len(sizes), min(quorum_of(strategy), len(sizes))}, reverse=True):
-        grid = MadeUpHospitals([sizes[name] for name in sorted(sizes)], answering, initial)
+        grid = MadeUpHospitals([sizes[name] for name in sorted(sizes)], answering, initial, proximal_mu)
         try:
             arrays = start(copy.deepcopy(strategy), grid, initial, rounds=rehearsed, timeout=1.0)
             if grid.rounds != rehearsed or arrays is None:
@@ -87,6 +94,19 @@ def rehearse(strategy: Strategy, initial: Tensors, sizes: Mapping[str, int], *, 
                 f" {counted(len(sizes), 'hospital')} answered: {cause.rstrip('.')}. Nothing was asked or charged."
                 " Change its options, or take another strategy."
             ) from None
+
+
+def check_read(message: Message, proximal_mu: float) -> None:
+    """Raise `InvalidRequest` where a message has settings for hospitals: they run what they approved and read none."""
+    sent = {name: value for record in message.content.config_records.values() for name, value in record.items()}
+    sent |= {name: value for record in message.content.metric_records.values() for name, value in record.items()}
+    known = {"server-round": sent.get("server-round"), "proximal-mu": proximal_mu}
+    unread = [f"{name}={value!r}" for name, value in sorted(sent.items()) if name not in known or value != known[name]]
+    if unread:
+        raise InvalidRequest(
+            f"it sends {', '.join(unread)[:200]}, which no hospital reads: each runs what it approved. Say in the"
+            " study's researcher.Training what shall hold there."
+        )
 
 
 def check_same_shapes(sent: Tensors, expected: Tensors) -> None:

@@ -22,6 +22,7 @@ from policies.release import certificates
 from policies.release.tensors import digest, to_bytes
 from policies.source.statuses import RunStatus
 from researcher.connections import Connection
+from researcher.model_parts import send
 from researcher.progress import Progress
 from researcher.state import Release, StudyState, Tensors
 from researcher.transport import within
@@ -47,6 +48,7 @@ class Asked:
       code: its code request; `asset` of the dataset version.
       public_key: of its certificates, as it was when the request was submitted.
       facts: what a certificate must say, by field, as they were known at submission (`researcher.checks.plan_facts`).
+      constants: public weights that the request names.
     """
 
     hospital: str
@@ -55,6 +57,7 @@ class Asked:
     asset: str
     public_key: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    constants: Tensors = field(default_factory=dict)
 
 
 @dataclass
@@ -133,10 +136,13 @@ def ask_release(
       PermissionRefused: it refused.
       CertificateRefused: the certificate does not belong to this release, datasite and question.
     """
-    started, away_since, pause, voids = time.monotonic(), None, FIRST_PAUSE, 0
+    started, away_since, pause, voids, given = time.monotonic(), None, FIRST_PAUSE, 0, False
     while True:
         try:
             with within(deadline - (time.monotonic() - started)):
+                if asked.constants and away_since is None and not given:
+                    send(asked.datasite, asked.code, asked.constants)
+                    given = True
                 answer = asked.datasite.run(asked.code, asked.asset, weights, round)
             away_since = None
         except Unavailable:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import Schema
 from researcher import scores as score_figures
 from researcher.averaging import check_average
+from researcher.code_requests import CodeRequests
 from researcher.curves import LearningCurve, Point
+from researcher.exports import export, is_export, unpacked
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.outcome_figures import ClassScores, Groups
@@ -182,6 +185,7 @@ class Trained(Protocol):
     cohort: Hospitals
     training: DPSGD
     state: StudyState
+    requests: CodeRequests
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module: ...
     def evaluate(
@@ -200,6 +204,7 @@ class Result:
       releases: every release of the study, each with its certificate.
       classes: labels of the target.
       study: which made it; None where it was loaded from disk.
+      constants: the model's other parameters: frozen ones, and local ones as they began at each hospital.
       averaged: aggregates that `weights` are the average of, by the round that each came out of; empty where they are
         the last aggregate alone.
       curve: the model's scores after every so many rounds, where the study asked for them.
@@ -213,6 +218,7 @@ class Result:
     classes: tuple[str, ...] = ()
     study: Trained | None = None
     evaluation: EvaluationResult | OutcomeResult | None = field(default=None, repr=False)
+    constants: Tensors = field(default_factory=dict)
     averaged: Mapping[int, Tensors] = field(default_factory=dict, repr=False)
     curve: LearningCurve | None = field(default=None, repr=False)
     ended: str = ""
@@ -254,7 +260,7 @@ class Result:
         if model is None and self.study is None:
             raise InvalidRequest("This result was loaded from disk: give the class, as result.to_model(FluPredictor).")
         trained = self.study.new_model() if model is None and self.study else _made(model)
-        load_parameters(trained, self.weights)
+        load_parameters(trained, {**self.weights, **self.constants})
         return trained.eval()
 
     def in_units(self, outputs: Any) -> np.ndarray[Any, Any]:
@@ -281,10 +287,15 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write weights, releases and certificates into the directory `path`; `researcher.load` reads it.
 
+        A name that ends with `.safetensors` gets all of the model's weights, one with `.md` a model card, and one with
+        `.zip` a bundle of everything, which `researcher.load` reads too.
+
         Each certificate lies beside the release that it certifies, where `researcher verify` looks for it.
         """
         if not isinstance(path, (str, Path)):
             raise InvalidRequest(f"{path!r} is no directory. Name one, as result.save('flu-2026').")
+        if is_export(Path(path)):
+            return export(self, Path(path))
         directory, releases = Path(path), self._releases()
         about: dict[str, Any] = {
             "schema_version": 1,
@@ -304,6 +315,8 @@ class Result:
                 (directory / "averaged").mkdir(exist_ok=True)
                 replace_file(_aggregate(directory, number), to_bytes(aggregate))
             replace_file(directory / "weights.safetensors", to_bytes(self.weights))
+            if self.constants:
+                replace_file(directory / "constants.safetensors", to_bytes(self.constants))
             for release in releases:
                 stem = f"releases/{release.stem}"
                 replace_file(directory / f"{stem}.safetensors", to_bytes(release.tensors))
@@ -388,6 +401,9 @@ def load(path: str | Path) -> Result:
     if not isinstance(path, (str, Path)):
         raise InvalidRequest(f"{path!r} is no directory. Name the one that result.save(...) wrote.")
     directory = Path(path)
+    if directory.suffix == ".zip" and os.path.isfile(directory):
+        with tempfile.TemporaryDirectory() as folder:
+            return load(unpacked(directory, Path(folder)))
     if not os.path.exists(directory / "result.json"):  # which is False for a name that no file can have
         raise InvalidRequest(f"{directory} holds no result. Name the directory that result.save(...) wrote.")
     try:
@@ -397,8 +413,10 @@ def load(path: str | Path) -> Result:
         rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
         averaged = {int(number): from_bytes(_aggregate(directory, number).read_bytes()) for number in _averaged(about)}
         check_average(weights, averaged, releases)
+        fixed = directory / "constants.safetensors"
+        constants = from_bytes(fixed.read_bytes()) if fixed.exists() else {}
         classes = tuple(map(str, about["classes"]))
-        result = Result(str(about["name"]), weights, rounds, releases, classes, averaged=averaged)
+        result = Result(str(about["name"]), weights, rounds, releases, classes, constants=constants, averaged=averaged)
         if about.get("evaluation"):
             result.evaluation = _saved_evaluation(about["evaluation"], result)
         if about.get("curve"):
@@ -466,9 +484,18 @@ def result_of(
 ) -> Result:
     """The result of a study whose rounds are all closed, or that has ended before."""
     classes = study.cohort.schema.predicting(study.training).classes
-    releases = tuple(study.state.releases())
+    releases, constants = tuple(study.state.releases()), study.requests.constants
     return Result(
-        study.name, weights, list(rounds), releases, classes, study, averaged=averaged, curve=curve, ended=ended
+        study.name,
+        weights,
+        list(rounds),
+        releases,
+        classes,
+        study,
+        constants=constants,
+        averaged=averaged,
+        curve=curve,
+        ended=ended,
     )
 
 

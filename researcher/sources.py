@@ -101,6 +101,11 @@ def model_source(model: type) -> tuple[list[str], list[str]]:
     return lines, list(classes.values())
 
 
+def freezes(model: type) -> bool:
+    """Whether the text of a model or of its helpers speaks of `requires_grad`."""
+    return any("requires_grad" in text for text in model_source(model)[1])
+
+
 def class_source(model: type) -> str:
     """The text of a class from a module, a script or a notebook cell, dedented."""
     for method in _functions(model):

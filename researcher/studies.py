@@ -23,10 +23,11 @@ from researcher.averaging import average, check_average_last
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
 from researcher.members import Hospitals
+from researcher.model_parts import Parts, parts_of
 from researcher.parameters import DRAWING, load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
-from researcher.sources import function_name, request_source
+from researcher.sources import freezes, function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
 from researcher.training import TrainingByEpochs
@@ -62,8 +63,8 @@ class Evaluation:
         """What each table has of ε, at each hospital and for each model scored."""
         return evaluation_shares(self.mechanism(training))
 
-    def mechanism(self, training: DPSGD) -> mechanisms.Evaluation:
-        """The declared mechanism for a model trained by `training`."""
+    def mechanism(self, training: DPSGD, trained_as: str = "") -> mechanisms.Evaluation:
+        """The declared mechanism for a model trained by `training`, by the request of that name."""
         return mechanisms.Evaluation(
             loss=training.loss,
             epsilon=self.epsilon,
@@ -73,6 +74,10 @@ class Evaluation:
             target=training.target,
             horizon=training.horizon,
             subgroups=self.subgroups,
+            frozen=training.frozen,
+            local=training.local,
+            public_weights=training.public_weights,
+            trained_as=trained_as if training.local else "",
         )
 
 
@@ -189,6 +194,11 @@ class Study(AskingStudy):
       average_last: how many of the last aggregates the resulting model is the average of. That costs nothing, since
         they are made of releases, and takes out noise; 1 is the last aggregate alone, which None is unless suggested.
       progress: False for silence.
+      weights: public weights to begin with: a file (`.safetensors`, `.pt`, `.npz`) or a `state_dict`, of all of the
+        model's parameters or of some. Requests name them by digest; nothing checks where they come from.
+      frozen: names of parameters that are not trained, as "body.*": public constants. So are those to which the model's
+        own code gives `requires_grad_(False)`.
+      local: names of parameters that are trained at each hospital and stay there.
     """
 
     def __init__(
@@ -207,6 +217,9 @@ class Study(AskingStudy):
         seed: int = 0,
         average_last: int | None = None,
         progress: bool = True,
+        weights: object = None,
+        frozen: str | tuple[str, ...] = (),
+        local: str | tuple[str, ...] = (),
     ) -> None:
         if isinstance(training, TrainingByEpochs) and isinstance(cohort, Hospitals):
             training = training.at(cohort.training_patients)
@@ -224,16 +237,23 @@ class Study(AskingStudy):
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
         self.average_last, self._suggested = average_last, suggested
+        self.parts: Parts | None = None
+        frozen, local = frozen or training.frozen, local or training.local
+        if weights is not None or frozen or local or freezes(model):
+            self.parts = parts_of(self._fresh, self.state, weights=weights, frozen=frozen, local=local)
+            first = digest(dict(self.parts.released)) if weights is not None else ""
+            self.training = training = self.parts.declared_in(training, initial=first)
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
-            scored, function = evaluation.mechanism(training), f"{self.function}_evaluation"
+            scored, function = evaluation.mechanism(training, self.function), f"{self.function}_evaluation"
             source = request_source(function, scored, model=model, purpose=purpose)
             asked.append(Request("evaluation", function, source, scored))
         self.curve, self.every, self.stop_when = curve, every, stop_when
         if curve is not None or every != 1 or stop_when is not None:
             asked.append(self._curve_request(purpose))
-        self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name)
+        constants = self.parts.constants if self.parts is not None else {}
+        self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name, constants=constants)
         self._strategy: str | Strategy | None = None
 
     def _curve_request(self, purpose: str) -> Request:
@@ -245,7 +265,9 @@ class Study(AskingStudy):
         _check_kind("curve", self.curve, Evaluation, "researcher.Evaluation(...) or None")
         if self.curve.rounds != 1:
             raise InvalidRequest(f"rounds={self.curve.rounds} of a curve follow from every. Leave rounds out.")
-        mechanism = replace(self.curve, rounds=points_of(self.training, self.every)).mechanism(self.training)
+        mechanism = replace(self.curve, rounds=points_of(self.training, self.every)).mechanism(
+            self.training, self.function
+        )
         if self.stop_when is not None:
             check_rule(self.stop_when, LearningCurve((), mechanism, self.cohort.schema))
         function, words = f"{self.function}_curve", told(purpose, self.function, self.every)
@@ -268,6 +290,15 @@ class Study(AskingStudy):
                     grace=grace,
                 )
         return None
+
+    def submit(self, *, project: str = "") -> Table:
+        """As every study's; public weights are kept in its directory, so that they are the same when it goes on."""
+        if self.parts is not None:
+            self.requests.check_same_study()
+            for name, tensors in (("initial", self.parts.released), ("constants", self.parts.constants)):
+                if tensors and self.state.read_tensors(name) is None:
+                    self.state.write_tensors(name, tensors)
+        return super().submit(project=project)
 
     def run(
         self,
@@ -296,7 +327,7 @@ class Study(AskingStudy):
         from researcher.federated import DatasiteGrid, run_rounds
         from researcher.rehearsal import rehearse
         from researcher.results import result_of
-        from researcher.strategies import describe, make_strategy
+        from researcher.strategies import check_offered, describe, make_strategy
 
         if strategy is None:
             strategy = self._suggested.strategy if self._suggested else "FedAvg"
@@ -316,7 +347,9 @@ class Study(AskingStudy):
             complete = self._check_begun(about)
             initial = self._initial()
             if not complete:
-                rehearse(flower_strategy, initial, sizes, rounds=rounds)
+                if self.state.read("run").get("strategy") != about["strategy"]:
+                    check_offered(flower_strategy, options)
+                rehearse(flower_strategy, initial, sizes, rounds=rounds, proximal_mu=self.training.proximal_mu)
                 if not self.state.read("run"):
                     self.state.write("run", about)
             self._strategy = strategy
@@ -406,7 +439,16 @@ class Study(AskingStudy):
         return evaluation_of(answers, self.evaluation.mechanism(self.training), None, self.cohort.schema)
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
-        """The model with `weights`, or as it was before the first round."""
+        """The model with `weights`, or as it was before the first round; local parameters are as they began."""
+        model = self._fresh()
+        if self.parts is not None:
+            weights = {**self.parts.constants, **(self.parts.released if weights is None else weights)}
+        if weights is not None:
+            load_parameters(model, weights)
+        return model
+
+    def _fresh(self) -> nn.Module:
+        """The model as its class and the study's seed make it."""
         import torch
 
         from researcher.instances import copy_of
@@ -414,15 +456,12 @@ class Study(AskingStudy):
         with DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             try:
-                model = self.model() if self._given is None else copy_of(self._given)
+                return self.model() if self._given is None else copy_of(self._given)
             except Exception as error:  # whatever the researcher's class does
                 raise InvalidRequest(
                     f"{self.model.__name__} cannot be made ({type(error).__name__}: {error}). Hospitals make it as "
                     f"{self.model.__name__}(), without arguments."
                 ) from error
-        if weights is not None:
-            load_parameters(model, weights)
-        return model
 
     def _ask(self, ready: Any, role: str, number: int, weights: Tensors, *, deadline: float, grace: float) -> Answers:
         with self.progress.running(f"{self.name}: {role}"):
@@ -442,9 +481,10 @@ class Study(AskingStudy):
         """The weights of round 1, kept from the first run on: a newer torch might draw others."""
         kept = self.state.read_tensors("initial")
         if kept is None:
-            kept = {
+            drawn = {
                 name: value.detach().numpy().astype("float32") for name, value in self.new_model().named_parameters()
             }
+            kept = {name: drawn[name] for name in self.parts.released} if self.parts is not None else drawn
             self.state.write_tensors("initial", kept)
         return kept
 

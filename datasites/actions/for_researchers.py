@@ -133,9 +133,17 @@ class ForResearchers:
         lines.reverse()
         return [line_dict(line) for line in sorted(lines, key=lambda line: line.submitted_at)]
 
+    def keep_weights(self, researcher: str, code: str, begin: int, size: int, content: bytes) -> dict[str, Any]:
+        """Take the next bytes of the public weights that the researcher's own request names."""
+        taken = self.datasite.rounds.parts.take(self._own(researcher, code), begin=begin, size=size, content=content)
+        return asdict(taken)
+
     def withdraw(self, researcher: str, code: str) -> dict[str, Any]:
-        """Take the researcher's own request back."""
+        """Take the researcher's own request back. What a study left here goes, also where all its rounds are used."""
         record = self._own(researcher, code)
+        if self.datasite.rounds.parts.heads.forget(record.id) and record.status is RequestStatus.COMPLETED:
+            self.datasite.audit_log.record(researcher, "withdraw", record.id, deleted="local parameters")
+            return self.status(researcher, code)
         self.datasite.ledger.transition(record.id, RequestStatus.WITHDRAWN, actor=researcher, party=Party.RESEARCHER)
         self.datasite.audit_log.record(researcher, "withdraw", record.id)
         return self.status(researcher, code)

@@ -75,13 +75,15 @@ def train_round(
       published_training_patients: the public number; the divisor is `sampling_rate` times it.
       records: the private matrix [N, 2 + C]; rows held out never enter; N may be 0. With its tensors, where the inputs
         name one.
-      weights: float32, by parameter name; they are not changed.
+      weights: float32, by parameter name, of all of the graph's; they are not changed. Frozen ones have no gradient and
+        no noise, and are no part of a norm.
       noise: a fresh source; sampling and noise draw from children of it.
       round: of the mechanism's, from 1; a schedule of the learning rate looks at it.
       accountant: Opacus's, counting this round's steps, for `read_back_epsilon`; a new one if None.
 
     Returns:
-      float32 tensors with the names, order and shapes of `graph.parameters`.
+      float32 tensors with the names, order and shapes of `graph.trained`: what is local among them stays with the
+      hospital (`datasites.vault.local_heads`).
 
     Raises:
       UnsupportedMechanism, WeightsRefused, GraphRefused: mechanism, model, schema or weights do not go together,
@@ -92,10 +94,11 @@ def train_round(
     schema = schema.predicting(mechanism)
     check_model(graph, mechanism, schema)
     loss = loss_of(mechanism, schema, graph)
-    parameters = checked_parameters(graph, weights)
+    parameters, frozen = checked_parameters(graph, weights), frozen_of(graph, weights)
     expected = mechanism.sampling_rate * published_training_patients
     size = physical_batch(graph, expected)
-    sums = sums_for(graph, loss, len(schema.classes), mechanism.clipping_norm, expected, mechanism.stability)
+    classes, norm = len(schema.classes), mechanism.clipping_norm
+    sums = sums_for(graph, loss, classes, norm, expected, mechanism.stability, frozen=frozen)
     accountant = RDPAccountant() if accountant is None else accountant
     settings: dict[str, Any] = {
         "noise_multiplier": mechanism.noise_multiplier,
@@ -128,7 +131,7 @@ def train_round(
         _steps_in_lanes(stepping, summed, rates)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
-    gradients = record_gradients(forward(graph), loss)
+    gradients = record_gradients(forward(graph, frozen), loss)
     if mechanism.steps >= STEPS_WORTH_A_TAPE:
         gradients = taped(gradients, graph, len(schema.classes), size, loss)
     optimizer = GridOptimizer(
@@ -200,7 +203,7 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int, loss: Los
     Recorded from made-up values, before private rows are looked at. Where a model cannot be recorded, which the graph
     and the size alone decide, `gradients` itself.
     """
-    names = [parameter.name for parameter in graph.parameters]
+    names = [parameter.name for parameter in graph.trained]
 
     def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
         by_name, (losses, outputs) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
@@ -208,7 +211,7 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int, loss: Los
 
     def example(seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)  # of its own: no randomness of this process is drawn or set
-        shapes = [*(parameter.shape for parameter in graph.parameters), (size, *graph.input_shape)]
+        shapes = [*(parameter.shape for parameter in graph.trained), (size, *graph.input_shape)]
         labels = as_loss(loss).made_up(size, classes, generator)
         return [*(torch.randn(shape, generator=generator) for shape in shapes), labels]
 
@@ -227,15 +230,23 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int, loss: Los
 
 
 def checked_parameters(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
-    """Copies of the weights in the graph's order. Raises `WeightsRefused` where names, shapes or dtypes differ."""
-    names = [parameter.name for parameter in graph.parameters]
+    """Copies of the weights that are trained, in the graph's order.
+
+    Raises `WeightsRefused` where names, shapes or dtypes differ, of frozen ones too.
+    """
+    names = [parameter.name for parameter in graph.weights]
     if set(weights) != set(names):
         raise WeightsRefused(f"The model's weights are {', '.join(names)}.")
-    for parameter in graph.parameters:
+    for parameter in graph.weights:
         weight, shape = weights[parameter.name], parameter.shape
         if tuple(weight.shape) != shape or weight.dtype != torch.float32:
             raise WeightsRefused(f"{parameter.name} is {weight.dtype} {tuple(weight.shape)}, not float32 {shape}.")
-    return {name: nn.Parameter(weights[name].detach().clone()) for name in names}
+    return {parameter.name: nn.Parameter(weights[parameter.name].detach().clone()) for parameter in graph.trained}
+
+
+def frozen_of(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The constants among weights that `checked_parameters` has checked."""
+    return {parameter.name: weights[parameter.name].detach() for parameter in graph.frozen}
 
 
 def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

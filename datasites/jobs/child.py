@@ -249,7 +249,8 @@ def export(job: dict[str, Any], payload: bytes) -> Answer:
     """The researcher's model as a graph; this is where the researcher's Python runs, on mock rows at most."""
     from policies.graph.exporter import export_source
 
-    graph, _ = export_source(job["source"], job["model"], tuple(job["input_shape"]))
+    frozen, local = (tuple(job.get(name, ())) for name in ("frozen", "local"))
+    graph, _ = export_source(job["source"], job["model"], tuple(job["input_shape"]), frozen=frozen, local=local)
     return {"graph": graph.as_dict()}, b""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datasites.review.part_words import leaving_words, part_words
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.subgroups import column_of, cuts_of
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
-from policies.schema.filters import compiled
+from policies.schema.filters import condition_sentences
 from policies.schema.questions import scope_sentences
 from policies.schema.survival_cells import moment, survival_groups, time_grid
 from policies.schema.targets import said
@@ -33,7 +34,8 @@ def summary(plan: Plan, published: Published) -> list[str]:
             ),
             *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
-            "What leaves: the model's numbers after each round.",
+            leaving_words(plan),
+            *part_words(plan),
         ]
     if isinstance(mechanism, Evaluation):
         return [
@@ -43,11 +45,18 @@ def summary(plan: Plan, published: Published) -> list[str]:
             *_target_words(mechanism, published),
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
+            *part_words(plan),
         ]
     if isinstance(mechanism, KaplanMeier):
-        return [*survival_summary(mechanism, published, people), *_who(mechanism, published)]
+        return [
+            *survival_summary(mechanism, published, people),
+            *condition_sentences(mechanism.where, published.schema),
+        ]
     if isinstance(mechanism, Regression):
-        return [*regression_summary(mechanism, published, people), *_who(mechanism, published)]
+        return [
+            *regression_summary(mechanism, published, people),
+            *condition_sentences(mechanism.where, published.schema),
+        ]
     asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
@@ -122,14 +131,6 @@ def _subgroup_words(mechanism: Evaluation) -> list[str]:
             f" {written(mechanism.epsilon / tables)} of {written(mechanism.epsilon)}."
         )
     ]
-
-
-def _who(mechanism: KaplanMeier | Regression, published: Published) -> list[str]:
-    """Whose records count; nothing where all do."""
-    if not mechanism.where:
-        return []
-    words = compiled(mechanism.where, published.schema).words
-    return [f"Only records count for which {words}. A condition does not hold where its value is missing."]
 
 
 def survival_summary(mechanism: KaplanMeier, published: Published, people: str) -> list[str]:

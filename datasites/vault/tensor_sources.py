@@ -230,8 +230,7 @@ def file_in(folder: int, name: object) -> tuple[str, bytes]:
     if not isinstance(name, str) or not name.strip():
         raise TensorFault("names no file; name one, or leave the record out")
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name or len(name) > LONGEST_NAME:
-        raise TensorFault("leads out of the folder; name a file inside of it, as 'ward1/0001.png'")
+    check_inside(path)
     if not 1 <= len(path.parts) <= DEEPEST:
         raise TensorFault(f"lies deeper than {DEEPEST} folders")
     kind = path.suffix.lower()
@@ -256,6 +255,13 @@ def file_in(folder: int, name: object) -> tuple[str, bytes]:
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def check_inside(path: PurePosixPath) -> None:
+    """Raise `TensorFault` for a name that could lead out of its folder, or that is none anywhere."""
+    name = str(path)
+    if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name or len(name) > LONGEST_NAME:
+        raise TensorFault("leads out of the folder; name a file inside of it, as 'ward1/0001.png'")
 
 
 def _loaded(path: Path, called: str) -> npt.NDArray[Any]:

@@ -55,6 +55,12 @@ def kept(tensor: Tensor, values: Values) -> Stored:
         if (1, *values.shape) != tensor.shape and values.shape != (tensor.elements,):
             raise TensorFault(f"is of shape {list(values.shape)}, and the schema declares {list(tensor.shape)}")
         values = values.reshape(tensor.shape)
+    check_values(tensor, values)
+    return tensor.stored(values)
+
+
+def check_values(tensor: Tensor, values: Values) -> None:
+    """Raise `TensorFault` for NaN and infinity, and outside the bounds where those are not clamped."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise TensorFault("holds NaN or infinity; fill in what is missing, or leave the record out")
     low, high = values.min(), values.max()
@@ -63,7 +69,6 @@ def kept(tensor: Tensor, values: Values) -> Stored:
             (low, "below minimum", tensor.minimum) if low < tensor.minimum else (high, "above maximum", tensor.maximum)
         )
         raise TensorFault(f"holds {value:g}, {side} {bound:g}; widen the bounds, or write outside = 'clamp'")
-    return tensor.stored(values)
 
 
 def _array(content: bytes) -> Values:

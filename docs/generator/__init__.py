@@ -32,6 +32,7 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "schema": library.schema,
     "transformations": declarations.transformations,
     "library": library.library,
+    "strategies": library.strategies,
     "mechanisms": declarations.mechanisms,
     "layers": declarations.layers,
     "operators": declarations.operators,

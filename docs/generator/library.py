@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import researcher
-from policies.schema import as_written, schemas
+from policies.schema import as_written, schemas, tensors
+from researcher.strategies import NOT_OFFERED, STRATEGIES
 
 
 def library() -> str:
@@ -24,12 +25,19 @@ def library() -> str:
     return "\n".join(lines)
 
 
+def strategies() -> str:
+    """Every strategy of `flwr.serverapp.strategy`: what it does here, or why it cannot work."""
+    rows = ["| strategy | with the releases of a round |", "| --- | --- |"]
+    rows += [f"| `{name}` | {said} |" for name, said in STRATEGIES.items()]
+    return "\n".join([*rows, *(f"| `{name}` | not offered: {why} |" for name, why in NOT_OFFERED.items())])
+
+
 def schema() -> str:
     """The examples of a `schema.toml` in docstrings: a whole one, then what may be added."""
-    whole, added = (_example(module) for module in (schemas, as_written))
+    whole, added, beside = (_example(module) for module in (schemas, as_written, tensors))
     return (
         f"```toml\n{whole}\n```\n\nHow the table writes it, where it does so otherwise; what it may look like:\n\n"
-        f"```toml\n{added}\n```"
+        f"```toml\n{added}\n```\n\nImages and signals beside the columns:\n\n```toml\n{beside}\n```"
     )
 
 

@@ -27,6 +27,7 @@ from policies.errors import GraphRefused
 from policies.graph.graphs import MAX_NODES, MAX_TENSORS, RECORD, Graph, Node, Parameter
 from policies.graph.operators import DTYPES, MAX_CONSTANT_ELEMENTS, MAX_NUMBER, OPERATORS, Argument
 from policies.graph.rewrites import MOST_STEPS, REWRITES
+from policies.privacy.parts import matches
 
 FILENAME = "<request>"  # in tracebacks, so that a refusal can name the line of the researcher's source
 _DROPPED = {"clone", "lift_fresh_copy", "_assert_tensor_metadata"}  # as a pure function they do nothing
@@ -59,22 +60,36 @@ INSTEAD = {
 }
 
 
-def export_model(model: nn.Module | type[nn.Module], input_shape: tuple[int, ...]) -> Graph:
+def export_model(
+    model: nn.Module | type[nn.Module],
+    input_shape: tuple[int, ...],
+    *,
+    frozen: tuple[str, ...] = (),
+    local: tuple[str, ...] = (),
+) -> Graph:
     """The graph of `model` on one record.
 
     Args:
       model: a module, or a class of modules that takes no arguments.
       input_shape: of one record, without a batch dimension.
+      frozen, local: patterns over names of parameters (`policies.privacy.parts`). Those that the model's own code gives
+        `requires_grad=False` are frozen too.
 
     Raises:
       GraphRefused: the model cannot be run record by record; the message names the layer or operator, the line of the
         source where it is known, and what to use instead.
     """
-    return _export(_instance(model), tuple(input_shape))
+    return _export(_instance(model), tuple(input_shape), frozen, local)
 
 
 def export_source(
-    source: str, model: str, input_shape: tuple[int, ...], *, seed: int = 0
+    source: str,
+    model: str,
+    input_shape: tuple[int, ...],
+    *,
+    seed: int = 0,
+    frozen: tuple[str, ...] = (),
+    local: tuple[str, ...] = (),
 ) -> tuple[Graph, dict[str, Tensor]]:
     """The graph of the class `model` that `source` defines, and its initial weights. Executes `source`.
 
@@ -83,6 +98,7 @@ def export_source(
       model: the class's name.
       input_shape: of one record, without a batch dimension.
       seed: of torch's generator while the model is made: equal seeds give equal initial weights everywhere.
+      frozen, local: as in `export_model`.
 
     Raises:
       GraphRefused: as `export_model`, or the source does not run.
@@ -96,9 +112,9 @@ def export_source(
         raise GraphRefused(f"The source defines no class {model!r:.80}.")
     instance = _instance(namespace[model], seed=seed)
     weights = {name: value.detach().clone() for name, value in instance.named_parameters()}
-    graph = _export(instance, tuple(input_shape))
+    graph = _export(instance, tuple(input_shape), frozen, local)
     if any(node.op == "constant" for node in graph.nodes):
-        other = _export(_instance(namespace[model], seed=seed + 1), tuple(input_shape))
+        other = _export(_instance(namespace[model], seed=seed + 1), tuple(input_shape), frozen, local)
         if other != graph:
             raise GraphRefused(
                 "A buffer or constant is drawn at random, so that every hospital would have another. Make it an "
@@ -126,15 +142,18 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _export(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
+def _export(
+    model: nn.Module, input_shape: tuple[int, ...], frozen: tuple[str, ...] = (), local: tuple[str, ...] = ()
+) -> Graph:
     _check_modules(model)
+    parts = parts_of(model, frozen, local)  # before anything of the model's own runs again
     was_training = model.training
     model.eval()
     try:
         with _single_values_normalised():
             program = _trace(model, input_shape)  # first: on tensors without values, it changes nothing of the model
             keeps_batch = _check_batches(model, input_shape)
-        return _convert(program, model, input_shape, keeps_batch=keeps_batch)
+        return _convert(program, model, input_shape, parts, keeps_batch=keeps_batch)
     finally:
         model.train(was_training)
 
@@ -178,8 +197,6 @@ def _check_modules(model: nn.Module) -> None:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.dtype != torch.float32:
             raise GraphRefused(f"Parameter {name!r} is {_dtype(parameter.dtype)}. Use float32.")
-        if not parameter.requires_grad:
-            raise GraphRefused(f"Parameter {name!r} has requires_grad=False. Every parameter is trained: remove it.")
         other, known = owners.setdefault(parameter.untyped_storage().data_ptr(), (name, parameter))
         if known is not parameter and parameter.numel():  # one parameter under two names is tied, and trained once
             raise GraphRefused(
@@ -188,6 +205,35 @@ def _check_modules(model: nn.Module) -> None:
             )
     if not owners:
         raise GraphRefused("The model has no parameters. Use at least one layer, as nn.Linear.")
+
+
+def parts_of(model: nn.Module, frozen: tuple[str, ...], local: tuple[str, ...]) -> dict[str, tuple[Parameter, ...]]:
+    """A model's parameters in parts, by the graph's names of them. Raises `GraphRefused` where they do not go together.
+
+    Args:
+      frozen, local: patterns over names. Parameters with `requires_grad=False` are frozen whether named or not.
+    """
+    parts: dict[str, list[Parameter]] = {"parameters": [], "frozen": [], "local": []}
+    named = dict(model.named_parameters())
+    for kind, patterns in (("frozen", frozen), ("local", local)):
+        for pattern in patterns:
+            if not any(matches((pattern,), name) for name in named):
+                raise GraphRefused(
+                    f"{kind}={pattern!r} is the name of no parameter. There are {', '.join(list(named)[:20])}."
+                )
+    for name, value in named.items():
+        still, stays = matches(frozen, name) or not value.requires_grad, matches(local, name)
+        if still and stays:
+            raise GraphRefused(
+                f"Parameter {name!r} is frozen and local. What stays is trained: name it in one of them."
+            )
+        parts["frozen" if still else "local" if stays else "parameters"].append(Parameter(name, tuple(value.shape)))
+    if not parts["parameters"]:
+        raise GraphRefused(
+            "No parameter is trained and released: all are frozen or local. Leave one out of frozen=... and local=...,"
+            " best the last layer's."
+        )
+    return {name: tuple(part) for name, part in parts.items()}
 
 
 def _padded(model: nn.Module) -> dict[str, int]:
@@ -314,7 +360,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _convert(
-    program: torch.export.ExportedProgram, model: nn.Module, input_shape: tuple[int, ...], *, keeps_batch: bool
+    program: torch.export.ExportedProgram,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    parts: dict[str, tuple[Parameter, ...]] | None = None,
+    *,
+    keeps_batch: bool,
 ) -> Graph:
     signature = program.graph_signature
     writer = _Writer(model)
@@ -334,7 +385,7 @@ def _convert(
         value = value.unsqueeze(0)
         reference = writer.append("unsqueeze", [reference, 0], (value,))
     return Graph(
-        parameters=tuple(Parameter(name, tuple(value.shape)) for name, value in model.named_parameters()),
+        **(parts_of(model, (), ()) if parts is None else parts),
         input_shape=input_shape,
         nodes=tuple(writer.nodes),
         output=reference["ref"],

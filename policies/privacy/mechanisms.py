@@ -26,6 +26,7 @@ from policies.privacy.conditions import parse
 from policies.privacy.grouping import Grouping, check_groupings
 from policies.privacy.outcomes import LOSSES as LOSSES
 from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
+from policies.privacy.parts import check_parts
 from policies.privacy.regression import Regression as Regression
 from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
@@ -77,6 +78,10 @@ class DPSGD:
       horizon: of a named time and event, up to where time counts, in the time column's units.
       class_weights: public factors of the loss, one per class or label, each in (0, 1000]; () for none.
       huber_delta: of `huber`, where its square ends and its line begins, in the target's own units.
+      frozen: names of parameters that are public constants, as `("body.*",)` (`privacy.parts`).
+      local: names of parameters that are trained and stay at the hospital.
+      public_weights: digest of what frozen parameters are and local ones begin with.
+      initial: digest of the public weights that the first round begins with; "" where none were named.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -99,6 +104,10 @@ class DPSGD:
     horizon: float | None = None
     class_weights: tuple[float, ...] = ()
     huber_delta: float | None = None
+    frozen: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    public_weights: str = ""
+    initial: str = ""
     schedule: str = "constant"
     clipping: str = "norm"
 
@@ -128,6 +137,7 @@ class DPSGD:
         if self.noise_multiplier is not None:
             check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
         _check_inputs(self.inputs)
+        check_parts(frozen=self.frozen, local=self.local, public_weights=self.public_weights, initial=self.initial)
 
     @property
     def stability(self) -> float:
@@ -241,6 +251,10 @@ class Evaluation:
       target: as in `DPSGD`.
       horizon: as in `DPSGD`.
       subgroups: columns whose groups are answered apart, as `("sex", ("age", 40, 65))`; at most 8.
+      frozen: as in `DPSGD`.
+      local: as in `DPSGD`; their values are those that training left at the hospital.
+      public_weights: as in `DPSGD`.
+      trained_as: the function of the request that trained the local parameters.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -253,6 +267,10 @@ class Evaluation:
     target: Target = None
     horizon: float | None = None
     subgroups: tuple[Subgroup, ...] = ()
+    frozen: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    public_weights: str = ""
+    trained_as: str = ""
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
@@ -262,6 +280,9 @@ class Evaluation:
         check_range("bins", self.bins, 2, 1000, whole=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         _check_inputs(self.inputs)
+        check_parts(
+            frozen=self.frozen, local=self.local, public_weights=self.public_weights, trained_as=self.trained_as
+        )
 
     @property
     def outcome(self) -> Outcome:
@@ -279,6 +300,7 @@ Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
 _LATER = frozenset(
     {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups", "schedule", "clipping"}
+    | {"frozen", "local", "public_weights", "initial", "trained_as"}
 )
 
 
@@ -296,7 +318,7 @@ def as_dict(mechanism: Mechanism) -> dict[str, Any]:
     return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
 
 
-_TUPLES = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")
+_TUPLES = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range", "frozen", "local")
 
 
 def mechanism_from(data: dict[str, Any]) -> Mechanism:

@@ -24,6 +24,7 @@ from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
 from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, Statistics, as_dict, mechanism_from
 from policies.privacy.outcomes import Outcome, outcome_of
+from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
 from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
@@ -192,7 +193,10 @@ def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:
     if isinstance(mechanism, Evaluation) and mechanism.subgroups:
         columns = ", ".join(column_of(subgroup) for subgroup in mechanism.subgroups)
         words.append(f"All patients, and the groups of {columns}, have a table each: they share its ε equally.")
-    return tuple(words)
+    first = mechanism.initial if isinstance(mechanism, DPSGD) else ""
+    public = mechanism.public_weights
+    parts = part_sentences(frozen=mechanism.frozen, local=mechanism.local, public_weights=public, initial=first)
+    return (*words, *parts)
 
 
 def _scope(mechanism: Mapping[str, Any]) -> tuple[str, ...]:
@@ -261,6 +265,9 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     for name, value in recomputed.items():
         if not _near(stated[name], value):
             raise CertificateRefused(f"It states {name} = {stated[name]}, and its mechanism comes to {value}.")
+    first = mechanism.initial if isinstance(mechanism, DPSGD) and certificate["round"] == 1 else ""
+    if first and first != certificate["weights_digest"]:
+        raise CertificateRefused("Its first round did not begin with the weights that its request names as initial.")
     if not _is_resolved(declared, mechanism, recomputed["epsilon"]):
         raise CertificateRefused("Its mechanism is not the one that was declared.")
     if budget["spent"] is not None and not 0 < budget["spent"] <= budget["epsilon"] * (1 + 1e-9):

@@ -3,7 +3,7 @@
 A `Schema` is read from a `schema.toml` like this one, and is published with the dataset. Bounds and categories are
 typed by the owner and never taken from the data; models get features scaled by them. Reading tables is in
 the datasite's vault, with drawing mocks; one column's arithmetic is in `policies.schema.columns`, and targets that are
-no class, as a time with an event, in `policies.schema.targets`.
+no class, as a time with an event, in `policies.schema.targets`; tensors beside a table in `policies.schema.tensors`.
 
     name = "flu"                        # the dataset
     population = "general-hospital"     # the patients; every table about them shares one budget
@@ -50,12 +50,6 @@ no class, as a time with an event, in `policies.schema.targets`.
 
     [sequences]
     fever = ["temperature_1", "temperature_2"]      # one channel; or steps of several, [["t1", "p1"], ["t2", "p2"]]
-
-    [tensors.xray]                      # what a record has beside its columns: see `policies.schema.tensors`
-    shape = [1, 64, 64]
-    dtype = "uint8"
-    minimum = 0
-    maximum = 255
 
     [transformations]                   # terms (see `schema.terms`); among the "features", after the columns
     age_bands = "bands(age, 18, 40, 65)"

@@ -69,6 +69,7 @@ METHODS = frozenset(
     zeros_like
     """.split()
 )
+FREEZING = frozenset({"requires_grad_"})  # a method of modules and parameters, in `__init__` alone
 ATTRIBUTES = frozenset(
     """
     batch_first bias bidirectional device dilation dropout dtype embed_dim embedding_dim eps groups hidden_size
@@ -134,7 +135,7 @@ INSTEAD = {
     "cuda": "Leave it out: the datasite chooses the device.",
     "device": "Use x.device, or leave it out: the datasite chooses the device.",
     "register_buffer": "Register it in __init__, as self.register_buffer('name', torch.tensor([...])).",
-    "requires_grad": "Leave it out: every parameter is trained. Make a constant of torch.tensor([...]) of what is not.",
+    "requires_grad": "Freeze in __init__ by self.body.requires_grad_(False), or by frozen=... of the study.",
     "training": "Leave it out: a model computes the same in training and evaluation.",
     "weight_norm": "Use nn.utils.parametrizations.weight_norm(layer), which keeps nothing between records.",
     "spectral_norm": "Use the layer without it: clipping bounds each step already.",

@@ -30,7 +30,16 @@ FUNCTIONS: dict[str, type[Mechanism]] = {
 }
 WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier", "regression"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
-LISTS = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")  # written with brackets or not
+LISTS = (
+    "inputs",
+    "target",
+    "class_weights",
+    "subgroups",
+    "terms",
+    "outcome_range",
+    "frozen",
+    "local",
+)  # written with brackets or not
 _COLUMNS = ("sum", "mean", "variance", "histogram", "missing", "describe")
 _MISSING = object()
 

@@ -19,6 +19,7 @@ from policies.source.allowed_names import (
     BUILTINS,
     DECORATORS,
     EXCEPTIONS,
+    FREEZING,
     LAYERS,
     METHODS,
     NOTHING,
@@ -511,6 +512,13 @@ class ClassReader:
             if node.attr in ("append", "extend") and self._may_grow(node.value):
                 return
             path = self._path(node)
+            if node.attr in FREEZING and path is None:
+                if not self._is_setup:
+                    self.findings.add(
+                        "state", node, WHY_STATE, "Freeze in __init__, as self.body.requires_grad_(False)."
+                    )
+                self._expression(node.value)
+                return
             if path is not None and path.startswith("torch.nn.init.") and path in self.allowed:
                 if not self._is_setup:
                     self.findings.add("state", node, WHY_STATE, "Initialise in __init__.")

@@ -50,7 +50,10 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+TENSORS = "tests/datasites/vault/test_tensor_sources.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
+PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
+MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -112,6 +115,14 @@ class Everything(frozenset[Any]):
 
 def _anybodys_answer(passing: Any, _: Any, uid: Any) -> Any:
     return next((answer for held in passing._held.values() for answer in held if answer.id == uid), None)
+
+
+def _unpack_all(_: Any, __: Any, content: Any, unpacked: Any, ___: Any) -> None:
+    unpacked.write(content.read())
+
+
+def _scaled_anyhow(_: Any, stored: Any) -> Any:
+    return stored.astype("float32")
 
 
 def _all_accounts() -> None:
@@ -428,7 +439,48 @@ def _corpus(*words: str) -> tuple[str, ...]:
     return (CORPUS, "-k", " or ".join(words))
 
 
+def _any_public_weights() -> None:
+    from policies.release.tensors import from_bytes
+
+    put("datasites.vault.public_weights:_checked", lambda content, wanted, shapes: from_bytes(content))
+
+
+def _endless_public_weights() -> None:
+    put("datasites.vault.public_weights:LARGEST_PART", 1 << 60)
+    put("datasites.vault.public_weights:_HEADER", 1 << 60)
+
+
 DEFENCES: dict[str, Defence] = {
+    "public-weights-digest": Defence(
+        "the digest of public weights, when they come and at each use",
+        _any_public_weights,
+        (PUBLIC_WEIGHTS, MODEL_PARTS),
+    ),
+    "public-weights-size": Defence(
+        "bounds of what public weights may take",
+        _endless_public_weights,
+        (PUBLIC_WEIGHTS,),
+    ),
+    "first-weights": Defence(
+        "the first round's weights, and public weights before anything is charged",
+        nothing("datasites.review.model_parts:ModelParts.check_ready"),
+        (MODEL_PARTS,),
+    ),
+    "local-parts-stay": Defence(
+        "local parameters are kept and taken out of what leaves",
+        instead("datasites.review.model_parts:ModelParts.take_local", lambda parts, request, number, plan, all: all),
+        (MODEL_PARTS,),
+    ),
+    "declared-parts": Defence(
+        "the parts of an exporter's graph, held against the declaration",
+        nothing("policies.graph.parts:check_parted", "datasites.review.planning:check_parted"),
+        ("tests/datasites/review/test_planning.py",),
+    ),
+    "weight-files": Defence(
+        "files of public weights are looked at before they are unpacked",
+        nothing("researcher.weight_files:_check_unpacked"),
+        ("tests/researcher/test_weight_files.py",),
+    ),
     "inspection": Defence(
         "inspection of the source",
         instead("policies.source.inspection:_inspect", lambda _: ((), None)),
@@ -929,6 +981,32 @@ DEFENCES: dict[str, Defence] = {
         "formulas refused, whose values may be old",
         instead("datasites.vault.workbooks:_is_formula", lambda _: False),
         (WORKBOOKS, "-k", "formulas"),
+    ),
+    "tensor_names": Defence(
+        "names of files that lead out of their folder",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (TENSORS, "-k", "leads_out"),
+    ),
+    "tensor_links": Defence("links in a folder of images", instead("os:O_NOFOLLOW", 0), (TENSORS, "-k", "leads_out")),
+    "tensor_pixels": Defence(
+        "pictures that say they are enormous",
+        nothing("datasites.vault.tensor_values:_check_pixels"),
+        (TENSORS, "-k", "enormous"),
+    ),
+    "tensor_values": Defence(
+        "NaN, infinity and values outside the bounds of a tensor",
+        nothing("datasites.vault.tensor_values:check_values"),
+        (TENSORS, "-k", "every_fault or nan_never"),
+    ),
+    "tensor_archive": Defence(
+        "what an archive of arrays may unpack to",
+        instead("datasites.vault.tensor_sources:TensorSources._unpack", _unpack_all),
+        (TENSORS, "-k", "archive"),
+    ),
+    "tensor_finite": Defence(
+        "finite inputs whatever is stored",
+        instead("policies.schema.tensors:Tensor.scaled", _scaled_anyhow),
+        ("tests/policies/schema/test_tensors.py", "-k", "inside_public_bounds"),
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",

@@ -15,7 +15,7 @@ from numpy import testing  # at its import it starts a program, which no quick t
 
 import researcher
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
-from researcher.strategies import NAMES
+from researcher.strategies import NAMES, WRAPPERS
 from tests.researcher.conftest import TRAINING
 from tests.researcher.fake_datasites import FakeDatasite
 from tests.researcher.study_models import FluPredictor
@@ -43,7 +43,7 @@ def test_every_hospital_is_charged_once_per_round(make_study, hospitals):
     assert result.missing == {}
 
 
-@pytest.mark.parametrize("strategy", [name for name in NAMES if name not in ("FedProx", "Bulyan")])
+@pytest.mark.parametrize("strategy", [name for name in NAMES if name not in {"FedProx", "Bulyan", *WRAPPERS}])
 def test_flowers_strategies_run_by_name(make_study, strategy):
     result = make_study().run(strategy)
     assert all(np.isfinite(value).all() for value in result.weights.values())

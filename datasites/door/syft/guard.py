@@ -62,7 +62,7 @@ RESEARCHER_PATHS = frozenset(
     blob_storage.allocate blob_storage.read blob_storage.write_to_disk
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
-    datasite.certificates datasite.comment datasite.comments
+    datasite.certificates datasite.comment datasite.comments datasite.keep_weights
     """.split()
 )
 OWNER_PATHS = frozenset(
@@ -99,7 +99,7 @@ TENSOR_BYTES = 8 * MAX_PARAMETERS + (1 << 20)  # of one message, unpacked: the w
 COPIES = 10  # of a message while it is read: each level of nesting copies what is inside it; honest ones take 7
 
 # These carry weights or an upload, and may be as large as a body; every other call is short.
-LARGE = frozenset({"action.set", "blob_storage.write_to_disk", "code.call"})
+LARGE = frozenset({"action.set", "blob_storage.write_to_disk", "code.call", "datasite.keep_weights"})
 LARGEST_SHORT = 1 << 20
 TOO_LARGE = "This call is too large or too deep."
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split())

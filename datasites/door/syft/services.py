@@ -394,6 +394,16 @@ class DatasiteService(AbstractService):
         with _public_errors():
             return self.researchers.withdraw(_email(context), code)
 
+    @service_method(path="datasite.keep_weights", name="keep_weights", roles=DATA_SCIENTIST_ROLE_LEVEL)
+    def keep_weights(
+        self, context: AuthedServiceContext, code: str, begin: int = 0, size: int = 0, content: bytes = b""
+    ) -> dict:
+        """Take the next bytes of the public weights that the caller's request names; what is here of them."""
+        if not isinstance(content, bytes) or type(begin) is not int or type(size) is not int:
+            raise Refused("Public weights come as bytes of a safetensors file, with begin and size in bytes.")
+        with _public_errors():
+            return self.researchers.keep_weights(_email(context), code, begin, size, content)
+
     @service_method(path="datasite.comment", name="comment", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def comment(self, context: AuthedServiceContext, code: str, text: str) -> list:
         """Write on the caller's request; everything that is written on it."""

@@ -7,6 +7,7 @@ clipping norm alone decide, on made-up values; what does not train there trains 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -56,11 +57,18 @@ def said() -> str:
 
 
 def sums_for(
-    graph: Graph, loss: Loss | str, classes: int, clipping_norm: float, expected: float, stability: float = 0.0
+    graph: Graph,
+    loss: Loss | str,
+    classes: int,
+    clipping_norm: float,
+    expected: float,
+    stability: float = 0.0,
+    *,
+    frozen: Mapping[str, Tensor] = {},
 ) -> LaneSums | None:
     """Sums in lanes for batches of `expected` records, or None where the model trains the former way.
 
-    Decided before any private row is looked at, by public facts.
+    Decided before any private row is looked at, by public facts; frozen weights are among them.
 
     Args:
       stability: of automatic clipping, 0 without it.
@@ -69,7 +77,7 @@ def sums_for(
     if kernels is None:
         return None
     try:
-        return made_for(graph, loss, classes, clipping_norm, expected, kernels, stability)
+        return made_for(graph, loss, classes, clipping_norm, expected, kernels, stability, frozen=frozen)
     except Exception:  # all that it looks at is public, and the former way trains whatever is wrong with this one
         return None
 
@@ -82,9 +90,15 @@ def made_for(
     expected: float,
     kernels: Kernels,
     stability: float = 0.0,
+    *,
+    frozen: Mapping[str, Tensor] = {},
 ) -> LaneSums:
-    """The same. Raises `NotLowered`, saying why, where the model does not train in lanes."""
-    program, recording = lowered(graph, loss, classes)
+    """The same. Raises `NotLowered`, saying why, where the model does not train in lanes.
+
+    Args:
+      frozen: what constants of the graph are; made up where none are given.
+    """
+    program, recording = lowered(graph, loss, classes, frozen)
     # Four deviations above the expected Poisson batch: nearly every step is one part.
     most = min(MOST_RECORDS, math.ceil(expected + 4 * math.sqrt(expected)))
     sums = LaneSums(verified(program), kernels, clipping_norm, most=most, stability=stability)

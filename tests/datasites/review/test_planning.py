@@ -238,3 +238,21 @@ def test_a_condition_and_groups_are_part_of_the_plan_and_its_digest(desk: Desk) 
     assert written["mechanism"]["group_by"] == [{"column": "cough", "edges": []}]
     assert plan_from(written) == cohort
     assert not {"where", "group_by"} & set(plain.as_dict()["mechanism"])
+
+
+def test_an_exporters_graph_has_the_parts_that_the_request_declares(desk: Desk) -> None:
+    """Who owns the exporter's answer could have a frozen part released, or a head leave."""
+    source = training_source().replace(
+        "epsilon=2.0,", f"epsilon=2.0, local=('layer2.*',), public_weights='{'a' * 64}',"
+    )
+    inspection = inspect_source(source)
+    assert inspection.model_source is not None
+    graphs = [
+        export_source(inspection.model_source, "FluPredictor", (4,), local=local)[0] for local in ((), ("layer2.*",))
+    ]
+    planner, _, published = planner_of(desk, {"event": "done", "graph": graphs[0].as_dict()})
+    with pytest.raises(GraphRefused, match="in another part than the request declares"):
+        planner.plan(source, published)
+    planner, exporter, published = planner_of(desk, {"event": "done", "graph": graphs[1].as_dict()})
+    assert planner.plan(source, published).graph == graphs[1]
+    assert exporter.jobs[0]["local"] == ["layer2.*"]

@@ -132,7 +132,11 @@ def test_the_graph_alone_decides(kernels: Kernels, monkeypatch: pytest.MonkeyPat
     graph, weights = exported(Sigmoid)
     asked: list[object] = []
     monkeypatch.setattr(compiled, "_loaded", kernels)
-    monkeypatch.setattr(training, "sums_for", lambda *given: asked.append(given) or (_ for _ in ()).throw(KeyError()))
+    monkeypatch.setattr(
+        training,
+        "sums_for",
+        lambda *given, frozen: asked.append((*given, *sorted(frozen))) or (_ for _ in ()).throw(KeyError()),
+    )
     with pytest.raises(KeyError):
         train_round(graph, mechanism(), schema(), 10, None, weights, source())  # type: ignore[arg-type]
     assert asked == [(graph, as_loss(BCE), 2, 1.0, 10.0, 0.0)]
