@@ -50,6 +50,7 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+TENSORS = "tests/datasites/vault/test_tensor_sources.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
@@ -115,6 +116,14 @@ class Everything(frozenset[Any]):
 
 def _anybodys_answer(passing: Any, _: Any, uid: Any) -> Any:
     return next((answer for held in passing._held.values() for answer in held if answer.id == uid), None)
+
+
+def _unpack_all(_: Any, __: Any, content: Any, unpacked: Any, ___: Any) -> None:
+    unpacked.write(content.read())
+
+
+def _scaled_anyhow(_: Any, stored: Any) -> Any:
+    return stored.astype("float32")
 
 
 def _all_accounts() -> None:
@@ -1044,6 +1053,32 @@ DEFENCES: dict[str, Defence] = {
         "formulas refused, whose values may be old",
         instead("datasites.vault.workbooks:_is_formula", lambda _: False),
         (WORKBOOKS, "-k", "formulas"),
+    ),
+    "tensor_names": Defence(
+        "names of files that lead out of their folder",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (TENSORS, "-k", "leads_out"),
+    ),
+    "tensor_links": Defence("links in a folder of images", instead("os:O_NOFOLLOW", 0), (TENSORS, "-k", "leads_out")),
+    "tensor_pixels": Defence(
+        "pictures that say they are enormous",
+        nothing("datasites.vault.tensor_values:_check_pixels"),
+        (TENSORS, "-k", "enormous"),
+    ),
+    "tensor_values": Defence(
+        "NaN, infinity and values outside the bounds of a tensor",
+        nothing("datasites.vault.tensor_values:check_values"),
+        (TENSORS, "-k", "every_fault or nan_never"),
+    ),
+    "tensor_archive": Defence(
+        "what an archive of arrays may unpack to",
+        instead("datasites.vault.tensor_sources:TensorSources._unpack", _unpack_all),
+        (TENSORS, "-k", "archive"),
+    ),
+    "tensor_finite": Defence(
+        "finite inputs whatever is stored",
+        instead("policies.schema.tensors:Tensor.scaled", _scaled_anyhow),
+        ("tests/policies/schema/test_tensors.py", "-k", "inside_public_bounds"),
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",

@@ -21,7 +21,7 @@ from tests.docs.reading import code
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, run_datasite
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples"
+EXAMPLES, HERE = ROOT / "examples", Path(__file__).parent
 PATIENTS = 1500  # enough for a policy's least batch, and few enough to be read in a second
 
 
@@ -150,7 +150,7 @@ def interval_of(said: str, figure: str) -> tuple[float, float]:
 
 
 def test_statistics_are_answered_with_their_errors(desk: Path) -> None:
-    said = run(desk, "statistics.py")
+    said = run(desk, "counts_and_means.py")
     assert "ε=0.2 was charged at each hospital." in said
     assert "of the error, noise" in said
 
@@ -194,7 +194,10 @@ def test_a_table_of_ones_own_is_trained_on_by_secureml(desk: Path) -> None:
 
 
 def test_every_example_is_run_here_and_described() -> None:
-    tests, described = Path(__file__).read_text(encoding="utf-8"), (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    tests, described = (
+        "".join(path.read_text(encoding="utf-8") for path in HERE.glob("test_*.py")),
+        (EXAMPLES / "README.md").read_text(encoding="utf-8"),
+    )
     for path in EXAMPLES.glob("*.py"):
         assert f'"{path.name}"' in tests
         assert f"]({path.name})" in described
