@@ -78,7 +78,9 @@ class Datasite:
         self.ledger = ledger
         self.pool = pool
         self.audit_log = AuditLog(ledger.store)
-        self.planner = Planner(ledger, pool, exporter_seconds_per_hour=settings.exporter_seconds_per_hour)
+        self.planner = Planner(
+            ledger, pool, exporter_seconds_per_hour=settings.exporter_seconds_per_hour, public_key=self.public_key
+        )
         self.two_people = TwoPeople(self.audit_log, settings.policy_path, lambda: self.accounts)
         self.decisions = Decisions(
             ledger,

@@ -28,12 +28,14 @@ from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import Strategy
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
+from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.tensors import digest
-from researcher.checks import named
+from researcher.checks import named, sha256
 from researcher.code_requests import CodeRequests
 from researcher.flower_turns import flower_turn, others_turn
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone
+from researcher.secure_sums import SecureSum
 from researcher.state import Tensors
 from researcher.strategies import quorum_of, setting_of
 
@@ -120,6 +122,8 @@ class DatasiteGrid(HospitalGrid):
 
     def __post_init__(self) -> None:
         self._sizes = self.requests.training_patients()
+        self._request = next(request for request in self.requests.requests if request.role == "training")
+        self._declared: SecureAggregation | None = getattr(self._request.mechanism, "secure_aggregation", None)
         self._hospitals = sorted(self._sizes)  # a hospital's node number is its place here, from 1
         self._ready: dict[str, Asked] = {}
         self._left_out: dict[str, str] = {}
@@ -162,23 +166,15 @@ class DatasiteGrid(HospitalGrid):
         what = f"round {number}/{self.rounds}"
         if kept := self._kept(number):
             record, answers = kept, self._replayed(kept, sent)
+            if secure := self._secure_sum(number, weights):
+                answers.mean = secure.mean(answers.releases)
             self.progress.hospital(what, "all", "closed before")
         else:
             self._check_asked_before(number, sent)
             self.begin()
             ready = {name: self._ready[name] for name in hospitals if name in self._ready}
             with others_turn():
-                answers = ask_everyone(
-                    ready,
-                    "training",
-                    number,
-                    weights,
-                    state=self.requests.state,
-                    progress=self.progress,
-                    what=what,
-                    deadline=self.deadline,
-                    grace=self.grace,
-                )
+                answers = self._ask(ready, number, weights, what)
             self._sound = set(answers.releases)
             missing = self._left_out | self.requests.explained("training", answers.missing)
             answers.missing = missing
@@ -189,6 +185,20 @@ class DatasiteGrid(HospitalGrid):
         self.sent[number] = weights
         self.sent.pop(number - self.keep, None)
         return answers
+
+    def _ask(self, ready: dict[str, Asked], number: int, weights: Tensors, what: str) -> Answers:
+        progress, patience = self.progress, {"deadline": self.deadline, "grace": self.grace}
+        if secure := self._secure_sum(number, weights):
+            return secure.ask(ready, progress=progress, what=what, **patience)
+        state = self.requests.state
+        return ask_everyone(ready, "training", number, weights, state=state, progress=progress, what=what, **patience)
+
+    def _secure_sum(self, number: int, weights: Tensors) -> SecureSum | None:
+        """The round's, where hospitals release in sums alone."""
+        if self._declared is None:
+            return None
+        source = sha256(self._request.source)
+        return SecureSum(self._declared, source, "training", number, weights, self.requests.state)
 
     def _check_asked_before(self, number: int, sent: str) -> None:
         """Raise `WrongStatus` where a hospital has released this round already, for other weights."""
@@ -242,7 +252,7 @@ class DatasiteGrid(HospitalGrid):
             pause = min(5.0, pause * 1.5)
 
     def _quorum(self) -> int:
-        return quorum_of(self.strategy)
+        return max(quorum_of(self.strategy), self._declared.threshold if self._declared else 1)
 
     def _check_quorum(self, number: int, answered: int, missing: dict[str, str]) -> None:
         if answered < self._quorum():
@@ -261,7 +271,8 @@ class DatasiteGrid(HospitalGrid):
     def _reply(self, message: Message, name: str, answers: Answers) -> Message:
         if name not in answers.releases:
             return left_out(message, answers.missing.get(name, "left out"))
-        return released(message, answers.releases[name].tensors, self._sizes[name])
+        tensors = answers.releases[name].tensors if answers.mean is None else answers.mean
+        return released(message, tensors, self._sizes[name])
 
 
 After = Callable[[int, Tensors], bool]

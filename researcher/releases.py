@@ -62,11 +62,15 @@ class Asked:
 
 @dataclass
 class Answers:
-    """Releases by hospital, how long each took in seconds, and why the others are missing."""
+    """Releases by hospital, how long each took in seconds, and why the others are missing.
+
+    `mean` is that of releases which can be read in their sum alone, else None.
+    """
 
     releases: dict[str, Release] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    mean: Tensors | None = None
 
 
 def check_patience(**seconds: float) -> None:

@@ -27,6 +27,8 @@ from researcher.model_parts import Parts, parts_of
 from researcher.parameters import DRAWING, load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
+from researcher.rosters import NAME as ROSTER
+from researcher.rosters import roster_of
 from researcher.sources import freezes, function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
@@ -191,6 +193,8 @@ class Study(AskingStudy):
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
+      secure_aggregation: True to read nothing but the mean over hospitals, of more than half of them; or the fewest
+        that a mean may be of. Each hospital's weights leave under masks that cancel in the sum.
       average_last: how many of the last aggregates the resulting model is the average of. That costs nothing, since
         they are made of releases, and takes out noise; 1 is the last aggregate alone, which None is unless suggested.
       progress: False for silence.
@@ -215,6 +219,7 @@ class Study(AskingStudy):
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
+        secure_aggregation: bool | int = False,
         average_last: int | None = None,
         progress: bool = True,
         weights: object = None,
@@ -235,6 +240,8 @@ class Study(AskingStudy):
             raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
         check_average_last(average_last, training.rounds)
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
+        if roster := roster_of(cohort, secure_aggregation, self.state):
+            training = replace(training, secure_aggregation=roster)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
         self.average_last, self._suggested = average_last, suggested
         self.parts: Parts | None = None
@@ -292,7 +299,10 @@ class Study(AskingStudy):
         return None
 
     def submit(self, *, project: str = "") -> Table:
-        """As every study's; public weights are kept in its directory, so that they are the same when it goes on."""
+        """As every study's; public weights and a roster are kept in its directory, and are the same when it goes on."""
+        if self.training.secure_aggregation is not None:
+            self.requests.check_same_study()
+            self.state.write(ROSTER, self.training.secure_aggregation.as_dict())
         if self.parts is not None:
             self.requests.check_same_study()
             for name, tensors in (("initial", self.parts.released), ("constants", self.parts.constants)):

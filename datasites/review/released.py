@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasites.review.secure_wording import masked_sentences
 from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
@@ -122,7 +123,11 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
                 f" the clipping norm, {written(mechanism.clipping_norm)}, and noise of"
                 f" {written(mechanism.noise_multiplier or 0)} times that length is added to their sum."
             ),
-            "The figures below are of the weights as they left, noise included.",
+            *(
+                masked_sentences(mechanism.secure_aggregation)
+                if mechanism.secure_aggregation
+                else ["The figures below are of the weights as they left, noise included."]
+            ),
         ]
     if isinstance(mechanism, Evaluation):
         return evaluation_noise(mechanism)

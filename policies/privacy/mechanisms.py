@@ -29,6 +29,7 @@ from policies.privacy.outcomes import LOSSES as LOSSES
 from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
 from policies.privacy.parts import check_parts
 from policies.privacy.regression import Regression as Regression
+from policies.privacy.secure_aggregation import SecureAggregation, secure_aggregation_from
 from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
@@ -83,6 +84,7 @@ class DPSGD:
       local: names of parameters that are trained and stay at the hospital.
       public_weights: digest of what frozen parameters are and local ones begin with.
       initial: digest of the public weights that the first round begins with; "" where none were named.
+      secure_aggregation: the hospitals whose sum alone can be read, and how many it needs; None to release by itself.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -111,6 +113,7 @@ class DPSGD:
     initial: str = ""
     schedule: str = "constant"
     clipping: str = "norm"
+    secure_aggregation: SecureAggregation | None = None
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
@@ -296,7 +299,7 @@ Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
 _LATER = frozenset(
     {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups", "schedule", "clipping"}
-    | {"frozen", "local", "public_weights", "initial", "trained_as"}
+    | {"frozen", "local", "public_weights", "initial", "trained_as", "secure_aggregation"}
 )
 
 
@@ -311,6 +314,8 @@ def as_dict(mechanism: Mechanism) -> dict[str, Any]:
         if field.name in _LATER and getattr(mechanism, field.name) == field.default
     }
     written = dataclasses.asdict(mechanism)
+    if declared := getattr(mechanism, "secure_aggregation", None):
+        written["secure_aggregation"] = declared.as_dict()
     return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
 
 
@@ -327,6 +332,8 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
             fields |= {name: _tuples(fields[name]) for name in _TUPLES if name in fields}
+            if "secure_aggregation" in fields:
+                fields["secure_aggregation"] = secure_aggregation_from(fields["secure_aggregation"])
             if "group_by" in fields:
                 fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:

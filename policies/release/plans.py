@@ -107,7 +107,18 @@ def plan_from(data: dict[str, Any]) -> Plan:
 
 
 def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Name, shape and dtype (as `"float32"`) of every tensor in a release of `plan`: public, whatever the data are."""
+    """Name, shape and dtype (as `"float32"`) of every tensor in a release of `plan`: public, whatever the data are.
+
+    Under the masks of secure aggregation every number is a word of 32 bits.
+    """
+    shapes = answer_shapes(plan, schema)
+    if getattr(plan.mechanism, "secure_aggregation", None) is None:
+        return shapes
+    return {name: (shape, "uint32") for name, (shape, _) in shapes.items()}
+
+
+def answer_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The same of what a job answers, before any mask."""
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
         return {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}

@@ -51,6 +51,8 @@ DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
 TENSORS = "tests/datasites/vault/test_tensor_sources.py"
+SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
+SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
@@ -1079,6 +1081,40 @@ DEFENCES: dict[str, Defence] = {
         "finite inputs whatever is stored",
         instead("policies.schema.tensors:Tensor.scaled", _scaled_anyhow),
         ("tests/policies/schema/test_tensors.py", "-k", "inside_public_bounds"),
+    ),
+    "sum_answered_once": Defence(
+        "one answer to each step of a secure sum",
+        nothing("policies.secure_sums.party:answered_before"),
+        (SUMS, "-k", "answered_to_one"),
+    ),
+    "sum_signed_keys": Defence(
+        "round keys signed for request, round, roster and weights",
+        nothing("policies.secure_sums.messages:check_announced"),
+        (SUMS,),
+    ),
+    "sum_book": Defence(
+        "own keys and enough others in a round's book", nothing("policies.secure_sums.party:check_book"), (SUMS,)
+    ),
+    "sum_roster": Defence(
+        "rosters that name this datasite and its published size",
+        nothing("datasites.review.planning:check_roster", "datasites.review.secure_rounds:check_roster"),
+        (SECURE_ROUNDS, "-k", "names_this_datasite"),
+    ),
+    "sum_forgotten": Defence(
+        "no round secrets after a restored ledger is accepted",
+        nothing("datasites.vault.round_secrets:RoundSecrets.forget_all"),
+        ("tests/datasites/operations/test_backup.py", "-k", "round_secrets"),
+    ),
+    "sum_ready": Defence(
+        "shares exchanged for these weights before a row is read",
+        nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
+        (SECURE_ROUNDS, "-k", "nothing_runs_before"),
+    ),
+    "sum_survivors": Defence(
+        "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
+    ),
+    "sum_threshold": Defence(
+        "no sum of fewer than the threshold", nothing("policies.secure_sums.party:check_enough"), (SUMS,)
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",

@@ -388,6 +388,14 @@ class DatasiteService(AbstractService):
         with _public_errors():
             return self.researchers.requests_of(_email(context))
 
+    @service_method(path="datasite.secure_sum", name="secure_sum", roles=DATA_SCIENTIST_ROLE_LEVEL)
+    def secure_sum(self, context: AuthedServiceContext, code: str, round: int, step: str, message: str) -> str:
+        """This datasite's answer to one step of a secure sum, as JSON."""
+        if type(round) is not int or type(step) is not str or type(message) is not str:
+            raise Refused("A step of a secure sum is named by a whole number and two texts.")
+        with _public_errors():
+            return self.researchers.secure_sum(_email(context), code, round, step, message)
+
     @service_method(path="datasite.withdraw", name="withdraw", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def withdraw(self, context: AuthedServiceContext, code: str) -> dict:
         """Take the caller's request back; what no run touched returns to the budget."""
