@@ -26,6 +26,7 @@ from syft.types.uid import UID
 from policies.graph.graphs import Graph
 from policies.privacy.accountant import resolve
 from policies.release.plans import Plan
+from researcher.answers import MOST_OBJECTS
 from tests.attacks.hospitals.hospital import Hospital, Made, Raw, Respond, named, wire
 
 TITLES = {
@@ -215,7 +216,10 @@ def depth(hospital: Hospital, target: Target) -> None:
 
 @payload("bytes", "Send a list of more objects than a machine likes to make.", "too large or too deep")
 def number(hospital: Hospital, target: Target) -> None:
-    hospital.values["datasite.describe"] = lambda _: [None] * 300_000
+    enormous = Raw(
+        wire([None] * (MOST_OBJECTS + 1))
+    )  # written before memory is counted: it is the researcher's that counts
+    hospital.values["datasite.describe"] = lambda _: enormous
 
 
 @payload("bytes", "Announce an array of a terabyte in a few bytes.", "array of this answer is too large")
