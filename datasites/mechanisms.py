@@ -38,6 +38,7 @@ def dp_sgd(
     horizon: float | None = None,
     class_weights: tuple[float, ...] = (),
     huber_delta: float | None = None,
+    compression: str = "none",
 ) -> NoReturn:
     """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
     raise PermissionRefused(_RUNS_THERE.format("dp_sgd"))

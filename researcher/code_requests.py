@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, Unavailable, WrongStatus
+from policies.privacy.mechanisms import DPSGD, mechanism_from
 from policies.source.statuses import RequestStatus, RunStatus
 from policies.text import check_visible
 from researcher.checks import (
@@ -286,6 +287,13 @@ class CodeRequests:
     def training_patients(self) -> dict[str, int]:
         """Public sizes as they were when the study was submitted: weights must not change between rounds."""
         return dict(self._study().get("training_patients", {}))
+
+    def approved_training(self) -> dict[str, DPSGD]:
+        """The training as each hospital's plan has it, its noise multiplier found; of hospitals whose plan is known."""
+        kept = self._study().get("facts", {}).get("training", {})
+        found = {name: facts["mechanism"] for name, facts in kept.items() if "mechanism" in facts}
+        mechanisms = {name: mechanism_from(mechanism) for name, mechanism in found.items()}
+        return {name: mechanism for name, mechanism in mechanisms.items() if isinstance(mechanism, DPSGD)}
 
     def _asked(self, role: str, hospital: str) -> Asked:
         """What a hospital is asked. Raises `PermissionRefused` where its keys are not those of the submission."""

@@ -31,6 +31,7 @@ from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongSta
 from policies.release.tensors import digest
 from researcher.checks import named
 from researcher.code_requests import CodeRequests
+from researcher.compression import Carried
 from researcher.flower_turns import flower_turn, others_turn
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone
@@ -50,6 +51,7 @@ class RoundRecord:
       answered: seconds by hospital.
       missing: reason by hospital; hospitals that the strategy did not sample are not missing.
       weights_digest: of the weights that were sent.
+      sent_bytes, received_bytes: by hospital, bodies of calls; of a release that was kept before, nothing.
     """
 
     round: int
@@ -57,6 +59,8 @@ class RoundRecord:
     answered: dict[str, float]
     missing: dict[str, str]
     weights_digest: str
+    sent_bytes: dict[str, int] = field(default_factory=dict)
+    received_bytes: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -117,6 +121,7 @@ class DatasiteGrid(HospitalGrid):
 
     def __post_init__(self) -> None:
         self._sizes = self.requests.training_patients()
+        self._carried = Carried(self.requests.approved_training(), self._sizes)
         self._hospitals = sorted(self._sizes)  # a hospital's node number is its place here, from 1
         self._ready: dict[str, Asked] = {}
         self._left_out: dict[str, str] = {}
@@ -150,11 +155,12 @@ class DatasiteGrid(HospitalGrid):
             reason = "Hospitals score a model only as an approved evaluation: use result.evaluate()."
             return [left_out(message, reason) for message in messages]
         asked = {self._hospitals[message.metadata.dst_node_id - 1]: message for message in messages}
-        weights = weights_of(messages[0], len(self.closed))
-        answers = self._round(list(asked), weights)
-        return [self._reply(message, name, answers) for name, message in asked.items()]
+        number = len(self.closed) + 1
+        weights, half = self._carried.sent(weights_of(messages[0], number - 1), number)
+        answers = self._round(list(asked), weights, half)
+        return [self._reply(message, name, answers, weights) for name, message in asked.items()]
 
-    def _round(self, hospitals: list[str], weights: Tensors) -> Answers:
+    def _round(self, hospitals: list[str], weights: Tensors, half: bool) -> Answers:
         number, sent = len(self.closed) + 1, digest(weights)
         what = f"round {number}/{self.rounds}"
         if kept := self._kept(number):
@@ -175,12 +181,15 @@ class DatasiteGrid(HospitalGrid):
                     what=what,
                     deadline=self.deadline,
                     grace=self.grace,
+                    half=half,
                 )
             self._sound = set(answers.releases)
             missing = self._left_out | self.requests.explained("training", answers.missing)
             answers.missing = missing
             self._check_quorum(number, len(answers.releases), missing)
-            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent)
+            sent_bytes = {name: traffic.sent for name, traffic in answers.traffic.items()}
+            received = {name: traffic.received for name, traffic in answers.traffic.items()}
+            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent, sent_bytes, received)
             self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
         self.closed.append(record)
         return answers
@@ -253,10 +262,11 @@ class DatasiteGrid(HospitalGrid):
             missing=dict(missing),
         )
 
-    def _reply(self, message: Message, name: str, answers: Answers) -> Message:
+    def _reply(self, message: Message, name: str, answers: Answers, weights: Tensors) -> Message:
         if name not in answers.releases:
             return left_out(message, answers.missing.get(name, "left out"))
-        return released(message, answers.releases[name].tensors, self._sizes[name])
+        tensors = self._carried.received(name, answers.releases[name].tensors, weights, len(self.closed))
+        return released(message, tensors, self._sizes[name])
 
 
 def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:

@@ -27,6 +27,7 @@ from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.release.compression import compress, restore
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import FIRST_COLUMN, Schema
@@ -168,7 +169,21 @@ def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccou
         NoiseSource.from_os(),
         accountant=accountant,
     )
-    return {}, _release(weights)
+    if plan.mechanism.compression == "none":
+        return {}, _release(weights)
+    noisy = {name: np.asarray(weight) for name, weight in weights.items()}
+    patients, round = int(job["training_patients"]), int(job.get("round", 1))
+    return {}, _release(compress(noisy, from_bytes(payload), plan.mechanism, patients, round))
+
+
+def _restored(mechanism: DPSGD, release: dict[str, Any], start: dict[str, Any], patients: int) -> dict[str, Any]:
+    """A release of training as weights, whatever form it left in."""
+    import torch
+
+    if mechanism.compression == "none":
+        return release
+    numbers, begun = ({name: np.asarray(value) for name, value in given.items()} for given in (release, start))
+    return {name: torch.from_numpy(value) for name, value in restore(numbers, begun, mechanism, patients).items()}
 
 
 def evaluate(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
@@ -329,6 +344,7 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
+        came_out = _restored(plan.mechanism, came_out, start, int(job["training_patients"]))
         facts |= training_facts(plan.graph, plan.mechanism, schema, mock, start, came_out)
     else:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}

@@ -122,7 +122,10 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
                 f" the clipping norm, {written(mechanism.clipping_norm)}, and noise of"
                 f" {written(mechanism.noise_multiplier or 0)} times that length is added to their sum."
             ),
-            "The figures below are of the weights as they left, noise included.",
+            "The figures below are of the weights as they left, noise included."
+            if mechanism.compression == "none"
+            else "The figures below are as they left: whole steps of a public grid that each weight moved by, noise"
+            " included, and how often each tensor's step was doubled.",
         ]
     if isinstance(mechanism, Evaluation):
         return evaluation_noise(mechanism)

@@ -261,7 +261,7 @@ class Rounds:
         with self._at_work(run), self.tables.lend(record.version) as rows:
             return self.pool.run(
                 "runner",
-                self._job(plan, published),
+                {**self._job(plan, published), "round": run.round},
                 payload,
                 seconds=self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds,
                 memory=JOB_MEMORY,

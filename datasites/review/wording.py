@@ -32,7 +32,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
                 " can have."
             ),
             *_target_words(mechanism, published),
-            "What leaves: the model's numbers after each round.",
+            _LEAVING[mechanism.compression],
         ]
     if isinstance(mechanism, Evaluation):
         return [
@@ -54,6 +54,17 @@ def summary(plan: Plan, published: Published) -> list[str]:
     ]
 
 
+_LEAVING = {
+    "none": "What leaves: the model's numbers after each round.",
+    "int8": (
+        "What leaves: how far the model's numbers moved in each round, rounded to a quarter of the standard deviation"
+        " of the noise that is in them by then. Rounding tells nothing new of a patient."
+    ),
+    "int4": (
+        "What leaves: how far the model's numbers moved in each round, rounded to the standard deviation of the noise"
+        " that is in them by then. Rounding tells nothing new of a patient."
+    ),
+}
 _LEAVES = {
     Outcome.CLASS: "noisy counts of scores per outcome in {bins} bins.",
     Outcome.NUMBER: "noisy counts of patients by predicted and true value, in {bins} bins each.",

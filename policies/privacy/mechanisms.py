@@ -30,6 +30,7 @@ from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
 OPTIMIZERS = ("sgd", "adam")
+COMPRESSIONS = ("none", "int8", "int4")
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
 MOST_QUERIES, MOST_DESCRIBED = 32, 500
 
@@ -66,6 +67,8 @@ class DPSGD:
       horizon: of a named time and event, up to where time counts, in the time column's units.
       class_weights: public factors of the loss, one per class or label, each in (0, 1000]; () for none.
       huber_delta: of `huber`, where its square ends and its line begins, in the target's own units.
+      compression: one of `COMPRESSIONS`: in what form weights leave. `"int8"` and `"int4"` are whole numbers on a
+        public grid of the round's noise (`policies.release.compression`), for a seventh or less of the bytes.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -88,9 +91,14 @@ class DPSGD:
     horizon: float | None = None
     class_weights: tuple[float, ...] = ()
     huber_delta: float | None = None
+    compression: str = "none"
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
+        if self.compression not in COMPRESSIONS:
+            raise UnsupportedMechanism(
+                f"compression={self.compression!r} is not known. Use one of {', '.join(COMPRESSIONS)}."
+            )
         check_target(self.loss, self.target, self.horizon)
         check_constants(self.loss, self.class_weights, self.huber_delta)
         if self.optimizer not in OPTIMIZERS:
@@ -242,7 +250,9 @@ class Evaluation:
 Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
 Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
-_LATER = frozenset({"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"})
+_LATER = frozenset({"compression"}) | frozenset(
+    {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"}
+)
 
 
 def as_dict(mechanism: Mechanism) -> dict[str, Any]:

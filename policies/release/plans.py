@@ -13,6 +13,7 @@ from typing import Any
 from policies.canonical import canonical
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, as_dict, mechanism_from
+from policies.release.compression import compressed_shapes
 from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.design import sum_shapes
 from policies.schema.questions import answer_shape
@@ -110,6 +111,8 @@ def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...
     """Name, shape and dtype (as `"float32"`) of every tensor in a release of `plan`: public, whatever the data are."""
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
+        if plan.mechanism.compression != "none":
+            return compressed_shapes((parameter.name, parameter.shape) for parameter in plan.graph.parameters)
         return {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     if isinstance(plan.mechanism, Evaluation):
         assert plan.graph is not None

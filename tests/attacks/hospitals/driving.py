@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -63,7 +64,7 @@ def network_of(hospital: Hospital, directory: Path) -> Network:
     return researcher.connect(directory / "network.toml")
 
 
-def whole_day(hospital: Hospital, directory: Path, *, deadline: float = 20.0) -> str:
+def whole_day(hospital: Hospital, directory: Path, *, deadline: float = 20.0, compression: str = "none") -> str:
     """All that a researcher sees of one hospital, its refusals in our words included.
 
     The terminal is one that would obey: colours, cursor and titles reach it unless something stops them.
@@ -76,7 +77,8 @@ def whole_day(hospital: Hospital, directory: Path, *, deadline: float = 20.0) ->
             screen.write(f"{network!r}\n")
             flu = network.dataset("flu")
             screen.write(f"{flu!r}\n{flu.mock}\n")
-            study = researcher.Study("small", flu, Small, TRAINING, state=directory / "state")
+            training = replace(TRAINING, compression=compression)
+            study = researcher.Study("small", flu, Small, training, state=directory / "state")
             study.progress._console = Console(file=screen, force_terminal=True, width=400, highlight=False)
             check = study.check()
             screen.write(f"{check}\n{check._repr_html_()}\n{study.submit()}\n")
@@ -140,7 +142,7 @@ def _wrong(payload: Payload, hospital: Hospital, elsewhere: Hospital, directory:
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     began, before = time.monotonic(), _memory("VmRSS")
     try:
-        shown = whole_day(hospital, home, deadline=DEADLINE)
+        shown = whole_day(hospital, home, deadline=DEADLINE, compression=payload.compression)
     except Exception as error:
         return [f"{type(error).__name__} reached the researcher: {error}"]
     outside = [path.name for path in directory.iterdir() if path.name not in ("home", "mark")]

@@ -30,7 +30,9 @@ from policies.graph.exporter import export_source
 from policies.graph.graphs import Graph
 from policies.privacy.accountant import resolve
 from policies.privacy.budget import PrivacyBudget
+from policies.privacy.mechanisms import DPSGD
 from policies.release.certificates import make_certificate, sign
+from policies.release.compression import DOUBLINGS, compress, packed, widened
 from policies.release.plans import Plan, Published, release_shapes
 from policies.release.tensors import digest
 from policies.schema.schemas import Schema
@@ -282,13 +284,15 @@ class Hospital:
         if "weights_digest" in given:
             answer = self.under_way[code, round_number, given["weights_digest"]]
             return dict(self._value("release", answer))
-        weights = {name: value.numpy() for name, value in given["weights"].items()}
+        weights = widened({name: value.numpy() for name, value in given["weights"].items()})
         self.under_way[code, round_number, digest(weights)] = self._released(code, round_number, weights)
         return {"status": "running", "round": round_number, "release": None, "certificate": None, "shows_in": 0.02}
 
     def _released(self, code: str, round_number: int, weights: dict[str, Any]) -> dict[str, Any]:
-        release = self.tensors({name: value + np.float32(0.5) for name, value in weights.items()})
-        plan = self.codes[code]
+        plan, trained = self.codes[code], {name: value + np.float32(0.5) for name, value in weights.items()}
+        if isinstance(plan.mechanism, DPSGD) and plan.mechanism.compression != "none":
+            trained = compress(trained, weights, plan.mechanism, self.published.training_patients, round_number)
+        release = self.tensors(trained)
         content = make_certificate(
             plan=plan,
             published=self.published,
@@ -306,10 +310,13 @@ class Hospital:
             protections={"no_network": True},
             issued_at="2026-11-25T20:00:00+00:00",
         )
-        assert set(release_shapes(plan, self.schema)) == set(weights)
+        assert set(release_shapes(plan, self.schema)) == set(trained)
         return {
             "status": "released",
             "round": round_number,
-            "release": {name: torch.from_numpy(value.copy()) for name, value in release.items()},
+            "release": {
+                name: torch.from_numpy(value.copy())
+                for name, value in (packed(release) if DOUBLINGS in release else release).items()
+            },
             "certificate": sign(self.certificate(content), self.signs_certificates),
         }

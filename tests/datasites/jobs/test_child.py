@@ -117,6 +117,8 @@ def test_every_job_of_the_runner_that_reads_rows_gives_the_plans_release() -> No
     rows = draw_mock(SCHEMA, 60)
     for declared in (
         training(steps=2),
+        training(steps=2, compression="int8"),
+        training(steps=2, compression="int4", optimizer="adam"),
         evaluation(),
         statistics(),
         survival(),
@@ -262,7 +264,14 @@ def test_patients_held_out_are_those_of_the_schemas_share_and_chance() -> None:
 
 @pytest.mark.parametrize(
     "declared",
-    [training(steps=20), evaluation(), statistics(), survival(), regression(noise_multiplier=1.0, epsilon=None)],
+    [
+        training(steps=20),
+        training(steps=20, compression="int4"),
+        evaluation(),
+        statistics(),
+        survival(),
+        regression(noise_multiplier=1.0, epsilon=None),
+    ],
 )
 def test_a_try_on_mock_rows_says_its_facts(declared: Any) -> None:
     message, payload = child.try_plan(job_of(declared), b"")
