@@ -11,7 +11,7 @@ export MPLBACKEND ?= Agg
 PYTEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
-.PHONY: help install demo demo-serve demo-real up study down browser quick test test-containers test-nightly bench docs lint format lock clean
+.PHONY: help install demo demo-serve demo-real up study down browser quick test test-containers test-nightly bench bench-utility docs lint format lock clean
 
 help:  ## Show these targets.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,10 @@ test-nightly: install  ## The long crash and property tests.
 
 bench: install  ## Measure: training speed, overhead of a round, ledger admission, memory, a start.
 	$(BIN)/python -m tests.benchmarks
+
+bench-utility: install  ## Measure how near private models come to one without privacy, on several populations.
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r lock/bench.lock
+	$(BIN)/python -m tests.benchmarks utility
 
 docs: install  ## Write the generated parts of docs/ anew from the code.
 	$(BIN)/python -m docs.generator

@@ -65,20 +65,20 @@ def roc(model: nn.Module, population: Population) -> tuple[Floats, Floats]:
 
 
 def train_without_privacy(
-    model: type[nn.Module], population: Population, *, seed: int, epochs: int = 30, rate: float = 0.01
+    model: type[nn.Module], population: Population, *, seed: int, epochs: int = 40, rate: float = 0.01
 ) -> nn.Module:
-    """The same model trained on `population` in the ordinary way: Adam, no clipping, no noise, rate halved thrice."""
+    """The same model trained on `population` in the ordinary way: Adam, no clipping, no noise, a falling rate."""
     torch.manual_seed(seed)
     trained = model()
     order = torch.Generator().manual_seed(seed)
     batch = min(512, max(16, len(population.labels) // 16))
     inputs, labels = torch.from_numpy(population.inputs), torch.from_numpy(population.labels).float()
     optimizer = torch.optim.Adam(trained.parameters(), lr=rate)
-    halve = torch.optim.lr_scheduler.StepLR(optimizer, step_size=max(1, epochs // 4), gamma=0.5)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
         for rows in torch.split(torch.randperm(len(labels), generator=order), batch):
             _descend(trained, optimizer, inputs[rows], labels[rows])
-        halve.step()
+        falling.step()
     return trained.eval()
 
 

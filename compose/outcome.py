@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from compose import baseline
+from compose.analyses import regression_report, survival_report
 from compose.demonstration import Demonstration, Site
 from compose.study import COUNT_EPSILON
 from policies.release.certificates import verify
@@ -20,19 +21,26 @@ from policies.release.tensors import to_bytes
 from researcher.cohort import Cohort
 from researcher.estimates import Estimate
 from researcher.parameters import load_parameters
+from researcher.regression import RegressionResult
 from researcher.results import Result
 from researcher.state import Release
 from researcher.statistics import StatisticsResult
+from researcher.survival import SurvivalResult
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the studies gave: the joint result, each hospital's own, the statistics; and the model without privacy."""
+    """What the studies gave: the joint result, each hospital's own, the statistics; and the model without privacy.
+
+    `survival` and `regression` are there where the demonstration asks for them.
+    """
 
     joint: Result
     local: Mapping[str, Result]
     statistics: StatisticsResult
     pooled: nn.Module
+    survival: SurvivalResult | None = None
+    regression: RegressionResult | None = None
 
 
 def report_of(
@@ -54,7 +62,7 @@ def report_of(
         "title": shown.title,
         "synthetic": shown.synthetic,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "study": {"name": shown.name, "model": shown.model.__name__, "epsilon": shown.training.epsilon},
+        "study": {"name": shown.name, "model": shown.model.__name__, "epsilon": shown.epsilon},
         "hospitals": [
             {
                 **_hospital(each, cohort, budgets[each.name], found, shown.statistic[1]),
@@ -64,6 +72,7 @@ def report_of(
             for each in shown.sites
         ],
         "rounds": len(found.joint.rounds),
+        "averaged": len(found.joint.averaged),
         "missing": [
             {"hospital": name, "round": number}
             for name, rounds in found.joint.missing.items()
@@ -78,30 +87,43 @@ def report_of(
         "roc": _curves(shown, found, joint),
         "charged_for": [
             {"what": "size", "epsilon": COUNT_EPSILON},
-            {"what": "joint training", "epsilon": shown.training.epsilon},
+            {"what": "joint training", "epsilon": shown.epsilon},
             {"what": "its evaluation", "epsilon": shown.evaluation_epsilon},
-            {"what": "local baseline", "epsilon": shown.training.epsilon},
+            {"what": "local baseline", "epsilon": shown.epsilon},
             {"what": "its evaluation", "epsilon": shown.evaluation_epsilon},
             {"what": "statistics", "epsilon": shown.statistics_epsilon},
+            *({"what": "survival", "epsilon": asked.epsilon} for asked in (shown.survival,) if asked),
+            *({"what": "a regression", "epsilon": asked.epsilon} for asked in (shown.regression,) if asked),
         ],
+        "survival": survival_report(found.survival, shown.survival_title, shown.true_survival)
+        if found.survival
+        else None,
+        "regression": regression_report(found.regression) if found.regression else None,
         "certificates": keep_certificates(_releases(found), cohort, directory),
         "seconds": round(seconds, 1),
     }  # fmt: skip
 
 
 def rounds_of(result: Result, cohort: Cohort) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """The joint weights after each round: the hospitals' releases averaged by public size, as FedAvg did."""
+    """The joint weights after each round, made of the releases again as the study's strategy did.
+
+    They are the hospitals' average by public size, and with FedAvgM the momentum of its moves.
+    """
+    study = result.study
+    assert study is not None
     sizes, rounds = cohort.training_patients, []
+    momentum = float(study.state.read("run")["strategy"]["options"].get("server_momentum", 0.0))
+    weights = {name: value.detach().numpy() for name, value in study.new_model().named_parameters()}
+    moves = {name: np.zeros_like(value) for name, value in weights.items()}
     for closed in result.rounds:
         parts = [each for each in result.releases if each.role == "training" and each.round == closed.round]
         parts = [each for each in parts if each.hospital in closed.answered]
         total = sum(sizes[each.hospital] for each in parts)
-        rounds.append(
-            {
-                name: np.sum([sizes[each.hospital] / total * each.tensors[name] for each in parts], axis=0)
-                for name in result.weights
-            }
-        )
+        for name in weights:
+            average = np.sum([sizes[each.hospital] / total * each.tensors[name] for each in parts], axis=0)
+            moves[name] = momentum * moves[name] + average - weights[name]
+        weights = {name: value + moves[name] for name, value in weights.items()}
+        rounds.append(weights)
     return rounds
 
 
@@ -188,7 +210,9 @@ def _releases(found: Found) -> list[tuple[str, Release]]:
     """Every release that the researcher holds, with its study's name."""
     results = [found.joint, *found.local.values()]
     held = [(each.name, release) for each in results for release in each.releases]
-    return [*held, *(("statistics", release) for release in found.statistics.releases)]
+    asked = {"statistics": found.statistics, "survival": found.survival, "regression": found.regression}
+    analyses = [(name, release) for name, result in asked.items() if result for release in result.releases]
+    return [*held, *analyses]
 
 
 def _model(model: type[nn.Module], weights: Mapping[str, Any]) -> nn.Module:

@@ -22,8 +22,9 @@ Published figures that the tables below are built on. LR+ is sensitivity / (1 - 
 
 Everything else is a modelling assumption of ours, marked "assumed" where it stands: age mixes, incidences, coverage of
 vaccination, the sensitivity of which a published ratio leaves one degree of freedom, days since onset, temperatures
-given fever, symptom diaries, how findings of one patient go together, and what is left unrecorded. Findings are
-independent given age, influenza and the patient: real ones are not, so the AUC here is higher than a clinic's.
+given fever, symptom diaries, how long patients stay away, how findings of one patient go together, and what is left
+unrecorded. Findings are independent given age, influenza and the patient: real ones are not, so the AUC here is higher
+than a clinic's.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ FEATURES = (
 TARGET = "influenza"
 DIARY_DAYS = 5
 DIARY = tuple(f"{what}_day{day}" for day in range(1, DIARY_DAYS + 1) for what in ("temperature", "cough"))
-COLUMNS = ("patient", *FEATURES, TARGET, *DIARY)
+FOLLOW_UP_DAYS = 14
+FOLLOW_UP = ("days_away", "returned")
+COLUMNS = ("patient", *FEATURES, TARGET, *DIARY, *FOLLOW_UP)
 REAL_COLUMNS = frozenset({"temperature", *(name for name in DIARY if name.startswith("temperature"))})
 
 
@@ -97,6 +100,9 @@ VACCINE_ODDS_RATIO = 0.56  # Govaert et al. 1998
 REPORTING = 0.5  # assumed: log-odds per standard deviation of a patient's readiness to report, at every visit alike
 SUSCEPTIBILITY = 0.5  # assumed: the same for the chance that a visit is influenza
 FEVER_FADES = 0.20  # assumed: log-odds of fever lost per day since onset, past the second
+AWAY = {True: 5.5, False: 3.5}  # assumed: median days until usual activities, with influenza and without
+AWAY_SHAPE = 1.6  # assumed: of their Weibull distribution; from 60 years on all of it a third longer
+LOST = 0.45  # assumed: share of visits after which calls ended before the fourteenth day, on any day alike
 VISITS = (0.55, 0.27, 0.12, 0.06)  # assumed: share of patients with 1, 2, 3 and 4 visits
 
 
@@ -167,6 +173,7 @@ def make_patients(hospital: Hospital, *, seed: int, patients: int | None = None,
     table |= _diary(fever, flu, table, rng)
     table["temperature"][rng.random(len(who)) < hospital.unrecorded] = np.nan
     table[TARGET] = flu.astype(float)
+    table |= _follow_up(flu, age, rng)
     return {name: table[name] for name in COLUMNS}
 
 
@@ -229,6 +236,14 @@ def _diary(fever: NDArray[np.bool_], flu: NDArray[np.bool_], table: Table, rng: 
         diary[f"temperature_day{day}"] = np.clip(temperature, 35.0, 41.5).round(1)
         diary[f"cough_day{day}"] = np.clip(cough, 0, 10).round()
     return diary
+
+
+def _follow_up(flu: NDArray[np.bool_], age: NDArray[np.float64], rng: np.random.Generator) -> Table:
+    """Whole days from the visit until usual activities were taken up again, or until the last call without."""
+    median = np.where(flu, AWAY[True], AWAY[False]) * np.where(age >= 60, 4 / 3, 1.0)
+    away = np.floor(median * (rng.exponential(size=len(flu)) / np.log(2)) ** (1 / AWAY_SHAPE))
+    called = np.where(rng.random(len(flu)) < LOST, rng.integers(1, FOLLOW_UP_DAYS, len(flu)), FOLLOW_UP_DAYS)
+    return {"days_away": np.minimum(away, called).astype(float), "returned": (away <= called).astype(float)}
 
 
 def _expit(x: NDArray[np.float64]) -> NDArray[np.float64]:

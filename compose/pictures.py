@@ -16,14 +16,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import researcher
 from compose.processes import Datasite, free_port, write_network
-from compose.study import TRAINING, FluPredictor
+from compose.study import FluPredictor
 
 HERE = Path(__file__).parent / "pictures"
 OWNER = "owner@datasite.example"
@@ -57,8 +56,8 @@ def serving(demonstration: Path) -> Iterator[Datasite]:
 
 def _ask(datasite: Datasite, root: Path) -> None:
     cohort = researcher.connect(write_network([datasite], root)).dataset("flu")
-    smaller = replace(TRAINING, rounds=4, epsilon=1.2)
-    for name, training in (("flu-2027", smaller), ("flu-large", replace(TRAINING, epsilon=4.0))):
+    for name, epsilon in (("flu-2027", 1.2), ("flu-large", 4.0)):
+        training = researcher.Training.suggest(cohort, epsilon=epsilon)
         study = researcher.Study(
             name, cohort, FluPredictor, training, purpose=PURPOSE, state=root / name, progress=False
         )  # fmt: skip

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from compose.report_analyses import regression_section, survival_section
 from policies.numbers import with_error
 from policies.privacy.risk import loss_in_filter, risk_sentences
 from researcher.report_charts import Axis, Bar, Interval, Line, bar_chart, interval_chart, line_chart, round_limits
@@ -46,6 +47,7 @@ def render(report: Report) -> str:
         _headline(report),
         _hospitals(report),
         pair(_rounds(report), _curves(report)),
+        pair(survival_section(report), regression_section(report)),
         pair(_spending(report), _statistics(report)),
         _certificates(report),
         _guarantee(report),
@@ -133,6 +135,8 @@ def _rounds(report: Report) -> str:
     chart = line_chart("AUC after each round", lines, x, y)
     missing = [f"{gap['hospital']} in round {gap['round']}" for gap in report.get("missing", [])]
     note = f"Left out: {', '.join(missing)}." if missing else "Every hospital took part in every round."
+    if averaged := report.get("averaged"):
+        note += f" The joint model is the average of the last {averaged}: with less noise than any of them."
     return section("The joint model after each round", chart, note)
 
 

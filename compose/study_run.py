@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import nn
 
 import researcher
-from compose import baseline, outcome, study
+from compose import analyses, baseline, outcome, study
 from compose.demonstration import Demonstration
 from compose.report import write_report
 from compose.tables import SEED
@@ -37,11 +37,13 @@ from policies.numbers import outward, places_for, to_places, with_error
 from researcher.code_requests import APPROVED, UNDECIDED
 from researcher.cohort import Cohort
 from researcher.network import Network
+from researcher.regression import RegressionStudy
+from researcher.survival import SurvivalStudy
 
 if TYPE_CHECKING:
     from researcher.results import Result
-    from researcher.statistics import StatisticsResult
 
+Asking = researcher.Study | researcher.StatisticsStudy | SurvivalStudy | RegressionStudy
 Say = Callable[[str], None]
 Answer = TypeVar("Answer")
 INTERRUPTED = 130
@@ -51,14 +53,17 @@ PAUSE = 2.0
 
 @dataclass(frozen=True)
 class Studies:
-    """The studies of a demonstration: one joint, one per hospital alone, and the statistics."""
+    """The studies of a demonstration: one joint, one per hospital alone, the statistics, and analyses where asked."""
 
     joint: researcher.Study
     local: dict[str, researcher.Study]
     statistics: researcher.StatisticsStudy
+    survival: SurvivalStudy | None = None
+    regression: RegressionStudy | None = None
 
     def __iter__(self) -> Any:
-        return iter((self.joint, *self.local.values(), self.statistics))
+        analyses = (each for each in (self.survival, self.regression) if each is not None)
+        return iter((self.joint, *self.local.values(), self.statistics, *analyses))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,8 +144,7 @@ def conclude(
       pooled: the model that `prepare` trained without privacy.
     """
     say = steps(console, started)
-    joint, local, statistics = collect(shown, studies, say, patience=patience)
-    found = outcome.Found(joint, local, statistics, pooled)
+    found = collect(shown, studies, pooled, say, patience=patience)
     report = outcome.report_of(shown, cohort, found, directory, seconds=time.monotonic() - started)
     written = write_report(report, directory)
     show(report, console)
@@ -166,8 +170,9 @@ def make_studies(shown: Demonstration, cohort: Cohort, root: Path) -> Studies:
     evaluation = researcher.Evaluation(epsilon=shown.evaluation_epsilon, bins=shown.bins)
 
     def training(name: str, members: Cohort, purpose: str) -> researcher.Study:
+        suggested = researcher.Training.suggest(members, epsilon=shown.epsilon, delta=study.DELTA, rounds=study.ROUNDS)
         return researcher.Study(
-            name, members, shown.model, shown.training,
+            name, members, shown.model, suggested,
             evaluation=evaluation, purpose=purpose, state=root / name, progress=False,
         )  # fmt: skip
 
@@ -189,7 +194,13 @@ def make_studies(shown: Demonstration, cohort: Cohort, root: Path) -> Studies:
         name: training(f"{shown.name}-{name}-alone", cohort.only(name), f"Baseline: {name} alone. {shown.purpose}")
         for name in cohort.members
     }
-    return Studies(training(shown.name, cohort, shown.purpose), local, statistics)
+    return Studies(
+        training(shown.name, cohort, shown.purpose),
+        local,
+        statistics,
+        analyses.survival_study(shown, cohort, root),
+        analyses.regression_study(shown, cohort, root),
+    )
 
 
 def submit(studies: Studies, console: Console) -> None:
@@ -199,7 +210,7 @@ def submit(studies: Studies, console: Console) -> None:
     beside([each.submit for each in studies if not asked(each)])
 
 
-def asked(each: researcher.Study | researcher.StatisticsStudy) -> bool:
+def asked(each: Asking) -> bool:
     """Whether every hospital of a study has all of its requests."""
     codes = [each.requests.codes(request.role) for request in each.requests.requests]
     return all(set(each.cohort.members) <= set(code) for code in codes)
@@ -218,7 +229,7 @@ def waiting(studies: Studies, say: Say) -> None:
         say(f"Waiting for the owner of {hospital}: datasite show ID, then datasite approve ID, of {', '.join(codes)}")
 
 
-def approved(each: researcher.Study | researcher.StatisticsStudy) -> None:
+def approved(each: Asking) -> None:
     """Pass where every hospital approved. Raises `WrongStatus` with the owners' comments, since a report needs all."""
     against = [
         f"{hospital}: {status['status']} {status.get('comment') or ''}".rstrip()
@@ -231,19 +242,26 @@ def approved(each: researcher.Study | researcher.StatisticsStudy) -> None:
 
 
 def collect(
-    shown: Demonstration, studies: Studies, say: Say, *, patience: float = PATIENCE
-) -> tuple[Result, dict[str, Result], StatisticsResult]:
-    """Run every approved study: the joint one, then each hospital's own beside the others', and the statistics."""
+    shown: Demonstration, studies: Studies, pooled: nn.Module, say: Say, *, patience: float = PATIENCE
+) -> outcome.Found:
+    """Run every approved study: the joint one, then statistics and analyses, then each hospital's own beside others'.
+
+    Args:
+      pooled: the model that `prepare` trained without privacy.
+    """
 
     def whole(act: Callable[[], Any]) -> Any:
         return persist(lambda: complete(act()), say, patience=patience)
 
-    say(f"Training {shown.model.__name__} together, {shown.training.rounds} rounds")
+    say(f"Training {shown.model.__name__} together, {studies.joint.training.rounds} rounds")
     joint = persist(studies.joint.run, say, patience=patience)
     say("Scoring it on the hospitals' held-out patients")
     whole(joint.evaluate)
-    say("Asking for statistics")
+    say("Asking for statistics" + (", survival and a regression" if studies.survival else ""))
     statistics = whole(studies.statistics.run)
+    survival, regression = (
+        None if asks is None else whole(asks.run) for asks in (studies.survival, studies.regression)
+    )
     say("Training and scoring each hospital's own model beside the others', for comparison")
 
     def alone(study: researcher.Study) -> Result:
@@ -252,7 +270,7 @@ def collect(
         return result
 
     local = beside([functools.partial(alone, each) for each in studies.local.values()])
-    return joint, dict(zip(studies.local, local, strict=True)), statistics
+    return outcome.Found(joint, dict(zip(studies.local, local, strict=True)), statistics, pooled, survival, regression)
 
 
 def beside(acts: Sequence[Callable[[], Answer]]) -> list[Answer]:

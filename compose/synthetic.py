@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from compose.baseline import pooled, population_of
+import numpy as np
+
+from compose.analyses import kaplan_meier
+from compose.baseline import Floats, pooled, population_of
 from compose.demonstration import Demonstration, Site
-from compose.patients import HOSPITALS, make_patients, make_test_population
-from compose.study import TRAINING, FluPredictor
+from compose.patients import HOSPITALS, Table, make_patients, make_test_population
+from compose.study import REGRESSION, SURVIVAL, FluPredictor
 from compose.tables import schema_path, write_tables
 from policies.schema.schemas import Schema
+from policies.schema.survival_cells import survival_groups, time_grid
 
 
 def synthetic_patients(data: Path, *, seed: int) -> Demonstration:
@@ -31,7 +36,6 @@ def influenza(data: Path, *, seed: int) -> Demonstration:
         name="flu-2026",
         dataset="flu",
         model=FluPredictor,
-        training=TRAINING,
         sites=[Site(each.name, each.title, data / each.name / "flu.csv", schema_path(each.name)) for each in HOSPITALS],
         common=population_of(common, schemas[HOSPITALS[0].name]),
         pooled=pooled(population_of(table, schemas[name]) for name, table in tables.items()),
@@ -39,4 +43,20 @@ def influenza(data: Path, *, seed: int) -> Demonstration:
         histogram="age",
         synthetic=True,
         purpose="To tell influenza from other respiratory illness at the first visit, before a PCR result.",
+        survival=SURVIVAL,
+        survival_title="How long patients stay away from usual activities",
+        regression=REGRESSION,
+        true_survival=true_survival(tables.values(), schemas[HOSPITALS[0].name]),
     )
+
+
+def true_survival(tables: Iterable[Table], schema: Schema) -> dict[str, Floats]:
+    """The curves that `SURVIVAL` asks for, of all visits in one place and without privacy, by group."""
+    assert SURVIVAL.by is not None
+    columns = (SURVIVAL.time, SURVIVAL.event, SURVIVAL.by)
+    chosen = [[table[column] for column in columns] for table in tables]
+    times, events, groups = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
+    return {
+        label: kaplan_meier(times[groups == place], events[groups == place], time_grid(SURVIVAL, schema).ends)
+        for place, label in enumerate(survival_groups(SURVIVAL, schema))
+    }

@@ -196,15 +196,18 @@ class Datasite:
         Where PySyft fails at it, nothing reads them, as the ledger knows no such version; the next start tries again.
         """
         self.rounds.tables.close_unwanted()
-        published = {asset for dataset in self.ledger.datasets.list() for asset in dataset.assets.values()}
+        datasets = self.ledger.datasets.list()
+        published = {asset for dataset in datasets for asset in dataset.assets.values()}
         try:
             with self.holding_tables:
+                self.rounds.parts.forget_unused([dataset.version for dataset in datasets])
                 self.syft.forget_datasets(keep=published)
         except Exception:  # a datasite that will not start would hurt more than a file that waits for its deletion
             logger.exception("A table that is no longer published could not be deleted; the next start tries again.")
 
     def project(self, record: CodeRequestRecord) -> None:
-        """Write a status into PySyft, where PySyft is running and knows the request."""
+        """Write a status into PySyft, where PySyft is running and knows the request; what a study left goes with it."""
+        self.rounds.parts.forget_if_over(record.id)
         request = record.syft.get("request")
         if self._syft is None or not request or record.status in (RequestStatus.SUBMITTED, RequestStatus.CHECKED):
             return

@@ -34,10 +34,16 @@ def dp_sgd(
     weight_decay: float = 0.0,
     proximal_mu: float = 0.0,
     inputs: str | tuple[str, ...] = "features",
+    schedule: str = "constant",
+    clipping: str = "norm",
     target: str | tuple[str, ...] | None = None,
     horizon: float | None = None,
     class_weights: tuple[float, ...] = (),
     huber_delta: float | None = None,
+    frozen: tuple[str, ...] = (),
+    local: tuple[str, ...] = (),
+    public_weights: str = "",
+    initial: str = "",
     compression: str = "none",
 ) -> NoReturn:
     """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
@@ -58,6 +64,10 @@ def evaluate(
     target: str | tuple[str, ...] | None = None,
     horizon: float | None = None,
     subgroups: tuple[str | tuple[str | float, ...], ...] = (),
+    frozen: tuple[str, ...] = (),
+    local: tuple[str, ...] = (),
+    public_weights: str = "",
+    trained_as: str = "",
 ) -> NoReturn:
     """Private tables of predictions beside what came true on the hold-out: see `mechanisms.Evaluation`."""
     raise PermissionRefused(_RUNS_THERE.format("evaluate"))

@@ -53,6 +53,7 @@ round_seconds = 0                   # deadline of one round in seconds; 0 takes 
 training_threads = 1                # of one round: processors that it may keep busy, where a step is worth it
 largest_body_mib = 64               # largest HTTP body that is read
 uploads_mib = 4096                  # what each researcher's uploads and answers may take here; kept for a day
+public_weights_mib = 512            # what public weights of each researcher's requests may take, while they are open
 memory_mib = 2048                   # what bodies and what is unpacked of them may take; 16 bodies at the least
 connections = 512                   # open at once; where all are taken, one that has asked for nothing yet makes room
 connections_per_address = 64        # of them, from one address that is not loopback's or a gateway's
@@ -95,6 +96,7 @@ class Settings:
       round_seconds: deadline of one round, 0 for one taken from a dry run.
       training_threads: of one round; a record's bits do not depend on them.
       uploads_mib: what one researcher's uploads and answers may take on disk; each is kept for a day.
+      public_weights_mib: what the public weights that one researcher's open requests name may take on disk.
       memory_mib: what bodies and what is unpacked of them may take at once, of all accounts together.
       connections, connections_per_address: how many may be open; loopback and gateways have no bound of their own.
       header_seconds: what a connection may wait before its request is whole, its TLS handshake included.
@@ -127,6 +129,7 @@ class Settings:
     training_threads: Threads = 1
     largest_body_mib: Mebibytes = 64
     uploads_mib: Mebibytes = 4096
+    public_weights_mib: Mebibytes = 512
     memory_mib: Mebibytes = 2048
     connections: Many = 512
     connections_per_address: Many = 64

@@ -12,7 +12,7 @@ from torch import nn, relu, sigmoid
 import researcher
 
 
-# The hospitals read this class as you wrote it. It may use what works on one record alone: no BatchNorm, no dropout.
+# The hospitals read this class as you wrote it. It may use what works on one record alone: no BatchNorm.
 class FluPredictor(nn.Module):
     def __init__(self):
         super().__init__()

@@ -64,12 +64,18 @@ def outward(low: float, high: float, places: int | None) -> tuple[str, str]:
 
     >>> outward(0.8123, 0.8771, 2)
     ('0.81', '0.88')
+
+    An end that is nowhere stays there:
+
+    >>> outward(-math.inf, 0.4321, 2)
+    ('minus infinite', '0.44')
     """
     if places is None:
         return written(low), written(high)
     unit = 10.0**places
-    ends = math.floor(low * unit + 1e-9), math.ceil(high * unit - 1e-9)
-    return to_places(ends[0] / unit, places), to_places(ends[1] / unit, places)
+    below = math.floor(low * unit + 1e-9) / unit if math.isfinite(low) else low
+    above = math.ceil(high * unit - 1e-9) / unit if math.isfinite(high) else high
+    return to_places(below, places), to_places(above, places)
 
 
 def with_error(value: float, error: float) -> str:

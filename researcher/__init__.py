@@ -15,37 +15,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from policies.privacy.mechanisms import DPSGD as Training  # noqa: N811 (a class, whose name is an acronym)
     from researcher.cohort import Cohort
+    from researcher.curves import LearningCurve, no_better, reached
+    from researcher.lora import LoRALinear
     from researcher.network import Network, connect
     from researcher.results import Result, load
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Evaluation, Study
+    from researcher.training import Training
+    from researcher.tuning import Tuning
 
     __version__: str
 
 __all__ = [
     "Cohort",
     "Evaluation",
+    "LearningCurve",
+    "LoRALinear",
     "Network",
     "Result",
     "StatisticsStudy",
     "Study",
     "Training",
+    "Tuning",
     "connect",
     "load",
+    "no_better",
+    "reached",
 ]
 
 _HOMES = {
     "Cohort": ("researcher.cohort", "Cohort"),
     "Evaluation": ("researcher.studies", "Evaluation"),
+    "LearningCurve": ("researcher.curves", "LearningCurve"),
+    "LoRALinear": ("researcher.lora", "LoRALinear"),
     "Network": ("researcher.network", "Network"),
     "Result": ("researcher.results", "Result"),
     "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),
     "Study": ("researcher.studies", "Study"),
-    "Training": ("policies.privacy.mechanisms", "DPSGD"),  # a training is declared as the mechanism that will run
+    "Training": ("researcher.training", "Training"),
+    "Tuning": ("researcher.tuning", "Tuning"),
     "connect": ("researcher.network", "connect"),
     "load": ("researcher.results", "load"),
+    "no_better": ("researcher.curves", "no_better"),
+    "reached": ("researcher.curves", "reached"),
 }
 
 

@@ -118,7 +118,9 @@ def wait(
 @app.command()
 def run(
     study: StudyFile,
-    strategy: Annotated[str, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = "FedAvg",
+    strategy: Annotated[
+        str | None, typer.Option(help="One of Flower's strategies, as FedAdam; the suggested one, or FedAvg.")
+    ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
     quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
@@ -187,6 +189,39 @@ def verify(
         typer.echo(f"{path}: valid, {against}.{trusted}")
         for sentence in certificates.explain(certificate):
             typer.echo(f"  {visible(sentence)}")
+
+
+@app.command()
+def translate(
+    file: Annotated[Path, typer.Argument(help="Opacus training script (.py) or notebook (.ipynb); it is not run.")],
+    dataset: Annotated[str, typer.Option(help="Published dataset in the place of the script's own data.")],
+    network: NetworkFile = Path("network.toml"),
+    name: Annotated[str | None, typer.Option(help="Of the study; else the file's own.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the study here, not over a file that is there.")] = None,
+) -> None:
+    """Write the study that an Opacus training script stands for, and say line by line what it leaves out.
+
+    The script is read and never run. The study goes to the screen or to a file; notes and refusals beside it. Where a
+    line has no counterpart, nothing is written.
+    """
+    from researcher.translation import translate as translated
+
+    found = translated(file, dataset=dataset, network=str(network), name=name)
+    for note in found.notes:
+        typer.echo(f"Left out, {note}.", err=True)
+    for refusal in found.refused:
+        typer.echo(f"Not known, {refusal}", err=True)
+    if found.refused:
+        raise InvalidRequest(f"{file} was not translated. Change those lines, and translate it again.")
+    if output is None:
+        typer.echo(found.study, nl=False)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as written:
+            written.write(found.study)
+    except FileExistsError:
+        raise InvalidRequest(f"{output} exists already. Name another file with --output.") from None
+    typer.echo(f"Wrote {output}. `researcher check {output}` shows what it costs.", err=True)
 
 
 def load_study(path: Path) -> Study | StatisticsStudy | AnalysisStudy:

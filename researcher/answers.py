@@ -188,6 +188,7 @@ Shape = Any  # a type or a tuple of types; a list of one shape; a mapping of nam
 NUMBER = (int, float)
 _DATASET = {
     "name": str, "version": str, "population": str, "schema": dict, "patients": int, "size_kind": str, "asset": str,
+    "mock_certificate": (str, None),
 }  # fmt: skip
 _BUDGET = {"epsilon": NUMBER, "delta": NUMBER, "epsilon_spent": NUMBER, "epsilon_remaining": NUMBER}
 DESCRIPTION: Shape = {"name": str, "public_key": str, "datasets": [_DATASET], "budgets": dict}
@@ -202,6 +203,7 @@ QUOTE: Shape = {
     "engine": Maybe(_ENGINE),
 }  # fmt: skip
 REQUESTS: Shape = [{"id": str, "function": str, "status": str}]
+KEPT_WEIGHTS: Shape = {"kept": bool, "have": int}
 STATUS: Shape = {"status": str, "comment": (str, None), "rounds": [{"status": str}], "plan_digest": (str, None)}
 ANSWER: Shape = {
     "status": str, "release": (dict, None), "certificate": (str, None), "shows_in": (*NUMBER, None)

@@ -17,6 +17,7 @@ from typing import Any
 from policies.errors import DatasiteError, GraphRefused, InvalidRequest, RuleBroken
 from policies.graph.engines import LONGEST_REASON, engine_words
 from policies.graph.graphs import Graph
+from policies.graph.parts import check_public_weights
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, as_dict
 from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published, plan_from, release_shapes
@@ -31,7 +32,7 @@ class Request:
     """What is asked of every hospital in one role.
 
     Args:
-      role: `"training"`, `"evaluation"` or `"statistics"`.
+      role: `"training"`, `"evaluation"`, `"curve"`, `"statistics"`, ...
       function: its name; also the request's.
       source: what the owner will read.
       mechanism: what it declares.
@@ -55,6 +56,8 @@ class Check:
       digests: of the plans that would be approved, by role and hospital.
       facts: what certificates of those plans will have to say, by role and hospital.
       engines: which engine will run a model, as "hospital, hospital: function trains in lanes ...".
+      notes: what of the model is nothing at hospitals, as "flu_2026: line 12: Dropout is nothing here ...".
+      expectations: what noise will do to a training, in sentences, from public figures.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -64,6 +67,8 @@ class Check:
     digests: Mapping[tuple[str, str], str] = field(default_factory=dict)
     facts: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     engines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    expectations: tuple[str, ...] = ()
 
     @property
     def table(self) -> Table:
@@ -73,12 +78,15 @@ class Check:
     def __str__(self) -> str:
         explained = {finding.partition(":")[0] for finding in self.findings}
         others = [named(name, reason) for name, reason in self.reasons.items() if name not in explained]
-        return "\n".join([str(self.table), *dict.fromkeys(self.findings), *others, *self.engines])
+        lines = (*dict.fromkeys(self.findings), *others, *self.notes, *self.engines, *self.expectations)
+        return "\n".join([str(self.table), *lines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_() + "".join(f"<p>{html.escape(line)}</p>" for line in self.engines)
+        return self.table._repr_html_() + "".join(
+            f"<p>{html.escape(line)}</p>" for line in (*self.notes, *self.engines, *self.expectations)
+        )
 
 
 def check_source(request: Request, cohort: Hospitals) -> Graph | None:
@@ -95,7 +103,9 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
     schema = cohort.schema.predicting(request.mechanism)
     shape = schema.input_shape(request.mechanism.inputs)
     try:
-        graph = exported(inspection.model_source, inspection.model, shape)
+        parts = (request.mechanism.frozen, request.mechanism.local)
+        graph = exported(inspection.model_source, inspection.model, shape, parts)
+        check_public_weights(graph, request.mechanism)
         check_outputs(graph, request.mechanism, schema)
         check_last_layer(graph, request.mechanism.loss, request.source, inspection.model)
         return graph
@@ -106,17 +116,33 @@ def check_source(request: Request, cohort: Hospitals) -> Graph | None:
 
 
 @functools.lru_cache(maxsize=16)
-def _exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
+def _exported(
+    model_source: str, model: str, shape: tuple[int, ...], parts: tuple[tuple[str, ...], tuple[str, ...]]
+) -> Graph:
     from policies.graph.exporter import export_source
 
-    graph, _ = export_source(model_source, model, shape)
+    graph, _ = export_source(model_source, model, shape, frozen=parts[0], local=parts[1])
     return graph
 
 
-def exported(model_source: str, model: str, shape: tuple[int, ...]) -> Graph:
-    """The graph of a model that a source defines; of the last few, made once. One thread at a time."""
+def exported(
+    model_source: str,
+    model: str,
+    shape: tuple[int, ...],
+    parts: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
+) -> Graph:
+    """The graph of a model that a source defines; of the last few, made once. One thread at a time.
+
+    Args:
+      parts: patterns of its frozen and of its local parameters.
+    """
     with DRAWING:
-        return _exported(model_source, model, shape)
+        return _exported(model_source, model, shape, parts)
+
+
+def notes_of(request: Request) -> tuple[str, ...]:
+    """What of a request's model is nothing at hospitals, a line each."""
+    return tuple(f"{request.function}: {note}" for note in inspect_source(request.source).notes)
 
 
 def plan_facts(request: Request, quote: Mapping[str, Any], published: Published, graph: Graph | None) -> dict[str, Any]:
@@ -160,7 +186,7 @@ def plan_facts(request: Request, quote: Mapping[str, Any], published: Published,
 def _unresolved(plan: Plan) -> Any:
     """The mechanism of a plan, once its noise multiplier is left as it was declared."""
     declared, resolved = _as_json(plan.declared), _as_json(plan.mechanism)
-    changed = {name for name in resolved if resolved[name] != declared.get(name)}
+    changed = {name for name in {*resolved, *declared} if resolved.get(name) != declared.get(name)}
     return declared if changed <= {"epsilon", "noise_multiplier"} else resolved
 
 

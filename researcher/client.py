@@ -146,6 +146,11 @@ class Datasite:
         """Close a request; what no run has touched goes back to the budget."""
         return dict(shaped(self._service("withdraw", code=code), answers.STATUS, f"{self.name}: status"))
 
+    def keep_weights(self, code: str, begin: int, size: int, content: bytes) -> dict[str, Any]:
+        """Give the next bytes of the public weights that a request names: `{"kept", "have"}`; b"" only asks."""
+        told = self._service("keep_weights", code=code, begin=begin, size=size, content=content)
+        return dict(shaped(told, answers.KEPT_WEIGHTS, f"{self.name}: answer to public weights"))
+
     def comment(self, code: str, text: str) -> list[dict[str, str]]:
         """Write on a request; everything that is written on it: `{"at", "from", "text"}`."""
         return self._comments(self._service("comment", code=code, text=text))

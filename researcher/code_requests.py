@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, Unavailable, WrongStatus
+from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, mechanism_from
 from policies.source.statuses import RequestStatus, RunStatus
 from policies.text import check_visible
@@ -23,20 +24,23 @@ from researcher.checks import (
     engine_words_of,
     finding_text,
     named,
+    notes_of,
     plan_facts,
     sha256,
     why_not,
 )
 from researcher.connections import Connection, ask_all
+from researcher.expectations import expectations
 from researcher.known_datasites import changed_key
 from researcher.members import Hospitals
 from researcher.progress import Progress
 from researcher.releases import Asked, check_patience
-from researcher.state import StudyState
+from researcher.state import StudyState, Tensors
 from researcher.table import Table
 
 UNDECIDED = frozenset({RequestStatus.SUBMITTED, RequestStatus.CHECKED})
 APPROVED = frozenset({RequestStatus.APPROVED, RequestStatus.COMPLETED})
+USED = frozenset({RunStatus.RELEASED, RunStatus.FAILED})
 KEYS = ("public_key", "verify_key")
 
 
@@ -44,8 +48,16 @@ class CodeRequests:
     """The requests of one study, made once and remembered in its directory."""
 
     def __init__(
-        self, cohort: Hospitals, requests: list[Request], state: StudyState, *, purpose: str, name: str
+        self,
+        cohort: Hospitals,
+        requests: list[Request],
+        state: StudyState,
+        *,
+        purpose: str,
+        name: str,
+        constants: Tensors | None = None,
     ) -> None:
+        self.constants = constants or {}  # public weights that the requests name, for hospitals that approved
         self.cohort, self.requests, self.state, self.name = cohort, requests, state, name
         self.purpose = " ".join(purpose.split())  # a datasite takes one paragraph
         self._writing = threading.Lock()
@@ -92,7 +104,22 @@ class CodeRequests:
             raise Unavailable("No hospital answered. " + " ".join(reasons.values()))
         told = tuple(f"{', '.join(names)}: {words}" for words, names in engines.items())
         sources = {request.role: request.source for request in self.requests}
-        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told)
+        notes = tuple(dict.fromkeys(note for request in self.requests[:1] for note in notes_of(request)))
+        expected = self._expectations(
+            graphs.get("training"), {name for role, name in facts if role == "training"} - set(reasons)
+        )
+        return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told, notes, expected)
+
+    def _expectations(self, graph: Graph | None, hospitals: Collection[str]) -> tuple[str, ...]:
+        """What to expect of a training at those of the hospitals that would take it."""
+        members = self.cohort.members
+        patients = {name: members[name].published.training_patients for name in members if name in hospitals}
+        return tuple(
+            sentence
+            for request in self.requests
+            if isinstance(request.mechanism, DPSGD) and graph is not None
+            for sentence in expectations(request.function, request.mechanism, patients, graph.parameter_count)
+        )
 
     def submit(self, progress: Progress, *, project: str = "") -> Table:
         """Ask every hospital that would accept it, once. Hospitals already asked are left as they are.
@@ -169,6 +196,8 @@ class CodeRequests:
             check_patience(timeout=timeout)
         if not self._hospitals():
             raise WrongStatus(f"Study {self.name!r} was not submitted yet. Call submit() first.")
+        if self.state.read("given_back"):  # it was decided, has run and is over
+            return self.status()
         started, seen = time.monotonic(), dict[tuple[str, str], str]()
         while True:
             statuses = self.statuses()
@@ -207,6 +236,35 @@ class CodeRequests:
                 lambda name, datasite, codes=codes: datasite.withdraw(codes[name]),  # type: ignore[misc]
             )
         return self.status()
+
+    def give_back(self, roles: tuple[str, ...], words: str) -> None:
+        """Close what of `roles` is approved or waits and has runs left, with `words` on it: the rest is given back.
+
+        What a run has touched stays charged; a hospital that does not answer is asked at the next call.
+        """
+        done: dict[str, list[str]] = self.state.read("given_back")
+        asked = [request for request in self.requests if request.role in roles]
+        if all(set(self.codes(request.role)) <= set(done.get(request.role, [])) for request in asked):
+            return
+        statuses = self.statuses()
+        for request in asked:
+            codes = self.codes(request.role)
+            answered = {name: status for name, status in statuses[request.role].items() if "rounds" in status}
+            left = {
+                name: datasite
+                for name, status in answered.items()
+                if status["status"] in UNDECIDED | {RequestStatus.APPROVED}
+                and sum(run["status"] in USED for run in status["rounds"]) < request.mechanism.rounds
+                and (datasite := self._datasite(name))
+            }
+
+            def close(name: str, datasite: Connection, codes: dict[str, str] = codes) -> None:
+                datasite.comment(codes[name], words)
+                datasite.withdraw(codes[name])
+
+            _, failed = ask_all(left, close)
+            done[request.role] = sorted({*done.get(request.role, []), *answered} - set(failed))
+        self.state.write("given_back", done)
 
     def comment(self, text: str) -> Table:
         """Write on every request; what is written on each, by everybody. Raises `InvalidRequest` where it is none."""
@@ -311,7 +369,7 @@ class CodeRequests:
         if "name" in described:
             facts = facts | {"datasite": described["name"]}
         code, key = study["requests"][role][hospital], study["public_keys"][hospital]
-        return Asked(hospital, datasite, code, study["assets"][hospital], key, facts)
+        return Asked(hospital, datasite, code, study["assets"][hospital], key, facts, self.constants)
 
     def _known_facts(self, role: str) -> dict[str, Any]:
         """What certificates must say at least, for a study that was submitted before facts were kept."""

@@ -107,6 +107,7 @@ class DatasiteGrid(HospitalGrid):
       rounds: in all.
       seed: of the sampling of hospitals.
       begin: called before a hospital is first asked, and not where all is answered from the study's directory.
+      keep: how many of the weights that were sent are kept in `sent`, by round: the newest.
     """
 
     requests: CodeRequests
@@ -117,7 +118,9 @@ class DatasiteGrid(HospitalGrid):
     deadline: float = DEADLINE
     grace: float = GRACE
     begin: Callable[[], None] = lambda: None
+    keep: int = 0
     closed: list[RoundRecord] = field(default_factory=list)
+    sent: dict[int, Tensors] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._sizes = self.requests.training_patients()
@@ -192,6 +195,8 @@ class DatasiteGrid(HospitalGrid):
             record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent, sent_bytes, received)
             self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
         self.closed.append(record)
+        self.sent[number] = weights
+        self.sent.pop(number - self.keep, None)
         return answers
 
     def _check_asked_before(self, number: int, sent: str) -> None:
@@ -269,15 +274,29 @@ class DatasiteGrid(HospitalGrid):
         return released(message, tensors, self._sizes[name])
 
 
-def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
+After = Callable[[int, Tensors], bool]
+"""Hears of a round that is closed and of its aggregate; True ends the training there."""
+
+
+class _Ended(Exception):
+    """Training ends with these weights."""
+
+    def __init__(self, weights: Tensors) -> None:
+        self.weights = weights
+
+
+def run_rounds(grid: DatasiteGrid, initial: Tensors, *, after: After | None = None) -> Tensors:
     """Run the strategy over `grid` and return the last aggregate.
+
+    Args:
+      after: called after each round, which may end the training.
 
     Raises:
       InvalidRequest: the strategy failed; what was closed is kept.
     """
     with grid.progress.running(f"{type(grid.strategy).__name__}, {grid.rounds} rounds"):
         try:
-            arrays = start(grid.strategy, grid, initial, rounds=grid.rounds, timeout=grid.deadline)
+            arrays = start(grid.strategy, grid, initial, rounds=grid.rounds, timeout=grid.deadline, after=after)
         except DatasiteError:
             raise
         except (Exception, SystemExit) as error:  # whatever Flower or a strategy of the researcher's own raises
@@ -291,15 +310,35 @@ def run_rounds(grid: DatasiteGrid, initial: Tensors) -> Tensors:
     return arrays
 
 
-def start(strategy: Strategy, grid: HospitalGrid, initial: Tensors, *, rounds: int, timeout: float) -> Tensors | None:
+def start(
+    strategy: Strategy,
+    grid: HospitalGrid,
+    initial: Tensors,
+    *,
+    rounds: int,
+    timeout: float,
+    after: After | None = None,
+) -> Tensors | None:
     """Flower's loop: the last aggregate with the names of `initial`, or None. Its log is quiet, its telemetry off."""
+
+    def heard(number: int, arrays: ArrayRecord) -> None:
+        weights = _named_as(initial, arrays)
+        if number and after is not None and after(number, weights):
+            raise _Ended(weights)
+
+    listening = {"evaluate_fn": heard} if after is not None else {}
     arrays = ArrayRecord({name: _array(initial[name]) for name in sorted(initial)})  # in one order, also when resumed
     strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
     with flower_turn():
-        result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout)
-    if not result.arrays:
-        return None
-    return {name: np.asarray(result.arrays[name].numpy(), dtype=np.float32) for name in initial}
+        try:
+            result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout, **listening)
+        except _Ended as ended:
+            return ended.weights
+    return _named_as(initial, result.arrays) if result.arrays else None
+
+
+def _named_as(initial: Tensors, arrays: ArrayRecord) -> Tensors:
+    return {name: np.asarray(arrays[name].numpy(), dtype=np.float32) for name in initial}
 
 
 def _something(aggregate: Callable[[int, Any], tuple[Any, Any]], number: int, replies: Any) -> tuple[Any, Any]:
@@ -330,8 +369,9 @@ def released(message: Message, tensors: Tensors, patients: int) -> Message:
     # A strategy reads its arrays by the name that it gave them, in the order in which it sent them; a release that was
     # kept has another one.
     ((key, sent),) = message.content.array_records.items()
+    ordered = [*(str(name) for name in sent if str(name) in tensors), *(name for name in tensors if name not in sent)]
     content = {
-        key: ArrayRecord({name: _array(np.asarray(tensors[name])) for name in sent if name in tensors}),
+        key: ArrayRecord({name: _array(np.asarray(tensors[name])) for name in ordered}),
         "metrics": MetricRecord({"num-examples": patients}),
     }
     return Message(RecordDict(content), reply_to=message)

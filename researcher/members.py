@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from policies.errors import PermissionRefused, Unavailable, UnsupportedMechanism
-from policies.numbers import counted
+from policies.errors import CertificateRefused, PermissionRefused, Unavailable, UnsupportedMechanism
+from policies.numbers import counted, written
+from policies.release import certificates
 from policies.release.plans import Published
 from policies.schema.schemas import Schema
 from policies.schema.targets import said
@@ -21,6 +22,10 @@ from researcher.table import Table
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+
+PUBLIC_MOCK = "the schema or a public file"
+SYNTHETIC_MOCK = "synthetic_mock"  # the name of the release that a mock with signal is drawn from
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Hospitals:
 
     @cached_property
     def mock(self) -> pd.DataFrame:
-        """Every hospital's mock rows in natural units, indexed by hospital and row. Drawn from the schema alone."""
+        """Every hospital's mock rows in natural units, indexed by hospital and row; `mock_origins` says what of."""
         import pandas as pd
 
         matrices, problems = ask_all(
@@ -75,6 +80,16 @@ class Hospitals:
             raise Unavailable(" ".join(str(error) for error in problems.values()))
         frames = {name: self.members[name].published.schema.frame(matrix) for name, matrix in matrices.items()}
         return pd.concat(frames, names=["hospital", "row"])
+
+    @property
+    def mock_origins(self) -> dict[str, str]:
+        """What each hospital's mock is drawn from: its schema (or a public file), or private tables, with their ε.
+
+        The latter by a certificate of the hospital's, which is verified. Raises `CertificateRefused`.
+        """
+        return {
+            name: _origin_of(member, self.network.descriptions.get(name, {})) for name, member in self.members.items()
+        }
 
     @property
     def budget(self) -> dict[str, dict[str, float | None]]:
@@ -113,10 +128,27 @@ class Hospitals:
         if schema.target:
             lines.append(f"Target: {said(schema.target, schema.column)}")
             lines += _inputs(schema)
+            if named := [f"{one.name} ({one.term})" for one in schema.transformations if not one.feature]:
+                lines.append(f"Transformations, by name among inputs=(...): {', '.join(named)}")
+        if origins := {who: said for who, said in self.mock_origins.items() if said != PUBLIC_MOCK}:
+            lines.append(f"Mock with signal: {', '.join(f'{who} ({said})' for who, said in origins.items())}")
         if schema.sequences:
             shapes = [f"{name} {schema.input_shape(name)}" for name, _ in schema.sequences]
             lines.append(f"Sequences, as inputs=...: {', '.join(shapes)}")
         return "\n".join(lines)
+
+
+def _origin_of(member: Member, described: Mapping[str, Any]) -> str:
+    published = member.published
+    datasets: list[dict[str, Any]] = described.get("datasets", [])
+    dataset = next((one for one in datasets if one["version"] == published.version), {})
+    if not dataset.get("mock_certificate"):
+        return PUBLIC_MOCK
+    content = certificates.verify(dataset["mock_certificate"], public_key=described["public_key"])
+    about = (content["function"], content["dataset"], content["version"], content["mechanism"]["kind"])
+    if about != (SYNTHETIC_MOCK, published.name, published.version, "statistics"):
+        raise CertificateRefused(f"{member.name} shows a certificate of something else for its mock. Ask its owner.")
+    return f"private tables, ε = {written(content['mechanism']['epsilon'])}"
 
 
 def _mock_of(member: Member, datasite: Connection) -> np.ndarray[Any, Any]:

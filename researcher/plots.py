@@ -25,13 +25,21 @@ class Picture(Figure):
         return drawn.getvalue()
 
 
-def picture_of(name: str, rounds: Sequence[RoundRecord], curves: Mapping[str, Roc]) -> Picture:
-    """Who took part in each round and, beside it, ROC curves by hospital where there are any."""
-    figure = Picture(figsize=(10 if curves else 5, 4), layout="constrained")
-    axes = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
+def picture_of(
+    name: str,
+    rounds: Sequence[RoundRecord],
+    curves: Mapping[str, Roc],
+    learning: tuple[str, Mapping[int, Mapping[str, Estimate]]] | None = None,
+) -> Picture:
+    """Who took part in each round and, beside it, the learning curve of a figure and ROC curves where there are any."""
+    panels = 1 + (learning is not None) + bool(curves)
+    figure = Picture(figsize=(5 * panels, 4), layout="constrained")
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
     _plot_rounds(axes[0], rounds)
+    if learning is not None:
+        plot_learning(axes[1], *learning)
     if curves:
-        _plot_roc(axes[1], curves)
+        _plot_roc(axes[-1], curves)
     figure.suptitle(label_of(name))
     return figure
 
@@ -57,6 +65,32 @@ def picture_of_scores(
     axes.set(xlabel="AUC" if curves else "accuracy", title="95 % intervals, as released")
     axes.grid(axis="x", color="0.9")
     return figure
+
+
+def picture_of_learning(name: str, figures: Mapping[int, Mapping[str, Estimate]]) -> Picture:
+    """One figure by round: combined with its 95 % interval, and each hospital's."""
+    figure = Picture(figsize=(6, 4), layout="constrained")
+    plot_learning(figure.subplots(), name, figures)
+    return figure
+
+
+def plot_learning(axes: Any, name: str, figures: Mapping[int, Mapping[str, Estimate]]) -> None:
+    """Draw one figure by round on matplotlib's `axes`."""
+    for who in dict.fromkeys(who for found in figures.values() for who in found):
+        rounds = [number for number, found in figures.items() if who in found]
+        found = [figures[number][who] for number in rounds]
+        values = [one.value for one in found]
+        if who == "combined":
+            low, high = zip(*(one.interval for one in found), strict=True)
+            axes.fill_between(rounds, low, high, color="0.85", label="95 % interval")
+            axes.plot(rounds, values, "o-", color="black", linewidth=2.5, label=who)
+        else:
+            axes.plot(rounds, values, "o-", linewidth=1, markersize=3, label=label_of(who))
+    axes.set(xlabel="round", ylabel=name, title="Learning curve on the hold-outs, as released")
+    axes.set_xticks(list(figures))
+    axes.grid(axis="y", color="0.9")
+    if figures:
+        axes.legend(fontsize="small")
 
 
 def _plot_calibration(axes: Any, found: Calibration) -> None:

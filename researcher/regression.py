@@ -140,6 +140,25 @@ class RegressionResult:
             self.name, RATIOS[self.mechanism.family], {name: self.coefficients(name) for name in hospitals}
         )
 
+    def report(self, path: str | Path) -> Path:
+        """Write the study as one HTML page of its own, with a chart, a table and certificates' digests.
+
+        Raises:
+          InvalidRequest: the file cannot be written.
+        """
+        from researcher.report_analyses import regression_page
+        from researcher.report_parts import write_page
+
+        made = regression_page(
+            self.name,
+            {hospital: self.coefficients(hospital) for hospital in [*self.sums, COMBINED]},
+            self.schema,
+            self.mechanism,
+            releases=self.releases,
+            missing=self.missing,
+        )
+        return write_page(path, made)
+
     def __str__(self) -> str:
         fit, mechanism = self.fit(), self.mechanism
         lines = [f"{mechanism.outcome} ~ {' + '.join(mechanism.terms)} ({mechanism.family}), all hospitals together"]

@@ -23,6 +23,7 @@ from policies.release.compression import DOUBLINGS, check_compressed
 from policies.release.tensors import digest, to_bytes
 from policies.source.statuses import RunStatus
 from researcher.connections import Connection
+from researcher.model_parts import send
 from researcher.progress import Progress
 from researcher.state import Release, StudyState, Tensors
 from researcher.traffic import Traffic, counting
@@ -49,6 +50,7 @@ class Asked:
       code: its code request; `asset` of the dataset version.
       public_key: of its certificates, as it was when the request was submitted.
       facts: what a certificate must say, by field, as they were known at submission (`researcher.checks.plan_facts`).
+      constants: public weights that the request names.
     """
 
     hospital: str
@@ -57,6 +59,7 @@ class Asked:
     asset: str
     public_key: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    constants: Tensors = field(default_factory=dict)
 
 
 @dataclass
@@ -148,11 +151,14 @@ def ask_release(
       PermissionRefused: it refused.
       CertificateRefused: the certificate does not belong to this release, datasite and question.
     """
-    started, away_since, pause, voids = time.monotonic(), None, FIRST_PAUSE, 0
+    started, away_since, pause, voids, given = time.monotonic(), None, FIRST_PAUSE, 0, False
     carried = {name: value.astype(np.float16) for name, value in weights.items()} if weights and half else weights
     while True:
         try:
             with within(deadline - (time.monotonic() - started)):
+                if asked.constants and away_since is None and not given:
+                    send(asked.datasite, asked.code, asked.constants)
+                    given = True
                 answer = asked.datasite.run(asked.code, asked.asset, carried, round)
             away_since = None
         except Unavailable:

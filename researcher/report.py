@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 COMBINED = "combined"
 MOST_ROWS = 400  # of one table on the page
 HIDDEN_FROM = 24  # rows, beyond which a table is folded away
+FOR = {"dp_sgd": "training", "kaplan_meier": "survival"}
+"""What a mechanism is called on the page, where that is not its own name."""
 
 Everybody = Mapping[str, Mapping[str, Any]]
 
@@ -60,7 +62,7 @@ def statistics_page(
         f" {schema.name}. Each charged a pure ε = {written(mechanism.epsilon)} to its patients' budget, and no record"
         " left any of them."
     )
-    notes = [*scope_sentences(mechanism, schema), *_absent(missing)]
+    notes = [*scope_sentences(mechanism, schema), *absent(missing)]
     answers = [
         _answer(query, {who: found[query.key] for who, found in everybody.items()}, schema, mechanism)
         for query in mechanism.queries
@@ -68,7 +70,7 @@ def statistics_page(
     ]
     overview = _overview(everybody, schema, mechanism)
     paired = [pair(*answers[place : place + 2]) for place in range(0, len(answers), 2)]
-    return page(name, [_header(name, lead, notes), overview, *paired, *_ending(releases)])
+    return page(name, [header(name, lead, notes), overview, *paired, *ending(releases)])
 
 
 def training_page(
@@ -79,12 +81,14 @@ def training_page(
     parameters: int,
     scores: Sequence[str],
     releases: Sequence[Release],
+    ended: str = "",
 ) -> str:
     """A study of a model.
 
     Args:
       rounds: `RoundRecord.as_dict` of each.
       scores: sections of an evaluation, as `score_sections` makes them.
+      ended: why it ended before its last round.
     """
     names = sorted({who for record in rounds for who in [*record["answered"], *record["missing"]]})
     lead = (
@@ -103,7 +107,7 @@ def training_page(
         ]
         rows.append((text(who), f"{took} of {len(rounds)}", *carried, text(why or "none")))
     took_part = section("Who took part", table(("Hospital", "Rounds", "Sent", "Received", "Left out"), rows))
-    return page(name, [_header(name, lead, []), took_part, *scores, *_ending(releases)])
+    return page(name, [header(name, lead, [ended] if ended else []), took_part, *scores, *ending(releases)])
 
 
 def evaluation_page(
@@ -111,7 +115,7 @@ def evaluation_page(
 ) -> str:
     """A model's scores by themselves."""
     lead = f"{counted(len(releases), 'hospital')} scored one model on patients who were held out of its training."
-    return page(name, [_header(name, lead, _absent(missing)), *sections, *_ending(releases)])
+    return page(name, [header(name, lead, absent(missing)), *sections, *ending(releases)])
 
 
 def score_sections(
@@ -138,12 +142,14 @@ def score_sections(
     return sections
 
 
-def _header(name: str, lead: str, notes: Sequence[str]) -> str:
+def header(name: str, lead: str, notes: Sequence[str]) -> str:
+    """The page's title, what was asked of whom, and what to know of it."""
     said = "".join(f"<p class='note'>{text(note)}</p>" for note in notes)
     return f"<header><h1>{text(name)}</h1><p class='lead'>{text(lead)}</p>{said}</header>"
 
 
-def _absent(missing: Mapping[str, str]) -> list[str]:
+def absent(missing: Mapping[str, str]) -> list[str]:
+    """A sentence for each hospital that did not answer."""
     return [f"{who} is missing. {reason}" for who, reason in sorted(missing.items())]
 
 
@@ -163,7 +169,7 @@ def _overview(everybody: Everybody, schema: Schema, mechanism: Statistics) -> st
     quartiles = [f"{rank:.0%} (95 %)" for rank in RANKS]
     heads = [*(["Group"] if mechanism.group_by else []), "Column", "Records", "Missing", "Mean", "SD", *quartiles]
     note = "All hospitals together. ± is one standard error, of noise, sampling and the width of a cell."
-    return section("Every column", _folded(table([*heads, "Most common"], rows), len(rows)), note)
+    return section("Every column", folded(table([*heads, "Most common"], rows), len(rows)), note)
 
 
 def _overview_row(found: Described) -> list[str]:
@@ -230,7 +236,7 @@ def _numbers(title: str, query: Query, parts: Mapping[str, list[tuple[str, Any]]
     scale = "" if column is not None and column.kind == "date" else f" The scale is {low:g} to {high:g}."
     return section(
         title,
-        chart + _folded(numbers, HIDDEN_FROM + 1),
+        chart + folded(numbers, HIDDEN_FROM + 1),
         f"Value and 95 % interval.{scale}{together and f' All together {together}.'}",
     )
 
@@ -265,7 +271,7 @@ def _cells(
             )
     noise = groups[0][1].noise_error
     heads = ["Cell", *(who for who in parts if who != COMBINED), "Together", "Share"]
-    numbers = _folded(table(heads, rows[:MOST_ROWS]), len(rows))
+    numbers = folded(table(heads, rows[:MOST_ROWS]), len(rows))
     chart = ""
     if len(groups) == 1 and groups[0][1].counts.ndim == 1:
         chart = _columns(title, query, groups[0][1], schema, mechanism)
@@ -301,7 +307,7 @@ def _some(labels: list[str]) -> list[str]:
     return [kept.get(place, "") for place in range(len(labels))]
 
 
-def _folded(body: str, rows: int) -> str:
+def folded(body: str, rows: int) -> str:
     """A long table, folded away."""
     return body if rows <= HIDDEN_FROM else f"<details><summary>The numbers</summary>{body}</details>"
 
@@ -341,7 +347,7 @@ def _calibration(found: Calibration) -> str:
 # -- what it cost, and who says so -------------------------------------------------------------------------------------
 
 
-def _ending(releases: Sequence[Release]) -> list[str]:
+def ending(releases: Sequence[Release]) -> list[str]:
     """Costs, certificates and the promise, of releases that carry certificates."""
     signed = [(release, _content(release)) for release in releases]
     known = [(release, content) for release, content in signed if content]
@@ -350,7 +356,7 @@ def _ending(releases: Sequence[Release]) -> list[str]:
     rows = [
         (
             text(release.hospital),
-            text(release.role),
+            text(FOR.get(release.role, release.role)),
             f"{release.round} of {content['rounds']}",
             rounded_up(content["privacy"]["epsilon"]),
             _spent(content),
@@ -388,11 +394,10 @@ def _promise(contents: Sequence[Mapping[str, Any]]) -> str:
         kind = content["mechanism"]["kind"]
         if kind not in largest or content["privacy"]["epsilon"] > largest[kind]["privacy"]["epsilon"]:
             largest[kind] = content
-    heads = {"dp_sgd": "training", "evaluation": "evaluation", "statistics": "statistics"}
     parts = []
     for kind, content in largest.items():
         loss = loss_of(mechanism_from(content["mechanism"]), content["budget"]["delta"])
-        head = f"By the {heads.get(kind, kind)} alone (ε = {rounded_up(content['privacy']['epsilon'])})"
+        head = f"By the {FOR.get(kind, kind)} alone (ε = {rounded_up(content['privacy']['epsilon'])})"
         parts.append((head, risk_sentences(loss)))
     most = max(contents, key=lambda content: float(content["budget"]["epsilon"]))
     budget, order = most["budget"], most["privacy"]["order"]

@@ -57,11 +57,16 @@ TEXT_BESIDE = 46  # characters of a row's label and figure that fit on one line
 
 @dataclass(frozen=True)
 class Line:
-    """One series: points in the axes' units, drawn joined; `band` holds a standard error of each y, or nothing."""
+    """One series: points in the axes' units, drawn joined, or as steps that each begin at a point.
+
+    `band` holds a standard error of each y, `between` the ends of an interval around it; or nothing.
+    """
 
     label: str
     points: Sequence[tuple[float, float]]
     band: Sequence[float] = ()
+    between: Sequence[tuple[float, float]] = ()
+    steps: bool = False
     dots: bool = False
     dashed: bool = False
 
@@ -190,16 +195,20 @@ def _locator(*, whole: bool = False) -> MaxNLocator:
 
 def _draw(axes: Axes, line: Line, colour: str, y: Axis) -> None:
     across, up = np.array(line.points, dtype=float).reshape(-1, 2).T
+    low, high = np.array(line.between, dtype=float).reshape(-1, 2).T
     if line.band:
         error = 1.96 * np.array(line.band)
+        low, high = up - error, up + error
+    if len(low):
         axes.fill_between(
             across,
-            np.clip(up - error, y.low, y.high),
-            np.clip(up + error, y.low, y.high),
+            np.clip(low, y.low, y.high),
+            np.clip(high, y.low, y.high),
             color=colour,
             alpha=0.16,
             linewidth=0,
             clip_on=False,
+            step="post" if line.steps else None,
         )
     axes.plot(
         across,
@@ -207,6 +216,7 @@ def _draw(axes: Axes, line: Line, colour: str, y: Axis) -> None:
         color=colour,
         marker="o" if line.dots else "",
         linestyle=(0, (3, 2)) if line.dashed else "-",
+        drawstyle="steps-post" if line.steps else "default",
         clip_on=False,
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,10 @@ from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import Schema
 from researcher import scores as score_figures
+from researcher.averaging import check_average
+from researcher.code_requests import CodeRequests
+from researcher.curves import LearningCurve, Point
+from researcher.exports import export, is_export, unpacked
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.outcome_figures import ClassScores, Groups
@@ -82,6 +87,14 @@ class EvaluationResult:
         """
         alone = {name: score_figures.auc(scores) for name, scores in self.hospitals.items()}
         return alone | {"combined": score_figures.joint_auc(self.hospitals)}
+
+    def figure(self, name: str) -> dict[str, Estimate]:
+        """`"AUC"`, of two classes, or `"accuracy"`, by hospital and `"combined"`. Raises `InvalidRequest`."""
+        if name == "AUC" and len(self.classes) == 2:
+            return self.auc
+        if name == "accuracy":
+            return {who: found.estimate for who, found in self.accuracy().items()}
+        raise InvalidRequest(f"No figure {name!r} is of {self.mechanism.loss}. There are AUC and accuracy.")
 
     def roc(self, hospital: str = "combined") -> score_figures.Roc:
         """The ROC curve of one hospital, or of all."""
@@ -173,6 +186,7 @@ class Trained(Protocol):
     cohort: Hospitals
     training: DPSGD
     state: StudyState
+    requests: CodeRequests
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module: ...
     def evaluate(
@@ -186,11 +200,16 @@ class Result:
 
     Args:
       name: of the study.
-      weights: the last aggregate, by parameter name; float32.
+      weights: the last aggregate, or the average of the last ones, by parameter name; float32.
       rounds: whose releases went into each, and why others are missing.
       releases: every release of the study, each with its certificate.
       classes: labels of the target.
       study: which made it; None where it was loaded from disk.
+      constants: the model's other parameters: frozen ones, and local ones as they began at each hospital.
+      averaged: aggregates that `weights` are the average of, by the round that each came out of; empty where they are
+        the last aggregate alone.
+      curve: the model's scores after every so many rounds, where the study asked for them.
+      ended: why training ended before its last round; "" where it did not.
     """
 
     name: str
@@ -200,6 +219,10 @@ class Result:
     classes: tuple[str, ...] = ()
     study: Trained | None = None
     evaluation: EvaluationResult | OutcomeResult | None = field(default=None, repr=False)
+    constants: Tensors = field(default_factory=dict)
+    averaged: Mapping[int, Tensors] = field(default_factory=dict, repr=False)
+    curve: LearningCurve | None = field(default=None, repr=False)
+    ended: str = ""
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
@@ -245,7 +268,7 @@ class Result:
         if model is None and self.study is None:
             raise InvalidRequest("This result was loaded from disk: give the class, as result.to_model(FluPredictor).")
         trained = self.study.new_model() if model is None and self.study else _made(model)
-        load_parameters(trained, self.weights)
+        load_parameters(trained, {**self.weights, **self.constants})
         return trained.eval()
 
     def in_units(self, outputs: Any) -> np.ndarray[Any, Any]:
@@ -272,22 +295,36 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write weights, releases and certificates into the directory `path`; `researcher.load` reads it.
 
+        A name that ends with `.safetensors` gets all of the model's weights, one with `.md` a model card, and one with
+        `.zip` a bundle of everything, which `researcher.load` reads too.
+
         Each certificate lies beside the release that it certifies, where `researcher verify` looks for it.
         """
         if not isinstance(path, (str, Path)):
             raise InvalidRequest(f"{path!r} is no directory. Name one, as result.save('flu-2026').")
+        if is_export(Path(path)):
+            return export(self, Path(path))
         directory, releases = Path(path), self._releases()
-        about = {
+        about: dict[str, Any] = {
             "schema_version": 1,
             "name": self.name,
             "classes": list(self.classes),
             "rounds": [record.as_dict() for record in self.rounds],
             "releases": [release.about() for release in releases],
             "evaluation": self.evaluation.about() if self.evaluation else None,
+            **({"curve": self.curve.about()} if self.curve else {}),
+            **({"ended": self.ended} if self.ended else {}),
         }
+        if self.averaged:
+            about["averaged"] = sorted(self.averaged)
         try:
             (directory / "releases").mkdir(parents=True, exist_ok=True)
+            for number, aggregate in self.averaged.items():
+                (directory / "averaged").mkdir(exist_ok=True)
+                replace_file(_aggregate(directory, number), to_bytes(aggregate))
             replace_file(directory / "weights.safetensors", to_bytes(self.weights))
+            if self.constants:
+                replace_file(directory / "constants.safetensors", to_bytes(self.constants))
             for release in releases:
                 stem = f"releases/{release.stem}"
                 replace_file(directory / f"{stem}.safetensors", to_bytes(release.tensors))
@@ -309,13 +346,15 @@ class Result:
         return self.evaluation.releases if self.evaluation else ()
 
     def plot(self) -> Picture:
-        """A figure that a notebook shows: who took part in each round, and the ROC curves where it was evaluated."""
+        """A figure that a notebook shows: who took part in each round, the learning curve and ROC curves it has."""
         from researcher.plots import picture_of
 
         scored = self.evaluation
         evaluated = scored if isinstance(scored, EvaluationResult) and len(scored.classes) == 2 else None
         names = [*evaluated.hospitals, "combined"] if evaluated else []
-        return picture_of(self.name, self.rounds, {name: evaluated.roc(name) for name in names} if evaluated else {})
+        curves = {name: evaluated.roc(name) for name in names} if evaluated else {}
+        learning = (self.curve.names[0], self.curve.figure()) if self.curve else None
+        return picture_of(self.name, self.rounds, curves, learning)
 
     def report(self, path: str | Path) -> Path:
         """Write the study as one HTML page of its own, with the evaluation where there is one.
@@ -331,16 +370,23 @@ class Result:
             rounds=[record.as_dict() for record in self.rounds],
             classes=self.classes,
             parameters=sum(int(np.asarray(values).size) for values in self.weights.values()),
-            scores=self.evaluation.sections() if self.evaluation else [],
+            scores=[section for part in (self.curve, self.evaluation) if part for section in part.sections()],
+            ended=self.ended,
             releases=self._releases(),
         )
         return write_page(path, made)
 
+    @property
+    def _what(self) -> str:
+        average = f", the model an average of the last {len(self.averaged)} aggregates" if self.averaged else ""
+        return f"{len(self.rounds)} rounds{average}"
+
     def __repr__(self) -> str:
-        return f"Result of study {self.name!r}: {len(self.rounds)} rounds, {len(self.releases)} releases\n{self.table}"
+        ended = f"\n{self.ended}" if self.ended else ""
+        return f"Result of study {self.name!r}: {self._what}, {len(self.releases)} releases{ended}\n{self.table}"
 
     def _repr_html_(self) -> str:
-        return f"<p>Result of {len(self.rounds)} rounds</p>{self.table._repr_html_()}"
+        return f"<p>Result of {self._what}</p>{self.table._repr_html_()}"
 
 
 def _made(model: Any) -> nn.Module:
@@ -363,6 +409,9 @@ def load(path: str | Path) -> Result:
     if not isinstance(path, (str, Path)):
         raise InvalidRequest(f"{path!r} is no directory. Name the one that result.save(...) wrote.")
     directory = Path(path)
+    if directory.suffix == ".zip" and os.path.isfile(directory):
+        with tempfile.TemporaryDirectory() as folder:
+            return load(unpacked(directory, Path(folder)))
     if not os.path.exists(directory / "result.json"):  # which is False for a name that no file can have
         raise InvalidRequest(f"{directory} holds no result. Name the directory that result.save(...) wrote.")
     try:
@@ -370,15 +419,32 @@ def load(path: str | Path) -> Result:
         releases = tuple(_saved_release(directory, entry) for entry in about["releases"])
         weights = from_bytes((directory / "weights.safetensors").read_bytes())
         rounds = [RoundRecord.from_dict(record) for record in about["rounds"]]
-        result = Result(str(about["name"]), weights, rounds, releases, tuple(map(str, about["classes"])))
+        averaged = {int(number): from_bytes(_aggregate(directory, number).read_bytes()) for number in _averaged(about)}
+        check_average(weights, averaged, releases)
+        fixed = directory / "constants.safetensors"
+        constants = from_bytes(fixed.read_bytes()) if fixed.exists() else {}
+        classes = tuple(map(str, about["classes"]))
+        result = Result(str(about["name"]), weights, rounds, releases, classes, constants=constants, averaged=averaged)
         if about.get("evaluation"):
             result.evaluation = _saved_evaluation(about["evaluation"], result)
+        if about.get("curve"):
+            result.curve = _saved_curve(about["curve"], result)
+        result.ended = str(about.get("ended", ""))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, DatasiteError) as error:
         why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise InvalidRequest(
             f"The result in {directory} is damaged ({why}). Save it again: study.resume() gives it at no cost."
         ) from None
     return result
+
+
+def _averaged(about: Mapping[str, Any]) -> list[int]:
+    return [int(number) for number in about.get("averaged", [])]
+
+
+def _aggregate(directory: Path, number: int) -> Path:
+    """The file of the aggregate that came out of a round."""
+    return directory / "averaged" / f"{number:04d}.safetensors"
 
 
 def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
@@ -390,20 +456,55 @@ def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
     return replace(release, tensors=from_bytes(Path(f"{stem}.safetensors").read_bytes()), certificate=certificate)
 
 
-def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationResult | OutcomeResult:
-    mechanism = mechanism_from(about["mechanism"])
+def _saved_curve(about: Mapping[str, Any], result: Result) -> LearningCurve:
+    schema = Schema.from_dict(about["schema"])
+    points = []
+    for point in about["points"]:
+        entry = {"mechanism": about["mechanism"], "schema": about["schema"], **point}
+        scores = _saved_evaluation(entry, result) if point["releases"] else None
+        points.append(Point(int(point["round"]), scores, dict(point["missing"])))
+    return LearningCurve(tuple(points), _evaluation_from(about["mechanism"]), schema)
+
+
+def _evaluation_from(data: dict[str, Any]) -> Evaluation:
+    mechanism = mechanism_from(data)
     if not isinstance(mechanism, Evaluation):
         raise TypeError(f"a {mechanism.kind} for an evaluation")
+    return mechanism
+
+
+def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationResult | OutcomeResult:
+    mechanism = _evaluation_from(about["mechanism"])
     stems = {str(stem) for stem in about["releases"]}
     answers = Answers({one.hospital: one for one in result.releases if one.stem in stems}, missing=about["missing"])
     schema = Schema.from_dict(about["schema"]) if "schema" in about else None
     return evaluation_of(answers, mechanism, result.classes if schema is None else None, schema)
 
 
-def result_of(study: Trained, weights: Tensors, rounds: Sequence[RoundRecord]) -> Result:
-    """The result of a study whose rounds are all closed."""
+def result_of(
+    study: Trained,
+    weights: Tensors,
+    rounds: Sequence[RoundRecord],
+    *,
+    averaged: Mapping[int, Tensors],
+    curve: LearningCurve | None = None,
+    ended: str = "",
+) -> Result:
+    """The result of a study whose rounds are all closed, or that has ended before."""
     classes = study.cohort.schema.predicting(study.training).classes
-    return Result(study.name, weights, list(rounds), tuple(study.state.releases()), classes, study)
+    releases, constants = tuple(study.state.releases()), study.requests.constants
+    return Result(
+        study.name,
+        weights,
+        list(rounds),
+        releases,
+        classes,
+        study,
+        constants=constants,
+        averaged=averaged,
+        curve=curve,
+        ended=ended,
+    )
 
 
 def evaluation_of(

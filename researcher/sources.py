@@ -1,7 +1,8 @@
 """Generate the readable source of a code request from a model class and a declared mechanism.
 
 The researcher's classes appear as they were written, only indented; nothing in them is rewritten. Names that they use
-from elsewhere become imports at the top of the function, or are refused here, before anything is asked.
+from elsewhere become imports at the top of the function, functions and constants beside the classes, or are refused,
+before anything is asked.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ FUNCTIONS = {
     Regression: "regression",
 }
 # Where an object that a model names is imported from, tried in this order.
-MODULES = ("torch", "torch.nn", "torch.nn.functional", "math")
+MODULES = ("torch", "torch.nn", "math", "typing", "collections", "torch.nn.functional")
+LONGEST_CONSTANT = 200  # letters of a number, text or list outside a class that goes with it
 
 
 def function_name(study: str) -> str:
@@ -99,6 +101,11 @@ def model_source(model: type) -> tuple[list[str], list[str]]:
     return lines, list(classes.values())
 
 
+def freezes(model: type) -> bool:
+    """Whether the text of a model or of its helpers speaks of `requires_grad`."""
+    return any("requires_grad" in text for text in model_source(model)[1])
+
+
 def class_source(model: type) -> str:
     """The text of a class from a module, a script or a notebook cell, dedented."""
     for method in _functions(model):
@@ -117,17 +124,69 @@ def class_source(model: type) -> str:
         ) from None
 
 
-def _collect(model: type, imports: dict[str, set[str]], classes: dict[str, str], *, seen: set[type]) -> None:
+def _collect(model: type, imports: dict[str, set[str]], classes: dict[str, str], *, seen: set[Any]) -> None:
     seen.add(model)
     source = class_source(model)
-    namespace = _namespace(model)
+    _collect_names(model, source, _namespace(model), imports, classes, seen=seen)
+    classes[model.__name__] = source  # after its helpers, which the loop has added
+
+
+def _collect_function(
+    function: FunctionType, imports: dict[str, set[str]], classes: dict[str, str], *, seen: set[Any]
+) -> None:
+    seen.add(function)
+    try:
+        source = textwrap.dedent(inspect.getsource(function)).rstrip() + "\n"
+    except (OSError, TypeError):
+        raise InvalidRequest(
+            f"The source of {function.__name__} cannot be found, and a hospital's owner has to read it. "
+            "Write it in a file or in a notebook cell."
+        ) from None
+    if not source.startswith("def "):
+        raise InvalidRequest(f"{function.__name__} is no plain function. Write it with def, without decorators.")
+    names = dict(function.__globals__)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        names[name] = cell.cell_contents
+    _collect_names(function, source, names, imports, classes, seen=seen)
+    classes[function.__name__] = source
+
+
+def _constant(value: Any) -> str | None:
+    """A plain number, text, boolean or a short list of such, as it is written; None of anything else."""
+    plain = isinstance(value, list | tuple) and all(type(part) in (int, float, bool, str) for part in value)
+    if type(value) not in (int, float, bool, str) and not plain:
+        return None
+    written = _literal(value)
+    return written if len(written) <= LONGEST_CONSTANT and "inf" not in written and "nan" not in written else None
+
+
+def _is_librarys(name: str, value: Any) -> bool:
+    """Whether a name means one of math's numbers, which is imported."""
+    return bool(getattr(sys.modules["math"], name, None) == value)
+
+
+def _collect_names(
+    model: Any,
+    source: str,
+    namespace: dict[str, Any],
+    imports: dict[str, set[str]],
+    classes: dict[str, str],
+    *,
+    seen: set[Any],
+) -> None:
+    """Everything that a class's or function's text takes from outside it: imports, helpers before what uses them."""
     for name in _outside_names(source):
         if name == model.__name__ or (name not in namespace and hasattr(builtins, name)):
             continue
         if name not in namespace:
             raise InvalidRequest(f"{model.__name__} uses {name!r}, which is defined nowhere.")
         value = namespace[name]
-        if isinstance(value, type) and not _is_library(value.__module__):
+        if isinstance(value, FunctionType) and not _is_library(value.__module__ or ""):
+            if value not in seen:
+                _collect_function(value, imports, classes, seen=seen)
+        elif (written := _constant(value)) is not None and not _is_librarys(name, value):
+            classes[name] = f"{name} = {written}\n"
+        elif isinstance(value, type) and not _is_library(value.__module__):
             if value.__name__ != name:
                 raise InvalidRequest(f"{model.__name__} uses {value.__name__} as {name!r}. Use the class's own name.")
             if value not in seen:
@@ -135,7 +194,6 @@ def _collect(model: type, imports: dict[str, set[str]], classes: dict[str, str],
         else:
             module, imported = _import_of(model.__name__, name, value)
             imports.setdefault(module, set()).add(imported)
-    classes[model.__name__] = source  # after its helpers, which the loop has added
 
 
 def _import_of(model: str, name: str, value: Any) -> tuple[str, str]:
@@ -143,6 +201,8 @@ def _import_of(model: str, name: str, value: Any) -> tuple[str, str]:
     if isinstance(value, ModuleType) and _is_library(value.__name__):
         parent, _, last = value.__name__.rpartition(".")
         return parent, last if last == name else f"{last} as {name}"
+    if isinstance(value, ModuleType):
+        raise InvalidRequest(f"{model} uses {name!r}, which no hospital has. Use math or torch.")
     for module in MODULES:
         if getattr(sys.modules.get(module), name, None) is value and value is not None:
             return module, name
@@ -159,7 +219,7 @@ def _import_of(model: str, name: str, value: Any) -> tuple[str, str]:
 
 
 def _is_library(module: str) -> bool:
-    return module.partition(".")[0] in {"torch", "math"}
+    return module.partition(".")[0] in {"torch", "math", "typing", "collections"}
 
 
 def _outside_names(source: str) -> list[str]:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from policies.errors import InvalidRequest, Unavailable, WeightsRefused
 from policies.release.tensors import digest, from_bytes, to_bytes
 
-ROLES = ("training", "evaluation", "statistics", "kaplan_meier", "regression")
+ROLES = ("training", "evaluation", "curve", "statistics", "kaplan_meier", "regression")
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -33,7 +33,7 @@ class Release:
 
     Args:
       hospital: its name.
-      role: `"training"`, `"evaluation"` or `"statistics"`.
+      role: one of `ROLES`.
       round: of the request, from 1.
       tensors: what was released.
       certificate: the signed statement, a JSON text.

@@ -7,7 +7,7 @@ other kind. Both are `check()`, `submit()`, `wait_for_approval()`, `run()`, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +17,29 @@ from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.subgroups import Subgroup, column_of
+from policies.privacy.suggestion import Suggestion
 from policies.release.tensors import digest
+from researcher.averaging import average, check_average_last
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
 from researcher.members import Hospitals
+from researcher.model_parts import Parts, parts_of
 from researcher.parameters import DRAWING, load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
-from researcher.sources import function_name, request_source
+from researcher.sources import freezes, function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
+from researcher.training import TrainingByEpochs
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
     from torch import nn
 
+    from researcher.curves import Rule
     from researcher.outcome_results import OutcomeResult
     from researcher.results import EvaluationResult, Result
+    from researcher.scored_rounds import ScoredRounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +63,8 @@ class Evaluation:
         """What each table has of ε, at each hospital and for each model scored."""
         return evaluation_shares(self.mechanism(training))
 
-    def mechanism(self, training: DPSGD) -> mechanisms.Evaluation:
-        """The declared mechanism for a model trained by `training`."""
+    def mechanism(self, training: DPSGD, trained_as: str = "") -> mechanisms.Evaluation:
+        """The declared mechanism for a model trained by `training`, by the request of that name."""
         return mechanisms.Evaluation(
             loss=training.loss,
             epsilon=self.epsilon,
@@ -68,7 +74,26 @@ class Evaluation:
             target=training.target,
             horizon=training.horizon,
             subgroups=self.subgroups,
+            frozen=training.frozen,
+            local=training.local,
+            public_weights=training.public_weights,
+            trained_as=trained_as if training.local else "",
         )
+
+
+def _given(model: Any) -> tuple[nn.Module | None, type[nn.Module]]:
+    """The model that was given, if it was made already, and its class."""
+    import torch
+
+    from researcher.instances import class_of, copy_of
+
+    if isinstance(model, torch.nn.Module):
+        return copy_of(model), class_of(model)
+    if not isinstance(model, type):
+        raise InvalidRequest(
+            f"The model is {type(model).__name__}. Give a class that derives from nn.Module, or a model of it."
+        )
+    return None, model
 
 
 def evaluation_shares(mechanism: mechanisms.Evaluation) -> Table:
@@ -152,55 +177,144 @@ class Study(AskingStudy):
     Args:
       name: names the requests too: `flu-2026` becomes `flu_2026` and `flu_2026_evaluation`.
       cohort: `network.dataset(...)`.
-      model: a class without arguments, subclass of `torch.nn.Module`.
-      training: the declared mechanism; `epsilon` is for all rounds together, at each hospital.
+      model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
+        `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
+      training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
+        `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults. One by epochs becomes
+        that of the cohort's published sizes.
       evaluation: how the result is scored, or None.
+      curve: how the model is scored after every so many rounds, or None. Its `epsilon` is of each point, at each
+        hospital; all points are in the request that owners approve, and charged as each is asked.
+      every: rounds from one point of the curve to the next.
+      stop_when: a rule that reads the curve and ends training, as `researcher.no_better(for_rounds=10)`: what no run
+        has used by then goes back to the hospitals' budgets.
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
+      average_last: how many of the last aggregates the resulting model is the average of. That costs nothing, since
+        they are made of releases, and takes out noise; 1 is the last aggregate alone, which None is unless suggested.
       progress: False for silence.
+      weights: public weights to begin with: a file (`.safetensors`, `.pt`, `.npz`) or a `state_dict`, of all of the
+        model's parameters or of some. Requests name them by digest; nothing checks where they come from.
+      frozen: names of parameters that are not trained, as "body.*": public constants. So are those to which the model's
+        own code gives `requires_grad_(False)`.
+      local: names of parameters that are trained at each hospital and stay there.
     """
 
     def __init__(
         self,
         name: str,
         cohort: Hospitals,
-        model: type[nn.Module],
-        training: DPSGD,
+        model: type[nn.Module] | nn.Module,
+        training: DPSGD | Suggestion | TrainingByEpochs,
         *,
         evaluation: Evaluation | None = None,
+        curve: Evaluation | None = None,
+        every: int = 1,
+        stop_when: Rule | None = None,
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
+        average_last: int | None = None,
         progress: bool = True,
+        weights: object = None,
+        frozen: str | tuple[str, ...] = (),
+        local: str | tuple[str, ...] = (),
     ) -> None:
-        if not isinstance(model, type):
-            raise InvalidRequest(f"Give the model's class, not {type(model).__name__}: hospitals make it themselves.")
+        if isinstance(training, TrainingByEpochs) and isinstance(cohort, Hospitals):
+            training = training.at(cohort.training_patients)
+        self._given, model = _given(model)
+        suggested = training if isinstance(training, Suggestion) else None
+        training = training.training if isinstance(training, Suggestion) else training
+        if average_last is None:
+            average_last = suggested.average_last if suggested else 1
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
         if not 0 <= seed < 2**63:
             raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
+        check_average_last(average_last, training.rounds)
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
+        self.average_last, self._suggested = average_last, suggested
+        self.parts: Parts | None = None
+        frozen, local = frozen or training.frozen, local or training.local
+        if weights is not None or frozen or local or freezes(model):
+            self.parts = parts_of(self._fresh, self.state, weights=weights, frozen=frozen, local=local)
+            first = digest(dict(self.parts.released)) if weights is not None else ""
+            self.training = training = self.parts.declared_in(training, initial=first)
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
-            scored, function = evaluation.mechanism(training), f"{self.function}_evaluation"
+            scored, function = evaluation.mechanism(training, self.function), f"{self.function}_evaluation"
             source = request_source(function, scored, model=model, purpose=purpose)
             asked.append(Request("evaluation", function, source, scored))
-        self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name)
+        self.curve, self.every, self.stop_when = curve, every, stop_when
+        if curve is not None or every != 1 or stop_when is not None:
+            asked.append(self._curve_request(purpose))
+        constants = self.parts.constants if self.parts is not None else {}
+        self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name, constants=constants)
         self._strategy: str | Strategy | None = None
 
+    def _curve_request(self, purpose: str) -> Request:
+        from researcher.curves import LearningCurve, check_rule
+        from researcher.scored_rounds import ROLE, points_of, told
+
+        if self.curve is None:
+            raise InvalidRequest("every= and stop_when= read a curve. Give curve=researcher.Evaluation(epsilon=0.05).")
+        _check_kind("curve", self.curve, Evaluation, "researcher.Evaluation(...) or None")
+        if self.curve.rounds != 1:
+            raise InvalidRequest(f"rounds={self.curve.rounds} of a curve follow from every. Leave rounds out.")
+        mechanism = replace(self.curve, rounds=points_of(self.training, self.every)).mechanism(
+            self.training, self.function
+        )
+        if self.stop_when is not None:
+            check_rule(self.stop_when, LearningCurve((), mechanism, self.cohort.schema))
+        function, words = f"{self.function}_curve", told(purpose, self.function, self.every)
+        return Request(ROLE, function, request_source(function, mechanism, model=self.model, purpose=words), mechanism)
+
+    def _scored_rounds(self, *, deadline: float, grace: float) -> ScoredRounds | None:
+        from researcher.scored_rounds import ROLE, ScoredRounds
+
+        for request in self.requests.requests:
+            if request.role == ROLE and isinstance(request.mechanism, mechanisms.Evaluation):
+                return ScoredRounds(
+                    self.requests,
+                    request.mechanism,
+                    self.every,
+                    self.training.rounds,
+                    self.cohort.schema,
+                    self.progress,
+                    self.stop_when,
+                    deadline=deadline,
+                    grace=grace,
+                )
+        return None
+
+    def submit(self, *, project: str = "") -> Table:
+        """As every study's; public weights are kept in its directory, so that they are the same when it goes on."""
+        if self.parts is not None:
+            self.requests.check_same_study()
+            for name, tensors in (("initial", self.parts.released), ("constants", self.parts.constants)):
+                if tensors and self.state.read_tensors(name) is None:
+                    self.state.write_tensors(name, tensors)
+        return super().submit(project=project)
+
     def run(
-        self, strategy: str | Strategy = "FedAvg", *, deadline: float = DEADLINE, grace: float = GRACE, **options: Any
+        self,
+        strategy: str | Strategy | None = None,
+        *,
+        deadline: float = DEADLINE,
+        grace: float = GRACE,
+        **options: Any,
     ) -> Result:
         """Train in rounds and return the joint model with its releases and certificates.
 
         An interrupted study goes on where it was; one that is complete gives its result again. Neither pays twice.
 
         Args:
-          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy).
+          strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy). None is the suggested
+            one with its options, where the training was suggested, and else FedAvg.
           deadline: seconds that a hospital may take for a round before the round is closed without it.
           grace: seconds that a datasite may be away before it is left out of the round.
           options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
@@ -215,6 +329,9 @@ class Study(AskingStudy):
         from researcher.results import result_of
         from researcher.strategies import check_offered, describe, make_strategy
 
+        if strategy is None:
+            strategy = self._suggested.strategy if self._suggested else "FedAvg"
+            options = dict(self._suggested.options if self._suggested else {}) | options
         check_patience(deadline=deadline, grace=grace)
         sizes, rounds = self.requests.training_patients(), self.training.rounds
         if not sizes:
@@ -223,7 +340,9 @@ class Study(AskingStudy):
             )
         self.requests.check_same_study()
         flower_strategy = make_strategy(strategy, self.training, hospitals=len(sizes), options=options)
-        about = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
+        about: dict[str, Any] = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
+        if self.average_last > 1:  # told, and free to change later: what was asked of hospitals is the same
+            about["average_last"] = self.average_last
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
@@ -243,11 +362,25 @@ class Study(AskingStudy):
                 deadline=deadline,
                 grace=grace,
                 begin=lambda: self._begin(about),
+                keep=self.average_last - 1,
             )
-            weights = run_rounds(grid, initial)
+            scored = self._scored_rounds(deadline=deadline, grace=grace)
+            last = run_rounds(grid, initial, after=scored)
+            sent_last = {number - 1: sent for number, sent in grid.sent.items() if number > 1}
+            aggregates = sent_last | {len(grid.closed): last}
+            weights = average([aggregates[number] for number in sorted(aggregates)])
             self._begin(about)
             self.state.write_tensors("final", weights)
-        return result_of(self, weights, grid.closed)
+            if scored is not None:
+                self.requests.give_back(("training", "curve"), scored.words_of_end(self.function))
+        return result_of(
+            self,
+            weights,
+            grid.closed,
+            averaged=aggregates if self.average_last > 1 else {},
+            curve=scored.curve if scored else None,
+            ended=scored.ended if scored else "",
+        )
 
     def resume(
         self,
@@ -306,21 +439,29 @@ class Study(AskingStudy):
         return evaluation_of(answers, self.evaluation.mechanism(self.training), None, self.cohort.schema)
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
-        """The model with `weights`, or as it was before the first round."""
+        """The model with `weights`, or as it was before the first round; local parameters are as they began."""
+        model = self._fresh()
+        if self.parts is not None:
+            weights = {**self.parts.constants, **(self.parts.released if weights is None else weights)}
+        if weights is not None:
+            load_parameters(model, weights)
+        return model
+
+    def _fresh(self) -> nn.Module:
+        """The model as its class and the study's seed make it."""
         import torch
+
+        from researcher.instances import copy_of
 
         with DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             try:
-                model = self.model()
+                return self.model() if self._given is None else copy_of(self._given)
             except Exception as error:  # whatever the researcher's class does
                 raise InvalidRequest(
                     f"{self.model.__name__} cannot be made ({type(error).__name__}: {error}). Hospitals make it as "
                     f"{self.model.__name__}(), without arguments."
                 ) from error
-        if weights is not None:
-            load_parameters(model, weights)
-        return model
 
     def _ask(self, ready: Any, role: str, number: int, weights: Tensors, *, deadline: float, grace: float) -> Answers:
         with self.progress.running(f"{self.name}: {role}"):
@@ -340,9 +481,10 @@ class Study(AskingStudy):
         """The weights of round 1, kept from the first run on: a newer torch might draw others."""
         kept = self.state.read_tensors("initial")
         if kept is None:
-            kept = {
+            drawn = {
                 name: value.detach().numpy().astype("float32") for name, value in self.new_model().named_parameters()
             }
+            kept = {name: drawn[name] for name in self.parts.released} if self.parts is not None else drawn
             self.state.write_tensors("initial", kept)
         return kept
 

@@ -162,6 +162,26 @@ class SurvivalResult:
             [self.curves(hospital) for hospital in self.tables],
         )
 
+    def report(self, path: str | Path) -> Path:
+        """Write the study as one HTML page of its own, with curves, tables and certificates' digests.
+
+        Raises:
+          InvalidRequest: the file cannot be written.
+        """
+        from researcher.report_analyses import survival_page
+        from researcher.report_parts import write_page
+
+        made = survival_page(
+            self.name,
+            {hospital: self.curves(hospital) for hospital in [*self.tables, COMBINED]},
+            self.schema,
+            self.mechanism,
+            self.log_rank(),
+            releases=self.releases,
+            missing=self.missing,
+        )
+        return write_page(path, made)
+
     def __str__(self) -> str:
         lines = []
         for hospital in [*self.tables, COMBINED]:

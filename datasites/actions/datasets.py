@@ -15,6 +15,7 @@ from datasites.ledger.records import DatasetRecord
 from datasites.people.roles import CONSOLE, OWNER, Actor
 from datasites.review.planning import published_from
 from datasites.vault.mocks import draw_mock
+from datasites.vault.synthetic_mock import FUNCTION
 from policies.privacy.budget import PrivacyBudget
 from policies.schema.columns import Column, FloatArray
 from policies.schema.schemas import FIRST_COLUMN, Schema
@@ -43,7 +44,8 @@ def dataset(datasite: Datasite, actor: Actor, *, version: str) -> dict[str, Any]
     """
     record = datasite.ledger.datasets.get(version=version)
     schema = published_from(record).schema
-    mock = _mock(datasite, record)
+    mock, own = _mock(datasite, record), datasite.ledger.requests.list(by_owner=True)
+    synthetic = any(request.function == FUNCTION and request.version == version for request in own)
     return {
         "name": record.name,
         "version": record.version,
@@ -67,9 +69,14 @@ def dataset(datasite: Datasite, actor: Actor, *, version: str) -> dict[str, Any]
             }
             for column in schema.columns
         ],
+        "transformations": [
+            {"name": declared.name, "words": schema.input_words((declared.name,)), "feature": declared.feature}
+            for declared in schema.transformations
+        ],
         "toml": schema.to_toml(),
         "mock": {
-            "declared": mock is not None and not _is_drawn(schema, mock),
+            "declared": mock is not None and not synthetic and not _is_drawn(schema, mock),
+            "synthetic": synthetic,
             "columns": [column.name for column in schema.columns],
             "rows": [
                 [_mock_cell(column, value) for column, value in zip(schema.columns, row, strict=True)]

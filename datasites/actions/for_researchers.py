@@ -11,11 +11,13 @@ from typing import Any
 
 from datasites.actions.balances import balance_for_researchers
 from datasites.actions.comments import write_comment
+from datasites.actions.own_releases import PATIENTS
 from datasites.actions.requests import cost_dict, line_dict
 from datasites.datasite import Datasite
 from datasites.ledger.records import CodeRequestRecord
 from datasites.review.planning import published_from
 from datasites.review.rounds import Arrays
+from datasites.vault.synthetic_mock import FUNCTION
 from policies.errors import InvalidRequest
 from policies.source.statuses import STATUS_TEXT, Party, RequestStatus
 
@@ -34,7 +36,7 @@ class ForResearchers:
         datasite, ledger = self.datasite, self.datasite.ledger
         rules = datasite.decisions.read_rules()
         datasets, budgets = [], {}
-        sizes = self._size_certificates()
+        sizes, mocks = self._own_certificates(PATIENTS), self._own_certificates(FUNCTION)
         for record in ledger.datasets.list():
             published = published_from(record)
             datasets.append(
@@ -48,6 +50,7 @@ class ForResearchers:
                     "training_patients": published.training_patients,
                     "asset": record.assets["records"],
                     "size_certificate": sizes.get(record.version),
+                    **({"mock_certificate": mocks[record.version]} if record.version in mocks else {}),
                 }
             )
             own = ledger.budgets.researcher_balance(published.population, researcher, limit=rules.researcher_epsilon)
@@ -130,9 +133,17 @@ class ForResearchers:
         lines.reverse()
         return [line_dict(line) for line in sorted(lines, key=lambda line: line.submitted_at)]
 
+    def keep_weights(self, researcher: str, code: str, begin: int, size: int, content: bytes) -> dict[str, Any]:
+        """Take the next bytes of the public weights that the researcher's own request names."""
+        taken = self.datasite.rounds.parts.take(self._own(researcher, code), begin=begin, size=size, content=content)
+        return asdict(taken)
+
     def withdraw(self, researcher: str, code: str) -> dict[str, Any]:
-        """Take the researcher's own request back."""
+        """Take the researcher's own request back. What a study left here goes, also where all its rounds are used."""
         record = self._own(researcher, code)
+        if self.datasite.rounds.parts.heads.forget(record.id) and record.status is RequestStatus.COMPLETED:
+            self.datasite.audit_log.record(researcher, "withdraw", record.id, deleted="local parameters")
+            return self.status(researcher, code)
         self.datasite.ledger.transition(record.id, RequestStatus.WITHDRAWN, actor=researcher, party=Party.RESEARCHER)
         self.datasite.audit_log.record(researcher, "withdraw", record.id)
         return self.status(researcher, code)
@@ -170,12 +181,12 @@ class ForResearchers:
             raise InvalidRequest("You have no such request here. `client.api.services.datasite.requests()` lists them.")
         return record
 
-    def _size_certificates(self) -> dict[str, str]:
-        """The certificate of each version's DP count of patients, by version."""
+    def _own_certificates(self, function: str) -> dict[str, str]:
+        """The certificates of the datasite's own releases called `function`, as of counts of patients, by version."""
         ledger = self.datasite.ledger
-        counts = {record.id: record.version for record in ledger.requests.list(by_owner=True)}
+        own = {
+            record.id: record.version for record in ledger.requests.list(by_owner=True) if record.function == function
+        }
         return {
-            counts[release.request]: release.certificate
-            for release in ledger.runs.releases()
-            if release.request in counts
+            own[release.request]: release.certificate for release in ledger.runs.releases() if release.request in own
         }

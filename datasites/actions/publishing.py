@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,23 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasites.actions.balances import balance_dict
+from datasites.actions.own_releases import PATIENTS, release_now
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
 from datasites.directory import population_secret
 from datasites.engine.matrix import in_groups
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord
 from datasites.people.roles import OWNER, Actor
-from datasites.review.rounds import JOB_MEMORY
 from datasites.vault.concerns import delta_concern, keep_report, name_concerns, overlap_concerns, read_report
 from datasites.vault.identifiers import Concern, identifier_concerns
 from datasites.vault.patient_marks import Marks, forget_unknown, keep_marks, thin_marks
 from datasites.vault.private_rows import PrivateRows
-from policies.errors import DatasiteError, InvalidRequest, WrongStatus
+from policies.errors import InvalidRequest, WrongStatus
 from policies.numbers import counted, written
-from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
-from policies.privacy.mechanisms import Query, Statistics, as_dict
-from policies.release.plans import Plan, Published
+from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import FloatArray, IntArray
 from policies.schema.schemas import Schema
 from policies.source.statuses import RequestStatus
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 MOCK_ROWS = 200
 MOST_PATIENTS = 1_000_000_000
 OPEN = (RequestStatus.SUBMITTED, RequestStatus.CHECKED, RequestStatus.APPROVED)
-COUNT_SECONDS = 300.0
 
 
 @action(OWNER)
@@ -56,6 +52,7 @@ def publish(
     count_epsilon: float | None,
     budget: list[float],
     public_mock: str | None,
+    mock_epsilon: float | None = None,
 ) -> dict[str, Any]:
     """Check a table against its schema and publish it, all or nothing: private tensor, mock and public size.
 
@@ -65,19 +62,23 @@ def publish(
       table: a file; or `sql` with its `database`.
       patients: the number that is published as declared; or `count_epsilon`, of a differentially private count.
       budget: ε and δ of the population, where it is new.
+      public_mock: a file that is declared public; or `mock_epsilon`, of private tables that a mock with signal is
+        drawn from. Else the mock is drawn from the schema alone.
 
     Raises:
       InvalidRequest: neither or both of two choices, or a figure outside its range; nothing was looked at.
       DataRefused: the schema or rows of the table; nothing was published.
-      BudgetExceeded: the DP count does not fit; nothing was published.
+      BudgetExceeded: the DP count or the mock does not fit; nothing was published.
     """
     from datasites.vault.mocks import draw_mock
     from datasites.vault.mocks import public_mock as read_mock
+    from datasites.vault.synthetic_mock import FUNCTION, check_mock_choice, questions, synthetic_rows
 
     _check_source(table, sql, database)
     _check_size(patients, count_epsilon)
     read = _read(datasite, _source(table, sql, database, password_file), schema, PrivacyBudget(*budget))
     declared, matrix, directory = read.schema, read.matrix, datasite.settings.directory
+    check_mock_choice(public_mock, mock_epsilon, declared)
     mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
     _ensure_population(datasite, declared.population, PrivacyBudget(*budget), actor)
     version = secrets.token_hex(8)
@@ -89,6 +90,12 @@ def publish(
     )
     record = datasite.ledger.datasets.stage(record)
     try:
+        if mock_epsilon is not None:
+            asked = questions(declared, mock_epsilon)
+            with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
+                mock = synthetic_rows(
+                    release_now(datasite, record, declared, asked, rows, FUNCTION, actor), asked, declared
+                )
         asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
         if count_epsilon is not None:
             with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
@@ -273,35 +280,7 @@ def _with_count(
     datasite: Datasite, record: DatasetRecord, schema: Schema, rows: PrivateRows, epsilon: float, actor: Actor
 ) -> DatasetRecord:
     """The record with its DP count: reserve, run in the runner, settle, certify, like any release."""
-    mechanism = _count_of_patients(epsilon)
-    plan = Plan(
-        function="published_patients",
-        mechanism=mechanism,
-        model=None,
-        graph=None,
-        source_sha256=hashlib.sha256(b"").hexdigest(),
-        dataset=record.name,
-        version=record.version,
-        declared=mechanism,
-    )
-    charge = accountant.charge_for(mechanism, datasite.ledger.budgets.balance(record.population).order)
-    run = datasite.ledger.charge_now(
-        record.population,
-        charge,
-        dataset=record.name,
-        version=record.version,
-        actor=actor.name,
-        what=plan.function,
-        plan=datasite.decisions.read_rules().yearly_plans.get(record.population),
-    )
-    job = {"job": "statistics", "mechanism": as_dict(mechanism), "schema": schema.as_dict()}
-    try:
-        answer = datasite.pool.run("runner", job, seconds=COUNT_SECONDS, memory=JOB_MEMORY, rows=rows)
-        published = Published(record.name, record.version, record.population, schema, 0, "dp-count")
-        tensors = datasite.rounds.settle(run, plan, published, actor.name, answer)
-    except DatasiteError as error:
-        datasite.ledger.runs.fail(run.id, str(error))
-        raise
+    tensors = release_now(datasite, record, schema, _count_of_patients(epsilon), rows, PATIENTS, actor)
     return dataclasses.replace(record, patients=max(1, round(float(tensors["count"][0]))))
 
 

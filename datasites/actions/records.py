@@ -64,6 +64,7 @@ def release(datasite: Datasite, actor: Actor, *, request: str, round_number: int
         "noise": noise_sentences(mechanism),
         "parts": [
             dataclasses.asdict(part)
+            | {"numbers": [dataclasses.asdict(one) | {"shown": one.shown} for one in part.numbers]}
             for part in released_parts(from_bytes(stored.bytes), mechanism, schema, patients=said["size"]["patients"])
         ],
     }

@@ -173,6 +173,10 @@ def publish(
     budget_epsilon: Annotated[float, typer.Option(help="ε of a new population.")] = 6.0,
     budget_delta: Annotated[float, typer.Option(help="δ of a new population.")] = 1e-5,
     public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
+    mock_epsilon: Annotated[
+        float | None,
+        typer.Option(help="Draw the mock from differentially private tables of the data at this ε, charged."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Publish nothing: only check, and say what you should know of the table.")
     ] = False,
@@ -209,6 +213,7 @@ def publish(
             count_epsilon=count_epsilon,
             budget=[budget_epsilon, budget_delta],
             public_mock=str(public_mock.resolve()) if public_mock else None,
+            **({} if mock_epsilon is None else {"mock_epsilon": mock_epsilon}),
         )
     show(done, display.publication_report, False)
     out.print(

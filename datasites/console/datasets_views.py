@@ -83,6 +83,7 @@ def _form(
             "size": "count",
             "patients": "",
             "count_epsilon": "0.1",
+            "mock_epsilon": "",
             "epsilon": formats.in_a_field(NEW_BUDGET.epsilon),
             "delta": formats.in_a_field(NEW_BUDGET.delta),
             **given,
@@ -119,7 +120,9 @@ def publish(visit: PageRequest) -> Response:
     The upload is removed again, whatever happens.
     """
     form = visit.form
-    given = {name: form.text(name) for name in ("size", "patients", "count_epsilon", "epsilon", "delta")}
+    given = {
+        name: form.text(name) for name in ("size", "patients", "count_epsilon", "mock_epsilon", "epsilon", "delta")
+    }
     given["schema"] = (form.fields.get("schema", [""])[-1]).replace("\r\n", "\n")
     only_check = form.text("step") == "check"
     try:
@@ -156,6 +159,7 @@ def _publish(visit: PageRequest, form: Form, schema: str, *, only_check: bool) -
             "public_mock": _kept(Path(scratch), "mock", form.files.get("mock")),
             "patients": form.number("patients", "Number of patients") if declared else None,
             "count_epsilon": None if declared else form.number("count_epsilon", "ε of the count"),
+            "mock_epsilon": form.number("mock_epsilon", "ε of the mock"),
         }
         done: dict[str, Any] = visit.act("publish", **arguments)
     return done

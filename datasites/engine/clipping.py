@@ -28,7 +28,9 @@ _NOISE_TOGETHER = 2**14  # numbers that several steps' noise is drawn at once of
 _SMALL_MODEL = 2**14  # parameters up to which all are handled as one tensor
 
 
-def clipped_sum(gradients: Sequence[Tensor], present: Tensor, *, clipping_norm: float) -> Tensor:
+def clipped_sum(
+    gradients: Sequence[Tensor], present: Tensor, *, clipping_norm: float, stability: float = 0.0
+) -> Tensor:
     """The sum over records of clipped gradients, in units of `grid_of(clipping_norm)`.
 
     Sensitivity: one record's contribution is an integer vector k with ‖k‖ · grid ≤ clipping_norm, and zero where the
@@ -38,12 +40,14 @@ def clipped_sum(gradients: Sequence[Tensor], present: Tensor, *, clipping_norm: 
     gradient is, and it is off by less than 2^-30 of itself up to 5 million values. The factor
     `min(1, C · SHRINK / norm) / grid` and its products are rounded to float32, 2^-24 of themselves each. `SHRINK` takes
     2^-20 off, more than all of that together, and cutting off toward zero only shortens. Factors too small for full
-    float32 precision count as zero.
+    float32 precision count as zero. Automatic clipping has `C · SHRINK / (norm + stability) / grid`, which is smaller
+    than C · SHRINK / norm / grid: the same argument.
 
     Args:
       gradients: float32 [records, ...], one tensor per parameter; 1 to 512 records.
       present: bool [records].
       clipping_norm: above 0.
+      stability: 0 to shorten gradients that are longer; above 0 to bring all of them near that length.
 
     Returns:
       float64 [elements of all parameters], whole numbers.
@@ -55,7 +59,7 @@ def clipped_sum(gradients: Sequence[Tensor], present: Tensor, *, clipping_norm: 
     if sum(gradient.shape[1] for gradient in flat) <= _SMALL_MODEL:
         flat = [torch.cat(flat, dim=1)]  # each call costs more than the copy
     squares = torch.stack([_squares(gradient) for gradient in flat]).sum(0)
-    factors = _factors(squares.sqrt(), present, clipping_norm)
+    factors = _factors(squares.sqrt(), present, clipping_norm, stability)
     return torch.cat([_sum_of_units(gradient, factors) for gradient in flat]).to(torch.float64)
 
 
@@ -93,9 +97,10 @@ def _sum_of_units(gradients: Tensor, factors: Tensor) -> Tensor:
     return total
 
 
-def _factors(norms: Tensor, present: Tensor, clipping_norm: float) -> Tensor:
+def _factors(norms: Tensor, present: Tensor, clipping_norm: float, stability: float) -> Tensor:
     """Factors [records, 1] that clip gradients and bring them to grid units; 0 where a record is left out."""
-    scales = (clipping_norm * SHRINK / norms).clamp(max=1.0) / grid_of(clipping_norm)
+    largest = math.inf if stability else 1.0
+    scales = (clipping_norm * SHRINK / (norms + stability)).clamp(max=largest) / grid_of(clipping_norm)
     counted = present & torch.isfinite(norms) & (scales > torch.finfo(torch.float32).smallest_normal)
     return torch.where(counted, scales, 0.0).to(torch.float32).unsqueeze(1)
 
@@ -115,6 +120,7 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
       noise: draws the Gaussian noise.
       proximal_mu: times the distance from the parameters' values at construction, added to the noisy gradient.
       steps: how many are meant to be taken; noise of as many as are small together is drawn at once.
+      stability: of automatic clipping, 0 without it.
     """
 
     _params: list[Any] | None = None
@@ -129,6 +135,7 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
         noise: NoiseSource,
         proximal_mu: float = 0.0,
         steps: int = 1,
+        stability: float = 0.0,
     ) -> None:
         super().__init__(
             optimizer,
@@ -137,7 +144,7 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=expected_batch_size,
         )
         self.present = torch.zeros(0, dtype=torch.bool)
-        self._noise = noise
+        self._noise, self._stability = noise, stability
         self._steps_left = steps
         self._drawn: Iterator[Tensor] = iter(())
         self._drawn_std = math.nan
@@ -156,7 +163,9 @@ class GridOptimizer(DPOptimizer):  # type: ignore[misc]
         """Add the physical batch's clipped sum, in grid units, to `p.summed_grad`."""
         for p in self.params:
             _check_processed_flag(p.grad_sample)
-        total = clipped_sum(self.grad_samples, self.present, clipping_norm=self.max_grad_norm)
+        total = clipped_sum(
+            self.grad_samples, self.present, clipping_norm=self.max_grad_norm, stability=self._stability
+        )
         for p, part in zip(self.params, torch.split(total, [p.numel() for p in self.params]), strict=True):
             p.summed_grad = part if p.summed_grad is None else p.summed_grad + part
             _mark_as_processed(p.grad_sample)

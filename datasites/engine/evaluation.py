@@ -25,7 +25,7 @@ from datasites.engine.losses import Loss, loss_of
 from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, by_place
-from datasites.engine.training import check_model, checked_parameters, physical_batch
+from datasites.engine.training import check_model, checked_parameters, frozen_of, physical_batch
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import Evaluation
 from policies.privacy.outcomes import Outcome
@@ -74,8 +74,9 @@ def score_histogram(
     schema = schema.predicting(mechanism)
     check_model(graph, mechanism, schema)
     loss, parameters = loss_of(mechanism, schema, graph), checked_parameters(graph, weights)
-    lanes = scores_for(graph, loss, parameters)
-    scored = _by_places(graph, loss, parameters) if lanes is None else _in_lanes(lanes)
+    frozen = frozen_of(graph, weights)
+    lanes = scores_for(graph, loss, parameters, frozen=frozen)
+    scored = _by_places(graph, loss, parameters, frozen) if lanes is None else _in_lanes(lanes)
     tables = evaluation_tables(mechanism, schema, math.prod(graph.output_shape))
     counts = [
         noise.child("counts" if number == 0 else f"counts of {table.name}").discrete_laplace(table.size, table.epsilon)
@@ -104,9 +105,9 @@ def _in_lanes(lanes: LaneScores) -> Scored:
     return scored
 
 
-def _by_places(graph: Graph, loss: Loss, parameters: Mapping[str, Tensor]) -> Scored:
+def _by_places(graph: Graph, loss: Loss, parameters: Mapping[str, Tensor], frozen: Mapping[str, Tensor] = {}) -> Scored:
     """A place in a batch for each record, by its patient's code."""
-    model, size = vmap(forward(graph), in_dims=(None, 0)), physical_batch(graph, _RECORDS_AT_ONCE)
+    model, size = vmap(forward(graph, frozen), in_dims=(None, 0)), physical_batch(graph, _RECORDS_AT_ONCE)
 
     def scored(inputs: npt.NDArray[np.float32], codes: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         scores, sound = np.zeros((len(inputs), math.prod(graph.output_shape))), np.zeros(len(inputs), np.bool_)

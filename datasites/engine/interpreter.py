@@ -190,14 +190,16 @@ TABLE: dict[str, Callable[..., Any]] = {
 }
 
 
-def forward(graph: Graph) -> Forward:
+def forward(graph: Graph, frozen: Mapping[str, Tensor] = {}) -> Forward:
     """A pure function (parameters, one record) -> output of that record.
 
     Args:
       graph: checked again here, sizes included, by running its operators on tensors without values.
+      frozen: values of frozen parameters by name; they are constants of the function.
 
     Returns:
-      A function of parameters by name and a record of `graph.input_shape`; the output has `graph.output_shape`.
+      A function of the other parameters by name and a record of `graph.input_shape`; the output has
+      `graph.output_shape`.
 
     Raises:
       GraphRefused: an operator is not in the table, or gives another shape or dtype than the graph says.
@@ -207,7 +209,7 @@ def forward(graph: Graph) -> Forward:
     run = _compile(graph, "cpu")
 
     def one_record(parameters: Mapping[str, Tensor], record: Tensor) -> Tensor:
-        output: Tensor = run(parameters, record.unsqueeze(0), None)
+        output: Tensor = run({**frozen, **parameters} if frozen else parameters, record.unsqueeze(0), None)
         return output.squeeze(0)
 
     return one_record
@@ -217,7 +219,7 @@ def _compile(
     graph: Graph, device: str, table: Mapping[str, Callable[..., Any]] = TABLE
 ) -> Callable[[Mapping[str, Tensor], Tensor, _Watch | None], Tensor]:
     """The graph as a list of steps over numbered slots, so that a run looks nothing up by name."""
-    names = [parameter.name for parameter in graph.parameters]
+    names = [parameter.name for parameter in graph.weights]
     slots = {("parameter", name): index for index, name in enumerate(names)}
     slots["ref", RECORD] = len(slots)
     steps = []
@@ -355,7 +357,7 @@ def _check_shapes(graph: Graph) -> None:
         if outputs != node.outputs:
             raise GraphRefused(f"{node.op} in {node.name} gives {outputs} where the graph says {node.outputs}.")
 
-    parameters = {parameter.name: torch.empty(parameter.shape, device="meta") for parameter in graph.parameters}
+    parameters = {parameter.name: torch.empty(parameter.shape, device="meta") for parameter in graph.weights}
     try:
         with torch.no_grad():
             run = _compile(graph, "meta", _Remembering())

@@ -84,7 +84,7 @@ class LaneOptimizer(DPOptimizer):  # type: ignore[misc]
         self._settings[[GRID, DIVISOR, PULL]] = self._grid, expected_batch_size, proximal_mu
         how |= WITH_PULL if proximal_mu else 0
         self._noise_at = ctypes.c_void_p()
-        self._adam = optimizer.param_groups[0] if how & WITH_ADAM else None
+        self._group, self._adam = optimizer.param_groups[0], bool(how & WITH_ADAM)
         self._prepare(how)
 
     @property
@@ -145,9 +145,10 @@ class LaneOptimizer(DPOptimizer):  # type: ignore[misc]
         """Sum and noise to a gradient, pull towards the start, decay, and step."""
         given, self._given = self._given, None
         self._taken_steps += 1
-        if self._adam is not None:
-            first, second = self._adam["betas"]
-            self._settings[RATE] = self._adam["lr"] / (1 - first**self._taken_steps)
+        self._settings[RATE] = self._group["lr"]  # which a schedule may have changed
+        if self._adam:
+            first, second = self._group["betas"]
+            self._settings[RATE] /= 1 - first**self._taken_steps
             self._settings[CORRECTION] = math.sqrt(1 - second**self._taken_steps)
         if given is not None and given.dtype == np.int64:
             self._noisy += given  # whole numbers below 2^53

@@ -26,7 +26,7 @@ from datasites.engine.interpreter import Forward, forward
 from datasites.engine.lane_optimizer import LaneOptimizer
 from datasites.engine.lanes.readiness import sums_for
 from datasites.engine.lanes.records import LaneRecords
-from datasites.engine.lanes.sums import LaneSums
+from datasites.engine.lanes.sums import Inputs, Labels, LaneSums
 from datasites.engine.losses import Loss, as_loss, compared_with, loss_of, record_loss
 from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
@@ -57,6 +57,7 @@ def train_round(
     weights: Mapping[str, Tensor],
     noise: NoiseSource,
     *,
+    round: int = 1,
     accountant: RDPAccountant | None = None,
 ) -> dict[str, Tensor]:
     """The weights after `mechanism.steps` steps of DP-SGD from `weights`: one release of `mechanism`.
@@ -70,12 +71,15 @@ def train_round(
       mechanism: with its `noise_multiplier` resolved.
       published_training_patients: the public number; the divisor is `sampling_rate` times it.
       records: the private matrix [N, 2 + C]; rows held out never enter; N may be 0.
-      weights: float32, by parameter name; they are not changed.
+      weights: float32, by parameter name, of all of the graph's; they are not changed. Frozen ones have no gradient and
+        no noise, and are no part of a norm.
       noise: a fresh source; sampling and noise draw from children of it.
+      round: of the mechanism's, from 1; a schedule of the learning rate looks at it.
       accountant: Opacus's, counting this round's steps, for `read_back_epsilon`; a new one if None.
 
     Returns:
-      float32 tensors with the names, order and shapes of `graph.parameters`.
+      float32 tensors with the names, order and shapes of `graph.trained`: what is local among them stays with the
+      hospital (`datasites.vault.local_heads`).
 
     Raises:
       UnsupportedMechanism, WeightsRefused, GraphRefused: mechanism, model, schema or weights do not go together,
@@ -86,10 +90,11 @@ def train_round(
     schema = schema.predicting(mechanism)
     check_model(graph, mechanism, schema)
     loss = loss_of(mechanism, schema, graph)
-    parameters = checked_parameters(graph, weights)
+    parameters, frozen = checked_parameters(graph, weights), frozen_of(graph, weights)
     expected = mechanism.sampling_rate * published_training_patients
     size = physical_batch(graph, expected)
-    sums = sums_for(graph, loss, len(schema.classes), mechanism.clipping_norm, expected)
+    classes, norm = len(schema.classes), mechanism.clipping_norm
+    sums = sums_for(graph, loss, classes, norm, expected, mechanism.stability, frozen=frozen)
     accountant = RDPAccountant() if accountant is None else accountant
     settings: dict[str, Any] = {
         "noise_multiplier": mechanism.noise_multiplier,
@@ -100,25 +105,34 @@ def train_round(
         "steps": mechanism.steps,
     }
     counted = accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate)
+    rates = iter([mechanism.rate(round, step) for step in range(1, mechanism.steps + 1)])
     if sums is not None:
         flat = _flat(sums, parameters)
         stepping = LaneOptimizer(_torch_optimizer(mechanism, [flat]), sums, **settings)
         stepping.attach_step_hook(counted)
         matrix = np.ascontiguousarray(records, dtype=np.float64)
         table = records if isinstance(records, GroupedRows) else matrix
-        placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels, loss.outcome)
-        _steps_in_lanes(stepping, sums, placed, _samples(mechanism, max(size, expected), table, noise))
+        samples = _samples(mechanism, max(size, expected), table, noise)
+        if schema.has_terms(mechanism.inputs):
+            batches = _in_advance(mechanism, schema, loss, matrix, samples)
+        else:
+            placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels, loss.outcome)
+            batches = ((placed, None, rows) for together in samples for rows in together)
+        _steps_in_lanes(stepping, sums, batches, rates)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
-    gradients = record_gradients(forward(graph), loss)
+    gradients = record_gradients(forward(graph, frozen), loss)
     if mechanism.steps >= STEPS_WORTH_A_TAPE:
         gradients = taped(gradients, graph, len(schema.classes), size, loss)
-    optimizer = GridOptimizer(_torch_optimizer(mechanism, list(parameters.values())), **settings)
+    optimizer = GridOptimizer(
+        _torch_optimizer(mechanism, list(parameters.values())), **settings, stability=mechanism.stability
+    )
     optimizer.attach_step_hook(counted)
     matrix = np.asarray(records, dtype=np.float64)
     table = records if isinstance(records, GroupedRows) else matrix
     samples = _samples(mechanism, max(size, expected), table, noise)
     for inputs, labels, codes in _batches(mechanism, schema, loss, matrix, samples):
+        _set_rate(optimizer, next(rates))
         _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
     _check_steps(accountant, mechanism)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -178,7 +192,7 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int, loss: Los
     Recorded from made-up values, before private rows are looked at. Where a model cannot be recorded, which the graph
     and the size alone decide, `gradients` itself.
     """
-    names = [parameter.name for parameter in graph.parameters]
+    names = [parameter.name for parameter in graph.trained]
 
     def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
         by_name, (losses, outputs) = gradients(dict(zip(names, tensors, strict=False)), *tensors[-2:])
@@ -186,7 +200,7 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int, loss: Los
 
     def example(seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)  # of its own: no randomness of this process is drawn or set
-        shapes = [*(parameter.shape for parameter in graph.parameters), (size, *graph.input_shape)]
+        shapes = [*(parameter.shape for parameter in graph.trained), (size, *graph.input_shape)]
         labels = as_loss(loss).made_up(size, classes, generator)
         return [*(torch.randn(shape, generator=generator) for shape in shapes), labels]
 
@@ -205,15 +219,23 @@ def taped(gradients: Gradients, graph: Graph, classes: int, size: int, loss: Los
 
 
 def checked_parameters(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
-    """Copies of the weights in the graph's order. Raises `WeightsRefused` where names, shapes or dtypes differ."""
-    names = [parameter.name for parameter in graph.parameters]
+    """Copies of the weights that are trained, in the graph's order.
+
+    Raises `WeightsRefused` where names, shapes or dtypes differ, of frozen ones too.
+    """
+    names = [parameter.name for parameter in graph.weights]
     if set(weights) != set(names):
         raise WeightsRefused(f"The model's weights are {', '.join(names)}.")
-    for parameter in graph.parameters:
+    for parameter in graph.weights:
         weight, shape = weights[parameter.name], parameter.shape
         if tuple(weight.shape) != shape or weight.dtype != torch.float32:
             raise WeightsRefused(f"{parameter.name} is {weight.dtype} {tuple(weight.shape)}, not float32 {shape}.")
-    return {name: nn.Parameter(weights[name].detach().clone()) for name in names}
+    return {parameter.name: nn.Parameter(weights[parameter.name].detach().clone()) for parameter in graph.trained}
+
+
+def frozen_of(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The constants among weights that `checked_parameters` has checked."""
+    return {parameter.name: weights[parameter.name].detach() for parameter in graph.frozen}
 
 
 def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -304,17 +326,34 @@ def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict
     return {name: part.view(parameters[name].shape).clone() for name, part in zip(parameters, parts, strict=True)}
 
 
+def _in_advance(
+    mechanism: DPSGD, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
+) -> Iterator[tuple[Inputs, Labels, Rows]]:
+    """Each step's inputs and labels where some are transformations, which the kernel of cells does not know."""
+    for inputs, labels, _ in _batches(mechanism, schema, loss, records, samples):
+        flat = inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).numpy()
+        classes = labels.numpy().astype(np.float32)
+        if loss.values:  # those of a target that is no class lie behind the inputs
+            flat, classes = np.concatenate([flat, classes], axis=1), np.zeros(len(flat), dtype=np.float32)
+        yield np.ascontiguousarray(flat), classes, np.arange(len(flat), dtype=np.int64)
+
+
 def _steps_in_lanes(
     optimizer: LaneOptimizer,
     sums: LaneSums,
-    inputs: LaneRecords,
-    samples: Iterator[list[Rows]],
+    batches: Iterator[tuple[Inputs, Labels, Rows]],
+    rates: Iterator[float],
 ) -> None:
     """A step for every sample, every record in a lane of its own."""
-    for together in samples:
-        for rows in together:
-            optimizer.take(sums.sum(inputs, None, rows))
-            optimizer.step()
+    for inputs, labels, rows in batches:
+        _set_rate(optimizer, next(rates))
+        optimizer.take(sums.sum(inputs, labels, rows))
+        optimizer.step()
+
+
+def _set_rate(optimizer: GridOptimizer | LaneOptimizer, rate: float) -> None:
+    """The learning rate of the next step, which no data has a part in."""
+    optimizer.original_optimizer.param_groups[0]["lr"] = rate
 
 
 def _check_steps(accountant: RDPAccountant, mechanism: DPSGD) -> None:

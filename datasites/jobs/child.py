@@ -167,23 +167,31 @@ def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccou
         rows,
         _tensors(payload),
         NoiseSource.from_os(),
+        round=int(job.get("round", 1)),
         accountant=accountant,
     )
     if plan.mechanism.compression == "none":
         return {}, _release(weights)
-    noisy = {name: np.asarray(weight) for name, weight in weights.items()}
+    trained = {name: np.asarray(weight) for name, weight in weights.items()}
+    leaving = {parameter.name: trained.pop(parameter.name) for parameter in plan.graph.parameters}
     patients, round = int(job["training_patients"]), int(job.get("round", 1))
-    return {}, _release(compress(noisy, from_bytes(payload), plan.mechanism, patients, round))
+    return {}, to_bytes(compress(leaving, from_bytes(payload), plan.mechanism, patients, round) | trained)
 
 
-def _restored(mechanism: DPSGD, release: dict[str, Any], start: dict[str, Any], patients: int) -> dict[str, Any]:
-    """A release of training as weights, whatever form it left in."""
+def _restored(plan: Plan, release: dict[str, Any], start: dict[str, Any], patients: int) -> dict[str, Any]:
+    """What training gave as weights, whatever form it leaves in."""
     import torch
 
+    mechanism, graph = plan.mechanism, plan.graph
+    assert isinstance(mechanism, DPSGD)
+    assert graph is not None
     if mechanism.compression == "none":
         return release
-    numbers, begun = ({name: np.asarray(value) for name, value in given.items()} for given in (release, start))
-    return {name: torch.from_numpy(value) for name, value in restore(numbers, begun, mechanism, patients).items()}
+    staying = {parameter.name: release[parameter.name] for parameter in graph.local}
+    leaving = {name: np.asarray(value) for name, value in release.items() if name not in staying}
+    begun = {name: np.asarray(value) for name, value in start.items()}
+    restored = restore(leaving, begun, mechanism, patients)
+    return {name: torch.from_numpy(value) for name, value in restored.items()} | staying
 
 
 def evaluate(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
@@ -245,7 +253,8 @@ def export(job: dict[str, Any], payload: bytes) -> Answer:
     """The researcher's model as a graph; this is where the researcher's Python runs, on mock rows at most."""
     from policies.graph.exporter import export_source
 
-    graph, _ = export_source(job["source"], job["model"], tuple(job["input_shape"]))
+    frozen, local = (tuple(job.get(name, ())) for name in ("frozen", "local"))
+    graph, _ = export_source(job["source"], job["model"], tuple(job["input_shape"]), frozen=frozen, local=local)
     return {"graph": graph.as_dict()}, b""
 
 
@@ -344,7 +353,7 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
-        came_out = _restored(plan.mechanism, came_out, start, int(job["training_patients"]))
+        came_out = _restored(plan, came_out, start, int(job["training_patients"]))
         facts |= training_facts(plan.graph, plan.mechanism, schema, mock, start, came_out)
     else:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}

@@ -67,7 +67,7 @@ def starting_weights(graph: Graph) -> dict[str, Tensor]:
     """Weights such as a fresh model has, always the same: uniform within 1 / √(numbers that each one adds up)."""
     generator = torch.Generator().manual_seed(1)
     weights = {}
-    for parameter in graph.parameters:
+    for parameter in graph.weights:
         bound = 1 / math.sqrt(max(1, math.prod(parameter.shape[1:] or parameter.shape)))
         weights[parameter.name] = (torch.rand(parameter.shape, generator=generator) * 2 - 1) * bound
     return weights
@@ -84,10 +84,10 @@ def training_facts(
     """Whether the weights changed and stayed finite, and the mean loss on mock rows before and after."""
     return {
         "parameters": graph.parameter_count,
-        "moved": any(not torch.equal(before[name], after[name]) for name in before),
+        "moved": any(not torch.equal(before[name], after[name]) for name in after),
         "finite": all(bool(torch.isfinite(weight).all()) for weight in after.values()),
         "loss_before": mean_loss(graph, mechanism, schema, rows, before),
-        "loss_after": mean_loss(graph, mechanism, schema, rows, after),
+        "loss_after": mean_loss(graph, mechanism, schema, rows, {**before, **after}),
     }
 
 

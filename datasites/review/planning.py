@@ -22,6 +22,7 @@ from datasites.review.quotas import HOUR, Quota
 from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
+from policies.graph.parts import check_parted, check_public_weights
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
 from policies.release.model_outputs import check_last_layer, check_outputs
@@ -129,6 +130,7 @@ class Planner:
             design_of(inspection.mechanism, schema)
         else:
             graph = self._graph(inspection, schema, researcher)
+            check_public_weights(graph, inspection.mechanism)
             check_last_layer(graph, inspection.mechanism.loss, source, inspection.model or "")
         return Plan(
             function=inspection.function,
@@ -147,12 +149,13 @@ class Planner:
         assert isinstance(mechanism, DPSGD | Evaluation)
         schema = schema.predicting(mechanism)
         shape = schema.input_shape(mechanism.inputs)
-        key = (researcher, inspection.model_source, inspection.model, shape)  # nobody learns what others have asked
+        parts = (mechanism.frozen, mechanism.local)
+        key = (researcher, inspection.model_source, inspection.model, shape, parts)  # nobody learns what others asked
         with self._lock:
             graph = self._graphs.get(key)
         if graph is None:
             with self._exporting(researcher):
-                graph = self._export(inspection, shape)
+                graph = self._export(inspection, shape, *parts)
         check_outputs(graph, mechanism, schema)
         with self._lock:
             _keep(self._graphs, key, graph, most=KEPT_GRAPHS)
@@ -174,12 +177,16 @@ class Planner:
             if researcher is not None:
                 quota.take(researcher, time.monotonic() - began)
 
-    def _export(self, inspection: Inspection, shape: tuple[int, ...]) -> Graph:
+    def _export(
+        self, inspection: Inspection, shape: tuple[int, ...], frozen: tuple[str, ...], local: tuple[str, ...]
+    ) -> Graph:
         job = {
             "job": "export",
             "source": inspection.model_source,
             "model": inspection.model,
             "input_shape": list(shape),
+            "frozen": list(frozen),
+            "local": list(local),
         }
         answer = self.pool.run("exporter", job, seconds=EXPORT_SECONDS, memory=EXPORT_MEMORY)
         if not answer.done:
@@ -187,6 +194,7 @@ class Planner:
         graph = Graph.from_dict(answer.message.get("graph"))
         if graph.input_shape != shape:
             raise GraphRefused(f"The graph reads {graph.input_shape} and the schema gives {shape}.")
+        check_parted(graph, frozen, local)
         return graph
 
 

@@ -37,7 +37,7 @@ max_delta = 1e-5               # largest δ of one request
 delta_per_patient = 1.0        # largest δ times the number of patients as published: at 1.0, δ is at most 1/patients
 min_noise_multiplier = 0.5     # least noise of training, as a multiple of one patient's largest share
 min_batch = 10                 # least number of patients expected in a training step (sampling rate x patients)
-max_rounds = 50                # most releases of one request
+max_rounds = 200               # most releases of one request
 max_steps = 20000              # most training steps of one request, all of its rounds together
 max_parameters = 1000000       # largest model, in numbers
 min_patients = 50              # smallest dataset, in patients as published, of which anything is released
@@ -82,7 +82,7 @@ class Rules:
     delta_per_patient: Annotated[float, Meta(ge=1e-9, le=1)] = 1.0
     min_noise_multiplier: Annotated[float, Meta(ge=0.05, le=1000)] = 0.5
     min_batch: Annotated[float, Meta(ge=1, le=1_000_000)] = 10
-    max_rounds: Annotated[int, Meta(ge=1, le=1000)] = 50
+    max_rounds: Annotated[int, Meta(ge=1, le=1000)] = 200
     max_steps: Annotated[int, Meta(ge=1, le=100_000_000)] = 20_000
     max_parameters: Annotated[int, Meta(ge=1, le=5_000_000)] = 1_000_000
     min_patients: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 50

@@ -28,10 +28,12 @@ from datasites.ledger.entries import Entry
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, Run
 from datasites.logs import Shown
+from datasites.review.model_parts import ModelParts
 from datasites.review.planning import published_from
 from datasites.review.public_times import PublicTimes
 from datasites.review.timing import slowest
 from datasites.settings import Settings
+from datasites.vault.local_heads import local_shapes
 from datasites.vault.private_rows import PublishedRows
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
@@ -84,6 +86,7 @@ class Rounds:
         self.ledger = ledger
         self.pool = pool
         self.load = load
+        self.parts = ModelParts(settings, ledger)
         self.stopped = threading.Event()
         self._stop_file = settings.directory / "stopped"  # a stop outlives a restart
         if self._stop_file.exists():
@@ -123,6 +126,8 @@ class Rounds:
         last = self._last_run(record, round_number)
         if last is not None and last.status in ENDED and self._is_news(last, weights_digest):
             return _without_release(last)
+        if last is None or last.status is not RunStatus.RELEASED:
+            self.parts.check_ready(record, plan, round_number, weights_digest)
         charge = accountant.charge_for(plan.mechanism, self.ledger.budgets.balance(str(record.population)).order)
         run = self.ledger.runs.admit(record.id, round_number, weights_digest, charge)
         if run.status is RunStatus.RELEASED:
@@ -213,6 +218,7 @@ class Rounds:
                 self._check_goes_on(run)
                 self.times.rehearse(run.id)
                 published = published_from(self.ledger.datasets.get(version=record.version))
+                weights = self.parts.all_weights(record, plan, run.round, weights)
                 payload = to_bytes(weights) if weights else b""
                 seconds = self._public_seconds(plan, published, payload, lambda: self._is_to_end(run))
                 self.times.begin(run.id, self._grid(SHOWN_MARGIN * seconds))
@@ -236,6 +242,7 @@ class Rounds:
                 self._researchers.pop(run.id, None)
                 self._settling.discard(run.id)
             self.times.end(run.id)
+            self.parts.forget_if_over(record.id)
 
     def _check_goes_on(self, run: Run) -> None:
         """Raise `Unavailable` where the run is to end; one that was ended stays so when work goes on."""
@@ -257,6 +264,8 @@ class Rounds:
         run: Run,
     ) -> Answer:
         shapes = release_shapes(plan, published.schema)
+        if plan.graph is not None:
+            shapes = {**shapes, **local_shapes(plan.graph)}
         largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
         with self._at_work(run), self.tables.lend(record.version) as rows:
             return self.pool.run(
@@ -346,7 +355,7 @@ class Rounds:
         """
         if not answer.done:
             raise Unavailable(f"The runner failed:\n{answer.output}")
-        tensors = from_bytes(answer.payload)
+        tensors = self.parts.take_local(run.request, run.round, plan, from_bytes(answer.payload))
         check_tensors(tensors, release_shapes(plan, published.schema), finite=False)
         release_digest = digest(tensors)
         balance = self.ledger.budgets.balance(published.population)
@@ -374,7 +383,7 @@ class Rounds:
                 signing_key(self.settings.directory),
             )
 
-        self.ledger.runs.settle(run.id, answer.payload, release_digest, certify)
+        self.ledger.runs.settle(run.id, to_bytes(tensors), release_digest, certify)
         return tensors
 
     def _end(self, run: Run, started: bool, error: Exception) -> None:

@@ -56,7 +56,7 @@ def _lookup(graph: Graph, node: Node) -> float:
         return 1.0
     ((kind, name),) = node.args[0].items()
     if kind == "parameter":
-        shape = next(each.shape for each in graph.parameters if each.name == name)
+        shape = next(each.shape for each in graph.weights if each.name == name)
     elif name == RECORD:
         shape = graph.input_shape
     else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datasites.review.part_words import leaving_words, part_words
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.subgroups import column_of, cuts_of
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
-from policies.schema.filters import compiled
+from policies.schema.filters import condition_sentences
 from policies.schema.questions import scope_sentences
 from policies.schema.survival_cells import moment, survival_groups, time_grid
 from policies.schema.targets import said
@@ -31,20 +32,31 @@ def summary(plan: Plan, published: Published) -> list[str]:
                 f" and adds noise of {written(mechanism.noise_multiplier or 0)} times the largest part that one patient"
                 " can have."
             ),
+            *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
-            _LEAVING[mechanism.compression],
+            leaving_words(plan),
+            *part_words(plan),
         ]
     if isinstance(mechanism, Evaluation):
         return [
             f"Scores {plan.model} on the held-out patients, {counted(mechanism.rounds, 'time')}.",
+            *_each_time(mechanism),
+            *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
+            *part_words(plan),
         ]
     if isinstance(mechanism, KaplanMeier):
-        return [*survival_summary(mechanism, published, people), *_who(mechanism, published)]
+        return [
+            *survival_summary(mechanism, published, people),
+            *condition_sentences(mechanism.where, published.schema),
+        ]
     if isinstance(mechanism, Regression):
-        return [*regression_summary(mechanism, published, people), *_who(mechanism, published)]
+        return [
+            *regression_summary(mechanism, published, people),
+            *condition_sentences(mechanism.where, published.schema),
+        ]
     asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
     return [
@@ -54,17 +66,15 @@ def summary(plan: Plan, published: Published) -> list[str]:
     ]
 
 
-_LEAVING = {
-    "none": "What leaves: the model's numbers after each round.",
-    "int8": (
-        "What leaves: how far the model's numbers moved in each round, rounded to a quarter of the standard deviation"
-        " of the noise that is in them by then. Rounding tells nothing new of a patient."
-    ),
-    "int4": (
-        "What leaves: how far the model's numbers moved in each round, rounded to the standard deviation of the noise"
-        " that is in them by then. Rounding tells nothing new of a patient."
-    ),
-}
+def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
+    """What the model's inputs are made of, where some are transformations of columns."""
+    schema, inputs = published.schema, mechanism.inputs
+    if not schema.has_terms(inputs):
+        return []
+    numbers = counted(len(schema.input_names(inputs)), "number")
+    return [f"The model gets {numbers} in [-1, 1] of each record: {schema.input_words(inputs)}."]
+
+
 _LEAVES = {
     Outcome.CLASS: "noisy counts of scores per outcome in {bins} bins.",
     Outcome.NUMBER: "noisy counts of patients by predicted and true value, in {bins} bins each.",
@@ -92,6 +102,18 @@ def _target_words(mechanism: DPSGD | Evaluation, published: Published) -> list[s
     return words
 
 
+def _each_time(mechanism: Evaluation) -> list[str]:
+    """When several scores are charged, as those of a learning curve."""
+    if mechanism.rounds == 1:
+        return []
+    return [
+        (
+            f"Each time is charged as it is asked, a pure ε = {written(mechanism.epsilon)} to the held-out patients;"
+            " what is never asked goes back."
+        )
+    ]
+
+
 def _subgroup_words(mechanism: Evaluation) -> list[str]:
     """Which groups are answered apart, and what of ε each table has."""
     if not mechanism.subgroups:
@@ -107,14 +129,6 @@ def _subgroup_words(mechanism: Evaluation) -> list[str]:
             f" {written(mechanism.epsilon / tables)} of {written(mechanism.epsilon)}."
         )
     ]
-
-
-def _who(mechanism: KaplanMeier | Regression, published: Published) -> list[str]:
-    """Whose records count; nothing where all do."""
-    if not mechanism.where:
-        return []
-    words = compiled(mechanism.where, published.schema).words
-    return [f"Only records count for which {words}. A condition does not hold where its value is missing."]
 
 
 def survival_summary(mechanism: KaplanMeier, published: Published, people: str) -> list[str]:

@@ -30,6 +30,7 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "policy": declarations.policy,
     "checks": declarations.checks,
     "schema": library.schema,
+    "transformations": declarations.transformations,
     "library": library.library,
     "strategies": library.strategies,
     "mechanisms": declarations.mechanisms,

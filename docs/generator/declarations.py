@@ -15,6 +15,7 @@ from datasites.settings import SETTINGS_TEMPLATE, Settings
 from policies.graph.engines import LIMITS
 from policies.graph.operators import OPERATORS
 from policies.privacy import mechanisms as declared
+from policies.schema.transformations import FUNCTIONS as FUNCTIONS_OF_TERMS
 from policies.source.allowed_names import FUNCTIONS, LAYERS
 from policies.source.mechanism_call import FUNCTIONS as CALLS
 
@@ -29,6 +30,14 @@ def settings() -> str:
 def policy() -> str:
     """`policy.toml` as `datasite init` writes it, as tables."""
     return _tables(DEFAULT_POLICY, "rule", {})
+
+
+def transformations() -> str:
+    """The functions of which terms are made."""
+    lines = ["| term | of a column of kind | gives |", "| --- | --- | --- |"]
+    for function in FUNCTIONS_OF_TERMS.values():
+        lines.append(f"| `{function.usage}` | {', '.join(function.kinds)} | {_cell(function.gives)} |")
+    return "\n".join(lines)
 
 
 def _tables(text: str, what: str, said: Mapping[str, str]) -> str:

@@ -1,8 +1,8 @@
 """A model class in, a graph of allowed operators out. The only module of `policies` that imports torch.
 
-`torch.export` runs the model's forward on a batch of one with zeros in it. The model is exported as it trains, so that
-what is random or keeps statistics of a batch is seen and refused: dropout is not treated as absent, and DP-SGD's noise
-regularises already. The same source gives the same graph in every process.
+`torch.export` runs the model's forward on a batch of one with zeros in it. The model is exported as it scores, so that
+dropout is nothing: DP-SGD's noise regularises already. Layers that keep statistics of a batch are refused by their
+names, and whatever else is random by its operator. The same source gives the same graph in every process.
 
 This module executes the researcher's Python. On a datasite it runs in the confined exporter process alone, with no
 private row, no network and no file of ours in reach.
@@ -25,7 +25,9 @@ from torch import Tensor, fx, nn
 
 from policies.errors import GraphRefused
 from policies.graph.graphs import MAX_NODES, MAX_TENSORS, RECORD, Graph, Node, Parameter
-from policies.graph.operators import MAX_CONSTANT_ELEMENTS, MAX_NUMBER, OPERATORS, Argument
+from policies.graph.operators import DTYPES, MAX_CONSTANT_ELEMENTS, MAX_NUMBER, OPERATORS, Argument
+from policies.graph.rewrites import MOST_STEPS, REWRITES
+from policies.privacy.parts import matches
 
 FILENAME = "<request>"  # in tracebacks, so that a refusal can name the line of the researcher's source
 _DROPPED = {"clone", "lift_fresh_copy", "_assert_tensor_metadata"}  # as a pure function they do nothing
@@ -34,7 +36,7 @@ _STEP_STRIDES = {"avg_pool1d", "avg_pool2d", "max_pool2d_with_indices"}
 BATCH_NORM = "Use nn.GroupNorm or nn.LayerNorm."
 INSTEAD = {
     "batch_norm": BATCH_NORM,
-    "dropout": "Remove it: the noise of DP-SGD regularises already.",
+    "dropout": "Write F.dropout(x, p, self.training), which is nothing here, or remove it.",
     "rand": "Remove it: a model may draw nothing at random.",
     "bernoulli": "Remove it: a model may draw nothing at random.",
     "multinomial": "Remove it: a model may draw nothing at random.",
@@ -48,29 +50,46 @@ INSTEAD = {
     "linalg": "Use products and sums of tensors.",
     "fft": "Use nn.Conv1d or products of tensors.",
     "trilinear": "Use nn.Linear on torch.cat or on products of tensors.",
-    "embedding_bag": "Use nn.Embedding and a mean.",
-    "index": "Use slices, torch.select or torch.where.",
-    "gather": "Use slices, torch.select or torch.where.",
+    "embedding_bag": "Give it a batch of indices [batch, places], without offsets.",
+    "index": "Use slices, torch.where, or lists of whole numbers beside each other.",
+    "gather": "Use float32 values, or slices and torch.where.",
     "scatter": "Use torch.where or torch.cat.",
+    "remainder": "Use the remainder by a number.",
+    "Tensor_mode": "Divide float32 values by a number, or use torch.floor(a / b).",
+    "cum": f"Use float32 values and at most {MOST_STEPS} steps.",
 }
 
 
-def export_model(model: nn.Module | type[nn.Module], input_shape: tuple[int, ...]) -> Graph:
+def export_model(
+    model: nn.Module | type[nn.Module],
+    input_shape: tuple[int, ...],
+    *,
+    frozen: tuple[str, ...] = (),
+    local: tuple[str, ...] = (),
+) -> Graph:
     """The graph of `model` on one record.
 
     Args:
       model: a module, or a class of modules that takes no arguments.
       input_shape: of one record, without a batch dimension.
+      frozen, local: patterns over names of parameters (`policies.privacy.parts`). Those that the model's own code gives
+        `requires_grad=False` are frozen too.
 
     Raises:
       GraphRefused: the model cannot be run record by record; the message names the layer or operator, the line of the
         source where it is known, and what to use instead.
     """
-    return _export(_instance(model), tuple(input_shape))
+    return _export(_instance(model), tuple(input_shape), frozen, local)
 
 
 def export_source(
-    source: str, model: str, input_shape: tuple[int, ...], *, seed: int = 0
+    source: str,
+    model: str,
+    input_shape: tuple[int, ...],
+    *,
+    seed: int = 0,
+    frozen: tuple[str, ...] = (),
+    local: tuple[str, ...] = (),
 ) -> tuple[Graph, dict[str, Tensor]]:
     """The graph of the class `model` that `source` defines, and its initial weights. Executes `source`.
 
@@ -79,6 +98,7 @@ def export_source(
       model: the class's name.
       input_shape: of one record, without a batch dimension.
       seed: of torch's generator while the model is made: equal seeds give equal initial weights everywhere.
+      frozen, local: as in `export_model`.
 
     Raises:
       GraphRefused: as `export_model`, or the source does not run.
@@ -92,7 +112,15 @@ def export_source(
         raise GraphRefused(f"The source defines no class {model!r:.80}.")
     instance = _instance(namespace[model], seed=seed)
     weights = {name: value.detach().clone() for name, value in instance.named_parameters()}
-    return _export(instance, tuple(input_shape)), weights
+    graph = _export(instance, tuple(input_shape), frozen, local)
+    if any(node.op == "constant" for node in graph.nodes):
+        other = _export(_instance(namespace[model], seed=seed + 1), tuple(input_shape), frozen, local)
+        if other != graph:
+            raise GraphRefused(
+                "A buffer or constant is drawn at random, so that every hospital would have another. Make it an "
+                "nn.Parameter, or write its numbers."
+            )
+    return graph, weights
 
 
 def _instance(model: Any, *, seed: int = 0) -> nn.Module:
@@ -114,66 +142,132 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _export(model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
+def _export(
+    model: nn.Module, input_shape: tuple[int, ...], frozen: tuple[str, ...] = (), local: tuple[str, ...] = ()
+) -> Graph:
     _check_modules(model)
+    parts = parts_of(model, frozen, local)  # before anything of the model's own runs again
     was_training = model.training
-    model.train()
+    model.eval()
     try:
-        program = _trace(model, input_shape)  # first: on tensors without values, it changes nothing of the model
-        _check_batches(model, input_shape)
-        return _convert(program, model, input_shape)
+        with _single_values_normalised():
+            program = _trace(model, input_shape)  # first: on tensors without values, it changes nothing of the model
+            keeps_batch = _check_batches(model, input_shape)
+        return _convert(program, model, input_shape, parts, keeps_batch=keeps_batch)
     finally:
         model.train(was_training)
 
 
+@contextmanager
+def _single_values_normalised() -> Iterator[None]:
+    """Without torch's refusal to normalise a group of one value, which it makes for a batch of one alone."""
+    functional: Any = nn.functional
+    before = functional._verify_batch_size
+    functional._verify_batch_size = lambda size: None
+    try:
+        yield
+    finally:
+        functional._verify_batch_size = before
+
+
 def _check_modules(model: nn.Module) -> None:
-    """Refuse, by the layer's name, what has state or randomness of its own, and parameters that are not plain."""
+    """Refuse, by the layer's name, what mixes records or has state of its own, and parameters that are not plain."""
+    padded = _padded(model)
     for name, module in model.named_modules():
         kind, layer = type(module).__name__, f"Layer {name!r}" if name else "The model"
-        if isinstance(module, nn.modules.batchnorm._NormBase):
+        if name in padded and module.weight[padded[name]].any():
+            raise GraphRefused(
+                f"{layer} has a padding row of other numbers than zero. Leave padding_idx out, or set the row to zero.",
+                layer=name,
+            )
+        if not isinstance(module, nn.modules.batchnorm._NormBase):
+            continue
+        if not isinstance(module, nn.modules.instancenorm._InstanceNorm):
             raise GraphRefused(f"{layer} is {kind}, whose statistics mix records. {BATCH_NORM}", layer=name)
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            raise GraphRefused(f"{layer} is {kind}, which is random. {INSTEAD['dropout']}", layer=name)
-        if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0:
-            raise GraphRefused(f"{layer} is {kind} with dropout={module.dropout}. Use dropout=0.0.", layer=name)
-        if isinstance(module, nn.TransformerEncoderLayer) and module.dropout.p > 0:
-            raise GraphRefused(f"{layer} is {kind} with dropout={module.dropout.p}. Use dropout=0.0.", layer=name)
-    for name, _ in model.named_buffers():
-        raise GraphRefused(
-            f"Buffer {name!r} is state besides the parameters. Make it a parameter, write torch.tensor([...]) in "
-            "forward, or, if a normalisation layer keeps it, use nn.GroupNorm or nn.LayerNorm.",
-            layer=name,
-        )
-    owners: dict[int, str] = {}
+        if module.track_running_stats:
+            raise GraphRefused(f"{layer} keeps statistics of records. Use track_running_stats=False.", layer=name)
+    for name, buffer in model.named_buffers():
+        if _dtype(buffer.dtype) not in DTYPES or not 1 <= buffer.numel() <= MAX_CONSTANT_ELEMENTS:
+            raise GraphRefused(
+                f"Buffer {name!r} has {buffer.numel():,} numbers of {_dtype(buffer.dtype)}; a constant has 1 to "
+                f"{MAX_CONSTANT_ELEMENTS:,} of {', '.join(DTYPES)}. Make it an nn.Parameter, or smaller.",
+                layer=name,
+            )
+    owners: dict[int, tuple[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.dtype != torch.float32:
             raise GraphRefused(f"Parameter {name!r} is {_dtype(parameter.dtype)}. Use float32.")
-        if not parameter.requires_grad:
-            raise GraphRefused(f"Parameter {name!r} has requires_grad=False. Every parameter is trained: remove it.")
-        if (other := owners.setdefault(parameter.untyped_storage().data_ptr(), name)) != name and parameter.numel():
+        other, known = owners.setdefault(parameter.untyped_storage().data_ptr(), (name, parameter))
+        if known is not parameter and parameter.numel():  # one parameter under two names is tied, and trained once
             raise GraphRefused(
-                f"Parameters {other!r} and {name!r} share memory. Use one layer twice, or two of its own."
+                f"Parameters {other!r} and {name!r} share memory and are two. Tie layers by one parameter, as "
+                "self.b.weight = self.a.weight; use F.linear(x, self.a.weight.t()); or give each one of its own."
             )
     if not owners:
         raise GraphRefused("The model has no parameters. Use at least one layer, as nn.Linear.")
 
 
-def _check_batches(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+def parts_of(model: nn.Module, frozen: tuple[str, ...], local: tuple[str, ...]) -> dict[str, tuple[Parameter, ...]]:
+    """A model's parameters in parts, by the graph's names of them. Raises `GraphRefused` where they do not go together.
+
+    Args:
+      frozen, local: patterns over names. Parameters with `requires_grad=False` are frozen whether named or not.
+    """
+    parts: dict[str, list[Parameter]] = {"parameters": [], "frozen": [], "local": []}
+    named = dict(model.named_parameters())
+    for kind, patterns in (("frozen", frozen), ("local", local)):
+        for pattern in patterns:
+            if not any(matches((pattern,), name) for name in named):
+                raise GraphRefused(
+                    f"{kind}={pattern!r} is the name of no parameter. There are {', '.join(list(named)[:20])}."
+                )
+    for name, value in named.items():
+        still, stays = matches(frozen, name) or not value.requires_grad, matches(local, name)
+        if still and stays:
+            raise GraphRefused(
+                f"Parameter {name!r} is frozen and local. What stays is trained: name it in one of them."
+            )
+        parts["frozen" if still else "local" if stays else "parameters"].append(Parameter(name, tuple(value.shape)))
+    if not parts["parameters"]:
+        raise GraphRefused(
+            "No parameter is trained and released: all are frozen or local. Leave one out of frozen=... and local=...,"
+            " best the last layer's."
+        )
+    return {name: tuple(part) for name, part in parts.items()}
+
+
+def _padded(model: nn.Module) -> dict[str, int]:
+    """Tables of embeddings that have a row for padding, by name."""
+    return {
+        name: layer.padding_idx
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Embedding) and layer.padding_idx is not None
+    }
+
+
+def _check_batches(model: nn.Module, input_shape: tuple[int, ...]) -> bool:
     """Refuse a model whose output for one record is another when that record is asked alone or asked again.
+
+    Returns:
+      Whether a batch of one keeps its first dimension: `.squeeze()` at the end takes it away, and no other.
 
     Such a model could still do no harm: the graph is run on one record at a time. But it is not what its author
     thinks it is, so it is said here.
     """
     with _seeded(1):
-        records = torch.randn(3, *input_shape)
+        records, inputs = torch.randn(3, *input_shape), torch.rand(3, *input_shape) * 2 - 1
     try:
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"), _quiet():
-            alone = [model(record.unsqueeze(0)) for record in records]
-            together, again = model(records), model(records[:1])
-    except Exception as error:
-        raise GraphRefused(f"forward fails on a batch of shape {(3, *input_shape)}: {_brief(error)}") from None
+        alone, together, again = _outputs(model, records)
+    except Exception:
+        try:  # perhaps it counts on inputs in [-1, 1], as the schema makes them
+            alone, together, again = _outputs(model, inputs)
+        except Exception as error:
+            raise GraphRefused(f"forward fails on a batch of shape {(3, *input_shape)}: {_brief(error)}") from None
     if not all(isinstance(output, Tensor) for output in (*alone, together, again)):
         raise GraphRefused("forward does not return one tensor. Return the scores alone.")
+    keeps_batch = not (together.dim() == 1 and alone[0].dim() == 0)
+    if not keeps_batch:
+        alone, again = [output.unsqueeze(0) for output in alone], again.unsqueeze(0)
     if alone[0].dim() < 1 or together.shape != (3, *alone[0].shape[1:]) or alone[0].shape[0] != 1:
         raise GraphRefused(
             f"forward turns a batch of 3 into shape {tuple(together.shape)} and a batch of 1 into "
@@ -182,13 +276,22 @@ def _check_batches(model: nn.Module, input_shape: tuple[int, ...]) -> None:
         )
     if not _close(again, alone[0]):
         raise GraphRefused(
-            "forward gives another output when it is called again. Keep no state and draw nothing at random."
+            "forward gives another output when it is called again. Keep no state, draw nothing at random, and give "
+            "F.dropout training=self.training."
         )
     if not _close(together, torch.cat(alone)):
         raise GraphRefused(
             "The output for one record depends on the other records of the batch. Use no mean, sum, product, "
             "softmax or attention over the first dimension, and batch_first=True where a layer has it."
         )
+    return keeps_batch
+
+
+def _outputs(model: nn.Module, records: Tensor) -> tuple[list[Any], Any, Any]:
+    """Of each record alone, of all together, and of the first one again."""
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"), _quiet():
+        alone = [model(record.unsqueeze(0)) for record in records]
+        return alone, model(records), model(records[:1])
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -200,8 +303,9 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Expor
         with warnings.catch_warnings(record=True) as seen, torch.random.fork_rng(devices=[]), _quiet():
             warnings.simplefilter("always")
             program: torch.export.ExportedProgram = torch.export.export(model, (torch.zeros(1, *input_shape),))
-            _check_traced(program)
-            program = program.run_decompositions()  # core ATen only
+            _check_traced(program, model)
+            # Core ATen only, and what graphs have not in operators that they have.
+            program = program.run_decompositions({**torch.export.default_decompositions(), **REWRITES})
     except GraphRefused:
         raise
     except Exception as error:
@@ -222,11 +326,19 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> torch.export.Expor
     return program
 
 
-def _check_traced(program: torch.export.ExportedProgram) -> None:
+def _check_traced(program: torch.export.ExportedProgram, model: nn.Module) -> None:
     """Refuse what is too long or writes in place, and what changes gradients alone, which decomposing would lose."""
     if len(program.graph.nodes) > MAX_NODES + MAX_TENSORS:
         raise GraphRefused(f"The model has more than {MAX_NODES:,} operators. Use fewer layers or steps.")
+    padded = {f"{name}.weight".lstrip("."): row for name, row in _padded(model).items()}
+    parameters = program.graph_signature.inputs_to_parameters
     for node in program.graph.nodes:
+        row = node.args[2] if node.target is torch.ops.aten.embedding.default and len(node.args) > 2 else -1
+        if row >= 0 and padded.get(parameters.get(node.args[0].name, "")) != row:
+            raise GraphRefused(
+                f"F.embedding has a padding_idx{_where(node)}. Use nn.Embedding(..., padding_idx={row}), whose row is "
+                "zero, or leave it out."
+            )
         if "set_grad_enabled" in str(node.target) or node.target is torch.ops.aten.detach.default:
             what = "torch.no_grad" if "set_grad" in str(node.target) else ".detach()"
             raise GraphRefused(
@@ -247,9 +359,16 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _convert(program: torch.export.ExportedProgram, model: nn.Module, input_shape: tuple[int, ...]) -> Graph:
+def _convert(
+    program: torch.export.ExportedProgram,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    parts: dict[str, tuple[Parameter, ...]] | None = None,
+    *,
+    keeps_batch: bool,
+) -> Graph:
     signature = program.graph_signature
-    writer = _Writer()
+    writer = _Writer(model)
     for spec in signature.input_specs:
         writer.take_input(spec, program)
     nodes = [node for node in program.graph.nodes if node.op != "placeholder"]
@@ -261,12 +380,16 @@ def _convert(program: torch.export.ExportedProgram, model: nn.Module, input_shap
     reference = writer.references.get(result, {}) if isinstance(result, fx.Node) else {}
     if "ref" not in reference:
         raise GraphRefused("The output does not come from the record. Return what the layers give.")
+    value = result.meta["val"]
+    if not keeps_batch:
+        value = value.unsqueeze(0)
+        reference = writer.append("unsqueeze", [reference, 0], (value,))
     return Graph(
-        parameters=tuple(Parameter(name, tuple(value.shape)) for name, value in model.named_parameters()),
+        **(parts_of(model, (), ()) if parts is None else parts),
         input_shape=input_shape,
         nodes=tuple(writer.nodes),
         output=reference["ref"],
-        output_shape=tuple(result.meta["val"].shape)[1:],
+        output_shape=tuple(value.shape)[1:],
     )
 
 
@@ -285,21 +408,27 @@ def _needed(result: Any) -> set[fx.Node]:
 class _Writer:
     """Turns nodes of torch into nodes of a `Graph`, naming them `n0`, `n1`, ... in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.nodes: list[Node] = []
         self.references: dict[fx.Node, dict[str, str]] = {}
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._tied = {name: names[id(value)] for name, value in model.named_parameters(remove_duplicate=False)}
 
     def take_input(self, spec: Any, program: torch.export.ExportedProgram) -> None:
         """Say what a placeholder stands for: a parameter, a small constant or the record."""
         node = next(node for node in program.graph.nodes if node.name == spec.arg.name)
         kind = spec.kind.name
         if kind == "PARAMETER":
-            self.references[node] = {"parameter": spec.target}
+            self.references[node] = {"parameter": self._tied[spec.target]}
         elif kind == "USER_INPUT":
             self.references[node] = {"ref": RECORD}
         elif kind == "CONSTANT_TENSOR" and isinstance(constant := program.constants[spec.target], Tensor):
             if node.users:
                 self.references[node] = self._constant(spec.target, constant)
+        elif kind == "BUFFER":
+            if node.users:
+                stored = program.state_dict if spec.persistent else program.constants
+                self.references[node] = self._constant(spec.target, stored[spec.target])
         elif kind != "TOKEN":
             raise GraphRefused(f"{spec.target!r:.80} is state besides the parameters. Make it an nn.Parameter.")
 
@@ -310,9 +439,10 @@ class _Writer:
                 f"1 to {MAX_CONSTANT_ELEMENTS:,} are allowed. Make it an nn.Parameter."
             )
         dtype = _dtype(value.dtype)
-        return self._append("constant", [value.flatten().tolist(), list(value.shape), {"dtype": dtype}], (value,))
+        return self.append("constant", [value.flatten().tolist(), list(value.shape), {"dtype": dtype}], (value,))
 
-    def _append(self, op: str, args: list[Any], outputs: tuple[Tensor, ...]) -> dict[str, str]:
+    def append(self, op: str, args: list[Any], outputs: tuple[Tensor, ...]) -> dict[str, str]:
+        """Write a node, and give the reference to what it makes."""
         if len(self.nodes) >= MAX_NODES:
             raise GraphRefused(f"The model has more than {MAX_NODES:,} operators. Use fewer layers or steps.")
         name = f"n{len(self.nodes)}"
@@ -327,7 +457,7 @@ class _Writer:
                 raise GraphRefused(f"forward uses {node.target}{_where(node)}, which is not a plain operator.")
             return
         op = _name(node.target)
-        if op in _DROPPED and node.args:
+        if (op in _DROPPED and node.args) or (op == "alias" and self._is_constant(node.args[0])):
             self.references[node] = self.references[node.args[0]]  # type: ignore[index]
             return
         if op not in OPERATORS or op == "constant":
@@ -335,7 +465,12 @@ class _Writer:
         given = _bind(op, node)
         args = [self._argument(argument, given[argument.name], node) for argument in OPERATORS[op].arguments]
         value = node.meta["val"]
-        self.references[node] = self._append(op, args, tuple(value) if isinstance(value, list | tuple) else (value,))
+        self.references[node] = self.append(op, args, tuple(value) if isinstance(value, list | tuple) else (value,))
+
+    def _is_constant(self, node: Any) -> bool:
+        """Whether it stands for a constant: a view of all of one is the constant itself."""
+        name = self.references.get(node, {}).get("ref", RECORD)
+        return name != RECORD and self.nodes[int(name[1:])].op == "constant"
 
     def _argument(self, argument: Argument, value: Any, node: fx.Node) -> Any:
         if value is None:

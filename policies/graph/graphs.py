@@ -5,6 +5,9 @@ unless every operator is in `operators.OPERATORS` with arguments of the declared
 runs it. What is deliberately absent: random, in-place, data-dependent and aliasing operators, buffers, dtypes beyond
 `DTYPES`, and any operator that may fail on some values of a record and not on others.
 
+A model's parameters are in three parts (`policies.privacy.parts`): those that are trained and released, frozen ones,
+which are public constants, and local ones, which are trained and stay.
+
 A reference is `{"ref": "n3"}` for a node, `{"ref": "record"}` for the record (as a batch of one) and
 `{"parameter": "layer1.weight"}` for a parameter. Infinite constants, which masks need, are `{"number": "-inf"}`.
 """
@@ -23,7 +26,8 @@ from policies.errors import GraphRefused
 from policies.graph.operators import DTYPES, OPERATORS, check_arguments, references
 
 MAX_NODES = 2_000
-MAX_PARAMETERS = 5_000_000  # elements over all parameter tensors
+MAX_PARAMETERS = 5_000_000  # elements over all parameter tensors that are trained
+MAX_FROZEN = 50_000_000  # elements over all that are not: 200 MB
 MAX_TENSORS = 200
 MAX_RANK = 8
 MAX_ELEMENTS = 5_000_000  # of any one intermediate, for one record
@@ -31,12 +35,13 @@ MAX_TOTAL_ELEMENTS = 50_000_000  # of all intermediates together, for one record
 MAX_RECORD_ELEMENTS = 100_000
 RECORD = "record"
 
+_LATER = ("frozen", "local")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A trained tensor: its dotted name, shape and dtype (always `"float32"`)."""
+    """A tensor of weights: its dotted name, shape and dtype (always `"float32"`)."""
 
     name: str
     shape: tuple[int, ...]
@@ -62,11 +67,13 @@ class Graph:
     """A model over one record, checked when it is made.
 
     Args:
-      parameters: in the order of the model's own `named_parameters`.
+      parameters: trained and released, in the order of the model's own `named_parameters`.
       input_shape: of one record, without a batch dimension.
       nodes: in the order in which they run; named `n0`, `n1`, ...
       output: the node whose first dimension, the batch of one, is dropped to give the output.
       output_shape: of one record's output, without a batch dimension.
+      frozen: public constants, in the same order.
+      local: trained, and kept where they are, in the same order.
 
     Raises:
       GraphRefused: an operator, argument, size, dtype or name is not allowed; the message says which and the bound.
@@ -77,18 +84,40 @@ class Graph:
     nodes: tuple[Node, ...]
     output: str
     output_shape: tuple[int, ...]
+    frozen: tuple[Parameter, ...] = ()
+    local: tuple[Parameter, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_parameters(self.parameters)
+        _check_parameters(self)
         _check_shape("input_shape", self.input_shape, MAX_RECORD_ELEMENTS)
         if not self.input_shape:
             raise GraphRefused("A record of shape () has no values. Give at least one column.")
         _check_nodes(self)
 
     @property
+    def trained(self) -> tuple[Parameter, ...]:
+        """All that have a gradient, released ones first."""
+        return self.parameters + self.local
+
+    @property
+    def constants(self) -> tuple[Parameter, ...]:
+        """All whose values are named by `public_weights`: frozen ones, and local ones as they begin."""
+        return self.frozen + self.local
+
+    @property
+    def weights(self) -> tuple[Parameter, ...]:
+        """All that the nodes may read: those that are trained, then the frozen ones."""
+        return self.trained + self.frozen
+
+    @property
     def parameter_count(self) -> int:
-        """Elements over all parameters."""
-        return sum(parameter.elements for parameter in self.parameters)
+        """Elements over all parameters that are trained."""
+        return sum(parameter.elements for parameter in self.trained)
+
+    @property
+    def frozen_count(self) -> int:
+        """Elements over all that are not."""
+        return sum(parameter.elements for parameter in self.frozen)
 
     @property
     def elements(self) -> int:
@@ -102,9 +131,15 @@ class Graph:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, from which `Graph.from_dict` makes an equal graph."""
+        """Plain data, from which `Graph.from_dict` makes an equal graph. Parts that are empty are left out."""
+        parts = {
+            name: getattr(self, name) for name in ("parameters", *_LATER) if name not in _LATER or getattr(self, name)
+        }
         return {
-            "parameters": [[parameter.name, list(parameter.shape), parameter.dtype] for parameter in self.parameters],
+            **{
+                name: [[parameter.name, list(parameter.shape), parameter.dtype] for parameter in part]
+                for name, part in parts.items()
+            },
             "input_shape": list(self.input_shape),
             "nodes": [
                 [node.name, node.op, list(node.args), [[dtype, list(shape)] for dtype, shape in node.outputs]]
@@ -118,12 +153,16 @@ class Graph:
     def from_dict(cls, data: Any) -> Graph:
         """The graph that `as_dict` wrote, checked in full. Raises `GraphRefused` whatever `data` is."""
         try:
-            if set(data) != {"parameters", "input_shape", "nodes", "output", "output_shape"}:
+            if set(data) - set(_LATER) != {"parameters", "input_shape", "nodes", "output", "output_shape"}:
                 raise GraphRefused("A graph has parameters, input_shape, nodes, output and output_shape, no more.")
-            if len(data["nodes"]) > MAX_NODES or len(data["parameters"]) > MAX_TENSORS:
+            parts = {name: data.get(name, ()) for name in ("parameters", *_LATER)}
+            if len(data["nodes"]) > MAX_NODES or any(len(part) > MAX_TENSORS for part in parts.values()):
                 raise GraphRefused(f"A graph has at most {MAX_NODES} nodes and {MAX_TENSORS} parameter tensors.")
             return cls(
-                parameters=tuple(Parameter(name, _shape(shape), dtype) for name, shape, dtype in data["parameters"]),
+                **{
+                    part: tuple(Parameter(name, _shape(shape), dtype) for name, shape, dtype in listed)
+                    for part, listed in parts.items()
+                },
                 input_shape=_shape(data["input_shape"]),
                 nodes=tuple(
                     Node(name, op, tuple(args), tuple((dtype, _shape(shape)) for dtype, shape in outputs))
@@ -155,12 +194,16 @@ def _check_shape(what: str, shape: object, bound: int) -> int:
     return math.prod(shape)
 
 
-def _check_parameters(parameters: object) -> None:
-    if not isinstance(parameters, tuple) or not all(isinstance(parameter, Parameter) for parameter in parameters):
+def _check_parameters(graph: Graph) -> None:
+    parts = (graph.parameters, graph.frozen, graph.local)
+    if not all(isinstance(part, tuple) and all(isinstance(one, Parameter) for one in part) for part in parts):
         raise GraphRefused("parameters is not a tuple of Parameter.")
-    if not 1 <= len(parameters) <= MAX_TENSORS:
-        raise GraphRefused(f"A model has 1 to {MAX_TENSORS} parameter tensors, not {len(parameters)}.")
-    for parameter in parameters:
+    if not graph.parameters or len(graph.weights) > MAX_TENSORS:
+        raise GraphRefused(
+            f"A model has 1 to {MAX_TENSORS} parameter tensors, and at least one of them is trained and released, not"
+            f" {len(graph.parameters)} of {len(graph.weights)}."
+        )
+    for parameter in graph.weights:
         if (
             not isinstance(parameter.name, str)
             or len(parameter.name) > 200
@@ -171,11 +214,14 @@ def _check_parameters(parameters: object) -> None:
             )
         if parameter.dtype != "float32":
             raise GraphRefused(f"Parameter {parameter.name!r} is {parameter.dtype!r:.20}. Use float32.")
-        _check_shape(f"Parameter {parameter.name!r}", parameter.shape, MAX_PARAMETERS)
-    if len({parameter.name for parameter in parameters}) != len(parameters):
+        bound = MAX_FROZEN if parameter in graph.frozen else MAX_PARAMETERS
+        _check_shape(f"Parameter {parameter.name!r}", parameter.shape, bound)
+    if len({parameter.name for parameter in graph.weights}) != len(graph.weights):
         raise GraphRefused("Two parameters have the same name.")
-    if (total := sum(parameter.elements for parameter in parameters)) > MAX_PARAMETERS:
+    if (total := graph.parameter_count) > MAX_PARAMETERS:
         raise GraphRefused(f"The model has {total:,} parameters where {MAX_PARAMETERS:,} are allowed. Use fewer units.")
+    if (total := graph.frozen_count) > MAX_FROZEN:
+        raise GraphRefused(f"{total:,} parameters are frozen where {MAX_FROZEN:,} are allowed. Use a smaller body.")
 
 
 def _check_nodes(graph: Graph) -> None:
@@ -183,7 +229,7 @@ def _check_nodes(graph: Graph) -> None:
         raise GraphRefused(
             f"The model has {len(graph.nodes):,} operators where {MAX_NODES:,} are allowed. Use fewer layers or steps."
         )
-    parameters = {parameter.name: (("float32", parameter.shape),) for parameter in graph.parameters}
+    parameters = {parameter.name: (("float32", parameter.shape),) for parameter in graph.weights}
     known: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {RECORD: (("float32", (1, *graph.input_shape)),)}
     several: set[str] = set()  # names of nodes that give several tensors: only getitem may read them
     total = 0

@@ -15,6 +15,7 @@ Five mechanisms exist. Each is a dataclass whose fields are public facts, checke
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
@@ -25,11 +26,16 @@ from policies.privacy.conditions import parse
 from policies.privacy.grouping import Grouping, check_groupings
 from policies.privacy.outcomes import LOSSES as LOSSES
 from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
+from policies.privacy.parts import check_parts
 from policies.privacy.regression import Regression as Regression
 from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
 OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("constant", "linear", "cosine")
+CLIPPINGS = ("norm", "automatic")
+STABILITY = 0.01
+"""γ of automatic clipping, as Bu et al. 2022 set it: gradients much shorter than this keep their length's order."""
 COMPRESSIONS = ("none", "int8", "int4")
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
 MOST_QUERIES, MOST_DESCRIBED = 32, 500
@@ -61,12 +67,22 @@ class DPSGD:
       momentum: of sgd, in [0, 1).
       weight_decay: in [0, 10]; independent of the data.
       proximal_mu: FedProx's pull towards the round's incoming weights (Li et al. 2020, arXiv:1812.06127), in [0, 1000].
-      inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names.
+      inputs: `"features"` (all of the schema's, in order), the name of a declared sequence, or a tuple of column names
+        and of terms, as `("age", "log(crp, 1)")`.
+      schedule: one of `SCHEDULES`: what becomes of the learning rate from the first step of the first round to the last
+        of the last one, a function of round and step alone. See `rate`.
+      clipping: `"norm"` shortens a gradient g that is longer than C = `clipping_norm` to it; `"automatic"` gives every
+        gradient nearly that length, g · C / (‖g‖ + 0.01), which is below C (Bu et al. 2022, arXiv:2206.07136). Then
+        only the product of C and learning rate matters, and C may stay 1.
       target: another declared column than the schema's target; a tuple of booleans for several labels, and of a time
         and an event, in this order, for `discrete_hazards`. None for the schema's.
       horizon: of a named time and event, up to where time counts, in the time column's units.
       class_weights: public factors of the loss, one per class or label, each in (0, 1000]; () for none.
       huber_delta: of `huber`, where its square ends and its line begins, in the target's own units.
+      frozen: names of parameters that are public constants, as `("body.*",)` (`privacy.parts`).
+      local: names of parameters that are trained and stay at the hospital.
+      public_weights: digest of what frozen parameters are and local ones begin with.
+      initial: digest of the public weights that the first round begins with; "" where none were named.
       compression: one of `COMPRESSIONS`: in what form weights leave. `"int8"` and `"int4"` are whole numbers on a
         public grid of the round's noise (`policies.release.compression`), for a seventh or less of the bytes.
     """
@@ -91,6 +107,12 @@ class DPSGD:
     horizon: float | None = None
     class_weights: tuple[float, ...] = ()
     huber_delta: float | None = None
+    frozen: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    public_weights: str = ""
+    initial: str = ""
+    schedule: str = "constant"
+    clipping: str = "norm"
     compression: str = "none"
 
     def __post_init__(self) -> None:
@@ -101,10 +123,12 @@ class DPSGD:
             )
         check_target(self.loss, self.target, self.horizon)
         check_constants(self.loss, self.class_weights, self.huber_delta)
-        if self.optimizer not in OPTIMIZERS:
-            raise UnsupportedMechanism(
-                f"optimizer={self.optimizer!r} is not known. Use one of {', '.join(OPTIMIZERS)}."
-            )
+        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "clipping": CLIPPINGS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UnsupportedMechanism(
+                    f"{name}={getattr(self, name)!r} is not known. Use one of {', '.join(known)}."
+                )
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         check_range("steps", self.steps, 1, 100_000, whole=True)
         check_range("sampling_rate", self.sampling_rate, 0, 1, open_low=True)
@@ -121,6 +145,27 @@ class DPSGD:
         if self.noise_multiplier is not None:
             check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
         _check_inputs(self.inputs)
+        check_parts(frozen=self.frozen, local=self.local, public_weights=self.public_weights, initial=self.initial)
+
+    @property
+    def stability(self) -> float:
+        """γ of automatic clipping, which is added to a gradient's norm; 0 where only what is longer is shortened."""
+        return STABILITY if self.clipping == "automatic" else 0.0
+
+    def rate(self, round: int, step: int) -> float:
+        """The learning rate of a step, both from 1: a function of what was declared, and of no data.
+
+        With t of T steps behind it: `constant` is `learning_rate`, `linear` (1 - t / T) of it, `cosine`
+        (1 + cos(π t / T)) / 2 of it. None is 0.
+        """
+        passed = ((round - 1) * self.steps + step - 1) / (self.rounds * self.steps)
+        match self.schedule:
+            case "linear":
+                return self.learning_rate * (1 - passed)
+            case "cosine":
+                return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
+            case _:
+                return self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -214,6 +259,10 @@ class Evaluation:
       target: as in `DPSGD`.
       horizon: as in `DPSGD`.
       subgroups: columns whose groups are answered apart, as `("sex", ("age", 40, 65))`; at most 8.
+      frozen: as in `DPSGD`.
+      local: as in `DPSGD`; their values are those that training left at the hospital.
+      public_weights: as in `DPSGD`.
+      trained_as: the function of the request that trained the local parameters.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -226,6 +275,10 @@ class Evaluation:
     target: Target = None
     horizon: float | None = None
     subgroups: tuple[Subgroup, ...] = ()
+    frozen: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    public_weights: str = ""
+    trained_as: str = ""
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
@@ -235,6 +288,9 @@ class Evaluation:
         check_range("bins", self.bins, 2, 1000, whole=True)
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         _check_inputs(self.inputs)
+        check_parts(
+            frozen=self.frozen, local=self.local, public_weights=self.public_weights, trained_as=self.trained_as
+        )
 
     @property
     def outcome(self) -> Outcome:
@@ -250,8 +306,9 @@ class Evaluation:
 Mechanism = DPSGD | Statistics | Evaluation | KaplanMeier | Regression
 Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
-_LATER = frozenset({"compression"}) | frozenset(
-    {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups"}
+_LATER = frozenset(
+    {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups", "schedule", "clipping"}
+    | {"frozen", "local", "public_weights", "initial", "trained_as", "compression"}
 )
 
 
@@ -269,7 +326,7 @@ def as_dict(mechanism: Mechanism) -> dict[str, Any]:
     return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
 
 
-_TUPLES = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")
+_TUPLES = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range", "frozen", "local")
 
 
 def mechanism_from(data: dict[str, Any]) -> Mechanism:

@@ -24,10 +24,12 @@ from policies.privacy import accountant
 from policies.privacy.budget import NeighboringRelation, PrivacyBudget, UnitOfPrivacy
 from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, Statistics, as_dict, mechanism_from
 from policies.privacy.outcomes import Outcome, outcome_of
+from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
 from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
+from policies.schema.terms import words_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -158,7 +160,7 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     data = f"{certificate['dataset']} ({size['patients']} patients, {exact})"
     return (
         f"{certificate['datasite']} certifies {which}, asked by {certificate['researcher']}.",
-        f"It ran {certificate['mechanism']['kind']} over {data}.",
+        f"It ran {certificate['mechanism']['kind']} over {data}.{_inputs_in_words(certificate['mechanism'])}",
         *_outcome_words(mechanism_from(certificate["mechanism"])),
         *_scope(certificate["mechanism"]),
         f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
@@ -171,6 +173,12 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         f"The job ran without: {', '.join(missing)}." if missing else "Every protection of the job's process held.",
         f"Entry {certificate['ledger']['entry']} of its ledger, issued at {certificate['issued_at']}.",
     )
+
+
+def _inputs_in_words(mechanism: Mapping[str, Any]) -> str:
+    """A sentence where the model's inputs were named, for transformations are part of what ran."""
+    inputs = mechanism.get("inputs", "features")
+    return "" if isinstance(inputs, str) else f" The model read: {words_of(tuple(inputs))}."
 
 
 def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:
@@ -190,7 +198,10 @@ def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:
     if isinstance(mechanism, Evaluation) and mechanism.subgroups:
         columns = ", ".join(column_of(subgroup) for subgroup in mechanism.subgroups)
         words.append(f"All patients, and the groups of {columns}, have a table each: they share its ε equally.")
-    return tuple(words)
+    first = mechanism.initial if isinstance(mechanism, DPSGD) else ""
+    public = mechanism.public_weights
+    parts = part_sentences(frozen=mechanism.frozen, local=mechanism.local, public_weights=public, initial=first)
+    return (*words, *parts)
 
 
 def _scope(mechanism: Mapping[str, Any]) -> tuple[str, ...]:
@@ -259,6 +270,9 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     for name, value in recomputed.items():
         if not _near(stated[name], value):
             raise CertificateRefused(f"It states {name} = {stated[name]}, and its mechanism comes to {value}.")
+    first = mechanism.initial if isinstance(mechanism, DPSGD) and certificate["round"] == 1 else ""
+    if first and first != certificate["weights_digest"]:
+        raise CertificateRefused("Its first round did not begin with the weights that its request names as initial.")
     if not _is_resolved(declared, mechanism, recomputed["epsilon"]):
         raise CertificateRefused("Its mechanism is not the one that was declared.")
     if budget["spent"] is not None and not 0 < budget["spent"] <= budget["epsilon"] * (1 + 1e-9):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,10 +60,7 @@ def noise_of_round(mechanism: DPSGD, training_patients: int, round: int = 1) -> 
 
 def _rates(mechanism: DPSGD, round: int) -> Sequence[float]:
     """The learning rate of each step of a round."""
-    scheduled: Any = getattr(mechanism, "rate", None)
-    if scheduled is None:
-        return [mechanism.learning_rate] * mechanism.steps
-    return [float(scheduled(round, step)) for step in range(1, mechanism.steps + 1)]
+    return [mechanism.rate(round, step) for step in range(1, mechanism.steps + 1)]
 
 
 def _squared_responses(mechanism: DPSGD, rates: Sequence[float]) -> float:

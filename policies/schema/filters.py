@@ -83,6 +83,14 @@ def compiled(text: str, schema: Schema) -> Filter:
     return Filter(text, columns, _words(condition, schema), schema, condition)
 
 
+def condition_sentences(text: str, schema: Schema) -> list[str]:
+    """Whose records count, in plain words; nothing where all of them do, as `text` is empty."""
+    if not text:
+        return []
+    said = f"Only records count for which {compiled(text, schema).words}."
+    return [f"{said} A condition does not hold where its value is missing."]
+
+
 def _truths(condition: Condition, schema: Schema, matrix: FloatArray) -> tuple[BoolArray, BoolArray]:
     """Where a condition holds, and where its opposite does; neither where a value that it needs is missing."""
     if isinstance(condition, Comparison):

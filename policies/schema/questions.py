@@ -21,7 +21,7 @@ from policies.numbers import counted
 from policies.privacy.grouping import Grouping
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column, IntArray
-from policies.schema.filters import Filter, compiled
+from policies.schema.filters import Filter, compiled, condition_sentences
 from policies.schema.schemas import MOST_CELLS, Schema
 
 MOST_GROUPS = 1000
@@ -149,12 +149,7 @@ def count_sensitivity(mechanism: Statistics, schema: Schema) -> int:
 
 def scope_sentences(mechanism: Statistics, schema: Schema) -> list[str]:
     """Whose records count and in which groups they are answered, in plain words; nothing where all count together."""
-    said = []
-    passing, groups = filter_of(mechanism, schema), groups_of(mechanism, schema)
-    if passing is not None:
-        said.append(
-            f"Only records count for which {passing.words}. A condition does not hold where its value is missing."
-        )
+    said, groups = condition_sentences(mechanism.where, schema), groups_of(mechanism, schema)
     if groups is not None:
         said.append(f"Each is answered apart for {counted(groups.count, 'group')}, by {', '.join(groups.columns)}.")
     return said

@@ -50,12 +50,16 @@ no class, as a time with an event, in `policies.schema.targets`.
 
     [sequences]
     fever = ["temperature_1", "temperature_2"]      # one channel; or steps of several, [["t1", "p1"], ["t2", "p2"]]
+
+    [transformations]                   # terms (see `schema.terms`); among the "features", after the columns
+    age_bands = "bands(age, 18, 40, 65)"
+    season = {term = "yearly(admitted)", feature = false}   # a name that a researcher may use, no more
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,12 +72,15 @@ from policies.schema import targets as outcome_targets
 from policies.schema import toml
 from policies.schema.as_written import USUAL_FILE, FileFormat, check_header, check_words, normal_header
 from policies.schema.columns import KINDS, BoolArray, Column, FloatArray, IntArray, check_name, check_text, is_number
+from policies.schema.inputs import ModelInputs, model_inputs
 from policies.schema.targets import Float32Array, Target, TimeToEvent, check_target, columns_of
+from policies.schema.terms import is_plain, words_of
+from policies.schema.transformations import FUNCTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HELD_OUT", "KINDS", "STATISTICS_OF", "Column", "Schema"]
+__all__ = ["HELD_OUT", "KINDS", "STATISTICS_OF", "Column", "Schema", "Transformation"]
 
 HELD_OUT = "held_out"
 FIRST_COLUMN = 2  # of the private matrix: patient code and hold-out flag come before it
@@ -82,6 +89,8 @@ MOST_CELLS = 1_000_000
 LARGEST_HOLDOUT = 0.5
 MOST_RECORDS_PER_PATIENT = 1_000  # unless a schema says otherwise,
 LARGEST_MOST_RECORDS = 10_000  # up to which a patient's records take no time that anybody could see
+
+MOST_TRANSFORMATIONS = 200
 
 STATISTICS_OF = {
     "real": ("sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe"),
@@ -93,6 +102,15 @@ STATISTICS_OF = {
 }
 
 Sequence = tuple[str, tuple[tuple[str, ...], ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformation:
+    """A term that an owner declares by name, and whether it is among a model's `"features"`."""
+
+    name: str
+    term: str
+    feature: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +131,7 @@ class Schema:
         a round takes could tell of a patient who has a million.
       columns: 1 to 500, the target included.
       sequences: name and steps of each, every step as many columns as the others.
+      transformations: terms of columns by name, at most 200.
       missing_values: texts that stand for a missing cell in every column that has none of its own.
       patient_header: the table's header of the patient column, where it is not the name.
       file: how the table's file is laid out.
@@ -133,6 +152,7 @@ class Schema:
     missing_values: tuple[str, ...] = ()
     patient_header: str = ""
     file: FileFormat = USUAL_FILE
+    transformations: tuple[Transformation, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)
@@ -158,6 +178,7 @@ class Schema:
             raise DataRefused("A column is declared twice. Declare each once.")
         self._check_target(names)
         self._check_sequences(names)
+        self._check_transformations(names)
         check_words("missing_values", self.missing_values)
         check_header("patient_header", self.patient_header)
         self._check_headers()
@@ -189,6 +210,32 @@ class Schema:
             if len({tuple(len(self.column(name).input_names) for name in step) for step in steps}) > 1:
                 raise DataRefused(f"Sequence {name!r} has steps of different widths. Give every step columns alike.")
 
+    def _check_transformations(self, names: list[str]) -> None:
+        if len(self.transformations) > MOST_TRANSFORMATIONS:
+            raise DataRefused(
+                f"{len(self.transformations)} transformations are above {MOST_TRANSFORMATIONS}. Declare fewer."
+            )
+        taken = {"features", self.patient, HELD_OUT, *names, *(name for name, _ in self.sequences)}
+        for transformation in self.transformations:
+            check_name("transformation", transformation.name)
+            if transformation.name in taken:
+                raise DataRefused(f"Transformation {transformation.name!r} has the name of something else.")
+            taken.add(transformation.name)
+            if is_plain(transformation.term):
+                raise DataRefused(
+                    f"Transformation {transformation.name!r} is {transformation.term[:80]!r}, a column as it is. "
+                    f"Write a function, as {FUNCTIONS['bands'].usage}, or a product, as age * ward."
+                )
+            try:
+                self._model_inputs((transformation.term,))
+            except UnsupportedMechanism as refusal:
+                raise DataRefused(f"Transformation {transformation.name!r}: {refusal}") from None
+        try:
+            if any(transformation.feature for transformation in self.transformations):
+                self.input_names("features")
+        except UnsupportedMechanism as refusal:
+            raise DataRefused(f"The features do not go together: {refusal}") from None
+
     @classmethod
     def from_toml(cls, text: str) -> Schema:
         """The schema in the text of a `schema.toml`. Raises `DataRefused` naming table, value, bound, next step."""
@@ -199,7 +246,8 @@ class Schema:
         """The schema that `as_dict` wrote, also after a trip through JSON, checked anew. Raises `DataRefused`."""
         fields = toml.checked_fields(data)
         columns = tuple(Column(**column) for column in fields.pop("columns"))
-        return cls(columns=columns, **fields)
+        transformations = tuple(Transformation(**fields) for fields in fields.pop("transformations"))
+        return cls(columns=columns, transformations=transformations, **fields)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; it holds what the owner declared and nothing else.
@@ -219,6 +267,7 @@ class Schema:
             **{name: value for name, value in later.items() if value},
             "columns": [column.as_dict() for column in self.columns],
             "sequences": {name: [list(step) for step in steps] for name, steps in self.sequences},
+            **({toml.TRANSFORMATIONS: list(map(asdict, self.transformations))} if self.transformations else {}),
         }
 
     def to_toml(self) -> str:
@@ -315,11 +364,25 @@ class Schema:
 
     def input_names(self, inputs: str | tuple[str, ...] = "features") -> tuple[str, ...]:
         """Names of a model's inputs, in order; of one step after the other for a sequence."""
+        if (terms := self._terms(inputs)) is not None:
+            return terms.names
         return tuple(name for column in self.input_columns(inputs) for name in self.column(column).input_names)
 
     def input_columns(self, inputs: str | tuple[str, ...] = "features") -> tuple[str, ...]:
         """The columns that a model's inputs are made of, in order; those of one step after the other for a sequence."""
+        if (terms := self._terms(inputs)) is not None:
+            return terms.columns
         return tuple(column for step in self._steps(inputs) for column in step)
+
+    def has_terms(self, inputs: str | tuple[str, ...] = "features") -> bool:
+        """Whether some inputs are transformations of columns, and not columns as they are."""
+        return self._terms(inputs) is not None
+
+    def input_words(self, inputs: str | tuple[str, ...] = "features") -> str:
+        """What a model's inputs are made of, in plain words."""
+        if self._is_sequence(inputs):
+            return words_of(inputs)
+        return words_of(self._steps(inputs)[0])
 
     def input_shape(self, inputs: str | tuple[str, ...] = "features") -> tuple[int, ...]:
         """Shape of one record: (features,), or (steps, channels) for a sequence. Raises `UnsupportedMechanism`."""
@@ -331,27 +394,47 @@ class Schema:
         return isinstance(inputs, str) and inputs != "features"
 
     def _steps(self, inputs: str | tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """Columns, and texts of terms, of each step."""
         if inputs == "features":
-            chosen = tuple(
+            chosen = [
                 column.name for column in self.columns if column.feature and column.name not in self.target_columns
-            )
+            ]
+            chosen += [declared.term for declared in self.transformations if declared.feature]
             if not chosen:
                 raise UnsupportedMechanism(f"{self.name!r} has no feature columns. Name columns as inputs=(...).")
-            return (chosen,)
+            return (tuple(chosen),)
         if isinstance(inputs, str):
             for name, steps in self.sequences:
                 if name == inputs:
                     return steps
             known = ", ".join(["features", *(name for name, _ in self.sequences)])
-            raise UnsupportedMechanism(f"inputs={inputs!r} is not known. Use one of {known}, or a tuple of columns.")
+            raise UnsupportedMechanism(
+                f"inputs={inputs[:80]!r} is not known. Use one of {known}, or a tuple of columns and terms."
+            )
         if not inputs or set(self.target_columns) & set(inputs) or len(set(inputs)) != len(inputs):
             raise UnsupportedMechanism(f"inputs={inputs!r} should name columns once each, without the target.")
+        declared = {transformation.name: transformation.term for transformation in self.transformations}
         for name in inputs:
-            self._position(name)
-        return (tuple(inputs),)
+            if name not in declared and is_plain(name):
+                self._position(name)
+        return (tuple(declared.get(name, name) for name in inputs),)
+
+    def _terms(self, inputs: str | tuple[str, ...]) -> ModelInputs | None:
+        """The inputs as terms; None where all are columns."""
+        if self._is_sequence(inputs):
+            return None
+        (texts,) = self._steps(inputs)
+        return None if all(is_plain(text) for text in texts) else self._model_inputs(texts)
+
+    def _model_inputs(self, texts: tuple[str, ...]) -> ModelInputs:
+        """Over all columns but the target. Raises `UnsupportedMechanism`."""
+        columns = {column.name: column for column in self.columns if column.name not in self.target_columns}
+        return model_inputs(texts, columns)
 
     def inputs(self, matrix: npt.ArrayLike, inputs: str | tuple[str, ...] = "features") -> npt.NDArray[np.float32]:
         """A model's inputs, float32 [N, *input_shape(inputs)] in [-1, 1]: filled, clamped, scaled by public bounds."""
+        if (terms := self._terms(inputs)) is not None:
+            return terms.values({name: self.raw(matrix, name) for name in terms.columns})
         shape = self.input_shape(inputs)
         blocks = [self.column(name).scaled(self.raw(matrix, name)) for step in self._steps(inputs) for name in step]
         flat = np.concatenate(blocks, axis=1)

@@ -17,6 +17,7 @@ from policies.schema.targets import target_from
 LARGEST_TEXT = 1 << 20
 TOP = ("name", "population", "description", "patient", "target", "holdout")
 MOST_RECORDS = "most_records_per_patient"  # stands there only where it is not the usual one
+TRANSFORMATIONS = "transformations"  # likewise, only where some are declared
 MISSING_VALUES, PATIENT_HEADER, FILE = "missing_values", "patient_header", "file"  # likewise
 TOML_COLUMN = (
     "kind", "unit", "minimum", "maximum", "categories", "missing", "outside", "feature", "description",
@@ -43,7 +44,8 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for `Schema`, its columns as arguments for `Column`; names and containers are checked here."""
     if not isinstance(data, Mapping):
         raise DataRefused("A schema is a table of names and values.")
-    _check_keys("The schema", data, (*TOP, MOST_RECORDS, MISSING_VALUES, PATIENT_HEADER, FILE, "columns", "sequences"))
+    known = (*TOP, MOST_RECORDS, MISSING_VALUES, PATIENT_HEADER, FILE, "columns", "sequences", TRANSFORMATIONS)
+    _check_keys("The schema", data, known)
     for name in ("name", "population", "patient"):
         if not isinstance(data.get(name), str):
             raise DataRefused(f"The schema needs {name} = '...' at its top, above the first [columns.…].")
@@ -56,6 +58,7 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "target": target,
         "columns": [_column_fields(column) for column in columns],
         "sequences": _sequences(data.get("sequences", {})),
+        TRANSFORMATIONS: _transformations(data.get(TRANSFORMATIONS, {})),
         **({MISSING_VALUES: as_words(MISSING_VALUES, data[MISSING_VALUES])} if MISSING_VALUES in data else {}),
         **({FILE: FileFormat.from_dict(data[FILE])} if FILE in data else {}),
     }
@@ -74,6 +77,9 @@ def write(data: Mapping[str, Any]) -> str:
     if data["sequences"]:
         lines += ["", "[sequences]"]
         lines += [f"{value_text(name)} = {value_text(steps)}" for name, steps in data["sequences"].items()]
+    if declared := data.get(TRANSFORMATIONS):
+        lines += ["", f"[{TRANSFORMATIONS}]"]
+        lines += [f"{value_text(fields['name'])} = {_transformation(fields)}" for fields in declared]
     return "\n".join(lines) + "\n"
 
 
@@ -132,6 +138,34 @@ def _sequences(table: Any) -> tuple[tuple[str, tuple[tuple[str, ...], ...]], ...
             raise DataRefused(f"Sequence {name!r} should be a list of columns, or of lists of columns.")
         sequences.append((name, rows))
     return tuple(sequences)
+
+
+def _transformations(table: Any) -> list[dict[str, Any]]:
+    """Plain data of each; a table of terms by name, or a list that has the names inside, which keeps their order."""
+    if isinstance(table, Mapping):
+        table = [
+            {"name": name, **(fields if isinstance(fields, Mapping) else {"term": fields})}
+            for name, fields in table.items()
+        ]
+    if not isinstance(table, list | tuple):
+        raise DataRefused(f"[{TRANSFORMATIONS}] is a table of names and terms, as age_bands = 'bands(age, 18, 65)'.")
+    for fields in table:
+        if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
+            raise DataRefused(
+                f"[{TRANSFORMATIONS}] is a table of names and terms, as age_bands = 'bands(age, 18, 65)'."
+            )
+        where = f"Transformation {fields['name'][:60]!r}"
+        _check_keys(where, fields, ("name", "term", "feature"))
+        if not isinstance(fields.get("term"), str):
+            raise DataRefused(f"{where} needs a term, as 'log(crp, 1)' or {{term = 'log(crp, 1)', feature = false}}.")
+        if not isinstance(fields.get("feature", True), bool):
+            raise DataRefused(f"{where}: feature={fields['feature']!r:.60} is neither true nor false.")
+    return [dict(fields) for fields in table]
+
+
+def _transformation(fields: Mapping[str, Any]) -> str:
+    kept = {"term": fields["term"], "feature": False}
+    return value_text(fields["term"] if fields.get("feature", True) else kept)
 
 
 def _column_from_toml(name: str, table: dict[str, Any]) -> dict[str, Any]:

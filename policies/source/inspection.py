@@ -23,11 +23,12 @@ from itertools import pairwise
 
 from policies.errors import InspectionFailed
 from policies.privacy.mechanisms import Mechanism
+from policies.source.allowed_names import COLLECTIONS, INITIALISERS, LAYERS, MATH, TORCH, TYPING, WRAPPERS, instead_of
 from policies.source.allowed_names import FUNCTIONS as TORCH_FUNCTIONS
-from policies.source.allowed_names import INITIALISERS, LAYERS, MATH, TORCH, instead_of
 from policies.source.findings import Finding, Findings
 from policies.source.mechanism_call import FUNCTIONS, mechanism_of
 from policies.source.model_classes import ClassReader
+from policies.source.pasted_loops import add_pasted_loop
 
 MAX_BYTES = 64 * 1024
 MAX_LINE = 2_000  # characters
@@ -43,9 +44,13 @@ ALLOWED = frozenset(
     | {f"torch.nn.functional.{name}" for name in TORCH_FUNCTIONS}
     | {f"torch.nn.init.{name}" for name in INITIALISERS}
     | {f"math.{name}" for name in MATH}
+    | {f"typing.{name}" for name in TYPING}
+    | WRAPPERS
+    | COLLECTIONS
 )
 MODULES = {"torch": "torch", "math": "math", "torch.nn": "nn", "torch.nn.functional": "F"}  # and their short names
 PARAMETERS = ("records", "weights", "round")
+WITHOUT_WEIGHTS = (("records", "round"), ("records",))  # of statistics; without a round it is the first
 _parsing = threading.Lock()
 
 
@@ -59,6 +64,7 @@ class Inspection:
       model: the model class's name, or None for statistics.
       model_source: its imports and classes at the lines where they stand in the request, or None for statistics.
       parameters: of the function, private ones among them.
+      notes: what in the model is nothing here, a line each.
     """
 
     function: str
@@ -66,6 +72,7 @@ class Inspection:
     model: str | None
     model_source: str | None
     parameters: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def inspect_source(source: str) -> Inspection:
@@ -92,7 +99,7 @@ def _inspect(source: str) -> tuple[tuple[Finding, ...], Inspection | None]:
     result = None
     _check_text(source, findings)
     tree = _parse(source, findings) if not findings.found else None
-    if tree is not None:
+    if tree is not None and not add_pasted_loop(tree, source, findings):
         result = _Reader(source, findings).read(tree)
     against = tuple(sorted(findings.found, key=lambda finding: (finding.line, finding.column)))
     return against, None if against else result
@@ -186,12 +193,15 @@ class _Reader:
         kept = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
         for node in kept:
             self._import(node)
-        classes = [node for node in body if isinstance(node, ast.ClassDef)]
+        made = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign)]
         parameters = tuple(argument.arg for argument in function.args.args)
         reader = ClassReader(self.findings, self.imports, ALLOWED, {*PARAMETERS, *parameters})
-        reader.read(classes)
+        reader.read(made)
+        for named, name in _names(function):
+            if name in FUNCTIONS and isinstance(named, ast.ClassDef | ast.FunctionDef | ast.Name) and _binds(named):
+                add("shadow", named, f"{name!r} is a mechanism.", "Choose another name.")
         for node in body[:-1]:
-            if node not in kept and not isinstance(node, ast.ClassDef):
+            if node not in kept and node not in made:
                 add("statement", node, "A request holds imports, classes and one return.", "Move it into the model.")
         returned = body[-1] if body else None
         if not isinstance(returned, ast.Return) or not isinstance(returned.value, ast.Call):
@@ -202,8 +212,8 @@ class _Reader:
         if declared is None or self.findings.found:
             return None
         mechanism, model = declared
-        source = None if model is None else self._model_source(function, classes)
-        return Inspection(function.name, mechanism, model, source, parameters)
+        source = None if model is None else self._model_source(function)
+        return Inspection(function.name, mechanism, model, source, parameters, tuple(reader.notes))
 
     def _check_head(self, node: ast.FunctionDef) -> None:
         add = self.findings.add
@@ -218,13 +228,13 @@ class _Reader:
         if (
             any(extra)
             or arguments.defaults
-            or tuple(argument.arg for argument in arguments.args) not in (PARAMETERS, ("records", "round"))
+            or tuple(argument.arg for argument in arguments.args) not in (PARAMETERS, *WITHOUT_WEIGHTS)
         ):
             add(
                 "parameters",
                 node,
                 "The parameters of a request are fixed.",
-                "Write (records, weights, round), or (records, round) for statistics.",
+                "Write (records, weights, round), or (records, round) or (records) for statistics.",
             )
         for annotation in (*(argument.annotation for argument in arguments.args), node.returns):
             if annotation is not None:
@@ -267,11 +277,20 @@ class _Reader:
         self.findings.add("import", node, why, instead)
 
     def _check_private(self, function: ast.FunctionDef, call: ast.Call, private: set[str]) -> None:
-        """Private parameters stand in the mechanism's call and nowhere else, not even as names of something else."""
+        """Private parameters stand in the mechanism's call and nowhere else.
+
+        A method may have a variable of such a name, as in `out, weights = self.attention(x, x, x)`: it is another one.
+        """
         passed = {id(argument) for argument in call.args}
         own = {id(argument) for argument in function.args.args}
+        local = {
+            id(node)
+            for method in ast.walk(function)
+            if isinstance(method, ast.FunctionDef) and method is not function
+            for node in _local_names(method)
+        }
         for node, name in _names(function):
-            if name in private and id(node) not in passed | own:
+            if name in private and id(node) not in passed | own | local:
                 self.findings.add(
                     "private-parameter",
                     node,
@@ -279,15 +298,15 @@ class _Reader:
                     instead_of(name, "Choose another name, and give records and weights to the mechanism only."),
                 )
 
-    def _model_source(self, function: ast.FunctionDef, classes: list[ast.ClassDef]) -> str | None:
-        """Imports and classes at their lines, under `if True:` so that nothing in them moves."""
+    def _model_source(self, function: ast.FunctionDef) -> str | None:
+        """Imports, classes, functions and constants at their lines, under `if True:` so that nothing in them moves."""
         lines = [""] * self.source.count("\n")
         lines.append("")
         given = self.source.split("\n")
         kept: list[ast.stmt] = [
             node
             for node in function.body
-            if isinstance(node, ast.Import | ast.ClassDef)
+            if isinstance(node, ast.Import | ast.ClassDef | ast.FunctionDef | ast.Assign | ast.AnnAssign)
             or (isinstance(node, ast.ImportFrom) and node.module != "datasites.mechanisms")
         ]
         lines[function.lineno - 1] = "if True:"
@@ -314,6 +333,27 @@ _SYFT_DECORATORS = (
     "syft.syft_function",
     "syft.syft_function_single_use",
 )
+
+
+def _binds(node: ast.AST) -> bool:
+    return not isinstance(node, ast.Name) or isinstance(node.ctx, ast.Store)
+
+
+_SCOPES = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
+
+
+def _local_names(method: ast.FunctionDef) -> Iterator[ast.Name]:
+    """Names in a method that its own assignments bind, outside of scopes within it."""
+    names: list[ast.Name] = []
+    waiting: list[ast.AST] = list(method.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            names.append(node)
+        elif not isinstance(node, _SCOPES):
+            waiting.extend(ast.iter_child_nodes(node))
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    return (node for node in names if node.id in bound)
 
 
 def _names(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:

@@ -18,6 +18,7 @@ from policies.privacy.mechanisms import (
     Regression,
     Statistics,
 )
+from policies.privacy.other_names import SAME, finding, plain_name
 from policies.source.findings import Findings
 
 FUNCTIONS: dict[str, type[Mechanism]] = {
@@ -29,7 +30,16 @@ FUNCTIONS: dict[str, type[Mechanism]] = {
 }
 WITHOUT_MODEL = frozenset({"statistics", "kaplan_meier", "regression"})
 _SETTINGS = {name: frozenset(field.name for field in dataclasses.fields(kind)) for name, kind in FUNCTIONS.items()}
-LISTS = ("inputs", "target", "class_weights", "subgroups", "terms", "outcome_range")  # written with brackets or not
+LISTS = (
+    "inputs",
+    "target",
+    "class_weights",
+    "subgroups",
+    "terms",
+    "outcome_range",
+    "frozen",
+    "local",
+)  # written with brackets or not
 _COLUMNS = ("sum", "mean", "variance", "histogram", "missing", "describe")
 _MISSING = object()
 
@@ -48,7 +58,9 @@ def mechanism_of(
         )
         return None
     alone = name in WITHOUT_MODEL
-    wanted = ("records", "round") if alone else ("records", "weights", "round")
+    wanted: tuple[str, ...] = ("records", "round") if alone else ("records", "weights", "round")
+    if alone and parameters == ("records",):  # PySyft's single-use function, of its data alone
+        wanted = ("records",)
     passed = [argument.id if isinstance(argument, ast.Name) else "" for argument in call.args]
     model = None if alone else (passed or [""])[0]
     if (
@@ -89,6 +101,12 @@ def _settings(name: str, call: ast.Call, findings: Findings) -> dict[str, Any] |
     before = len(findings.found)
     for keyword in call.keywords:
         if keyword.arg is None or keyword.arg not in known:
+            ours = SAME.get(keyword.arg or "", "")
+            text = _plain_text(ours, keyword.value)
+            borrowed = finding(keyword.arg or "", text) if name == "dp_sgd" else None
+            if borrowed is not None:
+                findings.add("mechanism", keyword.value, *borrowed)
+                continue
             findings.add(
                 "mechanism",
                 keyword.value,
@@ -98,14 +116,23 @@ def _settings(name: str, call: ast.Call, findings: Findings) -> dict[str, Any] |
             continue
         value = literal(keyword.value)
         if value is _MISSING:
+            text, written = _plain_text(keyword.arg, keyword.value), ast.unparse(keyword.value)[:60]
             findings.add(
                 "literal",
                 keyword.value,
                 f"{keyword.arg} is not written as a plain value, so it cannot be read.",
-                "Write the number or text itself.",
+                "Write the number or text itself." if text == written else f"Write {keyword.arg}={text}.",
             )
         settings[keyword.arg] = _tupled(value) if keyword.arg in LISTS else value
     return settings if len(findings.found) == before else None
+
+
+def _plain_text(setting: str, value: ast.expr) -> str:
+    """A value as it may stand in a request, where it is an object of torch that has a name here; else as it stands."""
+    called = value.func if isinstance(value, ast.Call) else value
+    name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+    known = plain_name(setting, name)
+    return f'"{known}"' if known else ast.unparse(value)[:60]
 
 
 def literal(node: ast.expr) -> Any:

@@ -45,11 +45,12 @@ from tests.factories import (
 EVALUATION = training_source("flu_scores").replace("dp_sgd", "evaluate").split("\n    return ")[0] + (
     "\n    return evaluate(FluPredictor, records, weights, round, loss='binary_cross_entropy', epsilon=0.3)\n"
 )
+TERMS = "'log(temperature)', 'spline(age, 3) * cough'"  # a model's four inputs, of columns at their bounds
 GROUPS = EVALUATION.replace("flu_scores", "flu_groups").replace(
     "epsilon=0.3", "epsilon=0.3, subgroups=('cough', ('age', 18, 65))"
 )
 SOURCES = {
-    "flu_round": training_source(epsilon=1.0),
+    "flu_round": training_source(epsilon=1.0).replace("learning_rate=1.0", f"learning_rate=1.0, inputs=({TERMS})"),
     "flu_counts": statistics_source(),
     "flu_cohort": cohort_source(),
     "flu_scores": EVALUATION,

@@ -51,6 +51,8 @@ DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
+PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
+MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -428,7 +430,48 @@ def _corpus(*words: str) -> tuple[str, ...]:
     return (CORPUS, "-k", " or ".join(words))
 
 
+def _any_public_weights() -> None:
+    from policies.release.tensors import from_bytes
+
+    put("datasites.vault.public_weights:_checked", lambda content, wanted, shapes: from_bytes(content))
+
+
+def _endless_public_weights() -> None:
+    put("datasites.vault.public_weights:LARGEST_PART", 1 << 60)
+    put("datasites.vault.public_weights:_HEADER", 1 << 60)
+
+
 DEFENCES: dict[str, Defence] = {
+    "public-weights-digest": Defence(
+        "the digest of public weights, when they come and at each use",
+        _any_public_weights,
+        (PUBLIC_WEIGHTS, MODEL_PARTS),
+    ),
+    "public-weights-size": Defence(
+        "bounds of what public weights may take",
+        _endless_public_weights,
+        (PUBLIC_WEIGHTS,),
+    ),
+    "first-weights": Defence(
+        "the first round's weights, and public weights before anything is charged",
+        nothing("datasites.review.model_parts:ModelParts.check_ready"),
+        (MODEL_PARTS,),
+    ),
+    "local-parts-stay": Defence(
+        "local parameters are kept and taken out of what leaves",
+        instead("datasites.review.model_parts:ModelParts.take_local", lambda parts, request, number, plan, all: all),
+        (MODEL_PARTS,),
+    ),
+    "declared-parts": Defence(
+        "the parts of an exporter's graph, held against the declaration",
+        nothing("policies.graph.parts:check_parted", "datasites.review.planning:check_parted"),
+        ("tests/datasites/review/test_planning.py",),
+    ),
+    "weight-files": Defence(
+        "files of public weights are looked at before they are unpacked",
+        nothing("researcher.weight_files:_check_unpacked"),
+        ("tests/researcher/test_weight_files.py",),
+    ),
     "inspection": Defence(
         "inspection of the source",
         instead("policies.source.inspection:_inspect", lambda _: ((), None)),

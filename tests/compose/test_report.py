@@ -70,6 +70,10 @@ def test_every_text_is_escaped() -> None:
     for each in report["hospitals"]:
         each["title"] = each["name"] = evil
         each["statistic"]["what"] = each["statistic"]["unit"] = evil
+    report["survival"].update(title=evil, by=evil, time=evil, event=evil, test=evil)
+    report["survival"]["groups"][0].update(label=evil, median=evil)
+    report["regression"].update(outcome=evil, ratio=evil)
+    report["regression"]["coefficients"][0]["name"] = evil
     for each in report["certificates"]:
         each["hospital"] = each["file"] = each["sha256"] = each["role"] = evil
     page = render(report)
@@ -86,7 +90,7 @@ def test_report_says_both_risks_for_what_is_spent_and_for_the_whole_budget() -> 
 
 def test_report_without_its_optional_parts_still_reads() -> None:
     report = sample_report()
-    for key in ("roc", "charged_for", "certificates", "study", "title"):
+    for key in ("roc", "charged_for", "certificates", "study", "title", "survival", "regression"):
         del report[key]
     del report["auc"]["joint_by_round"]
     for each in report["hospitals"]:
@@ -94,6 +98,18 @@ def test_report_without_its_optional_parts_still_reads() -> None:
     page = render(report)
     assert "paediatric" in page
     assert "What is promised" in page
+
+
+def test_survival_and_the_regression_are_drawn_with_their_intervals() -> None:
+    page = render(sample_report())
+    assert "How long patients stay away" in page
+    for said in ("influenza: yes", "yes, not private", "yes 2 days (95 % from 2 to 5)", "log-rank"):
+        assert said in page
+    assert "0.516 (0.446 to 0.597)" in page
+    assert "from 0.28 to 3.57" in page  # as far on one side of 1 as on the other
+    report = sample_report()
+    report["regression"]["coefficients"] = []
+    assert "Noise hides every coefficient." in render(report)
 
 
 def test_a_joint_model_that_gained_nothing_is_not_called_better() -> None:

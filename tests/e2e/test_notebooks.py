@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, training_source
@@ -136,7 +137,76 @@ def test_a_notebook_of_a_researcher_and_one_of_an_owner_show_no_error(
     assert "released" in running.shown['answer["status"], sorted(answer["release"])']
 
 
-def test_what_stays_refused_says_who_does_it(shared_datasite: DatasiteProcess, tmp_path: Path) -> None:
-    page = run(tmp_path, shared_datasite.url, OWNER, "client.settings.get()")
-    assert len(page.troubles) == 1
-    assert "The owner sets this datasite up" in page.troubles[0]
+SINGLE = """\
+@sy.syft_function_single_use(records={records})
+def {name}(records):
+    from datasites.mechanisms import statistics
+
+    return statistics(records, count=True, mean="temperature", epsilon=0.1)
+"""
+CALL = """\
+import time
+while True:
+    answer = client.code.{name}(records=asset).get()
+    if answer["status"] != "running":
+        break
+    time.sleep(0.2)
+answer["status"], sorted(answer["release"])
+"""
+
+
+def test_a_single_use_function_of_statistics_is_approved_and_answered(
+    shared_datasite: DatasiteProcess, tmp_path: Path
+) -> None:
+    """The first function of PySyft's own tutorials: bound to an asset, or to its pointer, and called once approved."""
+    url, find = shared_datasite.url, 'asset = client.datasets["flu"].assets[0]\nasset'
+    cells = [find]
+    for name, records in (("flu_single", "asset"), ("flu_pointed", "asset.pointer")):
+        cells += [SINGLE.format(name=name, records=records), f"client.code.request_code_execution({name})"]
+    asking = run(tmp_path, url, RESEARCHER, *cells, "client.requests")
+    assert asking.troubles == []
+    for name in ("flu_single", "flu_pointed"):
+        assert name in asking.shown["client.requests"]
+
+    approve = [f'[r for r in client.requests if r.code.service_func_name == "{name}"][0].approve()'
+               for name in ("flu_single", "flu_pointed")]  # fmt: skip
+    assert run(tmp_path, url, OWNER, *approve).troubles == []
+
+    answered = run(tmp_path, url, RESEARCHER, find, CALL.format(name="flu_single"), CALL.format(name="flu_pointed"))
+    assert answered.troubles == []
+    shown = answered.shown['answer["status"], sorted(answer["release"])']
+    assert shown.count("('released', ['count', 'mean/temperature'") == 2
+
+
+REFUSED_TO_RESEARCHERS = {
+    'client.account.set_password("another password", confirm=False)': "datasite password EMAIL",
+    "client.jobs.get_all()": "Rounds are no jobs of PySyft",
+    "client.notifications.get_all()": "datasite.comments(code=...)",
+    "client.projects.get_all()": "datasite projects",
+}
+UPLOAD = """\
+import torch
+rows = torch.zeros(3, 2)
+client.upload_dataset(sy.Dataset(name="mine", asset_list=[sy.Asset(name="rows", data=rows, mock=rows)]))
+"""
+REFUSED_TO_OWNERS = {
+    UPLOAD: "datasite publish",
+    'client.users.create(email="b@x.example", name="B", password="p p p p", password_verify="p p p p")': (
+        "The hospital makes accounts"
+    ),
+    "client.settings.get()": "The owner sets this datasite up",
+    "client.settings.allow_guest_signup(True)": "The hospital makes accounts",
+}
+
+
+@pytest.mark.parametrize(
+    ("email", "cells"), [(RESEARCHER, REFUSED_TO_RESEARCHERS), (OWNER, REFUSED_TO_OWNERS)], ids=["researcher", "owner"]
+)
+def test_what_stays_refused_says_who_does_it(
+    shared_datasite: DatasiteProcess, tmp_path: Path, email: str, cells: dict[str, str]
+) -> None:
+    page = run(tmp_path, shared_datasite.url, email, *cells)
+    for cell, sentence in cells.items():
+        said = [trouble for trouble in page.troubles if trouble.startswith(cell.splitlines()[-1])]
+        assert any(sentence in trouble for trouble in said), (cell, [trouble[:400] for trouble in page.troubles])
+    assert not any("AttributeError" in trouble for trouble in page.troubles)

@@ -87,3 +87,8 @@ def test_rounding_loses_less_than_a_fifth_of_the_error(value: float, error: floa
     low, high = (float(end.replace(",", "")) for end in outward(value - error, value + error, places))
     assert low <= value - error + 1e-6 * abs(value) + 1e-6
     assert high >= value + error - 1e-6 * abs(value) - 1e-6
+
+
+def test_an_interval_without_an_end_is_shown_as_one() -> None:
+    assert outward(-math.inf, 0.8771, 2) == ("minus infinite", "0.88")
+    assert outward(0.8123, math.inf, 2) == ("0.81", "infinite")

@@ -37,7 +37,8 @@ __all__ = ["Case", "cases", "check_shapes", "known_keys", "plan_of", "release", 
 
 def plan_of(mechanism: Mechanism, hidden: int | None) -> Plan:
     """A plan as the exporter and the accountant leave it."""
-    graph = graph_of(hidden) if hidden else None
+    parts = (getattr(mechanism, "frozen", ()), getattr(mechanism, "local", ()))
+    graph = graph_of(hidden, *parts) if hidden else None
     return Plan("proof", mechanism, "TwoLayers" if graph else None, graph, "", "t", "v", mechanism)
 
 
@@ -94,7 +95,9 @@ def checking_graphs_once() -> Iterator[None]:
     """Let a graph be checked and made ready for its first trial alone: it is the same one, and it holds nothing."""
     ready: dict[str, Forward] = {}
 
-    def known(graph: Graph) -> Forward:
+    def known(graph: Graph, frozen: Any = None) -> Forward:
+        if frozen:
+            return forward(graph, frozen)
         text = json.dumps(graph.as_dict())
         if text not in ready:
             ready[text] = forward(graph)

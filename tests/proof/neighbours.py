@@ -38,9 +38,9 @@ class TwoLayers(nn.Module):
 
 
 @cache
-def graph_of(hidden: int) -> Graph:
-    """`TwoLayers` as the exporter makes it."""
-    return export_model(TwoLayers(hidden), (FEATURES,))
+def graph_of(hidden: int, frozen: tuple[str, ...] = (), local: tuple[str, ...] = ()) -> Graph:
+    """`TwoLayers` as the exporter makes it, in these parts."""
+    return export_model(TwoLayers(hidden), (FEATURES,), frozen=frozen, local=local)
 
 
 def crowd(patients: int, *, held_out: bool = False) -> Matrix:

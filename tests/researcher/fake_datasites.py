@@ -65,6 +65,9 @@ class FakeDatasite:
         self.findings: list[dict[str, Any]] = []
         self.short = 0.0
         self.engine: dict[str, Any] | None = None
+        self.public: dict[str, bytes] = {}  # by request, files of public weights that came whole
+        self.growing: dict[str, bytes] = {}
+        self.parts_sent = 0
         self._polled = 0
 
     def describe(self) -> dict[str, Any]:
@@ -154,6 +157,17 @@ class FakeDatasite:
         self.statuses[code] = "withdrawn"
         return self.request_status(code)
 
+    def keep_weights(self, code: str, begin: int, size: int, content: bytes) -> dict[str, Any]:
+        self._called("keep_weights")
+        have = self.public.get(code) or self.growing.get(code, b"")
+        if content and code not in self.public:
+            assert begin == len(have)
+            self.parts_sent += 1
+            self.growing[code] = have = have + content
+            if len(have) == size:
+                self.public[code] = have
+        return {"kept": code in self.public, "have": len(have)}
+
     def mock(self, asset: str) -> np.ndarray[Any, Any]:
         self._called("mock")
         return np.array([[0.0, 0.0, 30.0, 37.0, 0.0], [1.0, 0.0, 41.0, 39.0, 1.0]])
@@ -192,7 +206,8 @@ class FakeDatasite:
             return {"scores": np.stack([bins[::-1], bins])}
         if weights is None:
             return {"count": np.array([float(self.patients)]), "mean/temperature": np.array([37.0 + self.offset])}
-        return {name: (value * 0.5 + self.offset).astype("float32") for name, value in weights.items()}
+        # In order of name, as a release is read from its bytes; weights are sent in the model's own order.
+        return {name: (value * 0.5 + self.offset).astype("float32") for name, value in sorted(weights.items())}
 
     def _called(self, what: str) -> None:
         self.calls.append(what)

@@ -2,11 +2,26 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn, relu, sigmoid
 
 HIDDEN = 32
+TABLE = {"hidden": 32}
+
+
+def block(inputs):
+    return nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU())
+
+
+def as_it_is(function):
+    return function
+
+
+@as_it_is
+def cached():
+    return nn.ReLU()
 
 
 class FluPredictor(nn.Module):
@@ -47,3 +62,30 @@ class WithConstant(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.output(x)
+
+
+class WithTable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = nn.Linear(10, TABLE["hidden"])
+
+
+class WithFunction(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.output = block(10), nn.Linear(32, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.output(self.block(x))
+
+
+class WithCached(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = cached()
+
+
+class WithNumpy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = nn.Linear(10, int(np.sqrt(4)))

@@ -50,6 +50,18 @@ def test_flowers_strategies_run_by_name(make_study, strategy):
     assert [len(each.answered) for each in result.rounds] == [3, 3, 3]
 
 
+def test_server_momentum_moves_each_tensor_by_its_own_moves(make_study):
+    # Weights w become w/2 + o at a hospital, with o = 0, 1, 2 of weights 1/4, 1/2, 1/4: the average is w/2 + 1.
+    study = make_study()
+    result = study.run("FedAvgM", server_momentum=0.5)
+    for name, initial in study._initial().items():
+        weights, moves = initial.astype(float), 0.0
+        for _ in range(3):
+            moves = 0.5 * moves + (weights / 2 + 1 - weights)
+            weights = weights + moves
+        np.testing.assert_allclose(result.weights[name], weights, atol=1e-5)
+
+
 def test_fedprox_takes_the_proximal_term_that_was_approved(make_study):
     make_study(training=replace(TRAINING, proximal_mu=0.1)).run("FedProx")
 

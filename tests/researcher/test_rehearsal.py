@@ -64,7 +64,6 @@ class _WithALock(FedAvg):
 
 BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a class": (FedAvg, {}, r"is not offered\. Use one of FedAvg, .* or an instance"),
-    "nothing": (None, {}, "None is not offered"),
     "a list": (["FedAvg"], {}, "is not offered"),
     "an array": (np.array(["FedAvg", "FedAdam"]), {}, "is not offered"),
     "a quorum of more": ("FedAvg", {"min_train_nodes": 4}, r"min_train_nodes=4 is more than the 3 hospitals .* most 3"),

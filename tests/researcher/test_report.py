@@ -13,16 +13,20 @@ import numpy as np
 import pytest
 
 from policies.errors import InvalidRequest
+from policies.numbers import written
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, as_dict
 from policies.privacy.risk import loss_of, risk_sentences
 from researcher.federated import RoundRecord
+from researcher.regression import RegressionResult
 from researcher.report_charts import Column, column_chart
 from researcher.results import EvaluationResult, Result
 from researcher.scores import read_scores
 from researcher.state import Release
 from researcher.statistics import StatisticsResult
+from researcher.survival import SurvivalResult
 from tests.compose.test_report import Tree
+from tests.researcher import analysis_samples
 from tests.researcher.statistic_samples import DESCRIBED, EVERYTHING, asked, result
 from tests.researcher.test_scores import drawn
 
@@ -69,6 +73,18 @@ def training(*, scored: bool = True) -> Result:
     return found
 
 
+def survival(**changes: Any) -> SurvivalResult:
+    found = analysis_samples.survival(**changes)
+    releases = tuple(release(found.mechanism, "kaplan_meier", hospital) for hospital in found.tables)
+    return replace(found, releases=releases, missing={"coastal": "It denied: not now."})
+
+
+def regression(**changes: Any) -> RegressionResult:
+    found = analysis_samples.regression(**changes)
+    releases = tuple(release(found.mechanism, "regression", hospital) for hospital in found.sums)
+    return replace(found, releases=releases, missing={"coastal": "It denied: not now."})
+
+
 PAGES = {
     "described": lambda: statistics(),
     "described by groups": lambda: statistics(group_by={"ward": [], "age": [65]}),
@@ -77,6 +93,12 @@ PAGES = {
     "trained": lambda: training(scored=False),
     "trained and scored": training,
     "scored": evaluation,
+    "alive": survival,
+    "alive by groups": lambda: survival(by="arm", where="age >= 50"),
+    "alive, hidden by noise": lambda: survival(by="arm", size=8, epsilon=0.1),
+    "linear": regression,
+    "logistic": lambda: regression(family="binomial", outcome="relapse", where="age >= 18"),
+    "regression, hidden by noise": lambda: regression(family="binomial", outcome="relapse", size=50),
 }
 
 
@@ -132,6 +154,41 @@ def test_figures_on_the_page_are_those_of_the_result(tmp_path: Path) -> None:
     assert "2026-01-" in text  # the mean of a date is a date
 
 
+def test_survival_on_the_page_is_that_of_the_result(tmp_path: Path) -> None:
+    found = survival(by="arm", where="age >= 50")
+    text = found.report(tmp_path / "report.html").read_text()
+    for hospital in ("general", "rural", "combined"):
+        for curve in found.curves(hospital).values():
+            assert f"<span>{curve.median}</span>" in text
+    last = found.curve("new")
+    assert f"{last.survival[last.told - 1]:.1%} (" in text
+    assert str(found.log_rank()) in text
+    assert "Only records count for which age is at least 50 years." in text
+    assert "coastal is missing. It denied: not now." in text
+    assert "By the survival alone (ε = 2)" in text
+    assert text.count('d="M') >= 4  # two curves and their two bands
+
+
+def test_coefficients_on_the_page_are_those_of_the_result(tmp_path: Path) -> None:
+    found = regression(family="binomial", outcome="relapse")
+    text = found.report(tmp_path / "report.html").read_text()
+    for coefficient in found.coefficients("rural").values():
+        assert f"<span>{written(coefficient.value, digits=3)}</span>" in text
+    value, low, high = (written(end, digits=3) for end in found["age"].exponent)
+    assert text.count(f"{value} ({low} to {high})") == 2  # in the chart, and in the table
+    assert "Odds ratios, all hospitals together" in text
+    assert "By the regression alone" in text
+
+
+def test_what_noise_hides_is_said_to_be_hidden(tmp_path: Path) -> None:
+    text = regression(family="binomial", outcome="relapse", size=50).report(tmp_path / "a.html").read_text()
+    assert "Of combined noise hides every coefficient." in text
+    assert "hidden by noise" in text
+    assert "nan" not in text
+    text = survival(size=8, epsilon=0.1).report(tmp_path / "b.html").read_text()
+    assert "Noise hides how many patients are at risk at any time." in text
+
+
 def test_every_text_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script>\u202e"
     found = statistics()
@@ -146,6 +203,13 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
     trained.name, trained.classes = evil, (evil, evil)
     trained.rounds[1].missing["rural"] = evil
     assert "<script" not in trained.report(tmp_path / "other.html").read_text()
+    alive, fitted = survival(), regression()
+    tables, sums = {evil: alive.tables["rural"]}, {evil: fitted.sums["rural"]}
+    for one in (
+        replace(alive, name=evil, tables=tables, missing={evil: evil}),
+        replace(fitted, name=evil, sums=sums, missing={evil: evil}),
+    ):
+        assert "<script" not in one.report(tmp_path / "analysis.html").read_text()  # type: ignore[attr-defined]
 
 
 def test_a_certificate_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:

@@ -103,17 +103,40 @@ def test_evaluation_and_statistics_name_only_what_differs_from_defaults():
     }
 
 
+def test_a_constant_from_outside_the_class_goes_with_it():
+    source = request_source("x", TRAINING, model=models.WithConstant)
+    assert "    HIDDEN = 32\n" in source
+    assert source.index("HIDDEN = 32") < source.index("class WithConstant")
+    assert inspect_source(source).model == "WithConstant"
+
+
+def test_a_value_from_outside_the_class_that_is_no_constant_is_refused_with_its_name():
+    with pytest.raises(InvalidRequest, match="uses 'TABLE' from outside the class"):
+        request_source("x", TRAINING, model=models.WithTable)
+
+
+def test_a_function_from_outside_the_class_goes_with_what_it_uses():
+    source = request_source("x", TRAINING, model=models.WithFunction)
+    assert source.index("HIDDEN = 32") < source.index("def block(inputs)") < source.index("class WithFunction")
+    assert inspect_source(source).model == "WithFunction"
+
+
+def test_a_decorated_function_is_refused_with_its_name():
+    with pytest.raises(InvalidRequest, match="cached is no plain function"):
+        request_source("x", TRAINING, model=models.WithCached)
+
+
+def test_numpy_is_refused_with_what_to_use():
+    with pytest.raises(InvalidRequest, match="uses 'np', which no hospital has"):
+        request_source("x", TRAINING, model=models.WithNumpy)
+
+
 def test_an_analysis_without_a_model_is_one_call_that_is_read_back():
     declared = KaplanMeier(time="age", event="influenza", by="sex", until=90.0, epsilon=0.5)
     source = request_source("alive", declared, purpose="To see.")
     assert 'return kaplan_meier(\n        records, round,\n        time="age",\n' in source
     assert inspect_source(source).mechanism == declared
     assert inspect_source(source).model is None
-
-
-def test_a_constant_from_outside_the_class_is_refused_with_its_name():
-    with pytest.raises(InvalidRequest, match="uses 'HIDDEN' from outside the class"):
-        request_source("x", TRAINING, model=models.WithConstant)
 
 
 def test_a_class_defined_inside_a_function_is_found():

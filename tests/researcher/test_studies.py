@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from numpy import testing  # at its import it starts a program, which no quick test may
 
 import researcher
@@ -39,6 +40,18 @@ def test_a_check_says_which_engine_runs_the_model_where(make_study, hospitals):
         ": flu_2026 trains in lanes: one record in each lane of the processor's vectors."
     )
     assert "It uses &lt;b&gt;sort" in check._repr_html_()
+
+
+def test_a_check_says_what_is_nothing_at_hospitals(make_study, network):
+    assert make_study(submit=False).check().notes == ()
+    model = torch.nn.Sequential(
+        torch.nn.Linear(10, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1), torch.nn.Sigmoid()
+    )
+    check = researcher.Study("dropped", network.dataset("flu"), model, TRAINING).check()
+    (note,) = check.notes
+    assert note.startswith("dropped: line ")
+    assert "Dropout is nothing here: the noise of DP-SGD regularises already." in note
+    assert note in str(check)
 
 
 def test_nothing_leaves_for_a_hospital_when_the_local_inspection_refuses(make_study, hospitals, monkeypatch):
@@ -224,9 +237,21 @@ def test_withdrawing_closes_every_request(make_study, hospitals):
     assert {row["status"] for row in table.rows} == {"withdrawn"}
 
 
-def test_a_model_instance_is_refused(make_study, network):
-    with pytest.raises(InvalidRequest, match="Give the model's class"):
-        researcher.Study("x", network.dataset("flu"), FluPredictor(), TRAINING)
+def test_a_model_that_is_made_is_as_good_as_its_class(make_study, network):
+    of_class = researcher.Study("x", network.dataset("flu"), FluPredictor, TRAINING)
+    model = FluPredictor()
+    made = researcher.Study("x", network.dataset("flu"), model, TRAINING)
+    assert [request.source for request in made.requests.requests] == [
+        request.source for request in of_class.requests.requests
+    ]
+    assert made.new_model() is not model
+    for name, parameter in made.new_model().named_parameters():  # round 1 begins with its weights
+        assert parameter.equal(model.get_parameter(name))
+
+
+def test_what_is_no_model_is_refused(make_study, network):
+    with pytest.raises(InvalidRequest, match="The model is str"):
+        researcher.Study("x", network.dataset("flu"), "FluPredictor", TRAINING)
 
 
 def test_evaluation_uses_one_round_per_model_and_asks_again_for_free(make_study, hospitals):
@@ -388,3 +413,13 @@ def test_a_study_is_submitted_under_a_project_everywhere(make_study, hospitals):
 def test_a_project_is_named_as_text(make_study):
     with pytest.raises(InvalidRequest, match="name of a project"):
         make_study(submit=False).submit(project=7)
+
+
+def test_a_training_by_epochs_is_declared_for_the_published_sizes(make_study, hospitals):
+    by_epochs = researcher.Training(
+        loss="BCELoss", epochs=2, batch_size=80, max_grad_norm=1.0, lr=0.5, target_epsilon=2.0
+    )
+    study = make_study(submit=False, training=by_epochs)
+    # 800 of 1,000 patients train at the smallest hospital: a tenth of them a step, ten steps a pass, a pass a round.
+    assert (study.training.sampling_rate, study.training.steps, study.training.rounds) == (0.1, 10, 2)
+    assert "sampling_rate=0.1" in study.sources["training"]

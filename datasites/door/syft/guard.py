@@ -47,6 +47,7 @@ from syft.types.syft_object_registry import SyftObjectRegistry
 from datasites.door.memory import CALLS, Held, Memory, NoRoom
 from datasites.door.syft.call_limits import NoTurn, Turns
 from datasites.door.syft.client_keys import OwnerKey
+from datasites.door.syft.elsewhere import elsewhere
 from datasites.logs import Shown
 from policies.graph.graphs import MAX_PARAMETERS
 from policies.wire.capnp import read_named, read_pairs, read_values
@@ -61,7 +62,7 @@ RESEARCHER_PATHS = frozenset(
     blob_storage.allocate blob_storage.read blob_storage.write_to_disk
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
-    datasite.certificates datasite.comment datasite.comments
+    datasite.certificates datasite.comment datasite.comments datasite.keep_weights
     """.split()
 )
 OWNER_PATHS = frozenset(
@@ -98,7 +99,7 @@ TENSOR_BYTES = 8 * MAX_PARAMETERS + (1 << 20)  # of one message, unpacked: the w
 COPIES = 10  # of a message while it is read: each level of nesting copies what is inside it; honest ones take 7
 
 # These carry weights or an upload, and may be as large as a body; every other call is short.
-LARGE = frozenset({"action.set", "blob_storage.write_to_disk", "code.call"})
+LARGE = frozenset({"action.set", "blob_storage.write_to_disk", "code.call", "datasite.keep_weights"})
 LARGEST_SHORT = 1 << 20
 TOO_LARGE = "This call is too large or too deep."
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split())
@@ -384,7 +385,7 @@ class Entry:
         except (Malformed, ValueError, TypeError):
             return None
         api = SyftAPI.for_user(self.server, self.server.current_protocol, credentials)
-        allowed = PATHS[role]
+        allowed = PATHS[role] | elsewhere(role).keys()  # the latter end in a sentence: see `check_path`
         api.endpoints = {name: each for name, each in api.endpoints.items() if each.service_path in allowed}
         api.lib_endpoints = {}  # 3.6 MB of operations on pointers, none of which is allowed
         return bytes(_serialize(api, to_bytes=True))
@@ -400,7 +401,7 @@ class Entry:
         if call.blocking is not True or call.server_uid != self.server.id:
             raise Refused("Only blocking calls to this datasite are answered.")
         if call.path not in PATHS[role]:
-            raise Refused(f"{role.name} may not call {call.path[:80]}.")
+            raise Refused(_may_not(role, call.path))
         if call.path in ONCE and not self.answered.is_new(bytes(credentials.verify_key) + message):
             raise Refused("This call was answered before. Make it anew.")
         return call
@@ -428,9 +429,14 @@ def check_path(message: bytes, role: ServiceRole) -> None:
     except ValueError:
         raise Refused("This message is not a call.") from None
     if path not in PATHS[role]:
-        raise Refused(f"{role.name} may not call {path[:80]}.")
+        raise Refused(_may_not(role, path))
     if path not in LARGE and len(message) > LARGEST_SHORT:
         raise Refused(f"{TOO_LARGE} One of {path} has at most {LARGEST_SHORT:,} bytes.")
+
+
+def _may_not(role: ServiceRole, path: str) -> str:
+    """Who does it instead, where that is known."""
+    return f"{role.name} may not call {path[:80]}. {elsewhere(role).get(path, '')}".rstrip()
 
 
 @contextmanager

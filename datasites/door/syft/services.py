@@ -29,6 +29,7 @@ from syft.service.code.user_code import SubmitUserCode, UserCode
 from syft.service.code.user_code_service import UserCodeService
 from syft.service.context import AuthedServiceContext
 from syft.service.policy.policy import (
+    ExactMatch,
     Matches,
     MixedInputPolicy,
     SingleExecutionExactOutput,
@@ -64,7 +65,7 @@ HOW_TO_CALL = "Call it as f(records=asset, weights={name: tensor}, round=1)."
 NOT_YOURS = "You have no such object here."
 HOW_TO_BIND = (
     "The input policy must be sy.MixedInputPolicy(records=asset, weights=dict, round=int, client=client); for"
-    " statistics without weights."
+    " statistics without weights, or @sy.syft_function_single_use(records=asset) of a function of records alone."
 )
 
 
@@ -397,6 +398,16 @@ class DatasiteService(AbstractService):
         with _public_errors():
             return self.researchers.withdraw(_email(context), code)
 
+    @service_method(path="datasite.keep_weights", name="keep_weights", roles=DATA_SCIENTIST_ROLE_LEVEL)
+    def keep_weights(
+        self, context: AuthedServiceContext, code: str, begin: int = 0, size: int = 0, content: bytes = b""
+    ) -> dict:
+        """Take the next bytes of the public weights that the caller's request names; what is here of them."""
+        if not isinstance(content, bytes) or type(begin) is not int or type(size) is not int:
+            raise Refused("Public weights come as bytes of a safetensors file, with begin and size in bytes.")
+        with _public_errors():
+            return self.researchers.keep_weights(_email(context), code, begin, size, content)
+
     @service_method(path="datasite.comment", name="comment", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def comment(self, context: AuthedServiceContext, code: str, text: str) -> list:
         """Write on the caller's request; everything that is written on it."""
@@ -448,7 +459,10 @@ def _may_read_blob(context: AuthedServiceContext, uid: UID) -> bool:
 
 def _submitted_asset(code: SubmitUserCode, context: AuthedServiceContext) -> str:
     """The action id that a submitted function binds `records` to. Refuses policies that are not PySyft's own."""
-    if isinstance(code.input_policy_type, SubmitUserPolicy | UID) or code.input_policy_type is not MixedInputPolicy:
+    exact = code.input_policy_type is ExactMatch
+    if isinstance(code.input_policy_type, SubmitUserPolicy | UID) or not (
+        exact or code.input_policy_type is MixedInputPolicy
+    ):
         raise Refused(HOW_TO_BIND)
     if isinstance(code.output_policy_type, SubmitUserPolicy | UID):
         raise Refused("Own output policies are not taken: the ledger counts releases.")
@@ -456,6 +470,10 @@ def _submitted_asset(code: SubmitUserCode, context: AuthedServiceContext) -> str
     if len(servers) != 1 or next(iter(servers)).server_id != context.server.id:
         raise Refused("Bind records=asset of this datasite alone.")
     rules = next(iter(servers.values()))
+    if exact:
+        if set(rules) != {"records"} or not isinstance(rules["records"], UID):
+            raise Refused(HOW_TO_BIND)
+        return str(rules["records"])
     wanted = {"records": Matches, "weights": UserOwned, "round": UserOwned}
     if "records" not in rules or any(type(rule) is not wanted.get(name) for name, rule in rules.items()):
         raise Refused(HOW_TO_BIND)
@@ -477,6 +495,8 @@ def _own_submission(code: SubmitUserCode, context: AuthedServiceContext, asset: 
     rules: dict[str, Any] = {"records": UID(asset), "weights": dict, "round": int}
     bound = code.input_policy_init_kwargs or {}
     policy = {next(iter(bound)): {n: r for n, r in next(iter(bound.values())).items() if n in rules}}
+    if code.input_policy_type is ExactMatch:
+        policy = {next(iter(bound)): {"records": Matches(kw="records", val=UID(asset))}}
     return SubmitUserCode(
         code=code.code,
         func_name=code.func_name,

@@ -38,7 +38,7 @@ ARGUMENTS: dict[str, str] = {
     "step": "ippppppipp",
     "gaussians": "ppiinnppp",
     "run": "pippp" + "iiii" + "pp",
-    "add_up": "pippiiippp" + "nn" + "ppppppp" + "i",
+    "add_up": "pippiiippp" + "nnn" + "ppppppp" + "i",
 }
 """Of every entry the kinds of its arguments: pointer, size, number."""
 _KINDS = {"p": _POINTER, "i": _SIZE, "n": _NUMBER}

@@ -23,9 +23,11 @@ def why_not(graph: Graph, mechanism: DPSGD | Evaluation, schema: Schema) -> str:
     try:
         loss = loss_of(mechanism, schema, graph)
         if isinstance(mechanism, DPSGD):
-            readiness.made_for(graph, loss, len(schema.classes), mechanism.clipping_norm, 1.0, kernels)
+            readiness.made_for(
+                graph, loss, len(schema.classes), mechanism.clipping_norm, 1.0, kernels, mechanism.stability
+            )
         else:
-            weights = {parameter.name: torch.zeros(parameter.shape) for parameter in graph.parameters}
+            weights = {parameter.name: torch.zeros(parameter.shape) for parameter in graph.trained}
             scores.made_for(graph, loss, weights, kernels)
     except NotLowered as error:
         return str(error)

@@ -8,7 +8,7 @@ records multiply them. Of such a sum of one product the norm is the product of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from datasites.engine.lanes.memory import Buffer, View, contiguous, give_places
 from datasites.engine.lanes.programs import DIRECT, OUTER, Program, Words
 from datasites.engine.lanes.rules import LARGEST_WHOLE, RULES
 from datasites.engine.losses import Loss, as_loss, record_loss, record_scores
-from policies.graph.graphs import Graph
+from policies.graph.graphs import Graph, Parameter
 
 MOST_INSTRUCTIONS = 2**17
 MOST_FLOATS = 2**23  # of a program's memory for sixteen records: 32 MiB
@@ -38,12 +38,18 @@ Factors = list[tuple[View, View]]
 """Left and right vectors of outer products whose sum is a gradient."""
 
 
-def lowered(graph: Graph, loss: Loss | str, classes: int) -> tuple[Program, Recorder]:
+def lowered(
+    graph: Graph, loss: Loss | str, classes: int, frozen: Mapping[str, Tensor] = {}
+) -> tuple[Program, Recorder]:
     """The program of one record's gradient, and the recording that it was made from, which tests compare it with.
+
+    Args:
+      frozen: what the graph's frozen parameters are: constants of the program. Made up where none are given.
 
     Raises `NotLowered` where an operator has no rule or the program would be too large.
     """
-    names, model = [parameter.name for parameter in graph.parameters], forward(graph)
+    names = [parameter.name for parameter in graph.trained]
+    model = forward(graph, frozen or made_up(graph.frozen, seed=2))
 
     def one_record(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         output = model(parameters, record)
@@ -60,9 +66,10 @@ def lowered(graph: Graph, loss: Loss | str, classes: int) -> tuple[Program, Reco
     return Lowering(graph, recording, loss.values).program(), recording
 
 
-def lowered_scores(graph: Graph, loss: Loss | str) -> tuple[Program, Recorder]:
+def lowered_scores(graph: Graph, loss: Loss | str, frozen: Mapping[str, Tensor] = {}) -> tuple[Program, Recorder]:
     """The program of one record's scores as `losses.record_scores` has them, and its recording. Raises `NotLowered`."""
-    names, model = [parameter.name for parameter in graph.parameters], forward(graph)
+    names = [parameter.name for parameter in graph.trained]
+    model = forward(graph, frozen or made_up(graph.frozen, seed=2))
 
     def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():
@@ -77,10 +84,7 @@ def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph
     """What it calls on made-up weights, a made-up record and its target."""
 
     made = torch.Generator().manual_seed(1)
-    weights = [
-        torch.randn(parameter.shape, generator=made).div_(math.sqrt(parameter.shape[-1] if parameter.shape else 1))
-        for parameter in graph.parameters
-    ]
+    weights = list(_made_up(graph.trained, made).values())
     records = torch.randn((2, *graph.input_shape), generator=made)
     labels = loss.made_up(2, classes, made)
     others = [weight * -0.75 for weight in weights]
@@ -88,6 +92,20 @@ def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph
         return recorded_once(flat, ([*weights, records[0], labels[0]], [*others, records[1], labels[1]]))
     except NotRecordable as error:
         raise NotLowered(str(error)) from None
+
+
+def made_up(parameters: Iterable[Parameter], *, seed: int) -> dict[str, Tensor]:
+    """Weights of no model, always the same."""
+    return _made_up(parameters, torch.Generator().manual_seed(seed))
+
+
+def _made_up(parameters: Iterable[Parameter], made: torch.Generator) -> dict[str, Tensor]:
+    return {
+        parameter.name: torch.randn(parameter.shape, generator=made).div_(
+            math.sqrt(parameter.shape[-1] if parameter.shape else 1)
+        )
+        for parameter in parameters
+    }
 
 
 def _short(name: str) -> str:
@@ -120,7 +138,7 @@ class Lowering:
 
     def __init__(self, graph: Graph, recording: Recorder, values: int = 0) -> None:
         self._graph, self._recording = graph, recording
-        self._record_number = len(graph.parameters)
+        self._record_number = len(graph.trained)
         self.emitter = Emitter(graph.parameter_count)
         self._views: dict[int, View] = {}
         self._scattered: dict[int, _Scattered] = {}
@@ -133,7 +151,7 @@ class Lowering:
                     number for number in call.results if number is not None and number not in recording.fixed
                 )
         place = 0
-        for number, parameter in enumerate(graph.parameters):
+        for number, parameter in enumerate(graph.trained):
             size = math.prod(parameter.shape)
             self._views[number] = View(Buffer(False, size, place), tuple(parameter.shape), contiguous(parameter.shape))
             place += size
@@ -180,7 +198,7 @@ class Lowering:
             self.emitter.emit("finite", x=view, n=max(1, view.numel), sx=LANES)
 
     def _gradients(self, numbers: Sequence[int]) -> list[tuple[int, Any]]:
-        return list(zip(numbers, self._graph.parameters, strict=True))
+        return list(zip(numbers, self._graph.trained, strict=True))
 
     # -- what a rule sees
 
@@ -308,6 +326,10 @@ class Lowering:
             recording, value = self._recording, self._recording.values[number]
             if number not in recording.outside and number not in recording.fixed:
                 raise NotLowered("what another operator gives besides its values.")
+            made_by = self._made_by.get(number)
+            if made_by is not None and made_by.operator is torch.as_strided:  # a view of a constant, kept once
+                self._lower(made_by)
+                return self._views[number]
             if not value.is_contiguous() and len(set(value.detach().flatten().tolist())) > 1:
                 raise NotLowered("a constant that is not in one piece.")
             if value.dtype == torch.int64 and value.numel() and int(value.abs().max()) > LARGEST_WHOLE:

@@ -7,6 +7,7 @@ clipping norm alone decide, on made-up values; what does not train there trains 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -55,43 +56,69 @@ def said() -> str:
     return f"a lane for each record ({kernels.level}); its self-test holds"
 
 
-def sums_for(graph: Graph, loss: Loss | str, classes: int, clipping_norm: float, expected: float) -> LaneSums | None:
+def sums_for(
+    graph: Graph,
+    loss: Loss | str,
+    classes: int,
+    clipping_norm: float,
+    expected: float,
+    stability: float = 0.0,
+    *,
+    frozen: Mapping[str, Tensor] = {},
+) -> LaneSums | None:
     """Sums in lanes for batches of `expected` records, or None where the model trains the former way.
 
-    Decided before any private row is looked at, by public facts.
+    Decided before any private row is looked at, by public facts; frozen weights are among them.
+
+    Args:
+      stability: of automatic clipping, 0 without it.
     """
     kernels = compiled.loaded()
     if kernels is None:
         return None
     try:
-        return made_for(graph, loss, classes, clipping_norm, expected, kernels)
+        return made_for(graph, loss, classes, clipping_norm, expected, kernels, stability, frozen=frozen)
     except Exception:  # all that it looks at is public, and the former way trains whatever is wrong with this one
         return None
 
 
 def made_for(
-    graph: Graph, loss: Loss | str, classes: int, clipping_norm: float, expected: float, kernels: Kernels
+    graph: Graph,
+    loss: Loss | str,
+    classes: int,
+    clipping_norm: float,
+    expected: float,
+    kernels: Kernels,
+    stability: float = 0.0,
+    *,
+    frozen: Mapping[str, Tensor] = {},
 ) -> LaneSums:
-    """The same. Raises `NotLowered`, saying why, where the model does not train in lanes."""
-    program, recording = lowered(graph, loss, classes)
+    """The same. Raises `NotLowered`, saying why, where the model does not train in lanes.
+
+    Args:
+      frozen: what constants of the graph are; made up where none are given.
+    """
+    program, recording = lowered(graph, loss, classes, frozen)
     # Four deviations above the expected Poisson batch: nearly every step is one part.
     most = min(MOST_RECORDS, math.ceil(expected + 4 * math.sqrt(expected)))
-    sums = LaneSums(verified(program), kernels, clipping_norm, most=most)
-    if not _agrees(sums, recording, clipping_norm):
+    sums = LaneSums(verified(program), kernels, clipping_norm, most=most, stability=stability)
+    if not _agrees(sums, recording, clipping_norm, stability):
         raise NotLowered("The program gives another gradient than torch does.")
     return sums
 
 
-def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float) -> bool:
+def _agrees(sums: LaneSums, recording: Recorder, clipping_norm: float, stability: float) -> bool:
     """Whether clipped gradients of made-up records are torch's: of the recorded one, and of one with other weights.
 
     The second one is what a program would give otherwise of which some part hung upon the first one's values.
     """
     recorded = ([value.detach() for value in recording.values[: len(recording.results)]], recording.results)
-    return all(_agree(sums, *run, clipping_norm) for run in (recorded, recording.other))
+    return all(_agree(sums, *run, clipping_norm, stability) for run in (recorded, recording.other))
 
 
-def _agree(sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipping_norm: float) -> bool:
+def _agree(
+    sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipping_norm: float, stability: float
+) -> bool:
     *gradients, loss, output = results
     count = len(gradients)
     sums.put([value.numpy() for value in arguments[:count]])
@@ -103,7 +130,8 @@ def _agree(sums: LaneSums, arguments: list[Tensor], results: list[Tensor], clipp
     norm = math.sqrt(sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in gradients))
     if not (math.isfinite(norm) and torch.isfinite(loss).all() and torch.isfinite(output).all()):
         return not found.any()
-    factor = min(1.0, clipping_norm * shrinkage(len(found), clipping_norm) / norm) if norm else 1.0
+    within = clipping_norm * shrinkage(len(found), clipping_norm)
+    factor = within / (norm + stability) if stability else min(1.0, within / norm) if norm else 1.0
     place, largest = 0, 0.0
     for gradient in gradients:
         for part in np.array_split(gradient.detach().reshape(-1).numpy(), 1 + gradient.numel() // TOGETHER):

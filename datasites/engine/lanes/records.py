@@ -100,6 +100,8 @@ def recipe(
       int64 [inputs + values + 1, 3]: column of the matrix, kind, category; float64, alike: what stands in for a missing
       cell, lowest and highest value.
     """
+    if schema.has_terms(inputs):
+        raise DatasiteError("Transformations are made before records lie in lanes.")
     kinds: list[tuple[int, int, int]] = []
     bounds: list[tuple[float, float, float]] = []
 

@@ -85,23 +85,32 @@ class LaneScores:
         return found.reshape(-1, program.outputs)[:count], self._sound[:count] != 0
 
 
-def scores_for(graph: Graph, loss: Loss | str, weights: Mapping[str, Tensor]) -> LaneScores | None:
+def scores_for(
+    graph: Graph, loss: Loss | str, weights: Mapping[str, Tensor], *, frozen: Mapping[str, Tensor] = {}
+) -> LaneScores | None:
     """Scores in lanes, or None where the model is scored the former way: by public facts, like `readiness.sums_for`."""
     kernels = compiled.loaded()
     if kernels is None:
         return None
     try:
-        return made_for(graph, loss, weights, kernels)
+        return made_for(graph, loss, weights, kernels, frozen=frozen)
     except Exception:  # all that it looks at is public, and the former way scores whatever is wrong with this one
         return None
 
 
-def made_for(graph: Graph, loss: Loss | str, weights: Mapping[str, Tensor], kernels: Kernels) -> LaneScores:
+def made_for(
+    graph: Graph,
+    loss: Loss | str,
+    weights: Mapping[str, Tensor],
+    kernels: Kernels,
+    *,
+    frozen: Mapping[str, Tensor] = {},
+) -> LaneScores:
     """The same. Raises `NotLowered`, saying why, where the model is not scored in lanes."""
-    program, recording = lowered_scores(graph, loss)
+    program, recording = lowered_scores(graph, loss, frozen)
     checked = verified(program)
-    _check_agreement(checked, recording, kernels, len(graph.parameters))
-    flat = torch.cat([weights[parameter.name].detach().reshape(-1) for parameter in graph.parameters])
+    _check_agreement(checked, recording, kernels, len(graph.trained))
+    flat = torch.cat([weights[parameter.name].detach().reshape(-1) for parameter in graph.trained])
     return LaneScores(checked, kernels, np.ascontiguousarray(flat.numpy(), dtype=np.float32))
 
 

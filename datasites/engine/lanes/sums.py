@@ -45,7 +45,8 @@ def shrinkage(parameters: int, clipping_norm: float) -> float:
     A record's number times its factor is rounded to the nearest whole number of the grid: at most half a unit each,
     √P / 2 over P parameters, less the last digits of float32. Norms are of float32 values in float64, off by less than
     2^-26 of themselves, or bounds from above (`kernels.interpreter.square_by_pairs`); the factor, and an outer
-    product's left side times it, are rounded by 2^-24 each. `ROUNDING` is more than all three.
+    product's left side times it, are rounded by 2^-24 each. `ROUNDING` is more than all three. Automatic clipping
+    divides by the norm and a little more, so its factor is smaller yet.
     """
     return 1 - ROUNDING - math.sqrt(parameters) / 2 * grid_of(clipping_norm) / clipping_norm
 
@@ -62,6 +63,8 @@ class LaneSums:
       clipping_norm: largest L2 norm of one record's contribution.
       most: the most records that are expected; memory is taken for no more, and further ones are added in parts.
       together: blocks of records whose gradients are kept at a time; None for as many as are fastest.
+      stability: 0 to shorten gradients that are longer than the clipping norm; above 0 for automatic clipping, which
+        brings all of them near that length.
 
     Raises:
       NotLowered: a model of so many parameters that rounding would take a large part of the clipping norm.
@@ -75,6 +78,7 @@ class LaneSums:
         *,
         most: int = MOST_RECORDS,
         together: int | None = None,
+        stability: float = 0.0,
     ) -> None:
         program = checked.program
         self.program, self.kernels = program, kernels
@@ -90,8 +94,9 @@ class LaneSums:
         self._helpers = helpers()
         if self._helpers and most * program.work < WORTH_A_HELPER * LANES:
             self._helpers = []
+        unit = math.inf if stability else 1 / grid  # the largest factor
         self._parts = [
-            _Part(program, kernels, self._uniforms, blocks, clipping_norm * shrunk / grid, 1 / grid)
+            _Part(program, kernels, self._uniforms, blocks, clipping_norm * shrunk / grid, unit, stability)
             for _ in range(1 + len(self._helpers))
         ]
         self.most = self._parts[0].most
@@ -166,7 +171,14 @@ class _Part:
     """The memory in which one thread runs a program and adds up, and the calls of the kernels on it."""
 
     def __init__(
-        self, program: Program, kernels: Kernels, uniforms: FloatArray, blocks: int, clip: float, unit: float
+        self,
+        program: Program,
+        kernels: Kernels,
+        uniforms: FloatArray,
+        blocks: int,
+        clip: float,
+        unit: float,
+        stability: float,
     ) -> None:
         self._program, self._kernels = program, kernels
         left, right = program.widest()
@@ -201,7 +213,7 @@ class _Part:
         self._result = (ctypes.c_int64 * 4)()
         self._error = (ctypes.addressof(self._result), ctypes.addressof(self._result) + 8)
         self._records: tuple[LaneRecords, LaneRecords] | None = None
-        self._prepare(second, clip, unit)
+        self._prepare(second, clip, unit, stability)
 
     def own(self, inputs: Inputs) -> Inputs:
         """The same records, for the thread of this part alone: placing them takes arguments in memory of its own."""
@@ -244,7 +256,7 @@ class _Part:
             self._at["zeros"],
         )  # fmt: skip
 
-    def _prepare(self, second: int, clip: float, unit: float) -> None:
+    def _prepare(self, second: int, clip: float, unit: float, stability: float) -> None:
         """The kernels' arguments, made once."""
         program = self._program
         pointer, size = ctypes.c_void_p, ctypes.c_int64
@@ -259,7 +271,8 @@ class _Part:
         ]  # fmt: skip
         self._add_up_arguments: list[Any] = [
             *first, *pointers("groups"), size(len(program.groups)), *pointers("terms memory"), size(program.own),
-            size(0), size(0), *pointers("norms sound present"), ctypes.c_double(clip), ctypes.c_double(unit),
+            size(0), size(0), *pointers("norms sound present"),
+            *(ctypes.c_double(number) for number in (clip, unit, stability)),
             *pointers("scales counted left right total tail spare"), size(0),
         ]  # fmt: skip
 

@@ -12,7 +12,7 @@ import syft as sy
 import torch
 from syft.service.action.action_object import ActionObject
 from syft.service.action.action_permissions import ActionPermission
-from syft.service.policy.policy import Constant, OutputPolicyExecuteCount, SubmitUserPolicy
+from syft.service.policy.policy import Constant, InputPolicy, Matches, OutputPolicyExecuteCount, SubmitUserPolicy
 from syft.service.request.request import ActionStoreChange, SubmitRequest, UserCodeStatusChange
 from syft.service.user.user_roles import ServiceRole
 from syft.store.linked_obj import LinkedObject
@@ -190,7 +190,7 @@ def test_services_take_no_submitted_policy_either() -> None:
     for input_policy, output_policy in (
         (SubmitUserPolicy.model_construct(), sy.SingleExecutionExactOutput),
         (UID(), sy.SingleExecutionExactOutput),
-        (sy.ExactMatch, sy.SingleExecutionExactOutput),
+        (InputPolicy, sy.SingleExecutionExactOutput),
         (sy.MixedInputPolicy, SubmitUserPolicy.model_construct()),
         (sy.MixedInputPolicy, UID()),
     ):
@@ -201,6 +201,41 @@ def test_services_take_no_submitted_policy_either() -> None:
             _submitted_asset(code, server)  # type: ignore[arg-type]
 
 
+def test_an_exact_match_binds_the_records_of_this_datasite_and_nothing_else(ours: Site) -> None:
+    """A single-use function's inputs are objects by identifier: one that is more than the asset is another request."""
+    asset, alone = ours.asset().action_id, "def single(records):\n    return 1\n"
+    matches = Matches(kw="records", val=asset)
+    for bound in (
+        {},
+        {ours.identity(): {}},
+        {ours.identity(): {"records": asset, "weights": asset}},
+        {ours.identity(): {"rows": asset}},
+        {ours.identity(): {"records": matches}},
+    ):
+        submission = ours.submission(alone, input_policy_type=sy.ExactMatch, input_policy_init_kwargs=bound)
+        with pytest.raises(Refusal, match=r"input policy must be|Bind records=asset"):
+            ours.call(RESEARCHER, "code.request_code_execution", code=submission)
+    elsewhere = ours.submission(
+        SINGLE, input_policy_type=sy.ExactMatch, input_policy_init_kwargs={ours.identity(): {"records": UID()}}
+    )
+    with pytest.raises(Refusal):
+        ours.call(RESEARCHER, "code.request_code_execution", code=elsewhere)
+
+
+def test_an_exact_match_is_stored_as_our_own_policy(ours: Site) -> None:
+    bound = {ours.identity(): {"records": ours.asset().action_id}}
+    submission = ours.submission(SINGLE, input_policy_type=sy.ExactMatch, input_policy_init_kwargs=bound)
+    request = ours.call(RESEARCHER, "code.request_code_execution", code=submission)
+    code = ours.call(RESEARCHER, "code.get_by_id", uid=request.code_id)
+    assert code.input_policy_type is sy.MixedInputPolicy
+    assert code.output_policy_type is sy.SingleExecutionExactOutput
+
+
+SINGLE = """def single_use(records):
+    from datasites.mechanisms import statistics
+
+    return statistics(records, count=True, epsilon=0.1)
+"""
 RUNS = """def {name}(records):
     open({marker!r}, "w").close()
     return records.shape[0]

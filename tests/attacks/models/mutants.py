@@ -75,11 +75,34 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
     "instance norm": (
         (2, 9),
         module("n = nn.InstanceNorm1d(2)\na = nn.Linear(18, 2)", "self.a(self.n(x).flatten(1))"),
-        "inspection",
-        "GroupNorm",
+        "harmless",
+        "",
     ),
     "functional batch norm": (*_flat("self.a(F.batch_norm(x, None, None, training=True))"), "inspection", "GroupNorm"),
-    "running buffer": (*_init("self.register_buffer('seen', torch.zeros(10))"), "inspection", "Parameter"),
+    "running buffer": (
+        *_init(
+            "self.register_buffer('seen', torch.zeros(10))",
+            "    def forward(self, x):\n        self.seen += x[0]\n        return self.a(x)\n",
+        ),
+        "inspection",
+        "one patient's values",
+    ),
+    "running buffer through an alias": (
+        *_init(
+            "self.register_buffer('seen', torch.zeros(10))",
+            "    def forward(self, x):\n        seen = self.seen\n        seen.copy_(x[0])\n        return self.a(x)\n",
+        ),
+        "exporter",
+        "",
+    ),
+    "buffer of random numbers": (
+        *_init(
+            "self.register_buffer('scale', torch.rand(10))",
+            "    def forward(self, x):\n        return self.a(x * self.scale)\n",
+        ),
+        "exporter",
+        "drawn at random",
+    ),
     "cached activation": (*_flat("self.seen = x\nself.a(x)"), "inspection", "one patient's values"),
     "sum kept in a parameter": (*_flat("self.a.bias += x.sum()\nself.a(x)"), "inspection", "change only itself"),
     "list stashed in the module": (
@@ -151,7 +174,7 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
         "With",
     ),
     "data": (*_flat("self.a.weight.data\nself.a(x)"), "inspection", "data"),
-    "frozen parameter": (*_init("self.a.weight.requires_grad = False"), "inspection", "change only itself"),
+    "frozen parameter": (*_init("self.a.weight.requires_grad = False"), "inspection", "every parameter is trained"),
     # numbers
     "inf times zero for one patient": (*_flat("self.a(x) + (x[:, :1] > 0.5) * 0.0 * float('inf')"), "exporter", ""),
     "nan for one patient": (*_flat("self.a(x) + torch.log((x[:, :1] < 2.0) * 1.0) * 0.0"), "harmless", ""),
@@ -166,18 +189,18 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
     "dropout": (
         (10,),
         module("d = nn.Dropout(0.5)\na = nn.Linear(10, 2)", "self.a(self.d(x))"),
-        "inspection",
-        "regularises",
+        "harmless",
+        "",
     ),
-    "functional dropout": (*_flat("self.a(F.dropout(x))"), "inspection", "regularises"),
+    "functional dropout": (*_flat("self.a(F.dropout(x))"), "exporter", "self.training"),
     "transformer with dropout": (
         (5, 8),
         module(
             "e = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)\nout = nn.Linear(8, 2)",
             "self.out(self.e(x)[:, 0])",
         ),
-        "exporter",
-        "dropout",
+        "harmless",
+        "",
     ),
     "lstm with dropout": (
         SEQUENCE,
@@ -185,8 +208,8 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
             "r = nn.LSTM(2, 4, num_layers=2, dropout=0.5, batch_first=True)\nout = nn.Linear(4, 1)",
             "self.out(self.r(x)[0][:, -1])",
         ),
-        "exporter",
-        "dropout",
+        "harmless",
+        "",
     ),
     "randn": (*_flat("self.a(x) + torch.randn(2)"), "inspection", "random"),
     "rand_like": (*_flat("self.a(x + torch.rand_like(x))"), "inspection", "random"),
@@ -194,14 +217,71 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
     "tied weights": (
         (10,),
         _INIT + "        self.b = nn.Linear(10, 2)\n        self.b.weight = self.a.weight\n\n" + _FORWARD,
+        "harmless",
+        "",
+    ),
+    "tied weights with a huge factor": (
+        (10,),
+        _INIT
+        + "        self.b = nn.Linear(10, 2)\n        self.b.weight = self.a.weight\n\n"
+        + "    def forward(self, x):\n        return self.a(x) * 1e9 + self.b(x) * 1e-9\n",
+        "harmless",
+        "",
+    ),
+    "tied to the batch": (
+        (10,),
+        _INIT + "\n    def forward(self, x):\n        self.a.bias = x[0]\n        return self.a(x)\n",
         "inspection",
         "change only itself",
     ),
+    # operators that graphs have in other words, over the batch
+    "batch maximum with dim": (
+        *_flat("self.a(torch.max(x, 0)[0].expand(x.shape[0], 10))"),
+        "exporter",
+        "other records",
+    ),
+    "batch maximum as a place": (*_flat("self.a(x) * torch.max(x, 0)[1][:2].float()"), "exporter", "other records"),
+    "batch median": (*_flat("self.a(x - x.median(0).values)"), "exporter", "other records"),
+    "batch kth value": (*_flat("self.a(x) + torch.kthvalue(x, 1, dim=0).values[:2]"), "exporter", "other records"),
+    "batch cumulative maximum": (*_flat("self.a(torch.cummax(x, 0).values)"), "exporter", "other records"),
+    "batch variance and mean": (*_flat("self.a(x) * torch.var_mean(x, 0)[1][:2]"), "exporter", "other records"),
+    "batch gathered": (
+        *_flat("i = torch.zeros(x.shape[0], 10).long()\nself.a(x.gather(0, i))"),
+        "exporter",
+        "other records",
+    ),
+    "batch by a list of places": (*_flat("self.a(x[[0] * x.shape[0]])"), "exporter", "other records"),
+    "batch scattered": (
+        *_flat("i = torch.zeros(1, 10).long()\nself.a(x.scatter(0, i, 1.0))"),
+        "exporter",
+        "other records",
+    ),
+    "batch unfolded": (*_flat("self.a(x.unfold(0, 1, 1).squeeze(-1).flip(0))"), "exporter", "other records"),
+    "batch distances": (*_flat("self.a(x) * torch.cdist(x, x).sum()"), "exporter", "other records"),
+    "batch masked by its mean": (*_flat("h = x.clone()\nh[h < x.mean()] = 0\nself.a(h)"), "exporter", "other records"),
+    "batch in one bag": (
+        (10,),
+        module(
+            "e = nn.EmbeddingBag(4, 2)",
+            "c = (x.abs() * 3).long().clamp(0, 3).flatten()\nself.e(c, torch.zeros(1).long()).expand(x.shape[0], 2)",
+        ),
+        "exporter",
+        "other records",
+    ),
+    "batch normalised as one record": (
+        (10,),
+        module("n = nn.InstanceNorm1d(1)\na = nn.Linear(10, 2)", "self.a(self.n(x.T.unsqueeze(0)).squeeze(0).T)"),
+        "exporter",
+        "",
+    ),
+    "batch diagonal": (*_flat("self.a(x) * (x @ x.T).diagonal().sum()"), "exporter", "other records"),
+    "batch squeezed": (*_flat("self.a(x - x.mean()).sum(1).squeeze()"), "exporter", "other records"),
+    "batch in a lambda": (*_flat("f = lambda y: y - y.mean(0)\nself.a(f(x))"), "exporter", "other records"),
     "tied modules": (
         (10,),
         _INIT + "        self.b = self.a\n\n    def forward(self, x):\n        return self.a(x) + self.b(x)\n",
-        "exporter",
-        "share memory",
+        "harmless",
+        "",
     ),
     "parameter as a view": (*_init("self.b = nn.Parameter(self.a.weight[:1])"), "exporter", "share memory"),
     "no parameters": (
@@ -230,7 +310,7 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
     ),
     "embedding without a bound": (
         (10,),
-        module("e = nn.Embedding(4, 2)", "self.e(x[:, 0].long())"),
+        module("e = nn.Embedding(4, 2)", "self.e((x[:, 0] * 9).long())"),
         "exporter",
         "fails on a batch",
     ),
@@ -238,7 +318,7 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
     "several outputs": (*_flat("self.a(x), x"), "exporter", "one tensor"),
     # issue 3's list, other ways to the same ends
     "batch product multiplies the output": (*_flat("self.a(x) * x.prod(0).prod()"), "exporter", "other records"),
-    "batch norm by matrix": (*_flat("self.a(x) / (x.T @ x).diagonal().sum()"), "inspection", "diagonal"),
+    "batch norm by matrix": (*_flat("self.a(x) / (x.T @ x).diagonal().sum()"), "exporter", "other records"),
     "batch by einsum": (*_flat("torch.einsum('bi,ci->bc', x, x) @ self.a(x)"), "exporter", "other records"),
     "batch by transpose": (*_flat("self.a(x.T.reshape(-1, 10))"), "exporter", "other records"),
     "batch by scaled attention": (
@@ -300,10 +380,33 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
         (10,),
         _INIT
         + "        self.w = [self.a.weight]\n\n    def forward(self, x):\n        w = self.w\n        return F.linear(x, w[0])\n",
+        "exporter",
+        "drawn at random",
+    ),
+    "lambda": (*_flat("f = lambda y: y\nself.a(f(x))"), "harmless", ""),
+    "list beside the class as a stash": (
+        (10,),
+        "SEEN = []\n\n\n" + _INIT + "\n    def forward(self, x):\n        SEEN.append(x)\n        return self.a(x)\n",
+        "inspection",
+        "append",
+    ),
+    "list beside the class as a stash by another name": (
+        (10,),
+        "SEEN = []\n\n\n"
+        + _INIT
+        + "\n    def forward(self, x):\n        seen = SEEN\n        seen.append(x)\n        return self.a(x)\n",
         "harmless",
         "",
     ),
-    "lambda": (*_flat("f = lambda y: y\nself.a(f(x))"), "inspection", "Lambda"),
+    "setup called in forward": (
+        (10,),
+        _INIT
+        + "        self.f = self.reset\n\n    def reset(self):\n        nn.init.zeros_(self.a.weight)\n\n"
+        + "    def forward(self, x):\n        self.f()\n        return self.a(x)\n",
+        "exporter",
+        "",
+    ),
+    "assert about values": (*_flat("assert x.sum() > 0\nself.a(x)"), "exporter", "values of a record"),
     "walrus": (*_flat("self.a(y := x)"), "inspection", "Assign it"),
     "getattr": (*_flat("getattr(self, 'a')(x)"), "inspection", "getattr"),
     "metaclass": (

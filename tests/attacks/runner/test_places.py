@@ -59,7 +59,7 @@ class Shout(nn.Module):
 def shouting() -> tuple[Graph, dict[str, Tensor]]:
     torch.manual_seed(3)
     model = Shout()  # past the exporter's own check, which a hostile exporter would leave out
-    graph = _convert(_trace(model, (FEATURES,)), model, (FEATURES,))
+    graph = _convert(_trace(model, (FEATURES,)), model, (FEATURES,), keeps_batch=True)
     return graph, {name: value.detach().clone() for name, value in model.named_parameters()}
 
 

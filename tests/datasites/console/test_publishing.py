@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {
     "epsilon": "6",
     "delta": "0.00001",
     "mock": None,
+    "mock_epsilon": None,
 }
 # What is wrong with each: a change to what is good, and a part of what both must say.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -48,6 +49,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a δ of nothing": ({"delta": "0"}, "delta=0.0 is outside (0, 0.01]"),
     "a δ of a half": ({"delta": "0.5"}, "delta=0.5 is outside (0, 0.01]"),
     "a mock of another width": ({"mock": "narrow.csv"}, ""),
+    "a mock's ε of nothing": ({"mock_epsilon": "0"}, "epsilon=0.0 is outside (0, 100]"),
+    "two mocks": ({"mock": "good.csv", "mock_epsilon": "0.5"}, "Choose one mock"),
 }
 
 
@@ -92,7 +95,8 @@ def on_the_command_line(desk: Desk, files: Path, given: dict[str, Any], monkeypa
         "--schema": str(files / "schema.toml"),
         "--patients": given["patients"], "--count-epsilon": given["count_epsilon"],
         "--budget-epsilon": given["epsilon"], "--budget-delta": given["delta"],
-        "--public-mock": given["mock"] and str(files / given["mock"]), "--dir": str(desk.datasite.settings.directory),
+        "--public-mock": given["mock"] and str(files / given["mock"]), "--mock-epsilon": given["mock_epsilon"],
+        "--dir": str(desk.datasite.settings.directory),
     }  # fmt: skip
     arguments = [f"{name}={value}" for name, value in options.items() if value is not None]
     table = [str(files / given["table"])] if given["table"] else []

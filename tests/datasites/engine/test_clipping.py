@@ -8,14 +8,19 @@ from hypothesis import strategies as st
 from datasites.engine.clipping import LARGEST_BATCH, clipped_sum
 from datasites.engine.grid import grid_of
 from policies.errors import DatasiteError, UnsupportedMechanism
+from policies.privacy.mechanisms import STABILITY
 
 ANY_FLOAT = st.floats(width=32, allow_nan=True, allow_infinity=True, allow_subnormal=True)
 NORMS = st.floats(1e-12, 1000)
+WAYS = st.sampled_from([0.0, STABILITY])
 
 
-def clipped(rows: torch.Tensor, norm: float, present: torch.Tensor | None = None) -> torch.Tensor:
+def clipped(
+    rows: torch.Tensor, norm: float, present: torch.Tensor | None = None, stability: float = 0.0
+) -> torch.Tensor:
     present = torch.ones(len(rows), dtype=torch.bool) if present is None else present
-    return clipped_sum([rows[:, :2], rows[:, 2:].reshape(len(rows), -1, 1)], present, clipping_norm=norm)
+    parts = [rows[:, :2], rows[:, 2:].reshape(len(rows), -1, 1)]
+    return clipped_sum(parts, present, clipping_norm=norm, stability=stability)
 
 
 def exact_norm_squared(units: torch.Tensor) -> int:
@@ -23,21 +28,40 @@ def exact_norm_squared(units: torch.Tensor) -> int:
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(ANY_FLOAT, min_size=5, max_size=5), min_size=1, max_size=6), NORMS)
-def test_adding_a_record_changes_the_sum_by_at_most_the_clipping_norm(rows: list[list[float]], norm: float) -> None:
+@given(st.lists(st.lists(ANY_FLOAT, min_size=5, max_size=5), min_size=1, max_size=6), NORMS, WAYS)
+def test_adding_a_record_changes_the_sum_by_at_most_the_clipping_norm(
+    rows: list[list[float]], norm: float, stability: float
+) -> None:
     gradients = torch.tensor(rows, dtype=torch.float32)
     # The other records stay, the last one is there or not; in integers, so that nothing rounds in the test either.
-    change = clipped(gradients, norm) - (clipped(gradients[:-1], norm) if len(rows) > 1 else 0)
+    without = clipped(gradients[:-1], norm, stability=stability) if len(rows) > 1 else 0
+    change = clipped(gradients, norm, stability=stability) - without
     assert (change == change.round()).all()
     bound = math.floor((norm / grid_of(norm)) ** 2)  # the quotient is exact, by a power of two
     assert exact_norm_squared(change) <= bound
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), NORMS, st.floats(-30, 30))
-def test_clipped_norm_is_bounded_for_wide_gradients(seed: int, norm: float, size: float) -> None:
+@given(st.integers(0, 2**32 - 1), NORMS, st.floats(-30, 30), WAYS)
+def test_clipped_norm_is_bounded_for_wide_gradients(seed: int, norm: float, size: float, stability: float) -> None:
     gradient = torch.randn(1, 30_000, generator=torch.Generator().manual_seed(seed)) * 2.0**size
-    assert exact_norm_squared(clipped(gradient, norm)) <= (norm / grid_of(norm)) ** 2
+    assert exact_norm_squared(clipped(gradient, norm, stability=stability)) <= (norm / grid_of(norm)) ** 2
+
+
+@pytest.mark.parametrize("size", [1e-4, 0.01, 1.0, 1e4])
+def test_automatic_clipping_gives_every_gradient_nearly_the_clipping_norm(size: float) -> None:
+    # 5 equal coordinates of a vector of norm s: s / (s + 0.01) of the clipping norm, 1/√5 of that in each.
+    units = clipped(torch.full((1, 5), size * 5**-0.5), 2.0, stability=STABILITY)
+    expected = 2.0 * size / (size + 0.01) * 5**-0.5 / grid_of(2.0)
+    assert units.tolist() == pytest.approx([expected] * 5, rel=2e-6, abs=1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_automatic_clipping_leaves_out_what_is_not_finite_and_a_gradient_of_zero_stays(bad: float) -> None:
+    gradients = torch.tensor([[0.0] * 5, [1.0] * 5, [1.0, 1.0, bad, 1.0, 1.0]])
+    units = clipped(gradients, 1.0, stability=STABILITY)
+    assert torch.equal(units, clipped(gradients[1:2], 1.0, stability=STABILITY))
+    assert torch.isfinite(units).all()
 
 
 @pytest.mark.parametrize("size", [1.0 - 1e-7, 1.0, 1.0 + 1e-7, 1.0 + 1e-5])

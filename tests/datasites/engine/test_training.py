@@ -259,6 +259,19 @@ def test_without_noise_it_is_clipped_sgd(optimizer: str) -> None:
     assert moved.abs().max() < (1e-3 if optimizer == "sgd" else 1e-2)
 
 
+@pytest.mark.parametrize(("schedule", "share"), [("constant", 1.0), ("linear", 0.75), ("cosine", 0.85355339)])
+def test_the_learning_rate_of_a_round_is_what_its_schedule_says_and_nothing_else(schedule: str, share: float) -> None:
+    # The second of four rounds of one step: a quarter has passed; (1 + cos(π/4)) / 2 = 0.8536.
+    _, weights = exported(Sigmoid)
+    moved = []
+    for made in (mechanism(rounds=4), mechanism(rounds=4, schedule=schedule)):
+        graph, _ = exported(Sigmoid)
+        released = train_round(graph, made, schema(), PATIENTS, matrix(PATIENTS), weights, source(), round=2)
+        moved.append(change(released, weights))
+    assert torch.allclose(moved[1], moved[0] * share, atol=1e-6)
+    assert moved[0].abs().max() > 0.01
+
+
 def test_training_learns() -> None:
     table = matrix(2000)
     made = mechanism(sampling_rate=0.1, steps=150, learning_rate=2.0)

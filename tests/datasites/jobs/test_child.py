@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 from typing import Any
@@ -22,7 +23,16 @@ from policies.privacy.mechanisms import Query, as_dict
 from policies.release.plans import release_shapes
 from policies.release.tensors import check_tensors, from_bytes
 from tests.open_tables import tables_open
-from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, regression, statistics, survival, training
+from tests.policies.plan_factories import (
+    LINEAR,
+    SCHEMA,
+    evaluation,
+    plan_of,
+    regression,
+    statistics,
+    survival,
+    training,
+)
 
 
 def job_of(declared: Any, **more: Any) -> dict[str, Any]:
@@ -164,6 +174,22 @@ def zeros_for(declared: Any) -> bytes:
     return child._release({parameter.name: np.zeros(parameter.shape, np.float32) for parameter in graph.parameters})
 
 
+def test_a_job_trains_the_round_that_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+    train_round = training_module.train_round
+
+    def noted(*given: Any, round: int, **named: Any) -> Any:
+        rounds.append(round)
+        return train_round(*given, round=round, **named)
+
+    monkeypatch.setattr(training_module, "train_round", noted)
+    declared = training(schedule="linear")
+    rows = np.zeros((0, 2 + len(SCHEMA.columns)))
+    for more in ({}, {"round": 3}):
+        child.train(job_of(declared, **more), zeros_for(declared), rows)
+    assert rounds == [1, 3]
+
+
 def test_a_rehearsal_tells_seconds_of_the_job_and_of_itself() -> None:
     for declared in (training(steps=20), evaluation()):
         told, payload = child.rehearse(job_of(declared), zeros_for(declared))
@@ -281,3 +307,21 @@ def test_a_try_on_mock_rows_says_its_facts(declared: Any) -> None:
     assert facts["finite"] is True
     if declared.kind == "dp_sgd":
         assert (facts["steps"], facts["steps_of_round"]) == (child.TRIED_STEPS, 20)
+
+
+def test_what_stays_at_the_hospital_stays_as_weights_where_the_rest_leaves_as_whole_numbers() -> None:
+    graph = dataclasses.replace(LINEAR, parameters=LINEAR.parameters[:1], local=LINEAR.parameters[1:])
+    declared = training(steps=2, compression="int8", local=("layer.bias",), public_weights="0" * 64)
+    plan = plan_of(declared, graph=graph)
+    weights = {parameter.name: np.zeros(parameter.shape, np.float32) for parameter in graph.trained}
+    _, answer = child.train(
+        {**job_of(declared), "plan": plan.as_dict()}, child._release(weights), draw_mock(SCHEMA, 60)
+    )
+    given = from_bytes(answer)
+    staying = given.pop("layer.bias")
+    assert staying.dtype == np.float32
+    assert (staying != 0).all()
+    check_tensors(given, release_shapes(plan, SCHEMA), finite=True)
+    tried, _ = child.try_plan({**job_of(declared), "plan": plan.as_dict()}, b"")
+    assert tried["facts"]["finite"] is True
+    assert tried["facts"]["moved"] is True

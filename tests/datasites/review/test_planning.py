@@ -63,6 +63,28 @@ def test_a_column_that_the_schema_lacks_is_refused(desk: Desk) -> None:
         planner.plan(statistics_source().replace("temperature", "weight"), published)
 
 
+@pytest.mark.parametrize(
+    ("term", "says"),
+    [
+        ("log(influenza)", "the target, the patient and held_out are none"),
+        ("square(held_out)", "the target, the patient and held_out are none"),
+        ("temperature * patient", "the target, the patient and held_out are none"),
+        ("exp(age)", "'exp' is not a function"),
+        ("(" * 15, "cannot be read"),
+        ("bands(age" + ", 1" * 300 + ")", "more than 50 constants"),
+        ("bands(age, 1e999)", "is not a constant"),
+        ("spline(age, 30) * spline(temperature, 30) * bands(age, 18, 65)", "2700 inputs, above 1000"),
+    ],
+)
+def test_a_term_that_is_none_is_refused_before_any_export(desk: Desk, term: str, says: str) -> None:
+    planner, exporter, published = planner_of(desk, {})
+    source = training_source().replace("learning_rate=1.0", f"learning_rate=1.0, inputs=({term!r},)")
+    with pytest.raises(UnsupportedMechanism) as refused:
+        planner.plan(source, published)
+    assert says in str(refused.value)
+    assert exporter.jobs == []
+
+
 def test_a_refused_text_reaches_no_exporter(desk: Desk) -> None:
     planner, exporter, published = planner_of(desk, {})
     with pytest.raises(InspectionFailed):
@@ -216,3 +238,21 @@ def test_a_condition_and_groups_are_part_of_the_plan_and_its_digest(desk: Desk) 
     assert written["mechanism"]["group_by"] == [{"column": "cough", "edges": []}]
     assert plan_from(written) == cohort
     assert not {"where", "group_by"} & set(plain.as_dict()["mechanism"])
+
+
+def test_an_exporters_graph_has_the_parts_that_the_request_declares(desk: Desk) -> None:
+    """Who owns the exporter's answer could have a frozen part released, or a head leave."""
+    source = training_source().replace(
+        "epsilon=2.0,", f"epsilon=2.0, local=('layer2.*',), public_weights='{'a' * 64}',"
+    )
+    inspection = inspect_source(source)
+    assert inspection.model_source is not None
+    graphs = [
+        export_source(inspection.model_source, "FluPredictor", (4,), local=local)[0] for local in ((), ("layer2.*",))
+    ]
+    planner, _, published = planner_of(desk, {"event": "done", "graph": graphs[0].as_dict()})
+    with pytest.raises(GraphRefused, match="in another part than the request declares"):
+        planner.plan(source, published)
+    planner, exporter, published = planner_of(desk, {"event": "done", "graph": graphs[1].as_dict()})
+    assert planner.plan(source, published).graph == graphs[1]
+    assert exporter.jobs[0]["local"] == ["layer2.*"]

@@ -32,9 +32,13 @@ class Waiting:
 
     def __init__(self) -> None:
         self.finished, self.public_time = threading.Semaphore(0), threading.Event()
+        self.jobs: list[dict[str, Any]] = []
 
-    def run(self, *_: object, before_rows: Any, stop: Callable[[], bool], **__: object) -> Answer:
+    def run(
+        self, kind: str, job: dict[str, Any], *_: object, before_rows: Any, stop: Callable[[], bool], **__: object
+    ) -> Answer:
         before_rows(HELD)
+        self.jobs.append(job)
         return Answer({"event": "done"}, to_bytes({"count": np.zeros(1, np.float64)}), HELD)
 
     @contextlib.contextmanager
@@ -92,6 +96,12 @@ def test_a_stopped_round_stays_ended_when_work_goes_on(desk: Desk, waiting: Wait
     desk.act("resume", {})
     assert end_of(desk, waiting, "round-one", thread) is RunStatus.FAILED  # failed: its charge stays
     assert desk.datasite.ledger.runs.release("round-one", 1) is None
+
+
+def test_a_job_is_told_its_round_which_a_schedule_of_the_learning_rate_looks_at(desk: Desk, waiting: Waiting) -> None:
+    thread = begun(desk, waiting, "round-one")
+    assert end_of(desk, waiting, "round-one", thread) is RunStatus.RELEASED
+    assert [job["round"] for job in waiting.jobs] == [1]
 
 
 def test_a_stop_counts_apart_what_had_ended_by_itself(desk: Desk, waiting: Waiting) -> None:

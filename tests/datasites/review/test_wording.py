@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from datasites.review.wording import summary
 from policies.privacy.grouping import groupings_from
-from policies.privacy.mechanisms import Evaluation, Query
+from policies.privacy.mechanisms import Evaluation, Mechanism, Query
 from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
 
@@ -18,13 +20,30 @@ def test_a_training_says_what_leaves_how_often_and_with_how_much_noise() -> None
     assert lines[2] == "What leaves: the model's numbers after each round."
     for compression, rounded in (("int8", "to a quarter of the standard deviation"), ("int4", "to the standard dev")):
         line = summary(plan_of(training(compression=compression)), published())[2]
-        assert line.startswith("What leaves: how far the model's numbers moved in each round, rounded")
+        assert line.startswith("What leaves: the model's numbers after each round, as how far each moved, rounded")
         assert rounded in line
+
+
+@pytest.mark.parametrize("make", [training, evaluation])
+def test_inputs_that_are_transformed_are_told_in_plain_words(make: Callable[..., Mechanism]) -> None:
+    plan = plan_of(make(inputs=("bands(age, 18, 65)",)))
+    assert "The model gets 3 numbers in [-1, 1] of each record: age in bands cut at 18 and 65." in summary(
+        plan, published()
+    )
+    assert not any("The model gets" in line for line in summary(plan_of(make()), published()))
 
 
 @pytest.mark.parametrize(("rounds", "says"), [(1, "1 time."), (2, "2 times.")])
 def test_an_evaluation_says_that_it_scores_the_held_out_patients(rounds: int, says: str) -> None:
     assert summary(plan_of(evaluation(rounds=rounds)), published())[0].endswith(f"held-out patients, {says}")
+
+
+def test_the_points_of_a_learning_curve_are_charged_as_they_are_asked() -> None:
+    said = (
+        "Each time is charged as it is asked, a pure ε = 0.05 to the held-out patients; what is never asked goes back."
+    )
+    assert said in summary(plan_of(evaluation(rounds=8, epsilon=0.05)), published())
+    assert said not in summary(plan_of(evaluation(rounds=1, epsilon=0.05)), published())
 
 
 def test_statistics_name_each_question() -> None:

@@ -369,6 +369,13 @@ def test_a_pure_certificate_speaks_of_no_delta_of_its_own() -> None:
     assert any(line.endswith("cost a patient ε = 0.2.") for line in lines)
 
 
+def test_a_certificate_tells_named_inputs_in_plain_words() -> None:
+    lines = explain(verify(signed(training(inputs=("age", "bands(age, 18, 65)", "log(temperature)")))))
+    told = " The model read: age; age in bands cut at 18 and 65; the logarithm of temperature."
+    assert lines[1].endswith(told)
+    assert not any("The model read" in line for line in explain(verify(signed(training()))))
+
+
 def test_it_says_what_is_predicted_and_which_groups_are_answered() -> None:
     said = " ".join(explain(verify(signed(evaluation(**HAZARDS, subgroups=("cough",))))))
     assert "The model predicts age and influenza, with the loss discrete_hazards." in said

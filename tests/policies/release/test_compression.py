@@ -216,3 +216,15 @@ def test_a_release_travels_as_one_array_and_comes_out_the_same(kind: str, size: 
 def test_bytes_that_are_not_of_these_weights_are_refused(carried: Any) -> None:
     with pytest.raises(WeightsRefused, match="of 4 numbers is other bytes"):
         unpacked({PACKED: carried}, {"a": (2, 1), "b": (2,)})
+
+
+def test_the_grid_of_a_round_follows_the_learning_rate_of_that_round() -> None:
+    """A grid for the first round's rate would round all of the last one's steps away."""
+    mechanism = made(schedule="cosine", rounds=10)
+    first, last = (grid_step(mechanism, PATIENTS, number) for number in (1, 10))
+    assert last < first / 20
+    start, noisy = weights(5, last / STEPS["int8"])
+    release = compress(noisy, start, mechanism, PATIENTS, 10)
+    back = restore(release, start, mechanism, PATIENTS, 10)
+    assert np.abs(back["layer.weight"] - noisy["layer.weight"]).max() <= last
+    assert np.abs(release["layer.weight"]).max() > 10

@@ -103,6 +103,7 @@ def test_features_are_one_hot_above_two_categories_and_leave_out_target_and_othe
     assert FLU.feature_names == (
         "age", "temperature_1", "temperature_1 missing", "temperature_2", "temperature_2 missing",
         "ward=emergency", "ward=general", "ward=intensive",
+        "age below 18", "age 18 to 39", "age 40 to 64", "age 65 or more",  # of [transformations]
     )  # fmt: skip
     assert FLU.inputs(matrix(ward=2), ("ward",))[0].tolist() == [0, 0, 1]
     two = Column(name="sex", kind="category", categories=("f", "m"))

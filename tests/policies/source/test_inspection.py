@@ -132,17 +132,50 @@ REFUSED = {
     "no return": (REQUEST.split("    return dp_sgd")[0], "return"),
     "returns records": (REQUEST.split("    return dp_sgd")[0] + "    return records\n", "return"),
     "returns a pair": (REQUEST.replace("return dp_sgd", "return records, dp_sgd"), "return"),
-    "statement beside": (REQUEST.replace("    return dp_sgd", "    x = 1\n    return dp_sgd"), "statement"),
+    "statement beside": (REQUEST.replace("    return dp_sgd", "    x = len('a')\n    return dp_sgd"), "statement"),
+    "large list beside": (REQUEST.replace("    return dp_sgd", "    x = [0] * 9\n    return dp_sgd"), "statement"),
+    "two names beside": (REQUEST.replace("    return dp_sgd", "    x = y = 1\n    return dp_sgd"), "statement"),
+    "constant of a class's name": (REQUEST.replace("    return dp_sgd", "    Flu = 1\n    return dp_sgd"), "shadow"),
+    "constant twice": (REQUEST.replace("    return dp_sgd", "    x = 1\n    x = 2\n    return dp_sgd"), "shadow"),
+    "function of the mechanism's name": (
+        REQUEST.replace("    return dp_sgd", "    def dp_sgd(x):\n        return x\n    return dp_sgd"),
+        "shadow",
+    ),
+    "function that imports": (
+        REQUEST.replace("    import torch\n", "    def g():\n        import os\n    import torch\n"),
+        "statement",
+    ),
+    "function with a decorator": (
+        REQUEST.replace("    import torch\n", "    @staticmethod\n    def g(): pass\n    import torch\n"),
+        "decorator",
+    ),
+    "function of records": (
+        REQUEST.replace("    return dp_sgd", "    def g(x):\n        return records\n    return dp_sgd"),
+        "private-parameter",
+    ),
     "early return": (REQUEST.replace("    import torch\n", "    return records\n    import torch\n"), "statement"),
     "if around": (
         REQUEST.replace("    import torch\n", "    if 1:\n        import os\n    import torch\n"),
         "statement",
     ),
     "two on a line": (REQUEST.replace("    import torch\n", "    import torch; import math\n"), "statement"),
-    "nested function": (REQUEST.replace("    import torch\n", "    def g(): pass\n    import torch\n"), "statement"),
+    "nested class": (
+        REQUEST.replace("    import torch\n", "    def g():\n        class A: pass\n    import torch\n"),
+        "statement",
+    ),
     # private parameters
     "records in the model": (with_forward("return self.a(records)"), "private-parameter"),
-    "records as a local": (with_forward("records = x\nreturn self.a(records)"), "private-parameter"),
+    "records bound in a comprehension": (
+        with_forward("y = [records for records in [x]]\nreturn self.a(records)"),
+        "private-parameter",
+    ),
+    "records bound in a lambda": (with_forward("f = lambda records: records\nreturn records"), "private-parameter"),
+    "records bound in another method": (
+        REQUEST.replace("            return torch", "            return records + torch").replace(
+            "        def forward(", "        def h(self):\n            records = 1\n\n        def forward("
+        ),
+        "private-parameter",
+    ),
     "records in a comprehension": (with_forward("return self.a([r for r in records][0])"), "private-parameter"),
     "records as a default": (REQUEST.replace("forward(self, x)", "forward(self, x=records)"), "private-parameter"),
     "records as a base": (REQUEST.replace("Flu(nn.Module)", "Flu(records)"), "private-parameter"),
@@ -245,12 +278,23 @@ REFUSED = {
     "state kept in a subscript": (with_forward("self.a[0] = x\nreturn self.a(x)"), "state"),
     "state kept by for": (with_forward("for self.last in [x]:\n    pass\nreturn self.a(x)"), "state"),
     "initialiser in forward": (with_forward("nn.init.zeros_(self.a.weight)\nreturn self.a(x)"), "state"),
-    "method in place": (with_forward("return self.a(x).mul_(2)"), "attribute"),
+    "method in place": (with_forward("return self.a(x).random_()"), "attribute"),
+    "weights initialised in forward": (with_forward("nn.init.zeros_(self.a.weight)\nreturn self.a(x)"), "state"),
+    "data in forward": (with_forward("return self.a(x.data)"), "attribute"),
+    "applied in forward": (with_forward("self.apply(self.forward)\nreturn self.a(x)"), "attribute"),
+    "registered in forward": (with_forward("self.register_buffer('b', x)\nreturn self.a(x)"), "attribute"),
+    "random in forward": (with_forward("return self.a(x) * torch.rand(1)"), "attribute"),
+    "without gradients in forward": (with_forward("with torch.no_grad():\n    return self.a(x)"), "statement"),
+    "a part's attribute in forward": (with_forward("self.a.weight = x\nreturn self.a(x)"), "attribute"),
     "format method": (with_forward("return '{}'.format(x)"), "attribute"),
     # expressions and statements
-    "lambda": (with_forward("return (lambda y: y)(x)"), "expression"),
+    "lambda with a default": (with_forward("return (lambda y=x: y)(x)"), "argument"),
+    "lambda that reaches out": (with_forward("return (lambda y: open(y))('f')"), "name"),
     "walrus": (with_forward("return (y := x)"), "expression"),
-    "f-string": (with_forward("y = f'{x}'\nreturn self.a(x)"), "expression"),
+    "f-string with a format": (with_forward("y = f'{x:>9}'\nreturn self.a(x)"), "expression"),
+    "f-string with a nested format": (with_forward("y = f'{x:{x}}'\nreturn self.a(x)"), "expression"),
+    "f-string of a representation": (with_forward("y = f'{x!r}'\nreturn self.a(x)"), "expression"),
+    "f-string that calls": (with_forward("y = f'{open(0)}'\nreturn self.a(x)"), "name"),
     "yield": (with_forward("yield x"), "expression"),
     "set": (with_forward("return {x}"), "expression"),
     "dict comprehension": (with_forward("return {i: x for i in range(2)}"), "expression"),
@@ -261,7 +305,10 @@ REFUSED = {
     "with": (with_forward("with torch.no_grad():\n    return x"), "statement"),
     "del": (with_forward("del x"), "statement"),
     "global": (with_forward("global y\nreturn x"), "statement"),
-    "assert": (with_forward("assert x\nreturn x"), "statement"),
+    "assert that calls": (with_forward("assert open('f')\nreturn x"), "name"),
+    "raise of a class of its own": (with_forward("raise Flu()"), "statement"),
+    "raise from": (with_forward("raise ValueError('a') from KeyError('b')"), "statement"),
+    "isinstance of anything": (with_forward("return isinstance(x, object)"), "name"),
     "raise": (with_forward("raise x"), "statement"),
     "match": (with_forward("match x:\n    case _:\n        return x"), "statement"),
     "nested def": (with_forward("def g(y):\n    return y\nreturn g(x)"), "statement"),
@@ -371,10 +418,10 @@ def test_equal_text_gives_equal_findings_whatever_the_filters_are(recwarn: pytes
 
 def test_every_allowed_name_exists_in_torch() -> None:
     for path in ALLOWED:
-        value = {"torch": torch}.get(path.split(".")[0]) or __import__("math")
+        value = {"torch": torch}.get(path.split(".")[0]) or __import__(path.split(".")[0])
         for part in path.split(".")[1:]:
             value = getattr(value, part)
-    lists = {"append", "items", "keys", "values", "zeros_like"}
+    lists = {"append", "items", "keys", "values", "zeros_like", "flatten_parameters"}
     assert not {name for name in METHODS - lists if not hasattr(torch.Tensor, name)}
 
 
@@ -405,3 +452,30 @@ def _call(function: str) -> None:
     else:
         more = {"steps": 1, "sampling_rate": 0.1, "clipping_norm": 1.0, "learning_rate": 1.0}
         mechanisms.dp_sgd(None, None, None, 1, loss="cross_entropy", **settings, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "instead"),
+    [
+        ("max_grad_norm=1.0", "Write clipping_norm=1.0."),
+        ("criterion=nn.BCELoss()", 'Write loss="binary_cross_entropy".'),
+        ("epochs=3", "Write those two numbers; researcher.Training computes them for you."),
+        ("poisson_sampling=True", "Leave it out."),
+    ],
+)
+def test_another_librarys_name_is_a_finding_with_ours(theirs: str, instead: str) -> None:
+    (finding,) = list_findings(REQUEST.replace("learning_rate=2.0", f"learning_rate=2.0, {theirs}"))
+    assert finding.instead == instead
+
+
+def test_an_object_of_torch_for_a_setting_is_a_finding_with_its_name() -> None:
+    (finding,) = list_findings(REQUEST.replace('loss="binary_cross_entropy"', "loss=nn.BCELoss()"))
+    assert finding.instead == 'Write loss="binary_cross_entropy".'
+
+
+def test_statistics_may_be_of_records_alone_and_a_training_may_not() -> None:
+    alone = "def asked(records):\n    from datasites.mechanisms import statistics\n    return statistics(records, {})\n"
+    assert inspect_source(alone.format("count=True, epsilon=0.1")).parameters == ("records",)
+    assert "mechanism" in codes(alone.format("round, count=True, epsilon=0.1"))
+    trained = REQUEST.replace("(records, weights, round):", "(records):")
+    assert "mechanism" in codes(trained.replace("Flu, records, weights, round", "Flu, records"))

@@ -17,7 +17,7 @@ from dp_accounting.pld import privacy_loss_distribution as distributions
 from opacus.optimizers import DPOptimizer
 from scipy.stats import binom, chi2, norm
 
-from datasites.engine import sampling, training
+from datasites.engine import clipping, sampling, training
 from datasites.engine.clipping import GridOptimizer, clipped_sum
 from datasites.engine.gaps import gaps_for
 from datasites.engine.grid import grid_of
@@ -40,6 +40,7 @@ CLIPPING_NORM = 0.5  # of a gradient of length 2
 COARSE_INTERVAL = 1e-2  # where noise is so small that losses run to a hundred
 
 FULL = "every patient, one step"
+AUTOMATIC = "automatic clipping, one step"
 ROUNDS = "four rounds, all seen"
 REPLAY = "a loud round, then a quiet one"
 SAMPLED = "two steps at rate 1/2"
@@ -98,6 +99,7 @@ def pairs() -> list[Case]:
     wide = sgd(sampling_rate=1 / 16, noise_multiplier=1.0)
     return [
         Case(FULL, sgd(), lambda: pair(1007), watching(NARROW), NARROW),
+        Case(AUTOMATIC, sgd(clipping="automatic"), lambda: pair(1007), watching(NARROW)),
         Case("every patient, 1006 or 1007", sgd(), lambda: pair(1006), watching(NARROW)),
         Case("every patient, 1024 or 1025", sgd(), lambda: pair(1024), watching(NARROW, published=1024)),
         Case(ROUNDS, four, lambda: pair(1007), watching(NARROW)),
@@ -331,6 +333,14 @@ def trusts_gradients() -> Iterator[None]:
         yield
 
 
+def clips_by_what_is_added() -> AbstractContextManager[Any]:
+    """Automatic clipping divides by what it adds to the norm, and forgets the norm."""
+    real = clipping._factors
+    return mock.patch.object(
+        clipping, "_factors", lambda norms, *rest: real(torch.where(torch.isfinite(norms), 0.0, norms), *rest)
+    )
+
+
 # -- what each one comes to ------------------------------------------------------------------------------------------
 
 
@@ -424,7 +434,10 @@ IN_LANES = (
     ),
 )
 
-# Beside them, so that a pair which none of those names is seen to be able to fail.
-CONTROLS = (Fault("a gradient that is not finite is summed", trusts_gradients, POISON, chances=lambda: (0.0, 1.0)),)
+# Beside them, so that pairs which none of those names are seen to be able to fail.
+CONTROLS = (
+    Fault("a gradient that is not finite is summed", trusts_gradients, POISON, chances=lambda: (0.0, 1.0)),
+    Fault("automatic clipping without the norm", clips_by_what_is_added, AUTOMATIC, chances=lambda: (0.0, 1.0)),
+)
 
 PROOF = Proof(cases=pairs, faults=FAULTS, controls=CONTROLS, declared=DPSGD, job=child.train, loss=loss_of)

@@ -49,7 +49,8 @@ ENTRIES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         sums.add_up,
         (
             *(_WORDS, _SIZE, _WORDS, _FLOATS, _SIZE, _SIZE, _SIZE, _DOUBLES, _WHOLES, _WHOLES),
-            *(types.float64, types.float64, _FLOATS, _WHOLES, _FLOATS, _FLOATS, _WHOLES, _WHOLES, _FLOATS, _SIZE),
+            *(types.float64, types.float64, types.float64),
+            *(_FLOATS, _WHOLES, _FLOATS, _FLOATS, _WHOLES, _WHOLES, _FLOATS, _SIZE),
         ),
     ),
 }

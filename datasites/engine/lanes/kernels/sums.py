@@ -64,12 +64,15 @@ def place_records(memory, record, own, features, label, inputs, labels, rows, co
 
 
 @compiled
-def factors(norms, sound, present, blocks, clip, unit, scales, counted):
-    """Factors that clip and bring to grid units, and -1 for who counts; 0 and 0 for who does not."""
+def factors(norms, sound, present, blocks, clip, unit, stability, scales, counted):
+    """Factors that clip and bring to grid units, and -1 for who counts; 0 and 0 for who does not.
+
+    A factor is clip / (norm + stability), and `unit` at most, which is infinite where clipping is automatic.
+    """
     for block in range(blocks):
         at = block * LANES
         norm = root(load_wide(norms, at))
-        scale = divide(splat_wide(clip), norm)  # infinite where the norm is 0
+        scale = divide(splat_wide(clip), add(norm, splat_wide(stability)))  # infinite where that is 0
         scale = choose(less(scale, splat_wide(unit)), scale, splat_wide(unit))
         finite = subtract(norm, norm)
         none = splat_whole(np.int32(0))
@@ -389,11 +392,11 @@ def direct(total, place, memory, base, own, n, blocks, scales, counted, spare, m
 
 
 def add_up(
-    groups, parameters, terms, memory, own, blocks, records, norms, sound, present, clip, unit, scales, counted,
-    d, a, total, tail, spare, more,
+    groups, parameters, terms, memory, own, blocks, records, norms, sound, present, clip, unit, stability, scales,
+    counted, d, a, total, tail, spare, more,
 ):  # fmt: skip
     """The clipped sum of every parameter over these records, in grid units: int32 in `total`, added where `more`."""
-    factors(norms, sound, present, blocks, clip, unit, scales, counted)
+    factors(norms, sound, present, blocks, clip, unit, stability, scales, counted)
     S = blocks * LANES
     for number in range(parameters):
         at = number * 6

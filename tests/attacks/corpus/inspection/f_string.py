@@ -1,5 +1,5 @@
 # tries: Act inside an f-string.
-# must: inspection expression
+# must: inspection name
 from torch import nn
 
 

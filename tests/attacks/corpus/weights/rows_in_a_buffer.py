@@ -1,5 +1,5 @@
 # tries: Keep what comes by in a buffer that travels with the weights.
-# must: inspection attribute
+# must: inspection state
 import torch
 from torch import nn
 

@@ -1,5 +1,5 @@
 # tries: Make a layer whose weights are the first rows.
-# must: inspection attribute
+# must: inspection private-parameter
 def attack(records, weights, round):
     from datasites.mechanisms import dp_sgd
     import torch

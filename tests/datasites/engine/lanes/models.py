@@ -342,7 +342,11 @@ def graph_of(name: str) -> Graph:
     make, shape, _ = (MODELS | HOSTILE)[name]
     torch.manual_seed(7)
     model = make()
-    return _convert(_trace(model, shape), model, shape) if name in HOSTILE else export_model(model, shape)
+    return (
+        _convert(_trace(model, shape), model, shape, keeps_batch=True)
+        if name in HOSTILE
+        else export_model(model, shape)
+    )
 
 
 @cache

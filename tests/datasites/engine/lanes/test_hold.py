@@ -19,11 +19,13 @@ from datasites.engine.interpreter import forward
 from datasites.engine.lanes.compiled import Kernels
 from datasites.engine.lanes.sums import LaneSums
 from datasites.engine.training import record_gradients
+from policies.privacy.mechanisms import STABILITY
 from tests.datasites.engine.lanes.models import HOSTILE, LOGITS, MODELS, graph_of, program_of, weights_of
 
 Floats = npt.NDArray[np.float32]
 SIZES = (2, 3, 15, 16, 17, 33, 64, 80)
 NORMS = (1.0, 0.37, 1e-4, 900.0)
+WAYS = (0.0, STABILITY)  # clipping what is longer, and automatic clipping
 DRAWS = 12  # of weights, records and company, for each model
 SPOILT = np.array([np.nan, np.inf, -np.inf, 1e-42, 3e38, -1e30], np.float32)
 
@@ -59,11 +61,12 @@ def hostile_records(rng: np.random.Generator, count: int, features: int) -> Floa
 def test_company_order_and_place_change_no_bit_of_a_record(name: str, kernels: Kernels) -> None:
     checked, _ = program_of(name)
     rng, features, base = np.random.default_rng(5), checked.program.features, weights_of(name)
-    engines = {norm: LaneSums(checked, kernels, norm, most=max(SIZES)) for norm in NORMS}
+    ways = [(norm, stability) for norm in NORMS for stability in WAYS]
+    engines = [LaneSums(checked, kernels, norm, most=max(SIZES), stability=stability) for norm, stability in ways]
     counted = 0
     for _ in range(DRAWS):
-        norm = NORMS[rng.integers(len(NORMS))]
-        sums = engines[norm]
+        way = int(rng.integers(len(ways)))
+        norm, sums = ways[way][0], engines[way]
         sums.weights[:] = hostile_weights(rng, base)
         count = int(rng.choice(SIZES))
         inputs, labels = hostile_records(rng, count, features), rng.integers(0, 2, count).astype(np.float32)
@@ -88,22 +91,26 @@ def length(units: npt.NDArray[np.int64], norm: float) -> float:
     return math.sqrt(sum(int(unit) ** 2 for unit in units.tolist())) * grid_of(norm) / norm
 
 
+@pytest.mark.parametrize("stability", WAYS)
 @pytest.mark.parametrize("norm", [1e-12, *NORMS])
-def test_a_huge_factor_beside_a_tiny_one_stays_within_the_clipping_norm(norm: float, kernels: Kernels) -> None:
+def test_a_huge_factor_beside_a_tiny_one_stays_within_the_clipping_norm(
+    norm: float, stability: float, kernels: Kernels
+) -> None:
     # The second layer's gradient is δ ⊗ a with |δ| = 10³⁵ and |a| = 10⁻³⁵: ordinary, but δ times the factor is not.
     checked, _ = program_of("three layers without a bias")
-    sums = LaneSums(checked, kernels, norm, most=16)
+    sums = LaneSums(checked, kernels, norm, most=16, stability=stability)
     inputs, labels = np.ones((3, 10), np.float32), np.zeros(3, np.float32)
     for size in (10.0**power for power in range(0, 37, 3)):
         sums.weights[: 80 + 64], sums.weights[80 + 64 :] = 1 / size, size
         assert length(sums.sum(inputs, labels, np.array([0])).astype(np.int64), norm) <= 1, size
 
 
+@pytest.mark.parametrize("stability", WAYS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_products_that_cancel_stay_within_the_clipping_norm(norm: float, kernels: Kernels) -> None:
+def test_products_that_cancel_stay_within_the_clipping_norm(norm: float, stability: float, kernels: Kernels) -> None:
     # Eight products add up to zero, or nearly so; float32 is left with what it rounded, which is far above the norm.
     checked, _ = program_of("cancelling")
-    sums = LaneSums(checked, kernels, norm, most=16)
+    sums = LaneSums(checked, kernels, norm, most=16, stability=stability)
     sums.weights[:] = 0
     rng, longest = np.random.default_rng(8), 0.0
     for draw in range(50):
@@ -117,11 +124,12 @@ def test_products_that_cancel_stay_within_the_clipping_norm(norm: float, kernels
     assert longest > 1e-3  # it is that remainder that was clipped
 
 
+@pytest.mark.parametrize("stability", WAYS)
 @pytest.mark.parametrize("name", ["logarithm", "two layers", "LSTM"])
-def test_a_record_with_anything_not_finite_contributes_zero(name: str, kernels: Kernels) -> None:
+def test_a_record_with_anything_not_finite_contributes_zero(name: str, stability: float, kernels: Kernels) -> None:
     checked, _ = program_of(name)
     features = checked.program.features
-    sums = LaneSums(checked, kernels, 1.0, most=16)
+    sums = LaneSums(checked, kernels, 1.0, most=16, stability=stability)
     sums.weights[:] = weights_of(name)
     inputs = np.full((len(SPOILT) + 1, features), 0.5, np.float32)
     for row, value in enumerate(SPOILT, start=1):
@@ -134,6 +142,27 @@ def test_a_record_with_anything_not_finite_contributes_zero(name: str, kernels: 
         together = sums.sum(inputs, labels, np.array([0, row])).astype(np.int64)
         alone = sums.sum(inputs, labels, np.array([row])).astype(np.int64)
         assert np.array_equal(together - alone, sums.sum(inputs, labels, np.array([0])))
+
+
+@pytest.mark.parametrize("name", ["two layers", "LSTM", "transformer"])
+def test_automatic_clipping_gives_every_record_nearly_the_clipping_norm(name: str, kernels: Kernels) -> None:
+    checked, _ = program_of(name)
+    rng, features = np.random.default_rng(6), checked.program.features
+    unclipped = LaneSums(checked, kernels, 900.0, most=16)  # longer than any of these gradients
+    clipped = LaneSums(checked, kernels, 4.0, most=16, stability=STABILITY)
+    lengths = []
+    for shrink in (1.0, 1e-2, 1e-3):
+        unclipped.weights[:] = clipped.weights[:] = weights_of(name) * np.float32(shrink)
+        inputs = rng.uniform(-1, 1, (8, features)).astype(np.float32)
+        for record in range(8):
+            of_record = (inputs, np.ones(8, np.float32), np.array([record]))
+            before = length(unclipped.sum(*of_record).astype(np.int64), 900.0) * 900.0
+            found = length(clipped.sum(*of_record).astype(np.int64), 4.0)
+            # Both are of whole numbers, the one of a grid of 900 / 2^20 to each of its numbers.
+            assert found == pytest.approx(before / (before + STABILITY), abs=0.02)
+            assert found < 1
+            lengths.append(before)
+    assert max(lengths) < 4  # norm clipping would have left them as they are
 
 
 @pytest.mark.parametrize("name", ["two layers", "three layers", "LSTM", "transformer", "picture"])

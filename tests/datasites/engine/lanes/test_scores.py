@@ -241,7 +241,7 @@ def test_a_fault_of_the_lowering_costs_speed_and_no_evaluation(
 def test_the_graph_alone_decides_how_a_model_is_scored(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, weights = exported(Sigmoid)
     monkeypatch.setattr(compiled, "_loaded", kernels)
-    monkeypatch.setattr(evaluation, "scores_for", lambda *_: (_ for _ in ()).throw(KeyError()))
+    monkeypatch.setattr(evaluation, "scores_for", lambda *_, **__: (_ for _ in ()).throw(KeyError()))
     with pytest.raises(KeyError):
         score_histogram(graph, asked(), schema(), None, weights, source())  # type: ignore[arg-type]
 

@@ -18,6 +18,7 @@ from datasites.engine.lanes import compiled, lowering, readiness
 from datasites.engine.lanes.compiled import Kernels, KernelsMissing
 from datasites.engine.lanes.emitter import NotLowered
 from datasites.engine.lanes.sums import LaneSums, shrinkage
+from datasites.engine.losses import as_loss
 from datasites.engine.training import train_round
 from policies.graph.exporter import export_model
 from tests.attacks.runner import test_places as places
@@ -59,7 +60,15 @@ def both_ways(monkeypatch: pytest.MonkeyPatch, *given: Any, **options: Any) -> t
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"momentum": 0.9, "weight_decay": 0.1}, {"optimizer": "adam", "learning_rate": 0.01}, {"proximal_mu": 0.5}],
+    [
+        {},
+        {"momentum": 0.9, "weight_decay": 0.1},
+        {"optimizer": "adam", "learning_rate": 0.01},
+        {"proximal_mu": 0.5},
+        {"clipping": "automatic"},
+        {"schedule": "cosine"},
+        {"schedule": "linear", "optimizer": "adam", "learning_rate": 0.01, "clipping": "automatic"},
+    ],
 )
 def test_a_round_in_lanes_releases_what_torch_would(
     changes: dict[str, Any], lanes: list[int], monkeypatch: pytest.MonkeyPatch
@@ -123,10 +132,14 @@ def test_the_graph_alone_decides(kernels: Kernels, monkeypatch: pytest.MonkeyPat
     graph, weights = exported(Sigmoid)
     asked: list[object] = []
     monkeypatch.setattr(compiled, "_loaded", kernels)
-    monkeypatch.setattr(training, "sums_for", lambda *given: asked.append(given) or (_ for _ in ()).throw(KeyError()))
+    monkeypatch.setattr(
+        training,
+        "sums_for",
+        lambda *given, frozen: asked.append((*given, *sorted(frozen))) or (_ for _ in ()).throw(KeyError()),
+    )
     with pytest.raises(KeyError):
         train_round(graph, mechanism(), schema(), 10, None, weights, source())  # type: ignore[arg-type]
-    assert asked == [(graph, BCE, 2, 1.0, 10.0)]
+    assert asked == [(graph, as_loss(BCE), 2, 1.0, 10.0, 0.0)]
 
 
 def test_a_model_that_is_not_lowered_trains_the_former_way(lanes: list[int]) -> None:
