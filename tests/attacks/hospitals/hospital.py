@@ -37,6 +37,7 @@ from policies.release.plans import Plan, Published, release_shapes
 from policies.release.tensors import digest
 from policies.schema.schemas import Schema
 from policies.source.inspection import inspect_source
+from researcher.parameters import DRAWING
 from tests.factories import RESEARCHER, SCHEMA
 
 Change = Callable[[Any], Any]
@@ -241,9 +242,10 @@ class Hospital:
 
     def _plan(self, source: str) -> Plan:
         inspection = inspect_source(source)
-        if source not in _GRAPHS:
-            shape = self.schema.input_shape(inspection.mechanism.inputs)
-            _GRAPHS[source], _ = export_source(str(inspection.model_source), str(inspection.model), shape)
+        with DRAWING:  # the researcher's own export may be under way in this process, and torch has one at a time
+            if source not in _GRAPHS:
+                shape = self.schema.input_shape(inspection.mechanism.inputs)
+                _GRAPHS[source], _ = export_source(str(inspection.model_source), str(inspection.model), shape)
         return Plan(
             function=inspection.function,
             mechanism=resolve(inspection.mechanism),
