@@ -152,6 +152,51 @@ def evaluate(study: StudyFile) -> None:
 
 
 @app.command()
+def simulate(
+    study: StudyFile,
+    hospitals: Annotated[int, typer.Option(help="How many are simulated, 1 to 100,000.")] = 1000,
+    patients: Annotated[int, typer.Option(help="Of a hospital of the middle size.")] = 500,
+    strategy: Annotated[str | None, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = None,
+    quorum: Quorum = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="The dataset's schema.toml, where its hospitals cannot be reached.")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="A public CSV file that patients are drawn from.")] = None,
+    population: Annotated[
+        str, typer.Option(help="FILE.py:FUNCTION that gives a hospital's patients as a DataFrame.")
+    ] = "",
+    epsilon: Annotated[float, typer.Option(help="ε of each hospital's budget.")] = 6.0,
+    delta: Annotated[float, typer.Option(help="δ of each hospital's budget.")] = 1e-5,
+    denying: Annotated[float, typer.Option(help="Chance that an owner denies.")] = 0.02,
+    dropping: Annotated[float, typer.Option(help="Chance that a hospital does not answer in a round.")] = 0.05,
+    straggling: Annotated[float, typer.Option(help="Chance that it answers too late, which is charged.")] = 0.03,
+    spent: Annotated[float, typer.Option(help="Largest share of a budget that others have spent before.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="Same seed, same simulation.")] = 0,
+) -> None:
+    """Run the study at simulated hospitals, in this process: nobody is asked and nothing is charged."""
+    from policies.privacy.budget import PrivacyBudget
+    from researcher import simulated_sources
+    from researcher.simulation import Faults
+    from researcher.simulation import simulate as run_simulation
+
+    with simulated_sources.reached(schema, patients):
+        loaded = load_study(study)
+    made = run_simulation(
+        loaded,
+        hospitals=hospitals,
+        patients=patients,
+        strategy=strategy,
+        faults=Faults(denying=denying, dropping=dropping, straggling=straggling, spent=spent),
+        budget=PrivacyBudget(epsilon, delta),
+        table=simulated_sources.read_table(table),
+        population=simulated_sources.function_of(population),
+        seed=seed,
+        **_quorum(loaded, quorum),
+    )
+    _echo(str(made))
+
+
+@app.command()
 def withdraw(study: StudyFile) -> None:
     """Withdraw the study's requests; what no run has touched goes back to the hospitals' budgets."""
     _echo(str(load_study(study).withdraw()))

@@ -32,6 +32,7 @@ from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.tensors import digest
 from researcher.checks import named, sha256
 from researcher.code_requests import CodeRequests
+from researcher.compression import Carried
 from researcher.flower_turns import flower_turn, others_turn
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone
@@ -52,6 +53,7 @@ class RoundRecord:
       answered: seconds by hospital.
       missing: reason by hospital; hospitals that the strategy did not sample are not missing.
       weights_digest: of the weights that were sent.
+      sent_bytes, received_bytes: by hospital, bodies of calls; of a release that was kept before, nothing.
     """
 
     round: int
@@ -59,6 +61,8 @@ class RoundRecord:
     answered: dict[str, float]
     missing: dict[str, str]
     weights_digest: str
+    sent_bytes: dict[str, int] = field(default_factory=dict)
+    received_bytes: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -124,6 +128,7 @@ class DatasiteGrid(HospitalGrid):
         self._sizes = self.requests.training_patients()
         self._request = next(request for request in self.requests.requests if request.role == "training")
         self._declared: SecureAggregation | None = getattr(self._request.mechanism, "secure_aggregation", None)
+        self._carried = Carried(self.requests.approved_training(), self._sizes)
         self._hospitals = sorted(self._sizes)  # a hospital's node number is its place here, from 1
         self._ready: dict[str, Asked] = {}
         self._left_out: dict[str, str] = {}
@@ -157,11 +162,12 @@ class DatasiteGrid(HospitalGrid):
             reason = "Hospitals score a model only as an approved evaluation: use result.evaluate()."
             return [left_out(message, reason) for message in messages]
         asked = {self._hospitals[message.metadata.dst_node_id - 1]: message for message in messages}
-        weights = weights_of(messages[0], len(self.closed))
-        answers = self._round(list(asked), weights)
-        return [self._reply(message, name, answers) for name, message in asked.items()]
+        number = len(self.closed) + 1
+        weights, half = self._carried.sent(weights_of(messages[0], number - 1), number)
+        answers = self._round(list(asked), weights, half)
+        return [self._reply(message, name, answers, weights) for name, message in asked.items()]
 
-    def _round(self, hospitals: list[str], weights: Tensors) -> Answers:
+    def _round(self, hospitals: list[str], weights: Tensors, half: bool) -> Answers:
         number, sent = len(self.closed) + 1, digest(weights)
         what = f"round {number}/{self.rounds}"
         if kept := self._kept(number):
@@ -174,24 +180,28 @@ class DatasiteGrid(HospitalGrid):
             self.begin()
             ready = {name: self._ready[name] for name in hospitals if name in self._ready}
             with others_turn():
-                answers = self._ask(ready, number, weights, what)
+                answers = self._ask(ready, number, weights, what, half)
             self._sound = set(answers.releases)
             missing = self._left_out | self.requests.explained("training", answers.missing)
             answers.missing = missing
             self._check_quorum(number, len(answers.releases), missing)
-            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent)
+            sent_bytes = {name: traffic.sent for name, traffic in answers.traffic.items()}
+            received = {name: traffic.received for name, traffic in answers.traffic.items()}
+            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent, sent_bytes, received)
             self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
         self.closed.append(record)
         self.sent[number] = weights
         self.sent.pop(number - self.keep, None)
         return answers
 
-    def _ask(self, ready: dict[str, Asked], number: int, weights: Tensors, what: str) -> Answers:
+    def _ask(self, ready: dict[str, Asked], number: int, weights: Tensors, what: str, half: bool) -> Answers:
         progress, patience = self.progress, {"deadline": self.deadline, "grace": self.grace}
         if secure := self._secure_sum(number, weights):
             return secure.ask(ready, progress=progress, what=what, **patience)
         state = self.requests.state
-        return ask_everyone(ready, "training", number, weights, state=state, progress=progress, what=what, **patience)
+        return ask_everyone(
+            ready, "training", number, weights, state=state, progress=progress, what=what, half=half, **patience
+        )
 
     def _secure_sum(self, number: int, weights: Tensors) -> SecureSum | None:
         """The round's, where hospitals release in sums alone."""
@@ -268,10 +278,12 @@ class DatasiteGrid(HospitalGrid):
             missing=dict(missing),
         )
 
-    def _reply(self, message: Message, name: str, answers: Answers) -> Message:
+    def _reply(self, message: Message, name: str, answers: Answers, weights: Tensors) -> Message:
         if name not in answers.releases:
             return left_out(message, answers.missing.get(name, "left out"))
-        tensors = answers.releases[name].tensors if answers.mean is None else answers.mean
+        if answers.mean is not None:
+            return released(message, answers.mean, self._sizes[name])
+        tensors = self._carried.received(name, answers.releases[name].tensors, weights, len(self.closed))
         return released(message, tensors, self._sizes[name])
 
 

@@ -19,12 +19,14 @@ import numpy as np
 from policies.errors import CertificateRefused, DatasiteError, InvalidRequest, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy.mechanisms import check_range
 from policies.release import certificates
+from policies.release.compression import DOUBLINGS, check_compressed
 from policies.release.tensors import digest, to_bytes
 from policies.source.statuses import RunStatus
 from researcher.connections import Connection
 from researcher.model_parts import send
 from researcher.progress import Progress
 from researcher.state import Release, StudyState, Tensors
+from researcher.traffic import Traffic, counting
 from researcher.transport import within
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a release whose time a hospital cannot tell yet
@@ -62,13 +64,14 @@ class Asked:
 
 @dataclass
 class Answers:
-    """Releases by hospital, how long each took in seconds, and why the others are missing.
+    """Releases by hospital, how long each took in seconds and bytes, and why the others are missing.
 
     `mean` is that of releases which can be read in their sum alone, else None.
     """
 
     releases: dict[str, Release] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    traffic: dict[str, Traffic] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     mean: Tensors | None = None
 
@@ -93,8 +96,13 @@ def ask_everyone(
     what: str,
     deadline: float = DEADLINE,
     grace: float = GRACE,
+    half: bool = False,
 ) -> Answers:
-    """Ask every hospital in `asked` for round `round` of `role`, in threads, and keep each release as it arrives."""
+    """Ask every hospital in `asked` for round `round` of `role`, in threads, and keep each release as it arrives.
+
+    Args:
+      half: whether float32 `weights` travel as float16, which holds them exactly.
+    """
     answers, sent = Answers(), digest(weights) if weights is not None else ""
 
     def timed(one: Asked) -> None:
@@ -103,7 +111,11 @@ def ask_everyone(
             progress.hospital(what, one.hospital, "asked")
             try:
                 tell = functools.partial(progress.hospital, what, one.hospital)
-                tensors, certificate = ask_release(one, weights, round, deadline=deadline, grace=grace, tell=tell)
+                with counting() as traffic:
+                    answers.traffic[one.hospital] = traffic
+                    tensors, certificate = ask_release(
+                        one, weights, round, deadline=deadline, grace=grace, tell=tell, half=half
+                    )
             except DatasiteError as error:
                 answers.missing[one.hospital] = error.public_message
                 progress.hospital(what, one.hospital, f"left out. {error.public_message}")
@@ -112,7 +124,8 @@ def ask_everyone(
             state.keep(release)  # where it cannot be kept, the study stops: a hospital is not left out for that
         answers.releases[one.hospital] = release
         answers.seconds[one.hospital] = time.monotonic() - started
-        progress.hospital(what, one.hospital, f"released in {answers.seconds[one.hospital]:.1f} s")
+        carried = f", {answers.traffic[one.hospital]}" if one.hospital in answers.traffic else ""
+        progress.hospital(what, one.hospital, f"released in {answers.seconds[one.hospital]:.1f} s{carried}")
 
     if asked:
         with ThreadPoolExecutor(max_workers=min(64, len(asked))) as pool:
@@ -128,11 +141,13 @@ def ask_release(
     deadline: float = DEADLINE,
     grace: float = GRACE,
     tell: Callable[[str], None] = lambda state: None,
+    half: bool = False,
 ) -> tuple[Tensors, str]:
     """Ask one hospital and look again when it says that it shows: the tensors and the certificate, which was verified.
 
     Args:
       tell: hears how long it takes, where that is long enough to be said.
+      half: as in `ask_everyone`.
 
     Raises:
       Unavailable: it was away for `grace` seconds, or not done after `deadline` seconds.
@@ -141,13 +156,14 @@ def ask_release(
       CertificateRefused: the certificate does not belong to this release, datasite and question.
     """
     started, away_since, pause, voids, given = time.monotonic(), None, FIRST_PAUSE, 0, False
+    carried = {name: value.astype(np.float16) for name, value in weights.items()} if weights and half else weights
     while True:
         try:
             with within(deadline - (time.monotonic() - started)):
                 if asked.constants and away_since is None and not given:
                     send(asked.datasite, asked.code, asked.constants)
                     given = True
-                answer = asked.datasite.run(asked.code, asked.asset, weights, round)
+                answer = asked.datasite.run(asked.code, asked.asset, carried, round)
             away_since = None
         except Unavailable:
             away_since = away_since or time.monotonic()
@@ -197,6 +213,8 @@ def _verified(
             f"{asked.hospital} sent a release that is not the one asked for, and it was not kept. {refused}"
         ) from None
     check_finite(asked.hospital, tensors)
+    if DOUBLINGS in tensors:
+        check_compressed(asked.hospital, tensors)
     return tensors, certificate
 
 

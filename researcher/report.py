@@ -34,6 +34,7 @@ from researcher.report_charts import (
 )
 from researcher.report_parts import page, pair, promise, section, table, text
 from researcher.state import Release
+from researcher.traffic import bytes_of
 
 if TYPE_CHECKING:
     from researcher.scores import Calibration, Roc
@@ -102,8 +103,12 @@ def training_page(
         why = "; ".join(
             f"round {record['round']}: {record['missing'][who]}" for record in rounds if who in record["missing"]
         )
-        rows.append((text(who), f"{took} of {len(rounds)}", text(why or "none")))
-    took_part = section("Who took part", table(("Hospital", "Rounds", "Left out"), rows))
+        carried = [
+            text(bytes_of(who, [record.get(name, {}) for record in rounds]))
+            for name in ("sent_bytes", "received_bytes")
+        ]
+        rows.append((text(who), f"{took} of {len(rounds)}", *carried, text(why or "none")))
+    took_part = section("Who took part", table(("Hospital", "Rounds", "Sent", "Received", "Left out"), rows))
     return page(name, [header(name, lead, [ended] if ended else []), took_part, *scores, *ending(releases)])
 
 

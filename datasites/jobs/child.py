@@ -27,6 +27,7 @@ from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.release.compression import compress, restore
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import FIRST_COLUMN, Schema
@@ -187,7 +188,28 @@ def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccou
         round=int(job.get("round", 1)),
         accountant=accountant,
     )
-    return {}, _release(weights)
+    if plan.mechanism.compression == "none":
+        return {}, _release(weights)
+    trained = {name: np.asarray(weight) for name, weight in weights.items()}
+    leaving = {parameter.name: trained.pop(parameter.name) for parameter in plan.graph.parameters}
+    patients, round = int(job["training_patients"]), int(job.get("round", 1))
+    return {}, to_bytes(compress(leaving, from_bytes(payload), plan.mechanism, patients, round) | trained)
+
+
+def _restored(plan: Plan, release: dict[str, Any], start: dict[str, Any], patients: int) -> dict[str, Any]:
+    """What training gave as weights, whatever form it leaves in."""
+    import torch
+
+    mechanism, graph = plan.mechanism, plan.graph
+    assert isinstance(mechanism, DPSGD)
+    assert graph is not None
+    if mechanism.compression == "none":
+        return release
+    staying = {parameter.name: release[parameter.name] for parameter in graph.local}
+    leaving = {name: np.asarray(value) for name, value in release.items() if name not in staying}
+    begun = {name: np.asarray(value) for name, value in start.items()}
+    restored = restore(leaving, begun, mechanism, patients)
+    return {name: torch.from_numpy(value) for name, value in restored.items()} | staying
 
 
 def evaluate(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
@@ -353,6 +375,7 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
+        came_out = _restored(plan, came_out, start, int(job["training_patients"]))
         facts |= training_facts(plan.graph, plan.mechanism, schema, rows, start, came_out)
     else:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}

@@ -38,6 +38,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 CLIPPINGS = ("norm", "automatic")
 STABILITY = 0.01
 """γ of automatic clipping, as Bu et al. 2022 set it: gradients much shorter than this keep their length's order."""
+COMPRESSIONS = ("none", "int8", "int4")
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
 MOST_QUERIES, MOST_DESCRIBED = 32, 500
 
@@ -85,6 +86,8 @@ class DPSGD:
       public_weights: digest of what frozen parameters are and local ones begin with.
       initial: digest of the public weights that the first round begins with; "" where none were named.
       secure_aggregation: the hospitals whose sum alone can be read, and how many it needs; None to release by itself.
+      compression: one of `COMPRESSIONS`: in what form weights leave. `"int8"` and `"int4"` are whole numbers on a
+        public grid of the round's noise (`policies.release.compression`), for a seventh or less of the bytes.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -114,9 +117,19 @@ class DPSGD:
     schedule: str = "constant"
     clipping: str = "norm"
     secure_aggregation: SecureAggregation | None = None
+    compression: str = "none"
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
+        if self.compression not in COMPRESSIONS:
+            raise UnsupportedMechanism(
+                f"compression={self.compression!r} is not known. Use one of {', '.join(COMPRESSIONS)}."
+            )
+        if self.compression != "none" and self.secure_aggregation is not None:
+            raise UnsupportedMechanism(
+                f"compression={self.compression!r} and secure_aggregation do not go together: masks are as wide as the"
+                ' sum that they hide. Leave one of them out; compression="none" is the default.'
+            )
         check_target(self.loss, self.target, self.horizon)
         check_constants(self.loss, self.class_weights, self.huber_delta)
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "clipping": CLIPPINGS}
@@ -299,7 +312,7 @@ Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
 _LATER = frozenset(
     {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups", "schedule", "clipping"}
-    | {"frozen", "local", "public_weights", "initial", "trained_as", "secure_aggregation"}
+    | {"frozen", "local", "public_weights", "initial", "trained_as", "secure_aggregation", "compression"}
 )
 
 

@@ -1018,6 +1018,9 @@ DEFENCES: dict[str, Defence] = {
     "study_keys": Defence("keys that a study remembers", instead("researcher.code_requests:KEYS", ()), (HOSPITALS,)),
     "asked": Defence("certificate against the question", nothing("researcher.releases:check_asked"), (HOSPITALS,)),
     "quoted_plan": Defence("quoted plan against the researcher's own", _any_plan, (HOSPITALS,)),
+    "compressed_releases": Defence(
+        "grids of compressed releases", nothing("researcher.releases:check_compressed"), (HOSPITALS, "-k", "doubled")
+    ),
     "finite_releases": Defence("finite releases", nothing("researcher.releases:check_finite"), (HOSPITALS,)),
     "visible": Defence(
         "hidden characters by name",

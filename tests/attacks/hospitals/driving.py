@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,8 +61,14 @@ class Small(nn.Module):
         return self.output(x).sigmoid()
 
 
+def _training(flu: Any, state: Path, compression: str = "none") -> Any:
+    return researcher.Study("small", flu, Small, replace(TRAINING, compression=compression), state=state)
+
+
 STUDIES: dict[str, Callable[[Any, Path], Any]] = {
-    "training": lambda flu, state: researcher.Study("small", flu, Small, TRAINING, state=state),
+    "training": _training,
+    "int8": functools.partial(_training, compression="int8"),
+    "int4": functools.partial(_training, compression="int4"),
     "survival": lambda flu, state: SurvivalStudy(flu, SURVIVAL, name="small", state=state),
     "regression": lambda flu, state: RegressionStudy(flu, REGRESSION, name="small", state=state),
 }
@@ -100,7 +107,7 @@ def whole_day(hospital: Hospital, directory: Path, *, deadline: float = 20.0, as
             result = study.run(deadline=deadline, grace=0.5)
             screen.write(f"{result!r}\n{getattr(result, '_repr_html_', str)()}\n")
             result.plot().savefig(io.BytesIO())
-            if asks == "training":
+            if isinstance(result, researcher.Result):
                 result.save(directory / "saved")
             else:
                 screen.write(f"{result.to_frame()}\n")

@@ -61,7 +61,7 @@ class Payload:
     Args:
       must: a pattern that what the researcher sees has to match.
       days: how often the researcher comes; what is spoiled is spoiled before the last.
-      asks: what the researcher asks for: a training, or analyses without a model.
+      asks: what the researcher asks for: a training, one in whole numbers, or analyses without a model.
     """
 
     category: str
@@ -236,6 +236,64 @@ def packed_array(hospital: Hospital, target: Target) -> None:
     packed = pa.compress(bytes(size), codec="zstd", asbytes=True)
     array = Raw(named("numpy_ndarray", wire((packed, size, "float64"))))
     hospital.values["action.get_mock"] = lambda _: Made("NumpyArrayObject", {"syft_action_data_cache": array})
+
+
+@payload(
+    "bytes",
+    "Pack a gigabyte of zeros into the whole numbers of a compressed release.",
+    "array of this answer is too large",
+    asks="int8",
+)
+def packed_release(hospital: Hospital, target: Target) -> None:
+    import pyarrow as pa
+
+    size = (1 << 30) + 8
+    packed = pa.compress(bytes(size), codec="zstd", asbytes=True)
+    bomb = Raw(named("torch_tensor", wire((packed, size, "int8"))))
+    told = {"status": "released", "round": 1, "certificate": "{}"}
+    hospital.values["code.call"] = lambda _: {**told, "release": {"output.weight": bomb}}
+
+
+@payload(
+    "lies",
+    "Double the grid of a compressed release past all numbers.",
+    "a grid that was doubled 16384 times",
+    asks="int8",
+)
+def doubled_grid(hospital: Hospital, target: Target) -> None:
+    from policies.release.compression import DOUBLINGS
+
+    hospital.tensors = lambda told: {**told, DOUBLINGS: np.full_like(told[DOUBLINGS], 2**14)}
+
+
+@payload(
+    "lies",
+    "Send fewer packed bytes than the weights take.",
+    "A compressed release of 5 numbers is other bytes than these",
+    asks="int4",
+)
+def cut_off(hospital: Hospital, target: Target) -> None:
+    from policies.release.compression import PACKED
+
+    def shorter(told: dict[str, Any]) -> dict[str, Any]:
+        release = told["release"]
+        return told if release is None else {**told, "release": {PACKED: release[PACKED][:-1]}}
+
+    hospital.values["code.call"] = shorter
+
+
+@payload(
+    "lies",
+    "Send weights in full where whole numbers were approved.",
+    "is not the one asked for, and it was not kept",
+    asks="int4",
+)
+def uncompressed(hospital: Hospital, target: Target) -> None:
+    from policies.release.compression import DOUBLINGS
+
+    hospital.tensors = lambda told: {
+        name: value.astype(np.float32) for name, value in told.items() if name != DOUBLINGS
+    }
 
 
 @payload("bytes", "Send an array of objects, which would be unpickled.", "not of numbers")
