@@ -122,12 +122,20 @@ def run(
         str | None, typer.Option(help="One of Flower's strategies, as FedAdam; the suggested one, or FedAvg.")
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    buffer: Annotated[
+        int | None,
+        typer.Option(help="Answers that close a round; what comes later enters a later one. All until the deadline."),
+    ] = None,
     quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Run an approved study, or go on with one that was interrupted."""
     loaded: Any = load_study(study)
-    options = {"strategy": strategy, **_quorum(loaded, quorum)} if hasattr(loaded, "training") else {}
+    options: dict[str, Any] = {}
+    if hasattr(loaded, "training"):
+        options = {"strategy": strategy, "buffer": buffer, **_quorum(loaded, quorum)}
+    elif buffer is not None:
+        raise InvalidRequest(f"--buffer {buffer}: this study trains no model, so that it has no rounds to close.")
     _show(loaded.run(deadline=deadline, **options), save)
 
 
@@ -170,6 +178,7 @@ def simulate(
     denying: Annotated[float, typer.Option(help="Chance that an owner denies.")] = 0.02,
     dropping: Annotated[float, typer.Option(help="Chance that a hospital does not answer in a round.")] = 0.05,
     straggling: Annotated[float, typer.Option(help="Chance that it answers too late, which is charged.")] = 0.03,
+    late: Annotated[bool, typer.Option(help="Let late answers enter the next round, as a buffer does.")] = False,
     spent: Annotated[float, typer.Option(help="Largest share of a budget that others have spent before.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Same seed, same simulation.")] = 0,
 ) -> None:
@@ -190,6 +199,7 @@ def simulate(
         budget=PrivacyBudget(epsilon, delta),
         table=simulated_sources.read_table(table),
         population=simulated_sources.function_of(population),
+        late=late,
         seed=seed,
         **_quorum(loaded, quorum),
     )
