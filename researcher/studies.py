@@ -316,6 +316,7 @@ class Study(AskingStudy):
         *,
         deadline: float = DEADLINE,
         grace: float = GRACE,
+        buffer: int | None = None,
         **options: Any,
     ) -> Result:
         """Train in rounds and return the joint model with its releases and certificates.
@@ -327,6 +328,9 @@ class Study(AskingStudy):
             one with its options, where the training was suggested, and else FedAvg.
           deadline: seconds that a hospital may take for a round before the round is closed without it.
           grace: seconds that a datasite may be away before it is left out of the round.
+          buffer: how many answers close a round, so that nobody waits for the slowest: a release that comes later
+            enters a later aggregate, weighed by 1/√(1 + rounds that it is late), at no further cost (FedBuff, Nguyen et
+            al. 2022, arXiv:2106.06639). None waits for every hospital until the deadline.
           options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
 
         Raises:
@@ -335,9 +339,10 @@ class Study(AskingStudy):
           WrongStatus: nothing was submitted, another source was, or the study was begun with other weights.
         """
         from researcher.federated import DatasiteGrid, run_rounds
+        from researcher.late_releases import check_buffer
         from researcher.rehearsal import rehearse
         from researcher.results import result_of
-        from researcher.strategies import check_offered, describe, make_strategy
+        from researcher.strategies import check_offered, describe, make_strategy, quorum_of
 
         if strategy is None:
             strategy = self._suggested.strategy if self._suggested else "FedAvg"
@@ -353,6 +358,14 @@ class Study(AskingStudy):
         about: dict[str, Any] = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
         if self.average_last > 1:  # told, and free to change later: what was asked of hospitals is the same
             about["average_last"] = self.average_last
+        check_buffer(
+            buffer,
+            quorum=quorum_of(flower_strategy),
+            hospitals=len(sizes),
+            in_sums=self.training.secure_aggregation is not None,
+        )
+        if buffer is not None:
+            about["buffer"] = buffer
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
@@ -373,6 +386,7 @@ class Study(AskingStudy):
                 grace=grace,
                 begin=lambda: self._begin(about),
                 keep=self.average_last - 1,
+                buffer=buffer,
             )
             scored = self._scored_rounds(deadline=deadline, grace=grace)
             last = run_rounds(grid, initial, after=scored)
@@ -398,6 +412,7 @@ class Study(AskingStudy):
         *,
         deadline: float = DEADLINE,
         grace: float = GRACE,
+        buffer: int | None = None,
         **options: Any,
     ) -> Result:
         """Go on with an interrupted study; closed rounds are answered from its directory.
@@ -405,21 +420,24 @@ class Study(AskingStudy):
         Args:
           strategy: the same instance, made anew, where the study was begun with one in another process. Another one is
             taken as well, as long as it would have sent the same weights in the rounds that were begun.
+          buffer: as in `run`; None is what the study was begun with.
           options: the named strategy's, where they shall change: `resume(min_train_nodes=1)` goes on with fewer.
         """
         begun = self.state.read("run")
         if not begun:
             raise WrongStatus(f"Study {self.name!r} was not run yet, so there is nothing to resume. Call run().")
         about = begun["strategy"]
+        buffer = begun.get("buffer") if buffer is None else buffer
         if strategy is not None:
-            return self.run(strategy, deadline=deadline, grace=grace, **options)
+            return self.run(strategy, deadline=deadline, grace=grace, buffer=buffer, **options)
         if about["instance"]:
             if self._strategy is None or isinstance(self._strategy, str):
                 raise WrongStatus(
                     f"The study was begun with a {about['name']} of your own: resume(strategy=...) needs it."
                 )
-            return self.run(self._strategy, deadline=deadline, grace=grace, **options)
-        return self.run(about["name"], deadline=deadline, grace=grace, **(about["options"] | options))
+            return self.run(self._strategy, deadline=deadline, grace=grace, buffer=buffer, **options)
+        options = about["options"] | options
+        return self.run(about["name"], deadline=deadline, grace=grace, buffer=buffer, **options)
 
     def evaluate(
         self, weights: Tensors | None = None, *, deadline: float = DEADLINE, grace: float = GRACE

@@ -114,6 +114,16 @@ def released_parts(
     return tuple(_part(name, "", tensor) for name, tensor in tensors.items())
 
 
+def _form_sentences(mechanism: DPSGD) -> list[str]:
+    """In what form the weights left."""
+    if mechanism.secure_aggregation:
+        return masked_sentences(mechanism.secure_aggregation)
+    if mechanism.compression == "none":
+        return ["The figures below are of the weights as they left, noise included."]
+    told = "The figures below are as they left: whole steps of a public grid that each weight moved by, noise included,"
+    return [f"{told} and how often each tensor's step was doubled."]
+
+
 def noise_sentences(mechanism: Mechanism) -> list[str]:
     """What noise is in a release, a sentence each."""
     if isinstance(mechanism, DPSGD):
@@ -123,11 +133,7 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
                 f" the clipping norm, {written(mechanism.clipping_norm)}, and noise of"
                 f" {written(mechanism.noise_multiplier or 0)} times that length is added to their sum."
             ),
-            *(
-                masked_sentences(mechanism.secure_aggregation)
-                if mechanism.secure_aggregation
-                else ["The figures below are of the weights as they left, noise included."]
-            ),
+            *_form_sentences(mechanism),
         ]
     if isinstance(mechanism, Evaluation):
         return evaluation_noise(mechanism)

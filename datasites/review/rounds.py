@@ -36,6 +36,7 @@ from datasites.review.timing import slowest
 from datasites.settings import Settings
 from datasites.vault.local_heads import local_shapes
 from datasites.vault.private_rows import PublishedRows
+from datasites.vault.tensor_files import OpenTensor, open_tensors
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
@@ -100,7 +101,7 @@ class Rounds:
         self._told: set[str] = set()
         self.times = PublicTimes()
         self.secure = SecureRounds(settings, ledger)
-        self.tables = PublishedRows(self._read_rows, self._wants_rows)
+        self.tables = PublishedRows(self._read_rows, self._wants_rows, self._open_tensors)
         self._rehearsed: dict[str, float] = {}
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(MOST_JOBS)
@@ -412,6 +413,10 @@ class Rounds:
         record = self.ledger.datasets.get(version=version)
         most = published_from(record).schema.most_records_per_patient
         return in_groups(self.load(record.assets["records"]), most)
+
+    def _open_tensors(self, version: str) -> tuple[OpenTensor, ...]:
+        schema = published_from(self.ledger.datasets.get(version=version)).schema
+        return open_tensors(self.settings.directory, version, schema)
 
     def _wants_rows(self, version: str) -> bool:
         """Whether a table may stay open between runs."""

@@ -11,10 +11,7 @@ def secure_sentences(declared: SecureAggregation) -> list[str]:
     count, least = len(declared.hospitals), declared.threshold
     roster = ", ".join(f"{party.name} (key {party.fingerprint} …)" for party in declared.hospitals)
     return [
-        (
-            "What leaves: the same, hidden under masks. Only a mean over at least"
-            f" {least} of these {count} hospitals can be read: {roster}."
-        ),
+        (f"Only a mean over at least {least} of these {count} hospitals can be read: {roster}."),
         (
             "Compare the keys with what those hospitals tell you by another way: a hospital that the researcher made up"
             " would see through the masks."

@@ -69,8 +69,10 @@ def summary(plan: Plan, published: Published) -> list[str]:
 
 
 def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
-    """What the model's inputs are made of, where some are transformations of columns."""
+    """What the model's inputs are made of, where they are a tensor, or some are transformations of columns."""
     schema, inputs = published.schema, mechanism.inputs
+    if (tensor := schema.tensor_of(inputs)) is not None:
+        return [f"The model gets the tensor {tensor.name!r} of each record, and no column: {tensor.said()}."]
     if not schema.has_terms(inputs):
         return []
     numbers = counted(len(schema.input_names(inputs)), "number")

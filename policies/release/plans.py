@@ -13,6 +13,7 @@ from typing import Any
 from policies.canonical import canonical
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, as_dict, mechanism_from
+from policies.release.compression import compressed_shapes
 from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.design import sum_shapes
 from policies.schema.questions import answer_shape
@@ -121,6 +122,8 @@ def answer_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...]
     """The same of what a job answers, before any mask."""
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
+        if plan.mechanism.compression != "none":
+            return compressed_shapes((parameter.name, parameter.shape) for parameter in plan.graph.parameters)
         return {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     if isinstance(plan.mechanism, Evaluation):
         assert plan.graph is not None

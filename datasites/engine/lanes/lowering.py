@@ -30,6 +30,7 @@ from datasites.engine.losses import Loss, as_loss, record_loss, record_scores
 from policies.graph.graphs import Graph, Parameter
 
 MOST_INSTRUCTIONS = 2**17
+MOST_FROZEN = 2**21  # constants of a program: a third of a second and 160 MB of work for each million
 MOST_FLOATS = 2**23  # of a program's memory for sixteen records: 32 MiB
 
 aten = torch.ops.aten
@@ -48,8 +49,9 @@ def lowered(
 
     Raises `NotLowered` where an operator has no rule or the program would be too large.
     """
+    _check_constants(graph)
     names = [parameter.name for parameter in graph.trained]
-    model = forward(graph, frozen or made_up(graph.frozen, seed=2))
+    model = forward(graph, frozen or _made_up_constants(graph))
 
     def one_record(parameters: dict[str, Tensor], record: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         output = model(parameters, record)
@@ -68,8 +70,9 @@ def lowered(
 
 def lowered_scores(graph: Graph, loss: Loss | str, frozen: Mapping[str, Tensor] = {}) -> tuple[Program, Recorder]:
     """The program of one record's scores as `losses.record_scores` has them, and its recording. Raises `NotLowered`."""
+    _check_constants(graph)
     names = [parameter.name for parameter in graph.trained]
-    model = forward(graph, frozen or made_up(graph.frozen, seed=2))
+    model = forward(graph, frozen or _made_up_constants(graph))
 
     def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():
@@ -94,9 +97,15 @@ def _recorded(flat: Callable[[Sequence[Tensor]], Sequence[Tensor]], graph: Graph
         raise NotLowered(str(error)) from None
 
 
-def made_up(parameters: Iterable[Parameter], *, seed: int) -> dict[str, Tensor]:
-    """Weights of no model, always the same."""
-    return _made_up(parameters, torch.Generator().manual_seed(seed))
+def _check_constants(graph: Graph) -> None:
+    """Raise `NotLowered` where there are so many that a program of them costs more than it saves."""
+    if graph.frozen_count > MOST_FROZEN:
+        raise NotLowered(f"{graph.frozen_count:,} of its parameters are frozen, and lanes take {MOST_FROZEN:,}.")
+
+
+def _made_up_constants(graph: Graph) -> dict[str, Tensor]:
+    """Frozen weights of no model, always the same."""
+    return _made_up(graph.frozen, torch.Generator().manual_seed(2))
 
 
 def _made_up(parameters: Iterable[Parameter], made: torch.Generator) -> dict[str, Tensor]:

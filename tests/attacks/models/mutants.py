@@ -174,7 +174,7 @@ MUTANTS: dict[str, tuple[tuple[int, ...], str, str, str]] = {
         "With",
     ),
     "data": (*_flat("self.a.weight.data\nself.a(x)"), "inspection", "data"),
-    "frozen parameter": (*_init("self.a.weight.requires_grad = False"), "inspection", "every parameter is trained"),
+    "frozen parameter": (*_init("self.a.weight.requires_grad = False"), "inspection", "Freeze in __init__"),
     # numbers
     "inf times zero for one patient": (*_flat("self.a(x) + (x[:, :1] > 0.5) * 0.0 * float('inf')"), "exporter", ""),
     "nan for one patient": (*_flat("self.a(x) + torch.log((x[:, :1] < 2.0) * 1.0) * 0.0"), "harmless", ""),

@@ -22,6 +22,7 @@ import pytest
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import PROTECTIONS
 from datasites.jobs.pool import LONGEST_OUTPUT, LONGEST_PUBLIC, Answer, JobPool
+from datasites.review.model_parts import ModelParts
 from datasites.review.rounds import Rounds
 from datasites.vault.private_rows import PrivateRows
 from policies.errors import DatasiteError, IsolationMissing, Unavailable, WeightsRefused
@@ -241,6 +242,7 @@ class Ends:
 def test_other_tensors_than_the_plans_are_a_failed_run_with_its_charge(payload: bytes) -> None:
     runs, ledger = object.__new__(Rounds), Ends()
     runs.ledger = ledger  # type: ignore[assignment]
+    runs.parts = object.__new__(ModelParts)
     run = SimpleNamespace(id="r1", request="q1", round=1)
     answer = Answer({"event": "done"}, payload, HELD)
     with pytest.raises(WeightsRefused) as refused:

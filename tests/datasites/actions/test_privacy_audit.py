@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 from torch import Tensor
 
-from compose.study import TRAINING
 from datasites.cli import privacy_audit
 from datasites.engine.noise import NoiseSource
 from datasites.engine.privacy_audit import Records, one_run_audit
@@ -24,6 +23,16 @@ from policies.privacy.mechanisms import DPSGD
 from policies.schema.schemas import Schema
 from tests.e2e.stock import login, submit
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, statistics_source, training_source
+
+TRAINING = DPSGD(
+    loss="binary_cross_entropy",
+    rounds=5,
+    steps=40,
+    sampling_rate=0.1,
+    clipping_norm=4.0,
+    learning_rate=0.35,
+    epsilon=2.0,
+)
 
 
 def test_a_request_is_audited_at_no_charge(shared_datasite: DatasiteProcess) -> None:
@@ -57,7 +66,7 @@ def test_a_request_is_audited_at_no_charge(shared_datasite: DatasiteProcess) -> 
         ask(socket, "audit", {"request": ids["flu_round"], "canaries": 5})
 
 
-def test_the_demonstrations_study_gives_a_useful_bound() -> None:
+def test_a_usual_study_gives_a_useful_bound() -> None:
     def engine(
         graph: Graph, declared: DPSGD, schema: Schema, patients: int, records: Records, weights: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:

@@ -18,7 +18,8 @@ from datasites.engine import training
 from datasites.engine.evaluation import score_histogram
 from datasites.engine.grid import grid_of
 from datasites.engine.interpreter import forward
-from datasites.engine.lanes import compiled, readiness
+from datasites.engine.lanes import compiled, lowering, readiness
+from datasites.engine.lanes.coverage import why_not
 from datasites.engine.training import frozen_of, record_gradients, train_round
 from policies.errors import WeightsRefused
 from policies.graph.exporter import export_model
@@ -210,3 +211,20 @@ def test_local_parameters_are_trained_and_noised_as_the_others(engine: str) -> N
     assert set(apart) == set(together)
     for name, value in apart.items():
         torch.testing.assert_close(value, together[name], rtol=0, atol=1e-4)
+
+
+def test_a_body_too_large_for_lanes_trains_record_by_record_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much is found out before a number of it is made up or copied: a body may have fifty million."""
+    graph, weights = made(Bodied, "body.*")
+    monkeypatch.setattr(lowering, "MOST_FROZEN", graph.frozen_count - 1)
+    monkeypatch.setattr(lowering, "_made_up_constants", lambda graph: pytest.fail("It was made up."))
+    compiled.load()
+    try:
+        said = why_not(graph, mechanism(loss=LOSS), schema())
+        assert (
+            said == f"{graph.frozen_count:,} of its parameters are frozen, and lanes take {graph.frozen_count - 1:,}."
+        )
+        assert why_not(graph, evaluation(loss=LOSS), schema()) == said
+        assert set(trained(graph, weights)) == {"head.weight", "head.bias"}
+    finally:
+        compiled.unload()

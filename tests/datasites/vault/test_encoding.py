@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -411,7 +412,8 @@ def test_public_schema_is_the_same_whatever_the_table(tmp_path: Path) -> None:
         in_order(frame)
     assert json.dumps(FLU.as_dict()) == before
     declared = {"name", "population", "description", "patient", "target", "holdout", "columns", "sequences"}
-    assert set(FLU.as_dict()) == declared
+    assert set(FLU.as_dict()) == declared | {"transformations"}
+    assert set(replace(FLU, transformations=()).as_dict()) == declared
 
 
 LARGE = """

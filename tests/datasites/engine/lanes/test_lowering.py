@@ -142,7 +142,7 @@ def test_every_operator_of_a_graph_runs_in_lanes(kernels: Kernels) -> None:
         lowered_scores(graph_of_operator(name, arguments, shape=shape), LOGITS)
         seen.add(name)
     program, recording = lowered(placed := put_back(), LOGITS, 2)
-    assert readiness._agrees(LaneSums(verified(program), kernels, NORM), recording, NORM)
+    assert readiness._agrees(LaneSums(verified(program), kernels, NORM), recording, NORM, 0.0)
     seen |= {node.op for node in placed.nodes}
     assert set(OPERATORS) - seen == set()
     assert set(LIMITS) == set(BEYOND) | BY_HAND
@@ -199,7 +199,7 @@ def test_numbers_are_chosen_at_places_that_depend_on_the_record(places: int, low
             lowered(graph, LOGITS, 2)
         return
     program, recording = lowered(graph, LOGITS, 2)
-    assert readiness._agrees(LaneSums(verified(program), kernels, NORM), recording, NORM)
+    assert readiness._agrees(LaneSums(verified(program), kernels, NORM), recording, NORM, 0.0)
 
 
 FEW: tuple[Callable[[Tensor], Tensor], ...] = (
