@@ -50,6 +50,8 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+SIGNALS = "tests/datasites/vault/test_signals.py"
+VOLUMES = "tests/datasites/vault/test_volumes.py"
 TENSORS = "tests/datasites/vault/test_tensor_sources.py"
 SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
 SUMS = "tests/attacks/test_secure_sums.py"
@@ -509,6 +511,10 @@ def _any_public_weights() -> None:
 def _endless_public_weights() -> None:
     put("datasites.vault.public_weights:LARGEST_PART", 1 << 60)
     put("datasites.vault.public_weights:_HEADER", 1 << 60)
+
+
+def _endless_volumes() -> None:
+    put("datasites.vault.volumes:MOST_VOXELS", 1 << 60)
 
 
 DEFENCES: dict[str, Defence] = {
@@ -1086,6 +1092,16 @@ DEFENCES: dict[str, Defence] = {
         "what an archive of arrays may unpack to",
         instead("datasites.vault.tensor_sources:TensorSources._unpack", _unpack_all),
         (TENSORS, "-k", "archive"),
+    ),
+    "tensor_voxels": Defence(
+        "volumes that say they are enormous",
+        _endless_volumes,
+        (VOLUMES, "-k", "too_much"),
+    ),
+    "tensor_samples": Defence(
+        "headers of signals that name a file elsewhere",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (SIGNALS, "-k", "leads_to_no_file"),
     ),
     "tensor_finite": Defence(
         "finite inputs whatever is stored",
