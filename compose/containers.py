@@ -33,6 +33,9 @@ TABLES = {
 }
 
 
+DIALS_OUT = ("paediatric",)  # without a way in
+
+
 class ContainersFailed(Exception):
     """A command failed; the message holds what it said."""
 
@@ -79,6 +82,12 @@ class Containers:
         """The same with `--json`, read."""
         return json.loads(self.owner(hospital, *words, "--json").stdout)
 
+    def introduce(self) -> None:
+        """Have the owners whose hospitals dial out read the words of their datasites' keys to the researcher."""
+        for hospital in DIALS_OUT:
+            words = str(self.ask(hospital, "status")["words"])
+            self.run("researcher", "python3", "-m", "compose.introduce", hospital, *words.split())
+
     def publish(self, hospital: str) -> bool:
         """Publish a hospital's table and make the researcher's account, where that is still to do; whether it was."""
         if self.ask(hospital, "datasets")["datasets"]:
@@ -108,6 +117,7 @@ class Containers:
 
 def study(network: Containers) -> int:
     """The whole study: owners publish and approve, the researcher trains; the researcher's exit code."""
+    network.introduce()
     for hospital in TABLES:
         print(f"{hospital}: {'published' if network.publish(hospital) else 'had published'}", flush=True)
     running = network.begin_study()
@@ -123,11 +133,13 @@ def study(network: Containers) -> int:
 def addresses() -> str:
     """Where a browser on this machine finds everything, and how its passwords are read."""
     port, notebook = os.environ.get("GATEWAY_PORT", "9443"), os.environ.get("NOTEBOOK_PORT", "9444")
-    consoles = "\n".join(f"  https://{name}.localhost:{port}" for name in TABLES)
+    consoles = "\n".join(f"  https://{name}.localhost:{port}" for name in TABLES if name not in DIALS_OUT)
     exec_ = f"docker compose -f {FILE} exec"
     return (
         f"Consoles, for their owners (owner@<hospital>.example):\n{consoles}\n"
         f"  password: {exec_} general cat /secrets/owner.password\n"
+        f"{', '.join(DIALS_OUT)} opens no port and dials out; its owner works there:\n"
+        f"  commands: {exec_} {DIALS_OUT[0]} datasite status\n"
         f"Notebook: https://localhost:{notebook}\n"
         f"  token:    {exec_} researcher cat /secrets/jupyter.token\n"
         f"Their authority, for your browser: {exec_} gateway cat /secrets/ca.pem"
@@ -145,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.act == "up":
             network.build()
             network.up()
+            network.introduce()
             print(addresses())
         elif chosen.act == "study":
             return study(network)

@@ -5,8 +5,10 @@
     DIR/authority      ca.key, ca.pem           the authority's own; no other machine sees this folder
     DIR/<hospital>     owner.password, researcher.password, tls.key, tls.pem, ca.pem
                        database.password        where the hospital has a database
-    DIR/gateway        <hospital>.key, <hospital>.pem, ca.pem
-    DIR/researcher     network.toml, <hospital>.password, jupyter.token, tls.key, tls.pem, ca.pem
+    DIR/gateway        <hospital>.key, <hospital>.pem, ca.pem     of the hospitals that are reached through it
+    DIR/researcher     network.toml, <hospital>.password, jupyter.token, coordinator.token, tls.key, tls.pem, ca.pem
+    DIR/coordinator    coordinator.token, tls.key, tls.pem, ca.pem
+    DIR/dial-out       ca.pem                   of the hospital that opens no port; it needs no secret
     DIR/database       password, tls.key, tls.pem, ca.pem
 
 It runs at every start and may be interrupted: what is there is kept, what is missing is made, and a certificate is made
@@ -37,7 +39,8 @@ from compose.authority import Authority, certificate_bytes, key_bytes, new_key, 
 NAMES = Path(__file__).with_name("names.toml")
 NOTEBOOK = ("localhost", "researcher")
 SHARED, OWN = 0o640, 0o600
-RESERVED = frozenset({"authority", "gateway", "researcher", "database"})
+RESERVED = frozenset({"authority", "gateway", "researcher", "database", "coordinator", "dial-out"})
+COORDINATOR_PORT = 9443
 HOSPITAL = re.compile(r"[a-z][a-z0-9-]{0,30}")
 HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*")
 PASSWORD_BYTES = 24
@@ -53,29 +56,32 @@ class Hospital:
 
     Args:
       name: of its folder, its service and its datasite.
-      host: at the gateway, as researchers and owners reach it.
+      host: at the gateway, as researchers and owners reach it; empty where it dials out to the coordinator instead.
       internal: of its own server, as the gateway reaches it.
       database: of the database server beside it; empty where there is none.
     """
 
     name: str
-    host: str
     internal: tuple[str, ...]
+    host: str = ""
     database: tuple[str, ...] = ()
 
     @property
-    def outside(self) -> tuple[str, str]:
+    def outside(self) -> tuple[str, ...]:
         """Its names at the gateway; browsers take the second for this machine, with no entry anywhere."""
-        return self.host, f"{self.name}.localhost"
+        return (self.host, f"{self.name}.localhost") if self.host else ()
 
 
 @dataclass(frozen=True)
 class Names:
-    """Everything that the secrets are made for: hospitals, the researcher's account, and the gateway's port."""
+    """Everything that the secrets are made for: hospitals, the researcher's account, the coordinator and the gateway's
+    port.
+    """
 
     hospitals: tuple[Hospital, ...]
     researcher: str
     port: int = 443
+    coordinator: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Names:
@@ -88,15 +94,22 @@ class Names:
             raise NamesRefused(f"{path}: {type(error).__name__}: {error}. See compose/names.toml for one.") from None
         if len({each.name for each in hospitals}) != len(hospitals) or not hospitals:
             raise NamesRefused(f"{path}: hospitals need names, each its own.")
+        if not names.coordinator and not all(each.host for each in hospitals):
+            raise NamesRefused(f"{path}: a hospital has no host, and there is no coordinator that it could dial.")
         if sum(bool(each.database) for each in hospitals) > 1:
             raise NamesRefused(f"{path}: one hospital may have the database, since there is one folder for it.")
         return names
 
     @property
+    def meeting(self) -> tuple[str, ...]:
+        """Names of the coordinator; none where every hospital has a host."""
+        return (self.coordinator, "localhost") if self.coordinator else ()
+
+    @property
     def hosts(self) -> list[str]:
         """Every name that a certificate is made for, each once."""
         found = [(*each.outside, *each.internal, *each.database) for each in self.hospitals]
-        return sorted({name for names in (*found, NOTEBOOK) for name in names})
+        return sorted({name for names in (*found, NOTEBOOK, self.meeting) for name in names})
 
 
 class Folder:
@@ -166,7 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_secrets(directory: Path, names: Names) -> list[Folder]:
     """Make what is missing below `directory` and renew what ends soon; the folders, which say what was made."""
-    folders = {each: Folder(directory / each) for each in ("authority", "gateway", "researcher")}
+    machines = ("authority", "gateway", "researcher", *(("coordinator", "dial-out") if names.coordinator else ()))
+    folders = {each: Folder(directory / each) for each in machines}
     with _alone(folders["authority"].path):
         authority = _authority(folders["authority"], names)
         for hospital in names.hospitals:
@@ -174,27 +188,42 @@ def make_secrets(directory: Path, names: Names) -> list[Folder]:
             folder.keep("owner.password", _secret())
             _share("researcher.password", folder, f"{hospital.name}.password", folders["researcher"])
             _certify(authority, folder, "tls", hospital.internal)
-            _certify(authority, folders["gateway"], hospital.name, hospital.outside)
+            if hospital.host:
+                _certify(authority, folders["gateway"], hospital.name, hospital.outside)
             if hospital.database:
                 database = folders["database"] = Folder(directory / "database")
                 _share("database.password", folder, "password", database)
                 _certify(authority, database, "tls", hospital.database)
         folders["researcher"].keep("jupyter.token", _secret())
+        if names.coordinator:
+            _share("coordinator.token", folders["coordinator"], "coordinator.token", folders["researcher"])
+            _certify(authority, folders["coordinator"], "tls", names.meeting)
         _certify(authority, folders["researcher"], "tls", NOTEBOOK)
-        folders["researcher"].keep("network.toml", network_file(names).encode())
+        folders["researcher"].write("network.toml", network_file(names).encode())
         for folder in folders.values():
             folder.write("ca.pem", certificate_bytes(authority.certificate))
     return list(folders.values())
 
 
 def network_file(names: Names) -> str:
-    """The researcher's `network.toml`, with the fields of `make demo`'s and the authority of the hospitals."""
+    """The researcher's `network.toml`, with the fields of `make demo`'s and the authority of the hospitals.
+
+    A hospital that dials out has no words yet: its owner reads them out (`compose.introduce` writes them in).
+    """
     port = "" if names.port == 443 else f":{names.port}"
-    return "\n".join(
-        f'[[datasites]]\nname = "{each.name}"\nurl = "https://{each.host}{port}"\nemail = "{names.researcher}"\n'
-        f'password_file = "{each.name}.password"\nca_file = "ca.pem"\n'
-        for each in names.hospitals
-    )
+    meeting = f'[coordinator]\naddress = "{names.coordinator}:{COORDINATOR_PORT}"\ntoken_file = "coordinator.token"\n'
+    tables = [meeting + 'ca_file = "ca.pem"\n'] if names.coordinator else []
+    for each in names.hospitals:
+        where = (
+            f'url = "https://{each.host}{port}"\nca_file = "ca.pem"\n'
+            if each.host
+            else 'via = "coordinator"\nwords = ""\n'
+        )
+        tables.append(
+            f'[[datasites]]\nname = "{each.name}"\n{where}email = "{names.researcher}"\n'
+            f'password_file = "{each.name}.password"\n'
+        )
+    return "\n".join(tables)
 
 
 def _authority(folder: Folder, names: Names) -> Authority:
@@ -229,7 +258,7 @@ def _hospital(given: dict[str, Any]) -> Hospital:
         raise NamesRefused(
             f"{hospital.name!r} cannot name a hospital's folder. Use small letters, figures and hyphens."
         )
-    for host in (hospital.host, *hospital.internal, *hospital.database):
+    for host in (*((hospital.host,) if hospital.host else ()), *hospital.internal, *hospital.database):
         if not HOST.fullmatch(host):
             raise NamesRefused(f"{hospital.name}: {host!r} is not a host name. Write it as general.hospitals.example.")
     if not hospital.internal:

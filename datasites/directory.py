@@ -136,6 +136,14 @@ def signing_key(directory: Path) -> Ed25519PrivateKey:
     return key
 
 
+def identity_key(directory: Path) -> Ed25519PrivateKey:
+    """The datasite's lasting key, which signs its answers. Raises `DatasiteError` where its file is damaged."""
+    try:
+        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret(directory, "syft.key")))
+    except (OSError, ValueError):
+        raise _lost("syft.key") from None
+
+
 def population_secret(directory: Path) -> bytes:
     """What splits patients into training and hold-out; it never leaves the directory.
 

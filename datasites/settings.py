@@ -68,6 +68,7 @@ attachment_mib = 10                 # largest PDF that is attached to a request 
 most_attachments = 20               # of one request or project
 jobs_directory = ""                 # exporter/exporter.sock and runner/runner.sock are in it; "" starts them here
 release_grid_seconds = 0.05         # rounds show at a multiple of this that a dry run tells, not when they end
+dial_out_state = "dial-out"         # directory where `datasite dial-out` writes how its connection stands
 console_idle_minutes = 30           # a console session without a request for so long is signed out
 console_url = ""                    # the console's address as people reach it, for e-mails
 witness = ""                        # a file elsewhere, best on another volume, that finds an old copy put back
@@ -108,6 +109,7 @@ class Settings:
       attachment_mib, most_attachments: of PDF files attached to a request or a project.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
       release_grid_seconds: finished rounds become visible at a public multiple of it, which a dry run tells.
+      dial_out_state: where dial-outs write how their connections stand, relative to the directory.
       console_idle_minutes: after which a session of the console that asks for nothing ends.
       console_url: the console's address as people reach it, or "".
       witness: absolute path of the ledger's witness, outside of the directory, or "".
@@ -144,6 +146,7 @@ class Settings:
     most_attachments: Attachments = 20
     jobs_directory: str = ""
     release_grid_seconds: Seconds = 0.05
+    dial_out_state: str = "dial-out"
     console_idle_minutes: Minutes = 30.0
     console_url: str = ""
     witness: str = ""
@@ -248,6 +251,11 @@ class Settings:
     def attachments(self) -> Path:
         """Where attached files are, each under its identifier."""
         return self.directory / "attachments"
+
+    @property
+    def dial_out_states(self) -> Path:
+        """Where the files are that say how dial-outs' connections stand."""
+        return self.directory / self.dial_out_state
 
     @property
     def policy_path(self) -> Path:

@@ -1,4 +1,5 @@
-"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify.
+"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify,
+`coordinate` and `devices`.
 
 A study is a Python file that makes one `researcher.Study` (or `cohort.statistics(...)`) at its top level. The commands
 load the file and do one thing with that study, so the same file serves a notebook, a script and the command line.
@@ -21,6 +22,7 @@ import typer
 from policies.commands import Commands
 from policies.errors import DatasiteError, InvalidRequest
 from policies.text import visible
+from researcher.devices.commands import app as devices_app
 
 if TYPE_CHECKING:
     from researcher.analyses import AnalysisStudy
@@ -32,6 +34,7 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(devices_app, name="devices")
 NEW_LINE = "\n"
 TRACEBACK = "RESEARCHER_TRACEBACK"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C
@@ -121,12 +124,20 @@ def run(
         str | None, typer.Option(help="One of Flower's strategies, as FedAdam; the suggested one, or FedAvg.")
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    buffer: Annotated[
+        int | None,
+        typer.Option(help="Answers that close a round; what comes later enters a later one. All until the deadline."),
+    ] = None,
     quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Run an approved study, or go on with one that was interrupted."""
     loaded: Any = load_study(study)
-    options = {"strategy": strategy, **_quorum(loaded, quorum)} if hasattr(loaded, "training") else {}
+    options: dict[str, Any] = {}
+    if hasattr(loaded, "training"):
+        options = {"strategy": strategy, "buffer": buffer, **_quorum(loaded, quorum)}
+    elif buffer is not None:
+        raise InvalidRequest(f"--buffer {buffer}: this study trains no model, so that it has no rounds to close.")
     _show(loaded.run(deadline=deadline, **options), save)
 
 
@@ -148,6 +159,53 @@ def evaluate(study: StudyFile) -> None:
     if not hasattr(loaded, "evaluate"):
         raise InvalidRequest("A study of statistics has no model to evaluate.")
     _echo(str(loaded.evaluate()))
+
+
+@app.command()
+def simulate(
+    study: StudyFile,
+    hospitals: Annotated[int, typer.Option(help="How many are simulated, 1 to 100,000.")] = 1000,
+    patients: Annotated[int, typer.Option(help="Of a hospital of the middle size.")] = 500,
+    strategy: Annotated[str | None, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = None,
+    quorum: Quorum = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="The dataset's schema.toml, where its hospitals cannot be reached.")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="A public CSV file that patients are drawn from.")] = None,
+    population: Annotated[
+        str, typer.Option(help="FILE.py:FUNCTION that gives a hospital's patients as a DataFrame.")
+    ] = "",
+    epsilon: Annotated[float, typer.Option(help="ε of each hospital's budget.")] = 6.0,
+    delta: Annotated[float, typer.Option(help="δ of each hospital's budget.")] = 1e-5,
+    denying: Annotated[float, typer.Option(help="Chance that an owner denies.")] = 0.02,
+    dropping: Annotated[float, typer.Option(help="Chance that a hospital does not answer in a round.")] = 0.05,
+    straggling: Annotated[float, typer.Option(help="Chance that it answers too late, which is charged.")] = 0.03,
+    late: Annotated[bool, typer.Option(help="Let late answers enter the next round, as a buffer does.")] = False,
+    spent: Annotated[float, typer.Option(help="Largest share of a budget that others have spent before.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="Same seed, same simulation.")] = 0,
+) -> None:
+    """Run the study at simulated hospitals, in this process: nobody is asked and nothing is charged."""
+    from policies.privacy.budget import PrivacyBudget
+    from researcher import simulated_sources
+    from researcher.simulation import Faults
+    from researcher.simulation import simulate as run_simulation
+
+    with simulated_sources.reached(schema, patients):
+        loaded = load_study(study)
+    made = run_simulation(
+        loaded,
+        hospitals=hospitals,
+        patients=patients,
+        strategy=strategy,
+        faults=Faults(denying=denying, dropping=dropping, straggling=straggling, spent=spent),
+        budget=PrivacyBudget(epsilon, delta),
+        table=simulated_sources.read_table(table),
+        population=simulated_sources.function_of(population),
+        late=late,
+        seed=seed,
+        **_quorum(loaded, quorum),
+    )
+    _echo(str(made))
 
 
 @app.command()
@@ -188,6 +246,39 @@ def verify(
         typer.echo(f"{path}: valid, {against}.{trusted}")
         for sentence in certificates.explain(certificate):
             typer.echo(f"  {visible(sentence)}")
+
+
+@app.command()
+def coordinate(
+    listen: Annotated[str, typer.Option(help="Address that hospitals dial, as 0.0.0.0:9443.")],
+    certificate: Annotated[Path, typer.Option(help="TLS certificate for that address, in PEM form.")],
+    key: Annotated[Path, typer.Option(help="The certificate's key, in PEM form.")],
+    token_file: Annotated[Path, typer.Option(help="A token of 24 characters or more, which researchers show.")],
+    network: Annotated[
+        Path | None, typer.Option(help="Only hospitals of this network file may dial in; else all may.")
+    ] = None,
+) -> None:
+    """Stand as the coordinator that hospitals without an open port dial in to. It reads nothing of what it carries."""
+    import signal
+    import threading
+
+    from researcher.coordinator_table import start, token_in
+    from researcher.network import words_in
+
+    coordinator = start(
+        listen,
+        certificate=certificate,
+        key=key,
+        token=token_in(token_file, "--token-file"),
+        admitted=words_in(network) if network else None,
+        tell=_echo,
+    )
+    _echo(f"Hospitals may dial in at {listen}.")
+    ended = threading.Event()
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda *_: ended.set())
+    ended.wait()
+    coordinator.stop()
 
 
 @app.command()

@@ -26,14 +26,19 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from requests.exceptions import InvalidSchema, InvalidURL
 
-from policies.errors import DatasiteError, PermissionRefused, Unavailable
+from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, Unavailable
+from policies.release.compression import unpacked, widened
 from policies.release.tensors import digest
+from policies.secure_sums.messages import read_message
 from policies.source.statuses import RunStatus
 from policies.wire.calls import Identifier, Server, submission, write_call, write_envelope
 from policies.wire.envelopes import read_envelope
+from policies.wire.key_words import fingerprint, fingerprint_in, words_of
 from researcher import answers
 from researcher.answers import Record, Unreadable, read, shaped
 from researcher.known_datasites import KnownDatasites
+from researcher.sealed_calls import SCHEME, SealedSession, Way
+from researcher.traffic import count
 from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_url, proxy_of, tls_context
 
 ROUTES = "/api/v2/"
@@ -42,6 +47,7 @@ SIGNED_OUT = (
     " is not released. The next call signs in anew with the password that you have given; where that is refused, ask"
     " the hospital."
 )
+FLOAT32_BYTES = 4
 MOCK_BYTES = 256 << 20  # of a dataset's mock rows
 _KEY, _ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 
@@ -69,6 +75,8 @@ class Datasite:
       ca_file: PEM file of the authority behind the datasite's TLS certificate, where the system does not know it; no
         other authority is then believed.
       known: the keys that datasites showed before; this one is held to its own. None remembers them in this object.
+      words: of the datasite's key, as its owner read them out; it is then held to that key from the first time on.
+      way: a coordinator that the hospital dials in to, instead of `url`; it needs `words`.
 
     Making one raises `InvalidRequest` where `url` is plain HTTP to another machine or `ca_file` cannot be used. Every
     method raises `Unavailable` when the datasite cannot be reached, and `PermissionRefused` with the datasite's
@@ -84,10 +92,19 @@ class Datasite:
         name: str | None = None,
         ca_file: str | Path | None = None,
         known: KnownDatasites | None = None,
+        words: str = "",
+        way: Way | None = None,
     ) -> None:
-        check_url(url)
+        self._print = fingerprint_in(words) if words or way else b""
+        if way is None:
+            check_url(url)
+            tls = tls_context(Path(ca_file) if ca_file else None)
+            self._new_session: Callable[[], Session | SealedSession] = lambda: Session(tls)
+        else:
+            url, through = f"{SCHEME}{self._print.hex()}", way
+            self._new_session = lambda: SealedSession(through, self._print, self.name)
         self.url, self.email, self.name = url.rstrip("/"), email, name or url
-        self._password, self._tls = password, tls_context(Path(ca_file) if ca_file else None)
+        self._password = password
         self._known = known or KnownDatasites(None)
         self._account: _Account | None = None
         self._lock = threading.RLock()
@@ -159,6 +176,15 @@ class Datasite:
     def _comments(self, comments: Any) -> list[dict[str, str]]:
         return list(shaped(comments, answers.COMMENTS, f"{self.name}: list of comments"))
 
+    def secure_sum(self, code: str, round: int, step: str, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Its answer to one step of a secure sum (`policies.secure_sums`), in plain data that was not looked at yet."""
+        told = self._service("secure_sum", code=code, round=round, step=step, message=json.dumps(message))
+        with self._read_by_us():
+            try:
+                return read_message(told)
+            except InvalidRequest:
+                raise Unreadable("A step of a secure sum is answered by a JSON object.") from None
+
     def mock(self, asset: str) -> np.ndarray[Any, Any]:
         """The public stand-in of a dataset version, float64 [rows, 2 + columns]."""
         with self._calls():
@@ -173,11 +199,12 @@ class Datasite:
         """Call an approved request once: `{"status", "round", "release", "certificate", "shows_in"}`, at once.
 
         While it runs, `shows_in` is the seconds until it may be released, or None where that is not known yet. Calling
-        again with the same weights costs nothing and answers with the stored release when there is one.
+        again with the same weights costs nothing and answers with the stored release when there is one. float16 weights
+        are widened there, by a datasite that has approved a compressed training.
         """
-        size = sum(value.nbytes for value in weights.values()) if weights is not None else 0
+        size = sum(value.size * FLOAT32_BYTES for value in weights.values()) if weights is not None else 0
         largest = LARGEST_ANSWER + 2 * size  # a release is as large as the weights, or small
-        asked = (code, round, digest(weights or {}))
+        asked = (code, round, digest(widened(weights or {})))
         with self._calls():
             if asked not in self._sent:
                 given = self._run(code, asset, round, largest, **_carried(weights))
@@ -191,6 +218,8 @@ class Datasite:
         for name, value in (answer["release"] or {}).items():
             if not isinstance(name, str) or not isinstance(value, np.ndarray):
                 raise PermissionRefused(f"{self.name}: the release is not arrays by name. Tell its owner.")
+        if answer["release"] and weights:
+            answer["release"] = unpacked(answer["release"], {name: value.shape for name, value in weights.items()})
         return answer
 
     def _run(self, code: str, asset: str, round: int, largest: int, **more: Any) -> Any:
@@ -221,6 +250,7 @@ class Datasite:
         with self._calls() as account, self._read_by_us():
             body = account.signed(write_call(account.server, path, arguments))
             answer = self._session.request("POST", self._route("api_call"), data=body, largest=largest)
+            count(sent=len(body), received=len(answer.content))
             if answer.status_code != 200:  # sign in again next time
                 self._account = None
                 if answer.status_code == 401:
@@ -288,7 +318,7 @@ class Datasite:
             raise Unavailable(f"{self.name} at {self.url}: {type(error).__name__}. Try again.") from None
 
     def _login(self) -> _Account:
-        self._session = Session(self._tls)
+        self._session = self._new_session()
         answer = self._session.request("GET", self._route("metadata"), largest=SMALL_ANSWER)
         if answer.status_code != 200:
             raise Unavailable(
@@ -297,6 +327,7 @@ class Datasite:
         about = _metadata(answer.content)
         if about is None:
             raise Unavailable(f"{self.name} at {self.url} answered with no description: this is not a datasite.")
+        self._check_words(bytes.fromhex(about["verify_key"]))
         self._known.check(self.url, self.name, "verify_key", about["verify_key"])  # before the password is sent
         with self._read_by_us():
             account = {"email": self.email, "password": self._password}
@@ -317,6 +348,15 @@ class Datasite:
                 raise Unreadable("It gave no key to sign with.")
             server = Server(about["id"], about["name"], bytes.fromhex(about["verify_key"]))
             return _Account(Ed25519PrivateKey.from_private_bytes(key), server)
+
+    def _check_words(self, key: bytes) -> None:
+        """Hold the datasite to the words that its owner read out, where there are any."""
+        if self._print and fingerprint(key) != self._print:
+            raise PermissionRefused(
+                f"{self.name} at {self.url} shows a key with the words {words_of(fingerprint(key))!r}, and you have"
+                f" {words_of(self._print)!r}. Nothing was sent. Ask the owner, by telephone or in person, for the words"
+                " that `datasite status` shows there; where they are the first, write those."
+            )
 
 
 class _Refused(PermissionRefused):

@@ -25,6 +25,7 @@ from researcher.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from policies.schema.columns import Column
     from policies.schema.schemas import Schema
     from researcher.plots import Picture
 
@@ -198,10 +199,10 @@ def _parts(statistic: Statistic) -> list[tuple[tuple[str, ...], Estimate | Quant
 def _rows(part: Estimate | Quantiles | Cells) -> list[dict[str, Any]]:
     if isinstance(part, Estimate):
         low, high = part.interval
-        return [_row("", part.value, low, high, part.unit, part.origin)]
+        return [_row("", part.value, low, high, part.unit, part.clock)]
     if isinstance(part, Quantiles):
         return [
-            _row(f"{rank:g}", value, low, high, part.unit, part.origin)
+            _row(f"{rank:g}", value, low, high, part.unit, part.clock)
             for rank, value, (low, high) in zip(part.ranks, part.values, part.intervals, strict=True)
         ]
     return [
@@ -210,6 +211,6 @@ def _rows(part: Estimate | Quantiles | Cells) -> list[dict[str, Any]]:
     ]
 
 
-def _row(cell: str, value: float, low: float, high: float, unit: str, origin: str = "") -> dict[str, Any]:
-    numbers = (dated(number, origin) if origin else float(number) for number in (value, low, high))
+def _row(cell: str, value: float, low: float, high: float, unit: str, clock: Column | None = None) -> dict[str, Any]:
+    numbers = (dated(number, clock) if clock else float(number) for number in (value, low, high))
     return {"cell": cell, **dict(zip(("value", "from", "to"), numbers, strict=True)), "unit": unit}

@@ -52,6 +52,13 @@ def within(seconds: float) -> Iterator[None]:
         _ends.reset(token)
 
 
+def seconds_left() -> float:
+    """What a question that is asked now may take, until its answer is read."""
+    ends = _ends.get()
+    left = ANSWER_SECONDS if ends is None else max(LEAST_SECONDS, ends - time.monotonic())
+    return min(ANSWER_SECONDS, left)
+
+
 class _Watch:
     """Cuts the connections of one question at its deadline: a read that gets a byte a second never times out itself."""
 
@@ -186,9 +193,7 @@ class Session(requests.Session):
           Unavailable: a fault of the datasite, or an answer that is too slow.
           PermissionRefused: a redirect, or an answer that is compressed or too large.
         """
-        ends = _ends.get()
-        left = ANSWER_SECONDS if ends is None else max(LEAST_SECONDS, ends - time.monotonic())
-        seconds = min(ANSWER_SECONDS, left)
+        seconds = seconds_left()
         options |= {"verify": True, "allow_redirects": False, "stream": True}
         options["timeout"] = (min(CONNECT_SECONDS, seconds), seconds)
         with _Watch(seconds) as watch:

@@ -8,11 +8,13 @@ from typing import Any
 
 from datasites.actions.registry import action
 from datasites.datasite import Datasite
-from datasites.directory import new_signing_key
+from datasites.directory import identity_key, new_signing_key
 from datasites.files import replace_private, write_private
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
+from datasites.operations.dial_out_state import read_states
 from datasites.people.roles import OWNER, Actor
+from policies.wire.key_words import fingerprint, words_of
 
 
 @action(OWNER)
@@ -48,6 +50,22 @@ def accept_restored(
     )
     datasite.audit_log.record(actor.name, "accept restored", done["how"], charged=done["charged"], ended=done["ended"])
     return done
+
+
+@action(OWNER)
+def status(datasite: Datasite, actor: Actor) -> dict[str, Any]:
+    """Whether it serves and admits work, the words of its key, and how its dial-outs stand."""
+    directory = datasite.settings.directory
+    key = identity_key(directory).public_key().public_bytes_raw()
+    return {
+        "name": datasite.settings.name,
+        "url": datasite.settings.url,
+        "serving": datasite.is_serving,
+        "stopped": datasite.rounds.stopped.is_set(),
+        "restored": datasite.ledger.recovery.is_restored,
+        "words": words_of(fingerprint(key)),
+        "dial_out": read_states(datasite.settings.dial_out_states),
+    }
 
 
 @action(OWNER)

@@ -291,6 +291,24 @@ def audit_log(out: Console, value: list[dict[str, Any]]) -> None:
     _table(out, "Audit log", ("seq", "at", "who", "what", "object", "details"), value)
 
 
+def status(out: Console, value: dict[str, Any]) -> None:
+    """Whether it serves, the words of its key, and its connections to coordinators."""
+    out.print(f"{value['name']} {'serves' if value['serving'] else 'does not serve'} at {value['url']}.")
+    for holds, sentence in (
+        (value["stopped"], "The owner has stopped all work; `datasite resume` lets it go on."),
+        (value["restored"], "It was restored from a copy, and admits nothing until `datasite accept-restored`."),
+    ):
+        if holds:
+            out.print(sentence)
+    out.print(f"Words of its key, for researchers who reach it through a coordinator:\n  {value['words']}")
+    for connection in value["dial_out"]:
+        reason = f": {connection['reason']}" if connection["reason"] else ""
+        out.print(
+            f"Coordinator {connection['coordinator']}: {connection['state']} since {connection['since']}{reason}."
+            f" {counted(connection['calls'], 'call')}, {counted(connection['losses'], 'connection')} lost."
+        )
+
+
 def isolation(out: Console, value: dict[str, bool]) -> None:
     """Protections of jobs on this host."""
     for name, holds in value.items():

@@ -3,43 +3,52 @@
 Where a console is given, every other path is the console's, which has its own list of routes and its own rules.
 
 A request passes three plain layers before PySyft sees it: the list of routes, the bound on its body, and for logins a
-lock-out with back-off. Errors name no path, account or value.
+lock-out with back-off. One that comes sealed is opened here and passes them again (`datasites.door.sealed`). Errors
+name no path, account or value.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from datasites.directory import identity_key
 from datasites.door.memory import BODIES, Held, Memory, NoRoom
+from datasites.door.sealed import SealedCalls, answered
 from datasites.door.syft.guard import Malformed, UnknownKey
 from datasites.door.syft.server import SyftDatasite
 from datasites.people.lock_out import LockOut
 from datasites.settings import Settings
 from policies.addresses import owner_of
 from policies.email_addresses import as_typed
+from policies.wire.sealing import NONCE, OVERHEAD, NotOpened, seal_answer
 
 if TYPE_CHECKING:
     from datasites.operations.metrics import Metrics
 
 # What a PySyft client needs. Sign-up, password resets and streams are PySyft's own and stay closed.
-ROUTES = {
-    ("GET", "/healthz"),
-    ("GET", "/metrics"),
+PYSYFT_ROUTES = {
     ("GET", "/api/v2/metadata"),
     ("GET", "/api/v2/api"),
     ("POST", "/api/v2/api_call"),
     ("POST", "/api/v2/login"),
 }
-WITH_BODY = {"/api/v2/api_call", "/api/v2/login"}
+ROUTES = PYSYFT_ROUTES | {
+    ("GET", "/healthz"),
+    ("GET", "/metrics"),
+    ("POST", "/api/v2/sealing"),
+    ("POST", "/api/v2/sealed"),
+}
 ALONE = ("/healthz", "/metrics")
 LARGEST_LOGIN = 4096
+LARGEST_SEALING = 1024
+LONGEST_PURPOSE = 300
 WRONG_LOGIN = "Wrong e-mail or password, or the account is closed."
 
 
@@ -50,12 +59,21 @@ class Gate:
       largest_body: bytes of one body.
       memory: where bodies are counted while they are held, each to the address that it comes from; a call that finds
         no room is asked to come back.
+      routes: that are open; all of `ROUTES` by default.
     """
 
-    def __init__(self, app: ASGIApp, largest_body: int, *, memory: Memory) -> None:
+    def __init__(
+        self, app: ASGIApp, largest_body: int, *, memory: Memory, routes: Set[tuple[str, str]] | None = None
+    ) -> None:
         self.app = app
-        self.largest_body = largest_body
         self.memory = memory
+        self.routes = ROUTES if routes is None else routes
+        self._largest = {
+            "/api/v2/login": LARGEST_LOGIN,
+            "/api/v2/api_call": largest_body,
+            "/api/v2/sealing": LARGEST_SEALING,
+            "/api/v2/sealed": largest_body + OVERHEAD,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -65,10 +83,10 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         path = scope["path"]
-        if (scope["method"], path) not in ROUTES:
+        if (scope["method"], path) not in self.routes:
             await Response("Not found.\n", 404)(scope, receive, send)
             return
-        limit = LARGEST_LOGIN if path.endswith("/login") else self.largest_body if path in WITH_BODY else 0
+        limit = self._largest.get(path, 0)
         parts: list[bytes] = []
         with self.memory.held(BODIES, address_of(scope)) as held:
             refusal = await self._read(scope, receive, limit, parts, held)
@@ -203,8 +221,45 @@ def make_app(
         except Malformed as error:
             return Response(f"{error}\n", 400)
 
-    gate = Gate(app, settings.largest_body_mib << 20, memory=syft.memory)
+    largest = settings.largest_body_mib << 20
+    sealed_calls = SealedCalls(identity_key(settings.directory), settings.name)
+    inner = Gate(app, largest, memory=syft.memory, routes=PYSYFT_ROUTES)
+    add_sealed_routes(app, sealed_calls, inner)
+    gate = Gate(app, largest, memory=syft.memory)
     return WithConsole(gate, make_console(lock_out)) if make_console else gate
+
+
+def add_sealed_routes(app: FastAPI, calls: SealedCalls, inner: ASGIApp) -> None:
+    """Let an app open sealed calls, and answer them by `inner`, sealed."""
+
+    @app.post("/api/v2/sealing")
+    async def sealing(request: Request) -> Response:
+        asked = _asked(await request.body())
+        if asked is None:
+            return Response("Ask with a purpose and a nonce of 32 bytes.\n", 400)
+        return Response(calls.statement(*asked), media_type="application/json")
+
+    @app.post("/api/v2/sealed")
+    async def sealed(request: Request) -> Response:
+        body = await request.body()
+        try:
+            call = await run_in_threadpool(calls.open, body)
+        except NotOpened as error:
+            return Response(f"{error}\n", 409)
+        answer = await answered(inner, call, request.scope)
+        return _octets(await run_in_threadpool(seal_answer, answer, call.answer_key))
+
+
+def _asked(body: bytes) -> tuple[str, bytes] | None:
+    """What a statement is asked for, and the asker's nonce."""
+    try:
+        given = json.loads(body)
+        purpose, nonce = given["for"], bytes.fromhex(given["nonce"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not isinstance(purpose, str) or not 0 < len(purpose) <= LONGEST_PURPOSE or len(nonce) != NONCE:
+        return None
+    return purpose, nonce
 
 
 def _credentials(body: bytes) -> tuple[str, str]:

@@ -50,9 +50,16 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+SIGNALS = "tests/datasites/vault/test_signals.py"
+VOLUMES = "tests/datasites/vault/test_volumes.py"
+TENSORS = "tests/datasites/vault/test_tensor_sources.py"
+SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
+SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
+DEVICES = "tests/researcher/devices/test_{}.py"
+RELAYS = "tests/attacks/relays/test_{}.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -105,6 +112,12 @@ def instead(where: str, value: Any) -> Callable[[], None]:
     return lambda: put(where, value)
 
 
+def _kept_nowhere(book: Any, kind: str, name: str, content: str, *, charge: int = 0) -> None:
+    """A device's ledger that holds its budget and nothing else."""
+    if kind == "fact":
+        book._connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, 0)", (kind, name, content))
+
+
 class Everything(frozenset[Any]):
     """A list that holds whatever is asked for."""
 
@@ -114,6 +127,14 @@ class Everything(frozenset[Any]):
 
 def _anybodys_answer(passing: Any, _: Any, uid: Any) -> Any:
     return next((answer for held in passing._held.values() for answer in held if answer.id == uid), None)
+
+
+def _unpack_all(_: Any, __: Any, content: Any, unpacked: Any, ___: Any) -> None:
+    unpacked.write(content.read())
+
+
+def _scaled_anyhow(_: Any, stored: Any) -> Any:
+    return stored.astype("float32")
 
 
 def _all_accounts() -> None:
@@ -177,6 +198,38 @@ def _as_it_comes(_: str) -> Iterator[None]:
         raise
     except Exception:
         raise Refused(traceback.format_exc()) from None
+
+
+# -- what a relay between researcher and datasite would find
+
+
+def _statements_of_all_times() -> None:
+    put("policies.wire.sealing:_stated", lambda purpose, nonce, call_key, name: f"{purpose} {call_key.hex()}".encode())
+
+
+def _statements_for_everything() -> None:
+    put("policies.wire.sealing:_stated", lambda purpose, nonce, call_key, name: nonce + call_key)
+
+
+def _anybodys_statement() -> None:
+    from policies.wire.sealing import check_statement
+
+    def check(content: bytes, *, purpose: str, nonce: bytes, of: bytes) -> Any:
+        return check_statement(content, purpose=purpose, nonce=nonce)
+
+    put("researcher.sealed_calls:check_statement", check)
+
+
+def _unsealed_answers() -> None:
+    from policies.wire.sealing import Answer
+
+    put("researcher.sealed_calls:open_answer", lambda sealed, key: Answer(200, sealed))
+
+
+def _any_token() -> None:
+    async def check(*_: Any) -> None: ...
+
+    put("researcher.coordinator:Coordinator._check_token", check)
 
 
 # -- what a hostile hospital would find on the researcher's side
@@ -389,6 +442,25 @@ def _subgroups_at_no_cost() -> None:
     put("datasites.engine.evaluation:evaluation_tables", each_alone)
 
 
+def _every_record_analysed() -> None:
+    """All records of a patient count in a table or in sums whose noise is that of one."""
+    for module in ("survival", "regression"):
+        put(f"datasites.engine.{module}:one_of_each", lambda schema, matrix, columns, source, where="": matrix)
+
+
+def _rows_of_any_length() -> None:
+    import numpy as np
+
+    put("datasites.engine.noisy_sums:whole_units", lambda rows, bounded: np.rint(rows / bounded.norm / bounded.grid))
+
+
+def _each_sum_alone() -> None:
+    """Each of a regression's sums has the noise of all of its budget, as if it were the only one."""
+    from policies.privacy.regression import parts_of
+
+    put("datasites.engine.regression:parts_of", lambda asked: tuple((name, 1.0) for name, _ in parts_of(asked)))
+
+
 def _scores_by_company() -> None:
     """Scores in lanes that depend, in their last bit, on how many are scored together."""
     from datasites.engine.lanes.scores import LaneScores
@@ -439,6 +511,10 @@ def _any_public_weights() -> None:
 def _endless_public_weights() -> None:
     put("datasites.vault.public_weights:LARGEST_PART", 1 << 60)
     put("datasites.vault.public_weights:_HEADER", 1 << 60)
+
+
+def _endless_volumes() -> None:
+    put("datasites.vault.volumes:MOST_VOXELS", 1 << 60)
 
 
 DEFENCES: dict[str, Defence] = {
@@ -929,6 +1005,26 @@ DEFENCES: dict[str, Defence] = {
         instead("policies.release.model_outputs:mismatch_of", lambda *_: None),
         ("tests/policies/release/test_model_outputs.py",),
     ),
+    "one_record_analysed": Defence(
+        "one record of each patient in survival and a regression",
+        _every_record_analysed,
+        ("tests/datasites/engine/test_survival.py", "tests/datasites/engine/test_regression.py", "-k", "one_"),
+    ),
+    "held_rows": Defence(
+        "rows of a regression held to their bound",
+        _rows_of_any_length,
+        ("tests/datasites/engine/test_regression.py", "-k", "moves_a_sum"),
+    ),
+    "shares_of_sums": Defence(
+        "shares of a regression's budget for each of its sums",
+        _each_sum_alone,
+        ("tests/datasites/engine/test_regression.py", "-k", "share_of_the_budget"),
+    ),
+    "analyses_that_compute": Defence(
+        "sums of a hospital that arithmetic holds",
+        nothing("researcher.regression:_check_arithmetic"),
+        (HOSPITALS, "-k", "information or turned_into"),
+    ),
     "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
     "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),
     "answer_bounds": Defence("depth, number and length in a hospital's answers", _any_number, (HOSPITALS,)),
@@ -950,6 +1046,9 @@ DEFENCES: dict[str, Defence] = {
     "study_keys": Defence("keys that a study remembers", instead("researcher.code_requests:KEYS", ()), (HOSPITALS,)),
     "asked": Defence("certificate against the question", nothing("researcher.releases:check_asked"), (HOSPITALS,)),
     "quoted_plan": Defence("quoted plan against the researcher's own", _any_plan, (HOSPITALS,)),
+    "compressed_releases": Defence(
+        "grids of compressed releases", nothing("researcher.releases:check_compressed"), (HOSPITALS, "-k", "doubled")
+    ),
     "finite_releases": Defence("finite releases", nothing("researcher.releases:check_finite"), (HOSPITALS,)),
     "visible": Defence(
         "hidden characters by name",
@@ -988,10 +1087,135 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.vault.workbooks:_is_formula", lambda _: False),
         (WORKBOOKS, "-k", "formulas"),
     ),
+    "tensor_names": Defence(
+        "names of files that lead out of their folder",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (TENSORS, "-k", "leads_out"),
+    ),
+    "tensor_links": Defence("links in a folder of images", instead("os:O_NOFOLLOW", 0), (TENSORS, "-k", "leads_out")),
+    "tensor_pixels": Defence(
+        "pictures that say they are enormous",
+        nothing("datasites.vault.tensor_values:_check_pixels"),
+        (TENSORS, "-k", "enormous"),
+    ),
+    "tensor_values": Defence(
+        "NaN, infinity and values outside the bounds of a tensor",
+        nothing("datasites.vault.tensor_values:check_values"),
+        (TENSORS, "-k", "every_fault or nan_never"),
+    ),
+    "tensor_archive": Defence(
+        "what an archive of arrays may unpack to",
+        instead("datasites.vault.tensor_sources:TensorSources._unpack", _unpack_all),
+        (TENSORS, "-k", "archive"),
+    ),
+    "tensor_voxels": Defence(
+        "volumes that say they are enormous",
+        _endless_volumes,
+        (VOLUMES, "-k", "too_much"),
+    ),
+    "tensor_samples": Defence(
+        "headers of signals that name a file elsewhere",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (SIGNALS, "-k", "leads_to_no_file"),
+    ),
+    "tensor_finite": Defence(
+        "finite inputs whatever is stored",
+        instead("policies.schema.tensors:Tensor.scaled", _scaled_anyhow),
+        ("tests/policies/schema/test_tensors.py", "-k", "inside_public_bounds"),
+    ),
+    "sum_answered_once": Defence(
+        "one answer to each step of a secure sum",
+        nothing("policies.secure_sums.party:answered_before"),
+        (SUMS, "-k", "answered_to_one"),
+    ),
+    "sum_signed_keys": Defence(
+        "round keys signed for request, round, roster and weights",
+        nothing("policies.secure_sums.messages:check_announced"),
+        (SUMS,),
+    ),
+    "sum_book": Defence(
+        "own keys and enough others in a round's book", nothing("policies.secure_sums.party:check_book"), (SUMS,)
+    ),
+    "sum_roster": Defence(
+        "rosters that name this datasite and its published size",
+        nothing("datasites.review.planning:check_roster", "datasites.review.secure_rounds:check_roster"),
+        (SECURE_ROUNDS, "-k", "names_this_datasite"),
+    ),
+    "sum_forgotten": Defence(
+        "no round secrets after a restored ledger is accepted",
+        nothing("datasites.vault.round_secrets:RoundSecrets.forget_all"),
+        ("tests/datasites/operations/test_backup.py", "-k", "round_secrets"),
+    ),
+    "sum_ready": Defence(
+        "shares exchanged for these weights before a row is read",
+        nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
+        (SECURE_ROUNDS, "-k", "nothing_runs_before"),
+    ),
+    "sum_survivors": Defence(
+        "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
+    ),
+    "sum_threshold": Defence(
+        "no sum of fewer than the threshold", nothing("policies.secure_sums.party:check_enough"), (SUMS,)
+    ),
+    "device_budget": Defence(
+        "a device's budget",
+        instead("researcher.devices.device:Device._affordable", lambda *_: 0),
+        (DEVICES.format("device"), "-k", "budget"),
+    ),
+    "device_roster": Defence(
+        "a device charges a roster that its person did not accept as if all others worked together",
+        instead("policies.privacy.device_reports:DeviceQuestion.epsilon_if", lambda question, _: question.epsilon),
+        (DEVICES.format("device"), "-k", "accept"),
+    ),
+    "device_kept": Defence(
+        "a device keeps what it answered",
+        instead("researcher.devices.ledger:_Rows.write", _kept_nowhere),
+        (DEVICES.format("device"), "-k", "same_question or outlives"),
+    ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",
         _anybody_reads_reports,
         ("tests/datasites/actions/test_publishing.py", "-k", "only_the_owner"),
+    ),
+    "sealed-once": Defence(
+        "sealed calls are opened once",
+        instead("datasites.door.sealed:SealedCalls._is_new", lambda *_: True),
+        (RELAYS.format("relays"), "-k", "replayed"),
+    ),
+    "sealed-routes": Defence(
+        "routes of sealed calls",
+        instead("datasites.door.app:PYSYFT_ROUTES", Everything()),
+        (RELAYS.format("relays"), "-k", "four_routes"),
+    ),
+    "sealed-lengths": Defence(
+        "padding of sealed calls", instead("policies.wire.sealing:PADDING", 1), ("tests/policies/wire/test_sealing.py",)
+    ),
+    "sealed-answers": Defence(
+        "seals of answers", _unsealed_answers, (RELAYS.format("relays"), "-k", "is_found or are_found")
+    ),
+    "statements-now": Defence(
+        "statements for one nonce", _statements_of_all_times, (RELAYS.format("relays"), "-k", "old_statement")
+    ),
+    "statements-purpose": Defence(
+        "statements for one purpose", _statements_for_everything, (RELAYS.format("streams"), "-k", "hospitals_place")
+    ),
+    "statements-key": Defence(
+        "statements of the key whose words are known",
+        _anybodys_statement,
+        (RELAYS.format("relays"), "-k", "swaps_hospitals"),
+    ),
+    "coordinator-address": Defence(
+        "statements for a coordinator's own address",
+        instead("researcher.coordinator:Coordinator._is_ours", lambda *_: True),
+        (RELAYS.format("streams"), "-k", "another_study"),
+    ),
+    "coordinator-token": Defence(
+        "token of a coordinator", _any_token, (RELAYS.format("streams"), "-k", "no_call_through")
+    ),
+    "key-words": Defence(
+        "words of a datasite's key",
+        nothing("researcher.client:Datasite._check_words"),
+        ("tests/e2e/test_dial_out.py", "-k", "other_words"),
     ),
 }
 

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import budget, ledger, rounds, starts, training
+from tests.benchmarks import budget, compression, dial_out, ledger, rounds, starts, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -188,6 +188,25 @@ def show_start(quick: bool) -> None:
         console.print(f"Three that started at once served after {three.seconds:.1f} s.")
 
 
+def show_dial_out(quick: bool) -> None:
+    """A study over a dial-out beside one over HTTP."""
+    made = table(
+        "Hospitals that dial out",
+        f"A study of {dial_out.ROUNDS} rounds of {dial_out.STEPS} steps at one datasite, from connect to its result "
+        "without the owner's part, and a small call; wall time, medians, all ways taking turns. 'over HTTP' is the "
+        "median of ratios within a turn; the promise is 1.3.",
+        *("way", "a call, ms", "a study, s", "over HTTP"),
+    )
+    found = dial_out.compare(2 if quick else 6)
+    for way in dial_out.WAYS:
+        made.add_row(way, f"{found.calls[way] * 1e3:.1f}", f"{found.studies[way]:.2f}", f"{found.ratios[way]:.2f} x")
+    console.print(made)
+    console.print(
+        f"The dial-out's process: {found.resident_mb:.0f} MB, {found.processor_seconds_a_call * 1e3:.1f} ms of "
+        f"processor time a call, {found.idle_processor_seconds_a_minute:.2f} s a minute while nothing is asked."
+    )
+
+
 def show_budget(quick: bool) -> None:
     """Studies that fit into one budget."""
     made = table(
@@ -199,6 +218,22 @@ def show_budget(quick: bool) -> None:
     for way in budget.WAYS:
         whole, parts = budget.studies_that_fit(way)
         made.add_row(way, str(whole), f"{parts:.2f}")
+    console.print(made)
+
+
+def show_compression(quick: bool) -> None:
+    """AUC and bytes of a round, in each form that weights may leave in."""
+    made = table(
+        "Compression",
+        f"{compression.HOSPITALS} made-up hospitals of {compression.PATIENTS} patients, ε = 2, FedAvg, the same"
+        " sampling and noise in each form. Bytes of one hospital's round, of arrays as they travel.",
+        *("numbers", "form", "AUC", "beside float32", "bytes sent", "received", "times fewer"),
+    )
+    for name, seeds, number, steps in (("11,009", 1 if quick else 4, 5, 20), ("1,033,217", 1, 2, 6)):
+        if not quick or name == "11,009":
+            for row in compression.shown(name, seeds=seeds, rounds=number, steps=steps):
+                made.add_row(*row)
+            made.add_section()
     console.print(made)
 
 
@@ -241,7 +276,9 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "ledger": show_ledger,
     "memory": show_memory,
     "start": show_start,
+    "dial-out": show_dial_out,
     "budget": show_budget,
+    "compression": show_compression,
     "utility": show_utility,
 }
 BY_NAME_ALONE = ("utility",)  # minutes long, and with tables of a package of its own

@@ -20,13 +20,14 @@ from compose.make_secrets import NAMES, Names, NamesRefused, main, make_secrets
 
 FOLDERS = {
     "authority": {"ca.key", "ca.pem", ".lock"},
-    "gateway": {"ca.pem"}
-    | {f"{name}.{kind}" for name in ("general", "paediatric", "rural") for kind in ("key", "pem")},
+    "gateway": {"ca.pem"} | {f"{name}.{kind}" for name in ("general", "rural") for kind in ("key", "pem")},
+    "coordinator": {"coordinator.token", "tls.key", "tls.pem", "ca.pem"},
+    "dial-out": {"ca.pem"},
     "general": {"owner.password", "researcher.password", "tls.key", "tls.pem", "ca.pem"},
     "paediatric": {"owner.password", "researcher.password", "tls.key", "tls.pem", "ca.pem"},
     "rural": {"owner.password", "researcher.password", "database.password", "tls.key", "tls.pem", "ca.pem"},
     "database": {"password", "tls.key", "tls.pem", "ca.pem"},
-    "researcher": {"network.toml", "jupyter.token", "tls.key", "tls.pem", "ca.pem"}
+    "researcher": {"network.toml", "jupyter.token", "coordinator.token", "tls.key", "tls.pem", "ca.pem"}
     | {f"{name}.password" for name in ("general", "paediatric", "rural")},
 }
 
@@ -219,10 +220,12 @@ def handshake(folder: Path, stem: str, ca_file: Path, host: str) -> None:
 def test_a_strict_client_accepts_each_server_under_its_own_names_and_no_other(made: Path, names: Names) -> None:
     authority = made / "researcher/ca.pem"
     for hospital in names.hospitals:
-        handshake(made / "gateway", hospital.name, authority, hospital.host)
+        if hospital.host:
+            handshake(made / "gateway", hospital.name, authority, hospital.host)
         for name in hospital.internal:
             handshake(made / hospital.name, "tls", authority, name)
     handshake(made / "database", "tls", authority, "database")
+    handshake(made / "coordinator", "tls", authority, "coordinator.university.example")
     with pytest.raises(ssl.SSLError, match="mismatch"):
         handshake(made / "rural", "tls", authority, "general")
 
@@ -240,11 +243,17 @@ def test_a_stolen_authority_key_cannot_speak_for_other_names(made: Path, tmp_pat
 
 
 def test_the_network_file_names_what_is_beside_it(made: Path) -> None:
-    tables = tomllib.loads((made / "researcher/network.toml").read_text())["datasites"]
+    network = tomllib.loads((made / "researcher/network.toml").read_text())
+    tables, meeting = network["datasites"], network["coordinator"]
+    assert (made / "researcher" / meeting["token_file"]).read_text() == (
+        made / "coordinator/coordinator.token"
+    ).read_text()
     assert [each["name"] for each in tables] == ["general", "paediatric", "rural"]
+    assert [each.get("via") for each in tables] == [None, "coordinator", None]
     for each in tables:
-        assert each["url"].startswith("https://")
         assert (made / "researcher" / each["password_file"]).read_text()
+    for each in (meeting, tables[0], tables[2]):
+        assert each.get("url", "https://").startswith("https://")
         assert (made / "researcher" / each["ca_file"]).read_bytes().startswith(b"-----BEGIN CERTIFICATE")
 
 

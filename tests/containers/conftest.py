@@ -12,11 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from compose.containers import TABLES, Containers
+from compose.containers import DIALS_OUT, TABLES, Containers
 
 PROJECT = "datasites-test"
 HOSPITALS = tuple(TABLES)
-SERVED = (*HOSPITALS, "gateway", "database", "researcher")
+REACHED = tuple(hospital for hospital in HOSPITALS if hospital not in DIALS_OUT)  # through the gateway
+SERVED = (*HOSPITALS, "gateway", "database", "researcher", "coordinator", "paediatric-dial-out")
 JOBS = tuple(f"{hospital}-{kind}" for hospital in HOSPITALS for kind in ("exporter", "runner"))
 
 
@@ -37,6 +38,7 @@ def network() -> Iterator[Containers]:
     found.build(quiet=True)
     built = time.monotonic()
     found.up(quiet=True)
+    found.introduce()
     print(f"\nImages built in {built - begun:.0f} s, network up in {time.monotonic() - built:.0f} s.")
     yield found
     found.down(volumes=True)

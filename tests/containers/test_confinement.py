@@ -17,6 +17,15 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=4)"
 
+# Ports at which a container listens, but for Docker's names on loopback. State 0A is LISTEN.
+LISTENING = """
+for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+    for line in open(name).read().splitlines()[1:]:
+        local, state = line.split()[1], line.split()[3]
+        if state == "0A" and not local.startswith("0B00007F"):
+            print(local)
+"""
+
 KEYS = (
     "find / -xdev \\( -name '*.key' -o -name '*.password' -o -name '*.token' \\) -size +0"
     " -not -path '/proc/*' -not -path '/opt/venv/lib/*' 2>/dev/null; true"
@@ -96,6 +105,29 @@ def test_a_hospital_reaches_no_other_and_nothing_beyond_its_network(
         assert not reaches(network, hospital, host, 443), host
     assert not reaches(network, hospital, *elsewhere)
     assert reaches(network, hospital, "database", 5432) == (hospital == "rural")
+
+
+def test_a_hospital_that_dials_out_has_no_way_in(network: Containers, elsewhere: tuple[str, int]) -> None:
+    """Nobody opens a connection to its datasite or its dial-out; the dial-out opens those two that it needs."""
+    for service in ("researcher", "coordinator", "gateway", "general", "rural"):
+        for inside in ("paediatric", "paediatric-dial-out"):
+            for host in (inside, *addresses(network, inside)):
+                assert not reaches(network, service, host, 9400), (service, host)
+    dial_out = "paediatric-dial-out"
+    assert network.run(dial_out, "python3", "-c", LISTENING).stdout.split() == []
+    assert reaches(network, dial_out, "paediatric", 9400)
+    assert reaches(network, dial_out, "coordinator.university.example", 9443)
+    for host, port in (("general.hospitals.example", 443), *((host, 443) for host in addresses(network, "gateway"))):
+        assert not reaches(network, dial_out, host, port), host
+    assert not reaches(network, dial_out, *elsewhere)
+    assert not reaches(network, "paediatric", "coordinator.university.example", 9443)
+    assert network.run(dial_out, "ls", "/secrets").stdout.split() == ["ca.pem"]  # and so it knows nothing to tell
+
+
+def test_a_dial_out_says_that_it_is_connected(network: Containers) -> None:
+    (connection,) = network.ask("paediatric", "status")["dial_out"]
+    assert connection["coordinator"] == "coordinator.university.example:9443"
+    assert connection["state"] == "connected"
 
 
 def test_the_researcher_reaches_hospitals_through_the_gateway_alone(network: Containers) -> None:

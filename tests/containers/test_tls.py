@@ -7,7 +7,7 @@ import json
 import pytest
 
 from compose.containers import Containers
-from tests.containers.conftest import HOSPITALS
+from tests.containers.conftest import REACHED
 from tests.containers.engine import docker, inspected
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
@@ -21,7 +21,6 @@ except urllib.error.HTTPError as error:
     answer = error
 print(json.dumps([answer.status, dict(answer.headers), answer.read(200).decode()]))
 """
-HOSTS = {"general": "general", "paediatric": "childrens", "rural": "rural"}
 
 
 def fetch(network: Containers, url: str, *authority: str) -> tuple[int, dict[str, str], str]:
@@ -30,9 +29,9 @@ def fetch(network: Containers, url: str, *authority: str) -> tuple[int, dict[str
     return status, {name.lower(): value for name, value in headers.items()}, text
 
 
-@pytest.mark.parametrize("hospital", HOSPITALS)
+@pytest.mark.parametrize("hospital", REACHED)
 def test_the_gateway_serves_each_hospital_with_a_certificate_that_holds(network: Containers, hospital: str) -> None:
-    status, headers, text = fetch(network, f"https://{HOSTS[hospital]}.hospitals.example/healthz", "/secrets/ca.pem")
+    status, headers, text = fetch(network, f"https://{hospital}.hospitals.example/healthz", "/secrets/ca.pem")
     assert status == 200
     assert headers["strict-transport-security"] == "max-age=31536000"
     assert headers["server"] == "nginx"  # and no version
@@ -86,8 +85,9 @@ def test_the_researchers_client_refuses_plain_http_and_unknown_authorities(publi
     script = """
 import pathlib, sys, researcher
 path = pathlib.Path('/tmp/network.toml')
-text = pathlib.Path('/secrets/network.toml').read_text().replace('password_file = "', 'password_file = "/secrets/')
-path.write_text(text.replace('ca_file = "ca.pem"', sys.argv[1]).replace('https://', sys.argv[2]))
+before, meeting, text = pathlib.Path('/home/researcher/network.toml').read_text().partition('[[datasites]]')
+text = text.replace('ca_file = "/secrets/ca.pem"', sys.argv[1]).replace('https://', sys.argv[2])
+path.write_text(before + meeting + text)
 try:
     found = researcher.connect(path)
 except Exception as error:

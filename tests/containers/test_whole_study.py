@@ -82,7 +82,7 @@ def studied(published: Containers, tmp_path_factory: pytest.TempPathFactory) -> 
     """The study run to its end while hospitals and the gateway go away; what the researcher's half printed.
 
     The faults: a datasite killed in a round, another paused, a third cut off from its network, the gateway restarted,
-    and a runner killed with its job.
+    a runner killed with its job, and dial-out and coordinator killed.
     """
     network = published
     path = tmp_path_factory.mktemp("study") / "study.log"
@@ -108,6 +108,9 @@ def studied(published: Containers, tmp_path_factory: pytest.TempPathFactory) -> 
         docker("unpause", container(network, "paediatric"))
         docker("start", container(network, "general"))
         network.compose("restart", "--timeout", "1", "gateway")
+        for carrier in ("paediatric-dial-out", "coordinator"):
+            docker("kill", container(network, carrier))
+            docker("start", container(network, carrier))
         wait_until(lambda: healthy(network, "general"), "the killed hospital again")
         docker("kill", container(network, "paediatric-runner"))
         docker("start", container(network, "paediatric-runner"))

@@ -20,6 +20,15 @@ NO_TEXT = "\udcff"
 ENTRY = '[[datasites]]\nname = "a"\nurl = "http://127.0.0.1:1"\nemail = "a@b.example"\npassword_file = "password"\n'
 
 
+WORDS = " ".join(["aardvark"] * 12)
+VIA = (
+    f'[[datasites]]\nname = "a"\nvia = "coordinator"\nwords = "{WORDS}"\nemail = "a@b.example"\n'
+    'password_file = "password"\n'
+)
+HERE = '[coordinator]\nlisten = "127.0.0.1:1"\ncertificate = "none.pem"\nkey = "none.key"\n'
+ELSEWHERE = '[coordinator]\naddress = "c.example:1"\ntoken_file = "password"\n'
+
+
 # -- connect ---------------------------------------------------------------------------------------------------------
 
 FILES: dict[str, tuple[bytes, str]] = {
@@ -33,6 +42,19 @@ FILES: dict[str, tuple[bytes, str]] = {
     "no authority": ((ENTRY + 'ca_file = "none.pem"').encode(), "none.pem cannot be read: No such file"),
     "a key as authority": ((ENTRY + 'ca_file = "password"').encode(), "holds no certificate in PEM form"),
     "a number as authority": ((ENTRY + "ca_file = 5").encode(), "a: ca_file=5 is not a text"),
+    "no coordinator": (VIA.encode(), "there is no [coordinator] table"),
+    "another way": (VIA.replace("coordinator", "relay").encode(), "a: via='relay' is not known"),
+    "two ways": ((VIA + 'url = "http://127.0.0.1:1"').encode(), "a: a datasite has via, or url"),
+    "no words": (VIA.replace("words =", "# words =").encode(), "a: words is missing. Ask its owner"),
+    "wrong words": (VIA.replace("aardvark", "xyzzy").encode(), "'xyzzy' is no word of a key"),
+    "few words": (VIA.replace("aardvark ", "").encode(), "a key has 12 words, and these are 1."),
+    "a number as words": (VIA.replace(f'"{WORDS}"', "5").encode(), "a: words=5 is not a text"),
+    "no certificate": ((HERE + VIA).encode(), "none.pem cannot be read: No such file"),
+    "half a coordinator": ((HERE.replace("key", "# key") + VIA).encode(), "[coordinator]: key is missing"),
+    "two coordinators": ((HERE + 'address = "a:1"\n' + VIA).encode(), "listen and address exclude each other"),
+    "no port": ((ELSEWHERE.replace(":1", "") + VIA).encode(), "address='c.example' is no host and port"),
+    "a short token": ((ELSEWHERE + VIA).encode(), "holds no token of 24 characters or more"),
+    "an unknown field": ((ELSEWHERE + "port = 5\n" + VIA).encode(), "[coordinator]: port is not known"),
     "an unknown key": ((ENTRY + "port = 5").encode(), "a: port is not known. Use ca_file"),
 }
 

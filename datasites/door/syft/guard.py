@@ -65,7 +65,7 @@ RESEARCHER_PATHS = frozenset(
     log.get_stdout log.has_storage_permission worker.get_all
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
-    datasite.certificates datasite.comment datasite.comments datasite.keep_weights
+    datasite.certificates datasite.comment datasite.comments datasite.keep_weights datasite.secure_sum
     """.split()
 )
 OWNER_PATHS = frozenset(

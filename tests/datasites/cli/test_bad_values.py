@@ -253,6 +253,34 @@ def test_a_damaged_file_is_named_with_the_way_back(run: Run, root: Path, name: s
     assert ("console.db" in said) == (name == "console.db")
 
 
+DIALS = {
+    "no port": (("coordinator.example",), "HOST:PORT='coordinator.example' is no host and port"),
+    "a url": (("https://coordinator.example:1",), "is no host and port. Write coordinator.example:9443."),
+    "no such port": (("coordinator.example:99999",), "is no host and port"),
+    "no authority": (("localhost:1", "--ca", "none.pem"), "--ca none.pem cannot be read: No such file or directory."),
+    "plain http elsewhere": (
+        ("localhost:1", "--datasite", "http://datasite.example:1"),
+        "Write https://host:port, or http on loopback.",
+    ),
+    "a datasite without a port": (("localhost:1", "--datasite", "https://a.example"), "is no address. Write https://"),
+    "no authority of it": (
+        ("localhost:1", "--datasite", "https://a.example:1", "--datasite-ca", "none.pem"),
+        "--datasite-ca none.pem cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIALS)
+def test_a_dial_out_that_cannot_be_is_refused_by_name(run: Run, name: str) -> None:
+    arguments, said = DIALS[name]
+    assert said in run("dial-out", *arguments)
+
+
+def test_a_dial_out_needs_a_datasite(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATASITE_DIR", raising=False)
+    assert "Name the datasite: --dir on its own machine" in run("dial-out", "localhost:1", directory=Path())
+
+
 # -- a fault of ours -------------------------------------------------------------------------------------------------
 
 
