@@ -80,13 +80,20 @@ def init(
     from datasites.review.policy import DEFAULT_POLICY
 
     password = read_password(password_file, prompt="") if password_file else secrets.token_urlsafe(15)
+    values = read_settings(setting or [])
+    if values.get("ledger"):
+        from datasites.ledger.database import Database
+        from datasites.ledger.postgres import check_empty
+
+        secret = values.get("ledger_password_file")
+        check_empty(Database(values["ledger"], directory / secret if secret else None))
     settings = create_directory(
         directory,
         name=name,
         host=host,
         port=port,
         owner_email=email,
-        settings=read_settings(setting or []),
+        settings=values,
         policy=DEFAULT_POLICY,
     )
     Datasite.create(settings, owner_password=password)
