@@ -1,5 +1,5 @@
-"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify, and
-`coordinate`.
+"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify,
+`coordinate`, and `flower-client`, by which a stock Flower server drives a study.
 
 A study is a Python file that makes one `researcher.Study` (or `cohort.statistics(...)`) at its top level. The commands
 load the file and do one thing with that study, so the same file serves a notebook, a script and the command line.
@@ -223,6 +223,27 @@ def coordinate(
         signal.signal(ending, lambda *_: ended.set())
     ended.wait()
     coordinator.stop()
+
+
+@app.command("flower-client")
+def flower_client(
+    server: Annotated[str, typer.Argument(help="HOST:PORT of a Flower server (`start_server`).")],
+    study: StudyFile,
+    ca: Annotated[Path | None, typer.Option(help="Authority of the server's certificate, in PEM form.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    patience: Annotated[float, typer.Option(help="Seconds that the server may be away.")] = 60.0,
+) -> None:
+    """Let a Flower server drive the rounds of an approved study: a client for each hospital, until the server ends.
+
+    The server chooses weights and rounds; hospitals run what they approved, and what it gets are their releases.
+    """
+    from researcher.flower_client import Server, drive
+
+    loaded: Any = load_study(study)
+    if not hasattr(loaded, "training"):
+        raise InvalidRequest("A study of statistics has no rounds that a Flower server could drive.")
+    for line in drive(loaded, Server.at(server, ca), deadline=deadline, patience=patience):
+        _echo(line)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from policies.errors import InvalidRequest
 from researcher import __main__ as command_line
+from tests.researcher.flower_server import ServerProcess
 
 STUDY = """
 import researcher
@@ -136,3 +137,14 @@ def test_our_errors_are_one_line_and_status_one(monkeypatch, capsys, tmp_path):
         command_line.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith("Error: ")
+
+
+@pytest.mark.process
+def test_a_stock_flower_server_drives_a_study_on_the_command_line(study_file, tmp_path):
+    _run("submit", study_file)
+    with ServerProcess(tmp_path / "server", "--rounds", "2") as server:
+        output = _run("flower-client", server.address, study_file).output
+        server.ended()
+    assert "rural: 2 rounds of 2 released, ε = " in output
+    with pytest.raises(InvalidRequest, match="is another machine"):
+        _run("flower-client", "flower.example:8080", study_file)
