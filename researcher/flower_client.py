@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -42,6 +42,9 @@ from flwr.proto.transport_pb2_grpc import FlowerServiceStub
 
 from researcher.flower_wire import check_settings, longest_message, read_weights, scalars, settings_of, written
 
+if TYPE_CHECKING:
+    from researcher.results import Result
+
 ROLE = "training"
 PATIENCE = 60.0  # seconds that a server may be away
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
@@ -59,7 +62,9 @@ class HospitalClient:
       initial: the weights that a study begins with, in the model's order of parameters.
       patients: published number, by which a server weighs the hospital.
       released: rounds whose release was handed on, in order.
+      seconds: that each of them took.
       joint: the last joint weights that the server has sent.
+      refused: why it was last given no release.
     """
 
     study: Study
@@ -71,6 +76,7 @@ class HospitalClient:
     released: list[int] = field(default_factory=list)
     seconds: dict[int, float] = field(default_factory=dict)
     joint: Tensors | None = None
+    refused: str = ""
 
     def answer(self, message: Any) -> Any | None:
         """What is answered to a server's message; None where the server ends it."""
@@ -92,11 +98,30 @@ class HospitalClient:
             return wire.ClientMessage(get_properties_res=about)
         return None
 
+    def result(self) -> Result:
+        """The last joint weights that the server has sent, with the releases that it was given.
+
+        Raises `WrongStatus`, with the last reason, where it was given none.
+        """
+        from researcher.federated import RoundRecord
+        from researcher.results import result_of
+
+        if self.joint is None or not self.released:
+            raise WrongStatus(f"The server was given no release. {self.refused or 'It asked for no round.'}")
+        hospital, state = self.asked.hospital, self.study.state
+        records = [
+            RoundRecord(
+                number, (hospital,), {hospital: self.seconds[number]}, {}, state.asked_with(ROLE, hospital, number)
+            )
+            for number in sorted(self.released)
+        ]
+        return result_of(self.study, self.joint, records, averaged={})
+
     def _fit(self, told: Any) -> Any:
         try:
             return self._release(told)
         except DatasiteError as refused:
-            why = refused.public_message
+            self.refused = why = refused.public_message
             self.study.progress.say(f"{self.asked.hospital}: not released. {why}")
         except Exception as error:  # a server learns nothing of a fault of ours
             why = FAULT
@@ -106,7 +131,7 @@ class HospitalClient:
     def _release(self, told: Any) -> Any:
         training, hospital = self.study.training, self.asked.hospital
         check_settings(settings_of(told.config), training)
-        weights = read_weights(told.parameters, self.initial)
+        self.joint = weights = read_weights(told.parameters, self.initial)
         number = self._round_of(digest(weights))
         answers: Answers = ask_everyone(
             {hospital: self.asked},
@@ -122,7 +147,6 @@ class HospitalClient:
         if hospital not in answers.releases:
             raise Unavailable(answers.missing[hospital])
         release = answers.releases[hospital]
-        self.joint = weights
         if number not in self.released:
             self.released.append(number)
             self.seconds[number] = answers.seconds[hospital]
