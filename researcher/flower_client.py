@@ -1,6 +1,6 @@
 """Let a stock Flower server (`start_server`) drive the rounds of an approved study: one client for each hospital.
 
-    researcher flower-client flower.example:8080 study.py --ca ca.pem
+    researcher flower-client flower.example:8080 --study study.py --ca ca.pem
 
 The server chooses weights, rounds and whom it asks, and nothing else: the hospitals run what their owners approved. A
 client runs on the researcher's side, with the researcher's account. What it hands on are releases, noised and charged
