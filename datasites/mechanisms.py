@@ -44,6 +44,8 @@ def dp_sgd(
     local: tuple[str, ...] = (),
     public_weights: str = "",
     initial: str = "",
+    secure_aggregation: Mapping[str, Any] | None = None,
+    compression: str = "none",
 ) -> NoReturn:
     """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
     raise PermissionRefused(_RUNS_THERE.format("dp_sgd"))

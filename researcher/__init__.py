@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from researcher.lora import LoRALinear
     from researcher.network import Network, connect
     from researcher.results import Result, load
+    from researcher.simulation import simulate
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Evaluation, Study
     from researcher.training import Training
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "no_better",
     "reached",
+    "simulate",
 ]
 
 _HOMES = {
@@ -59,6 +61,7 @@ _HOMES = {
     "load": ("researcher.results", "load"),
     "no_better": ("researcher.curves", "no_better"),
     "reached": ("researcher.curves", "reached"),
+    "simulate": ("researcher.simulation", "simulate"),
 }
 
 

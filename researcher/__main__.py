@@ -25,7 +25,6 @@ from policies.text import visible
 
 if TYPE_CHECKING:
     from researcher.analyses import AnalysisStudy
-    from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
 app = Commands(
@@ -124,12 +123,20 @@ def run(
         str | None, typer.Option(help="One of Flower's strategies, as FedAdam; the suggested one, or FedAvg.")
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    buffer: Annotated[
+        int | None,
+        typer.Option(help="Answers that close a round; what comes later enters a later one. All until the deadline."),
+    ] = None,
     quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Run an approved study, or go on with one that was interrupted."""
     loaded: Any = load_study(study)
-    options = {"strategy": strategy, **_quorum(loaded, quorum)} if hasattr(loaded, "training") else {}
+    options: dict[str, Any] = {}
+    if hasattr(loaded, "training"):
+        options = {"strategy": strategy, "buffer": buffer, **_quorum(loaded, quorum)}
+    elif buffer is not None:
+        raise InvalidRequest(f"--buffer {buffer}: this study trains no model, so that it has no rounds to close.")
     _show(loaded.run(deadline=deadline, **options), save)
 
 
@@ -151,6 +158,53 @@ def evaluate(study: StudyFile) -> None:
     if not hasattr(loaded, "evaluate"):
         raise InvalidRequest("A study of statistics has no model to evaluate.")
     _echo(str(loaded.evaluate()))
+
+
+@app.command()
+def simulate(
+    study: StudyFile,
+    hospitals: Annotated[int, typer.Option(help="How many are simulated, 1 to 100,000.")] = 1000,
+    patients: Annotated[int, typer.Option(help="Of a hospital of the middle size.")] = 500,
+    strategy: Annotated[str | None, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = None,
+    quorum: Quorum = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="The dataset's schema.toml, where its hospitals cannot be reached.")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="A public CSV file that patients are drawn from.")] = None,
+    population: Annotated[
+        str, typer.Option(help="FILE.py:FUNCTION that gives a hospital's patients as a DataFrame.")
+    ] = "",
+    epsilon: Annotated[float, typer.Option(help="ε of each hospital's budget.")] = 6.0,
+    delta: Annotated[float, typer.Option(help="δ of each hospital's budget.")] = 1e-5,
+    denying: Annotated[float, typer.Option(help="Chance that an owner denies.")] = 0.02,
+    dropping: Annotated[float, typer.Option(help="Chance that a hospital does not answer in a round.")] = 0.05,
+    straggling: Annotated[float, typer.Option(help="Chance that it answers too late, which is charged.")] = 0.03,
+    late: Annotated[bool, typer.Option(help="Let late answers enter the next round, as a buffer does.")] = False,
+    spent: Annotated[float, typer.Option(help="Largest share of a budget that others have spent before.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="Same seed, same simulation.")] = 0,
+) -> None:
+    """Run the study at simulated hospitals, in this process: nobody is asked and nothing is charged."""
+    from policies.privacy.budget import PrivacyBudget
+    from researcher import simulated_sources
+    from researcher.simulation import Faults
+    from researcher.simulation import simulate as run_simulation
+
+    with simulated_sources.reached(schema, patients):
+        loaded = load_study(study)
+    made = run_simulation(
+        loaded,
+        hospitals=hospitals,
+        patients=patients,
+        strategy=strategy,
+        faults=Faults(denying=denying, dropping=dropping, straggling=straggling, spent=spent),
+        budget=PrivacyBudget(epsilon, delta),
+        table=simulated_sources.read_table(table),
+        population=simulated_sources.function_of(population),
+        late=late,
+        seed=seed,
+        **_quorum(loaded, quorum),
+    )
+    _echo(str(made))
 
 
 @app.command()
@@ -304,10 +358,9 @@ def translate(
     typer.echo(f"Wrote {output}. `researcher check {output}` shows what it costs.", err=True)
 
 
-def load_study(path: Path) -> Study | StatisticsStudy | AnalysisStudy:
+def load_study(path: Path) -> Study | AnalysisStudy:
     """The one study that a Python file makes. Raises `InvalidRequest` where there is none, or more than one."""
     from researcher.analyses import AnalysisStudy
-    from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
     if not path.is_file():
@@ -328,9 +381,7 @@ def load_study(path: Path) -> Study | StatisticsStudy | AnalysisStudy:
         raise InvalidRequest(f"{path}, line {line}: {type(error).__name__}: {error}. Mend the file.") from error
     finally:
         sys.path.pop(0)
-    studies = {
-        id(value): value for value in names.values() if isinstance(value, (Study, StatisticsStudy, AnalysisStudy))
-    }
+    studies = {id(value): value for value in names.values() if isinstance(value, (Study, AnalysisStudy))}
     if len(studies) != 1:
         raise InvalidRequest(
             f"{path} makes {len(studies)} studies at its top level, and a command needs one. Put what runs it under "

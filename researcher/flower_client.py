@@ -29,6 +29,7 @@ from policies.numbers import counted
 from policies.privacy.accountant import epsilon_of, resolve
 from policies.release.tensors import digest
 from policies.source.statuses import RunStatus
+from researcher.compression import Carried
 from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone, check_patience
 from researcher.state import Tensors
 from researcher.studies import Study
@@ -59,6 +60,7 @@ class HospitalClient:
 
     Args:
       asked: where, and for what.
+      carried: how weights and releases travel to the hospital and back.
       initial: the weights that a study begins with, in the model's order of parameters.
       patients: published number, by which a server weighs the hospital.
       released: rounds whose release was handed on, in order.
@@ -69,6 +71,7 @@ class HospitalClient:
 
     study: Study
     asked: Asked
+    carried: Carried
     initial: Tensors
     patients: int
     deadline: float = DEADLINE
@@ -133,16 +136,18 @@ class HospitalClient:
         check_settings(settings_of(told.config), training)
         self.joint = weights = read_weights(told.parameters, self.initial)
         number = self._round_of(digest(weights))
+        begun, half = self.carried.sent(weights, number)
         answers: Answers = ask_everyone(
             {hospital: self.asked},
             ROLE,
             number,
-            weights,
+            begun,
             state=self.study.state,
             progress=self.study.progress,
             what=f"round {number}/{training.rounds}",
             deadline=self.deadline,
             grace=self.grace,
+            half=half,
         )
         if hospital not in answers.releases:
             raise Unavailable(answers.missing[hospital])
@@ -152,7 +157,7 @@ class HospitalClient:
             self.seconds[number] = answers.seconds[hospital]
         return wire.ClientMessage.FitRes(
             status=wire.Status(code=wire.OK),
-            parameters=written(release.tensors, self.initial),
+            parameters=written(self.carried.received(hospital, release.tensors, begun, number), self.initial),
             num_examples=self.patients,
             metrics=scalars(
                 {
@@ -273,6 +278,11 @@ def clients_of(
     sizes = study.requests.training_patients()
     if not sizes:
         raise WrongStatus(f"Study {study.name!r} was not submitted yet. Call submit() and wait_for_approval() first.")
+    if study.training.secure_aggregation is not None:
+        raise InvalidRequest(
+            "Hospitals release in sums alone where secure_aggregation was approved, and a Flower server asks each by"
+            " itself. Run its strategy here: study.run, or a ServerApp with researcher flower-run."
+        )
     study.requests.check_same_study()
     with study.state.lock():
         if begun := study.state.read("run"):
@@ -288,8 +298,10 @@ def clients_of(
         kept = study._initial()
         order = [name for name, _ in study.new_model().named_parameters() if name in kept]
         initial = {name: np.asarray(kept[name]) for name in order}
+        carried = Carried(study.requests.approved_training(), sizes)
         clients = [
-            HospitalClient(study, asked, initial, sizes[hospital], deadline, grace) for hospital, asked in ready.items()
+            HospitalClient(study, asked, carried, initial, sizes[hospital], deadline, grace)
+            for hospital, asked in ready.items()
         ]
         with ThreadPoolExecutor(max_workers=len(clients)) as pool:
             done = [pool.submit(serve, client, server, patience=patience) for client in clients]

@@ -33,6 +33,7 @@ from researcher.parameters import load_parameters
 from researcher.releases import Answers
 from researcher.state import ROLES, Release, StudyState, Tensors, replace_file
 from researcher.table import Table
+from researcher.traffic import bytes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,10 +245,18 @@ class Result:
         rows = []
         for name in names:
             took = [record.round for record in self.rounds if name in record.answered]
+            late = sum(name in record.late for record in self.rounds)
             seconds = sum(record.answered[name] for record in self.rounds if name in record.answered)
             why = "; ".join(f"round {number}: {reason}" for number, reason in self.missing.get(name, {}).items())
             rows.append(
-                {"hospital": name, "rounds": f"{len(took)}/{len(self.rounds)}", "seconds": seconds, "missing": why}
+                {
+                    "hospital": name,
+                    "rounds": f"{len(took)}/{len(self.rounds)}" + (f", {late} late" if late else ""),
+                    "seconds": seconds,
+                    "sent": bytes_of(name, [record.sent_bytes for record in self.rounds]),
+                    "received": bytes_of(name, [record.received_bytes for record in self.rounds]),
+                    "missing": why,
+                }
             )
         return Table(rows)
 

@@ -27,6 +27,8 @@ from researcher.model_parts import Parts, parts_of
 from researcher.parameters import DRAWING, load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
+from researcher.rosters import NAME as ROSTER
+from researcher.rosters import roster_of
 from researcher.sources import freezes, function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
@@ -191,6 +193,8 @@ class Study(AskingStudy):
       purpose: why, in the words that the owners will read.
       state: the study's directory, instead of `.researcher/<function>`.
       seed: of the initial weights and of the sampling of hospitals; public.
+      secure_aggregation: True to read nothing but the mean over hospitals, of more than half of them; or the fewest
+        that a mean may be of. Each hospital's weights leave under masks that cancel in the sum.
       average_last: how many of the last aggregates the resulting model is the average of. That costs nothing, since
         they are made of releases, and takes out noise; 1 is the last aggregate alone, which None is unless suggested.
       progress: False for silence.
@@ -215,6 +219,7 @@ class Study(AskingStudy):
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
+        secure_aggregation: bool | int = False,
         average_last: int | None = None,
         progress: bool = True,
         weights: object = None,
@@ -235,6 +240,8 @@ class Study(AskingStudy):
             raise InvalidRequest(f"seed={seed} is outside [0, 2^63). Give another.")
         check_average_last(average_last, training.rounds)
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
+        if roster := roster_of(cohort, secure_aggregation, self.state):
+            training = replace(training, secure_aggregation=roster)
         self.model, self.training, self.evaluation, self.seed = model, training, evaluation, seed
         self.average_last, self._suggested = average_last, suggested
         self.parts: Parts | None = None
@@ -292,7 +299,10 @@ class Study(AskingStudy):
         return None
 
     def submit(self, *, project: str = "") -> Table:
-        """As every study's; public weights are kept in its directory, so that they are the same when it goes on."""
+        """As every study's; public weights and a roster are kept in its directory, and are the same when it goes on."""
+        if self.training.secure_aggregation is not None:
+            self.requests.check_same_study()
+            self.state.write(ROSTER, self.training.secure_aggregation.as_dict())
         if self.parts is not None:
             self.requests.check_same_study()
             for name, tensors in (("initial", self.parts.released), ("constants", self.parts.constants)):
@@ -306,6 +316,7 @@ class Study(AskingStudy):
         *,
         deadline: float = DEADLINE,
         grace: float = GRACE,
+        buffer: int | None = None,
         **options: Any,
     ) -> Result:
         """Train in rounds and return the joint model with its releases and certificates.
@@ -317,6 +328,9 @@ class Study(AskingStudy):
             one with its options, where the training was suggested, and else FedAvg.
           deadline: seconds that a hospital may take for a round before the round is closed without it.
           grace: seconds that a datasite may be away before it is left out of the round.
+          buffer: how many answers close a round, so that nobody waits for the slowest: a release that comes later
+            enters a later aggregate, weighed by 1/√(1 + rounds that it is late), at no further cost (FedBuff, Nguyen et
+            al. 2022, arXiv:2106.06639). None waits for every hospital until the deadline.
           options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
 
         Raises:
@@ -325,9 +339,10 @@ class Study(AskingStudy):
           WrongStatus: nothing was submitted, another source was, or the study was begun with other weights.
         """
         from researcher.federated import DatasiteGrid, run_rounds
+        from researcher.late_releases import check_buffer
         from researcher.rehearsal import rehearse
         from researcher.results import result_of
-        from researcher.strategies import check_offered, describe, make_strategy
+        from researcher.strategies import check_offered, describe, make_strategy, quorum_of
 
         if strategy is None:
             strategy = self._suggested.strategy if self._suggested else "FedAvg"
@@ -343,6 +358,14 @@ class Study(AskingStudy):
         about: dict[str, Any] = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
         if self.average_last > 1:  # told, and free to change later: what was asked of hospitals is the same
             about["average_last"] = self.average_last
+        check_buffer(
+            buffer,
+            quorum=quorum_of(flower_strategy),
+            hospitals=len(sizes),
+            in_sums=self.training.secure_aggregation is not None,
+        )
+        if buffer is not None:
+            about["buffer"] = buffer
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
@@ -363,6 +386,7 @@ class Study(AskingStudy):
                 grace=grace,
                 begin=lambda: self._begin(about),
                 keep=self.average_last - 1,
+                buffer=buffer,
             )
             scored = self._scored_rounds(deadline=deadline, grace=grace)
             last = run_rounds(grid, initial, after=scored)
@@ -388,6 +412,7 @@ class Study(AskingStudy):
         *,
         deadline: float = DEADLINE,
         grace: float = GRACE,
+        buffer: int | None = None,
         **options: Any,
     ) -> Result:
         """Go on with an interrupted study; closed rounds are answered from its directory.
@@ -395,21 +420,24 @@ class Study(AskingStudy):
         Args:
           strategy: the same instance, made anew, where the study was begun with one in another process. Another one is
             taken as well, as long as it would have sent the same weights in the rounds that were begun.
+          buffer: as in `run`; None is what the study was begun with.
           options: the named strategy's, where they shall change: `resume(min_train_nodes=1)` goes on with fewer.
         """
         begun = self.state.read("run")
         if not begun:
             raise WrongStatus(f"Study {self.name!r} was not run yet, so there is nothing to resume. Call run().")
         about = begun["strategy"]
+        buffer = begun.get("buffer") if buffer is None else buffer
         if strategy is not None:
-            return self.run(strategy, deadline=deadline, grace=grace, **options)
+            return self.run(strategy, deadline=deadline, grace=grace, buffer=buffer, **options)
         if about["instance"]:
             if self._strategy is None or isinstance(self._strategy, str):
                 raise WrongStatus(
                     f"The study was begun with a {about['name']} of your own: resume(strategy=...) needs it."
                 )
-            return self.run(self._strategy, deadline=deadline, grace=grace, **options)
-        return self.run(about["name"], deadline=deadline, grace=grace, **(about["options"] | options))
+            return self.run(self._strategy, deadline=deadline, grace=grace, buffer=buffer, **options)
+        options = about["options"] | options
+        return self.run(about["name"], deadline=deadline, grace=grace, buffer=buffer, **options)
 
     def evaluate(
         self, weights: Tensors | None = None, *, deadline: float = DEADLINE, grace: float = GRACE

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasites.review.secure_wording import masked_sentences
 from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
@@ -113,6 +114,16 @@ def released_parts(
     return tuple(_part(name, "", tensor) for name, tensor in tensors.items())
 
 
+def _form_sentences(mechanism: DPSGD) -> list[str]:
+    """In what form the weights left."""
+    if mechanism.secure_aggregation:
+        return masked_sentences(mechanism.secure_aggregation)
+    if mechanism.compression == "none":
+        return ["The figures below are of the weights as they left, noise included."]
+    told = "The figures below are as they left: whole steps of a public grid that each weight moved by, noise included,"
+    return [f"{told} and how often each tensor's step was doubled."]
+
+
 def noise_sentences(mechanism: Mechanism) -> list[str]:
     """What noise is in a release, a sentence each."""
     if isinstance(mechanism, DPSGD):
@@ -122,7 +133,7 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
                 f" the clipping norm, {written(mechanism.clipping_norm)}, and noise of"
                 f" {written(mechanism.noise_multiplier or 0)} times that length is added to their sum."
             ),
-            "The figures below are of the weights as they left, noise included.",
+            *_form_sentences(mechanism),
         ]
     if isinstance(mechanism, Evaluation):
         return evaluation_noise(mechanism)

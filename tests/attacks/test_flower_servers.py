@@ -15,6 +15,7 @@ import pytest
 from flwr.proto import transport_pb2 as wire
 
 from policies.release.tensors import digest
+from researcher.compression import Carried
 from researcher.flower_client import FAULT, HospitalClient
 from researcher.flower_wire import written
 from tests.researcher.conftest import _plain_certificates, hospitals, make_study, network
@@ -27,7 +28,8 @@ def client(make_study: Any) -> HospitalClient:
     study = make_study()
     ready, _ = study.requests.approved("training")
     initial = {name: value.detach().numpy() for name, value in study.new_model().named_parameters()}
-    return HospitalClient(study, ready["general"], initial, 800, grace=0.01)
+    carried = Carried(study.requests.approved_training(), study.requests.training_patients())
+    return HospitalClient(study, ready["general"], carried, initial, 800, grace=0.01)
 
 
 def fit(client: HospitalClient, parameters: Any = None, **settings: Any) -> Any:

@@ -1,11 +1,11 @@
 """Two hospitals whose tables differ by one patient answer with the same bytes, but for noise, keys and times.
 
-The extra patient is the worst that a schema admits: two hundred visits, every value at a bound. Everything that anybody
-can see is asked of both: as a researcher, as another researcher, as a stranger, in the console's every page and export,
-by the owner's commands, in the log. What is random by design (identifiers, digests, signatures, tokens, the numbers
-that noise was added to, times) is replaced by its kind; the rest must be equal to the byte. Nothing is left out for
-owners: their pages, too, say nothing of rows. Only how long a run took, and time and memory of a trial on the mock, are
-shown to them, and are masked with the times.
+The extra patient is the worst that a schema admits: two hundred visits, every value of columns and tensors at a bound.
+Everything that anybody can see is asked of both: as a researcher, as another researcher, as a stranger, in the
+console's every page and export, by the owner's commands, in the log. What is random by design (identifiers, digests,
+signatures, tokens, the numbers that noise was added to, times) is replaced by its kind; the rest must be equal to the
+byte. Nothing is left out for owners: their pages, too, say nothing of rows. Only how long a run took, and time and
+memory of a trial on the mock, are shown to them, and are masked with the times.
 
 The noise itself needs no fixing, since what it was added to is replaced by its kind and shape: a release's tensors.
 That it could be fixed at all, by a constructor's argument and by nothing else, stands in the last test.
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from syft.types.errors import SyftException
 
@@ -36,8 +37,10 @@ from tests.factories import (
     DatasiteProcess,
     cohort_source,
     initial_weights,
+    regression_source,
     slow_training_source,
     statistics_source,
+    survival_source,
     training_source,
     write_table,
 )
@@ -51,8 +54,13 @@ GROUPS = EVALUATION.replace("flu_scores", "flu_groups").replace(
 )
 SOURCES = {
     "flu_round": training_source(epsilon=1.0).replace("learning_rate=1.0", f"learning_rate=1.0, inputs=({TERMS})"),
+    "flu_scan": training_source("flu_scan", rounds=1, epsilon=0.5).replace(
+        "learning_rate=1.0", "learning_rate=1.0, inputs='scan'"
+    ),
     "flu_counts": statistics_source(),
     "flu_cohort": cohort_source(),
+    "flu_alive": survival_source(),
+    "flu_fitted": regression_source(),
     "flu_scores": EVALUATION,
     "flu_groups": GROUPS,
     "flu_ended": slow_training_source("flu_ended"),
@@ -62,8 +70,26 @@ SOURCES = {
     "flu_withdrawn": statistics_source("flu_withdrawn"),
 }
 WEIGHTLESS = {name for name, source in SOURCES.items() if "weights" not in source.split("\n")[0]}
-APPROVED = ("flu_round", "flu_counts", "flu_cohort", "flu_scores", "flu_groups", "flu_ended", "flu_revoked")
+APPROVED = (
+    "flu_round",
+    "flu_scan",
+    "flu_counts",
+    "flu_cohort",
+    "flu_alive",
+    "flu_fitted",
+    "flu_scores",
+    "flu_groups",
+    "flu_ended",
+    "flu_revoked",
+)
 OWNER = "owner@hospital.example"
+SCAN = """
+[tensors.scan]
+shape = [4]
+dtype = "float16"
+minimum = -1
+maximum = 1
+"""
 UNEQUAL_HEADERS = {"date", "content-length", "set-cookie"}  # a body's length is the body's own, and that is compared
 KEPT_OUT = {"/events"}  # a stream of what /live says
 
@@ -78,9 +104,13 @@ def serving(
 
     @contextlib.contextmanager
     def run() -> Iterator[list[DatasiteProcess]]:
-        (folder / "schema.toml").write_text(SCHEMA.replace('name = "flu"', 'name = "visits"'))
-        table = write_table(folder / "one.csv").read_text()
-        (folder / "two.csv").write_text(table + "extra,100,42.0,1,1,1\n" * 200)
+        (folder / "schema.toml").write_text(SCHEMA.replace('name = "flu"', 'name = "visits"') + SCAN)
+        head, *rows = write_table(folder / "one.csv").read_text().splitlines()
+        table = "\n".join([f"{head},scan", *(f"{row},some.npy" for row in rows), ""])
+        for name, value in (("some", 0.25), ("extreme", 1.0)):
+            np.save(folder / f"{name}.npy", np.full(4, value))
+        (folder / "one.csv").write_text(table)
+        (folder / "two.csv").write_text(table + "extra,100,42.0,1,1,1,extreme.npy\n" * 200)
         served = [DatasiteProcess(made, folder / name, jobs=jobs, program=program) for name in ("one", "two")]
         try:
             for each in served:
@@ -154,7 +184,7 @@ def _as_researcher(datasite: DatasiteProcess, seen: dict[str, Any]) -> dict[str,
     seen["client wrong weights"] = refused_call(client, "flu_round", weights={"other": bias})
     seen["client wrong shape"] = refused_call(client, "flu_round", weights={**initial_weights(), "layer1.bias": bias})
     seen["client weights for counts"] = refused_call(client, "flu_counts", weights=initial_weights())
-    for name in ("flu_round", "flu_counts", "flu_cohort", "flu_scores"):
+    for name in ("flu_round", "flu_scan", "flu_counts", "flu_cohort", "flu_alive", "flu_fitted", "flu_scores"):
         weights = {} if name in WEIGHTLESS else {"weights": initial_weights()}
         seen[f"client release {name}"] = until_done(client, name, **weights)
         seen[f"client certificates {name}"] = service.certificates(code=ids[name])
@@ -326,8 +356,11 @@ def _first_difference(one: str, two: str) -> str:
 @pytest.mark.timeout(900)
 def test_everything_but_noise_is_equal_to_the_byte(made_datasite: Path, tmp_path: Path, jobs: Path) -> None:
     with serving(made_datasite, tmp_path, jobs) as (one, two):
-        found = differences(everything_seen(one), everything_seen(two))
+        seen = everything_seen(one)
+        found = differences(seen, everything_seen(two))
     assert found == {}
+    for name in ("flu_round", "flu_scan"):
+        assert "'status': 'released'" in str(seen[f"client release {name}"])
 
 
 @pytest.mark.timeout(900)

@@ -50,6 +50,9 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+TENSORS = "tests/datasites/vault/test_tensor_sources.py"
+SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
+SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
@@ -117,6 +120,14 @@ class Everything(frozenset[Any]):
 
 def _anybodys_answer(passing: Any, _: Any, uid: Any) -> Any:
     return next((answer for held in passing._held.values() for answer in held if answer.id == uid), None)
+
+
+def _unpack_all(_: Any, __: Any, content: Any, unpacked: Any, ___: Any) -> None:
+    unpacked.write(content.read())
+
+
+def _scaled_anyhow(_: Any, stored: Any) -> Any:
+    return stored.astype("float32")
 
 
 def _all_accounts() -> None:
@@ -436,6 +447,25 @@ def _subgroups_at_no_cost() -> None:
         return tuple(replace(table, epsilon=mechanism.epsilon) for table in tables)
 
     put("datasites.engine.evaluation:evaluation_tables", each_alone)
+
+
+def _every_record_analysed() -> None:
+    """All records of a patient count in a table or in sums whose noise is that of one."""
+    for module in ("survival", "regression"):
+        put(f"datasites.engine.{module}:one_of_each", lambda schema, matrix, columns, source, where="": matrix)
+
+
+def _rows_of_any_length() -> None:
+    import numpy as np
+
+    put("datasites.engine.noisy_sums:whole_units", lambda rows, bounded: np.rint(rows / bounded.norm / bounded.grid))
+
+
+def _each_sum_alone() -> None:
+    """Each of a regression's sums has the noise of all of its budget, as if it were the only one."""
+    from policies.privacy.regression import parts_of
+
+    put("datasites.engine.regression:parts_of", lambda asked: tuple((name, 1.0) for name, _ in parts_of(asked)))
 
 
 def _scores_by_company() -> None:
@@ -963,6 +993,26 @@ DEFENCES: dict[str, Defence] = {
         instead("policies.release.model_outputs:mismatch_of", lambda *_: None),
         ("tests/policies/release/test_model_outputs.py",),
     ),
+    "one_record_analysed": Defence(
+        "one record of each patient in survival and a regression",
+        _every_record_analysed,
+        ("tests/datasites/engine/test_survival.py", "tests/datasites/engine/test_regression.py", "-k", "one_"),
+    ),
+    "held_rows": Defence(
+        "rows of a regression held to their bound",
+        _rows_of_any_length,
+        ("tests/datasites/engine/test_regression.py", "-k", "moves_a_sum"),
+    ),
+    "shares_of_sums": Defence(
+        "shares of a regression's budget for each of its sums",
+        _each_sum_alone,
+        ("tests/datasites/engine/test_regression.py", "-k", "share_of_the_budget"),
+    ),
+    "analyses_that_compute": Defence(
+        "sums of a hospital that arithmetic holds",
+        nothing("researcher.regression:_check_arithmetic"),
+        (HOSPITALS, "-k", "information or turned_into"),
+    ),
     "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
     "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),
     "answer_bounds": Defence("depth, number and length in a hospital's answers", _any_number, (HOSPITALS,)),
@@ -1006,6 +1056,9 @@ DEFENCES: dict[str, Defence] = {
         ),
         (FLOWER, "-k", "replayed"),
     ),
+    "compressed_releases": Defence(
+        "grids of compressed releases", nothing("researcher.releases:check_compressed"), (HOSPITALS, "-k", "doubled")
+    ),
     "finite_releases": Defence("finite releases", nothing("researcher.releases:check_finite"), (HOSPITALS,)),
     "visible": Defence(
         "hidden characters by name",
@@ -1043,6 +1096,66 @@ DEFENCES: dict[str, Defence] = {
         "formulas refused, whose values may be old",
         instead("datasites.vault.workbooks:_is_formula", lambda _: False),
         (WORKBOOKS, "-k", "formulas"),
+    ),
+    "tensor_names": Defence(
+        "names of files that lead out of their folder",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (TENSORS, "-k", "leads_out"),
+    ),
+    "tensor_links": Defence("links in a folder of images", instead("os:O_NOFOLLOW", 0), (TENSORS, "-k", "leads_out")),
+    "tensor_pixels": Defence(
+        "pictures that say they are enormous",
+        nothing("datasites.vault.tensor_values:_check_pixels"),
+        (TENSORS, "-k", "enormous"),
+    ),
+    "tensor_values": Defence(
+        "NaN, infinity and values outside the bounds of a tensor",
+        nothing("datasites.vault.tensor_values:check_values"),
+        (TENSORS, "-k", "every_fault or nan_never"),
+    ),
+    "tensor_archive": Defence(
+        "what an archive of arrays may unpack to",
+        instead("datasites.vault.tensor_sources:TensorSources._unpack", _unpack_all),
+        (TENSORS, "-k", "archive"),
+    ),
+    "tensor_finite": Defence(
+        "finite inputs whatever is stored",
+        instead("policies.schema.tensors:Tensor.scaled", _scaled_anyhow),
+        ("tests/policies/schema/test_tensors.py", "-k", "inside_public_bounds"),
+    ),
+    "sum_answered_once": Defence(
+        "one answer to each step of a secure sum",
+        nothing("policies.secure_sums.party:answered_before"),
+        (SUMS, "-k", "answered_to_one"),
+    ),
+    "sum_signed_keys": Defence(
+        "round keys signed for request, round, roster and weights",
+        nothing("policies.secure_sums.messages:check_announced"),
+        (SUMS,),
+    ),
+    "sum_book": Defence(
+        "own keys and enough others in a round's book", nothing("policies.secure_sums.party:check_book"), (SUMS,)
+    ),
+    "sum_roster": Defence(
+        "rosters that name this datasite and its published size",
+        nothing("datasites.review.planning:check_roster", "datasites.review.secure_rounds:check_roster"),
+        (SECURE_ROUNDS, "-k", "names_this_datasite"),
+    ),
+    "sum_forgotten": Defence(
+        "no round secrets after a restored ledger is accepted",
+        nothing("datasites.vault.round_secrets:RoundSecrets.forget_all"),
+        ("tests/datasites/operations/test_backup.py", "-k", "round_secrets"),
+    ),
+    "sum_ready": Defence(
+        "shares exchanged for these weights before a row is read",
+        nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
+        (SECURE_ROUNDS, "-k", "nothing_runs_before"),
+    ),
+    "sum_survivors": Defence(
+        "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
+    ),
+    "sum_threshold": Defence(
+        "no sum of fewer than the threshold", nothing("policies.secure_sums.party:check_enough"), (SUMS,)
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",

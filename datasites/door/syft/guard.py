@@ -62,7 +62,7 @@ RESEARCHER_PATHS = frozenset(
     blob_storage.allocate blob_storage.read blob_storage.write_to_disk
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
-    datasite.certificates datasite.comment datasite.comments datasite.keep_weights
+    datasite.certificates datasite.comment datasite.comments datasite.keep_weights datasite.secure_sum
     """.split()
 )
 OWNER_PATHS = frozenset(

@@ -56,6 +56,7 @@ from datasites.door.syft.uploads import PassingAnswers, Uploads
 from datasites.people.roles import Actor, Role
 from datasites.review.decisions import check_has_voice
 from policies.errors import DatasiteError
+from policies.release.compression import DOUBLINGS, packed, widened
 from policies.source.statuses import RequestStatus
 
 LONGEST_SOURCE = 64 << 10
@@ -156,9 +157,12 @@ class GuardedCodeService(UserCodeService):
         if type(round_number) is not int:
             raise Refused(HOW_TO_CALL)
         answer = self._answer(context, str(uid), round_number, kwargs)
+        plain = kwargs.get("plain") is True
+        if plain and DOUBLINGS in (answer["release"] or {}):
+            answer = {**answer, "release": packed(answer["release"])}
         if answer["release"] is not None:
             answer = {**answer, "release": {name: tensor_of(array) for name, array in answer["release"].items()}}
-        if kwargs.get("plain") is True:
+        if plain:
             return answer
         result = ActionObject.from_obj(answer, id=result_id or UID())
         if answer["release"] is None:
@@ -181,7 +185,7 @@ class GuardedCodeService(UserCodeService):
         weights = _plain(kwargs.get("weights"), context, {})
         if not isinstance(weights, dict):
             raise Refused(HOW_TO_CALL)
-        arrays = {str(name): _array(value) for name, value in weights.items()}
+        arrays = widened({str(name): _array(value) for name, value in weights.items()})
         with _public_errors():
             return researchers.ask(email, code, round_number, arrays)
 
@@ -387,6 +391,14 @@ class DatasiteService(AbstractService):
         """The caller's own requests."""
         with _public_errors():
             return self.researchers.requests_of(_email(context))
+
+    @service_method(path="datasite.secure_sum", name="secure_sum", roles=DATA_SCIENTIST_ROLE_LEVEL)
+    def secure_sum(self, context: AuthedServiceContext, code: str, round: int, step: str, message: str) -> str:
+        """This datasite's answer to one step of a secure sum, as JSON."""
+        if type(round) is not int or type(step) is not str or type(message) is not str:
+            raise Refused("A step of a secure sum is named by a whole number and two texts.")
+        with _public_errors():
+            return self.researchers.secure_sum(_email(context), code, round, step, message)
 
     @service_method(path="datasite.withdraw", name="withdraw", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def withdraw(self, context: AuthedServiceContext, code: str) -> dict:
