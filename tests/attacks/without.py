@@ -60,6 +60,8 @@ PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
 DEVICES = "tests/researcher/devices/test_{}.py"
 RELAYS = "tests/attacks/relays/test_{}.py"
+FLOWER_APP = "tests/researcher/test_flower_app.py"
+FLOWER = "tests/attacks/test_flower_servers.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -230,6 +232,20 @@ def _any_token() -> None:
     async def check(*_: Any) -> None: ...
 
     put("researcher.coordinator:Coordinator._check_token", check)
+
+
+# -- what a lying Flower server would find
+
+
+def _any_tensor() -> None:
+    import io
+
+    import numpy as np
+
+    put(
+        "researcher.flower_wire:_tensor",
+        lambda name, content, shape: np.load(io.BytesIO(content), allow_pickle=True).astype(np.float32),
+    )
 
 
 # -- what a hostile hospital would find on the researcher's side
@@ -1031,6 +1047,28 @@ DEFENCES: dict[str, Defence] = {
     "study_keys": Defence("keys that a study remembers", instead("researcher.code_requests:KEYS", ()), (HOSPITALS,)),
     "asked": Defence("certificate against the question", nothing("researcher.releases:check_asked"), (HOSPITALS,)),
     "quoted_plan": Defence("quoted plan against the researcher's own", _any_plan, (HOSPITALS,)),
+    "flower_settings": Defence(
+        "settings of a Flower server", nothing("researcher.flower_client:check_settings"), (FLOWER,)
+    ),
+    "flower_tensors": Defence("shapes before numbers, of a Flower server", _any_tensor, (FLOWER, "-k", "no_model")),
+    "flower_rehearsal": Defence(
+        "rehearsal of what a ServerApp starts",
+        nothing("researcher.flower_app:rehearse"),
+        (FLOWER_APP, "-k", "charged"),
+    ),
+    "flower_messages": Defence(
+        "messages of a ServerApp",
+        nothing("researcher.flower_app:AppGrid._check"),
+        (FLOWER_APP, "-k", "loop or weights"),
+    ),
+    "flower_rounds": Defence(
+        "one round for the same weights",
+        instead(
+            "researcher.flower_client:HospitalClient._round_of",
+            lambda client, sent: client.asked.datasite.calls.count("run"),
+        ),
+        (FLOWER, "-k", "replayed"),
+    ),
     "compressed_releases": Defence(
         "grids of compressed releases", nothing("researcher.releases:check_compressed"), (HOSPITALS, "-k", "doubled")
     ),
