@@ -19,6 +19,10 @@ def secure_sentences(declared: SecureAggregation, *, counts: bool = False) -> li
         ),
         trust_sentence(declared),
         (
+            "A sum with this hospital and one without it, of the same weights in two rounds, differ by what it adds,"
+            " under the noise of all hospitals in both. Masks do not change that; the ε of both rounds bounds it."
+        ),
+        (
             "This hospital adds all of its own noise, so ε is as it is without masks and depends on nobody."
             f" {whose} that are wrong on purpose cannot be told apart in a sum; a"
             " hospital that sends them spoils it for all."

@@ -216,6 +216,7 @@ def test_the_page_says_whom_the_masks_trust(count: int, threshold: int, words: s
     parties = tuple(Party(f"Hospital {place}", f"{place:064x}", 9) for place in range(count))
     said = " ".join(secure_sentences(SecureAggregation(threshold=threshold, hospitals=parties)))
     assert words in said
+    assert "one without it, of the same weights in two rounds, differ by what it adds" in said
     assert f"at least {threshold} of these {count} hospitals" in said
     assert all(party.name in said and party.fingerprint in said for party in parties)
 
