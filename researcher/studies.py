@@ -22,6 +22,7 @@ from policies.release.tensors import digest
 from researcher.averaging import average, check_average_last
 from researcher.checks import Check, Request
 from researcher.code_requests import CodeRequests
+from researcher.keras import for_loss, is_keras
 from researcher.members import Hospitals
 from researcher.model_parts import Parts, parts_of
 from researcher.parameters import DRAWING, load_parameters
@@ -93,7 +94,8 @@ def _given(model: Any) -> tuple[nn.Module | None, type[nn.Module]]:
         return copy_of(model), class_of(model)
     if not isinstance(model, type):
         raise InvalidRequest(
-            f"The model is {type(model).__name__}. Give a class that derives from nn.Module, or a model of it."
+            f"The model is {type(model).__name__}. Give a class that derives from nn.Module, a model of it, or one of"
+            " Keras."
         )
     return None, model
 
@@ -180,7 +182,8 @@ class Study(AskingStudy):
       name: names the requests too: `flu-2026` becomes `flu_2026` and `flu_2026_evaluation`.
       cohort: `network.dataset(...)`.
       model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
-        `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
+        `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1. One of
+        Keras is written as torch (`researcher.keras`).
       training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
         `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults. One by epochs becomes
         that of the cohort's published sizes.
@@ -209,7 +212,7 @@ class Study(AskingStudy):
         self,
         name: str,
         cohort: Hospitals,
-        model: type[nn.Module] | nn.Module,
+        model: type[nn.Module] | nn.Module | Any,
         training: DPSGD | Suggestion | TrainingByEpochs,
         *,
         evaluation: Evaluation | None = None,
@@ -228,12 +231,12 @@ class Study(AskingStudy):
     ) -> None:
         if isinstance(training, TrainingByEpochs) and isinstance(cohort, Hospitals):
             training = training.at(cohort.training_patients)
-        self._given, model = _given(model)
         suggested = training if isinstance(training, Suggestion) else None
         training = training.training if isinstance(training, Suggestion) else training
         if average_last is None:
             average_last = suggested.average_last if suggested else 1
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
+        self._given, model = _given(for_loss(model, training.loss) if is_keras(model) else model)
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
         if not 0 <= seed < 2**63:

@@ -50,6 +50,8 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+SIGNALS = "tests/datasites/vault/test_signals.py"
+VOLUMES = "tests/datasites/vault/test_volumes.py"
 TENSORS = "tests/datasites/vault/test_tensor_sources.py"
 SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
 SUMS = "tests/attacks/test_secure_sums.py"
@@ -58,6 +60,8 @@ PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
 DEVICES = "tests/researcher/devices/test_{}.py"
 RELAYS = "tests/attacks/relays/test_{}.py"
+FLOWER_APP = "tests/researcher/test_flower_app.py"
+FLOWER = "tests/attacks/test_flower_servers.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -228,6 +232,20 @@ def _any_token() -> None:
     async def check(*_: Any) -> None: ...
 
     put("researcher.coordinator:Coordinator._check_token", check)
+
+
+# -- what a lying Flower server would find
+
+
+def _any_tensor() -> None:
+    import io
+
+    import numpy as np
+
+    put(
+        "researcher.flower_wire:_tensor",
+        lambda name, content, shape: np.load(io.BytesIO(content), allow_pickle=True).astype(np.float32),
+    )
 
 
 # -- what a hostile hospital would find on the researcher's side
@@ -509,6 +527,10 @@ def _any_public_weights() -> None:
 def _endless_public_weights() -> None:
     put("datasites.vault.public_weights:LARGEST_PART", 1 << 60)
     put("datasites.vault.public_weights:_HEADER", 1 << 60)
+
+
+def _endless_volumes() -> None:
+    put("datasites.vault.volumes:MOST_VOXELS", 1 << 60)
 
 
 DEFENCES: dict[str, Defence] = {
@@ -1025,6 +1047,28 @@ DEFENCES: dict[str, Defence] = {
     "study_keys": Defence("keys that a study remembers", instead("researcher.code_requests:KEYS", ()), (HOSPITALS,)),
     "asked": Defence("certificate against the question", nothing("researcher.releases:check_asked"), (HOSPITALS,)),
     "quoted_plan": Defence("quoted plan against the researcher's own", _any_plan, (HOSPITALS,)),
+    "flower_settings": Defence(
+        "settings of a Flower server", nothing("researcher.flower_client:check_settings"), (FLOWER,)
+    ),
+    "flower_tensors": Defence("shapes before numbers, of a Flower server", _any_tensor, (FLOWER, "-k", "no_model")),
+    "flower_rehearsal": Defence(
+        "rehearsal of what a ServerApp starts",
+        nothing("researcher.flower_app:rehearse"),
+        (FLOWER_APP, "-k", "charged"),
+    ),
+    "flower_messages": Defence(
+        "messages of a ServerApp",
+        nothing("researcher.flower_app:AppGrid._check"),
+        (FLOWER_APP, "-k", "loop or weights"),
+    ),
+    "flower_rounds": Defence(
+        "one round for the same weights",
+        instead(
+            "researcher.flower_client:HospitalClient._round_of",
+            lambda client, sent: client.asked.datasite.calls.count("run"),
+        ),
+        (FLOWER, "-k", "replayed"),
+    ),
     "compressed_releases": Defence(
         "grids of compressed releases", nothing("researcher.releases:check_compressed"), (HOSPITALS, "-k", "doubled")
     ),
@@ -1086,6 +1130,16 @@ DEFENCES: dict[str, Defence] = {
         "what an archive of arrays may unpack to",
         instead("datasites.vault.tensor_sources:TensorSources._unpack", _unpack_all),
         (TENSORS, "-k", "archive"),
+    ),
+    "tensor_voxels": Defence(
+        "volumes that say they are enormous",
+        _endless_volumes,
+        (VOLUMES, "-k", "too_much"),
+    ),
+    "tensor_samples": Defence(
+        "headers of signals that name a file elsewhere",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (SIGNALS, "-k", "leads_to_no_file"),
     ),
     "tensor_finite": Defence(
         "finite inputs whatever is stored",
