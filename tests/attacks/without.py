@@ -500,6 +500,10 @@ def _entities_read() -> None:
 REPORTS = ("publication_report", "check_publication")
 
 
+def _unmasked(_: Any, request: str, plan: Any, number: int, sent: str, release: Any, *rest: Any) -> Any:
+    return dict(release)
+
+
 def _anybody_reads_reports() -> None:
     from datasites.actions.registry import actions
 
@@ -1173,6 +1177,11 @@ DEFENCES: dict[str, Defence] = {
         "shares exchanged for these weights before a row is read",
         nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
         (SECURE_ROUNDS, "-k", "nothing_runs_before"),
+    ),
+    "sum_masks": Defence(
+        "masks on what leaves in sums alone",
+        instead("datasites.review.secure_rounds:SecureRounds.masked", _unmasked),
+        (SECURE_ROUNDS, "-k", "is_masked or leave_masked"),
     ),
     "sum_survivors": Defence(
         "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
