@@ -500,6 +500,10 @@ def _entities_read() -> None:
 REPORTS = ("publication_report", "check_publication")
 
 
+def _unmasked(_: Any, request: str, plan: Any, number: int, sent: str, release: Any, *rest: Any) -> Any:
+    return dict(release)
+
+
 def _anybody_reads_reports() -> None:
     from datasites.actions.registry import actions
 
@@ -866,6 +870,21 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.door.syft.views:_is_own", lambda *_: True),
         (GUARD.format("links"), "-k", "parts_of"),
     ),
+    "own-runs": Defence(
+        "jobs and projects of one's own requests alone",
+        instead("datasites.actions.seen:_is_own", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "researcher_alone or nothing_of_others"),
+    ),
+    "own-password": Defence(
+        "a client changes its account's password alone",
+        instead("datasites.door.syft.ledger_views:_is_own_password", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "anothers_password or nothing_else"),
+    ),
+    "jobs": Defence(
+        "calls that wait for nothing",
+        instead("datasites.door.syft.guard:WITH_JOBS", Everything()),
+        (GUARD.format("ledger_views"), "-k", "without_waiting"),
+    ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.door.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
@@ -1173,6 +1192,11 @@ DEFENCES: dict[str, Defence] = {
         "shares exchanged for these weights before a row is read",
         nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
         (SECURE_ROUNDS, "-k", "nothing_runs_before"),
+    ),
+    "sum_masks": Defence(
+        "masks on what leaves in sums alone",
+        instead("datasites.review.secure_rounds:SecureRounds.masked", _unmasked),
+        (SECURE_ROUNDS, "-k", "is_masked or leave_masked"),
     ),
     "sum_survivors": Defence(
         "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,11 @@ def test_what_no_server_can_drive_is_refused(make_study: Any, tmp_path: Path) ->
     with pytest.raises(WrongStatus, match="was not submitted yet"):
         drive(make_study(submit=False), here)
     study = make_study()
+    declared = study.training
+    study.training = SimpleNamespace(secure_aggregation="a roster")
+    with pytest.raises(InvalidRequest, match="release in sums alone"):
+        drive(study, here)
+    study.training = declared
     with pytest.raises(Unavailable, match=r"did not answer for 0\.5 s \(UNAVAILABLE\)"):
         drive(study, here, patience=0.5)
     study.run()
