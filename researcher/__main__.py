@@ -1,5 +1,5 @@
 """The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify,
-`coordinate`, and `flower-run` and `flower-client`, by which Flower's own programs drive a study.
+`coordinate`, `devices`, and `flower-run` and `flower-client`, by which Flower's own programs drive a study.
 
 A study is a Python file that makes one `researcher.Study` (or `cohort.statistics(...)`) at its top level. The commands
 load the file and do one thing with that study, so the same file serves a notebook, a script and the command line.
@@ -22,6 +22,7 @@ import typer
 from policies.commands import Commands
 from policies.errors import DatasiteError, InvalidRequest
 from policies.text import visible
+from researcher.devices.commands import app as devices_app
 
 if TYPE_CHECKING:
     from researcher.analyses import AnalysisStudy
@@ -33,6 +34,7 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(devices_app, name="devices")
 NEW_LINE = "\n"
 TRACEBACK = "RESEARCHER_TRACEBACK"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C

@@ -393,6 +393,16 @@ def rotate_key(directory: Directory, yes: Yes = False) -> None:
 
 
 @app.command()
+def key(
+    directory: Directory,
+    request: Annotated[str, typer.Argument(help="Show the keys of its roster, to compare with its hospitals.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the key that this datasite signs with, in words that two people compare by telephone."""
+    show(act(directory, "key", request=request), display.key, as_json)
+
+
+@app.command()
 def isolation(directory: Directory, as_json: AsJson = False) -> None:
     """Show which protections hold for jobs on this host."""
     show(act(directory, "isolation"), display.isolation, as_json)

@@ -21,7 +21,8 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from datasites.vault.tensor_values import TensorFault, decoded
+from datasites.vault.tensor_faults import TensorFault
+from datasites.vault.tensor_values import decoded
 from policies.schema.tensors import Stored, Tensor
 from policies.text import visible
 

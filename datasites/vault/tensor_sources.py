@@ -2,8 +2,8 @@
 
 * An array of numpy (`.npy`, or one of several in `.npz`, by the tensor's name) has an entry for each row of the table.
 * A column of lists, as Parquet holds it, has each row's own values.
-* A column of texts names a file for each row, inside one folder: PNG, JPEG, DICOM or `.npy`. A name that leads out of
-  the folder, and a link, is refused.
+* A column of texts names a file for each row, inside one folder: PNG, JPEG, DICOM, NIfTI, a WFDB header, which lies
+  beside the file of its samples, or `.npy`. A name that leads out of the folder, and a link, is refused.
 
 Every row is checked and every fault has row, column, file and reason; with one fault nothing is published.
 """
@@ -23,9 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.vault.cells import arrow_array
+from datasites.vault.signals import SAMPLES, file_of_samples
 from datasites.vault.tables import MOST_FAULTS
 from datasites.vault.tensor_decoding import LARGEST_FILE, Decoder
-from datasites.vault.tensor_values import KINDS, TensorFault, kept
+from datasites.vault.tensor_faults import TensorFault
+from datasites.vault.tensor_values import KINDS, SIGNALS, VOLUMES, kept
 from policies.errors import DataRefused
 from policies.schema.as_written import normal_header
 from policies.schema.columns import IntArray
@@ -167,6 +169,9 @@ class TensorSources:
             name = column[row].as_py()
             try:
                 kind, content = file_in(folder, name)
+                if kind in SIGNALS:  # a header that names one more file, beside it
+                    beside = str(PurePosixPath(str(name)).parent / file_of_samples(content))
+                    content += b"\0" + file_in(folder, beside, SAMPLES)[1]
                 return self._decoder.decode(tensor, kind, content)
             except TensorFault as fault:
                 raise TensorFault(f"{visible(str(name))[:100]!r} {fault}") from None
@@ -222,7 +227,7 @@ class TensorSources:
             unpacked.write(part)
 
 
-def file_in(folder: int, name: object) -> tuple[str, bytes]:
+def file_in(folder: int, name: object, kinds: tuple[str, ...] = KINDS) -> tuple[str, bytes]:
     """Ending and content of a file by its name in an open folder. Raises `TensorFault`: nothing outside is opened.
 
     Every part of the name is opened from the folder before it, and no link is followed, so that it cannot lead out.
@@ -233,9 +238,9 @@ def file_in(folder: int, name: object) -> tuple[str, bytes]:
     check_inside(path)
     if not 1 <= len(path.parts) <= DEEPEST:
         raise TensorFault(f"lies deeper than {DEEPEST} folders")
-    kind = path.suffix.lower()
-    if kind not in KINDS:
-        raise TensorFault(f"has the ending {kind!r}; files are {', '.join(KINDS)}")
+    kind = next((ending for ending in VOLUMES if path.name.lower().endswith(ending)), path.suffix.lower())
+    if kind not in kinds:
+        raise TensorFault(f"has the ending {kind!r}; files are {', '.join(kinds)}")
     opened = [os.dup(folder)]
     try:
         for part in path.parts[:-1]:

@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datasites.vault.signals import signal, windowed
+from datasites.vault.tensor_faults import TensorFault
+from datasites.vault.volumes import volume
 from policies.schema.tensors import Stored, Tensor
 
 IMAGES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 DICOM = (".dcm", ".dicom")
 ARRAYS = (".npy",)
-KINDS = (*IMAGES, *DICOM, *ARRAYS)
+SIGNALS = (".hea",)  # of WFDB: a header, which names the file of its samples
+VOLUMES = (".nii", ".nii.gz")
+KINDS = (*IMAGES, *DICOM, *ARRAYS, *SIGNALS, *VOLUMES)
 MOST_PIXELS = 1 << 26  # of an image before it is resized: 8192 by 8192
 
 Values = npt.NDArray[Any]
-
-
-class TensorFault(Exception):
-    """Why a record's tensor cannot be published, for its owner."""
 
 
 def decoded(tensor: Tensor, kind: str, content: bytes) -> Stored:
@@ -33,12 +34,17 @@ def decoded(tensor: Tensor, kind: str, content: bytes) -> Stored:
 
     Args:
       kind: the file's ending, one of `KINDS`.
+      content: the file's; of a WFDB header, the content of the file of its samples after a zero byte.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata that nobody here reads
         if kind in ARRAYS:
             return kept(tensor, _array(content))
-        if tensor.channels is None:
+        if kind in SIGNALS:
+            return kept(tensor, signal(tensor, *content.split(b"\0", 1)))
+        if kind in VOLUMES:
+            return kept(tensor, volume(tensor, content, packed=kind.endswith(".gz")))
+        if tensor.colours is None:
             raise TensorFault(
                 f"is an image, and shape = {list(tensor.shape)} is no image's: write [1, height, width] or"
                 " [3, height, width]"
@@ -51,6 +57,8 @@ def kept(tensor: Tensor, values: Values) -> Stored:
     """Values as they are kept, little-endian, of the tensor's shape. Raises `TensorFault` naming value and bound."""
     if values.dtype.kind not in "biuf":
         raise TensorFault(f"holds {values.dtype} values; save numbers, as float32")
+    if tensor.is_signal and values.ndim == 2 and values.shape[0] == tensor.shape[0]:
+        values = windowed(tensor, values)
     if values.shape != tensor.shape:
         if (1, *values.shape) != tensor.shape and values.shape != (tensor.elements,):
             raise TensorFault(f"is of shape {list(values.shape)}, and the schema declares {list(tensor.shape)}")
@@ -89,10 +97,10 @@ def _picture(tensor: Tensor, form: str, content: bytes) -> Values:
             if getattr(picture, "n_frames", 1) != 1:
                 raise TensorFault("holds several pictures; save one")
             if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-                if tensor.channels != 1:
+                if tensor.colours != 1:
                     raise TensorFault(f"is grey ({picture.mode}), and the schema declares 3 channels")
                 return np.asarray(picture)[np.newaxis]
-            channels = np.asarray(picture.convert("L" if tensor.channels == 1 else "RGB"))
+            channels = np.asarray(picture.convert("L" if tensor.colours == 1 else "RGB"))
     except TensorFault:
         raise
     except MemoryError:
@@ -120,7 +128,7 @@ def _dicom(tensor: Tensor, content: bytes) -> Values:
         if int(record.get("NumberOfFrames", 1) or 1) != 1:
             raise TensorFault(f"has {record.NumberOfFrames} frames; save one")
         photometric = str(record.get("PhotometricInterpretation", ""))
-        if not photometric.startswith("MONOCHROME") or tensor.channels != 1:
+        if not photometric.startswith("MONOCHROME") or tensor.colours != 1:
             raise TensorFault(f"is {photometric[:20]!r}; grey pictures are read, for shape = [1, height, width]")
         raw = record.pixel_array
         if photometric == "MONOCHROME1":  # in which larger is darker

@@ -11,6 +11,16 @@
     header = "xray_file"        # the table's column that names each record's file or holds its values; else the name
     description = "Chest X-ray, frontal"
 
+    [tensors.ecg]
+    shape = [2, 1000]           # of a signal: channels, samples
+    dtype = "float16"
+    minimum = -5
+    maximum = 5
+    unit = "mV"
+    channels = ["II", "V5"]     # which of a file's, in this order; left out, all
+    sampling_rate = 100         # in Hz: files of another are resampled
+    window = "start"            # or "middle": which samples of a longer one; "refuse", the default, takes none longer
+
 A record's tensor is kept at its hospital as so many whole or half numbers, `stored`: uint8 counts 255 equal steps from
 minimum to maximum; floats are scaled to [-1, 1]. Whatever is stored, what a model gets (`scaled`) is finite and inside
 its bounds, and depends on that record alone.
@@ -35,6 +45,8 @@ from policies.schema.columns import LARGEST_BOUND, LARGEST_DESCRIPTION, check_ch
 DTYPES = ("uint8", "float16", "float32")
 SCALINGS = ("symmetric", "unit")
 RESIZES = ("refuse", "area", "bilinear")
+WINDOWS = ("refuse", "start", "middle")
+FASTEST = 1e6  # Hz
 MOST_TENSORS = 8
 MOST_ELEMENTS = 1 << 22  # of one record: a radiograph of 2048 by 2048
 MOST_DIMENSIONS = 4
@@ -57,7 +69,10 @@ class Tensor:
       maximum: largest value, above `minimum`.
       outside: `"refuse"` or `"clamp"`: what publishing does with a value outside the bounds.
       scaling: one of `SCALINGS`: what a model gets.
-      resize: one of `RESIZES`: what publishing does with an image of another size.
+      resize: one of `RESIZES`: what publishing does with an image of another size; a volume takes `"area"` alone.
+      channels: of a signal [channels, samples], its files' names of them; none where all are taken.
+      sampling_rate: of a signal, in Hz, at most 1e6; 0 where nothing is resampled.
+      window: one of `WINDOWS`: which samples publishing takes of a longer signal.
       header: the table's, where it is not the name.
 
     Raises:
@@ -72,6 +87,9 @@ class Tensor:
     outside: str = "refuse"
     scaling: str = "symmetric"
     resize: str = "refuse"
+    channels: tuple[str, ...] = ()
+    sampling_rate: float = 0.0
+    window: str = "refuse"
     unit: str = ""
     header: str = ""
     description: str = ""
@@ -91,6 +109,7 @@ class Tensor:
         check_choice(f"{where}: outside", self.outside, ("refuse", "clamp"))
         check_choice(f"{where}: scaling", self.scaling, SCALINGS)
         check_choice(f"{where}: resize", self.resize, RESIZES)
+        check_choice(f"{where}: window", self.window, WINDOWS)
         check_text(f"{where}: unit", self.unit, most=40)
         check_text(f"{where}: description", self.description, most=LARGEST_DESCRIPTION, lines=True)
         check_header(f"{where}: header", self.header)
@@ -99,11 +118,33 @@ class Tensor:
                 raise DataRefused(f"{where}: {name}={bound!r} is not a number within ±{LARGEST_BOUND:g}.")
         if self.maximum - self.minimum <= 1e-9 * max(abs(self.minimum), abs(self.maximum)):
             raise DataRefused(f"{where}: maximum={self.maximum} is not above minimum={self.minimum}. Widen the bounds.")
-        if self.resize != "refuse" and self.channels is None:
+        if self.resize != "refuse" and self.colours is None and not (self.is_volume and self.resize == "area"):
             raise DataRefused(
                 f"{where}: resize={self.resize!r} is for images, whose shape is [1, height, width] or [3, height,"
-                f" width], not {list(sizes)}. Write resize = 'refuse'."
+                f" width], and 'area' also for volumes of [1, x, y, z]; not for {list(sizes)}. Write resize = 'refuse'."
             )
+        self._check_signal(where)
+
+    def _check_signal(self, where: str) -> None:
+        if not is_number(self.sampling_rate) or not 0 <= self.sampling_rate <= FASTEST:
+            raise DataRefused(f"{where}: sampling_rate={self.sampling_rate!r} is not a number of Hz up to {FASTEST:g}.")
+        if not isinstance(self.channels, tuple):
+            raise DataRefused(
+                f'{where}: channels={self.channels!r} is no list of names. Write channels = ["II", "V5"].'
+            )
+        for name in self.channels:
+            check_text(f"{where}: a channel", name, most=40)
+        if len(set(self.channels)) != len(self.channels):
+            raise DataRefused(f"{where}: channels={list(self.channels)!r} names one twice.")
+        if not (self.channels or self.sampling_rate or self.window != "refuse"):
+            return
+        if not self.is_signal:
+            raise DataRefused(
+                f"{where}: channels, sampling_rate and window are for signals, whose shape is [channels, samples],"
+                f" not {list(self.shape)}."
+            )
+        if self.channels and len(self.channels) != self.shape[0]:
+            raise DataRefused(f"{where}: {len(self.channels)} channels are named, and the shape has {self.shape[0]}.")
 
     @classmethod
     def from_dict(cls, name: str, table: Any) -> Tensor:
@@ -117,8 +158,10 @@ class Tensor:
                 raise DataRefused(f"{where} has {str(key)[:60]!r}, which is not known. Use {', '.join(known)}.")
         if not isinstance(table.get("shape"), list | tuple):
             raise DataRefused(f"{where} needs the shape of one record, as shape = [1, 64, 64].")
-        bounds = {key: float(table[key]) for key in ("minimum", "maximum") if is_number(table.get(key))}
-        return cls(name=name, **{**table, **bounds, "shape": tuple(table["shape"])})
+        numbers = ("minimum", "maximum", "sampling_rate")
+        bounds = {key: float(table[key]) for key in numbers if is_number(table.get(key))}
+        lists = {key: tuple(table[key]) for key in ("shape", "channels") if isinstance(table.get(key), list | tuple)}
+        return cls(name=name, **{**table, **bounds, **lists})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data without the name; what is as usual is left out, but for what a reader looks for."""
@@ -126,7 +169,7 @@ class Tensor:
         shown = ("shape", "dtype", "minimum", "maximum")
         fields = {key: value for key, value in asdict(self).items() if key in shown or value != usual[key]}
         del fields["name"]
-        return {**fields, "shape": list(self.shape)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
     @property
     def elements(self) -> int:
@@ -139,9 +182,19 @@ class Tensor:
         return self.elements * np.dtype(self.dtype).itemsize
 
     @property
-    def channels(self) -> int | None:
+    def colours(self) -> int | None:
         """1 or 3 of an image's shape; None where it is no image's."""
         return self.shape[0] if len(self.shape) == 3 and self.shape[0] in (1, 3) else None
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether it may be one of [channels, samples]."""
+        return len(self.shape) == 2
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it may be one of [1, x, y, z]."""
+        return len(self.shape) == 4 and self.shape[0] == 1
 
     def said(self) -> str:
         """Shape, how it is kept and its bounds, for people: "1 × 64 × 64 uint8, 0 to 255"."""

@@ -28,6 +28,7 @@ from syft.types.errors import SyftException
 
 from datasites.console.app import PAGES
 from datasites.operations.control_socket import ask
+from policies.release.tensors import digest, to_bytes
 from tests.e2e.stock import asset_of, call, login, submit
 from tests.factories import (
     OTHER,
@@ -52,10 +53,18 @@ TERMS = "'log(temperature)', 'spline(age, 3) * cough'"  # a model's four inputs,
 GROUPS = EVALUATION.replace("flu_scores", "flu_groups").replace(
     "epsilon=0.3", "epsilon=0.3, subgroups=('cough', ('age', 18, 65))"
 )
+PARTS = {name: initial_weights()[name].numpy() for name in ("layer1.weight", "layer2.bias")}
+KEPT = f"frozen=('layer1.weight',), local=('layer2.bias',), public_weights='{digest(PARTS)}'"
 SOURCES = {
     "flu_round": training_source(epsilon=1.0).replace("learning_rate=1.0", f"learning_rate=1.0, inputs=({TERMS})"),
     "flu_scan": training_source("flu_scan", rounds=1, epsilon=0.5).replace(
         "learning_rate=1.0", "learning_rate=1.0, inputs='scan'"
+    ),
+    "flu_parts": training_source("flu_parts", rounds=1, epsilon=0.5).replace(
+        "learning_rate=1.0", f"learning_rate=1.0, {KEPT}"
+    ),
+    "flu_head": EVALUATION.replace("flu_scores", "flu_head").replace(
+        "epsilon=0.3", f"epsilon=0.3, {KEPT}, trained_as='flu_parts'"
     ),
     "flu_counts": statistics_source(),
     "flu_cohort": cohort_source(),
@@ -73,6 +82,8 @@ WEIGHTLESS = {name for name, source in SOURCES.items() if "weights" not in sourc
 APPROVED = (
     "flu_round",
     "flu_scan",
+    "flu_parts",
+    "flu_head",
     "flu_counts",
     "flu_cohort",
     "flu_alive",
@@ -82,6 +93,8 @@ APPROVED = (
     "flu_ended",
     "flu_revoked",
 )
+PARTED = ("flu_parts", "flu_head")  # the second evaluates with the head that the first keeps
+RELEASED = (*APPROVED[:4], "flu_counts", "flu_cohort", "flu_alive", "flu_fitted", "flu_scores")
 OWNER = "owner@hospital.example"
 SCAN = """
 [tensors.scan]
@@ -120,7 +133,7 @@ def serving(
                 asked = {
                     "table": str(folder / f"{each.directory.name}.csv"), "sql": None, "database": None,
                     "password_file": None, "schema": (folder / "schema.toml").read_text(), "patients": 400,
-                    "count_epsilon": None, "budget": [6.0, 1e-5], "public_mock": None,
+                    "count_epsilon": None, "budget": [8.0, 1e-5], "public_mock": None,
                 }  # fmt: skip
                 act(each, "publish", **asked)
             yield served
@@ -184,8 +197,12 @@ def _as_researcher(datasite: DatasiteProcess, seen: dict[str, Any]) -> dict[str,
     seen["client wrong weights"] = refused_call(client, "flu_round", weights={"other": bias})
     seen["client wrong shape"] = refused_call(client, "flu_round", weights={**initial_weights(), "layer1.bias": bias})
     seen["client weights for counts"] = refused_call(client, "flu_counts", weights=initial_weights())
-    for name in ("flu_round", "flu_scan", "flu_counts", "flu_cohort", "flu_alive", "flu_fitted", "flu_scores"):
-        weights = {} if name in WEIGHTLESS else {"weights": initial_weights()}
+    kept = to_bytes(PARTS)
+    for name in PARTED:
+        seen[f"client public weights {name}"] = service.keep_weights(ids[name], 0, len(kept), kept)
+    for name in RELEASED:
+        sent = {key: each for key, each in initial_weights().items() if name not in PARTED or key not in PARTS}
+        weights = {} if name in WEIGHTLESS else {"weights": sent}
         seen[f"client release {name}"] = until_done(client, name, **weights)
         seen[f"client certificates {name}"] = service.certificates(code=ids[name])
     seen["client ended run"] = _ended(datasite, client, ids["flu_ended"])
@@ -359,7 +376,7 @@ def test_everything_but_noise_is_equal_to_the_byte(made_datasite: Path, tmp_path
         seen = everything_seen(one)
         found = differences(seen, everything_seen(two))
     assert found == {}
-    for name in ("flu_round", "flu_scan"):
+    for name in ("flu_round", "flu_scan", *PARTED):
         assert "'status': 'released'" in str(seen[f"client release {name}"])
 
 

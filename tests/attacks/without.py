@@ -50,12 +50,15 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+SIGNALS = "tests/datasites/vault/test_signals.py"
+VOLUMES = "tests/datasites/vault/test_volumes.py"
 TENSORS = "tests/datasites/vault/test_tensor_sources.py"
 SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
 SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
+DEVICES = "tests/researcher/devices/test_{}.py"
 RELAYS = "tests/attacks/relays/test_{}.py"
 FLOWER_APP = "tests/researcher/test_flower_app.py"
 FLOWER = "tests/attacks/test_flower_servers.py"
@@ -109,6 +112,12 @@ def nothing(*places: str) -> Callable[[], None]:
 def instead(where: str, value: Any) -> Callable[[], None]:
     """Something else in the place of a function or a list."""
     return lambda: put(where, value)
+
+
+def _kept_nowhere(book: Any, kind: str, name: str, content: str, *, charge: int = 0) -> None:
+    """A device's ledger that holds its budget and nothing else."""
+    if kind == "fact":
+        book._connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, 0)", (kind, name, content))
 
 
 class Everything(frozenset[Any]):
@@ -491,6 +500,10 @@ def _entities_read() -> None:
 REPORTS = ("publication_report", "check_publication")
 
 
+def _unmasked(_: Any, request: str, plan: Any, number: int, sent: str, release: Any, *rest: Any) -> Any:
+    return dict(release)
+
+
 def _anybody_reads_reports() -> None:
     from datasites.actions.registry import actions
 
@@ -518,6 +531,10 @@ def _any_public_weights() -> None:
 def _endless_public_weights() -> None:
     put("datasites.vault.public_weights:LARGEST_PART", 1 << 60)
     put("datasites.vault.public_weights:_HEADER", 1 << 60)
+
+
+def _endless_volumes() -> None:
+    put("datasites.vault.volumes:MOST_VOXELS", 1 << 60)
 
 
 DEFENCES: dict[str, Defence] = {
@@ -853,6 +870,21 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.door.syft.views:_is_own", lambda *_: True),
         (GUARD.format("links"), "-k", "parts_of"),
     ),
+    "own-runs": Defence(
+        "jobs and projects of one's own requests alone",
+        instead("datasites.actions.seen:_is_own", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "researcher_alone or nothing_of_others"),
+    ),
+    "own-password": Defence(
+        "a client changes its account's password alone",
+        instead("datasites.door.syft.ledger_views:_is_own_password", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "anothers_password or nothing_else"),
+    ),
+    "jobs": Defence(
+        "calls that wait for nothing",
+        instead("datasites.door.syft.guard:WITH_JOBS", Everything()),
+        (GUARD.format("ledger_views"), "-k", "without_waiting"),
+    ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.door.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
@@ -1118,6 +1150,16 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.vault.tensor_sources:TensorSources._unpack", _unpack_all),
         (TENSORS, "-k", "archive"),
     ),
+    "tensor_voxels": Defence(
+        "volumes that say they are enormous",
+        _endless_volumes,
+        (VOLUMES, "-k", "too_much"),
+    ),
+    "tensor_samples": Defence(
+        "headers of signals that name a file elsewhere",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (SIGNALS, "-k", "leads_to_no_file"),
+    ),
     "tensor_finite": Defence(
         "finite inputs whatever is stored",
         instead("policies.schema.tensors:Tensor.scaled", _scaled_anyhow),
@@ -1151,11 +1193,31 @@ DEFENCES: dict[str, Defence] = {
         nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
         (SECURE_ROUNDS, "-k", "nothing_runs_before"),
     ),
+    "sum_masks": Defence(
+        "masks on what leaves in sums alone",
+        instead("datasites.review.secure_rounds:SecureRounds.masked", _unmasked),
+        (SECURE_ROUNDS, "-k", "is_masked or leave_masked"),
+    ),
     "sum_survivors": Defence(
         "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
     ),
     "sum_threshold": Defence(
         "no sum of fewer than the threshold", nothing("policies.secure_sums.party:check_enough"), (SUMS,)
+    ),
+    "device_budget": Defence(
+        "a device's budget",
+        instead("researcher.devices.device:Device._affordable", lambda *_: 0),
+        (DEVICES.format("device"), "-k", "budget"),
+    ),
+    "device_roster": Defence(
+        "a device charges a roster that its person did not accept as if all others worked together",
+        instead("policies.privacy.device_reports:DeviceQuestion.epsilon_if", lambda question, _: question.epsilon),
+        (DEVICES.format("device"), "-k", "accept"),
+    ),
+    "device_kept": Defence(
+        "a device keeps what it answered",
+        instead("researcher.devices.ledger:_Rows.write", _kept_nowhere),
+        (DEVICES.format("device"), "-k", "same_question or outlives"),
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",

@@ -70,7 +70,14 @@ def run(desk: Path, program: str, *arguments: str) -> str:
         capture_output=True,
         text=True,
         timeout=240,
-        env={**os.environ, "NETWORK": "network.toml", "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        env={
+            **os.environ,
+            "NETWORK": "network.toml",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "120",
+            "KERAS_BACKEND": "torch",
+            "KERAS_HOME": str(desk / "keras"),
+        },
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

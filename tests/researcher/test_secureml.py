@@ -254,6 +254,84 @@ def test_a_ledgers_directory_that_is_something_else_is_refused(tmp_path: Path) -
     assert json.dumps([path.name for path in (tmp_path / "letters").iterdir()]) == '["one.txt"]'
 
 
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_keras_model_comes_back_as_it_was_compiled_and_trained(ledger: Path) -> None:
+    from tests.researcher.keras_package import keras
+
+    keras.utils.set_random_seed(0)
+    mine = keras.Sequential([keras.Input((COLUMNS,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1, "sigmoid")])
+    mine.compile(optimizer=keras.optimizers.Adam(0.05), loss="binary_crossentropy", metrics=["accuracy"])
+    before = [array.copy() for array in mine.get_weights()]
+    options = {"epsilon": 2.0, "bounds": bounds(), "ledger": ledger.with_name("keras"), "epochs": 5, "verbose": False}
+    ours = differentially_private_train(mine, frame(), framework="keras", validation_split=0, **options)
+    assert all(np.array_equal(then, now) for then, now in zip(before, mine.get_weights(), strict=True))
+    assert type(ours) is type(mine)
+    assert ours.get_compile_config() == mine.get_compile_config()
+    chances = ours.predict(frame())
+    assert chances.shape == (569, 1)
+    training = ours.secureml.result.study.training
+    assert (training.loss, training.optimizer, training.learning_rate) == ("binary_cross_entropy", "adam", 0.05)
+    assert roc_auc_score(frame()["target"], chances[:, 0]) > 0.9
+    # What its torch translation, which was trained, says of the same rows.
+    inputs = torch.from_numpy(np.stack([scaled(name) for name in bounds()], axis=1))
+    with torch.no_grad():
+        theirs = ours.secureml.result.study.new_model(ours.secureml.result.weights).eval()(inputs).numpy()
+    np.testing.assert_allclose(chances, theirs, rtol=1e-5, atol=1e-6)
+    assert ours.secureml.epsilon <= 2.0
+    assert verify(ours.secureml.certificates[-1], release=None)
+
+
+def scaled(name: str) -> np.ndarray[Any, Any]:
+    """A column from -1 to 1 by its bounds, as models get it."""
+    low, high = bounds()[name]
+    column = frame()[name].to_numpy()
+    return (np.clip((column - low) / (high - low), 0, 1) * 2 - 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layers", "compiled", "options", "said"),
+    [
+        ("Dense", {"loss": "mae"}, {}, r"compile\(loss='mae'\) is not taken"),
+        ("Dense", {"loss": "mse", "metrics": ["cosine_similarity"]}, {}, "metrics='cosine_similarity' is not taken"),
+        ("Dense", {"loss": "mse"}, {"framework": "pytorch"}, "framework='pytorch' is not taken with a model of Keras"),
+        ("Dense", {"loss": "mse", "optimizer": "nadam"}, {}, r"optimizer='Nadam'\) is not taken"),
+        ("BatchNormalization", {"loss": "mse"}, {}, "Use LayerNormalization or GroupNormalization"),
+    ],
+)
+def test_what_a_keras_model_says_and_cannot_be_honoured_is_refused(
+    nothing_starts: None, layers: str, compiled: Any, options: Any, said: str
+) -> None:
+    from tests.researcher.keras_package import keras
+
+    middle = [keras.layers.Dense(3)] if layers == "Dense" else [keras.layers.BatchNormalization()]
+    mine = keras.Sequential([keras.Input((COLUMNS,)), *middle, keras.layers.Dense(1)])
+    mine.compile(**{"optimizer": "adam", **compiled})
+    with pytest.raises(DatasiteError, match=said):
+        differentially_private_train(mine, frame(), bounds=(0, 4000), **options)
+
+
+def test_what_is_said_beside_a_compiled_model_wins(network: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from tests.researcher.keras_package import keras
+
+    monkeypatch.chdir(tmp_path)
+    mine = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, "sigmoid")])
+    mine.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), loss="binary_crossentropy")
+    flu = network.dataset("flu")
+    study = differentially_private_train(mine, flu, epsilon=2.0, epochs=4, batch_size=80, name="flu-2026")
+    settings = study.training
+    assert (settings.optimizer, settings.learning_rate, settings.momentum) == ("sgd", 0.1, 0.9)
+    other = differentially_private_train(
+        mine, flu, epsilon=2.0, epochs=4, batch_size=80, name="flu-2027", optimizer="adam", learning_rate=0.02
+    )
+    assert (other.training.optimizer, other.training.learning_rate, other.training.momentum) == ("adam", 0.02, 0.0)
+    with pytest.raises(UnsupportedMechanism, match="are two"):
+        differentially_private_train(
+            nn.Linear(2, 1), flu, name="flu", learning_rate=0.5, loss="binary_cross_entropy_with_logits",
+            optimizer=torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1),
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "said"),
     [

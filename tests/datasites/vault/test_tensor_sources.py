@@ -18,9 +18,10 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from datasites.vault.tensor_decoding import Decoder
+from datasites.vault.tensor_faults import TensorFault
 from datasites.vault.tensor_files import forget_tensors, open_tensors, tensors_to_write
 from datasites.vault.tensor_sources import TensorSources
-from datasites.vault.tensor_values import TensorFault, decoded, kept
+from datasites.vault.tensor_values import decoded, kept
 from policies.errors import DataRefused, DatasiteError
 from policies.schema.schemas import Schema
 from policies.schema.tensors import Tensor

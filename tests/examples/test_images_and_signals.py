@@ -1,4 +1,4 @@
-"""examples/digits.py from its images on disk to verified certificates, at three hospitals."""
+"""examples/digits.py and ecg.py from their files on disk to verified certificates, at three hospitals."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ HOSPITALS = ("north", "east", "south")
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[Path]:
-    """A researcher's directory with the network file of three hospitals that published their images."""
+    """A researcher's directory with the network file of three hospitals that published images and signals."""
     folder = tmp_path_factory.mktemp("digits")
     (folder / "password").write_text(PASSWORD)
-    run(folder, "digit_images.py", "images")
+    run(folder, "digit_images.py", "digits-files")
+    run(folder, "ecg_signals.py", "ecg-files")
     network = ""
     with ExitStack() as ending:
         for hospital in HOSPITALS:
@@ -35,10 +36,16 @@ def desk(tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[Path]
             policy.write_text(text)
             datasite = DatasiteProcess(directory, directory, jobs=jobs).start()
             ending.callback(datasite.stop)
-            images = folder / "images" / hospital
-            datasite.cli(
-                "publish", str(images / "digits.csv"), "--schema", str(images / "digits.toml"), "--patients", "600"
-            )
+            for name, patients in (("digits", "600"), ("ecg", "400")):
+                files = folder / f"{name}-files" / hospital
+                datasite.cli(
+                    "publish",
+                    str(files / f"{name}.csv"),
+                    "--schema",
+                    str(files / f"{name}.toml"),
+                    "--patients",
+                    patients,
+                )
             datasite.cli("researchers", "add", RESEARCHER, "--name", "Ada L", *words)
             network += (
                 f'[[datasites]]\nname = "{hospital}"\nurl = "{datasite.url}"\nemail = "{RESEARCHER}"\n'
@@ -71,3 +78,14 @@ def test_images_train_a_model_from_their_folders_to_verified_certificates(desk: 
     assert float(found[1]) > 0.5  # 0.1 is chance
     verified = run(desk, "verify_certificate.py", "digits")
     assert verified.count("hospital, round") == 3 * (8 + 1)
+
+
+def test_signals_of_three_rates_train_a_model_from_their_folders_to_verified_certificates(desk: Path) -> None:
+    said = run(desk, "ecg.py")
+    assert "Tensor, as inputs='ecg': 1 × 400 float16, -1.5 to 1.5 mV; a model gets it in [-1, 1]" in said
+    assert "trains in lanes" in said
+    found = re.search(r"combined +\d+ patients .*\) +(\d\.\d+) ±", said)
+    assert found is not None, said
+    assert float(found[1]) > 0.8  # 0.5 is chance
+    verified = run(desk, "verify_certificate.py", "ecg")
+    assert verified.count("hospital, round") == 3 * (4 + 1)
