@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
-from researcher.flower_client import Server, drive
+from researcher.flower_client import HospitalClient, Server, drive
 from tests.factories import free_port
 from tests.relays.connections import make_certificates
 from tests.researcher.fake_datasites import FakeDatasite
@@ -91,6 +91,24 @@ def test_a_server_that_begins_again_goes_on_with_what_is_left(
         hospitals["rural"].down_in_rounds = set()
     # The second begins with the same weights: they are answered by the releases of then, and rural's round 1 is made.
     assert _charged(hospitals) == {name: [1, 2] for name in hospitals}
+
+
+@pytest.mark.process
+def test_a_client_that_cannot_go_on_does_not_leave_the_others_waiting(
+    make_study: Any, hospitals: Hospitals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study()
+    real = HospitalClient.answer
+
+    def interrupted(client: HospitalClient, message: Any) -> Any:
+        if client.asked.hospital == "rural":
+            raise KeyboardInterrupt
+        return real(client, message)
+
+    monkeypatch.setattr(HospitalClient, "answer", interrupted)
+    with ServerProcess(tmp_path / "server") as server, pytest.raises(KeyboardInterrupt):
+        drive(study, Server.at(server.address, None))
+    assert not hospitals["rural"].charged
 
 
 def test_what_no_server_can_drive_is_refused(make_study: Any, tmp_path: Path) -> None:
