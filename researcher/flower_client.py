@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,7 @@ class HospitalClient:
       seconds: that each of them took.
       joint: the last joint weights that the server has sent.
       refused: why it was last given no release.
+      left: whether it has left the server; `channel` is its connection.
     """
 
     study: Study
@@ -80,6 +81,14 @@ class HospitalClient:
     seconds: dict[int, float] = field(default_factory=dict)
     joint: Tensors | None = None
     refused: str = ""
+    left: bool = False
+    channel: Any = None
+
+    def leave(self) -> None:
+        """End the conversation from another thread."""
+        self.left = True
+        if self.channel is not None:
+            self.channel.close()
 
     def answer(self, message: Any) -> Any | None:
         """What is answered to a server's message; None where the server ends it."""
@@ -305,8 +314,13 @@ def clients_of(
         ]
         with ThreadPoolExecutor(max_workers=len(clients)) as pool:
             done = [pool.submit(serve, client, server, patience=patience) for client in clients]
-        for future in done:
-            future.result()
+            try:
+                for future in as_completed(done):
+                    future.result()
+            except BaseException:  # Ctrl-C, or one that cannot go on: the others would wait for a server that waits
+                for client in clients:
+                    client.leave()
+                raise
     return clients
 
 
@@ -324,13 +338,15 @@ def _told(client: HospitalClient) -> str:
 def serve(client: HospitalClient, server: Server, *, patience: float = PATIENCE) -> None:
     """Answer `server` until it ends the conversation; dials again where it is away. Raises `Unavailable`."""
     away_since, pause, longest = time.monotonic(), FIRST_PAUSE, longest_message(client.initial)
-    while True:
-        channel = server.channel(longest)
+    while not client.left:
+        client.channel = channel = server.channel(longest)
         try:
             for _ in _conversation(channel, client):
                 away_since, pause = time.monotonic(), FIRST_PAUSE
             return
-        except grpc.RpcError as lost:
+        except (grpc.RpcError, ValueError) as lost:  # ValueError: the channel was closed here before it was used
+            if client.left:
+                return
             if time.monotonic() - away_since + pause > patience:
                 code = getattr(lost, "code", lambda: None)()
                 raise Unavailable(

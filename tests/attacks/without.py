@@ -870,6 +870,21 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.door.syft.views:_is_own", lambda *_: True),
         (GUARD.format("links"), "-k", "parts_of"),
     ),
+    "own-runs": Defence(
+        "jobs and projects of one's own requests alone",
+        instead("datasites.actions.seen:_is_own", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "researcher_alone or nothing_of_others"),
+    ),
+    "own-password": Defence(
+        "a client changes its account's password alone",
+        instead("datasites.door.syft.ledger_views:_is_own_password", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "anothers_password or nothing_else"),
+    ),
+    "jobs": Defence(
+        "calls that wait for nothing",
+        instead("datasites.door.syft.guard:WITH_JOBS", Everything()),
+        (GUARD.format("ledger_views"), "-k", "without_waiting"),
+    ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.door.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from policies.errors import InvalidRequest, Unavailable, WrongStatus
-from researcher.flower_client import Server, drive
+from researcher.flower_client import HospitalClient, Server, drive
 from tests.factories import free_port
 from tests.relays.connections import make_certificates
 from tests.researcher.fake_datasites import FakeDatasite
@@ -92,6 +93,24 @@ def test_a_server_that_begins_again_goes_on_with_what_is_left(
     assert _charged(hospitals) == {name: [1, 2] for name in hospitals}
 
 
+@pytest.mark.process
+def test_a_client_that_cannot_go_on_does_not_leave_the_others_waiting(
+    make_study: Any, hospitals: Hospitals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study()
+    real = HospitalClient.answer
+
+    def interrupted(client: HospitalClient, message: Any) -> Any:
+        if client.asked.hospital == "rural":
+            raise KeyboardInterrupt
+        return real(client, message)
+
+    monkeypatch.setattr(HospitalClient, "answer", interrupted)
+    with ServerProcess(tmp_path / "server") as server, pytest.raises(KeyboardInterrupt):
+        drive(study, Server.at(server.address, None))
+    assert not hospitals["rural"].charged
+
+
 def test_what_no_server_can_drive_is_refused(make_study: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="without a certificate anybody between reads"):
         Server.at("flower.example:8080", None)
@@ -103,6 +122,11 @@ def test_what_no_server_can_drive_is_refused(make_study: Any, tmp_path: Path) ->
     with pytest.raises(WrongStatus, match="was not submitted yet"):
         drive(make_study(submit=False), here)
     study = make_study()
+    declared = study.training
+    study.training = SimpleNamespace(secure_aggregation="a roster")
+    with pytest.raises(InvalidRequest, match="release in sums alone"):
+        drive(study, here)
+    study.training = declared
     with pytest.raises(Unavailable, match=r"did not answer for 0\.5 s \(UNAVAILABLE\)"):
         drive(study, here, patience=0.5)
     study.run()
