@@ -1,6 +1,6 @@
 """`make demo`: three hospitals train one model together, on real datasites, from nothing to a report.
 
-    python -m compose.demo [--real] [--keep] [--directory build/demo] [--seed 2027]
+    python -m compose.demo [--real] [--secure-aggregation] [--keep] [--directory build/demo] [--seed 2027]
 
 Each hospital is a process of its own on loopback. Its owner publishes a table and approves requests with the `datasite`
 command; the researcher's half is `compose.study_run`, which uses the `researcher` package and sees nothing else. Only
@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the datasites running")
     parser.add_argument("--directory", type=Path, help="where everything goes; build/demo, or build/demo-real")
     parser.add_argument("--seed", type=int, default=SEED, help="of the synthetic patients")
+    parser.add_argument(
+        "--secure-aggregation", action="store_true", help="read nothing of the joint model's hospitals but their mean"
+    )
     chosen = parser.parse_args(arguments)
     directory = chosen.directory or Path("build/demo-real" if chosen.real else "build/demo")
     console = Console(highlight=False)
@@ -63,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from compose.synthetic import synthetic_patients
 
             shown = synthetic_patients(directory / "data", seed=chosen.seed)
+        shown = replace(shown, secure_aggregation=chosen.secure_aggregation)
         run(shown, directory, console, keep=chosen.keep)
     except (DemonstrationFailed, DatasiteError) as error:
         console.print(f"[red]The demonstration failed.[/red] {error}", soft_wrap=True)

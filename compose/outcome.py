@@ -15,6 +15,7 @@ from torch import nn
 from compose import baseline
 from compose.analyses import regression_report, survival_report
 from compose.demonstration import Demonstration, Site
+from compose.masked import read_alone
 from compose.study import COUNT_EPSILON
 from policies.release.certificates import verify
 from policies.release.tensors import to_bytes
@@ -23,6 +24,7 @@ from researcher.estimates import Estimate
 from researcher.parameters import load_parameters
 from researcher.regression import RegressionResult
 from researcher.results import Result
+from researcher.secure_sums import mean_of
 from researcher.state import Release
 from researcher.statistics import StatisticsResult
 from researcher.survival import SurvivalResult
@@ -99,6 +101,7 @@ def report_of(
         if found.survival
         else None,
         "regression": regression_report(found.regression) if found.regression else None,
+        "read_alone": read_alone(shown, found.joint),
         "certificates": keep_certificates(_releases(found), cohort, directory),
         "seconds": round(seconds, 1),
     }  # fmt: skip
@@ -119,8 +122,12 @@ def rounds_of(result: Result, cohort: Cohort) -> list[dict[str, np.ndarray[Any, 
         parts = [each for each in result.releases if each.role == "training" and each.round == closed.round]
         parts = [each for each in parts if each.hospital in closed.answered]
         total = sum(sizes[each.hospital] for each in parts)
+        mean = mean_of(study.state, "training", closed.round)  # all that can be read of masked releases
         for name in weights:
-            average = np.sum([sizes[each.hospital] / total * each.tensors[name] for each in parts], axis=0)
+            if mean is not None:
+                average = mean[name]
+            else:
+                average = np.sum([sizes[each.hospital] / total * each.tensors[name] for each in parts], axis=0)
             moves[name] = momentum * moves[name] + average - weights[name]
         weights = {name: value + moves[name] for name, value in weights.items()}
         rounds.append(weights)

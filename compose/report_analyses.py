@@ -21,10 +21,11 @@ def survival_section(report: Mapping[str, Any]) -> str:
         points = list(zip(group["times"], group["share"], strict=True))
         label = f"{survival['by']}: {group['label']}"
         lines.append(Line(label, points, between=between, steps=survival["exact"]))
-    for group in survival["groups"]:
+    for place, group in enumerate(survival["groups"]):
         if group["true"]:
             points = list(zip(group["times"], group["true"], strict=True))
-            lines.append(Line(f"{group['label']}, not private", points, steps=survival["exact"], dashed=True))
+            label = f"{group['label']}, not private"
+            lines.append(Line(label, points, steps=survival["exact"], dashed=True, beside=place))
     x, y = Axis(survival["time"], 0, survival["until"]), Axis(f"share not {survival['event']}", 0, 1)
     medians = "; ".join(f"{group['label']} {group['median']}" for group in survival["groups"])
     return section(

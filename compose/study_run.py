@@ -169,11 +169,11 @@ def make_studies(shown: Demonstration, cohort: Cohort, root: Path) -> Studies:
     """What the researcher asks: the joint study, the same at each hospital alone, and statistics."""
     evaluation = researcher.Evaluation(epsilon=shown.evaluation_epsilon, bins=shown.bins)
 
-    def training(name: str, members: Cohort, purpose: str) -> researcher.Study:
+    def training(name: str, members: Cohort, purpose: str, *, secure: bool = False) -> researcher.Study:
         suggested = researcher.Training.suggest(members, epsilon=shown.epsilon, delta=study.DELTA, rounds=study.ROUNDS)
         return researcher.Study(
             name, members, shown.model, suggested,
-            evaluation=evaluation, purpose=purpose, state=root / name, progress=False,
+            evaluation=evaluation, purpose=purpose, state=root / name, progress=False, secure_aggregation=secure,
         )  # fmt: skip
 
     statistics = researcher.StatisticsStudy(
@@ -195,7 +195,7 @@ def make_studies(shown: Demonstration, cohort: Cohort, root: Path) -> Studies:
         for name in cohort.members
     }
     return Studies(
-        training(shown.name, cohort, shown.purpose),
+        training(shown.name, cohort, shown.purpose, secure=shown.secure_aggregation),
         local,
         statistics,
         analyses.survival_study(shown, cohort, root),
@@ -323,6 +323,12 @@ def show(report: dict[str, Any], console: Console) -> None:
         text = f"{to_places(asked_for['value'], places)} {asked_for['unit']}"
         interval = "(95 % from {} to {})".format(*outward(asked_for["low"], asked_for["high"], places))
         console.print(f"{each['title']}: {asked_for['what']} {text} {interval}", soft_wrap=True)
+    for each in report.get("read_alone", []):
+        console.print(
+            f"Under masks: what {each['hospital']} sent in the last round, read by itself, is a model of AUC"
+            f" {each['auc_alone']:.3f}; the mean of all is one of {report['auc']['joint_private']:.3f}.",
+            soft_wrap=True,
+        )
     auc = report["auc"]
     console.print(
         f"AUC on the common test population: joint private {auc['joint_private']:.3f}, pooled not private "

@@ -37,6 +37,7 @@ from datasites.review.rounds import Rounds
 from datasites.review.submissions import SubmissionQuotas, Submissions
 from datasites.review.two_people import TwoPeople
 from datasites.settings import Settings
+from datasites.vault.tensor_files import forget_tensors
 from policies.source.statuses import STATUS_TEXT, RequestStatus
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,9 @@ class Datasite:
         self.ledger = ledger
         self.pool = pool
         self.audit_log = AuditLog(ledger.store)
-        self.planner = Planner(ledger, pool, exporter_seconds_per_hour=settings.exporter_seconds_per_hour)
+        self.planner = Planner(
+            ledger, pool, exporter_seconds_per_hour=settings.exporter_seconds_per_hour, public_key=self.public_key
+        )
         self.two_people = TwoPeople(self.audit_log, settings.policy_path, lambda: self.accounts)
         self.decisions = Decisions(
             ledger,
@@ -99,6 +102,8 @@ class Datasite:
         self.mock_runs = MockRuns(settings, ledger, pool)
         self.holding_tables = threading.RLock()
         """Held by whoever copies tables, and by whoever deletes them."""
+        self.publishing: set[str] = set()
+        """Versions that are being written and that the ledger does not know as published yet."""
         self._start_pysyft = start_pysyft
         self._syft: PySyft | None = None
 
@@ -206,6 +211,8 @@ class Datasite:
         published = {asset for dataset in datasets for asset in dataset.assets.values()}
         try:
             with self.holding_tables:
+                known = {dataset.version for dataset in datasets} | self.publishing
+                forget_tensors(self.settings.directory, keep=known)
                 self.rounds.parts.forget_unused([dataset.version for dataset in datasets])
                 self.syft.forget_datasets(keep=published)
         except Exception:  # a datasite that will not start would hurt more than a file that waits for its deletion

@@ -44,6 +44,8 @@ def dp_sgd(
     local: tuple[str, ...] = (),
     public_weights: str = "",
     initial: str = "",
+    secure_aggregation: Mapping[str, Any] | None = None,
+    compression: str = "none",
 ) -> NoReturn:
     """Weights after one round of differentially private training: see `policies.privacy.mechanisms.DPSGD`."""
     raise PermissionRefused(_RUNS_THERE.format("dp_sgd"))
@@ -67,6 +69,7 @@ def evaluate(
     local: tuple[str, ...] = (),
     public_weights: str = "",
     trained_as: str = "",
+    secure_aggregation: Mapping[str, Any] | None = None,
 ) -> NoReturn:
     """Private tables of predictions beside what came true on the hold-out: see `mechanisms.Evaluation`."""
     raise PermissionRefused(_RUNS_THERE.format("evaluate"))

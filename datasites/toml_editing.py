@@ -11,7 +11,8 @@ from tomlkit.items import Comment, Item
 
 from policies.errors import DatasiteError
 
-Value = str | int | float | bool | list[str] | None
+Plain = str | int | float | bool
+Value = Plain | list[str] | Mapping[str, Mapping[str, Plain]] | None
 
 
 def with_values(text: str, values: Mapping[str, Value]) -> str:
@@ -39,12 +40,22 @@ def _with(text: str, name: str, value: Value) -> str:
         if plain == value and isinstance(plain, bool) == isinstance(value, bool):
             return text
     else:
-        line = f"{name} = {tomlkit.item(value).as_string()}"
+        line = f"{name} = {_item(value).as_string()}"
         for index, (_, item) in enumerate(document.body):
             if isinstance(item, Comment) and _out_of_use(item.trivia.comment, name):
                 return _with_line(document, index, f"{item.trivia.indent}{line}{item.trivia.trail}")
-    document[name] = value
+    document[name] = _item(value)
     return document.as_string()
+
+
+def _item(value: object) -> Item:
+    """A value on one line; tables stand in braces."""
+    if not isinstance(value, Mapping):
+        return tomlkit.item(value)
+    table = tomlkit.inline_table()
+    for key, inner in value.items():
+        table[key] = _item(inner)
+    return table
 
 
 def _out_of_use(comment: str, name: str) -> bool:

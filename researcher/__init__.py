@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from researcher.cohort import Cohort
     from researcher.curves import LearningCurve, no_better, reached
+    from researcher.devices.report import DeviceReport
     from researcher.lora import LoRALinear
     from researcher.network import Network, connect
     from researcher.results import Result, load
+    from researcher.simulation import simulate
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Evaluation, Study
     from researcher.training import Training
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cohort",
+    "DeviceReport",
     "Evaluation",
     "LearningCurve",
     "LoRALinear",
@@ -42,10 +45,12 @@ __all__ = [
     "load",
     "no_better",
     "reached",
+    "simulate",
 ]
 
 _HOMES = {
     "Cohort": ("researcher.cohort", "Cohort"),
+    "DeviceReport": ("researcher.devices.report", "DeviceReport"),
     "Evaluation": ("researcher.studies", "Evaluation"),
     "LearningCurve": ("researcher.curves", "LearningCurve"),
     "LoRALinear": ("researcher.lora", "LoRALinear"),
@@ -59,6 +64,7 @@ _HOMES = {
     "load": ("researcher.results", "load"),
     "no_better": ("researcher.curves", "no_better"),
     "reached": ("researcher.curves", "reached"),
+    "simulate": ("researcher.simulation", "simulate"),
 }
 
 

@@ -1,5 +1,5 @@
-"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify, and
-`coordinate`.
+"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify,
+`coordinate`, `devices`, and `flower-run` and `flower-client`, by which Flower's own programs drive a study.
 
 A study is a Python file that makes one `researcher.Study` (or `cohort.statistics(...)`) at its top level. The commands
 load the file and do one thing with that study, so the same file serves a notebook, a script and the command line.
@@ -22,10 +22,10 @@ import typer
 from policies.commands import Commands
 from policies.errors import DatasiteError, InvalidRequest
 from policies.text import visible
+from researcher.devices.commands import app as devices_app
 
 if TYPE_CHECKING:
     from researcher.analyses import AnalysisStudy
-    from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
 app = Commands(
@@ -34,11 +34,13 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(devices_app, name="devices")
 NEW_LINE = "\n"
 TRACEBACK = "RESEARCHER_TRACEBACK"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C
 
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
+StudyOption = Annotated[Path, typer.Option("--study", help="Python file that makes the study at its top level.")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="TOML file that names the datasites.")]
 
 Quorum = Annotated[
@@ -123,12 +125,20 @@ def run(
         str | None, typer.Option(help="One of Flower's strategies, as FedAdam; the suggested one, or FedAvg.")
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    buffer: Annotated[
+        int | None,
+        typer.Option(help="Answers that close a round; what comes later enters a later one. All until the deadline."),
+    ] = None,
     quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Run an approved study, or go on with one that was interrupted."""
     loaded: Any = load_study(study)
-    options = {"strategy": strategy, **_quorum(loaded, quorum)} if hasattr(loaded, "training") else {}
+    options: dict[str, Any] = {}
+    if hasattr(loaded, "training"):
+        options = {"strategy": strategy, "buffer": buffer, **_quorum(loaded, quorum)}
+    elif buffer is not None:
+        raise InvalidRequest(f"--buffer {buffer}: this study trains no model, so that it has no rounds to close.")
     _show(loaded.run(deadline=deadline, **options), save)
 
 
@@ -150,6 +160,53 @@ def evaluate(study: StudyFile) -> None:
     if not hasattr(loaded, "evaluate"):
         raise InvalidRequest("A study of statistics has no model to evaluate.")
     _echo(str(loaded.evaluate()))
+
+
+@app.command()
+def simulate(
+    study: StudyFile,
+    hospitals: Annotated[int, typer.Option(help="How many are simulated, 1 to 100,000.")] = 1000,
+    patients: Annotated[int, typer.Option(help="Of a hospital of the middle size.")] = 500,
+    strategy: Annotated[str | None, typer.Option(help="One of Flower's strategies, as FedAvg or FedAdam.")] = None,
+    quorum: Quorum = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="The dataset's schema.toml, where its hospitals cannot be reached.")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="A public CSV file that patients are drawn from.")] = None,
+    population: Annotated[
+        str, typer.Option(help="FILE.py:FUNCTION that gives a hospital's patients as a DataFrame.")
+    ] = "",
+    epsilon: Annotated[float, typer.Option(help="ε of each hospital's budget.")] = 6.0,
+    delta: Annotated[float, typer.Option(help="δ of each hospital's budget.")] = 1e-5,
+    denying: Annotated[float, typer.Option(help="Chance that an owner denies.")] = 0.02,
+    dropping: Annotated[float, typer.Option(help="Chance that a hospital does not answer in a round.")] = 0.05,
+    straggling: Annotated[float, typer.Option(help="Chance that it answers too late, which is charged.")] = 0.03,
+    late: Annotated[bool, typer.Option(help="Let late answers enter the next round, as a buffer does.")] = False,
+    spent: Annotated[float, typer.Option(help="Largest share of a budget that others have spent before.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="Same seed, same simulation.")] = 0,
+) -> None:
+    """Run the study at simulated hospitals, in this process: nobody is asked and nothing is charged."""
+    from policies.privacy.budget import PrivacyBudget
+    from researcher import simulated_sources
+    from researcher.simulation import Faults
+    from researcher.simulation import simulate as run_simulation
+
+    with simulated_sources.reached(schema, patients):
+        loaded = load_study(study)
+    made = run_simulation(
+        loaded,
+        hospitals=hospitals,
+        patients=patients,
+        strategy=strategy,
+        faults=Faults(denying=denying, dropping=dropping, straggling=straggling, spent=spent),
+        budget=PrivacyBudget(epsilon, delta),
+        table=simulated_sources.read_table(table),
+        population=simulated_sources.function_of(population),
+        late=late,
+        seed=seed,
+        **_quorum(loaded, quorum),
+    )
+    _echo(str(made))
 
 
 @app.command()
@@ -225,6 +282,51 @@ def coordinate(
     coordinator.stop()
 
 
+@app.command("flower-run")
+def flower_run(
+    program: Annotated[
+        Path, typer.Argument(help="Python file that makes the ServerApp, or the directory of a Flower project.")
+    ],
+    study: StudyOption,
+    run_config: Annotated[
+        str, typer.Option(help="Values in place of the project's run configuration, as 'lr=0.1 num-server-rounds=3'.")
+    ] = "",
+    deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    quorum: Quorum = None,
+    save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
+) -> None:
+    """Run a stock Flower ServerApp whose Grid is an approved study. Run again, it goes on where it was.
+
+    Its strategy is rehearsed with its own settings on made-up weights first; what cannot work costs nothing.
+    """
+    from researcher.flower_app import run_app
+
+    loaded = _training_in(study)
+    result = run_app(program, loaded, run_config=run_config, deadline=deadline, quorum=quorum)
+    if result is None:
+        _echo(f"The app started no strategy of Flower's. Its releases are in {loaded.state.directory}.")
+    else:
+        _show(result, save)
+
+
+@app.command("flower-client")
+def flower_client(
+    server: Annotated[str, typer.Argument(help="HOST:PORT of a Flower server (`start_server`).")],
+    study: StudyOption,
+    ca: Annotated[Path | None, typer.Option(help="Authority of the server's certificate, in PEM form.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    patience: Annotated[float, typer.Option(help="Seconds that the server may be away.")] = 60.0,
+) -> None:
+    """Let a Flower server drive the rounds of an approved study: a client for each hospital, until the server ends.
+
+    The server chooses weights and rounds; hospitals run what they approved, and what it gets are their releases.
+    """
+    from researcher.flower_client import Server, drive
+
+    for line in drive(_training_in(study), Server.at(server, ca), deadline=deadline, patience=patience):
+        _echo(line)
+
+
 @app.command()
 def translate(
     file: Annotated[Path, typer.Argument(help="Opacus training script (.py) or notebook (.ipynb); it is not run.")],
@@ -258,10 +360,9 @@ def translate(
     typer.echo(f"Wrote {output}. `researcher check {output}` shows what it costs.", err=True)
 
 
-def load_study(path: Path) -> Study | StatisticsStudy | AnalysisStudy:
+def load_study(path: Path) -> Study | AnalysisStudy:
     """The one study that a Python file makes. Raises `InvalidRequest` where there is none, or more than one."""
     from researcher.analyses import AnalysisStudy
-    from researcher.statistics import StatisticsStudy
     from researcher.studies import Study
 
     if not path.is_file():
@@ -282,15 +383,22 @@ def load_study(path: Path) -> Study | StatisticsStudy | AnalysisStudy:
         raise InvalidRequest(f"{path}, line {line}: {type(error).__name__}: {error}. Mend the file.") from error
     finally:
         sys.path.pop(0)
-    studies = {
-        id(value): value for value in names.values() if isinstance(value, (Study, StatisticsStudy, AnalysisStudy))
-    }
+    studies = {id(value): value for value in names.values() if isinstance(value, (Study, AnalysisStudy))}
     if len(studies) != 1:
         raise InvalidRequest(
             f"{path} makes {len(studies)} studies at its top level, and a command needs one. Put what runs it under "
             'if __name__ == "__main__".'
         )
     return next(iter(studies.values()))
+
+
+def _training_in(path: Path) -> Study:
+    """The study that a file makes, where it trains a model."""
+    loaded: Any = load_study(path)
+    if not hasattr(loaded, "training"):
+        raise InvalidRequest(f"{path} trains no model, so it has no rounds that Flower could drive.")
+    trains: Study = loaded
+    return trains
 
 
 def _echo(text: str) -> None:

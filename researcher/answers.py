@@ -21,7 +21,7 @@ import numpy as np
 from policies.errors import DatasiteError, PermissionRefused
 from policies.schema.schemas import Schema
 from policies.text import visible
-from policies.wire.capnp import Named, read_named, read_pairs, read_values
+from policies.wire.capnp import Named, TooMany, read_named, read_pairs, read_values
 
 # Classes of PySyft's that answers are made of, and what is read of each. No other field is looked at.
 RECORDS: Mapping[str, tuple[str, ...]] = {
@@ -41,6 +41,7 @@ RECORDS: Mapping[str, tuple[str, ...]] = {
     "LinkedObject": ("object_uid",),
 }
 DEEPEST, MOST_OBJECTS = 60, 200_000
+TOO_LARGE = "This answer is too large or too deep."
 LONGEST_NUMBER = 64  # bytes of one number: an integer or a float's text
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split())
 CODEC = "zstd"  # PySyft's, with which arrays travel
@@ -77,6 +78,8 @@ def read(blob: bytes, *, largest: int) -> Any:
         return _Reader(len(blob), largest).value(blob)
     except Unreadable:
         raise
+    except TooMany:
+        raise Unreadable(TOO_LARGE) from None
     except (Exception, RecursionError):  # whatever wrong bytes make a reader of numbers and arrays raise
         raise Unreadable("These bytes are no answer of a datasite.") from None
 
@@ -106,7 +109,7 @@ class _Reader:
         self.objects -= 1
         self.bytes -= len(blob)
         if self.objects < 0 or self.bytes < 0 or self.depth >= DEEPEST:
-            raise Unreadable("This answer is too large or too deep.")
+            raise Unreadable(TOO_LARGE)
         message = read_named(blob)
         self.depth += 1
         try:
@@ -129,10 +132,10 @@ class _Reader:
         return self.value(b"".join(message.fieldsData[message.fieldsName.index(field)]))
 
     def _items(self, content: bytes) -> list[Any]:
-        return [self.value(b"".join(pieces)) for pieces in read_values(content).values]
+        return [self.value(b"".join(pieces)) for pieces in read_values(content, self.objects).values]
 
     def _mapping(self, content: bytes) -> dict[Any, Any]:
-        pairs = read_pairs(content)
+        pairs = read_pairs(content, self.objects)
         keys = [self.value(key) for key in pairs.keys]
         if any(type(key) not in (str, int, float, bool) for key in keys) or len(set(keys)) != len(keys):
             raise Unreadable("The keys of a mapping are no different plain values.")

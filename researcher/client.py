@@ -26,8 +26,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from requests.exceptions import InvalidSchema, InvalidURL
 
-from policies.errors import DatasiteError, PermissionRefused, Unavailable
+from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, Unavailable
+from policies.release.compression import unpacked, widened
 from policies.release.tensors import digest
+from policies.secure_sums.messages import read_message
 from policies.source.statuses import RunStatus
 from policies.wire.calls import Identifier, Server, submission, write_call, write_envelope
 from policies.wire.envelopes import read_envelope
@@ -36,6 +38,7 @@ from researcher import answers
 from researcher.answers import Record, Unreadable, read, shaped
 from researcher.known_datasites import KnownDatasites
 from researcher.sealed_calls import SCHEME, SealedSession, Way
+from researcher.traffic import count
 from researcher.transport import LARGEST_ANSWER, SMALL_ANSWER, Session, check_url, proxy_of, tls_context
 
 ROUTES = "/api/v2/"
@@ -44,6 +47,7 @@ SIGNED_OUT = (
     " is not released. The next call signs in anew with the password that you have given; where that is refused, ask"
     " the hospital."
 )
+FLOAT32_BYTES = 4
 MOCK_BYTES = 256 << 20  # of a dataset's mock rows
 _KEY, _ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 
@@ -172,6 +176,15 @@ class Datasite:
     def _comments(self, comments: Any) -> list[dict[str, str]]:
         return list(shaped(comments, answers.COMMENTS, f"{self.name}: list of comments"))
 
+    def secure_sum(self, code: str, round: int, step: str, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Its answer to one step of a secure sum (`policies.secure_sums`), in plain data that was not looked at yet."""
+        told = self._service("secure_sum", code=code, round=round, step=step, message=json.dumps(message))
+        with self._read_by_us():
+            try:
+                return read_message(told)
+            except InvalidRequest:
+                raise Unreadable("A step of a secure sum is answered by a JSON object.") from None
+
     def mock(self, asset: str) -> np.ndarray[Any, Any]:
         """The public stand-in of a dataset version, float64 [rows, 2 + columns]."""
         with self._calls():
@@ -186,11 +199,12 @@ class Datasite:
         """Call an approved request once: `{"status", "round", "release", "certificate", "shows_in"}`, at once.
 
         While it runs, `shows_in` is the seconds until it may be released, or None where that is not known yet. Calling
-        again with the same weights costs nothing and answers with the stored release when there is one.
+        again with the same weights costs nothing and answers with the stored release when there is one. float16 weights
+        are widened there, by a datasite that has approved a compressed training.
         """
-        size = sum(value.nbytes for value in weights.values()) if weights is not None else 0
+        size = sum(value.size * FLOAT32_BYTES for value in weights.values()) if weights is not None else 0
         largest = LARGEST_ANSWER + 2 * size  # a release is as large as the weights, or small
-        asked = (code, round, digest(weights or {}))
+        asked = (code, round, digest(widened(weights or {})))
         with self._calls():
             if asked not in self._sent:
                 given = self._run(code, asset, round, largest, **_carried(weights))
@@ -204,6 +218,8 @@ class Datasite:
         for name, value in (answer["release"] or {}).items():
             if not isinstance(name, str) or not isinstance(value, np.ndarray):
                 raise PermissionRefused(f"{self.name}: the release is not arrays by name. Tell its owner.")
+        if answer["release"] and weights:
+            answer["release"] = unpacked(answer["release"], {name: value.shape for name, value in weights.items()})
         return answer
 
     def _run(self, code: str, asset: str, round: int, largest: int, **more: Any) -> Any:
@@ -234,6 +250,7 @@ class Datasite:
         with self._calls() as account, self._read_by_us():
             body = account.signed(write_call(account.server, path, arguments))
             answer = self._session.request("POST", self._route("api_call"), data=body, largest=largest)
+            count(sent=len(body), received=len(answer.content))
             if answer.status_code != 200:  # sign in again next time
                 self._account = None
                 if answer.status_code == 401:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from policies.errors import DatasiteError, InvalidRequest, PermissionRefused, RuleBroken, Unavailable, WrongStatus
 from policies.graph.graphs import Graph
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD, mechanism_from
+from policies.source.inspection import inspect_source
 from policies.source.statuses import RequestStatus, RunStatus
 from policies.text import check_visible
 from researcher.checks import (
@@ -42,6 +44,8 @@ UNDECIDED = frozenset({RequestStatus.SUBMITTED, RequestStatus.CHECKED})
 APPROVED = frozenset({RequestStatus.APPROVED, RequestStatus.COMPLETED})
 USED = frozenset({RunStatus.RELEASED, RunStatus.FAILED})
 KEYS = ("public_key", "verify_key")
+Quotes = tuple[dict[str, dict[str, Any]], dict[str, DatasiteError]]
+"""Of one request: quotes by hospital, and why others gave none."""
 
 
 class CodeRequests:
@@ -63,14 +67,18 @@ class CodeRequests:
         self._writing = threading.Lock()
 
     def check(self) -> Check:
-        """Inspect and export here, then ask every hospital what it would cost.
+        """Inspect here, then export here while every hospital says what each request would cost.
 
         Raises:
-          InspectionFailed: with findings by line; nothing was asked.
-          GraphRefused: the model cannot run record by record; nothing was asked.
+          InspectionFailed: with findings by line; no hospital was asked what it costs.
+          GraphRefused: the model cannot run record by record; nothing was submitted.
           Unavailable: no hospital answered.
         """
-        graphs = {request.role: check_source(request, self.cohort) for request in self.requests}
+        for request in self.requests:
+            inspect_source(request.source)
+        with self._all_quotes() as quoted:
+            graphs = {request.role: check_source(request, self.cohort) for request in self.requests}
+            all_quotes = {request.role: quoted(request) for request in self.requests}
         facts: dict[tuple[str, str], dict[str, Any]] = {}
         rows: list[dict[str, Any]] = []
         findings: list[str] = []
@@ -78,7 +86,7 @@ class CodeRequests:
         digests: dict[tuple[str, str], str] = {}
         engines: dict[str, list[str]] = {}  # hospitals by what they say
         for request in self.requests:
-            quotes, problems = self._quotes(request)
+            quotes, problems = all_quotes[request.role]
             for hospital in self.cohort.members:
                 if hospital in problems:
                     reasons[hospital] = str(problems[hospital])
@@ -346,6 +354,13 @@ class CodeRequests:
         """Public sizes as they were when the study was submitted: weights must not change between rounds."""
         return dict(self._study().get("training_patients", {}))
 
+    def approved_training(self) -> dict[str, DPSGD]:
+        """The training as each hospital's plan has it, its noise multiplier found; of hospitals whose plan is known."""
+        kept = self._study().get("facts", {}).get("training", {})
+        found = {name: facts["mechanism"] for name, facts in kept.items() if "mechanism" in facts}
+        mechanisms = {name: mechanism_from(mechanism) for name, mechanism in found.items()}
+        return {name: mechanism for name, mechanism in mechanisms.items() if isinstance(mechanism, DPSGD)}
+
     def _asked(self, role: str, hospital: str) -> Asked:
         """What a hospital is asked. Raises `PermissionRefused` where its keys are not those of the submission."""
         study, datasite = self.state.read("study"), self._datasite(hospital)
@@ -390,9 +405,20 @@ class CodeRequests:
     def _datasite(self, hospital: str) -> Connection | None:
         return self.cohort.network.datasites.get(hospital)
 
-    def _quotes(self, request: Request) -> tuple[dict[str, dict[str, Any]], dict[str, DatasiteError]]:
+    @contextmanager
+    def _all_quotes(self) -> Iterator[Callable[[Request], Quotes]]:
+        """Quotes of all requests at all hospitals, asked side by side from now on; read, they are waited for."""
         datasites = {name: member.datasite for name, member in self.cohort.members.items()}
-        return ask_all(datasites, lambda _, datasite: datasite.quote(request.source, self.cohort.name))
+
+        def quotes_of(request: Request) -> Quotes:
+            return ask_all(datasites, lambda _, datasite: datasite.quote(request.source, self.cohort.name))
+
+        pool = ThreadPoolExecutor(max_workers=len(self.requests))
+        try:
+            futures = {request.role: pool.submit(quotes_of, request) for request in self.requests}
+            yield lambda request: futures[request.role].result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # a refusal here need not wait for hospitals
 
     def _submit_at(self, hospital: str, check: Check, progress: Progress, project: str) -> None:
         member = self.cohort.members[hospital]

@@ -10,7 +10,6 @@ from researcher.report_charts import Axis, Line, line_chart, round_limits
 from researcher.report_parts import section, table, text
 
 COMBINED = "combined"
-MOST_LINES = 6
 
 
 def curve_section(name: str, figures: Mapping[int, Mapping[str, Estimate]], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -21,7 +20,7 @@ def curve_section(name: str, figures: Mapping[int, Mapping[str, Estimate]], rows
     if not figures:
         return section("Learning curve", numbers, "Nobody scored the model in any round.")
     lines = []
-    for who in _names(figures)[:MOST_LINES]:
+    for who in _names(figures):
         points = [(float(number), found[who].value) for number, found in figures.items() if who in found]
         errors = [found[who].error for found in figures.values() if who in found]
         band = errors if who == COMBINED else ()

@@ -105,7 +105,14 @@ def _mean(cells: Cells, column: Column, edges: FloatArray) -> tuple[Estimate, fl
     noise = min(math.hypot(noise, rounding), column.high - column.low)
     sampling = math.sqrt(max(spread, 0.0) * design_effect(cells.records) * cells.records / total)
     bounds = (column.low, column.high)
-    mean = Estimate(value, noise, min(sampling, column.high - column.low), column.unit, bounds, origin=column.origin)
+    mean = Estimate(
+        value,
+        noise,
+        min(sampling, column.high - column.low),
+        column.unit,
+        bounds,
+        clock=column if column.kind in TIMES else None,
+    )
     return mean, math.sqrt(max(spread, 0.0))
 
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from policies.errors import WeightsRefused
 from policies.privacy.draws import PARTS, TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
-from policies.schema.columns import Column
+from policies.schema.columns import TIMES, Column
 from policies.schema.noise_scales import (
     LAPLACE_95,
     half_range,
@@ -103,7 +103,7 @@ def _read_all(
         statistic = _read(query, tensor, mechanism, schema, size, known)
         if not isinstance(statistic, Cells):
             column = schema.column(query.columns[0]) if query.name in DIVIDED else None
-            statistic = replace(statistic, records=number, origin=column.origin if column else "")
+            statistic = replace(statistic, records=number, clock=column if column and column.kind in TIMES else None)
         read[query.key] = statistic
     return read
 
@@ -176,8 +176,8 @@ def combine_means(parts: list[Estimate], sizes: npt.ArrayLike, size_errors: npt.
         sized = LAPLACE_95 * sizing
         below, above = (np.array([abs(part.interval[end] - part.value) for part in parts]) for end in (0, 1))
         ends = average - _norm(np.r_[share * below, sized]), average + _norm(np.r_[share * above, sized])
-    unit, origin = parts[0].unit, parts[0].origin
-    return Estimate(average, noise_error, _norm(sampling), unit, bounds, ends, origin=origin)
+    unit, clock = parts[0].unit, parts[0].clock
+    return Estimate(average, noise_error, _norm(sampling), unit, bounds, ends, clock=clock)
 
 
 def _tensor(release: Mapping[str, npt.ArrayLike], query: Query, schema: Schema, mechanism: Statistics) -> FloatArray:

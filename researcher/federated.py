@@ -15,25 +15,31 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import numpy as np
-from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import Strategy
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
+from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.tensors import digest
-from researcher.checks import named
+from researcher.checks import named, sha256
 from researcher.code_requests import CodeRequests
+from researcher.compression import Carried
 from researcher.flower_turns import flower_turn, others_turn
+from researcher.late_releases import STILL_RUNNING, Late, moved_late
 from researcher.progress import Progress
-from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone
+from researcher.releases import DEADLINE, GRACE, Answers, Asked, Closing, ask_everyone, together
+from researcher.secure_sums import SecureSum
 from researcher.state import Tensors
 from researcher.strategies import quorum_of, setting_of
 
@@ -50,6 +56,9 @@ class RoundRecord:
       answered: seconds by hospital.
       missing: reason by hospital; hospitals that the strategy did not sample are not missing.
       weights_digest: of the weights that were sent.
+      sent_bytes, received_bytes: by hospital, bodies of calls; of a release that was kept before, nothing.
+      late: of those that answered, the earlier round that a release is of, by hospital.
+      running: of those that did not, the round that each still runs, by hospital.
     """
 
     round: int
@@ -57,6 +66,10 @@ class RoundRecord:
     answered: dict[str, float]
     missing: dict[str, str]
     weights_digest: str
+    sent_bytes: dict[str, int] = field(default_factory=dict)
+    received_bytes: dict[str, int] = field(default_factory=dict)
+    late: dict[str, int] = field(default_factory=dict)
+    running: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -104,6 +117,7 @@ class DatasiteGrid(HospitalGrid):
       seed: of the sampling of hospitals.
       begin: called before a hospital is first asked, and not where all is answered from the study's directory.
       keep: how many of the weights that were sent are kept in `sent`, by round: the newest.
+      buffer: how many answers close a round (`researcher.late_releases`); None to wait for all until the deadline.
     """
 
     requests: CodeRequests
@@ -115,15 +129,21 @@ class DatasiteGrid(HospitalGrid):
     grace: float = GRACE
     begin: Callable[[], None] = lambda: None
     keep: int = 0
+    buffer: int | None = None
     closed: list[RoundRecord] = field(default_factory=list)
     sent: dict[int, Tensors] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._sizes = self.requests.training_patients()
+        self._request = next(request for request in self.requests.requests if request.role == "training")
+        self._declared: SecureAggregation | None = getattr(self._request.mechanism, "secure_aggregation", None)
+        self._carried = Carried(self.requests.approved_training(), self._sizes)
         self._hospitals = sorted(self._sizes)  # a hospital's node number is its place here, from 1
         self._ready: dict[str, Asked] = {}
         self._left_out: dict[str, str] = {}
         self._offered: list[str] = []
+        self._late = Late()
+        self._begun: dict[int, Tensors] = {}  # what late releases of the round that was closed last began from
         self._sound: set[str] = set()  # answered last time, so that asking after it again can be spared
 
     def get_node_ids(self) -> list[int]:
@@ -153,42 +173,111 @@ class DatasiteGrid(HospitalGrid):
             reason = "Hospitals score a model only as an approved evaluation: use result.evaluate()."
             return [left_out(message, reason) for message in messages]
         asked = {self._hospitals[message.metadata.dst_node_id - 1]: message for message in messages}
-        weights = weights_of(messages[0], len(self.closed))
-        answers = self._round(list(asked), weights)
-        return [self._reply(message, name, answers) for name, message in asked.items()]
+        number = len(self.closed) + 1
+        weights, half = self._carried.sent(weights_of(messages[0], number - 1), number)
+        answers = self._round(list(asked), weights, half)
+        return [self._reply(message, name, answers, weights) for name, message in asked.items()]
 
-    def _round(self, hospitals: list[str], weights: Tensors) -> Answers:
+    def _round(self, hospitals: list[str], weights: Tensors, half: bool) -> Answers:
         number, sent = len(self.closed) + 1, digest(weights)
         what = f"round {number}/{self.rounds}"
         if kept := self._kept(number):
             record, answers = kept, self._replayed(kept, sent)
+            if secure := self._secure_sum(number, weights):
+                answers.mean = secure.mean(answers.releases)
             self.progress.hospital(what, "all", "closed before")
         else:
             self._check_asked_before(number, sent)
             self.begin()
             ready = {name: self._ready[name] for name in hospitals if name in self._ready}
             with others_turn():
-                answers = ask_everyone(
-                    ready,
-                    "training",
-                    number,
-                    weights,
-                    state=self.requests.state,
-                    progress=self.progress,
-                    what=what,
-                    deadline=self.deadline,
-                    grace=self.grace,
-                )
+                answers = self._ask(ready, number, weights, what, half)
             self._sound = set(answers.releases)
+            running = self._running(answers, number)
             missing = self._left_out | self.requests.explained("training", answers.missing)
             answers.missing = missing
             self._check_quorum(number, len(answers.releases), missing)
-            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent)
+            sent_bytes = {name: traffic.sent for name, traffic in answers.traffic.items()}
+            received = {name: traffic.received for name, traffic in answers.traffic.items()}
+            record = RoundRecord(
+                number,
+                tuple(self._offered),
+                answers.seconds,
+                missing,
+                sent,
+                sent_bytes,
+                received,
+                {name: release.round for name, release in answers.releases.items() if release.round != number},
+                running,
+            )
             self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
+        self._begun = dict(self._late.weights)
+        self._late.close(number, weights, record.running)
         self.closed.append(record)
         self.sent[number] = weights
         self.sent.pop(number - self.keep, None)
         return answers
+
+    def _ask(self, ready: dict[str, Asked], number: int, weights: Tensors, what: str, half: bool) -> Answers:
+        if secure := self._secure_sum(number, weights):
+            return secure.ask(ready, progress=self.progress, what=what, deadline=self.deadline, grace=self.grace)
+        if self.buffer is None:
+            return self._ask_round(ready, number, weights, what, half)
+        closing, late = Closing(self.buffer), self._late.among(ready)
+        fresh = [name for name in ready if name not in self._late.rounds]
+        parts = [(number, weights, half, fresh)]
+        for round, names in late.items():
+            begun, as_half = self._carried.sent(self._late.weights[round], round)
+            parts.append((round, begun, as_half, names))
+
+        def ask(part: tuple[int, Tensors, bool, list[str]]) -> Answers:
+            round, begun, as_half, names = part
+            return self._ask_round({name: ready[name] for name in names}, round, begun, what, as_half, closing)
+
+        with ThreadPoolExecutor(max_workers=len(parts)) as pool:
+            return together(pool.map(ask, parts))
+
+    def _ask_round(
+        self,
+        ready: dict[str, Asked],
+        number: int,
+        weights: Tensors,
+        what: str,
+        half: bool,
+        closing: Closing | None = None,
+    ) -> Answers:
+        return ask_everyone(
+            ready,
+            "training",
+            number,
+            weights,
+            state=self.requests.state,
+            progress=self.progress,
+            what=what,
+            deadline=self.deadline,
+            grace=self.grace,
+            half=half,
+            closing=closing,
+        )
+
+    def _running(self, answers: Answers, number: int) -> dict[str, int]:
+        """Which round each hospital still runs after this one, where late releases are waited for."""
+        if self.buffer is None:
+            return {}
+        late = self._late.rounds
+        over = set(answers.releases) | (set(answers.missing) - answers.running - answers.away)  # released, or failed
+        running = {name: round for name, round in late.items() if name not in over}
+        running |= {name: number for name in answers.running if name not in late}
+        told = {name: STILL_RUNNING.format(round=round) for name, round in running.items()}
+        answers.missing |= {name: told[name] for name in answers.running}
+        return running
+
+    def _secure_sum(self, number: int, weights: Tensors) -> SecureSum | None:
+        """The round's, where hospitals release in sums alone."""
+        if self._declared is None:
+            return None
+        source = sha256(self._request.source)
+        return SecureSum(self._declared, source, "training", number, weights, self.requests.state)
 
     def _check_asked_before(self, number: int, sent: str) -> None:
         """Raise `WrongStatus` where a hospital has released this round already, for other weights."""
@@ -210,10 +299,12 @@ class DatasiteGrid(HospitalGrid):
             )
         answers = Answers(missing=dict(kept.missing))
         for name, seconds in kept.answered.items():
-            release = self.requests.state.release("training", name, kept.round, sent)
+            round = kept.late.get(name, kept.round)
+            asked = sent if round == kept.round else digest(self._late.weights[round])
+            release = self.requests.state.release("training", name, round, asked)
             if release is None:
                 raise Unavailable(
-                    f"The release of {name} in round {kept.round} is gone from {self.requests.state.directory}. Remove "
+                    f"The release of {name} in round {round} is gone from {self.requests.state.directory}. Remove "
                     f"rounds/{kept.round:04d}.json there and resume: the hospital gives the same release at no cost."
                 )
             answers.releases[name], answers.seconds[name] = release, seconds
@@ -242,7 +333,7 @@ class DatasiteGrid(HospitalGrid):
             pause = min(5.0, pause * 1.5)
 
     def _quorum(self) -> int:
-        return quorum_of(self.strategy)
+        return max(quorum_of(self.strategy), self._declared.threshold if self._declared else 1)
 
     def _check_quorum(self, number: int, answered: int, missing: dict[str, str]) -> None:
         if answered < self._quorum():
@@ -258,10 +349,17 @@ class DatasiteGrid(HospitalGrid):
             missing=dict(missing),
         )
 
-    def _reply(self, message: Message, name: str, answers: Answers) -> Message:
+    def _reply(self, message: Message, name: str, answers: Answers, weights: Tensors) -> Message:
         if name not in answers.releases:
             return left_out(message, answers.missing.get(name, "left out"))
-        return released(message, answers.releases[name].tensors, self._sizes[name])
+        if answers.mean is not None:
+            return released(message, answers.mean, self._sizes[name])
+        release, number = answers.releases[name], len(self.closed)
+        begun = weights if release.round == number else self._begun[release.round]
+        tensors = self._carried.received(name, release.tensors, begun, release.round)
+        if release.round != number:
+            tensors = moved_late(tensors, begun, weights, number - release.round)
+        return released(message, tensors, self._sizes[name])
 
 
 After = Callable[[int, Tensors], bool]
@@ -308,6 +406,7 @@ def start(
     rounds: int,
     timeout: float,
     after: After | None = None,
+    train_config: ConfigRecord | None = None,
 ) -> Tensors | None:
     """Flower's loop: the last aggregate with the names of `initial`, or None. Its log is quiet, its telemetry off."""
 
@@ -316,15 +415,30 @@ def start(
         if number and after is not None and after(number, weights):
             raise _Ended(weights)
 
-    listening = {"evaluate_fn": heard} if after is not None else {}
+    listening: dict[str, Any] = {"evaluate_fn": heard} if after is not None else {}
+    if train_config is not None:
+        listening["train_config"] = train_config
     arrays = ArrayRecord({name: _array(initial[name]) for name in sorted(initial)})  # in one order, also when resumed
-    strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
-    with flower_turn():
+    with flower_turn(), aggregating(strategy):
         try:
             result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout, **listening)
         except _Ended as ended:
             return ended.weights
     return _named_as(initial, result.arrays) if result.arrays else None
+
+
+@contextmanager
+def aggregating(strategy: Strategy) -> Iterator[None]:
+    """While this is held, a round that `strategy` aggregates to nothing raises `Unavailable`."""
+    before = vars(strategy).copy()
+    strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
+    try:
+        yield
+    finally:
+        if "aggregate_train" in before:
+            strategy.aggregate_train = before["aggregate_train"]
+        else:
+            del strategy.aggregate_train
 
 
 def _named_as(initial: Tensors, arrays: ArrayRecord) -> Tensors:

@@ -7,7 +7,6 @@ tests/researcher/test_coverage.py how often they hold.
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.numbers import outward, places_for, to_places, with_error
+from policies.schema.columns import Column
 from policies.schema.noise_scales import LAPLACE_95
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ class Estimate:
       ends: of the 95 % interval where it is not as far to either side, as near a bound.
       note: in words, what one has to know of it; "there is none" where it says nothing at all.
       records: how many records it is of, where that was released with it.
-      origin: of a date, its day 0; the value counts days from there.
+      clock: of dates and times, their column: the value counts its days, hours, minutes or seconds.
     """
 
     value: float
@@ -48,7 +48,7 @@ class Estimate:
     ends: tuple[float, float] | None = None
     note: str = ""
     records: Estimate | None = None
-    origin: str = ""
+    clock: Column | None = None
 
     @property
     def error(self) -> float:
@@ -77,9 +77,9 @@ class Estimate:
     def __str__(self) -> str:
         if self.note and not self.known:
             return self.note
-        if self.origin:
-            value, low, high = (dated(day, self.origin) for day in (self.value, *self.interval))
-            text = f"{value} ± {self.error:.2g} days (95 % from {low} to {high})"
+        if self.clock:
+            value, low, high = (dated(number, self.clock) for number in (self.value, *self.interval))
+            text = f"{value} ± {self.error:.2g} {self.clock.counted_in} (95 % from {low} to {high})"
             return f"{text}; {self.note}" if self.note else text
         unit, places = f" {self.unit}" if self.unit else "", places_for(self.error)
         value, low, high = self.shown
@@ -105,7 +105,7 @@ class Quantiles:
       shift: of ranks to one side, as a share, that the mechanism may come to beside its noise.
       resolution: how far a value may be from the record that it stands for, in the column's units.
       ends: of each interval, where they come from several hospitals' points.
-      records, origin: as of an `Estimate`.
+      records, clock: as of an `Estimate`.
     """
 
     ranks: tuple[float, ...]
@@ -118,7 +118,7 @@ class Quantiles:
     resolution: float = 0.0
     ends: tuple[tuple[float, float], ...] | None = None
     records: Estimate | None = None
-    origin: str = ""
+    clock: Column | None = None
 
     @property
     def reaches(self) -> tuple[float, ...]:
@@ -152,8 +152,8 @@ class Quantiles:
         unit = f" {self.unit}" if self.unit else ""
         lines = []
         for rank, value, (low, high) in zip(self.ranks, self.values, self.intervals, strict=True):
-            if self.origin:
-                shown, ends = dated(value, self.origin), f"{dated(low, self.origin)} to {dated(high, self.origin)}"
+            if self.clock:
+                shown, ends = dated(value, self.clock), f"{dated(low, self.clock)} to {dated(high, self.clock)}"
             else:
                 places = places_for((high - low) / 4)  # as of an error, a quarter of a 95 % interval
                 shown, ends = to_places(value, places), " to ".join(outward(low, high, places))
@@ -299,9 +299,9 @@ def step_ends(
     return tuple(ends)
 
 
-def dated(days: float, origin: str) -> str:
-    """Days since an origin as the nearest date, `2025-10-01`."""
-    return (datetime.date.fromisoformat(origin) + datetime.timedelta(days=round(days))).isoformat()
+def dated(value: float, column: Column) -> str:
+    """A number of a column of dates or times as the nearest one, `2025-10-01` or `2025-10-01 14:00`."""
+    return column.written(round(value))
 
 
 def design_effect(records: int) -> float:

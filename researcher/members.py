@@ -69,7 +69,10 @@ class Hospitals:
 
     @cached_property
     def mock(self) -> pd.DataFrame:
-        """Every hospital's mock rows in natural units, indexed by hospital and row; `mock_origins` says what of."""
+        """Every hospital's mock rows in natural units, indexed by hospital and row; `mock_origins` says what of.
+
+        A tensor is a column of arrays, drawn from the schema alone; a notebook shows pictures of the first ones.
+        """
         import pandas as pd
 
         matrices, problems = ask_all(
@@ -79,6 +82,11 @@ class Hospitals:
         if not matrices:
             raise Unavailable(" ".join(str(error) for error in problems.values()))
         frames = {name: self.members[name].published.schema.frame(matrix) for name, matrix in matrices.items()}
+        if self.schema.tensors:
+            from researcher.mock_rows import MockRows, with_tensors
+
+            drawn = {name: with_tensors(self.members[name].published.schema, rows) for name, rows in frames.items()}
+            return MockRows(pd.concat(drawn, names=["hospital", "row"]))
         return pd.concat(frames, names=["hospital", "row"])
 
     @property
@@ -130,6 +138,9 @@ class Hospitals:
             lines += _inputs(schema)
             if named := [f"{one.name} ({one.term})" for one in schema.transformations if not one.feature]:
                 lines.append(f"Transformations, by name among inputs=(...): {', '.join(named)}")
+        for tensor in schema.tensors:
+            scaled = "[-1, 1]" if tensor.scaling == "symmetric" else "[0, 1]"
+            lines.append(f"Tensor, as inputs={tensor.name!r}: {tensor.said()}; a model gets it in {scaled}")
         if origins := {who: said for who, said in self.mock_origins.items() if said != PUBLIC_MOCK}:
             lines.append(f"Mock with signal: {', '.join(f'{who} ({said})' for who, said in origins.items())}")
         if schema.sequences:

@@ -206,17 +206,13 @@ def _check_via(entry: Mapping[str, Any], shown: str) -> None:
 
 def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites, way: Way | None) -> Connection:
     shown = _shown(entry)
+    if "via" not in entry:
+        _check_url(entry["url"], shown)
     password = _password(entry, base, shown)
     from researcher.client import Datasite
 
     if "via" in entry:
         return Datasite("", entry["email"], password, name=entry["name"], known=known, words=entry["words"], way=way)
-    from researcher.transport import check_url
-
-    try:
-        check_url(entry["url"])
-    except InvalidRequest as error:
-        raise InvalidRequest(f"{shown}: {error}") from None
     return Datasite(
         entry["url"],
         entry["email"],
@@ -226,6 +222,15 @@ def _connection(entry: Mapping[str, Any], base: Path, known: KnownDatasites, way
         known=known,
         words=entry.get("words", ""),
     )
+
+
+def _check_url(url: str, shown: str) -> None:
+    from researcher.transport import check_url
+
+    try:
+        check_url(url)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{shown}: {error}") from None
 
 
 def _password(entry: Mapping[str, Any], base: Path, shown: str) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from researcher.plots import Picture
 
 COMBINED = "combined"
+LARGEST_SUM, LEAST_NOISE, MOST_TURNED = 1e15, 1e-15, 1e12
+"""Beyond them no datasite's sums lie; products of what is within are numbers, and what is inverted has an inverse."""
 RATIOS = {"gaussian": "", "binomial": "odds ratio", "poisson": "rate ratio"}
 
 
@@ -185,9 +187,20 @@ def checked(tensors: Tensors, study: RegressionStudy) -> dict[str, FloatArray]:
     sums: dict[str, FloatArray] = {}
     for name, shape in sum_shapes(study.mechanism, study.cohort.schema).items():
         tensor = np.asarray(tensors.get(name, math.nan), dtype=np.float64)
-        if tensor.shape != shape or not np.isfinite(tensor).all():
-            raise WeightsRefused(f"{name} has shape {tensor.shape}, wanted {shape} and finite. Fetch it again.")
+        if tensor.shape != shape or not (np.abs(tensor) <= LARGEST_SUM).all():
+            raise WeightsRefused(
+                f"{name} has shape {tensor.shape}, wanted {shape} and numbers up to {LARGEST_SUM:g}. Fetch it again."
+            )
         sums[name] = tensor
-    if sums["noise"][:2].min() <= 0 or sums["noise"][2] < 0:
-        raise WeightsRefused(f"noise={sums['noise'].tolist()} is not above 0. Tell the hospital's owner.")
+    _check_arithmetic(sums)
     return sums
+
+
+def _check_arithmetic(sums: Mapping[str, FloatArray]) -> None:
+    """Raise `WeightsRefused` where something is as no datasite's sums are, so that arithmetic on it would fail."""
+    if sums["noise"][:2].min() < LEAST_NOISE or sums["noise"][2] < 0:
+        raise WeightsRefused(f"noise={sums['noise'].tolist()} is not above 0. Tell the hospital's owner.")
+    if not np.allclose(sums["information"], sums["information"].T, rtol=1e-9, atol=0):
+        raise WeightsRefused("information is not symmetric, as sums of squares are. Tell the hospital's owner.")
+    if not np.linalg.cond(sums["turn"]) <= MOST_TURNED:
+        raise WeightsRefused("turn has no inverse, so it turns nothing. Tell the hospital's owner.")

@@ -15,6 +15,8 @@ from policies.errors import InvalidRequest
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import Query, Statistics, mechanism_from
 from policies.privacy.risk import loss_in_filter, loss_of, risk_sentences, rounded_up
+from policies.schema import columns as schema_columns
+from policies.schema.columns import TIMES
 from policies.schema.questions import scope_sentences
 from policies.schema.schemas import Schema
 from researcher.described import RANKS, Described, described
@@ -32,6 +34,7 @@ from researcher.report_charts import (
 )
 from researcher.report_parts import page, pair, promise, section, table, text
 from researcher.state import Release
+from researcher.traffic import bytes_of
 
 if TYPE_CHECKING:
     from researcher.scores import Calibration, Roc
@@ -100,8 +103,12 @@ def training_page(
         why = "; ".join(
             f"round {record['round']}: {record['missing'][who]}" for record in rounds if who in record["missing"]
         )
-        rows.append((text(who), f"{took} of {len(rounds)}", text(why or "none")))
-    took_part = section("Who took part", table(("Hospital", "Rounds", "Left out"), rows))
+        carried = [
+            text(bytes_of(who, [record.get(name, {}) for record in rounds]))
+            for name in ("sent_bytes", "received_bytes")
+        ]
+        rows.append((text(who), f"{took} of {len(rounds)}", *carried, text(why or "none")))
+    took_part = section("Who took part", table(("Hospital", "Rounds", "Sent", "Received", "Left out"), rows))
     return page(name, [header(name, lead, [ended] if ended else []), took_part, *scores, *ending(releases)])
 
 
@@ -169,10 +176,10 @@ def _overview(everybody: Everybody, schema: Schema, mechanism: Statistics) -> st
 
 def _overview_row(found: Described) -> list[str]:
     def natural(value: float) -> str:
-        return dated(value, found.column.origin) if found.column.origin else written(value, digits=4)
+        return dated(value, found.column) if found.column.kind in TIMES else written(value, digits=4)
 
     mean = "" if found.mean is None else f"{natural(found.mean.value)} ± {written(found.mean.error, digits=2)}"
-    mean += " days" if mean and found.column.origin else ""
+    mean += f" {found.column.counted_in}" if mean and found.column.kind in TIMES else ""
     quantiles = [f"{natural(value)} ({natural(low)} to {natural(high)})" for value, low, high in found.quantiles]
     return [
         text(found.title),
@@ -213,10 +220,8 @@ def _numbers(title: str, query: Query, parts: Mapping[str, list[tuple[str, Any]]
     rows, table_rows = [], []
     for who, own in parts.items():
         for group, part in own:
-            for label, value, low, high, unit, origin in _figures(part):
-                shown = [
-                    dated(number, origin) if origin else written(number, digits=4) for number in (value, low, high)
-                ]
+            for label, value, low, high, unit, clock in _figures(part):
+                shown = [dated(number, clock) if clock else written(number, digits=4) for number in (value, low, high)]
                 said = f"{shown[0]}{f' {unit}' if unit else ''} ({shown[1]} to {shown[2]})"
                 name = ", ".join(filter(None, ([group] if grouped else [who]) + [label]))
                 if who == COMBINED or not grouped:
@@ -228,7 +233,7 @@ def _numbers(title: str, query: Query, parts: Mapping[str, list[tuple[str, Any]]
     chart = interval_chart(title, charted[:40], low=low, high=high) if len(charted) <= 40 else ""
     numbers = table(("Hospital", "Of", "Value (95 % interval)"), table_rows[:MOST_ROWS])
     together = table_rows[-1][-1] if summed else ""
-    scale = "" if column is not None and column.kind == "date" else f" The scale is {low:g} to {high:g}."
+    scale = "" if column is not None and column.kind in TIMES else f" The scale is {low:g} to {high:g}."
     return section(
         title,
         chart + folded(numbers, HIDDEN_FROM + 1),
@@ -236,11 +241,11 @@ def _numbers(title: str, query: Query, parts: Mapping[str, list[tuple[str, Any]]
     )
 
 
-def _figures(part: Estimate | Quantiles) -> list[tuple[str, float, float, float, str, str]]:
+def _figures(part: Estimate | Quantiles) -> list[tuple[str, float, float, float, str, schema_columns.Column | None]]:
     if isinstance(part, Estimate):
-        return [("", part.value, *part.interval, part.unit if part.bounds != SHARE else "", part.origin)]
+        return [("", part.value, *part.interval, part.unit if part.bounds != SHARE else "", part.clock)]
     return [
-        (f"{rank:.0%}", value, low, high, part.unit, part.origin)
+        (f"{rank:.0%}", value, low, high, part.unit, part.clock)
         for rank, value, (low, high) in zip(part.ranks, part.values, part.intervals, strict=True)
     ]
 
@@ -278,7 +283,7 @@ def _columns(title: str, query: Query, cells: Cells, schema: Schema, mechanism: 
     column = schema.column(query.columns[0])
     labels, (own, edges) = list(cells.labels[0]), column.cells(mechanism.bins)
     if edges is not None and query.name != "missing" and edges[0] >= column.low:  # a cell is named by where it begins
-        dates = column.kind == "date"
+        dates = column.kind in TIMES
         begins = [column.written(float(edge)) if dates else written(float(edge), digits=3) for edge in edges[:-1]]
         labels = begins + labels[len(own) :]
     labels = _some(labels)
@@ -322,7 +327,7 @@ def _auc(auc: Mapping[str, Estimate]) -> str:
 
 def _roc(curves: Mapping[str, Roc]) -> str:
     lines = []
-    for who, curve in sorted(curves.items(), key=lambda item: item[0] != COMBINED)[:6]:
+    for who, curve in sorted(curves.items(), key=lambda item: item[0] != COMBINED):
         points = list(zip(curve.false_positive_rate, curve.true_positive_rate, strict=True))
         lines.append(
             Line(who, points, band=curve.true_positive_error if who == COMBINED else (), dashed=who != COMBINED)

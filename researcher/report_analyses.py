@@ -15,7 +15,7 @@ from policies.schema.filters import condition_sentences
 from policies.schema.schemas import Schema
 from researcher.coefficients import Coefficient
 from researcher.report import COMBINED, absent, ending, folded, header
-from researcher.report_charts import SERIES, Axis, Interval, Line, interval_chart, line_chart
+from researcher.report_charts import Axis, Interval, Line, interval_chart, line_chart
 from researcher.report_parts import page, section, table, text
 from researcher.state import Release
 from researcher.survival_curves import LogRank, SurvivalCurve
@@ -80,7 +80,7 @@ def survival_chart(title: str, everybody: Mapping[str, Curves], *, time: str) ->
         lines += [curve_line(curve, who, hospital=True) for who, curve in own.items()]
     grid = next(iter(curves.values())).grid
     x, y = Axis(time, grid.start, grid.until), Axis("share without event", 0, 1)
-    return line_chart(title, lines[: len(SERIES)], x, y)
+    return line_chart(title, lines, x, y)
 
 
 def curve_line(curve: SurvivalCurve, label: str, *, hospital: bool = False) -> Line:

@@ -59,7 +59,8 @@ TEXT_BESIDE = 46  # characters of a row's label and figure that fit on one line
 class Line:
     """One series: points in the axes' units, drawn joined, or as steps that each begin at a point.
 
-    `band` holds a standard error of each y, `between` the ends of an interval around it; or nothing.
+    `band` holds a standard error of each y, `between` the ends of an interval around it; or nothing. `beside` is the
+    place of the line whose colour it shares, where it has none of its own.
     """
 
     label: str
@@ -69,6 +70,7 @@ class Line:
     steps: bool = False
     dots: bool = False
     dashed: bool = False
+    beside: int | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,14 @@ class Column:
 
 
 def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal: bool = False) -> str:
-    """A line chart with its legend below, as one `<figure>`. `diagonal` draws the line of chance."""
+    """A line chart with its legend below, as one `<figure>`. `diagonal` draws the line of chance.
+
+    More lines than there are colours would not be told apart: the first are drawn, and the legend names the others.
+    """
+    others = ", ".join(line.label for line in lines[len(SERIES) :])
+    shown = [
+        (line, SERIES[place if line.beside is None else line.beside]) for place, line in enumerate(lines[: len(SERIES)])
+    ]
     with _drawing(title, HEIGHT) as (figure, drawn):
         box = (
             MARGIN["left"] / WIDTH,
@@ -126,13 +135,14 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal:
         axes.yaxis.set_major_locator(_locator(whole=y.whole))
         if diagonal:
             axes.plot((0, 1), (0, 1), color=COLOURS["soft"], linewidth=1, linestyle=(0, (2, 4)))
-        for line, series in zip(lines, SERIES, strict=False):
+        for line, series in shown:
             _draw(axes, line, COLOURS[series], y)
     legend = "".join(
         f'<li><svg class="key{" dashed" if line.dashed else ""}" viewBox="0 0 26 6" aria-hidden="true">'
         f'<path d="M0 3H26" style="stroke: var(--{series})"/></svg>{escape(line.label)}</li>'
-        for line, series in zip(lines, SERIES, strict=False)
+        for line, series in shown
     )
+    legend += f"<li>not drawn: {escape(others)}</li>" if others else ""
     return f'<figure>{drawn[0]}<ul class="legend">{legend}</ul></figure>'
 
 

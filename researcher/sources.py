@@ -25,6 +25,7 @@ from typing import Any
 from policies.errors import InvalidRequest
 from policies.privacy.grouping import as_literal
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, Statistics
+from policies.privacy.secure_aggregation import SecureAggregation
 from policies.text import check_visible
 
 WIDTH = 100
@@ -278,7 +279,7 @@ def _docstring(purpose: str) -> str:
 def _call(function: str, arguments: list[str], values: dict[str, Any]) -> str:
     written = [f"{name}={_literal(value)}" for name, value in values.items()]
     oneline = f"return {function}({', '.join([*arguments, *written])})"
-    if len(oneline) <= WIDTH:
+    if len(oneline) <= WIDTH and "\n" not in oneline:
         return oneline
     lines = "".join(f"    {argument},\n" for argument in map(_broken, written))
     return f"return {function}(\n    {', '.join(arguments)},\n{lines})"
@@ -290,6 +291,14 @@ def _broken(argument: str) -> str:
         return argument
     name, _, inner = argument[:-1].partition("[")
     return f"{name}[\n" + "".join(f"        {item},\n" for item in _items(inner)) + "    ]"
+
+
+def _roster(declared: SecureAggregation) -> str:
+    """Secure aggregation as a dictionary with a hospital a line."""
+    facts = declared.as_dict()
+    hospitals = "".join(f"            {_literal(row)},\n" for row in facts.pop("hospitals"))
+    settings = ", ".join(f"{_literal(name)}: {_literal(value)}" for name, value in facts.items())
+    return f'{{\n        {settings},\n        "hospitals": [\n{hospitals}        ],\n    }}'
 
 
 def _items(inner: str) -> list[str]:
@@ -308,6 +317,8 @@ def _literal(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         inner = ", ".join(_literal(item) for item in value)
         return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
+    if isinstance(value, SecureAggregation):
+        return _roster(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     return repr(value)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from policies.privacy.mechanisms import Query, Statistics
-from policies.schema.columns import Column
+from policies.schema.columns import TIMES, Column
 from policies.schema.schemas import Schema
 from researcher.figures import NORMAL_95, SHARE, Cells, Estimate, FloatArray, Quantiles, dated
 from researcher.groups import Grouped
@@ -99,7 +99,7 @@ def _dots(axes: Any, rows: Mapping[str, Mapping[str, Any]], column: Column | Non
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-    if column is not None and column.kind == "date":
+    if column is not None and column.kind in TIMES:
         _dates(axes, column)
 
 
@@ -193,7 +193,7 @@ def _unit(part: Any, column: Column | None) -> str:
 
 def _dates(axes: Any, column: Column) -> None:
     ticks = [tick for tick in axes.get_xticks() if column.low <= tick <= column.high]
-    axes.set_xticks(ticks, [dated(tick, column.origin) for tick in ticks], rotation=30, ha="right")
+    axes.set_xticks(ticks, [dated(tick, column) for tick in ticks], rotation=30, ha="right")
 
 
 def _colour(people: Sequence[str], who: str) -> str:

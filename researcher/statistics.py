@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,30 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policies.errors import InvalidRequest, WrongStatus
+from policies.errors import InvalidRequest
 from policies.privacy.mechanisms import Statistics
-from researcher.checks import Request
-from researcher.code_requests import CodeRequests
+from researcher.analyses import AnalysisStudy
 from researcher.described import described
 from researcher.estimates import Statistic, combine_statistics, read_statistics
 from researcher.figures import Cells, Estimate, Quantiles, dated
 from researcher.groups import Grouped
 from researcher.members import Hospitals
-from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
-from researcher.results import check_anybody
-from researcher.sources import request_source
+from researcher.releases import Answers
 from researcher.state import Release
-from researcher.studies import AskingStudy
 from researcher.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from policies.schema.columns import Column
     from policies.schema.schemas import Schema
     from researcher.plots import Picture
 
 
-class StatisticsStudy(AskingStudy):
+class StatisticsStudy(AnalysisStudy):
     """Statistics of a cohort with pure ε, made by `cohort.statistics(...)`.
 
     Args:
@@ -53,52 +49,33 @@ class StatisticsStudy(AskingStudy):
         state: Path | str | None = None,
         progress: bool = True,
     ) -> None:
-        text = request_source("question", mechanism, purpose=purpose)
-        name = name or f"{cohort.name}-statistics-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-        super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         self.mechanism = mechanism
-        source = request_source(self.function, mechanism, purpose=purpose)
-        asked = [Request("statistics", self.function, source, mechanism)]
-        self.requests = CodeRequests(cohort, asked, self.state, purpose=purpose, name=name)
+        super().__init__(cohort, mechanism, name=name, purpose=purpose, state=state, progress=progress)
 
-    def run(self, *, round: int = 1, deadline: float = DEADLINE, grace: float = GRACE) -> StatisticsResult:
-        """Ask every hospital that approved. A round asked before is answered again at no cost.
+    if TYPE_CHECKING:
 
-        Raises:
-          InvalidRequest: `round` is beyond those that were approved.
-          WrongStatus: nothing was submitted, or another question was.
-        """
-        check_patience(deadline=deadline, grace=grace)
-        if type(round) is not int or not 1 <= round <= self.mechanism.rounds:
-            raise InvalidRequest(
-                f"round={round!r} is not from 1 to {self.mechanism.rounds}, which were asked for. Ask for more with"
-                " rounds=... in a new study."
-            )
-        if not self.requests.codes("statistics"):
-            raise WrongStatus(
-                f"Study {self.name!r} was not submitted yet. Call submit() and wait_for_approval() first."
-            )
-        self.requests.check_same_study()
-        with self.state.lock():
-            ready, missing = self.requests.approved("statistics", unreached=True)
-            with self.progress.running(self.name):
-                answers = ask_everyone(
-                    ready,
-                    "statistics",
-                    round,
-                    None,
-                    state=self.state,
-                    progress=self.progress,
-                    what=self.function,
-                    deadline=deadline,
-                    grace=grace,
-                )
-        answers.missing = missing | self.requests.explained("statistics", answers.missing)
-        return statistics_of(self, answers)
+        def run(self, *, round: int = 1, deadline: float = ..., grace: float = ...) -> StatisticsResult: ...
 
-    def resume(self) -> StatisticsResult:
-        """The same as `run()`: hospitals that have answered are not asked again."""
-        return self.run()
+        def resume(self) -> StatisticsResult: ...
+
+    def result_of(self, answers: Answers) -> StatisticsResult:
+        """Statistics from the hospitals' answers."""
+        cohort, mechanism = self.cohort, self.mechanism
+        patients = {name: float(cohort.sizes[name]) for name in sorted(answers.releases)}
+        hospitals = {
+            name: read_statistics(answers.releases[name].tensors, mechanism, cohort.schema, patients=patients[name])
+            for name in patients
+        }
+        return StatisticsResult(
+            hospitals,
+            combine_statistics(hospitals, patients=patients),
+            tuple(answers.releases[name] for name in patients),
+            answers.missing,
+            mechanism.epsilon,
+            self.name,
+            mechanism,
+            cohort.schema,
+        )
 
 
 @dataclass(frozen=True)
@@ -214,27 +191,6 @@ class StatisticsResult:
     __repr__ = __str__
 
 
-def statistics_of(study: StatisticsStudy, answers: Answers) -> StatisticsResult:
-    """Statistics from the hospitals' answers. Raises `Unavailable` where nobody answered."""
-    check_anybody(answers)
-    cohort, mechanism = study.cohort, study.mechanism
-    patients = {name: float(cohort.sizes[name]) for name in sorted(answers.releases)}
-    hospitals = {
-        name: read_statistics(answers.releases[name].tensors, mechanism, cohort.schema, patients=patients[name])
-        for name in patients
-    }
-    return StatisticsResult(
-        hospitals,
-        combine_statistics(hospitals, patients=patients),
-        tuple(answers.releases[name] for name in patients),
-        answers.missing,
-        mechanism.epsilon,
-        study.name,
-        mechanism,
-        cohort.schema,
-    )
-
-
 def _parts(statistic: Statistic) -> list[tuple[tuple[str, ...], Estimate | Quantiles | Cells]]:
     """A statistic by group; of one that was not grouped, itself under no name."""
     return list(statistic) if isinstance(statistic, Grouped) else [((), statistic)]
@@ -243,10 +199,10 @@ def _parts(statistic: Statistic) -> list[tuple[tuple[str, ...], Estimate | Quant
 def _rows(part: Estimate | Quantiles | Cells) -> list[dict[str, Any]]:
     if isinstance(part, Estimate):
         low, high = part.interval
-        return [_row("", part.value, low, high, part.unit, part.origin)]
+        return [_row("", part.value, low, high, part.unit, part.clock)]
     if isinstance(part, Quantiles):
         return [
-            _row(f"{rank:g}", value, low, high, part.unit, part.origin)
+            _row(f"{rank:g}", value, low, high, part.unit, part.clock)
             for rank, value, (low, high) in zip(part.ranks, part.values, part.intervals, strict=True)
         ]
     return [
@@ -255,6 +211,6 @@ def _rows(part: Estimate | Quantiles | Cells) -> list[dict[str, Any]]:
     ]
 
 
-def _row(cell: str, value: float, low: float, high: float, unit: str, origin: str = "") -> dict[str, Any]:
-    numbers = (dated(number, origin) if origin else float(number) for number in (value, low, high))
+def _row(cell: str, value: float, low: float, high: float, unit: str, clock: Column | None = None) -> dict[str, Any]:
+    numbers = (dated(number, clock) if clock else float(number) for number in (value, low, high))
     return {"cell": cell, **dict(zip(("value", "from", "to"), numbers, strict=True)), "unit": unit}

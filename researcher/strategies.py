@@ -61,6 +61,8 @@ _UNREAD = {
     "weighted_by_key": "Hospitals tell num-examples alone, their published number of patients",
 }
 
+COMPARING = (flower.FedMedian, flower.FedTrimmedAvg, flower.Krum, flower.MultiKrum, flower.Bulyan)
+
 
 def make_strategy(
     chosen: str | flower.Strategy, training: DPSGD, *, hospitals: int, options: dict[str, Any]
@@ -86,6 +88,7 @@ def make_strategy(
         strategy = _named(chosen, training, hospitals, options)
     _check_settings(strategy, hospitals)
     _check_proximal(strategy, training)
+    _check_sums(strategy, training)
     return strategy
 
 
@@ -215,6 +218,15 @@ def describe(chosen: str | flower.Strategy, options: dict[str, Any]) -> dict[str
         return {"name": chosen, "options": plain, "instance": False}
     plain = {key: value for key, value in vars(chosen).items() if isinstance(value, (int, float, str, bool))}
     return {"name": type(chosen).__name__, "options": plain, "instance": True}
+
+
+def _check_sums(strategy: flower.Strategy, training: DPSGD) -> None:
+    """Raise `InvalidRequest` where a strategy compares hospitals with each other, and only their mean can be read."""
+    if training.secure_aggregation is not None and isinstance(strategy, COMPARING):
+        raise InvalidRequest(
+            f"{type(strategy).__name__} compares hospitals' weights, and with secure_aggregation only their mean can be"
+            " read. Use FedAvg, FedProx, FedAvgM, FedAdam, FedAdagrad or FedYogi."
+        )
 
 
 def _check_proximal(strategy: flower.Strategy, training: DPSGD) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from researcher.plots import Picture
 
 COMBINED = "combined"
+MOST_COUNTED = 2.0**53  # beyond it, float64 holds no count
 
 
 class SurvivalStudy(AnalysisStudy):
@@ -203,6 +204,8 @@ def table_of(tensors: Mapping[str, Any], study: SurvivalStudy) -> FloatArray:
     """A release's table. Raises `WeightsRefused` where it is another than was asked for."""
     wanted = survival_shape(study.mechanism, study.cohort.schema)
     table = np.asarray(tensors.get(TENSOR, np.nan), dtype=np.float64)
-    if table.shape != wanted or not np.isfinite(table).all():
-        raise WeightsRefused(f"{TENSOR} has shape {table.shape}, wanted {wanted} and finite. Fetch it again.")
+    if table.shape != wanted or not (np.abs(table) <= MOST_COUNTED).all():
+        raise WeightsRefused(
+            f"{TENSOR} has shape {table.shape}, wanted {wanted} and counts up to {MOST_COUNTED:g}. Fetch it again."
+        )
     return table

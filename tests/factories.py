@@ -110,6 +110,25 @@ def cohort_source(name: str = "flu_cohort", *, epsilon: float = 0.2) -> str:
     )
 
 
+def survival_source(name: str = "flu_alive", *, epsilon: float = 0.2) -> str:
+    """The source of a request for survival by group, of a cohort."""
+    return (
+        f"def {name}(records, round):\n    from datasites.mechanisms import kaplan_meier\n\n"
+        "    return kaplan_meier(records, round, time='age', event='influenza', by='cough', bins=10,\n"
+        f"                        where='temperature > 36.5', epsilon={epsilon})\n"
+    )
+
+
+def regression_source(name: str = "flu_fitted", *, epsilon: float = 0.5) -> str:
+    """The source of a request for a logistic regression, of a cohort."""
+    return (
+        f"def {name}(records, round):\n    from datasites.mechanisms import regression\n\n"
+        "    return regression(records, round, outcome='influenza', family='binomial',\n"
+        "                      terms=['temperature', 'cough', 'temperature * cough'],\n"
+        f"                      where='age >= 18', epsilon={epsilon})\n"
+    )
+
+
 def initial_weights() -> dict[str, Any]:
     """Weights of `FluPredictor`, all small and different."""
     import torch

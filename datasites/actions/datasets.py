@@ -65,13 +65,16 @@ def dataset(datasite: Datasite, actor: Actor, *, version: str) -> dict[str, Any]
                 "missing": "refused" if column.missing == "refuse" else f"read as {column.written(column.fill)}",
                 "description": column.description,
                 "target": column.name in schema.target_columns,
-                "feature": column.name in {name.partition("=")[0] for name in schema.feature_names},
+                "feature": column.feature and column.name not in schema.target_columns,
             }
             for column in schema.columns
         ],
         "transformations": [
             {"name": declared.name, "words": schema.input_words((declared.name,)), "feature": declared.feature}
             for declared in schema.transformations
+        ],
+        "tensors": [
+            {"name": tensor.name, "said": tensor.said(), "description": tensor.description} for tensor in schema.tensors
         ],
         "toml": schema.to_toml(),
         "mock": {

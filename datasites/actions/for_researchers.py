@@ -5,6 +5,7 @@ Whoever asks is named by the e-mail of their account. Another's request is answe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,7 @@ from datasites.review.planning import published_from
 from datasites.review.rounds import Arrays
 from datasites.vault.synthetic_mock import FUNCTION
 from policies.errors import InvalidRequest
+from policies.secure_sums.messages import read_message
 from policies.source.statuses import STATUS_TEXT, Party, RequestStatus
 
 PROTOCOL = 1
@@ -107,6 +109,12 @@ class ForResearchers:
     def look(self, researcher: str, code: str, round_number: int, weights_digest: str) -> dict[str, Any]:
         """Where a round of the researcher's own request stands that was asked for with weights of this digest."""
         return self.datasite.rounds.look(self._own(researcher, code), round_number, weights_digest)
+
+    def secure_sum(self, researcher: str, code: str, round_number: int, step: str, message: str) -> str:
+        """This datasite's answer to one step of a secure sum of the researcher's own request; JSON both."""
+        self.datasite.rounds.check_not_stopped()
+        content = read_message(message)
+        return json.dumps(self.datasite.rounds.secure.answer(self._own(researcher, code), round_number, step, content))
 
     def status(self, researcher: str, code: str) -> dict[str, Any]:
         """Where the researcher's own request stands, in fixed texts and what people wrote."""

@@ -99,6 +99,8 @@ def _in_runner(
     from datasites.vault.private_rows import PrivateRows
     from policies.release.tensors import from_bytes, to_bytes
 
+    # The weights themselves: whole numbers that are made of them tell no more.
+    mechanism = replace(mechanism, compression="none")
     probe = replace(plan, graph=graph, mechanism=mechanism, model="probe")
     job = {
         "job": JOB_OF[mechanism.kind],

@@ -21,6 +21,7 @@ from datasites.vault.concerns import delta_concern, keep_report, name_concerns, 
 from datasites.vault.identifiers import Concern, identifier_concerns
 from datasites.vault.patient_marks import Marks, forget_unknown, keep_marks, thin_marks
 from datasites.vault.private_rows import PrivateRows
+from datasites.vault.tensor_files import tensors_to_write
 from policies.errors import InvalidRequest, WrongStatus
 from policies.numbers import counted, written
 from policies.privacy.budget import PrivacyBudget
@@ -52,6 +53,7 @@ def publish(
     count_epsilon: float | None,
     budget: list[float],
     public_mock: str | None,
+    tensors: str | None = None,
     mock_epsilon: float | None = None,
 ) -> dict[str, Any]:
     """Check a table against its schema and publish it, all or nothing: private tensor, mock and public size.
@@ -62,6 +64,7 @@ def publish(
       table: a file; or `sql` with its `database`.
       patients: the number that is published as declared; or `count_epsilon`, of a differentially private count.
       budget: ε and δ of the population, where it is new.
+      tensors: the folder of the files that the table names, or an array's file; without it the table's own folder.
       public_mock: a file that is declared public; or `mock_epsilon`, of private tables that a mock with signal is
         drawn from. Else the mock is drawn from the schema alone.
 
@@ -70,18 +73,45 @@ def publish(
       DataRefused: the schema or rows of the table; nothing was published.
       BudgetExceeded: the DP count or the mock does not fit; nothing was published.
     """
+    _check_source(table, sql, database)
+    _check_size(patients, count_epsilon)
+    source = _source(table, sql, database, password_file)
+    version = secrets.token_hex(8)
+    datasite.publishing.add(version)  # so that nobody who looks for what is not published deletes its tensors
+    try:
+        read = _read(datasite, source, schema, PrivacyBudget(*budget), tensors, version=version)
+        try:
+            return _published(
+                datasite, actor, read, version, patients, count_epsilon, budget, public_mock, mock_epsilon
+            )
+        finally:
+            datasite.publishing.discard(version)
+            datasite.forget_tables()  # of the version before this one, or of this one where it failed
+            _keep_less_of_retired(datasite)
+    finally:
+        datasite.publishing.discard(version)
+
+
+def _published(
+    datasite: Datasite,
+    actor: Actor,
+    read: _Read,
+    version: str,
+    patients: float | None,
+    count_epsilon: float | None,
+    budget: list[float],
+    public_mock: str | None,
+    mock_epsilon: float | None,
+) -> dict[str, Any]:
+    """Store, count where a count was asked for, enter into the ledger. What raises leaves nothing published."""
     from datasites.vault.mocks import draw_mock
     from datasites.vault.mocks import public_mock as read_mock
     from datasites.vault.synthetic_mock import FUNCTION, check_mock_choice, questions, synthetic_rows
 
-    _check_source(table, sql, database)
-    _check_size(patients, count_epsilon)
-    read = _read(datasite, _source(table, sql, database, password_file), schema, PrivacyBudget(*budget))
     declared, matrix, directory = read.schema, read.matrix, datasite.settings.directory
     check_mock_choice(public_mock, mock_epsilon, declared)
     mock = read_mock(Path(public_mock), declared) if public_mock else draw_mock(declared, MOCK_ROWS)
     _ensure_population(datasite, declared.population, PrivacyBudget(*budget), actor)
-    version = secrets.token_hex(8)
     record = DatasetRecord.of(
         declared,
         version=version,
@@ -89,26 +119,22 @@ def publish(
         size_kind="dp-count" if patients is None else "declared",
     )
     record = datasite.ledger.datasets.stage(record)
-    try:
-        if mock_epsilon is not None:
-            asked = questions(declared, mock_epsilon)
-            with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
-                mock = synthetic_rows(
-                    release_now(datasite, record, declared, asked, rows, FUNCTION, actor), asked, declared
-                )
-        asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
-        if count_epsilon is not None:
-            with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
-                del matrix, read.matrix  # the sealed copy is the only one while the runner counts
-                record = _with_count(datasite, record, declared, rows, count_epsilon, actor)
-        record = record.with_assets({"records": asset})
-        keep_marks(directory, version, read.marks)
-        keep_report(directory, version, read.notes, read.concerns)
-        with _requests_followed(datasite, declared.name):
-            datasite.ledger.datasets.publish(record, actor=actor.name)
-    finally:
-        datasite.forget_tables()  # of the version before this one, or of this one where it failed
-        _keep_less_of_retired(datasite)
+    if mock_epsilon is not None:
+        asked = questions(declared, mock_epsilon)
+        with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
+            mock = synthetic_rows(
+                release_now(datasite, record, declared, asked, rows, FUNCTION, actor), asked, declared
+            )
+    asset = datasite.syft.upload(f"{declared.name} {version}", declared.description, matrix, mock)
+    if count_epsilon is not None:
+        with PrivateRows(in_groups(matrix, declared.most_records_per_patient)) as rows:
+            del matrix, read.matrix  # the sealed copy is the only one while the runner counts
+            record = _with_count(datasite, record, declared, rows, count_epsilon, actor)
+    record = record.with_assets({"records": asset})
+    keep_marks(directory, version, read.marks)
+    keep_report(directory, version, read.notes, read.concerns)
+    with _requests_followed(datasite, declared.name):
+        datasite.ledger.datasets.publish(record, actor=actor.name)
     datasite.audit_log.record(actor.name, "publish", declared.name, version=version, size_kind=record.size_kind)
     return {
         "name": record.name,
@@ -133,13 +159,15 @@ def check_publication(
     password_file: str | None,
     schema: str,
     budget: list[float],
+    tensors: str | None = None,
 ) -> dict[str, Any]:
     """What publishing a table would say to its owner, faults included; nothing is published, kept or charged.
 
     Arguments are those of `publish`, which raises the same. What it answers counts rows: it is for the owner alone.
     """
     _check_source(table, sql, database)
-    read = _read(datasite, _source(table, sql, database, password_file), schema, PrivacyBudget(*budget))
+    source = _source(table, sql, database, password_file)
+    read = _read(datasite, source, schema, PrivacyBudget(*budget), tensors)
     return {
         "name": read.schema.name,
         "population": read.schema.population,
@@ -179,12 +207,26 @@ def _source(table: str | None, sql: str | None, database: str | None, password_f
     return Path(table) if table else SqlQuery(str(sql), str(database), Path(password_file) if password_file else None)
 
 
-def _read(datasite: Datasite, source: Path | SqlQuery, text: str, promised: PrivacyBudget) -> _Read:
-    """Read a table, hold it to its schema and look at it. Raises `DataRefused` or `WrongStatus`."""
+def _read(
+    datasite: Datasite,
+    source: Path | SqlQuery,
+    text: str,
+    promised: PrivacyBudget,
+    tensors: str | None,
+    *,
+    version: str = "",
+) -> _Read:
+    """Read a table, hold it and its tensors to its schema and look at it. Raises `DataRefused` or `WrongStatus`.
+
+    Args:
+      version: under which the tensors are kept on disk; without one they are only checked.
+    """
     from datasites.vault.encoding import encode, read_table, unused_columns
+    from datasites.vault.tensor_sources import TensorSources
 
     declared = Schema.from_toml(text)
     _check_stays(datasite, declared)
+    _check_tensors_named(declared, tensors)
     frame = read_table(source, declared.file)
     unused, in_table = unused_columns(frame, declared), len(frame)
     concerns: list[Concern] = []
@@ -196,8 +238,10 @@ def _read(datasite: Datasite, source: Path | SqlQuery, text: str, promised: Priv
 
     directory = datasite.settings.directory
     secret = population_secret(directory)
-    matrix = encode(frame, declared, population_secret=secret, taken_apart=True, look_at=look)
-    del frame  # the owner's table as it was read: the matrix is all that is needed of it
+    orders: list[IntArray] = []
+    matrix = encode(frame, declared, population_secret=secret, taken_apart=True, look_at=look, ordered=orders.append)
+    with_tensors = frame if declared.tensors else None
+    del frame  # the owner's table as it was read: the matrix is all else that is needed of it
     (marks,) = of_patients
     notes = [f"Column {visible(name)!r} of the table is not in the schema and was left out." for name in unused]
     if len(matrix) < in_table:
@@ -218,7 +262,20 @@ def _read(datasite: Datasite, source: Path | SqlQuery, text: str, promised: Priv
         *(name_concerns(declared.population, known) if is_new else ()),
         *overlap_concerns(directory, marks, others),
     ]
+    if with_tensors is not None:  # last, as nothing after it may fail
+        place = Path(tensors) if tensors else source.parent if isinstance(source, Path) else None
+        with TensorSources(with_tensors, declared, place, scratch=directory) as sources:
+            if not version:
+                sources.check()
+            else:
+                with tensors_to_write(directory, version, declared, len(matrix)) as files:
+                    sources.write(orders[0], files)
     return _Read(declared, matrix, marks, notes, concerns)
+
+
+def _check_tensors_named(schema: Schema, tensors: str | None) -> None:
+    if tensors and not schema.tensors:
+        raise InvalidRequest("--tensors names files, and the schema declares no tensor. Write [tensors.NAME] there.")
 
 
 def _keep_less_of_retired(datasite: Datasite) -> None:

@@ -181,6 +181,10 @@ def publish(
     budget_epsilon: Annotated[float, typer.Option(help="ε of a new population.")] = 6.0,
     budget_delta: Annotated[float, typer.Option(help="δ of a new population.")] = 1e-5,
     public_mock: Annotated[Path | None, typer.Option(help="A table that you declare public, to be the mock.")] = None,
+    tensors: Annotated[
+        Path | None,
+        typer.Option(help="Of tensors: the folder of files that the table names, or .npy/.npz; else the table's own."),
+    ] = None,
     mock_epsilon: Annotated[
         float | None,
         typer.Option(help="Draw the mock from differentially private tables of the data at this ε, charged."),
@@ -201,6 +205,7 @@ def publish(
                 password_file=str(password_file.resolve()) if password_file else None,
                 schema=read_text(schema, "--schema"),
                 budget=[budget_epsilon, budget_delta],
+                tensors=str(tensors.resolve()) if tensors else None,
             )
         show(seen, display.publication_report, False)
         out.print(
@@ -221,6 +226,7 @@ def publish(
             count_epsilon=count_epsilon,
             budget=[budget_epsilon, budget_delta],
             public_mock=str(public_mock.resolve()) if public_mock else None,
+            tensors=str(tensors.resolve()) if tensors else None,
             **({} if mock_epsilon is None else {"mock_epsilon": mock_epsilon}),
         )
     show(done, display.publication_report, False)
@@ -391,6 +397,16 @@ def rotate_key(directory: Directory, yes: Yes = False) -> None:
         typer.confirm("Make a new signing key? Researchers must be told the new public key.", abort=True)
     done = act(directory, "rotate_key")
     out.print(f"New public key: {done['public_key']}\nOld public key: {done['old_public_key']}")
+
+
+@app.command()
+def key(
+    directory: Directory,
+    request: Annotated[str, typer.Argument(help="Show the keys of its roster, to compare with its hospitals.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the key that this datasite signs with, in words that two people compare by telephone."""
+    show(act(directory, "key", request=request), display.key, as_json)
 
 
 @app.command()

@@ -147,7 +147,16 @@ def _policy(visit: PageRequest, shown: dict[str, Any], *, text: str | None = Non
         why=why,
         groups=wording.RULES,
         kinds=wording.KINDS,
+        plans=_plans(visit, shown),
     )
+
+
+def _plans(visit: PageRequest, shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The yearly plan of every population that is here, empty where it has none, and of those that a slip names."""
+    named = shown["rules"]["yearly_plans"] if shown["rules"] else {}
+    here = visit.datasite.ledger.budgets.populations()
+    none = {"epsilon": None, "carry_over_since": None}
+    return {name: named.get(name, none) for name in sorted({*here, *named})}
 
 
 def change_policy(visit: PageRequest) -> Response:
@@ -158,6 +167,24 @@ def change_policy(visit: PageRequest) -> Response:
     values["deny_at_once"] = bool(visit.form.text("deny_at_once"))
     values["allowed_mechanisms"] = [kind for kind in MECHANISMS if kind in visit.form.all("allowed_mechanisms")]
     return _change(visit, with_values(visit.act("policy")["text"], values))
+
+
+def change_year(visit: PageRequest) -> Response:
+    """One population's yearly plan, written into the file; none where the field is empty."""
+    shown, population = visit.act("policy"), visit.form.text("population")
+    if not shown["rules"] or population not in _plans(visit, shown):
+        raise InvalidRequest(f"{population[:80]!r} is no population here. Open the policy again.")
+    plans = {
+        name: {key: value for key, value in plan.items() if value is not None}
+        for name, plan in shown["rules"]["yearly_plans"].items()
+    }
+    epsilon, since = _number(visit, "epsilon", "ε of a year"), _number(visit, "since", "First year that carries over")
+    if epsilon is None and since is not None:
+        raise InvalidRequest("Write what ε one year may add, or empty both fields for no plan.")
+    plans.pop(population, None)
+    if epsilon is not None:
+        plans[population] = {"epsilon": epsilon} | ({} if since is None else {"carry_over_since": since})
+    return _change(visit, with_values(shown["text"], {"yearly_plans": plans or None}))
 
 
 def _number(visit: PageRequest, name: str, label: str) -> int | float | None:

@@ -212,6 +212,7 @@ PAGES: tuple[Page, ...] = (
     Page("POST", "/people/console/agree", administration_views.agree_console_user, REVIEWER, "people", "/people"),
     Page("GET", "/policy", administration_views.policy, CONSOLE, "policy"),
     Page("POST", "/policy", administration_views.change_policy, OWNER, "policy", "/policy"),
+    Page("POST", "/policy/year", administration_views.change_year, OWNER, "policy", "/policy"),
     Page("POST", "/policy/agree", administration_views.agree_policy, REVIEWER, "policy", "/policy"),
     Page("POST", "/policy/file", administration_views.change_policy_file, OWNER, "policy", "/policy"),
     Page("GET", "/glossary", _glossary, CONSOLE, "glossary"),

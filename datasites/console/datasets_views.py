@@ -147,6 +147,7 @@ def _publish(visit: PageRequest, form: Form, schema: str, *, only_check: bool) -
             "database": None,
             "password_file": None,
             "schema": schema,
+            "tensors": _kept(Path(scratch), "tensors", form.files.get("tensors")),
             "budget": [
                 NEW_BUDGET.epsilon if epsilon is None else epsilon,
                 NEW_BUDGET.delta if delta is None else delta,

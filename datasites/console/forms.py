@@ -17,7 +17,7 @@ from starlette.requests import Request
 from policies.errors import InvalidRequest
 
 MOST_FIELDS = 200
-MOST_FILES = 2  # a table and its mock
+MOST_FILES = 3  # a table, its tensors and its mock
 _GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # 7,997 is 7997 to some and 7.997 to others
 UNREADABLE = "The form cannot be read."
 

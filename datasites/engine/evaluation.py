@@ -23,6 +23,7 @@ from datasites.engine.interpreter import forward
 from datasites.engine.lanes.scores import LaneScores, scores_for
 from datasites.engine.losses import Loss, loss_of
 from datasites.engine.matrix import PATIENT, GroupedRows
+from datasites.engine.model_inputs import ModelInputs, tensors_of
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, by_place
 from datasites.engine.training import check_model, checked_parameters, frozen_of, physical_batch
@@ -85,9 +86,12 @@ def score_histogram(
     matrix = np.asarray(records, dtype=np.float64)
     table = records if isinstance(records, GroupedRows) else matrix
     rows = PatientRows(table, held_out=True).one_of_each(noise.child("records"))
-    for begin in range(0, len(rows), _RECORDS_PREPARED):
-        part = matrix[rows[begin : begin + _RECORDS_PREPARED]]
-        scores, sound = scored(schema.inputs(part, mechanism.inputs), part[:, PATIENT])
+    of_rows = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
+    together = min(_RECORDS_PREPARED, of_rows.together)
+    for begin in range(0, len(rows), together):
+        chosen = rows[begin : begin + together]
+        part = matrix[chosen]
+        scores, sound = scored(of_rows.of(chosen), part[:, PATIENT])
         add_records(counts, tables, mechanism, schema, loss, part, scores, sound)
     return {
         table.name: (noisy * table.step).astype(np.float64).reshape(table.shape)

@@ -7,6 +7,8 @@ groups, those of a patient together. What is drawn here comes from the operating
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,12 +50,19 @@ class GroupedRows:
       matrix: float64 [N, 2 + C].
       training: where rows begin of each patient in training, and where the last one's end: whole numbers [P + 1].
       held_out: the same of those held out.
+      tensors: what lies beside the matrix, by name, as it is stored: entry i is row i's.
     """
 
-    __slots__ = ("_held_out", "_training", "matrix")
+    __slots__ = ("_held_out", "_training", "matrix", "tensors")
 
-    def __init__(self, matrix: FloatArray, training: Places, held_out: Places) -> None:
-        self.matrix, self._training, self._held_out = matrix, training, held_out
+    def __init__(
+        self,
+        matrix: FloatArray,
+        training: Places,
+        held_out: Places,
+        tensors: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
+    ) -> None:
+        self.matrix, self._training, self._held_out, self.tensors = matrix, training, held_out, tensors
 
     def begins(self, *, held_out: bool) -> Places:
         """Where rows begin of each patient on one side, and where the last one's end."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from datasites.engine.lanes.records import LaneRecords
 from datasites.engine.lanes.sums import Inputs, Labels, LaneSums
 from datasites.engine.losses import Loss, as_loss, compared_with, loss_of, record_loss
 from datasites.engine.matrix import PATIENT, GroupedRows
+from datasites.engine.model_inputs import ModelInputs, TensorSums, tensors_of
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, Rows, by_place
 from policies.errors import DatasiteError, GraphRefused, UnsupportedMechanism, WeightsRefused
@@ -39,6 +40,8 @@ from policies.schema.schemas import Schema
 
 Records = npt.NDArray[np.float64]
 Gradients = Callable[[Mapping[str, Tensor], Tensor, Tensor], tuple[dict[str, Tensor], tuple[Tensor, Tensor]]]
+
+Batch = tuple[Tensor, Tensor, Tensor]
 
 STEPS_WORTH_A_TAPE = 25  # from here on recording one takes less time than it saves
 
@@ -70,7 +73,8 @@ def train_round(
     Args:
       mechanism: with its `noise_multiplier` resolved.
       published_training_patients: the public number; the divisor is `sampling_rate` times it.
-      records: the private matrix [N, 2 + C]; rows held out never enter; N may be 0.
+      records: the private matrix [N, 2 + C]; rows held out never enter; N may be 0. With its tensors, where the inputs
+        name one.
       weights: float32, by parameter name, of all of the graph's; they are not changed. Frozen ones have no gradient and
         no noise, and are no part of a norm.
       noise: a fresh source; sampling and noise draw from children of it.
@@ -113,12 +117,18 @@ def train_round(
         matrix = np.ascontiguousarray(records, dtype=np.float64)
         table = records if isinstance(records, GroupedRows) else matrix
         samples = _samples(mechanism, max(size, expected), table, noise)
-        if schema.has_terms(mechanism.inputs):
-            batches = _in_advance(mechanism, schema, loss, matrix, samples)
+        of_rows = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
+        summed: Iterator[Any]
+        if of_rows.are_tensors:
+            tensors = TensorSums(sums, of_rows, schema, matrix, loss)
+            summed = (tensors.sum(rows) for together in samples for rows in together)
+        elif schema.has_terms(mechanism.inputs):
+            in_advance = _in_advance(of_rows, schema, loss, matrix, samples)
+            summed = (sums.sum(inputs, labels, rows) for inputs, labels, rows in in_advance)
         else:
             placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels, loss.outcome)
-            batches = ((placed, None, rows) for together in samples for rows in together)
-        _steps_in_lanes(stepping, sums, batches, rates)
+            summed = (sums.sum(placed, None, rows) for together in samples for rows in together)
+        _steps_in_lanes(stepping, summed, rates)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
     gradients = record_gradients(forward(graph, frozen), loss)
@@ -131,9 +141,10 @@ def train_round(
     matrix = np.asarray(records, dtype=np.float64)
     table = records if isinstance(records, GroupedRows) else matrix
     samples = _samples(mechanism, max(size, expected), table, noise)
-    for inputs, labels, codes in _batches(mechanism, schema, loss, matrix, samples):
+    of_rows = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
+    for batches in _batches(of_rows, schema, loss, matrix, samples, size):
         _set_rate(optimizer, next(rates))
-        _step(optimizer, gradients, parameters, _padded(inputs, labels, codes, size))
+        _step(optimizer, gradients, parameters, batches)
     _check_steps(accountant, mechanism)
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
@@ -258,49 +269,80 @@ def _samples(
 
 
 def _batches(
-    mechanism: DPSGD, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
+    of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]], size: int
+) -> Iterator[Collection[Batch]]:
+    """The physical batches of each step's sample, some perhaps empty."""
+    if of_rows.are_tensors:  # which are read as each physical batch comes
+        for rows in samples:
+            yield from (_TensorBatches(of_rows, schema, loss, records, sample, size) for sample in rows)
+        return
+    for inputs, labels, codes in _of_steps(of_rows, schema, loss, records, samples):
+        yield [_padded(inputs, labels, taken, places, size) for taken, places in by_place(codes, size)]
+
+
+def _of_steps(
+    of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
 ) -> Iterator[tuple[Tensor, Tensor, Records]]:
     """Inputs, labels and patients of each step's sample, some perhaps empty."""
     for rows in samples:
         chosen, ends = np.concatenate(rows), np.cumsum([len(sample) for sample in rows])[:-1]
-        inputs, labels = _prepared(schema, mechanism, loss, records, chosen)
+        inputs, labels = _prepared(of_rows, schema, loss, records, chosen)
         codes = np.split(records[chosen, PATIENT], ends)
         parts = torch.tensor_split(inputs, ends.tolist())
         yield from zip(parts, torch.tensor_split(labels, ends.tolist()), codes, strict=True)
 
 
-def _prepared(schema: Schema, mechanism: DPSGD, loss: Loss, records: Records, rows: Rows) -> tuple[Tensor, Tensor]:
+class _TensorBatches:
+    """A sample as physical batches, at least one, made one after the other: never more than one is in memory."""
+
+    def __init__(
+        self, of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, sample: Rows, size: int
+    ) -> None:
+        self._of_rows, self._schema, self._loss, self._records = of_rows, schema, loss, records
+        self._sample, self._size = sample, size
+        self._placed = by_place(records[sample, PATIENT], size)
+
+    def __len__(self) -> int:
+        return len(self._placed)
+
+    def __contains__(self, batch: object) -> bool:
+        return False  # nobody asks
+
+    def __iter__(self) -> Iterator[Batch]:
+        for taken, places in self._placed:
+            inputs, labels = _prepared(self._of_rows, self._schema, self._loss, self._records, self._sample[taken])
+            yield _padded(inputs, labels, np.arange(len(taken)), places, self._size)
+
+
+def _prepared(of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, rows: Rows) -> tuple[Tensor, Tensor]:
     """Inputs and labels of rows, scaled a few thousand at a time: what that takes in memory depends on no sample."""
-    inputs = torch.empty((len(rows), *schema.input_shape(mechanism.inputs)))
+    inputs = torch.empty((len(rows), *of_rows.shape))
     labels = torch.from_numpy(compared_with(schema, records[:0], loss))  # of no record, for its dtype and width
     labels = labels.new_empty((len(rows), *labels.shape[1:]))
     for begin in range(0, len(rows), _PREPARED_RECORDS):
-        part = records[rows[begin : begin + _PREPARED_RECORDS]]
-        inputs[begin : begin + len(part)] = torch.from_numpy(schema.inputs(part, mechanism.inputs))
-        labels[begin : begin + len(part)] = torch.from_numpy(compared_with(schema, part, loss))
+        part = rows[begin : begin + _PREPARED_RECORDS]
+        inputs[begin : begin + len(part)] = torch.from_numpy(of_rows.of(part))
+        labels[begin : begin + len(part)] = torch.from_numpy(compared_with(schema, records[part], loss))
     return inputs, labels
 
 
-def _padded(inputs: Tensor, labels: Tensor, codes: Records, size: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """A sample as physical batches of `size` places, at least one: inputs, labels, and which places are taken."""
-    parts = []
-    for rows, places in by_place(codes, size):
-        batch = (
-            torch.zeros((size, *inputs.shape[1:])),
-            labels.new_zeros((size, *labels.shape[1:])),
-            torch.zeros(size, dtype=torch.bool),
-        )
-        where, taken = torch.from_numpy(places), torch.from_numpy(rows)
-        batch[0][where], batch[1][where], batch[2][where] = inputs[taken], labels[taken], True
-        parts.append(batch)
-    return parts
+def _padded(inputs: Tensor, labels: Tensor, taken: Rows, places: Rows, size: int) -> Batch:
+    """A physical batch of `size` places: inputs, labels, and which places are taken, by the records `taken`."""
+    batch = (
+        torch.zeros((size, *inputs.shape[1:])),
+        labels.new_zeros((size, *labels.shape[1:])),
+        torch.zeros(size, dtype=torch.bool),
+    )
+    where, rows = torch.from_numpy(places), torch.from_numpy(taken)
+    batch[0][where], batch[1][where], batch[2][where] = inputs[rows], labels[rows], True
+    return batch
 
 
 def _step(
     optimizer: GridOptimizer,
     gradients: Gradients,
     parameters: Mapping[str, nn.Parameter],
-    batches: list[tuple[Tensor, Tensor, Tensor]],
+    batches: Collection[Batch],
 ) -> None:
     """One optimizer step over the physical batches of one sample; an empty sample steps on noise alone."""
     values = {name: parameter.detach() for name, parameter in parameters.items()}
@@ -327,10 +369,10 @@ def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict
 
 
 def _in_advance(
-    mechanism: DPSGD, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
+    of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
 ) -> Iterator[tuple[Inputs, Labels, Rows]]:
     """Each step's inputs and labels where some are transformations, which the kernel of cells does not know."""
-    for inputs, labels, _ in _batches(mechanism, schema, loss, records, samples):
+    for inputs, labels, _ in _of_steps(of_rows, schema, loss, records, samples):
         flat = inputs.reshape(len(inputs), math.prod(inputs.shape[1:])).numpy()
         classes = labels.numpy().astype(np.float32)
         if loss.values:  # those of a target that is no class lie behind the inputs
@@ -338,16 +380,11 @@ def _in_advance(
         yield np.ascontiguousarray(flat), classes, np.arange(len(flat), dtype=np.int64)
 
 
-def _steps_in_lanes(
-    optimizer: LaneOptimizer,
-    sums: LaneSums,
-    batches: Iterator[tuple[Inputs, Labels, Rows]],
-    rates: Iterator[float],
-) -> None:
-    """A step for every sample, every record in a lane of its own."""
-    for inputs, labels, rows in batches:
+def _steps_in_lanes(optimizer: LaneOptimizer, summed: Iterator[Any], rates: Iterator[float]) -> None:
+    """A step for every sample's sum, every record in a lane of its own."""
+    for total in summed:
         _set_rate(optimizer, next(rates))
-        optimizer.take(sums.sum(inputs, labels, rows))
+        optimizer.take(total)
         optimizer.step()
 
 

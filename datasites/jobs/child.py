@@ -27,6 +27,7 @@ from datasites.engine.mock_rows import draw_mock
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
+from policies.release.compression import compress, restore
 from policies.release.plans import Plan, plan_from
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import FIRST_COLUMN, Schema
@@ -39,6 +40,7 @@ LARGEST_OUTPUT = 64 * 1024
 TRIED_STEPS = 12
 LARGEST_SYNTHETIC = 256 * 1024 * 1024  # bytes of made-up rows: several times what a processor's caches hold
 DRAWN_ROWS = 8192
+DRAWN_VALUES = 2**24  # of made-up tensors; as many again and again make a file that no cache holds
 MOST_SCORED = 50_000  # patients that a rehearsal scores; more take so many times longer
 MOST_COUNTED = 5_000_000  # records times statistics that it counts,
 MOST_READ = 250_000  # of so many patients times the records of each that count
@@ -64,7 +66,7 @@ def run(connection: socket.socket, kind: str) -> None:
         os.chdir("/")
         job, payload, _ = receive_frame(connection, largest_payload=LARGEST_WEIGHTS)
         holds = confine(
-            Limits(memory=int(job["memory"]), cpu_seconds=int(job["cpu_seconds"])),
+            Limits(int(job["memory"]), int(job["cpu_seconds"]), files=int(job.get("files", 0))),
             datasite_user=_user(connection),
             begin=lambda: _helpers(int(job.get("threads", 1)) - 1),
         )
@@ -120,6 +122,7 @@ def _receive_rows(connection: socket.socket) -> Rows:
     finally:
         os.close(descriptor)  # the map has a descriptor of its own
     matrix = np.frombuffer(memory, dtype=np.float64, count=rows * columns).reshape(rows, columns)
+    tensors = {tensor["name"]: _receive_tensor(connection, tensor) for tensor in message.get("tensors", ())}
     if not patients:
         return matrix
     training, held_out = patients
@@ -127,7 +130,23 @@ def _receive_rows(connection: socket.socket) -> Rows:
         matrix,
         np.frombuffer(memory, dtype=kind, offset=begin, count=training + 1),
         np.frombuffer(memory, dtype=kind, offset=begin + sizes[0], count=held_out + 1),
+        tensors,
     )
+
+
+def _receive_tensor(connection: socket.socket, tensor: dict[str, Any]) -> npt.NDArray[Any]:
+    """A tensor of the records, mapped from its file: its pages are read as they are used, and never written."""
+    _, _, descriptor = receive_frame(connection, largest_payload=0, with_descriptor=True)
+    assert descriptor is not None
+    shape, kind = tuple(map(int, tensor["shape"])), np.dtype(str(tensor["dtype"]))
+    begin, count = int(tensor["begin"]), math.prod(shape)
+    try:
+        if not count:
+            return np.zeros(shape, kind)
+        memory = mmap.mmap(descriptor, begin + count * kind.itemsize, prot=mmap.PROT_READ)
+    finally:
+        os.close(descriptor)
+    return np.frombuffer(memory, dtype=kind, offset=begin, count=count).reshape(shape)
 
 
 def _plan_and_schema(job: dict[str, Any]) -> tuple[Plan, Schema]:
@@ -169,7 +188,28 @@ def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccou
         round=int(job.get("round", 1)),
         accountant=accountant,
     )
-    return {}, _release(weights)
+    if plan.mechanism.compression == "none":
+        return {}, _release(weights)
+    trained = {name: np.asarray(weight) for name, weight in weights.items()}
+    leaving = {parameter.name: trained.pop(parameter.name) for parameter in plan.graph.parameters}
+    patients, round = int(job["training_patients"]), int(job.get("round", 1))
+    return {}, to_bytes(compress(leaving, from_bytes(payload), plan.mechanism, patients, round) | trained)
+
+
+def _restored(plan: Plan, release: dict[str, Any], start: dict[str, Any], patients: int) -> dict[str, Any]:
+    """What training gave as weights, whatever form it leaves in."""
+    import torch
+
+    mechanism, graph = plan.mechanism, plan.graph
+    assert isinstance(mechanism, DPSGD)
+    assert graph is not None
+    if mechanism.compression == "none":
+        return release
+    staying = {parameter.name: release[parameter.name] for parameter in graph.local}
+    leaving = {name: np.asarray(value) for name, value in release.items() if name not in staying}
+    begun = {name: np.asarray(value) for name, value in start.items()}
+    restored = restore(leaving, begun, mechanism, patients)
+    return {name: torch.from_numpy(value) for name, value in restored.items()} | staying
 
 
 def evaluate(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
@@ -262,13 +302,14 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
     plan, schema = _plan_and_schema(job)
     lanes, times = False, 1.0
     if isinstance(plan.mechanism, DPSGD):
-        rows = in_groups(synthetic_rows(schema, int(job["training_patients"])), most=1)
+        rows = _with_tensors(plan, schema, in_groups(synthetic_rows(schema, int(job["training_patients"])), most=1))
         fewer, times = _as_many_sampled(job, plan.mechanism, len(rows))
         clock = StepClock(plan.mechanism.steps)
         seconds = clock.seconds_of(lambda: _train(fewer, payload, rows, clock))
     elif isinstance(plan.mechanism, Evaluation):
         patients = _held_out(job)
-        rows = in_groups(synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True), most=1)
+        drawn = synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True)
+        rows = _with_tensors(plan, schema, in_groups(drawn, most=1))
         times = patients / len(rows)
         seconds = _timed(lambda: evaluate(job, payload, rows))
     elif not isinstance(plan.mechanism, Statistics):
@@ -326,12 +367,16 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
         facts |= {"steps": min(TRIED_STEPS, plan.mechanism.steps), "steps_of_round": plan.mechanism.steps}
         job = _with(job, steps=facts["steps"])
     begin = time.monotonic()
-    _, release = work_of(plan.mechanism)(job, _release(start), mock)
+    rows: Rows = mock
+    if isinstance(plan.mechanism, DPSGD | Evaluation) and schema.tensor_of(plan.mechanism.inputs) is not None:
+        rows = _with_tensors(plan, schema, in_groups(mock, most=len(mock)))
+    _, release = work_of(plan.mechanism)(job, _release(start), rows)
     facts["seconds"] = time.monotonic() - begin
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
-        facts |= training_facts(plan.graph, plan.mechanism, schema, mock, start, came_out)
+        came_out = _restored(plan, came_out, start, int(job["training_patients"]))
+        facts |= training_facts(plan.graph, plan.mechanism, schema, rows, start, came_out)
     else:
         facts |= {"finite": all(bool(np.isfinite(tensor.numpy()).all()) for tensor in came_out.values())}
     if isinstance(plan.mechanism, Statistics):
@@ -368,6 +413,19 @@ def synthetic_rows(schema: Schema, patients: int, *, held_out: bool = False, rec
     rows[:, PATIENT] = codes[np.arange(size) // records] if records > 1 else codes
     rows[:, HELD_OUT] = held_out
     return rows
+
+
+def _with_tensors(plan: Plan, schema: Schema, rows: GroupedRows) -> GroupedRows:
+    """Made-up rows with the tensor that a plan reads, itself made up: of few rows, which lie there again and again."""
+    assert isinstance(plan.mechanism, DPSGD | Evaluation)
+    tensor = schema.tensor_of(plan.mechanism.inputs)
+    if tensor is None:
+        return rows
+    count = max(1, min(len(rows), LARGEST_SYNTHETIC // tensor.record_bytes))
+    drawn = tensor.draw_mock(max(1, min(count, DRAWN_VALUES // tensor.elements)))
+    stored = np.resize(drawn, (count, *tensor.shape)) if count > len(drawn) else drawn
+    sides = rows.begins(held_out=False), rows.begins(held_out=True)
+    return GroupedRows(rows.matrix, *sides, {tensor.name: stored})
 
 
 def _with(job: dict[str, Any], **changes: Any) -> dict[str, Any]:

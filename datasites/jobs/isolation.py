@@ -74,10 +74,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one job: memory in bytes beyond what the warm parent holds, CPU seconds."""
+    """Bounds of one job: memory in bytes beyond what the warm parent holds, CPU seconds, bytes of files it maps."""
 
     memory: int
     cpu_seconds: int
+    files: int = 0
 
     def of(self, held: int, mapped: int) -> dict[int, int]:
         """Every limit by its number in `resource`, for a process that holds and maps so many bytes already."""
@@ -89,7 +90,7 @@ class Limits:
             resource.RLIMIT_NPROC: 0,
             resource.RLIMIT_MEMLOCK: 0,
             resource.RLIMIT_DATA: held + self.memory,
-            resource.RLIMIT_AS: mapped + self.memory,  # shared memory is not data
+            resource.RLIMIT_AS: mapped + self.memory + self.files,  # shared memory is not data
         }
 
 

@@ -21,9 +21,13 @@ from torch.func import vmap
 
 from datasites.engine.interpreter import forward
 from datasites.engine.losses import compared_with, loss_of, record_loss
+from datasites.engine.matrix import GroupedRows
+from datasites.engine.model_inputs import ModelInputs, tensors_of
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD
 from policies.schema.schemas import Schema
+
+Rows = npt.NDArray[np.float64] | GroupedRows
 
 MOST_SCORED = 1000  # mock rows that the mean loss is of
 ENOUGH_SECONDS = 1.0  # of steps, and
@@ -77,7 +81,7 @@ def training_facts(
     graph: Graph,
     mechanism: DPSGD,
     schema: Schema,
-    rows: npt.NDArray[np.float64],
+    rows: Rows,
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
 ) -> dict[str, Any]:
@@ -92,11 +96,14 @@ def training_facts(
 
 
 def mean_loss(
-    graph: Graph, mechanism: DPSGD, schema: Schema, rows: npt.NDArray[np.float64], weights: Mapping[str, Tensor]
+    graph: Graph, mechanism: DPSGD, schema: Schema, rows: Rows, weights: Mapping[str, Tensor]
 ) -> float | None:
-    """Over the first `MOST_SCORED` rows whose loss is finite; None where there is none."""
-    model, scored = forward(graph), rows[:MOST_SCORED]
-    inputs = torch.from_numpy(schema.inputs(scored, mechanism.inputs))
+    """Over the first `MOST_SCORED` rows whose loss is finite, or fewer of large tensors; None where there is none."""
+    matrix = np.asarray(rows, dtype=np.float64)
+    of_rows = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(rows))
+    model, count = forward(graph), min(MOST_SCORED, len(matrix), of_rows.together)
+    scored = matrix[:count]
+    inputs = torch.from_numpy(of_rows.of(np.arange(count)))
     trained = loss_of(mechanism, schema, graph)
     targets = torch.from_numpy(compared_with(schema, scored, trained))
 

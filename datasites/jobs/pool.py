@@ -42,6 +42,25 @@ class SealedRows(Protocol):
     def shape(self) -> tuple[int, int]: ...
     @property
     def patients(self) -> tuple[int, ...]: ...
+    @property
+    def tensors(self) -> Sequence[TensorFile]: ...
+
+
+class TensorFile(Protocol):
+    """A tensor of those rows: an open file that holds it from `begin` on, entry i of row i."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def descriptor(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def begin(self) -> int: ...
+    @property
+    def size(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,17 @@ def _send(
         send_frame(connection, message, payload, descriptor=descriptor)
     except OSError:  # a job that ended, or that does not read
         raise Unavailable("The job ended or took no input.") from None
+
+
+def _send_rows(connection: socket.socket, rows: SealedRows) -> None:
+    tensors = [
+        {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "begin": tensor.begin}
+        for tensor in rows.tensors
+    ]
+    message = {"shape": list(rows.shape), "patients": list(rows.patients), "tensors": tensors}
+    _send(connection, message, descriptor=rows.descriptor)
+    for tensor in rows.tensors:
+        _send(connection, {}, descriptor=tensor.descriptor)
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
@@ -169,6 +199,8 @@ class JobPool:
             connection.settimeout(seconds + 5)
             threads = self.training_threads if job["job"] in THREADED else 1
             bounds = {"memory": memory, "cpu_seconds": int(seconds * threads) + 5, "threads": threads}
+            if tensors := () if rows is None else rows.tensors:
+                bounds["files"] = sum(tensor.size for tensor in tensors)
             _send(connection, {**job, **bounds}, payload)
             self._wait(connection, deadline, stop)
             ready, _, _ = receive_frame(connection, largest_payload=0, largest_json=LARGEST_ANSWER, deadline=deadline)
@@ -178,9 +210,7 @@ class JobPool:
             if before_rows is not None:
                 before_rows(protections)
             if rows is not None:
-                _send(
-                    connection, {"shape": list(rows.shape), "patients": list(rows.patients)}, descriptor=rows.descriptor
-                )
+                _send_rows(connection, rows)
             self._wait(connection, deadline, stop)
             message, result, _ = receive_frame(
                 connection, largest_payload=largest, largest_json=LARGEST_ANSWER, deadline=deadline

@@ -543,9 +543,9 @@ class PostgresStore(Store):
         if row is None or row["hash"] != self._known.hash:
             db.close()
             raise LedgerBehind(
-                f"The ledger's database has lost entry {self._known.seq}, which it had stored: it is an old copy, as of a"
-                " standby that was behind. Nothing is admitted. Bring the newest copy back; or stop, and go on with this"
-                " one by `datasite accept-restored --accept-older`."
+                f"The ledger's database has lost entry {self._known.seq}, which it had stored: it is an old copy, as of"
+                " a standby that was behind. Nothing is admitted. Bring the newest copy back; or stop, and go on with"
+                " this one by `datasite accept-restored --accept-older`."
             )
 
     @property

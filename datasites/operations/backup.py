@@ -46,7 +46,7 @@ LEDGER = "ledger.db"
 DATABASES = ("datasite.db", "calls.db", "console.db")
 NEEDED = frozenset({LEDGER, "settings.toml", "policy.toml", "syft.id", "syft.key", "certificate.pem"})
 LARGEST_MANIFEST = 64 << 20
-_LEFT_OUT = re.compile(r".*(-wal|-shm|-journal|\.sock|\.out|\.log(\.\d+)?)|\..*\.new|lock|last_backup")
+_LEFT_OUT = re.compile(r".*(-wal|-shm|-journal|\.sock|\.out|\.log(\.\d+)?)|\..*\.new|lock|last_backup|secure_sums\.db")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+ -]*(/[A-Za-z0-9_][A-Za-z0-9_.@+ -]*){0,3}")
 _BLOCK = tarfile.BLOCKSIZE
 

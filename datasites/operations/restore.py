@@ -16,6 +16,7 @@ from datasites.ledger.ledger import Ledger
 from datasites.ledger.recovery import Accepted
 from datasites.ledger.witness import Witness
 from datasites.settings import Settings
+from datasites.vault.round_secrets import RoundSecrets
 from policies.errors import CertificateRefused, InvalidRequest, LedgerBehind, WrongStatus
 from policies.privacy.nano import NANO
 from policies.release import certificates
@@ -66,6 +67,7 @@ def accept_restored(
         witness = Witness(Path(settings.witness), new=False)
     try:
         done, how = _accept(settings, ledger, actor, witness, certificate, older, spent, serving)
+        RoundSecrets(settings.directory).forget_all()  # what was answered since the copy is not known any more
     finally:
         if not serving and (held := ledger.witness or witness) is not None:
             ledger.witness = None

@@ -10,6 +10,14 @@ from policies.privacy.parts import NOT_CHECKED
 from policies.release.plans import Plan
 
 MOST_NAMED = 8
+_ROUNDED = (
+    ", as how far each moved, rounded to {} of the noise that is in it by then. Rounding tells nothing new of a patient"
+)
+_FORMS = {
+    "none": "",
+    "int8": _ROUNDED.format("a quarter of the standard deviation"),
+    "int4": _ROUNDED.format("the standard deviation"),
+}
 
 
 def part_words(plan: Plan) -> list[str]:
@@ -39,12 +47,14 @@ def part_words(plan: Plan) -> list[str]:
 
 
 def leaving_words(plan: Plan) -> str:
-    """What leaves of a model that is trained."""
+    """What leaves of a model that is trained, and in what form."""
     assert plan.graph is not None
+    assert isinstance(plan.mechanism, DPSGD)
+    form = _FORMS[plan.mechanism.compression] if plan.mechanism.secure_aggregation is None else ", hidden under masks"
     if not plan.graph.constants:
-        return "What leaves: the model's numbers after each round."
+        return f"What leaves: the model's numbers after each round{form}."
     released = sum(parameter.elements for parameter in plan.graph.parameters)
-    return f"What leaves: {released:,} of the model's numbers after each round ({_named(plan.graph.parameters)})."
+    return f"What leaves: {released:,} of the model's numbers after each round ({_named(plan.graph.parameters)}){form}."
 
 
 def _numbers(parameters: Sequence[Parameter]) -> str:

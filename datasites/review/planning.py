@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,6 +19,7 @@ from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import DatasetRecord
 from datasites.review.quotas import HOUR, Quota
+from datasites.review.secure_rounds import check_roster
 from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
@@ -56,10 +57,19 @@ class Planner:
     Args:
       pool: where the exporter runs.
       exporter_seconds_per_hour: that models of one researcher may keep it busy.
+      public_key: of this datasite's certificates, by which rosters name it.
     """
 
-    def __init__(self, ledger: Ledger, pool: JobPool, *, exporter_seconds_per_hour: float = 1800.0) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        pool: JobPool,
+        *,
+        exporter_seconds_per_hour: float = 1800.0,
+        public_key: Callable[[], str] = lambda: "",
+    ) -> None:
         self.ledger = ledger
+        self.public_key = public_key
         self.pool = pool
         self.exporter_seconds = Quota(exporter_seconds_per_hour, HOUR)
         self._plans: OrderedDict[tuple[str, str], Plan] = OrderedDict()
@@ -120,6 +130,7 @@ class Planner:
 
     def _make_plan(self, source: str, source_sha256: str, published: Published, researcher: str | None) -> Plan:
         inspection = inspect_source(source)
+        check_roster(inspection.mechanism, published, self.public_key())
         schema = published.schema
         graph = None
         if isinstance(inspection.mechanism, Statistics):

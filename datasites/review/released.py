@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasites.review.secure_wording import masked_sentences
 from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
@@ -106,11 +107,21 @@ def released_parts(
         return tuple(
             _statistic(query, tensors[query.key], mechanism, schema, patients, tensors) for query in mechanism.queries
         )
-    if isinstance(mechanism, Evaluation):
+    if isinstance(mechanism, Evaluation) and mechanism.secure_aggregation is None:
         return evaluation_parts(tensors, mechanism, schema.predicting(mechanism))
     if isinstance(mechanism, KaplanMeier):
         return tuple(_survival(name, tensor, mechanism, schema) for name, tensor in tensors.items())
     return tuple(_part(name, "", tensor) for name, tensor in tensors.items())
+
+
+def _form_sentences(mechanism: DPSGD) -> list[str]:
+    """In what form the weights left."""
+    if mechanism.secure_aggregation:
+        return masked_sentences(mechanism.secure_aggregation)
+    if mechanism.compression == "none":
+        return ["The figures below are of the weights as they left, noise included."]
+    told = "The figures below are as they left: whole steps of a public grid that each weight moved by, noise included,"
+    return [f"{told} and how often each tensor's step was doubled."]
 
 
 def noise_sentences(mechanism: Mechanism) -> list[str]:
@@ -122,10 +133,11 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
                 f" the clipping norm, {written(mechanism.clipping_norm)}, and noise of"
                 f" {written(mechanism.noise_multiplier or 0)} times that length is added to their sum."
             ),
-            "The figures below are of the weights as they left, noise included.",
+            *_form_sentences(mechanism),
         ]
     if isinstance(mechanism, Evaluation):
-        return evaluation_noise(mechanism)
+        secure = mechanism.secure_aggregation
+        return [*evaluation_noise(mechanism), *(masked_sentences(secure) if secure else ())]
     if isinstance(mechanism, KaplanMeier):
         return [f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one patient counts in one cell."]
     if isinstance(mechanism, Regression):

@@ -31,15 +31,17 @@ from datasites.logs import Shown
 from datasites.review.model_parts import ModelParts
 from datasites.review.planning import published_from
 from datasites.review.public_times import PublicTimes
+from datasites.review.secure_rounds import SecureRounds
 from datasites.review.timing import slowest
 from datasites.settings import Settings
 from datasites.vault.local_heads import local_shapes
 from datasites.vault.private_rows import PublishedRows
+from datasites.vault.tensor_files import OpenTensor, open_tensors
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
 from policies.release.certificates import make_certificate, sign
-from policies.release.plans import Plan, Published, release_shapes
+from policies.release.plans import Plan, Published, answer_shapes, release_shapes
 from policies.release.tensors import check_tensors, digest, from_bytes, to_bytes
 from policies.source.statuses import RequestStatus, RunStatus
 
@@ -98,7 +100,8 @@ class Rounds:
         self._ends = 0  # how often runs were ended: what was asked for before the last time begins no more
         self._told: set[str] = set()
         self.times = PublicTimes()
-        self.tables = PublishedRows(self._read_rows, self._wants_rows)
+        self.secure = SecureRounds(settings, ledger)
+        self.tables = PublishedRows(self._read_rows, self._wants_rows, self._open_tensors)
         self._rehearsed: dict[str, float] = {}
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(MOST_JOBS)
@@ -121,8 +124,9 @@ class Rounds:
             raise WrongStatus(f"Request {record.id[:8]} is {record.status} and has no plan to run.")
         check_weights(plan, weights)
         ends = self._ends
-        self._check_not_stopped()
+        self.check_not_stopped()
         weights_digest = digest(weights)
+        self.secure.check_ready(record, plan, round_number, weights_digest)
         last = self._last_run(record, round_number)
         if last is not None and last.status in ENDED and self._is_news(last, weights_digest):
             return _without_release(last)
@@ -144,7 +148,7 @@ class Rounds:
         Raises:
           WrongStatus: the round was asked for with other weights, or the datasite is stopped.
         """
-        self._check_not_stopped()
+        self.check_not_stopped()
         last = self._last_run(record, round_number)
         if last is None:
             return {"status": RunStatus.VOID.value, "round": round_number, "release": None, "certificate": None}
@@ -157,7 +161,8 @@ class Rounds:
             return _without_release(last)
         return self._running(last)
 
-    def _check_not_stopped(self) -> None:
+    def check_not_stopped(self) -> None:
+        """Raise `WrongStatus` where the owner has stopped all work."""
         if self.stopped.is_set():
             raise WrongStatus("The owner has stopped all work on this datasite. Ask again when it goes on.")
 
@@ -231,7 +236,7 @@ class Rounds:
             with self._lock:
                 self._check_goes_on(run)
                 self._settling.add(run.id)
-            self.settle(run, plan, published, record.researcher, answer)
+            self.settle(run, plan, published, record.researcher, answer, weights)
         except Exception as error:
             ids, kind = (Shown(run.id[:8]), Shown(record.id[:8])), Shown(type(error).__name__)
             logger.warning("Run %s of request %s ended: %s", *ids, kind)
@@ -263,7 +268,7 @@ class Rounds:
         before_rows: Callable[[dict[str, bool]], None],
         run: Run,
     ) -> Answer:
-        shapes = release_shapes(plan, published.schema)
+        shapes = answer_shapes(plan, published.schema)
         if plan.graph is not None:
             shapes = {**shapes, **local_shapes(plan.graph)}
         largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
@@ -346,8 +351,12 @@ class Rounds:
         least = self.settings.release_grid_seconds
         return math.ceil((seconds + SHOWN_BESIDES) / least) * least if least > 0 else 0.0
 
-    def settle(self, run: Run, plan: Plan, published: Published, researcher: str, answer: Answer) -> Arrays:
+    def settle(
+        self, run: Run, plan: Plan, published: Published, researcher: str, answer: Answer, weights: Arrays | None = None
+    ) -> Arrays:
         """Check what a job answered, sign its certificate and settle its run; the tensors are then a release.
+
+        What leaves in sums alone is masked before anything of it is written or signed.
 
         Raises:
           Unavailable: the job failed.
@@ -356,7 +365,10 @@ class Rounds:
         if not answer.done:
             raise Unavailable(f"The runner failed:\n{answer.output}")
         tensors = self.parts.take_local(run.request, run.round, plan, from_bytes(answer.payload))
-        check_tensors(tensors, release_shapes(plan, published.schema), finite=False)
+        check_tensors(tensors, answer_shapes(plan, published.schema), finite=False)
+        tensors = self.secure.masked(
+            run.request, plan, run.round, run.weights_digest, tensors, weights or {}, published.schema
+        )
         release_digest = digest(tensors)
         balance = self.ledger.budgets.balance(published.population)
 
@@ -403,6 +415,10 @@ class Rounds:
         record = self.ledger.datasets.get(version=version)
         most = published_from(record).schema.most_records_per_patient
         return in_groups(self.load(record.assets["records"]), most)
+
+    def _open_tensors(self, version: str) -> tuple[OpenTensor, ...]:
+        schema = published_from(self.ledger.datasets.get(version=version)).schema
+        return open_tensors(self.settings.directory, version, schema)
 
     def _wants_rows(self, version: str) -> bool:
         """Whether a table may stay open between runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datasites.review.part_words import leaving_words, part_words
+from datasites.review.secure_wording import secure_sentences
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
 from policies.privacy.outcomes import Outcome, outcome_of
@@ -36,6 +37,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
             *_target_words(mechanism, published),
             leaving_words(plan),
             *part_words(plan),
+            *(secure_sentences(mechanism.secure_aggregation) if mechanism.secure_aggregation else ()),
         ]
     if isinstance(mechanism, Evaluation):
         return [
@@ -46,6 +48,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
             *part_words(plan),
+            *(secure_sentences(mechanism.secure_aggregation, counts=True) if mechanism.secure_aggregation else ()),
         ]
     if isinstance(mechanism, KaplanMeier):
         return [
@@ -67,8 +70,10 @@ def summary(plan: Plan, published: Published) -> list[str]:
 
 
 def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:
-    """What the model's inputs are made of, where some are transformations of columns."""
+    """What the model's inputs are made of, where they are a tensor, or some are transformations of columns."""
     schema, inputs = published.schema, mechanism.inputs
+    if (tensor := schema.tensor_of(inputs)) is not None:
+        return [f"The model gets the tensor {tensor.name!r} of each record, and no column: {tensor.said()}."]
     if not schema.has_terms(inputs):
         return []
     numbers = counted(len(schema.input_names(inputs)), "number")

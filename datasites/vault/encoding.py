@@ -20,6 +20,7 @@ from datasites.vault.cells import EMPTY, FINE, arrow_array, fault_text, read_cel
 from datasites.vault.patient_marks import Marks
 from datasites.vault.schema_draft import draft_schema
 from datasites.vault.tables import MOST_FAULTS, ROWS_AT_ONCE, SqlQuery, check_headers, read_table
+from datasites.vault.tensor_sources import tensor_headers
 from policies.errors import DataRefused
 from policies.schema.as_written import normal_header
 from policies.schema.columns import FloatArray, IntArray
@@ -48,7 +49,7 @@ def check_table(frame: pd.DataFrame, schema: Schema) -> None:
 
 def unused_columns(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
     """Columns of the table that the schema does not declare: they are left out, and the owner should hear of it."""
-    declared = set(_headers(frame, schema).values())
+    declared = {*_headers(frame, schema).values(), *tensor_headers(frame, schema).values()}
     return tuple(str(name) for name in frame.columns if str(name) not in declared)
 
 
@@ -60,6 +61,7 @@ def encode(
     shuffle: Callable[[int], IntArray] | None = None,
     taken_apart: bool = False,
     look_at: LookAt | None = None,
+    ordered: Callable[[IntArray], None] | None = None,
 ) -> FloatArray:
     """The private matrix of a table, float64 [N, 2 + C], in the layout of `Schema`; N may be less than the table has.
 
@@ -81,6 +83,7 @@ def encode(
         the matrix.
       look_at: told the distinct identifiers, the index of each row's patient, and each patient's mark, where no row
         lacks one.
+      ordered: told which row of the table lies in each place of the matrix, as secret as the matrix is.
 
     Raises:
       DataRefused: as in `check_table`, which need not be called first.
@@ -101,6 +104,8 @@ def encode(
             order = grouped(codes[patients], flags[patients], schema.most_records_per_patient)
         else:
             order = np.argsort(shuffle(rows))
+        if ordered is not None:
+            ordered(order)
         patients = patients[order]
         columns.extend((codes[patients].astype(np.float64), flags[patients].astype(np.float64)))
         return lambda values: columns.append(values[order])

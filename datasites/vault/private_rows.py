@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.engine.matrix import GroupedRows
+from datasites.vault.tensor_files import OpenTensor
 from policies.errors import IsolationMissing, Unavailable
 
 MOST_UNUSED = 4  # tables of published versions that stay open while no run reads them
@@ -39,12 +40,14 @@ class PrivateRows:
     Args:
       table: float64 [N, columns]; N may be 0. Written from its own buffer where it is contiguous, without a copy. Of
         rows in groups, where each patient's begin is written after them.
+      tensors: open files of what lies beside the table, which are closed with it: they stay on the disk.
     """
 
-    __slots__ = ("__descriptor", "__patients", "__shape")
+    __slots__ = ("__descriptor", "__patients", "__shape", "__tensors")
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, tensors: Sequence[OpenTensor] = ()) -> None:
         self.__descriptor = -1  # for `close`, should nothing come of it
+        self.__tensors = tuple(tensors)
         contiguous = np.ascontiguousarray(table, dtype="<f8")
         self.__shape = (int(contiguous.shape[0]), int(contiguous.shape[1]))
         begins: list[npt.NDArray[Any]] = []
@@ -77,8 +80,15 @@ class PrivateRows:
         """How many are in training and how many held out, where rows lie in groups; else nothing. As private."""
         return self.__patients
 
+    @property
+    def tensors(self) -> tuple[OpenTensor, ...]:
+        """Open files of the tensors beside the rows: as private."""
+        return self.__tensors
+
     def close(self) -> None:
         """Give the memory back; again is allowed."""
+        for tensor in self.__tensors:
+            tensor.close()
         descriptor, self.__descriptor = self.__descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -128,10 +138,17 @@ class PublishedRows:
     Args:
       read: the table of a version; called by one run at a time of each version, and again after it was closed.
       wanted: whether a version's table may stay open while no run uses it.
+      tensors: opens what lies beside the table of a version.
     """
 
-    def __init__(self, read: Callable[[str], Table], wanted: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        read: Callable[[str], Table],
+        wanted: Callable[[str], bool],
+        tensors: Callable[[str], Sequence[OpenTensor]] = lambda version: (),
+    ) -> None:
         self._read = read
+        self._tensors = tensors
         self._wanted = wanted
         self._lock = threading.Lock()
         self._tables: dict[str, _Lent] = {}  # by version, the one used last at the end
@@ -148,7 +165,7 @@ class PublishedRows:
         try:
             with lent.reading:
                 if lent.rows is None:
-                    lent.rows = PrivateRows(self._read(version))
+                    lent.rows = PrivateRows(self._read(version), self._tensors(version))
             yield lent.rows
         finally:
             with self._lock:

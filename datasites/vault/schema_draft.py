@@ -19,6 +19,7 @@ from datasites.vault.cells import MALFORMED, arrow_array, read_cells
 from datasites.vault.fhir import resource_type
 from datasites.vault.fhir_drafts import fhir_schema
 from datasites.vault.tables import CSV, FHIR, SqlQuery, read_table, sniffed_format
+from datasites.vault.tensor_draft import tensor_draft
 from policies.errors import DataRefused
 from policies.schema.as_written import LARGEST_HEADER, USUAL_FILE, FileFormat, normal_header
 from policies.schema.columns import LARGEST_NAME, Column, check_name
@@ -135,6 +136,8 @@ def _table(header: str, name: str, array: Any, decimal: str) -> str:
         return (
             f"# {header[:60]!r} is left out: no name can be made of it, or it is too long.\n# Rename it in the table.\n"
         )
+    if array is not None and (drafted := tensor_draft(shown, name, array)):
+        return drafted
     try:
         kind, form = (_kind_by_name(name), "") if array is None else _guess(array, decimal)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import researcher
-from policies.schema import as_written, schemas
+from policies.schema import as_written, schemas, tensors
 from researcher.strategies import NOT_OFFERED, STRATEGIES
 
 
@@ -34,10 +34,10 @@ def strategies() -> str:
 
 def schema() -> str:
     """The examples of a `schema.toml` in docstrings: a whole one, then what may be added."""
-    whole, added = (_example(module) for module in (schemas, as_written))
+    whole, added, beside = (_example(module) for module in (schemas, as_written, tensors))
     return (
         f"```toml\n{whole}\n```\n\nHow the table writes it, where it does so otherwise; what it may look like:\n\n"
-        f"```toml\n{added}\n```"
+        f"```toml\n{added}\n```\n\nImages and signals beside the columns:\n\n```toml\n{beside}\n```"
     )
 
 

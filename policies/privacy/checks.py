@@ -33,3 +33,13 @@ def check_column(name: str, value: object, *, none: bool = False) -> None:
     if (value is None and none) or (isinstance(value, str) and value):
         return
     raise UnsupportedMechanism(f"{name}={str(value)[:60]!r} is not a column's name. Write it as {name}='age'.")
+
+
+def check_noise(epsilon: float | None, noise_multiplier: float | None) -> None:
+    """Raise `UnsupportedMechanism` unless one of the two says how much Gaussian noise there is, within its range."""
+    if (epsilon is None) == (noise_multiplier is None):
+        raise UnsupportedMechanism("Give either epsilon or noise_multiplier, and not both.")
+    if epsilon is not None:
+        check_range("epsilon", epsilon, 0, 100, open_low=True)
+    if noise_multiplier is not None:
+        check_range("noise_multiplier", noise_multiplier, 0, 1000, open_low=True)

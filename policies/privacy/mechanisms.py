@@ -21,6 +21,7 @@ from typing import Any, ClassVar, get_args
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import Patients as Patients
+from policies.privacy.checks import check_noise
 from policies.privacy.checks import check_range as check_range
 from policies.privacy.conditions import parse
 from policies.privacy.grouping import Grouping, check_groupings
@@ -28,6 +29,7 @@ from policies.privacy.outcomes import LOSSES as LOSSES
 from policies.privacy.outcomes import Outcome, Target, check_constants, check_loss, check_target, outcome_of
 from policies.privacy.parts import check_parts
 from policies.privacy.regression import Regression as Regression
+from policies.privacy.secure_aggregation import SecureAggregation, secure_aggregation_from
 from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
@@ -36,6 +38,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 CLIPPINGS = ("norm", "automatic")
 STABILITY = 0.01
 """γ of automatic clipping, as Bu et al. 2022 set it: gradients much shorter than this keep their length's order."""
+COMPRESSIONS = ("none", "int8", "int4")
 STATISTICS = ("count", "sum", "mean", "variance", "quantiles", "histogram", "crosstab", "missing", "describe")
 MOST_QUERIES, MOST_DESCRIBED = 32, 500
 
@@ -82,6 +85,9 @@ class DPSGD:
       local: names of parameters that are trained and stay at the hospital.
       public_weights: digest of what frozen parameters are and local ones begin with.
       initial: digest of the public weights that the first round begins with; "" where none were named.
+      secure_aggregation: the hospitals whose sum alone can be read, and how many it needs; None to release by itself.
+      compression: one of `COMPRESSIONS`: in what form weights leave. `"int8"` and `"int4"` are whole numbers on a
+        public grid of the round's noise (`policies.release.compression`), for a seventh or less of the bytes.
     """
 
     kind: ClassVar[str] = "dp_sgd"
@@ -110,9 +116,20 @@ class DPSGD:
     initial: str = ""
     schedule: str = "constant"
     clipping: str = "norm"
+    secure_aggregation: SecureAggregation | None = None
+    compression: str = "none"
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
+        if self.compression not in COMPRESSIONS:
+            raise UnsupportedMechanism(
+                f"compression={self.compression!r} is not known. Use one of {', '.join(COMPRESSIONS)}."
+            )
+        if self.compression != "none" and self.secure_aggregation is not None:
+            raise UnsupportedMechanism(
+                f"compression={self.compression!r} and secure_aggregation do not go together: masks are as wide as the"
+                ' sum that they hide. Leave one of them out; compression="none" is the default.'
+            )
         check_target(self.loss, self.target, self.horizon)
         check_constants(self.loss, self.class_weights, self.huber_delta)
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "clipping": CLIPPINGS}
@@ -130,12 +147,7 @@ class DPSGD:
         check_range("momentum", self.momentum, 0, 0.9999)
         check_range("weight_decay", self.weight_decay, 0, 10)
         check_range("proximal_mu", self.proximal_mu, 0, 1000)
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise UnsupportedMechanism("Give either epsilon or noise_multiplier, and not both.")
-        if self.epsilon is not None:
-            check_range("epsilon", self.epsilon, 0, 100, open_low=True)
-        if self.noise_multiplier is not None:
-            check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
+        check_noise(self.epsilon, self.noise_multiplier)
         _check_inputs(self.inputs)
         check_parts(frozen=self.frozen, local=self.local, public_weights=self.public_weights, initial=self.initial)
 
@@ -255,6 +267,7 @@ class Evaluation:
       local: as in `DPSGD`; their values are those that training left at the hospital.
       public_weights: as in `DPSGD`.
       trained_as: the function of the request that trained the local parameters.
+      secure_aggregation: as in `DPSGD`; of the tables leaves a sum over hospitals alone, each with its whole noise.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -271,6 +284,7 @@ class Evaluation:
     local: tuple[str, ...] = ()
     public_weights: str = ""
     trained_as: str = ""
+    secure_aggregation: SecureAggregation | None = None
 
     def __post_init__(self) -> None:
         check_loss(self.loss)
@@ -300,7 +314,7 @@ Gaussian = DPSGD | Regression
 """Those whose noise is Gaussian: they have a noise multiplier, found for an ε, and a δ of their own."""
 _LATER = frozenset(
     {"where", "group_by", "target", "horizon", "class_weights", "huber_delta", "subgroups", "schedule", "clipping"}
-    | {"frozen", "local", "public_weights", "initial", "trained_as"}
+    | {"frozen", "local", "public_weights", "initial", "trained_as", "secure_aggregation", "compression"}
 )
 
 
@@ -315,6 +329,8 @@ def as_dict(mechanism: Mechanism) -> dict[str, Any]:
         if field.name in _LATER and getattr(mechanism, field.name) == field.default
     }
     written = dataclasses.asdict(mechanism)
+    if declared := getattr(mechanism, "secure_aggregation", None):
+        written["secure_aggregation"] = declared.as_dict()
     return {"kind": mechanism.kind, **{name: value for name, value in written.items() if name not in later}}
 
 
@@ -331,6 +347,8 @@ def mechanism_from(data: dict[str, Any]) -> Mechanism:
             if extra := set(fields) - names:
                 raise UnsupportedMechanism(f"{kind} does not take {', '.join(sorted(extra))}.")
             fields |= {name: _tuples(fields[name]) for name in _TUPLES if name in fields}
+            if "secure_aggregation" in fields:
+                fields["secure_aggregation"] = secure_aggregation_from(fields["secure_aggregation"])
             if "group_by" in fields:
                 fields["group_by"] = tuple(Grouping(by["column"], tuple(by["edges"])) for by in fields["group_by"])
             if "queries" in fields:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from policies.errors import UnsupportedMechanism
-from policies.privacy.checks import Patients, check_column, check_range
+from policies.privacy.checks import Patients, check_column, check_noise, check_range
 from policies.privacy.conditions import parse
 
 FAMILIES = ("gaussian", "binomial", "poisson")
@@ -75,12 +75,7 @@ class Regression:
         check_range("rounds", self.rounds, 1, 1000, whole=True)
         if self.where != "":
             parse(self.where)
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise UnsupportedMechanism("Give either epsilon or noise_multiplier, and not both.")
-        if self.epsilon is not None:
-            check_range("epsilon", self.epsilon, 0, 100, open_low=True)
-        if self.noise_multiplier is not None:
-            check_range("noise_multiplier", self.noise_multiplier, 0, 1000, open_low=True)
+        check_noise(self.epsilon, self.noise_multiplier)
         self._check_outcome_range()
 
     def _check_outcome_range(self) -> None:

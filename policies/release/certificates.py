@@ -186,6 +186,11 @@ def _outcome_words(mechanism: Mechanism) -> tuple[str, ...]:
     if not isinstance(mechanism, DPSGD | Evaluation):
         return ()
     words = []
+    if isinstance(mechanism, DPSGD) and mechanism.compression != "none":
+        words.append(
+            f"Released are whole numbers ({mechanism.compression}): steps of a public grid of the noise that each"
+            " weight moved by."
+        )
     if mechanism.target is not None or outcome_of(mechanism.loss) is not Outcome.CLASS:
         names = (mechanism.target,) if isinstance(mechanism.target, str) else mechanism.target
         named = f" {' and '.join(names)}" if names else " the dataset's target"

@@ -13,6 +13,7 @@ from typing import Any
 from policies.canonical import canonical
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, as_dict, mechanism_from
+from policies.release.compression import compressed_shapes
 from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.design import sum_shapes
 from policies.schema.questions import answer_shape
@@ -107,9 +108,22 @@ def plan_from(data: dict[str, Any]) -> Plan:
 
 
 def release_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Name, shape and dtype (as `"float32"`) of every tensor in a release of `plan`: public, whatever the data are."""
+    """Name, shape and dtype (as `"float32"`) of every tensor in a release of `plan`: public, whatever the data are.
+
+    Under the masks of secure aggregation every number is a word of 32 bits.
+    """
+    shapes = answer_shapes(plan, schema)
+    if getattr(plan.mechanism, "secure_aggregation", None) is None:
+        return shapes
+    return {name: (shape, "uint32") for name, (shape, _) in shapes.items()}
+
+
+def answer_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The same of what a job answers, before any mask."""
     if isinstance(plan.mechanism, DPSGD):
         assert plan.graph is not None
+        if plan.mechanism.compression != "none":
+            return compressed_shapes((parameter.name, parameter.shape) for parameter in plan.graph.parameters)
         return {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     if isinstance(plan.mechanism, Evaluation):
         assert plan.graph is not None

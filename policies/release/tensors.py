@@ -19,7 +19,7 @@ from policies.errors import WeightsRefused
 Array = npt.NDArray[Any]
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 
-DTYPES = ("float32", "float64", "int64")
+DTYPES = ("float32", "float64", "int64", "uint32", "int8")
 LONGEST_NAME = 200
 _SHOWN = 5
 

@@ -240,6 +240,11 @@ class Column:
         return UNITS[self.truncate or "day"]
 
     @property
+    def counted_in(self) -> str:
+        """What the numbers of a date or time count, as `"hours"`."""
+        return f"{self.truncate or 'day'}s"
+
+    @property
     def low(self) -> float:
         """Smallest value in matrix units, for every kind."""
         return 0.0 if self.minimum is None else float(self.minimum)
@@ -330,6 +335,22 @@ class Column:
         if seconds % self.unit_seconds:
             raise ValueError
         return (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def time_in(column: Column, text: str) -> float:
+    """A date or a time, as text, in a column's matrix units: `2025-10-01`, `2025-10-01 14:00`, `2025-10-01T14:00`.
+
+    Raises `ValueError` where it is none, has an offset, or falls between two of the column's units.
+    """
+    if column.kind == "date":
+        return float((datetime.date.fromisoformat(text) - datetime.date.fromisoformat(column.origin)).days)
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is not None:
+        raise ValueError
+    seconds = (moment - datetime.datetime.fromisoformat(column.origin)) / datetime.timedelta(seconds=1)
+    if seconds % column.unit_seconds:
+        raise ValueError
+    return float(seconds // column.unit_seconds)
 
 
 def is_number(value: Any) -> bool:

@@ -11,7 +11,6 @@ a mechanism on them moves by no more than without a filter.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.conditions import Comparison, Condition, Every, Not, Value, comparisons, parse
-from policies.schema.columns import BoolArray, Column, FloatArray
+from policies.schema.columns import TIMES, BoolArray, Column, FloatArray, time_in
 
 if TYPE_CHECKING:
     from policies.schema.schemas import Schema
@@ -38,6 +37,7 @@ _COMPARED: dict[str, Callable[[FloatArray, float], BoolArray]] = {
 _WORDS = {
     "==": "is", "!=": "is not", "<": "is below", "<=": "is at most", ">": "is above", ">=": "is at least",
 }  # fmt: skip
+_WHOLE = "whole {} without an offset. Write one in quotes, as '2025-10-01 14:00', or a bare date"
 _DATE_WORDS = {**_WORDS, "<": "is before", "<=": "is on or before", ">": "is after", ">=": "is on or after"}
 MOST_NAMED = 20  # categories or columns in a message
 
@@ -145,8 +145,8 @@ def _number(column: Column, value: Value) -> float:
         return float(value)
     if column.kind == "category" and isinstance(value, str) and value in column.categories:
         return float(column.categories.index(value))
-    if column.kind == "date" and isinstance(value, str):
-        return _within(column, _days(column, value), value)
+    if column.kind in TIMES and isinstance(value, str):
+        return _within(column, _time(column, value), value)
     if column.kind in ("real", "integer") and isinstance(value, float):
         return _within(column, value, f"{value:g}")
     shown = ("yes" if value else "no") if isinstance(value, bool) else repr(value)
@@ -164,14 +164,12 @@ def _within(column: Column, number: float, shown: str) -> float:
     return number
 
 
-def _days(column: Column, text: str) -> float:
+def _time(column: Column, text: str) -> float:
     try:
-        day = datetime.date.fromisoformat(text)
+        return time_in(column, text)
     except ValueError:
-        raise UnsupportedMechanism(
-            f"where compares {column.name!r} with {text!r}, which is no date. Write one as 2025-10-01."
-        ) from None
-    return float((day - datetime.date.fromisoformat(column.origin)).days)
+        what = "date. Write one as 2025-10-01" if column.kind == "date" else _WHOLE.format(column.truncate)
+        raise UnsupportedMechanism(f"where compares {column.name!r} with {text!r}, which is no {what}.") from None
 
 
 def _choices(column: Column) -> str:
@@ -179,7 +177,7 @@ def _choices(column: Column) -> str:
         return "yes or no"
     if column.kind == "category":
         return _listed([f"'{label}'" for label in column.categories])
-    what = "a date" if column.kind == "date" else "a number"
+    what = {"date": "a date", "datetime": "a time in quotes"}.get(column.kind, "a number")
     return f"{what} from {column.written(column.low)} to {column.written(column.high)}"
 
 
@@ -207,5 +205,5 @@ def _comparison_words(comparison: Comparison, column: Column) -> str:
     unit = f" {column.unit}" if column.unit else ""
     if comparison.operator == "in":
         return f"{column.name} is one of {', '.join(labels)}{unit}"
-    words = _DATE_WORDS if column.kind == "date" else _WORDS
+    words = _DATE_WORDS if column.kind in TIMES else _WORDS
     return f"{column.name} {words[comparison.operator]} {labels[0]}{unit}"

@@ -7,7 +7,6 @@ tree, comes last in the answer, and the answer's error is made of it.
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import math
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from policies.errors import UnsupportedMechanism
 from policies.numbers import counted
 from policies.privacy.grouping import Grouping
 from policies.privacy.mechanisms import Query, Statistics
-from policies.schema.columns import Column, IntArray
+from policies.schema.columns import TIMES, Column, IntArray, time_in
 from policies.schema.filters import Filter, compiled, condition_sentences
 from policies.schema.schemas import MOST_CELLS, Schema
 
@@ -167,7 +166,7 @@ def _labels(grouping: Grouping, schema: Schema) -> tuple[str, ...]:
         ends = [column.written(edge) for edge in edges]
         unit = f" {column.unit}" if column.unit else ""
         between = [f"{low} to below {high}{unit}" for low, high in itertools.pairwise(ends)]
-        first, last = ("before", "from") if column.kind == "date" else ("below", "from")
+        first, last = ("before", "from") if column.kind in TIMES else ("below", "from")
         labels = (f"{first} {ends[0]}{unit}", *between, f"{last} {ends[-1]}{unit}")
     return _with_missing(labels) if column.missing != "refuse" else labels
 
@@ -188,20 +187,24 @@ def _edges(grouping: Grouping, column: Column) -> list[float]:
     for edge in edges:
         if not column.low < edge <= column.high:
             raise UnsupportedMechanism(
-                f"group_by {column.name!r} has the edge {column.written(edge) if column.kind != 'date' else edge},"
+                f"group_by {column.name!r} has the edge {column.written(edge)},"
                 f" outside ({column.written(column.low)}, {column.written(column.high)}]. Give edges within the bounds."
             )
     return edges
 
 
 def _edge(column: Column, edge: float | str) -> float:
-    if column.kind != "date" and not isinstance(edge, str):
+    if column.kind not in TIMES and not isinstance(edge, str):
         return float(edge)
     try:
         assert isinstance(edge, str)
-        return float((datetime.date.fromisoformat(edge) - datetime.date.fromisoformat(column.origin)).days)
+        if column.kind not in TIMES:
+            raise ValueError
+        return time_in(column, edge)
     except (ValueError, AssertionError):
-        wanted = "a date as '2025-10-01'" if column.kind == "date" else "a number"
+        wanted = {"date": "a date as '2025-10-01'", "datetime": f"a whole {column.truncate} as '2025-10-01 14:00'"}.get(
+            column.kind, "a number"
+        )
         raise UnsupportedMechanism(f"group_by {column.name!r} has the edge {edge!r}, which is not {wanted}.") from None
 
 

@@ -3,7 +3,7 @@
 A `Schema` is read from a `schema.toml` like this one, and is published with the dataset. Bounds and categories are
 typed by the owner and never taken from the data; models get features scaled by them. Reading tables is in
 the datasite's vault, with drawing mocks; one column's arithmetic is in `policies.schema.columns`, and targets that are
-no class, as a time with an event, in `policies.schema.targets`.
+no class, as a time with an event, in `policies.schema.targets`; tensors beside a table in `policies.schema.tensors`.
 
     name = "flu"                        # the dataset
     population = "general-hospital"     # the patients; every table about them shares one budget
@@ -74,6 +74,7 @@ from policies.schema.as_written import USUAL_FILE, FileFormat, check_header, che
 from policies.schema.columns import KINDS, BoolArray, Column, FloatArray, IntArray, check_name, check_text, is_number
 from policies.schema.inputs import ModelInputs, model_inputs
 from policies.schema.targets import Float32Array, Target, TimeToEvent, check_target, columns_of
+from policies.schema.tensors import MOST_TENSORS, Tensor
 from policies.schema.terms import is_plain, words_of
 from policies.schema.transformations import FUNCTIONS
 
@@ -131,6 +132,7 @@ class Schema:
         a round takes could tell of a patient who has a million.
       columns: 1 to 500, the target included.
       sequences: name and steps of each, every step as many columns as the others.
+      tensors: what a record has beside the matrix, as an image; at most 8.
       transformations: terms of columns by name, at most 200.
       missing_values: texts that stand for a missing cell in every column that has none of its own.
       patient_header: the table's header of the patient column, where it is not the name.
@@ -152,6 +154,7 @@ class Schema:
     missing_values: tuple[str, ...] = ()
     patient_header: str = ""
     file: FileFormat = USUAL_FILE
+    tensors: tuple[Tensor, ...] = ()
     transformations: tuple[Transformation, ...] = ()
 
     def __post_init__(self) -> None:
@@ -178,6 +181,7 @@ class Schema:
             raise DataRefused("A column is declared twice. Declare each once.")
         self._check_target(names)
         self._check_sequences(names)
+        self._check_tensors(names)
         self._check_transformations(names)
         check_words("missing_values", self.missing_values)
         check_header("patient_header", self.patient_header)
@@ -194,6 +198,15 @@ class Schema:
             if name not in names:
                 raise DataRefused(f"target={name!r} is not a declared column. Declare [columns.{name}].")
         check_target(self.target, self.column)
+
+    def _check_tensors(self, names: list[str]) -> None:
+        if len(self.tensors) > MOST_TENSORS:
+            raise DataRefused(f"{len(self.tensors)} tensors are above {MOST_TENSORS}. Declare those that matter.")
+        taken = {"features", self.patient, HELD_OUT, *names, *(name for name, _ in self.sequences)}
+        for tensor in self.tensors:
+            if tensor.name in taken:
+                raise DataRefused(f"Tensor {tensor.name!r} has the name of something else. Choose another.")
+            taken.add(tensor.name)
 
     def _check_sequences(self, names: list[str]) -> None:
         taken = {"features", *names}
@@ -265,6 +278,7 @@ class Schema:
             "target": outcome_targets.plain(self.target),
             **({} if usual else {toml.MOST_RECORDS: self.most_records_per_patient}),
             **{name: value for name, value in later.items() if value},
+            **({"tensors": {tensor.name: tensor.as_dict() for tensor in self.tensors}} if self.tensors else {}),
             "columns": [column.as_dict() for column in self.columns],
             "sequences": {name: [list(step) for step in steps] for name, steps in self.sequences},
             **({toml.TRANSFORMATIONS: list(map(asdict, self.transformations))} if self.transformations else {}),
@@ -380,21 +394,41 @@ class Schema:
 
     def input_words(self, inputs: str | tuple[str, ...] = "features") -> str:
         """What a model's inputs are made of, in plain words."""
+        if (tensor := self.tensor_of(inputs)) is not None:
+            return f"the tensor {tensor.name}"
         if self._is_sequence(inputs):
             return words_of(inputs)
         return words_of(self._steps(inputs)[0])
 
     def input_shape(self, inputs: str | tuple[str, ...] = "features") -> tuple[int, ...]:
-        """Shape of one record: (features,), or (steps, channels) for a sequence. Raises `UnsupportedMechanism`."""
+        """Shape of one record: (features,), (steps, channels) for a sequence, or a tensor's own.
+
+        Raises `UnsupportedMechanism`.
+        """
+        if (tensor := self.tensor_of(inputs)) is not None:
+            return tensor.shape
         steps = self._steps(inputs)
         width = len(self.input_names(inputs)) // len(steps)
         return (len(steps), width) if self._is_sequence(inputs) else (width,)
+
+    def tensor_of(self, inputs: str | tuple[str, ...]) -> Tensor | None:
+        """The tensor that inputs name; None where they are columns. Raises `UnsupportedMechanism` for both at once."""
+        named = (inputs,) if isinstance(inputs, str) else inputs
+        tensors = [tensor for tensor in self.tensors if tensor.name in named]
+        if tensors and len(named) > 1:
+            raise UnsupportedMechanism(
+                f"inputs={inputs!r} names the tensor {tensors[0].name!r} beside others. A model takes a tensor alone:"
+                f" write inputs={tensors[0].name!r}."
+            )
+        return tensors[0] if tensors else None
 
     def _is_sequence(self, inputs: str | tuple[str, ...]) -> bool:
         return isinstance(inputs, str) and inputs != "features"
 
     def _steps(self, inputs: str | tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-        """Columns, and texts of terms, of each step."""
+        """Columns, and texts of terms, of each step; none of a tensor."""
+        if self.tensor_of(inputs) is not None:
+            return ()
         if inputs == "features":
             chosen = [
                 column.name for column in self.columns if column.feature and column.name not in self.target_columns
@@ -407,7 +441,8 @@ class Schema:
             for name, steps in self.sequences:
                 if name == inputs:
                     return steps
-            known = ", ".join(["features", *(name for name, _ in self.sequences)])
+            named = [*(name for name, _ in self.sequences), *(tensor.name for tensor in self.tensors)]
+            known = ", ".join(["features", *named])
             raise UnsupportedMechanism(
                 f"inputs={inputs[:80]!r} is not known. Use one of {known}, or a tuple of columns and terms."
             )
@@ -421,7 +456,7 @@ class Schema:
 
     def _terms(self, inputs: str | tuple[str, ...]) -> ModelInputs | None:
         """The inputs as terms; None where all are columns."""
-        if self._is_sequence(inputs):
+        if self._is_sequence(inputs) or self.tensor_of(inputs) is not None:
             return None
         (texts,) = self._steps(inputs)
         return None if all(is_plain(text) for text in texts) else self._model_inputs(texts)
@@ -432,7 +467,12 @@ class Schema:
         return model_inputs(texts, columns)
 
     def inputs(self, matrix: npt.ArrayLike, inputs: str | tuple[str, ...] = "features") -> npt.NDArray[np.float32]:
-        """A model's inputs, float32 [N, *input_shape(inputs)] in [-1, 1]: filled, clamped, scaled by public bounds."""
+        """A model's inputs, float32 [N, *input_shape(inputs)] in [-1, 1]: filled, clamped, scaled by public bounds.
+
+        Of columns; tensors lie beside the matrix, and `Tensor.scaled` makes inputs of them.
+        """
+        if self.tensor_of(inputs) is not None:
+            raise UnsupportedMechanism(f"inputs={inputs!r} is a tensor, which lies beside the matrix.")
         if (terms := self._terms(inputs)) is not None:
             return terms.values({name: self.raw(matrix, name) for name in terms.columns})
         shape = self.input_shape(inputs)

@@ -13,12 +13,13 @@ from policies.errors import DataRefused
 from policies.schema.as_written import UNITS, FileFormat, as_words
 from policies.schema.columns import BOOLEAN_LABELS, TIMES, Column, is_number
 from policies.schema.targets import target_from
+from policies.schema.tensors import Tensor
 
 LARGEST_TEXT = 1 << 20
 TOP = ("name", "population", "description", "patient", "target", "holdout")
 MOST_RECORDS = "most_records_per_patient"  # stands there only where it is not the usual one
 TRANSFORMATIONS = "transformations"  # likewise, only where some are declared
-MISSING_VALUES, PATIENT_HEADER, FILE = "missing_values", "patient_header", "file"  # likewise
+MISSING_VALUES, PATIENT_HEADER, FILE, TENSORS = "missing_values", "patient_header", "file", "tensors"  # likewise
 TOML_COLUMN = (
     "kind", "unit", "minimum", "maximum", "categories", "missing", "outside", "feature", "description",
     "header", "missing_values", "labels", "truncate", "zone", "format",
@@ -44,8 +45,8 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for `Schema`, its columns as arguments for `Column`; names and containers are checked here."""
     if not isinstance(data, Mapping):
         raise DataRefused("A schema is a table of names and values.")
-    known = (*TOP, MOST_RECORDS, MISSING_VALUES, PATIENT_HEADER, FILE, "columns", "sequences", TRANSFORMATIONS)
-    _check_keys("The schema", data, known)
+    later = (MOST_RECORDS, MISSING_VALUES, PATIENT_HEADER, FILE)
+    _check_keys("The schema", data, (*TOP, *later, "columns", "sequences", TRANSFORMATIONS, TENSORS))
     for name in ("name", "population", "patient"):
         if not isinstance(data.get(name), str):
             raise DataRefused(f"The schema needs {name} = '...' at its top, above the first [columns.…].")
@@ -61,6 +62,7 @@ def checked_fields(data: Mapping[str, Any]) -> dict[str, Any]:
         TRANSFORMATIONS: _transformations(data.get(TRANSFORMATIONS, {})),
         **({MISSING_VALUES: as_words(MISSING_VALUES, data[MISSING_VALUES])} if MISSING_VALUES in data else {}),
         **({FILE: FileFormat.from_dict(data[FILE])} if FILE in data else {}),
+        **({TENSORS: _tensors(data[TENSORS])} if TENSORS in data else {}),
     }
 
 
@@ -77,6 +79,9 @@ def write(data: Mapping[str, Any]) -> str:
     if data["sequences"]:
         lines += ["", "[sequences]"]
         lines += [f"{value_text(name)} = {value_text(steps)}" for name, steps in data["sequences"].items()]
+    for name, fields in data.get(TENSORS, {}).items():
+        lines += ["", f"[tensors.{value_text(name)}]"]
+        lines += [f"{key} = {value_text(value)}" for key, value in fields.items()]
     if declared := data.get(TRANSFORMATIONS):
         lines += ["", f"[{TRANSFORMATIONS}]"]
         lines += [f"{value_text(fields['name'])} = {_transformation(fields)}" for fields in declared]
@@ -138,6 +143,13 @@ def _sequences(table: Any) -> tuple[tuple[str, tuple[tuple[str, ...], ...]], ...
             raise DataRefused(f"Sequence {name!r} should be a list of columns, or of lists of columns.")
         sequences.append((name, rows))
     return tuple(sequences)
+
+
+def _tensors(table: Any) -> tuple[Tensor, ...]:
+    """Tensors by name."""
+    if not isinstance(table, Mapping):
+        raise DataRefused("[tensors] is a table of names and declarations. Write [tensors.xray] for each.")
+    return tuple(Tensor.from_dict(name, fields) for name, fields in table.items())
 
 
 def _transformations(table: Any) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from policies.privacy.mechanisms import (
     Statistics,
 )
 from policies.privacy.other_names import SAME, finding, plain_name
+from policies.privacy.secure_aggregation import secure_aggregation_from
 from policies.source.findings import Findings
 
 FUNCTIONS: dict[str, type[Mechanism]] = {
@@ -82,6 +83,8 @@ def mechanism_of(
     try:
         if name == "statistics":
             return _statistics(settings), None
+        if "secure_aggregation" in settings:
+            settings["secure_aggregation"] = secure_aggregation_from(settings["secure_aggregation"])
         return FUNCTIONS[name](**settings), model
     except UnsupportedMechanism as error:
         findings.add("mechanism", _culprit(call, str(error)), str(error), "Change the value.")

@@ -17,6 +17,10 @@ BYTES, POINTERS = 2, 6  # sizes of a list's elements
 PIECE = 512_000_000  # bytes at most in one of the pieces that PySyft cuts large contents into
 
 
+class TooMany(ValueError):
+    """A list says that it has more elements than its reader takes; none of them was made."""
+
+
 @dataclass(frozen=True)
 class Named:
     """An object of PySyft's: a class's name and version, and either fields or one blob. Names are PySyft's."""
@@ -56,17 +60,17 @@ def read_named(blob: bytes) -> Named:
     )
 
 
-def read_values(blob: bytes) -> Values:
-    """A list's elements. Raises `ValueError`."""
+def read_values(blob: bytes, most: int | None = None) -> Values:
+    """A list's elements. Raises `ValueError`, `TooMany` for more than `most` of them."""
     message = _Message(blob)
-    return Values([message.pieces(pointer) for pointer in message.pointers(message.root_pointer(0))])
+    return Values([message.pieces(pointer) for pointer in message.pointers(message.root_pointer(0), most)])
 
 
-def read_pairs(blob: bytes) -> Pairs:
-    """A mapping's keys and values. Raises `ValueError`."""
+def read_pairs(blob: bytes, most: int | None = None) -> Pairs:
+    """A mapping's keys and values. Raises `ValueError`, `TooMany` for more than `most` of either."""
     message = _Message(blob)
-    keys, values = message.pieces(message.root_pointer(0)), message.pointers(message.root_pointer(1))
-    return Pairs(keys, [message.pieces(pointer) for pointer in values])
+    keys, values = (message.pointers(message.root_pointer(index), most) for index in (0, 1))
+    return Pairs([message.data(pointer) for pointer in keys], [message.pieces(pointer) for pointer in values])
 
 
 def write_named(name: str, *, fields: Sequence[tuple[str, bytes]] = (), blob: bytes | None = None) -> bytes:
@@ -181,21 +185,24 @@ class _Message:
             return 0
         return int.from_bytes(self._bytes(*self._root, 8)[:4], "little", signed=True)
 
-    def pointers(self, place: Place | None) -> list[Place]:
-        """Where the pointers of a list lie."""
+    def pointers(self, place: Place | None, most: int | None = None) -> list[Place]:
+        """Where the pointers of a list lie, which may be no more than `most`."""
         segment, word, size = self._list(place, POINTERS)
+        if most is not None and size > most:
+            raise TooMany(f"{size} elements")
         self._bytes(segment, word, 8 * size)
         return [(segment, word + index) for index in range(size)]
 
     def pieces(self, place: Place | None) -> list[bytes]:
         """A list of bytes."""
-        return [self._data(pointer) for pointer in self.pointers(place)]
+        return [self.data(pointer) for pointer in self.pointers(place)]
 
     def text(self, place: Place | None) -> str:
         """A text, which ends with a zero."""
-        return self._data(place).removesuffix(b"\0").decode("utf-8")
+        return self.data(place).removesuffix(b"\0").decode("utf-8")
 
-    def _data(self, place: Place | None) -> bytes:
+    def data(self, place: Place | None) -> bytes:
+        """An element of a list of bytes."""
         segment, word, size = self._list(place, BYTES)
         return bytes(self._bytes(segment, word, size))
 

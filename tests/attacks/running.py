@@ -17,7 +17,16 @@ from policies.errors import DatasiteError
 from policies.privacy.mechanisms import as_dict
 from policies.release.tensors import from_bytes, to_bytes
 from tests.attacks.witnesses import ROW, ROW_DIGITS, Witnesses
-from tests.policies.plan_factories import LINEAR, SCHEMA, evaluation, plan_of, statistics, training
+from tests.policies.plan_factories import (
+    LINEAR,
+    SCHEMA,
+    evaluation,
+    plan_of,
+    regression,
+    statistics,
+    survival,
+    training,
+)
 
 ROWS = 60
 
@@ -58,15 +67,21 @@ class Running:
         largest: int = 1 << 20,
     ) -> Answer | None:
         """One job, or None where it was ended. Whatever is not given is honest."""
-        declared: Any = {"train": training(steps=2), "evaluate": evaluation(), "statistics": statistics()}[job]
+        declared: Any = {
+            "train": training(steps=2),
+            "evaluate": evaluation(),
+            "statistics": statistics(),
+            "survival": survival(),
+            "regression": regression(),
+        }[job]
         plan = plan_of(declared).as_dict()
-        if job != "statistics" and graph is not None:
+        if job in ("train", "evaluate") and graph is not None:
             plan["graph"] = dict(graph)
         plan["mechanism"] = {**plan["mechanism"], **(mechanism or {})}
         weights = self.weights if weights is None else weights
         payload = weights if isinstance(weights, bytes) else to_bytes(weights)
         given = {
-            "job": job,
+            "job": "analyse" if job in ("survival", "regression") else job,
             "plan": plan,
             "mechanism": {**as_dict(plan_of(declared).mechanism), **(mechanism or {})},
             "schema": SCHEMA.as_dict(),

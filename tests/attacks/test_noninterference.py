@@ -1,11 +1,11 @@
 """Two hospitals whose tables differ by one patient answer with the same bytes, but for noise, keys and times.
 
-The extra patient is the worst that a schema admits: two hundred visits, every value at a bound. Everything that anybody
-can see is asked of both: as a researcher, as another researcher, as a stranger, in the console's every page and export,
-by the owner's commands, in the log. What is random by design (identifiers, digests, signatures, tokens, the numbers
-that noise was added to, times) is replaced by its kind; the rest must be equal to the byte. Nothing is left out for
-owners: their pages, too, say nothing of rows. Only how long a run took, and time and memory of a trial on the mock, are
-shown to them, and are masked with the times.
+The extra patient is the worst that a schema admits: two hundred visits, every value of columns and tensors at a bound.
+Everything that anybody can see is asked of both: as a researcher, as another researcher, as a stranger, in the
+console's every page and export, by the owner's commands, in the log. What is random by design (identifiers, digests,
+signatures, tokens, the numbers that noise was added to, times) is replaced by its kind; the rest must be equal to the
+byte. Nothing is left out for owners: their pages, too, say nothing of rows. Only how long a run took, and time and
+memory of a trial on the mock, are shown to them, and are masked with the times.
 
 The noise itself needs no fixing, since what it was added to is replaced by its kind and shape: a release's tensors.
 That it could be fixed at all, by a constructor's argument and by nothing else, stands in the last test.
@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from syft.types.errors import SyftException
 
 from datasites.console.app import PAGES
 from datasites.operations.control_socket import ask
+from policies.release.tensors import digest, to_bytes
 from tests.e2e.stock import asset_of, call, login, submit
 from tests.factories import (
     OTHER,
@@ -36,8 +38,10 @@ from tests.factories import (
     DatasiteProcess,
     cohort_source,
     initial_weights,
+    regression_source,
     slow_training_source,
     statistics_source,
+    survival_source,
     training_source,
     write_table,
 )
@@ -49,10 +53,23 @@ TERMS = "'log(temperature)', 'spline(age, 3) * cough'"  # a model's four inputs,
 GROUPS = EVALUATION.replace("flu_scores", "flu_groups").replace(
     "epsilon=0.3", "epsilon=0.3, subgroups=('cough', ('age', 18, 65))"
 )
+PARTS = {name: initial_weights()[name].numpy() for name in ("layer1.weight", "layer2.bias")}
+KEPT = f"frozen=('layer1.weight',), local=('layer2.bias',), public_weights='{digest(PARTS)}'"
 SOURCES = {
     "flu_round": training_source(epsilon=1.0).replace("learning_rate=1.0", f"learning_rate=1.0, inputs=({TERMS})"),
+    "flu_scan": training_source("flu_scan", rounds=1, epsilon=0.5).replace(
+        "learning_rate=1.0", "learning_rate=1.0, inputs='scan'"
+    ),
+    "flu_parts": training_source("flu_parts", rounds=1, epsilon=0.5).replace(
+        "learning_rate=1.0", f"learning_rate=1.0, {KEPT}"
+    ),
+    "flu_head": EVALUATION.replace("flu_scores", "flu_head").replace(
+        "epsilon=0.3", f"epsilon=0.3, {KEPT}, trained_as='flu_parts'"
+    ),
     "flu_counts": statistics_source(),
     "flu_cohort": cohort_source(),
+    "flu_alive": survival_source(),
+    "flu_fitted": regression_source(),
     "flu_scores": EVALUATION,
     "flu_groups": GROUPS,
     "flu_ended": slow_training_source("flu_ended"),
@@ -62,8 +79,30 @@ SOURCES = {
     "flu_withdrawn": statistics_source("flu_withdrawn"),
 }
 WEIGHTLESS = {name for name, source in SOURCES.items() if "weights" not in source.split("\n")[0]}
-APPROVED = ("flu_round", "flu_counts", "flu_cohort", "flu_scores", "flu_groups", "flu_ended", "flu_revoked")
+APPROVED = (
+    "flu_round",
+    "flu_scan",
+    "flu_parts",
+    "flu_head",
+    "flu_counts",
+    "flu_cohort",
+    "flu_alive",
+    "flu_fitted",
+    "flu_scores",
+    "flu_groups",
+    "flu_ended",
+    "flu_revoked",
+)
+PARTED = ("flu_parts", "flu_head")  # the second evaluates with the head that the first keeps
+RELEASED = (*APPROVED[:4], "flu_counts", "flu_cohort", "flu_alive", "flu_fitted", "flu_scores")
 OWNER = "owner@hospital.example"
+SCAN = """
+[tensors.scan]
+shape = [4]
+dtype = "float16"
+minimum = -1
+maximum = 1
+"""
 UNEQUAL_HEADERS = {"date", "content-length", "set-cookie"}  # a body's length is the body's own, and that is compared
 KEPT_OUT = {"/events"}  # a stream of what /live says
 
@@ -78,9 +117,13 @@ def serving(
 
     @contextlib.contextmanager
     def run() -> Iterator[list[DatasiteProcess]]:
-        (folder / "schema.toml").write_text(SCHEMA.replace('name = "flu"', 'name = "visits"'))
-        table = write_table(folder / "one.csv").read_text()
-        (folder / "two.csv").write_text(table + "extra,100,42.0,1,1,1\n" * 200)
+        (folder / "schema.toml").write_text(SCHEMA.replace('name = "flu"', 'name = "visits"') + SCAN)
+        head, *rows = write_table(folder / "one.csv").read_text().splitlines()
+        table = "\n".join([f"{head},scan", *(f"{row},some.npy" for row in rows), ""])
+        for name, value in (("some", 0.25), ("extreme", 1.0)):
+            np.save(folder / f"{name}.npy", np.full(4, value))
+        (folder / "one.csv").write_text(table)
+        (folder / "two.csv").write_text(table + "extra,100,42.0,1,1,1,extreme.npy\n" * 200)
         served = [DatasiteProcess(made, folder / name, jobs=jobs, program=program) for name in ("one", "two")]
         try:
             for each in served:
@@ -90,7 +133,7 @@ def serving(
                 asked = {
                     "table": str(folder / f"{each.directory.name}.csv"), "sql": None, "database": None,
                     "password_file": None, "schema": (folder / "schema.toml").read_text(), "patients": 400,
-                    "count_epsilon": None, "budget": [6.0, 1e-5], "public_mock": None,
+                    "count_epsilon": None, "budget": [8.0, 1e-5], "public_mock": None,
                 }  # fmt: skip
                 act(each, "publish", **asked)
             yield served
@@ -154,8 +197,12 @@ def _as_researcher(datasite: DatasiteProcess, seen: dict[str, Any]) -> dict[str,
     seen["client wrong weights"] = refused_call(client, "flu_round", weights={"other": bias})
     seen["client wrong shape"] = refused_call(client, "flu_round", weights={**initial_weights(), "layer1.bias": bias})
     seen["client weights for counts"] = refused_call(client, "flu_counts", weights=initial_weights())
-    for name in ("flu_round", "flu_counts", "flu_cohort", "flu_scores"):
-        weights = {} if name in WEIGHTLESS else {"weights": initial_weights()}
+    kept = to_bytes(PARTS)
+    for name in PARTED:
+        seen[f"client public weights {name}"] = service.keep_weights(ids[name], 0, len(kept), kept)
+    for name in RELEASED:
+        sent = {key: each for key, each in initial_weights().items() if name not in PARTED or key not in PARTS}
+        weights = {} if name in WEIGHTLESS else {"weights": sent}
         seen[f"client release {name}"] = until_done(client, name, **weights)
         seen[f"client certificates {name}"] = service.certificates(code=ids[name])
     seen["client ended run"] = _ended(datasite, client, ids["flu_ended"])
@@ -326,8 +373,11 @@ def _first_difference(one: str, two: str) -> str:
 @pytest.mark.timeout(900)
 def test_everything_but_noise_is_equal_to_the_byte(made_datasite: Path, tmp_path: Path, jobs: Path) -> None:
     with serving(made_datasite, tmp_path, jobs) as (one, two):
-        found = differences(everything_seen(one), everything_seen(two))
+        seen = everything_seen(one)
+        found = differences(seen, everything_seen(two))
     assert found == {}
+    for name in ("flu_round", "flu_scan", *PARTED):
+        assert "'status': 'released'" in str(seen[f"client release {name}"])
 
 
 @pytest.mark.timeout(900)

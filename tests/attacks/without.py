@@ -50,10 +50,18 @@ LIMITS = "tests/datasites/door/test_connections.py"
 DOORS = "tests/browser/test_doors.py"
 PROJECTS = "tests/browser/test_projects.py"
 HOSPITALS = "tests/attacks/hospitals/test_hospitals.py"
+SIGNALS = "tests/datasites/vault/test_signals.py"
+VOLUMES = "tests/datasites/vault/test_volumes.py"
+TENSORS = "tests/datasites/vault/test_tensor_sources.py"
+SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
+SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
+DEVICES = "tests/researcher/devices/test_{}.py"
 RELAYS = "tests/attacks/relays/test_{}.py"
+FLOWER_APP = "tests/researcher/test_flower_app.py"
+FLOWER = "tests/attacks/test_flower_servers.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -106,6 +114,12 @@ def instead(where: str, value: Any) -> Callable[[], None]:
     return lambda: put(where, value)
 
 
+def _kept_nowhere(book: Any, kind: str, name: str, content: str, *, charge: int = 0) -> None:
+    """A device's ledger that holds its budget and nothing else."""
+    if kind == "fact":
+        book._connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, 0)", (kind, name, content))
+
+
 class Everything(frozenset[Any]):
     """A list that holds whatever is asked for."""
 
@@ -115,6 +129,14 @@ class Everything(frozenset[Any]):
 
 def _anybodys_answer(passing: Any, _: Any, uid: Any) -> Any:
     return next((answer for held in passing._held.values() for answer in held if answer.id == uid), None)
+
+
+def _unpack_all(_: Any, __: Any, content: Any, unpacked: Any, ___: Any) -> None:
+    unpacked.write(content.read())
+
+
+def _scaled_anyhow(_: Any, stored: Any) -> Any:
+    return stored.astype("float32")
 
 
 def _all_accounts() -> None:
@@ -210,6 +232,20 @@ def _any_token() -> None:
     async def check(*_: Any) -> None: ...
 
     put("researcher.coordinator:Coordinator._check_token", check)
+
+
+# -- what a lying Flower server would find
+
+
+def _any_tensor() -> None:
+    import io
+
+    import numpy as np
+
+    put(
+        "researcher.flower_wire:_tensor",
+        lambda name, content, shape: np.load(io.BytesIO(content), allow_pickle=True).astype(np.float32),
+    )
 
 
 # -- what a hostile hospital would find on the researcher's side
@@ -422,6 +458,25 @@ def _subgroups_at_no_cost() -> None:
     put("datasites.engine.evaluation:evaluation_tables", each_alone)
 
 
+def _every_record_analysed() -> None:
+    """All records of a patient count in a table or in sums whose noise is that of one."""
+    for module in ("survival", "regression"):
+        put(f"datasites.engine.{module}:one_of_each", lambda schema, matrix, columns, source, where="": matrix)
+
+
+def _rows_of_any_length() -> None:
+    import numpy as np
+
+    put("datasites.engine.noisy_sums:whole_units", lambda rows, bounded: np.rint(rows / bounded.norm / bounded.grid))
+
+
+def _each_sum_alone() -> None:
+    """Each of a regression's sums has the noise of all of its budget, as if it were the only one."""
+    from policies.privacy.regression import parts_of
+
+    put("datasites.engine.regression:parts_of", lambda asked: tuple((name, 1.0) for name, _ in parts_of(asked)))
+
+
 def _scores_by_company() -> None:
     """Scores in lanes that depend, in their last bit, on how many are scored together."""
     from datasites.engine.lanes.scores import LaneScores
@@ -443,6 +498,10 @@ def _entities_read() -> None:
 
 
 REPORTS = ("publication_report", "check_publication")
+
+
+def _unmasked(_: Any, request: str, plan: Any, number: int, sent: str, release: Any, *rest: Any) -> Any:
+    return dict(release)
 
 
 def _anybody_reads_reports() -> None:
@@ -472,6 +531,10 @@ def _any_public_weights() -> None:
 def _endless_public_weights() -> None:
     put("datasites.vault.public_weights:LARGEST_PART", 1 << 60)
     put("datasites.vault.public_weights:_HEADER", 1 << 60)
+
+
+def _endless_volumes() -> None:
+    put("datasites.vault.volumes:MOST_VOXELS", 1 << 60)
 
 
 DEFENCES: dict[str, Defence] = {
@@ -807,6 +870,21 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.door.syft.views:_is_own", lambda *_: True),
         (GUARD.format("links"), "-k", "parts_of"),
     ),
+    "own-runs": Defence(
+        "jobs and projects of one's own requests alone",
+        instead("datasites.actions.seen:_is_own", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "researcher_alone or nothing_of_others"),
+    ),
+    "own-password": Defence(
+        "a client changes its account's password alone",
+        instead("datasites.door.syft.ledger_views:_is_own_password", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "anothers_password or nothing_else"),
+    ),
+    "jobs": Defence(
+        "calls that wait for nothing",
+        instead("datasites.door.syft.guard:WITH_JOBS", Everything()),
+        (GUARD.format("ledger_views"), "-k", "without_waiting"),
+    ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.door.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
@@ -947,6 +1025,26 @@ DEFENCES: dict[str, Defence] = {
         instead("policies.release.model_outputs:mismatch_of", lambda *_: None),
         ("tests/policies/release/test_model_outputs.py",),
     ),
+    "one_record_analysed": Defence(
+        "one record of each patient in survival and a regression",
+        _every_record_analysed,
+        ("tests/datasites/engine/test_survival.py", "tests/datasites/engine/test_regression.py", "-k", "one_"),
+    ),
+    "held_rows": Defence(
+        "rows of a regression held to their bound",
+        _rows_of_any_length,
+        ("tests/datasites/engine/test_regression.py", "-k", "moves_a_sum"),
+    ),
+    "shares_of_sums": Defence(
+        "shares of a regression's budget for each of its sums",
+        _each_sum_alone,
+        ("tests/datasites/engine/test_regression.py", "-k", "share_of_the_budget"),
+    ),
+    "analyses_that_compute": Defence(
+        "sums of a hospital that arithmetic holds",
+        nothing("researcher.regression:_check_arithmetic"),
+        (HOSPITALS, "-k", "information or turned_into"),
+    ),
     "answer_classes": Defence("table of classes that a hospital's answers are read by", _answers_rebuilt, (HOSPITALS,)),
     "answer_signature": Defence("signature of a hospital's answers", _any_signer, (HOSPITALS,)),
     "answer_bounds": Defence("depth, number and length in a hospital's answers", _any_number, (HOSPITALS,)),
@@ -968,6 +1066,31 @@ DEFENCES: dict[str, Defence] = {
     "study_keys": Defence("keys that a study remembers", instead("researcher.code_requests:KEYS", ()), (HOSPITALS,)),
     "asked": Defence("certificate against the question", nothing("researcher.releases:check_asked"), (HOSPITALS,)),
     "quoted_plan": Defence("quoted plan against the researcher's own", _any_plan, (HOSPITALS,)),
+    "flower_settings": Defence(
+        "settings of a Flower server", nothing("researcher.flower_client:check_settings"), (FLOWER,)
+    ),
+    "flower_tensors": Defence("shapes before numbers, of a Flower server", _any_tensor, (FLOWER, "-k", "no_model")),
+    "flower_rehearsal": Defence(
+        "rehearsal of what a ServerApp starts",
+        nothing("researcher.flower_app:rehearse"),
+        (FLOWER_APP, "-k", "charged"),
+    ),
+    "flower_messages": Defence(
+        "messages of a ServerApp",
+        nothing("researcher.flower_app:AppGrid._check"),
+        (FLOWER_APP, "-k", "loop or weights"),
+    ),
+    "flower_rounds": Defence(
+        "one round for the same weights",
+        instead(
+            "researcher.flower_client:HospitalClient._round_of",
+            lambda client, sent: client.asked.datasite.calls.count("run"),
+        ),
+        (FLOWER, "-k", "replayed"),
+    ),
+    "compressed_releases": Defence(
+        "grids of compressed releases", nothing("researcher.releases:check_compressed"), (HOSPITALS, "-k", "doubled")
+    ),
     "finite_releases": Defence("finite releases", nothing("researcher.releases:check_finite"), (HOSPITALS,)),
     "visible": Defence(
         "hidden characters by name",
@@ -1005,6 +1128,96 @@ DEFENCES: dict[str, Defence] = {
         "formulas refused, whose values may be old",
         instead("datasites.vault.workbooks:_is_formula", lambda _: False),
         (WORKBOOKS, "-k", "formulas"),
+    ),
+    "tensor_names": Defence(
+        "names of files that lead out of their folder",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (TENSORS, "-k", "leads_out"),
+    ),
+    "tensor_links": Defence("links in a folder of images", instead("os:O_NOFOLLOW", 0), (TENSORS, "-k", "leads_out")),
+    "tensor_pixels": Defence(
+        "pictures that say they are enormous",
+        nothing("datasites.vault.tensor_values:_check_pixels"),
+        (TENSORS, "-k", "enormous"),
+    ),
+    "tensor_values": Defence(
+        "NaN, infinity and values outside the bounds of a tensor",
+        nothing("datasites.vault.tensor_values:check_values"),
+        (TENSORS, "-k", "every_fault or nan_never"),
+    ),
+    "tensor_archive": Defence(
+        "what an archive of arrays may unpack to",
+        instead("datasites.vault.tensor_sources:TensorSources._unpack", _unpack_all),
+        (TENSORS, "-k", "archive"),
+    ),
+    "tensor_voxels": Defence(
+        "volumes that say they are enormous",
+        _endless_volumes,
+        (VOLUMES, "-k", "too_much"),
+    ),
+    "tensor_samples": Defence(
+        "headers of signals that name a file elsewhere",
+        nothing("datasites.vault.tensor_sources:check_inside"),
+        (SIGNALS, "-k", "leads_to_no_file"),
+    ),
+    "tensor_finite": Defence(
+        "finite inputs whatever is stored",
+        instead("policies.schema.tensors:Tensor.scaled", _scaled_anyhow),
+        ("tests/policies/schema/test_tensors.py", "-k", "inside_public_bounds"),
+    ),
+    "sum_answered_once": Defence(
+        "one answer to each step of a secure sum",
+        nothing("policies.secure_sums.party:answered_before"),
+        (SUMS, "-k", "answered_to_one"),
+    ),
+    "sum_signed_keys": Defence(
+        "round keys signed for request, round, roster and weights",
+        nothing("policies.secure_sums.messages:check_announced"),
+        (SUMS,),
+    ),
+    "sum_book": Defence(
+        "own keys and enough others in a round's book", nothing("policies.secure_sums.party:check_book"), (SUMS,)
+    ),
+    "sum_roster": Defence(
+        "rosters that name this datasite and its published size",
+        nothing("datasites.review.planning:check_roster", "datasites.review.secure_rounds:check_roster"),
+        (SECURE_ROUNDS, "-k", "names_this_datasite"),
+    ),
+    "sum_forgotten": Defence(
+        "no round secrets after a restored ledger is accepted",
+        nothing("datasites.vault.round_secrets:RoundSecrets.forget_all"),
+        ("tests/datasites/operations/test_backup.py", "-k", "round_secrets"),
+    ),
+    "sum_ready": Defence(
+        "shares exchanged for these weights before a row is read",
+        nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
+        (SECURE_ROUNDS, "-k", "nothing_runs_before"),
+    ),
+    "sum_masks": Defence(
+        "masks on what leaves in sums alone",
+        instead("datasites.review.secure_rounds:SecureRounds.masked", _unmasked),
+        (SECURE_ROUNDS, "-k", "is_masked or leave_masked"),
+    ),
+    "sum_survivors": Defence(
+        "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
+    ),
+    "sum_threshold": Defence(
+        "no sum of fewer than the threshold", nothing("policies.secure_sums.party:check_enough"), (SUMS,)
+    ),
+    "device_budget": Defence(
+        "a device's budget",
+        instead("researcher.devices.device:Device._affordable", lambda *_: 0),
+        (DEVICES.format("device"), "-k", "budget"),
+    ),
+    "device_roster": Defence(
+        "a device charges a roster that its person did not accept as if all others worked together",
+        instead("policies.privacy.device_reports:DeviceQuestion.epsilon_if", lambda question, _: question.epsilon),
+        (DEVICES.format("device"), "-k", "accept"),
+    ),
+    "device_kept": Defence(
+        "a device keeps what it answered",
+        instead("researcher.devices.ledger:_Rows.write", _kept_nowhere),
+        (DEVICES.format("device"), "-k", "same_question or outlives"),
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",

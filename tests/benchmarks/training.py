@@ -31,12 +31,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from datasites.engine import helpers
 from datasites.engine.lanes import compiled, readiness
+from datasites.engine.matrix import GroupedRows, in_groups
 from datasites.engine.noise import NoiseSource
 from datasites.engine.training import train_round
 from policies.graph.exporter import export_model
 from policies.privacy.mechanisms import DPSGD
 from policies.schema.columns import Column
 from policies.schema.schemas import Schema
+from policies.schema.tensors import Tensor as PrivateTensor
 
 BATCHES = (64, 512)
 BATCH = BATCHES[0]
@@ -105,6 +107,27 @@ class Convolved(nn.Module):
         return torch.sigmoid(self.out(seen.flatten(1)))
 
 
+class Pictures(nn.Module):
+    """A CNN of about 100,000 parameters on pictures of 28 by 28; with strides, or with every place of large kernels."""
+
+    def __init__(self, *, dense: bool) -> None:
+        super().__init__()
+        if dense:  # two and a half million multiply-adds a picture: bound by them
+            self.body = nn.Sequential(
+                nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+                nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            )  # fmt: skip
+            self.head = nn.Sequential(nn.Linear(32 * 7 * 7, 56), nn.ReLU(), nn.Linear(56, 1))
+        else:
+            self.body = nn.Sequential(
+                nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Flatten()
+            )
+            self.head = nn.Sequential(nn.Linear(16 * 7 * 7, 124), nn.ReLU(), nn.Linear(124, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.head(self.body(x)))
+
+
 class TransformerLayer(nn.Module):
     """Attention and two layers over a series, of layers that stock Opacus knows."""
 
@@ -138,6 +161,8 @@ MODELS: dict[str, Model] = {
     "LSTM, 64 hidden, 24 steps": Model(lambda layer: FluSequence(layer, 64), "long", 60),
     "GroupNorm": Model(lambda _: Normed(), "features", 300),
     "Conv1d": Model(lambda _: Convolved(), "features", 200),
+    "CNN of 100,000, 28 × 28, strides": Model(lambda _: Pictures(dense=False), "picture", 40),
+    "CNN of 100,000, 28 × 28, 5 × 5 kernels": Model(lambda _: Pictures(dense=True), "picture", 20),
     "Transformer layer": Model(lambda _: TransformerLayer(), "series", 150),
     "MLP of 100,000": Model(lambda _: FluPredictor(310, 310), "features", 100),
     "MLP of 1,000,000": Model(lambda _: FluPredictor(990, 990), "features", 20),
@@ -157,6 +182,9 @@ class TorchNoise(NoiseSource):
         torch.from_numpy(out).copy_(torch.randn(len(out)).mul_(std))
 
 
+PICTURE = PrivateTensor(name="picture", shape=(1, 28, 28))
+
+
 def make_schema(values: int = 10) -> Schema:
     """Ten features and a target; further values are in the longer series alone."""
     names = [f"x{i}" for i in range(values)]
@@ -171,6 +199,7 @@ def make_schema(values: int = 10) -> Schema:
         target="y",
         columns=(*columns, Column(name="y", kind="boolean")),
         sequences=(("series", tuple((name,) for name in names[:6])), ("long", tuple((name,) for name in names))),
+        tensors=(PICTURE,),
     )
 
 
@@ -197,6 +226,11 @@ def ours(
     schema, table = _data(inputs)
     graph = export_model(model, schema.input_shape(inputs))
     weights = {name: value.detach() for name, value in model.named_parameters()}
+    rows: Table | GroupedRows = table
+    if inputs == PICTURE.name:
+        groups = in_groups(table, 1)
+        sides = groups.begins(held_out=False), groups.begins(held_out=True)
+        rows = GroupedRows(groups.matrix, *sides, {PICTURE.name: PICTURE.draw_mock(len(table))})
     made = DPSGD(
         loss="binary_cross_entropy",
         rounds=1,
@@ -213,7 +247,7 @@ def ours(
             compiled.load()
         else:
             compiled.unload()
-        train_round(graph, made, schema, PATIENTS, table, weights, source.from_os())
+        train_round(graph, made, schema, PATIENTS, rows, weights, source.from_os())
 
     return run
 
@@ -223,7 +257,8 @@ def others(
 ) -> Callable[[], None]:
     """Stock Opacus, or plain training with a loader or on tensors that are taken as they lie."""
     schema, table = _data(inputs)
-    records = torch.from_numpy(schema.inputs(table, inputs))
+    drawn = PICTURE.scaled(PICTURE.draw_mock(len(table))) if inputs == PICTURE.name else schema.inputs(table, inputs)
+    records = torch.from_numpy(drawn)
     labels = torch.from_numpy(schema.targets(table)).float()
     parts: Any = DataLoader(TensorDataset(records, labels), batch_size=batch, shuffle=True)
     optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -59,6 +59,48 @@ def test_a_plan_is_shown_wherever_a_balance_is_and_refuses_in_words(desk: Desk) 
     desk.datasite.ledger.verify()
 
 
+def test_an_owner_makes_changes_and_ends_a_plan_by_a_form(desk: Desk) -> None:
+    owner = desk.browser(Role.OWNER)
+    policy = desk.datasite.settings.policy_path
+    comment = "# What may be decided without anybody"
+
+    def save(**fields: str) -> str:
+        page = owner.get("/policy").text
+        digest = re.search(r'name="digest" value="([0-9a-f]+)"', page)
+        assert digest is not None
+        answer = owner.post("/policy/year", digest=digest[1], population=POPULATION, **fields)
+        return answer.text or owner.get("/policy").text
+
+    assert "ε of a year: patients" in owner.get("/policy").text
+    save(epsilon="1.5", since="2026")
+    assert "yearly_plans = {patients = {epsilon = 1.5, carry_over_since = 2026}}" in policy.read_text()
+    assert "One year may add ε 1.5 to patients" in owner.get("/policy").text
+    save(epsilon="2", since="")
+    assert desk.act("policy", {})["rules"]["yearly_plans"] == {POPULATION: {"epsilon": 2, "carry_over_since": None}}
+    assert comment in policy.read_text()
+    assert "Write what ε one year may add" in save(epsilon="", since="2026")
+    assert "yearly_plans.patients" in save(epsilon="-1", since="")  # refused, with what was typed
+    assert "yearly_plans.patients" in save(epsilon="1", since="1066")
+    assert desk.act("policy", {})["rules"]["yearly_plans"] == {POPULATION: {"epsilon": 2, "carry_over_since": None}}
+    save(epsilon="", since="")
+    assert desk.act("policy", {})["rules"]["yearly_plans"] == {}
+    changes = [
+        entry for entry in desk.act("search_log", {"search": "change policy"}) if entry["what"] == "change policy"
+    ]
+    assert len(changes) == 3
+
+
+def test_a_plan_that_names_nobody_here_is_taken_away_by_the_form(desk: Desk) -> None:
+    plan(desk, "yearly_plans = { patient = { epsilon = 1.0 }, patients = { epsilon = 3.0 } }")
+    owner = desk.browser(Role.OWNER)
+    found = re.search(r'name="digest" value="([0-9a-f]+)"', owner.get("/policy").text)
+    assert found is not None
+    owner.post("/policy/year", digest=found[1], population="patient", epsilon="", since="")
+    assert list(desk.act("policy", {})["rules"]["yearly_plans"]) == [POPULATION]
+    owner.post("/policy/year", digest=found[1], population="other", epsilon="1")
+    assert "is no population here" in owner.get("/policy").text
+
+
 def test_researchers_are_told_what_is_left_and_not_why(desk: Desk) -> None:
     reserve(desk, 5.5, with_training=False)
     told = balance_for_researchers(desk.datasite.ledger, POPULATION, YearlyPlan(1.0), "other@university.example")

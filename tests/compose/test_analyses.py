@@ -12,7 +12,7 @@ from compose.patients import FOLLOW_UP_DAYS, HOSPITALS, make_patients
 from compose.study import REGRESSION, SURVIVAL
 from compose.synthetic import true_survival
 from compose.tables import schema_path
-from policies.privacy.accountant import resolve
+from policies.privacy.accountant import renyi_divergence, resolve
 from policies.schema.design import design_of
 from policies.schema.schemas import Schema
 from policies.schema.survival_cells import survival_groups, time_grid
@@ -28,6 +28,11 @@ def test_what_is_asked_fits_the_hospitals_schema() -> None:
     assert survival_groups(SURVIVAL, SCHEMA) == ("no", "yes")
     resolved = resolve(REGRESSION)
     assert design_of(resolved, SCHEMA).names == ("intercept", *REGRESSION.terms)  # type: ignore[arg-type]
+
+
+def test_both_together_cost_a_twentieth_of_epsilon_at_most() -> None:
+    order = 5  # the hospitals', at ε = 6 and δ = 1e-5
+    assert sum(renyi_divergence(resolve(asked), order) for asked in (SURVIVAL, REGRESSION)) < 0.05
 
 
 def test_the_true_curve_is_that_of_lifelines() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from torch import nn
 
 from compose import baseline
 from compose.baseline import Population
-from compose.demo import MARK, _clear
+from compose.demo import MARK, _clear, main
+from compose.masked import read_alone
 from compose.processes import Datasite, DemonstrationFailed, free_port, write_network
 from compose.real import real_patients
 from compose.study import DELTA, ROUNDS, TRAINING_EPSILON, FluCoursePredictor, FluPredictor, MalignancyPredictor
@@ -43,6 +45,19 @@ def test_training_without_privacy_learns_and_its_curve_agrees_with_its_auc() -> 
     false_positive, true_positive = baseline.roc(model, population)
     assert np.trapz(true_positive, false_positive) == pytest.approx(auc, abs=0.01)
     assert (np.diff(true_positive) >= 0).all()
+
+
+def test_secure_aggregation_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr("compose.demo.run", lambda shown, *_, **__: seen.append(shown.secure_aggregation))
+    for more in ([], ["--secure-aggregation"]):
+        assert main(["--real", "--directory", str(tmp_path / f"demo{len(more)}"), *more]) == 0
+    assert seen == [False, True]
+
+
+def test_what_is_not_masked_is_not_read_alone() -> None:
+    result = SimpleNamespace(study=SimpleNamespace(training=SimpleNamespace(secure_aggregation=None)))
+    assert read_alone(SimpleNamespace(), result) == []  # type: ignore[arg-type]
 
 
 def test_real_hospitals_publish_under_one_schema_and_share_no_patient(tmp_path: Path) -> None:

@@ -156,6 +156,23 @@ def charts(name: str = "a") -> list[str]:
     ]
 
 
+def test_more_lines_than_colours_are_named_and_not_lost() -> None:
+    axis = Axis("x", 0, 1)
+    lines = [Line(f"<{number}>", [(0, 0), (1, 1)]) for number in range(8)]
+    assert "not drawn" not in line_chart("six", lines[:6], axis, axis)
+    drawn = line_chart("eight", lines, axis, axis)
+    assert "not drawn: &lt;6&gt;, &lt;7&gt;</li>" in drawn
+    assert all(drawn.count(f"var(--s{number})") == 2 for number in range(6))  # a line, and its key
+
+
+def test_a_line_beside_another_has_its_colour() -> None:
+    axis = Axis("x", 0, 1)
+    one, two = Line("a", [(0, 0), (1, 1)]), Line("b", [(0, 1), (1, 0)], dashed=True, beside=0)
+    drawn = line_chart("both", [one, two], axis, axis)
+    assert drawn.count("var(--s0)") == 4
+    assert "var(--s1)" not in drawn
+
+
 def bars(chart: str) -> list[float]:
     """Widths of the bars that are filled."""
     paths = re.findall(r'<path d="([^"]*z)[^>]*var\(--accent\)', chart)

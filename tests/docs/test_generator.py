@@ -88,9 +88,10 @@ def test_every_setting_and_rule_has_a_row() -> None:
 
 
 def test_the_example_of_a_schema_is_one() -> None:
-    whole, added = re.findall("```toml\n(.*?)```", library.schema(), re.DOTALL)
+    whole, added, beside = re.findall("```toml\n(.*?)```", library.schema(), re.DOTALL)
     assert Schema.from_toml(whole).name == "flu"
     assert Schema.from_toml(f'name = "t"\npopulation = "p"\npatient = "pid"\n{added}').file.sheet == "Visits"
+    assert Schema.from_toml(f"{whole}\n{beside}").tensors[0].shape == (1, 64, 64)
 
 
 def test_the_library_is_shown_with_methods_of_base_classes_and_properties() -> None:

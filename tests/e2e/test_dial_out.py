@@ -122,12 +122,12 @@ def test_a_study_survives_kills_between_it_and_the_hospital_and_pays_once(
     running = threading.Thread(target=run)
     running.start()
     kills = 0
-    while not ended.is_set() and kills < 8:
+    while not ended.is_set() and kills < 12:
         victim: Any = (dial_out, coordinate)[kills % 2]
         victim.kill()
         victim.start()
         kills += 1
-        ended.wait(0.7 * (1 + kills % 3))
+        ended.wait((1.6, 0.2, 0.7)[kills % 3])  # the first before anything is connected again
     running.join(240)
     assert ended.is_set()
     assert kills >= 3

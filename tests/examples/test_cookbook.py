@@ -22,6 +22,7 @@ def test_the_cookbook_runs_as_it_stands(desk: Path) -> None:
     assert "1 round" in said
     assert (desk / "cookbook-result" / "weights.safetensors").exists()
     assert "<Study 'cookbook-secureml' on 'flu'" in said
+    assert "self.dense1 = nn.Linear(10, 8)" in said
 
 
 def test_every_idiom_has_an_answer() -> None:

@@ -25,6 +25,7 @@ SCHEMA = Schema(
         Column(name="ward", kind="category", categories=("emergency", "general", "intensive")),
         Column(name="admitted", kind="date", minimum=0, maximum=200, origin="2025-10-01", missing=0.0),
         Column(name="died", kind="boolean"),
+        Column(name="seen", kind="datetime", truncate="hour", minimum=0, maximum=4800, origin="2025-10-01T00:00:00"),
     ),
 )
 DESCRIBED = tuple(Query("describe", (column.name,)) for column in SCHEMA.columns)
@@ -33,6 +34,8 @@ EVERYTHING = (
     Query("sum", ("age",)),
     Query("mean", ("lactate",)),
     Query("mean", ("admitted",)),
+    Query("mean", ("seen",)),
+    Query("quantiles", ("seen",), (0.5,)),
     Query("variance", ("age",)),
     Query("quantiles", ("lactate",), (0.25, 0.5, 0.75)),
     Query("histogram", ("ward",)),
@@ -49,7 +52,8 @@ def rows(patients: int, seed: int, *, missing: float = 0.2) -> np.ndarray:
     age = random.normal(62, 15, patients).round().clip(0, 110)
     ward = random.choice(3, patients, p=[0.5, 0.3, 0.2])
     died = random.random(patients) < 0.05 + 0.1 * (ward == 2)
-    return np.column_stack([np.arange(patients), np.zeros(patients), age, lactate, ward, admitted, died])
+    seen = random.integers(0, 4801, patients)
+    return np.column_stack([np.arange(patients), np.zeros(patients), age, lactate, ward, admitted, died, seen])
 
 
 def asked(queries: tuple[Query, ...] = DESCRIBED, *, group_by: Any = (), **changes: Any) -> Statistics:

@@ -36,6 +36,18 @@ class FluPredictor(nn.Module):
         return sigmoid(self.output(relu(self.hidden(x))))
 
 
+class FourFeatures(nn.Module):
+    """The table of tests.factories in, one probability out."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(4, 32)
+        self.output = nn.Linear(32, 1)
+
+    def forward(self, x):
+        return sigmoid(self.output(relu(self.hidden(x))))
+
+
 class Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,14 @@ from tests.researcher.statistic_samples import DESCRIBED, EVERYTHING, SCHEMA, as
 
 def test_every_column_is_a_row_with_its_unit_and_dates_are_dates() -> None:
     frame = result(asked(epsilon=50.0, bins=50), sizes=(6000, 2000)).describe()
-    assert frame.index.tolist() == ["age (years)", "lactate (mmol/l)", "ward", "admitted (date)", "died"]
+    assert frame.index.tolist() == [
+        "age (years)",
+        "lactate (mmol/l)",
+        "ward",
+        "admitted (date)",
+        "died",
+        "seen (datetime)",
+    ]
     truth = np.vstack([rows(6000, 0), rows(2000, 1)])
     age, lactate, admitted = truth[:, 2], truth[:, 3], truth[:, 5]
     assert frame.loc["age (years)", "mean"] == pytest.approx(age.mean(), abs=0.3)
@@ -146,6 +154,14 @@ def test_a_date_is_shown_as_one() -> None:
     assert "days (95 % from 2026-01-" in str(found["mean/admitted"])
     assert "0.5: 2026-01-" in str(found["quantiles/admitted"])
     assert str(found.to_frame()["value"][0]).startswith("2026-01-")
+
+
+def test_statistics_of_a_time_are_shown_as_times_with_its_unit() -> None:
+    found = result(asked((Query("mean", ("seen",)), Query("quantiles", ("seen",), (0.5,))), epsilon=50.0))
+    moment = r"202\d-\d\d-\d\d \d\d:00"
+    assert re.fullmatch(rf"{moment} ± \d+ hours \(95 % from {moment} to {moment}\)", str(found["mean/seen"]))
+    assert re.match(rf"0.5: {moment} \(95 % from {moment} to {moment}\)", str(found["quantiles/seen"]))
+    assert re.fullmatch(moment, str(found.to_frame()["value"][0]))
 
 
 def test_a_time_is_shown_as_a_time() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Rule
 from researcher.checks import Request, check_source
 from researcher.sources import request_source
 from tests.researcher.conftest import TRAINING
+from tests.researcher.fake_datasites import FakeDatasite
 from tests.researcher.study_models import FluPredictor
 
 
@@ -55,13 +58,53 @@ def test_a_check_says_what_is_nothing_at_hospitals(make_study, network):
 
 
 def test_nothing_leaves_for_a_hospital_when_the_local_inspection_refuses(make_study, hospitals, monkeypatch):
-    def refuse(request, cohort):
+    def refuse(source):
         raise InspectionFailed("line 3: not allowed")
 
-    monkeypatch.setattr("researcher.code_requests.check_source", refuse)
+    monkeypatch.setattr("researcher.code_requests.inspect_source", refuse)
     with pytest.raises(InspectionFailed):
         make_study()
     assert all("quote" not in each.calls and "submit" not in each.calls for each in hospitals.values())
+
+
+def test_hospitals_say_what_it_costs_while_the_model_is_exported_here(make_study, hospitals, monkeypatch):
+    """Side by side: the export waits here until every hospital was asked for a quote of each request."""
+    asked = threading.Barrier(2 * len(hospitals) + 1, timeout=10)
+    quote = FakeDatasite.quote
+
+    def waiting(self, *arguments):
+        asked.wait()
+        return quote(self, *arguments)
+
+    exported = []
+
+    def export(request, cohort):
+        if not exported:
+            asked.wait()
+        exported.append(request.role)
+
+    monkeypatch.setattr(FakeDatasite, "quote", waiting)
+    monkeypatch.setattr("researcher.code_requests.check_source", export)
+    study = make_study(submit=False, evaluation=researcher.Evaluation(epsilon=0.5))
+    assert len(study.check().rows) == 2 * len(hospitals)
+    assert exported == ["training", "evaluation"]
+
+
+def test_a_model_that_cannot_be_exported_is_refused_without_waiting_for_hospitals(make_study, monkeypatch):
+    ended = threading.Event()
+
+    def refuse(request, cohort):
+        raise GraphRefused("Its layer mixes records.")
+
+    monkeypatch.setattr(FakeDatasite, "quote", lambda self, *arguments: ended.wait(20))
+    monkeypatch.setattr("researcher.code_requests.check_source", refuse)
+    began = time.monotonic()
+    try:
+        with pytest.raises(GraphRefused, match="mixes records"):
+            make_study(submit=False).check()
+        assert time.monotonic() - began < 10
+    finally:
+        ended.set()
 
 
 def test_a_hospital_whose_rules_forbid_it_is_not_asked_and_the_reason_is_shown(make_study, hospitals):

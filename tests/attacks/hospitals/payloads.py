@@ -26,6 +26,7 @@ from syft.types.uid import UID
 from policies.graph.graphs import Graph
 from policies.privacy.accountant import resolve
 from policies.release.plans import Plan
+from researcher.answers import MOST_OBJECTS
 from tests.attacks.hospitals.hospital import Hospital, Made, Raw, Respond, named, wire
 
 TITLES = {
@@ -60,6 +61,7 @@ class Payload:
     Args:
       must: a pattern that what the researcher sees has to match.
       days: how often the researcher comes; what is spoiled is spoiled before the last.
+      asks: what the researcher asks for: a training, one in whole numbers, or analyses without a model.
     """
 
     category: str
@@ -68,6 +70,7 @@ class Payload:
     must: str
     spoil: Callable[[Hospital, Target], None] = field(repr=False)
     days: int = 1
+    asks: str = "training"
 
     @property
     def id(self) -> str:
@@ -78,12 +81,12 @@ PAYLOADS: dict[str, Payload] = {}
 
 
 def payload(
-    category: str, tries: str, must: str, *, days: int = 1
+    category: str, tries: str, must: str, *, days: int = 1, asks: str = "training"
 ) -> Callable[[Callable[[Hospital, Target], None]], Callable[[Hospital, Target], None]]:
     """Put the decorated function into the corpus under its name."""
 
     def kept(spoil: Callable[[Hospital, Target], None]) -> Callable[[Hospital, Target], None]:
-        made = Payload(category, spoil.__name__, tries, must, spoil, days)
+        made = Payload(category, spoil.__name__, tries, must, spoil, days, asks)
         assert made.id not in PAYLOADS
         PAYLOADS[made.id] = made
         return spoil
@@ -213,7 +216,10 @@ def depth(hospital: Hospital, target: Target) -> None:
 
 @payload("bytes", "Send a list of more objects than a machine likes to make.", "too large or too deep")
 def number(hospital: Hospital, target: Target) -> None:
-    hospital.values["datasite.describe"] = lambda _: [None] * 300_000
+    enormous = Raw(
+        wire([None] * (MOST_OBJECTS + 1))
+    )  # written before memory is counted: it is the researcher's that counts
+    hospital.values["datasite.describe"] = lambda _: enormous
 
 
 @payload("bytes", "Announce an array of a terabyte in a few bytes.", "array of this answer is too large")
@@ -230,6 +236,64 @@ def packed_array(hospital: Hospital, target: Target) -> None:
     packed = pa.compress(bytes(size), codec="zstd", asbytes=True)
     array = Raw(named("numpy_ndarray", wire((packed, size, "float64"))))
     hospital.values["action.get_mock"] = lambda _: Made("NumpyArrayObject", {"syft_action_data_cache": array})
+
+
+@payload(
+    "bytes",
+    "Pack a gigabyte of zeros into the whole numbers of a compressed release.",
+    "array of this answer is too large",
+    asks="int8",
+)
+def packed_release(hospital: Hospital, target: Target) -> None:
+    import pyarrow as pa
+
+    size = (1 << 30) + 8
+    packed = pa.compress(bytes(size), codec="zstd", asbytes=True)
+    bomb = Raw(named("torch_tensor", wire((packed, size, "int8"))))
+    told = {"status": "released", "round": 1, "certificate": "{}"}
+    hospital.values["code.call"] = lambda _: {**told, "release": {"output.weight": bomb}}
+
+
+@payload(
+    "lies",
+    "Double the grid of a compressed release past all numbers.",
+    "a grid that was doubled 16384 times",
+    asks="int8",
+)
+def doubled_grid(hospital: Hospital, target: Target) -> None:
+    from policies.release.compression import DOUBLINGS
+
+    hospital.tensors = lambda told: {**told, DOUBLINGS: np.full_like(told[DOUBLINGS], 2**14)}
+
+
+@payload(
+    "lies",
+    "Send fewer packed bytes than the weights take.",
+    "A compressed release of 5 numbers is other bytes than these",
+    asks="int4",
+)
+def cut_off(hospital: Hospital, target: Target) -> None:
+    from policies.release.compression import PACKED
+
+    def shorter(told: dict[str, Any]) -> dict[str, Any]:
+        release = told["release"]
+        return told if release is None else {**told, "release": {PACKED: release[PACKED][:-1]}}
+
+    hospital.values["code.call"] = shorter
+
+
+@payload(
+    "lies",
+    "Send weights in full where whole numbers were approved.",
+    "is not the one asked for, and it was not kept",
+    asks="int4",
+)
+def uncompressed(hospital: Hospital, target: Target) -> None:
+    from policies.release.compression import DOUBLINGS
+
+    hospital.tensors = lambda told: {
+        name: value.astype(np.float32) for name, value in told.items() if name != DOUBLINGS
+    }
 
 
 @payload("bytes", "Send an array of objects, which would be unpickled.", "not of numbers")
@@ -705,3 +769,85 @@ def shows_in_words(hospital: Hospital, target: Target) -> None:
 def mock_of_words(hospital: Hospital, target: Target) -> None:
     cache = {"syft_action_data_cache": "rows", "syft_blob_storage_entry_id": None}
     hospital.values["action.get_mock"] = lambda _: Made("NumpyArrayObject", cache)
+
+
+# -- analyses without a model -----------------------------------------------------------------------------------------
+
+NOTHING_TOLD = "Noise hides every coefficient"
+REFUSED = "Fetch it again|Tell the hospital's owner"
+
+
+def released(**changed: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Tensors of a release with some of them changed, where it has them."""
+    return lambda tensors: {name: changed.get(name, lambda as_is: as_is)(value) for name, value in tensors.items()}
+
+
+@payload("lies", "Release a survival table with a group more.", NOT_ASKED.format("tensors"), asks="survival")
+def survival_of_more_groups(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(patients=lambda table: np.concatenate([table, table]))
+
+
+@payload("lies", "Release survival that is no number.", "values that are not finite", asks="survival")
+def survival_not_a_number(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(patients=lambda table: np.full_like(table, np.inf))
+
+
+@payload("lies", "Quote a survival table with less noise for the same words.", "another mechanism", asks="survival")
+def survival_with_less_noise(hospital: Hospital, target: Target) -> None:
+    def other(plan: Plan) -> Plan:
+        declared = dataclasses.replace(plan.declared, epsilon=9.0)  # type: ignore[type-var]
+        return dataclasses.replace(plan, declared=declared, mechanism=resolve(declared))
+
+    hospital.plan = other
+
+
+@payload("shapes", "Count 10^300 patients, whose sums are no numbers.", "combined|Fetch it again", asks="survival")
+def survival_of_giants(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(patients=lambda table: np.full_like(table, 1e300))
+
+
+@payload("shapes", "Count fewer patients than none.", "median not reached", asks="survival")
+def survival_of_less_than_nobody(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(patients=lambda table: np.full_like(table, -1e6))
+
+
+@payload("shapes", "Count more events than patients at risk.", "combined", asks="survival")
+def survival_of_more_events_than_patients(hospital: Hospital, target: Target) -> None:
+    def alternating(table: Any) -> Any:
+        return np.where(np.arange(table.size).reshape(table.shape) % 2, -1e9, 1e9 + 7)
+
+    hospital.tensors = released(patients=alternating)
+
+
+@payload("lies", "Say that a regression's sums have no noise.", REFUSED, asks="regression")
+def sums_without_noise(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(noise=lambda errors: errors * 0)
+
+
+@payload("shapes", "Release an information of which no inverse exists.", REFUSED, asks="regression")
+def information_without_an_inverse(hospital: Hospital, target: Target) -> None:
+    def singular(information: Any) -> Any:  # eigenvalues are read of the lower half alone, where all is well
+        made = information.copy()
+        made[:2, :2] = [[300.0, 900.0], [100.0, 300.0]]
+        return made
+
+    hospital.tensors = released(information=singular)
+
+
+@payload("shapes", "Turn all inputs into nothing, so that no covariance has an inverse.", REFUSED, asks="regression")
+def turned_into_nothing(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = released(turn=lambda turn: turn * 0)
+
+
+@payload(
+    "shapes", "Release sums of 10^300, whose products are no numbers.", f"{NOTHING_TOLD}|{REFUSED}", asks="regression"
+)
+def sums_of_giants(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = lambda tensors: {name: value * 1e300 for name, value in tensors.items()}
+
+
+@payload("shapes", "Release sums of which nothing is left.", f"{NOTHING_TOLD}|{REFUSED}", asks="regression")
+def sums_of_nothing(hospital: Hospital, target: Target) -> None:
+    hospital.tensors = lambda tensors: {
+        name: np.full_like(value, 5e-324) if name == "noise" else value * 0 for name, value in tensors.items()
+    }

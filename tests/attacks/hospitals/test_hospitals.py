@@ -43,6 +43,27 @@ def test_an_honest_hospital_is_believed(hospital: Hospital, tmp_path: Path) -> N
     assert {path.name for path in (tmp_path / "saved").iterdir()} == {"releases", "result.json", "weights.safetensors"}
 
 
+@pytest.mark.parametrize(("asks", "told"), [("survival", "log-rank"), ("regression", "odds ratio")])
+def test_an_honest_hospitals_analyses_are_believed(asks: str, told: str, hospital: Hospital, tmp_path: Path) -> None:
+    shown = whole_day(hospital, tmp_path, asks=asks)
+    assert told in shown
+    assert "hides every" not in shown
+    assert "Error" not in shown
+    assert (tmp_path / "saved.html").exists()
+
+
+@pytest.mark.parametrize("compression", ["int8", "int4"])
+def test_an_honest_hospitals_whole_numbers_are_believed(hospital: Hospital, tmp_path: Path, compression: str) -> None:
+    shown = whole_day(hospital, tmp_path, asks=compression)
+    assert "2 rounds, 2 releases" in shown
+    assert "Error" not in shown
+    result = researcher.load(tmp_path / "saved")
+    # Two rounds of half a unit each; a whole number stands for a step, and neither round moves by a half step of it.
+    moved = [float(release.tensors["output.bias"][0]) for release in result.releases]
+    assert all(number == int(number) for number in moved)
+    assert all(record.received_bytes["general"] > 1000 < record.sent_bytes["general"] for record in result.rounds)
+
+
 def test_a_study_remembers_the_keys_of_its_submission(hospital: Hospital, tmp_path: Path) -> None:
     """Also where the list beside the network file is gone: the study is closed to the key, and says how to go on."""
     flu = network_of(hospital, tmp_path).dataset("flu")

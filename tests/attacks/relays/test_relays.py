@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -56,7 +57,8 @@ class Hospital:
         add_sealed_routes(self.app, self.calls, Gate(behind, 1 << 20, memory=Memory(64 << 20), routes=PYSYFT_ROUTES))
 
     def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        return asyncio.run(self._post(path, body))
+        with ThreadPoolExecutor(1) as elsewhere:  # a browser's tests in this process leave a loop running
+            return elsewhere.submit(asyncio.run, self._post(path, body)).result()
 
     async def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
         status, parts, given = 0, list[bytes](), False

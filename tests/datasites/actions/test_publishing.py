@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from datasites.actions.for_researchers import ForResearchers
@@ -16,7 +17,7 @@ from datasites.people.roles import Role
 from policies.errors import DataRefused, InvalidRequest, PermissionRefused, WrongStatus
 from policies.source.statuses import RequestStatus
 from tests.browser.desk import RESEARCHER, Desk, PySyftAccounts
-from tests.factories import SCHEMA
+from tests.factories import SCHEMA, write_table
 
 
 @pytest.fixture
@@ -206,3 +207,30 @@ def test_a_publication_that_fails_leaves_no_report(
 
 def _fails(*_: Any, **__: Any) -> None:
     raise RuntimeError
+
+
+XRAYS = f"""{SCHEMA}
+[tensors.xray]
+shape = [4]
+"""
+
+
+@pytest.mark.process
+def test_with_one_bad_tensor_nothing_is_published_and_no_file_stays(desk: Desk, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "visits.csv", patients=2).read_text().splitlines()
+    rows = [f"{row},some.npy" for row in table[1:]]
+    (tmp_path / "visits.csv").write_text(
+        "\n".join([f"{table[0]},xray", *rows[:-1], rows[-1].replace("some", "bad"), ""])
+    )
+    np.save(tmp_path / "some.npy", np.zeros(4))
+    np.save(tmp_path / "bad.npy", np.full(4, np.nan))
+    with pytest.raises(DataRefused, match=f"row {len(table)}, column 'xray': 'bad.npy' holds NaN"):
+        publish(desk, schema=XRAYS, table=str(tmp_path / "visits.csv"))
+    folder = desk.datasite.settings.directory / "tensors"
+    assert not folder.exists() or not list(folder.iterdir())
+    assert not desk.datasite.publishing
+
+
+def test_tensors_that_no_schema_declares_are_refused(desk: Desk) -> None:
+    with pytest.raises(InvalidRequest, match="declares no tensor"):
+        publish(desk, tensors="images")

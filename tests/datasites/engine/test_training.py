@@ -18,6 +18,7 @@ from datasites.engine.losses import record_loss
 from datasites.engine.training import physical_batch, read_back_epsilon, record_gradients, train_round
 from policies.errors import DatasiteError, UnsupportedMechanism, WeightsRefused
 from policies.privacy.mechanisms import DPSGD
+from policies.release.compression import noise_of_round
 from tests.datasites.engine.training_factories import (
     Logarithm,
     Plain,
@@ -113,6 +114,27 @@ def test_noise_has_the_deviation_of_the_plan() -> None:
     moved = change(train(matrix(0), made), weights)
     # 100 steps of deviation 3 · 0.5 / (0.25 · 40) = 0.15 add up to 1.5; over n parameters n s² / 1.5² is chi-square.
     assert abs((moved**2).sum().item() / 1.5**2 - len(moved)) < 5 * math.sqrt(2 * len(moved))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"momentum": 0.9, "learning_rate": 0.2},
+        {"weight_decay": 0.1, "learning_rate": 0.5},
+        {"momentum": 0.5, "weight_decay": 0.05, "proximal_mu": 0.2, "learning_rate": 0.3},
+    ],
+)
+def test_the_public_grid_knows_the_noise_of_a_round(changes: dict[str, float]) -> None:
+    """`policies.release.compression` takes its grid from this figure, which no data has a part in."""
+    made = mechanism(noise_multiplier=3.0, clipping_norm=0.5, steps=40, sampling_rate=0.25, **changes)
+    _, weights = exported(Sigmoid)
+    moved = torch.cat([change(train(matrix(0), made, seed=seed), weights) for seed in range(20)])
+    alike = torch.cat([value.flatten() for value in weights.values()]).repeat(20).double()
+    # Weight decay alone moves weights by a public factor, which is taken out as the part along the start.
+    moved = moved - alike * (moved @ alike) / (alike @ alike)
+    deviation = noise_of_round(made, PATIENTS)
+    assert abs((moved**2).sum().item() / deviation**2 - len(moved)) < 5 * math.sqrt(2 * len(moved))
 
 
 def test_a_neighbour_changes_one_step_by_its_clipped_gradient_alone() -> None:

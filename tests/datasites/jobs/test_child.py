@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 from typing import Any
@@ -22,7 +23,16 @@ from policies.privacy.mechanisms import Query, as_dict
 from policies.release.plans import release_shapes
 from policies.release.tensors import check_tensors, from_bytes
 from tests.open_tables import tables_open
-from tests.policies.plan_factories import SCHEMA, evaluation, plan_of, regression, statistics, survival, training
+from tests.policies.plan_factories import (
+    LINEAR,
+    SCHEMA,
+    evaluation,
+    plan_of,
+    regression,
+    statistics,
+    survival,
+    training,
+)
 
 
 def job_of(declared: Any, **more: Any) -> dict[str, Any]:
@@ -117,6 +127,8 @@ def test_every_job_of_the_runner_that_reads_rows_gives_the_plans_release() -> No
     rows = draw_mock(SCHEMA, 60)
     for declared in (
         training(steps=2),
+        training(steps=2, compression="int8"),
+        training(steps=2, compression="int4", optimizer="adam"),
         evaluation(),
         statistics(),
         survival(),
@@ -278,7 +290,14 @@ def test_patients_held_out_are_those_of_the_schemas_share_and_chance() -> None:
 
 @pytest.mark.parametrize(
     "declared",
-    [training(steps=20), evaluation(), statistics(), survival(), regression(noise_multiplier=1.0, epsilon=None)],
+    [
+        training(steps=20),
+        training(steps=20, compression="int4"),
+        evaluation(),
+        statistics(),
+        survival(),
+        regression(noise_multiplier=1.0, epsilon=None),
+    ],
 )
 def test_a_try_on_mock_rows_says_its_facts(declared: Any) -> None:
     message, payload = child.try_plan(job_of(declared), b"")
@@ -288,3 +307,21 @@ def test_a_try_on_mock_rows_says_its_facts(declared: Any) -> None:
     assert facts["finite"] is True
     if declared.kind == "dp_sgd":
         assert (facts["steps"], facts["steps_of_round"]) == (child.TRIED_STEPS, 20)
+
+
+def test_what_stays_at_the_hospital_stays_as_weights_where_the_rest_leaves_as_whole_numbers() -> None:
+    graph = dataclasses.replace(LINEAR, parameters=LINEAR.parameters[:1], local=LINEAR.parameters[1:])
+    declared = training(steps=2, compression="int8", local=("layer.bias",), public_weights="0" * 64)
+    plan = plan_of(declared, graph=graph)
+    weights = {parameter.name: np.zeros(parameter.shape, np.float32) for parameter in graph.trained}
+    _, answer = child.train(
+        {**job_of(declared), "plan": plan.as_dict()}, child._release(weights), draw_mock(SCHEMA, 60)
+    )
+    given = from_bytes(answer)
+    staying = given.pop("layer.bias")
+    assert staying.dtype == np.float32
+    assert (staying != 0).all()
+    check_tensors(given, release_shapes(plan, SCHEMA), finite=True)
+    tried, _ = child.try_plan({**job_of(declared), "plan": plan.as_dict()}, b"")
+    assert tried["facts"]["finite"] is True
+    assert tried["facts"]["moved"] is True

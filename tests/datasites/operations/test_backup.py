@@ -22,7 +22,9 @@ from datasites.ledger.store import utc_now
 from datasites.operations.backup import _members, partial_path, restore, write_backup
 from datasites.operations.restore import accept_restored, open_witness
 from datasites.settings import Settings, change_settings
+from datasites.vault.round_secrets import RoundSecrets
 from policies.errors import DatasiteError, InvalidRequest, LedgerBehind, Unavailable, WrongStatus
+from policies.secure_sums.party import begun
 from tests.datasites.ledger.ledger_factories import approve, checked, new_ledger, released, running
 from tests.e2e.stock import call_until_done, login, submit
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, initial_weights, run_datasite, training_source
@@ -87,6 +89,22 @@ def test_attachments_and_projects_come_back_with_the_directory(small: Settings, 
     with Ledger.open(tmp_path / "new" / "ledger.db") as restored:
         assert restored.attachments.of("project", project.id) == (attached,)
         assert restored.projects.of(restored.requests.list()[0].id) == project
+
+
+def test_round_secrets_are_in_no_backup_and_end_with_what_is_put_back(small: Settings, tmp_path: Path) -> None:
+    """A datasite that answered a secure sum from an earlier moment could be read: see tests/attacks."""
+    secrets = RoundSecrets(small.directory)
+    secrets.keep("a" * 32, 1, begun("00" * 32, 1))
+    with Ledger.open(small.ledger_path) as ledger:
+        write_backup(small, ledger, tmp_path / "copy.tar")
+    with tarfile.open(tmp_path / "copy.tar") as tar:
+        assert [name for name in tar.getnames() if "secure_sums" in name] == []
+    settings = put_back(small, tmp_path / "copy.tar")
+    assert not secrets.path.exists()
+    secrets.keep("a" * 32, 1, begun("00" * 32, 1))  # as a snapshot of the machine would bring back
+    shut(opened(settings))
+    accept(settings, older=True, spent={"city": 3.0})
+    assert secrets.find("a" * 32, 1) is None
 
 
 def test_only_its_user_can_read_backup_and_directory(copied: Path, tmp_path: Path) -> None:

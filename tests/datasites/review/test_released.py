@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,8 @@ def test_the_noise_is_said_in_words_that_agree() -> None:
     training = " ".join(noise_sentences(TRAINING))
     assert "1 step of training" in training
     assert "noise of 1.25 times" in training
+    whole = " ".join(noise_sentences(replace(TRAINING, compression="int8")))
+    assert "whole steps of a public grid that each weight moved by, noise included" in whole
     assert (
         "Each of 1 statistic has ε = 0.00001 of the 0.00001" in noise_sentences(asked(Query("count"), epsilon=1e-5))[0]
     )

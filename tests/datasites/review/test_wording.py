@@ -18,6 +18,10 @@ def test_a_training_says_what_leaves_how_often_and_with_how_much_noise() -> None
     assert "a model of 8 numbers, on about 1,000 patients (as declared) for 5 rounds of 40 steps" in lines[0]
     assert f"with chance 0.1, one record of theirs, and adds noise of {plan.mechanism.noise_multiplier:g} " in lines[1]  # type: ignore[union-attr]
     assert lines[2] == "What leaves: the model's numbers after each round."
+    for compression, rounded in (("int8", "to a quarter of the standard deviation"), ("int4", "to the standard dev")):
+        line = summary(plan_of(training(compression=compression)), published())[2]
+        assert line.startswith("What leaves: the model's numbers after each round, as how far each moved, rounded")
+        assert rounded in line
 
 
 @pytest.mark.parametrize("make", [training, evaluation])

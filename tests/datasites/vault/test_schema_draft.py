@@ -184,9 +184,44 @@ def test_columns_of_lists_records_and_bytes_are_left_out_of_a_draft_with_words(t
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns = {"patient": ["a", "b"], "days": [[1], [2]], "visit": [{"ward": 1}, {"ward": 2}], "scan": [b"\xff", b"a"]}
+    columns = {
+        "patient": ["a", "b"],
+        "days": [["x"], ["y"]],
+        "visit": [{"ward": 1}, {"ward": 2}],
+        "scan": [b"\xff", b"a"],
+    }
     parquet.write_table(pa.table({**columns, "age": [1, 2]}), tmp_path / "visits.parquet")
     draft = draft_schema(tmp_path / "visits.parquet")
     for name in ("days", "visit", "scan"):
         assert f'# "{name}" is left out: its cells are lists, records or bytes. Make plain columns of it.' in draft
     assert "[columns.age]" in draft.replace('"', "")
+
+
+@pytest.mark.parametrize(
+    ("cells", "filled"),
+    [
+        (["a/SECRET.png", "SECRET.JPG"], "shape = [1, 64, 64]"),
+        (["SECRET.hea", "b.hea"], "shape = [1, 1000]"),
+        (["SECRET.nii.gz", None], "shape = [1, 64, 64, 64]"),
+        ([[0.5] * 17, [0.25] * 17], "shape = [100]"),
+    ],
+)
+def test_a_column_of_files_or_lists_drafts_a_tensor_to_be_finished(
+    tmp_path: Path, cells: list[object], filled: str
+) -> None:
+    path = tmp_path / "scans.parquet"
+    pd.DataFrame({"patient": ["p1", "p2"], "age": [30, 40], "the scan (a)": cells}).to_parquet(path)
+    draft = draft_schema(path).replace('population = ""', 'population = "general"')
+    for value in ("SECRET", "17", "0.25"):
+        assert value not in draft
+    for bound, value in (("minimum", "0"), ("maximum", "110")):  # of the age, which stands first
+        draft = draft.replace(f"# {bound} = ", f"{bound} = {value} # ", 1)
+    with pytest.raises(DataRefused, match="needs the shape"):
+        Schema.from_toml(draft)
+    for name in ("shape", "sampling_rate"):
+        draft = draft.replace(f"# {name} = ", f"{name} = ")
+    for bound, value in (("minimum", "0"), ("maximum", "1")):
+        draft = draft.replace(f"# {bound} = ", f"{bound} = {value} # ")
+    (tensor,) = Schema.from_toml(draft).tensors
+    assert (tensor.name, tensor.header) == ("the_scan_a", "the scan (a)")
+    assert filled in draft

@@ -29,16 +29,17 @@ SCHEMA = Schema(
         Column(name="admitted", kind="date", minimum=0, maximum=200, origin="2025-10-01"),
         Column(name="in", kind="boolean"),
         Column(name="influenza", kind="boolean"),
+        Column(name="seen", kind="datetime", truncate="hour", minimum=0, maximum=480, origin="2025-10-01T06:00:00"),
     ),
 )
 NAN = np.nan
-#                     patient, held out, age, rate, ward, admitted, in, influenza
+#                     patient, held out, age, rate, ward, admitted, in, influenza, seen
 ROWS = np.array(
     [
-        [1, 0, 30, 60.5, 0, 0, 0, 1],
-        [2, 0, 65, 80.0, 2, 31, 1, 0],
-        [3, 1, NAN, 99.9, 2, 200, 0, 1],
-        [4, 0, 90, 70.0, NAN, 100, 1, 1],
+        [1, 0, 30, 60.5, 0, 0, 0, 1, 0],
+        [2, 0, 65, 80.0, 2, 31, 1, 0, 4],
+        [3, 1, NAN, 99.9, 2, 200, 0, 1, 18],
+        [4, 0, 90, 70.0, NAN, 100, 1, 1, 480],
     ]
 )
 
@@ -66,6 +67,9 @@ def held(text: str) -> list[int]:
         ("`heart rate` > 70", [2, 3]),
         ("admitted >= 2025-11-01", [2, 3, 4]),
         ("admitted == '2025-10-01'", [1]),
+        ("seen >= 2025-10-02", [3, 4]),  # from midnight, 18 hours after the column begins
+        ("seen == 2025-10-01T10:00 or seen == '2025-10-01 06:00'", [1, 2]),
+        ("2025-10-01T07:00:00 < seen <= 2025-10-02T00:00", [2, 3]),
         ("`in`", [2, 4]),
         ("`in` == no AND NOT influenza == false", [1, 3]),
         ("age >= 65 or age < 65 or age is missing", [1, 2, 3, 4]),
@@ -111,6 +115,11 @@ def test_a_filter_holds_for_the_records_that_it_says(text: str, patients: list[i
         ("admitted > 2025-02-30", "no date"),
         ("admitted > 2030-01-01", "public bounds"),
         ("admitted > 5", "a date from 2025-10-01"),
+        ("seen > 5", "a time in quotes from 2025-10-01 06:00"),
+        ("seen > 2025-10-01T10:30", "no whole hour without an offset"),
+        ("seen > '2025-10-01T10:00+02:00'", "no whole hour without an offset"),
+        ("seen > 2030-01-01", "public bounds 2025-10-01 06:00"),
+        ("seen > 2025-10-01T10:00:61", "no whole hour"),
         ("patient_id == 7", "stands for the patient"),
         ("held_out", "stands for the patient or the hold-out"),
         ("`patient_id` == 7", "stands for the patient"),

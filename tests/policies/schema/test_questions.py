@@ -95,6 +95,22 @@ def test_dates_are_grouped_between_dates() -> None:
     assert groups.labels == (("before 2025-11-01", "2025-11-01 to below 2026-01-01", "from 2026-01-01"),)
 
 
+def test_times_are_grouped_between_times() -> None:
+    column = Column(name="seen", kind="datetime", truncate="hour", minimum=0, maximum=480, origin="2025-10-01T06:00:00")
+    schema = Schema(name="t", population="p", patient="pid", columns=(column,))
+    mechanism = asked(group_by=groupings_from({"seen": ["2025-10-02", "2025-10-05 12:00"]}))
+    groups = groups_of(mechanism, schema)
+    assert groups is not None
+    first, second = "2025-10-02 00:00", "2025-10-05 12:00"
+    assert groups.labels == ((f"before {first}", f"{first} to below {second}", f"from {second}"),)
+    assert groups.index(np.array([[1, 0, 17], [2, 0, 18], [3, 0, 102]])).tolist() == [0, 1, 2]
+    for edge in (5, "soon", "2025-10-02 00:30"):
+        with pytest.raises(UnsupportedMechanism, match="not a whole hour as '2025-10-01 14:00'"):
+            groups_of(asked(group_by=groupings_from({"seen": [edge]})), schema)
+    with pytest.raises(UnsupportedMechanism, match="has the edge 2024-10-02 00:00, outside"):
+        groups_of(asked(group_by=groupings_from({"seen": ["2024-10-02"]})), schema)
+
+
 @pytest.mark.parametrize(("most", "moved"), [(1, 1), (2, 2), (3, 3), (7, 3)])
 def test_a_patient_moves_counts_of_groups_by_min_of_k_and_groups(most: int, moved: int) -> None:
     assert count_sensitivity(asked(records_per_patient=most, group_by=(Grouping("ward"),)), FLU) == moved

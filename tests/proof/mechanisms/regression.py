@@ -1,8 +1,9 @@
 """Regression: noisy sums, watched by an attacker who knows the crowd and works out all that it adds to them.
 
-The one patient's row is as long as rows may be, in the score and in the information, so that both are moved by all that
-their noise was made for: together they have three quarters of the budget, and what a release tells comes near to what
-it is charged for.
+Most pairs have a patient far from the crowd. Such a row weighs little in the score, so its pair shows half of what a
+release is charged for. At `EDGE` the patient's inputs are just as long as rows may be, and the outcome is far off: then
+score and information are both moved by all that their noise was made for. Together they have three quarters of the
+budget, and what a release tells comes near to what it is charged for.
 """
 
 from __future__ import annotations
@@ -33,38 +34,41 @@ from tests.proof.registry import Case, Fault, Proof
 LINEAR = Regression(outcome="x1", terms=("x0",), family="gaussian", noise_multiplier=1.0)
 LOGISTIC = Regression(outcome="y", terms=("x0",), family="binomial", noise_multiplier=1.0)
 ALONG, MANY = "a linear regression, 1007 or 1008", "a linear regression, 20 records"
+EDGE = "a linear regression, at the edge of its bound"
+CLOSE, WIDE = 0.05, 0.4  # deviations of the crowd's inputs; wide ones are told from noise, so that rows turn as meant
+AT_THE_EDGE = -0.2 + 1.2 * WIDE  # 1 + 1.2² is just below C² = 2.5
 
 
-def crowd(patients: int) -> Matrix:
-    """Patients whose inputs and outcomes lie close together."""
+def crowd(patients: int, spread: float = CLOSE) -> Matrix:
+    """Patients whose outcomes lie close together, and whose inputs are so far apart."""
     rng = np.random.default_rng(patients)
-    x0, x1 = rng.normal(-0.2, 0.05, patients), rng.normal(0.1, 0.05, patients)
+    x0, x1 = rng.normal(-0.2, spread, patients).clip(-1, 1), rng.normal(0.1, 0.05, patients)
     return np.column_stack([np.arange(patients), np.zeros((patients, 1)), x0, x1, x0, rng.random(patients) < 0.5])
 
 
-def pair(patients: int, *, records: int = 1, value: float = 1.0) -> tuple[Matrix, Matrix]:
+def pair(patients: int, *, records: int = 1, value: float = 1.0, spread: float = CLOSE) -> tuple[Matrix, Matrix]:
     """The crowd without the one patient, who lies far from it in all, and with."""
-    others, one = crowd(patients), np.tile([0.0, 0.0, value, 1.0, 0.0, 1.0], (records, 1))
+    others, one = crowd(patients, spread), np.tile([0.0, 0.0, value, 1.0, 0.0, 1.0], (records, 1))
     one[:, 0] = patients
     return others, np.concatenate([others, one])
 
 
 @cache
-def known(declared: Regression, patients: int) -> tuple[FloatArray, FloatArray]:
+def known(declared: Regression, patients: int, spread: float) -> tuple[FloatArray, FloatArray]:
     """What the attacker knows of the crowd: inputs and outcomes."""
-    design, others = design_of(declared, SCHEMA), crowd(patients)
+    design, others = design_of(declared, SCHEMA), crowd(patients, spread)
     return design.inputs(others), design.outcomes(others)
 
 
-def fitting(patients: int) -> Any:
+def fitting(patients: int, *, value: float = 1.0, spread: float = CLOSE) -> Any:
     """Watch what is left of each sum, along the one patient, when the crowd's part is taken away."""
 
     def watch(declared: Mechanism, table: Matrix) -> FloatArray:
         assert isinstance(declared, Regression)
-        inputs, outcomes = known(declared, patients)
+        inputs, outcomes = known(declared, patients, spread)
         sums = release(declared, table, None, None, PUBLISHED, SCHEMA)
         score, information, squares = _of_crowd(declared, sums, inputs, outcomes)
-        along = sums["turn"] @ np.array([1.0, 1.0])
+        along = sums["turn"] @ np.array([1.0, value])
         along /= np.linalg.norm(along)
         return np.asarray(
             [
@@ -110,6 +114,12 @@ def pairs() -> list[Case]:
         Case(MANY, LINEAR, lambda: pair(1024, records=20), fitting(1024)),
         Case("a linear regression, not finite", LINEAR, lambda: pair(1007, value=math.inf), fitting(1007)),
         Case("a linear regression of nobody", LINEAR, lambda: pair(0), fitting(0)),
+        Case(
+            EDGE,
+            LINEAR,
+            lambda: pair(1007, value=AT_THE_EDGE, spread=WIDE),
+            fitting(1007, value=AT_THE_EDGE, spread=WIDE),
+        ),
         Case("a logistic regression", LOGISTIC, lambda: pair(1007), fitting(1007)),
     ]
 
@@ -147,15 +157,20 @@ def every_record() -> AbstractContextManager[Any]:
     return mock.patch.object(regression, "one_of_each", lambda schema, matrix, columns, source, where: matrix)
 
 
-def fifth_of_noise() -> tuple[float, float]:
-    """Two Gaussians five times half a deviation apart: the attacker's few features tell that much of the last step."""
-    apart = 5 * 0.5
+def of_noise(share: float, seen: float) -> tuple[float, float]:
+    """Two Gaussians so far apart: `seen` deviations of the noise that was declared, of which `share` is left."""
+    apart = seen / share
     return float(norm.sf(apart / 2)), float(norm.cdf(apart / 2))
 
 
 FAULTS = (
     Fault("a regression without noise", lambda: noise_times(1e-6), ALONG, chances=lambda: (0.001, 0.999)),
-    Fault("a regression with a fifth of its noise", lambda: noise_times(0.2), ALONG, chances=fifth_of_noise),
+    # Of one deviation, which a release is charged for, the attacker's few features of the last step show a half of a
+    # patient far away, and 0.7 of one whose row is as long as rows may be.
+    Fault(
+        "a regression with a fifth of its noise", lambda: noise_times(0.2), ALONG, chances=lambda: of_noise(0.2, 0.5)
+    ),
+    Fault("a regression with half its noise", lambda: noise_times(0.5), EDGE, chances=lambda: of_noise(0.5, 0.7)),
     # The one patient lies 24 of the crowd's deviations away, and information is moved by more than hundred times its
     # sensitivity; also where the turn, made of noise, is half of what it should be.
     Fault("rows of any length", rows_of_any_length, ALONG, chances=lambda: (0.01, 0.99)),

@@ -1,6 +1,6 @@
 """Statistics of every hospital and of all together, each with its error.
 
-NETWORK=network.toml python examples/statistics.py
+NETWORK=network.toml python examples/counts_and_means.py
 """
 
 import os

@@ -1,0 +1,54 @@
+"""Secure aggregation in plain words, for an owner who decides on a request and for one who reads what left."""
+
+from __future__ import annotations
+
+from policies.numbers import counted
+from policies.privacy.secure_aggregation import SecureAggregation
+
+
+def secure_sentences(declared: SecureAggregation, *, counts: bool = False) -> list[str]:
+    """Who adds up, what can be read, and whom that trusts; of tables of `counts`, else of a model's numbers."""
+    count, least = len(declared.hospitals), declared.threshold
+    what, whose = ("sums", "Counts") if counts else ("a mean", "A model's numbers")
+    roster = ", ".join(f"{party.name} (key {party.fingerprint} …)" for party in declared.hospitals)
+    return [
+        (f"Only {what} over at least {least} of these {count} hospitals can be read: {roster}."),
+        (
+            "Compare the keys with what those hospitals tell you by another way (`datasite key REQUEST` shows each in"
+            " twelve words): a hospital that the researcher made up would see through the masks."
+        ),
+        trust_sentence(declared),
+        (
+            "A sum with this hospital and one without it, of the same weights in two rounds, differ by what it adds,"
+            " under the noise of all hospitals in both. Masks do not change that; the ε of both rounds bounds it."
+        ),
+        (
+            "This hospital adds all of its own noise, so ε is as it is without masks and depends on nobody."
+            f" {whose} that are wrong on purpose cannot be told apart in a sum; a"
+            " hospital that sends them spoils it for all."
+        ),
+    ]
+
+
+def trust_sentence(declared: SecureAggregation) -> str:
+    """How many may work together against one hospital and still read nothing but what the ledger allows."""
+    others = declared.colluding
+    who = (
+        f"the researcher and up to {counted(others, 'other hospital')} of them may work together"
+        if others
+        else "the researcher may lie and leave hospitals out, as long as no other hospital works together with them"
+    )
+    return (
+        f"For the masks to hide what this hospital adds, {who}; if more do, they may read it, noise included: what"
+        " a request without masks lets everybody read."
+    )
+
+
+def masked_sentences(declared: SecureAggregation) -> list[str]:
+    """What stands in a release under masks."""
+    return [
+        (
+            f"Hidden under the masks of secure aggregation: a sum over {declared.threshold} or more of"
+            f" {len(declared.hospitals)} hospitals can be read, and these figures say nothing by themselves."
+        )
+    ]

@@ -1,0 +1,176 @@
+"""Three real datasites train one model of which only the mean can be read; one is killed, and nothing else opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import researcher
+from compose.in_sums import lying, refused
+from datasites.directory import new_signing_key
+from policies.privacy.accountant import charge_for
+from policies.privacy.mechanisms import mechanism_from
+from policies.release.certificates import verify
+from policies.release.tensors import digest, to_bytes
+from policies.secure_sums.encoding import words_of
+from researcher.scores import geometric_variance
+from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
+from tests.researcher.study_models import FourFeatures
+
+NAMES = ("General", "Paediatric", "Rural")
+TRAINING = researcher.Training(
+    loss="binary_cross_entropy",
+    rounds=3,
+    steps=5,
+    sampling_rate=0.2,
+    clipping_norm=1.0,
+    epsilon=2.0,
+    learning_rate=1.0,
+)
+
+
+@pytest.fixture(scope="module")
+def datasites(
+    made_datasite: Path, tmp_path_factory: pytest.TempPathFactory, jobs: Path
+) -> Iterator[dict[str, DatasiteProcess]]:
+    root = tmp_path_factory.mktemp("three")
+    started = {}
+    for name in NAMES:
+        process = DatasiteProcess(made_datasite, root / name, jobs=jobs)
+        process.set(name=name)
+        (root / name / "certificate.pem").write_text(new_signing_key())
+        started[name] = process.start()
+    yield started
+    for process in started.values():
+        process.stop()
+
+
+@pytest.fixture(scope="module")
+def network_file(datasites: dict[str, DatasiteProcess], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("network")
+    (root / "password").write_text(PASSWORD)
+    tables = [
+        f'[[datasites]]\nname = "{name.lower()}"\nurl = "{process.url}"\nemail = "{RESEARCHER}"\n'
+        'password_file = "password"\n'
+        for name, process in datasites.items()
+    ]
+    (root / "network.toml").write_text("\n".join(tables))
+    return root / "network.toml"
+
+
+def approved(study: Any, datasites: dict[str, DatasiteProcess]) -> Any:
+    study.submit()
+    for process in datasites.values():
+        process.approve_all()
+    study.wait_for_approval(timeout=60)
+    return study
+
+
+def test_only_the_mean_is_read_and_a_killed_hospital_drops_out(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test.", "seed": 5}
+    scoring = researcher.Evaluation(epsilon=1.0, bins=5, subgroups=("cough",), secure_aggregation=True)
+    study = researcher.Study(
+        "flu-secure", cohort, FourFeatures, TRAINING, evaluation=scoring, secure_aggregation=True, **options
+    )
+    assert study.training.secure_aggregation is not None
+    assert study.training.secure_aggregation.threshold == 2
+    approved(study, datasites)
+    shown = datasites["Rural"].cli("show", study.requests.codes("training")["rural"][:8]).stdout
+    assert "hidden under masks" in shown
+    assert "General" in shown
+
+    result = study.run(grace=1.0)
+    assert [sorted(record.answered) for record in result.rounds] == [["general", "paediatric", "rural"]] * 3
+    spent = {name: process.json("ledger")["balances"][0]["epsilon_spent"] for name, process in datasites.items()}
+    assert len(set(spent.values())) == 1
+    for release in result.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+        content = verify(release.certificate, release=to_bytes(release.tensors))
+        mechanism = mechanism_from(content["mechanism"])
+        assert mechanism.secure_aggregation == study.training.secure_aggregation  # type: ignore[union-attr]
+        without = charge_for(replace(mechanism, secure_aggregation=None), content["privacy"]["order"])  # type: ignore[call-arg]
+        assert content["privacy"]["divergence_nano"] == without.divergence_nano  # charged as without
+        words = words_of(release.tensors).astype(np.float64) / 2**32
+        assert abs(words.mean() - 0.5) < 5 / np.sqrt(12 * len(words))  # uniform: they say nothing by themselves
+    for value in result.weights.values():
+        assert np.isfinite(value).all()
+        assert float(np.abs(value).max()) < 50
+
+    # What is on the hospitals' own disks is masked too: no release by itself was ever written.
+    stored = datasites["Rural"].json("releases")
+    assert stored
+
+    scores = result.evaluate(grace=1.0)
+    assert list(scores.hospitals) == ["3 hospitals in a sum"]
+    counts = scores.combined.counts
+    assert (counts == np.rint(counts)).all()
+    assert abs(counts.sum() - 3 * 100) < 5 * np.sqrt(10 * scores.combined.noise_variance) + 60
+    assert scores.combined.noise_variance == pytest.approx(3 * geometric_variance(0.5))  # half of ε is the subgroup's
+    for release in scores.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+        verify(release.certificate, release=to_bytes(release.tensors))
+    assert str(result.evaluate(grace=1.0)) == str(scores)  # the same again, at no cost
+    loaded = researcher.load(result.save(tmp_path / "saved"))
+    np.testing.assert_array_equal(loaded.evaluation.combined.counts, counts)
+    assert loaded.evaluation.subgroup_table.rows == scores.subgroup_table.rows
+    shown = datasites["Rural"].cli("show", study.requests.codes("evaluation")["rural"][:8]).stdout
+    assert "Only sums over at least 2 of these 3 hospitals" in " ".join(shown.split())
+    keys = datasites["Rural"].json("key", study.requests.codes("evaluation")["rural"][:8])["hospitals"]
+    own = [datasites[name].json("key")["hospitals"][0]["words"] for name in NAMES]
+    assert sorted(hospital["words"] for hospital in keys) == sorted(own)
+
+
+def test_a_round_closes_without_one_that_is_killed_and_opens_for_no_fewer(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test.", "seed": 6}
+    study = researcher.Study("flu-killed", cohort, FourFeatures, TRAINING, secure_aggregation=2, **options)
+    approved(study, datasites)
+    first = study.requests.approved("training")[0]
+    weights = {name: np.asarray(value) for name, value in study._initial().items()}
+
+    with pytest.raises(Exception, match="have not exchanged their shares"):
+        first["general"].datasite.run(first["general"].code, first["general"].asset, weights, 1)
+
+    datasites["Rural"].kill()
+    try:
+        result = study.run(grace=0.5)
+        assert all(sorted(record.answered) == ["general", "paediatric"] for record in result.rounds)
+        for round_number in (1, 2, 3):
+            kept = json.loads((tmp_path / "study" / "sums" / f"training-{round_number:03d}.json").read_text())
+            assert kept["survivors"] == [1, 2]
+        # A replay of all rounds from the directory comes to the same, with nobody asked.
+        again = study.run(grace=0.5)
+        assert digest(again.weights) == digest(result.weights)
+        with pytest.raises(Exception, match="answered to another message"):
+            first["general"].datasite.secure_sum(first["general"].code, 1, "survivors", {"survivors": [1, 2, 3]})
+    finally:
+        datasites["Rural"].start()
+
+
+def test_what_stays_at_the_hospital_is_in_no_sum(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
+    training = replace(TRAINING, rounds=1, epsilon=0.5)
+    study = researcher.Study(
+        "flu-heads", cohort, FourFeatures, training, secure_aggregation=2, local="output.*", **options
+    )
+    with lying("general"):  # its shares come to nothing, and the others' are enough
+        result = approved(study, datasites).run(grace=1.0)
+    told = refused(study)
+    assert sorted(told) == ["general", "paediatric", "rural"]
+    assert all(steps == ["keys", "shares", "boxes", "survivors", "reveal"] for steps in told.values())
+    assert sorted(result.weights) == ["hidden.bias", "hidden.weight"]
+    assert all(sorted(release.tensors) == sorted(result.weights) for release in result.releases)
