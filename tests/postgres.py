@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from datasites.ledger.copying import TABLE_NAMES
 from datasites.ledger.database import Database
 from datasites.ledger.ledger import Ledger
-from datasites.ledger.moving import TABLE_NAMES
 
 PASSWORD = "correct-horse-battery"
 _schemas = itertools.count(1)
@@ -58,6 +60,15 @@ class Cluster:
     def stop(self, how: str = "immediate") -> None:
         """Stop it: `immediate` as a power cut does, `fast` as an operator does."""
         self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", how, "-w", "stop")
+
+    def kill(self) -> None:
+        """Stop it for good. No program is started for that: the session may end with a test that allows none."""
+        pid_file = self.folder / "data" / "postmaster.pid"
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int(pid_file.read_text().split()[0]), signal.SIGQUIT)
+        until = time.monotonic() + 60
+        while pid_file.exists() and time.monotonic() < until:
+            time.sleep(0.05)
 
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of the database's team."""
@@ -108,4 +119,4 @@ def running_cluster() -> Iterator[Cluster]:
         try:
             yield cluster
         finally:
-            cluster.stop()
+            cluster.kill()

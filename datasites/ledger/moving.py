@@ -1,4 +1,4 @@
-"""A ledger moved from its file into a PostgreSQL database, and copied out of one into a file.
+"""A ledger moved from its file into a PostgreSQL database.
 
 Every row is copied as it is, chains of hashes included, so each place verifies as the other does.
 """
@@ -6,26 +6,18 @@ Every row is copied as it is, chains of hashes included, so each place verifies 
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from datasites.files import sync_directory
 from datasites.ledger.audit_log import AuditLog
 from datasites.ledger.chain import Head, ledger_name
+from datasites.ledger.copying import NUMBERED, TABLE_NAMES
 from datasites.ledger.database import Database
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.postgres import PostgresConnection, connect, has_ledger, make_tables, postgres_errors
-from datasites.ledger.tables import TABLES
-from policies.errors import DatasiteError, LedgerDamaged
+from policies.errors import DatasiteError
 
-TABLE_NAMES = tuple(match[1] for text in TABLES if (match := re.match(r"CREATE TABLE (\w+)", text)))
-_NUMBERED = tuple(
-    (match[1], match[2])
-    for text in TABLES
-    if (match := re.match(r"CREATE TABLE (\w+) \(\s*(\w+) INTEGER PRIMARY", text))
-)
 MOVED = "ledger.moved.db"
 """The name of a ledger's file once the ledger is elsewhere: nothing opens it."""
 
@@ -79,29 +71,6 @@ def _copy_into_database(rows: sqlite3.Connection, db: PostgresConnection) -> Non
                 names = row.keys()
                 columns, marks = ", ".join(f'"{name}"' for name in names), ", ".join("?" * len(names))
                 db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(row))
-        for table, column in _NUMBERED:
+        for table, column in NUMBERED:
             number = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
             db.execute(f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), {number}, false)")
-
-
-def copy_into_file(db: sqlite3.Connection, path: Path) -> None:
-    """Everything that the snapshot of `db`, of a database, holds: in a new file, readable by its user alone."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    try:
-        file = sqlite3.connect(path, isolation_level=None)
-    except sqlite3.Error as error:  # pragma: no cover - of a volume that failed since
-        raise LedgerDamaged(f"{path} cannot be written.") from error
-    try:
-        file.execute("PRAGMA journal_mode = WAL")
-        file.execute("BEGIN IMMEDIATE")
-        for statement in TABLES:
-            file.execute(statement)
-        for table in TABLE_NAMES:
-            for row in db.execute(f"SELECT * FROM {table} ORDER BY {dict(_NUMBERED).get(table, 'rowid')}"):
-                values: list[Any] = [bytes(value) if isinstance(value, memoryview) else value for value in row]
-                names = row.keys()
-                columns = ", ".join(f'"{name}"' for name in names)
-                file.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(values))})", values)
-        file.execute("COMMIT")
-    finally:
-        file.close()

@@ -438,7 +438,7 @@ class PostgresStore(Store):
 
     def backup(self, path: str | Path) -> None:
         """A consistent copy in a SQLite file at `path`, which must not exist, readable by its user alone."""
-        from datasites.ledger.moving import copy_into_file
+        from datasites.ledger.copying import copy_into_file
 
         with self.reading() as db:
             copy_into_file(db, Path(path))
@@ -533,17 +533,18 @@ class PostgresStore(Store):
 
     def _check_nothing_lost(self, db: PostgresConnection) -> None:
         """Raise `LedgerBehind` where a server that came back, or took another's place, forgot what it had stored."""
-        if self._known is None or self._known.seq == 0:
+        known = self._known  # another thread may commit meanwhile
+        if known is None or known.seq == 0:
             return
         try:
-            row = db.execute("SELECT hash FROM entries WHERE seq = ?", (self._known.seq,)).fetchone()
+            row = db.execute("SELECT hash FROM entries WHERE seq = ?", (known.seq,)).fetchone()
         except BaseException:
             db.close()
             raise
-        if row is None or row["hash"] != self._known.hash:
+        if row is None or row["hash"] != known.hash:
             db.close()
             raise LedgerBehind(
-                f"The ledger's database has lost entry {self._known.seq}, which it had stored: it is an old copy, as of"
+                f"The ledger's database has lost entry {known.seq}, which it had stored: it is an old copy, as of"
                 " a standby that was behind. Nothing is admitted. Bring the newest copy back; or stop, and go on with"
                 " this one by `datasite accept-restored --accept-older`."
             )
