@@ -26,6 +26,7 @@ from datasites.ledger.moving import MOVED, move_into_database
 from datasites.ledger.postgres import check_url, postgres_definition, postgres_query
 from datasites.ledger.tables import TABLES
 from datasites.ledger.witness import Witness
+from datasites.operations.backup import write_backup
 from datasites.settings import SETTINGS_TEMPLATE, Settings, changed_settings
 from policies.errors import DatasiteError, InvalidRequest, LedgerBehind, LedgerDamaged, Unavailable, WrongStatus
 from policies.source.statuses import RequestStatus
@@ -490,3 +491,27 @@ def test_settings_refuse_a_url_that_would_show_a_password(tmp_path: Path, ledger
     with pytest.raises(DatasiteError, match=why) as refusal:
         Settings.from_toml(changed_settings(SETTINGS_TEMPLATE, values), tmp_path)
     assert "horse" not in str(refusal.value)
+
+
+def test_a_restored_directory_gets_its_ledger_back_into_a_database(
+    database: Database, postgresql: Cluster, tmp_path: Path
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    named = ["--set", f"ledger={database.url}", "--set", f"ledger_password_file={database.password_file}"]
+    assert run_command("init", "--dir", before, "--name", "G", *named).exit_code == 0
+    settings = Settings.load(before)
+    with Ledger.open(ledger_place(settings)) as ledger:
+        head = ledger.entries.head()
+        write_backup(settings, ledger, tmp_path / "backup")
+    assert run_command("restore", tmp_path / "backup", "--dir", after).exit_code == 0
+    with pytest.raises(DatasiteError, match="move-ledger"):  # nothing starts while there are two places
+        ledger_place(Settings.load(after))
+    refused = run_command("move-ledger", "--dir", after)  # the old database has more in it, or other things
+    assert refused.exit_code != 0
+    assert run_command("settings", "--dir", after, f"ledger={postgresql.place().url}").exit_code == 0
+    answer = run_command("move-ledger", "--dir", after)
+    assert answer.exit_code == 0, answer.output
+    with Ledger.open(ledger_place(Settings.load(after))) as ledger:
+        assert ledger.recovery.is_restored  # and admits nothing until it is accepted
+        assert ledger.entries.head().seq == head.seq + 1
+        ledger.verify()
