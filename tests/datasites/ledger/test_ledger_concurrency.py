@@ -149,25 +149,23 @@ def test_entries_and_audit_rows_of_many_threads_make_one_chain(ledger: Ledger) -
     assert log.verify().seq == 60
 
 
-def test_processes_that_approve_never_overspend(ledger_file: Ledger) -> None:
+def test_processes_that_approve_never_overspend(ledger: Ledger, place: Place) -> None:
     charge = Charge(NATS, None)
-    fitting = nano_left(ledger_file) // NATS
-    requests = [checked(ledger_file, f"{index}@uni.example") for index in range(8)]
-    path = ledger_file.store.path
-    ledger_file.close()
-    codes = in_processes(8, lambda index: approve(Ledger.open(path, clock=Clock()), requests[index], charge, rounds=1))
+    fitting = nano_left(ledger) // NATS
+    requests = [checked(ledger, f"{index}@uni.example") for index in range(8)]
+    ledger.close()
+    codes = in_processes(8, lambda index: approve(Ledger.open(place, clock=Clock()), requests[index], charge, rounds=1))
     assert sorted(codes) == [0] * fitting + [3] * (8 - fitting)
-    assert nano_left(ledger_file) < NATS
-    ledger_file.verify()
+    assert nano_left(ledger) < NATS
+    ledger.verify()
 
 
-def test_processes_that_ask_for_one_round_get_one_run(ledger_file: Ledger) -> None:
-    request = approved(ledger_file)
-    path = ledger_file.store.path
-    ledger_file.close()
-    codes = in_processes(6, lambda _: Ledger.open(path, clock=Clock()).runs.admit(request, 1, "w", GAUSSIAN))
+def test_processes_that_ask_for_one_round_get_one_run(ledger: Ledger, place: Place) -> None:
+    request = approved(ledger)
+    ledger.close()
+    codes = in_processes(6, lambda _: Ledger.open(place, clock=Clock()).runs.admit(request, 1, "w", GAUSSIAN))
     assert codes == [0] * 6
-    assert len(ledger_file.runs.list(request)) == 1
+    assert len(ledger.runs.list(request)) == 1
 
 
 def test_a_forked_child_uses_connections_of_its_own(ledger: Ledger) -> None:
