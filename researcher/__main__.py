@@ -1,5 +1,5 @@
 """The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify,
-`coordinate` and `devices`.
+`coordinate`, `devices`, and `flower-run` and `flower-client`, by which Flower's own programs drive a study.
 
 A study is a Python file that makes one `researcher.Study` (or `cohort.statistics(...)`) at its top level. The commands
 load the file and do one thing with that study, so the same file serves a notebook, a script and the command line.
@@ -40,6 +40,7 @@ TRACEBACK = "RESEARCHER_TRACEBACK"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C
 
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
+StudyOption = Annotated[Path, typer.Option("--study", help="Python file that makes the study at its top level.")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="TOML file that names the datasites.")]
 
 Quorum = Annotated[
@@ -281,6 +282,51 @@ def coordinate(
     coordinator.stop()
 
 
+@app.command("flower-run")
+def flower_run(
+    program: Annotated[
+        Path, typer.Argument(help="Python file that makes the ServerApp, or the directory of a Flower project.")
+    ],
+    study: StudyOption,
+    run_config: Annotated[
+        str, typer.Option(help="Values in place of the project's run configuration, as 'lr=0.1 num-server-rounds=3'.")
+    ] = "",
+    deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    quorum: Quorum = None,
+    save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
+) -> None:
+    """Run a stock Flower ServerApp whose Grid is an approved study. Run again, it goes on where it was.
+
+    Its strategy is rehearsed with its own settings on made-up weights first; what cannot work costs nothing.
+    """
+    from researcher.flower_app import run_app
+
+    loaded = _training_in(study)
+    result = run_app(program, loaded, run_config=run_config, deadline=deadline, quorum=quorum)
+    if result is None:
+        _echo(f"The app started no strategy of Flower's. Its releases are in {loaded.state.directory}.")
+    else:
+        _show(result, save)
+
+
+@app.command("flower-client")
+def flower_client(
+    server: Annotated[str, typer.Argument(help="HOST:PORT of a Flower server (`start_server`).")],
+    study: StudyOption,
+    ca: Annotated[Path | None, typer.Option(help="Authority of the server's certificate, in PEM form.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    patience: Annotated[float, typer.Option(help="Seconds that the server may be away.")] = 60.0,
+) -> None:
+    """Let a Flower server drive the rounds of an approved study: a client for each hospital, until the server ends.
+
+    The server chooses weights and rounds; hospitals run what they approved, and what it gets are their releases.
+    """
+    from researcher.flower_client import Server, drive
+
+    for line in drive(_training_in(study), Server.at(server, ca), deadline=deadline, patience=patience):
+        _echo(line)
+
+
 @app.command()
 def translate(
     file: Annotated[Path, typer.Argument(help="Opacus training script (.py) or notebook (.ipynb); it is not run.")],
@@ -344,6 +390,15 @@ def load_study(path: Path) -> Study | AnalysisStudy:
             'if __name__ == "__main__".'
         )
     return next(iter(studies.values()))
+
+
+def _training_in(path: Path) -> Study:
+    """The study that a file makes, where it trains a model."""
+    loaded: Any = load_study(path)
+    if not hasattr(loaded, "training"):
+        raise InvalidRequest(f"{path} trains no model, so it has no rounds that Flower could drive.")
+    trains: Study = loaded
+    return trains
 
 
 def _echo(text: str) -> None:

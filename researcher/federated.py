@@ -15,15 +15,16 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import numpy as np
-from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import Strategy
@@ -405,6 +406,7 @@ def start(
     rounds: int,
     timeout: float,
     after: After | None = None,
+    train_config: ConfigRecord | None = None,
 ) -> Tensors | None:
     """Flower's loop: the last aggregate with the names of `initial`, or None. Its log is quiet, its telemetry off."""
 
@@ -413,15 +415,30 @@ def start(
         if number and after is not None and after(number, weights):
             raise _Ended(weights)
 
-    listening = {"evaluate_fn": heard} if after is not None else {}
+    listening: dict[str, Any] = {"evaluate_fn": heard} if after is not None else {}
+    if train_config is not None:
+        listening["train_config"] = train_config
     arrays = ArrayRecord({name: _array(initial[name]) for name in sorted(initial)})  # in one order, also when resumed
-    strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
-    with flower_turn():
+    with flower_turn(), aggregating(strategy):
         try:
             result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout, **listening)
         except _Ended as ended:
             return ended.weights
     return _named_as(initial, result.arrays) if result.arrays else None
+
+
+@contextmanager
+def aggregating(strategy: Strategy) -> Iterator[None]:
+    """While this is held, a round that `strategy` aggregates to nothing raises `Unavailable`."""
+    before = vars(strategy).copy()
+    strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
+    try:
+        yield
+    finally:
+        if "aggregate_train" in before:
+            strategy.aggregate_train = before["aggregate_train"]
+        else:
+            del strategy.aggregate_train
 
 
 def _named_as(initial: Tensors, arrays: ArrayRecord) -> Tensors:

@@ -6,6 +6,8 @@
     trained.predict(frame)                 # in the target's own units
     trained.secureml.certificates          # what was spent, signed; the ledger lies beside
 
+    start_federated_client(model, frame, "flower.example:8080", epsilon=1.0, ca="ca.pem", bounds=...)
+
 A table of one's own is trained on by the datasite's own engine on this machine (`researcher.local_datasites`); a
 hospital's cohort becomes a study, to be checked and submitted. Each row is a person, each loses at most `epsilon`, and
 an argument that cannot be honoured is refused by name.
@@ -27,6 +29,7 @@ import numpy as np
 
 from policies.errors import BudgetTooSmall, InvalidRequest, UnsupportedMechanism
 from policies.privacy.accountant import epsilon_of, resolve
+from policies.privacy.checks import check_range
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.other_names import REASONS, understood
 from policies.privacy.outcomes import OUTCOMES, Outcome
@@ -220,6 +223,112 @@ def differentially_private_train(
     return trained
 
 
+def start_federated_client(
+    model: nn.Module,
+    data: Any,
+    server_address: str,
+    apply_differential_privacy: bool = True,
+    epsilon: float = 1.0,
+    delta: float = 1e-5,
+    max_grad_norm: float = 1.0,
+    *,
+    rounds: int = 3,
+    noise_multiplier: float | None = None,
+    batch_size: int = 64,
+    epochs: int = 1,
+    learning_rate: float | None = None,
+    verbose: bool = True,
+    criterion: Any = None,
+    optimizer: Any = None,
+    target_column: Any = None,
+    loss: Any = None,
+    bounds: Bounds = None,
+    ca: Path | str | None = None,
+    ledger: Path | str = LEDGER,
+    budget_epsilon: float = BUDGET,
+    patience: float = 60.0,
+    seed: int = 0,
+    **others: Any,
+) -> Any:
+    """Join a Flower server (`start_server`) with a table of your own, each row of it being a person.
+
+    The server sends weights; each round trains on them here, as `differentially_private_train` does, and what goes back
+    is noised, charged and certified before it leaves. It sets nothing: a round beyond `rounds`, weights of another
+    model, or settings that differ are refused, in words that it can show.
+
+    Args:
+      model, data, delta, max_grad_norm, noise_multiplier, batch_size, learning_rate, verbose, criterion, optimizer,
+        target_column, loss, bounds, ledger, budget_epsilon, seed: as `differentially_private_train` has them.
+      server_address: HOST:PORT of the server.
+      apply_differential_privacy: True; nothing leaves without.
+      epsilon: what each row may lose in all rounds together. Once it is spent the server gets no more rounds, in this
+        process or another; another seed is another training, charged to the same ledger.
+      rounds: of the server, at most; the noise is computed for so many.
+      epochs: passes over the rows in each round.
+      ca: file with the authority of the server's certificate; it may be left out for a server on this machine.
+      patience: seconds that the server may be away.
+
+    Returns:
+      A copy of the model with the last joint weights that the server has sent, with `predict` and `secureml`
+      (`Trained`), when the server has ended.
+
+    Raises:
+      UnsupportedMechanism, InvalidRequest, BudgetExceeded: as `differentially_private_train`.
+      WrongStatus: the server got no round, as where all are used.
+      Unavailable: the server was away for too long; what it was given is kept, and not paid for again.
+    """
+    for unknown in others:
+        why = REASONS.get(unknown, "It is no argument here.")
+        raise UnsupportedMechanism(f"{unknown}={others[unknown]!r:.60} is not taken. {why}")
+    if apply_differential_privacy is not True:
+        raise UnsupportedMechanism(
+            f"apply_differential_privacy={apply_differential_privacy!r} is not taken. Weights tell of rows: nothing"
+            " leaves without noise. Leave it out."
+        )
+    check_range("rounds", rounds, 1, 1000, whole=True)
+    check_range("epochs", epochs, 1, 100_000, whole=True)
+    if is_keras(model):
+        raise UnsupportedMechanism(
+            "model is one of Keras, whose arrays a server would have to take apart. Give"
+            " researcher.keras.to_torch(model), and the server the weights of that."
+        )
+    from researcher.flower_client import Server, clients_of
+
+    server = Server.at(server_address, ca)
+    given = {"criterion": criterion, "loss": loss, "optimizer": optimizer}
+    settings = _settings(epsilon, delta, noise_multiplier, max_grad_norm, learning_rate, compiled={}, **given)
+    by_epochs = TrainingByEpochs(epochs * rounds, batch_size, tuple({**settings, "rounds": rounds}.items()))
+    if isinstance(data, Hospitals):
+        raise UnsupportedMechanism(
+            "data is a hospitals' dataset, whose rows are not here. Make a study of it with"
+            " differentially_private_train, and let the server drive that: researcher flower-client."
+        )
+    table = local_table(
+        data,
+        target=target_column,
+        classes=_classes(model, str(settings["loss"])),
+        bounds=bounds,
+        holdout=0.0,
+        name="pending",
+        population=POPULATION,
+    )
+    _check_noise(by_epochs.at({"rows": max(1, len(table.frame))}), epsilon)
+    datasite = local_datasite(Path(ledger), epsilon=budget_epsilon, delta=max(delta, 1e-5))
+    table = _published(datasite, table)
+    cohort = datasite.cohort(table.schema.name)
+    training = by_epochs.at(cohort.training_patients)
+    label = _label(table, model, training, 0.0, None, seed, text="").replace("secureml", "federated")
+    study = _study(label, cohort, model, training, None, seed=seed, state=Path(ledger) / "studies" / label)
+    study.progress = _Epochs(training, shown=verbose, word="round")
+    study.submit()
+    study.wait_for_approval(timeout=60)
+    (client,) = clients_of(study, server, patience=patience)
+    result = client.result()
+    trained = _returned(model, result, table)
+    trained.secureml = _told(result, datasite)
+    return trained
+
+
 def _text_of(model: Any, loss: str) -> str:
     """The torch source of a Keras model, whose layers alone do not tell two models apart; "" of another."""
     return source_for(model, loss) if is_keras(model) else ""
@@ -377,8 +486,9 @@ def _label(
 class _Epochs(Progress):
     """Says after every epoch what is spent of ε."""
 
-    def __init__(self, training: DPSGD, *, shown: bool) -> None:
+    def __init__(self, training: DPSGD, *, shown: bool, word: str = "epoch") -> None:
         super().__init__(shown=shown)
+        self._word = word
         self._training, self._resolved = training, resolve(training)
         self._closed: set[str] = set()
 
@@ -389,11 +499,13 @@ class _Epochs(Progress):
             return
         if state.startswith("closed"):
             self._closed.add(what)
-            self.say(f"epoch {number}/{self._training.rounds}: trained before, nothing is paid again")
+            self.say(f"{self._word} {number}/{self._training.rounds}: trained before, nothing is paid again")
         elif state.startswith("released"):
             self._closed.add(what)
             spent = epsilon_of(self._resolved, self._training.delta, int(number))
-            self.say(f"epoch {number}/{self._training.rounds}: ε = {spent:.3f} spent (δ = {self._training.delta:g})")
+            self.say(
+                f"{self._word} {number}/{self._training.rounds}: ε = {spent:.3f} spent (δ = {self._training.delta:g})"
+            )
 
 
 def _returned(model: Any, result: Result, table: LocalTable) -> Any:

@@ -20,7 +20,7 @@ from policies.privacy.subgroups import Subgroup, column_of
 from policies.privacy.suggestion import Suggestion
 from policies.release.tensors import digest
 from researcher.averaging import average, check_average_last
-from researcher.checks import Check, Request
+from researcher.checks import Check, Request, sha256
 from researcher.code_requests import CodeRequests
 from researcher.keras import for_loss, is_keras
 from researcher.members import Hospitals
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from researcher.outcome_results import OutcomeResult
     from researcher.results import EvaluationResult, Result
     from researcher.scored_rounds import ScoredRounds
+    from researcher.secure_sums import SecureSum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +56,14 @@ class Evaluation:
       rounds: how many models may be scored.
       subgroups: columns whose groups are scored apart, as `("sex", ("age", 40, 65))`. All patients and each column
         share `epsilon` equally: the groups of one column cost together what all patients cost.
+      secure_aggregation: True to read nothing but the sum of the tables over hospitals; takes the study's roster.
     """
 
     epsilon: float
     bins: int = 20
     rounds: int = 1
     subgroups: tuple[Subgroup, ...] = ()
+    secure_aggregation: bool = False
 
     def shares(self, training: DPSGD) -> Table:
         """What each table has of ε, at each hospital and for each model scored."""
@@ -81,6 +84,7 @@ class Evaluation:
             local=training.local,
             public_weights=training.public_weights,
             trained_as=trained_as if training.local else "",
+            secure_aggregation=training.secure_aggregation if self.secure_aggregation else None,
         )
 
 
@@ -256,6 +260,11 @@ class Study(AskingStudy):
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
+            if evaluation.secure_aggregation and training.secure_aggregation is None:
+                raise InvalidRequest(
+                    "evaluation=Evaluation(secure_aggregation=True) adds up over the roster of its study, and this"
+                    " one has none. Begin it with secure_aggregation=True."
+                )
             scored, function = evaluation.mechanism(training, self.function), f"{self.function}_evaluation"
             source = request_source(function, scored, model=model, purpose=purpose)
             asked.append(Request("evaluation", function, source, scored))
@@ -273,6 +282,11 @@ class Study(AskingStudy):
         if self.curve is None:
             raise InvalidRequest("every= and stop_when= read a curve. Give curve=researcher.Evaluation(epsilon=0.05).")
         _check_kind("curve", self.curve, Evaluation, "researcher.Evaluation(...) or None")
+        if self.curve.secure_aggregation:
+            raise InvalidRequest(
+                "curve=Evaluation(secure_aggregation=True) is not offered: a curve is read of each hospital alone."
+                " Leave it out of curve=, or leave the curve out; evaluation= takes it."
+            )
         if self.curve.rounds != 1:
             raise InvalidRequest(f"rounds={self.curve.rounds} of a curve follow from every. Leave rounds out.")
         mechanism = replace(self.curve, rounds=points_of(self.training, self.every)).mechanism(
@@ -465,9 +479,28 @@ class Study(AskingStudy):
             if not ready:  # before one of the approved evaluations is used up
                 check_anybody(Answers(missing=missing))
             number = self._evaluation_round(digest(weights))
-            answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
+            secure = self._secure_evaluation(number, weights)
+            if secure is None:
+                answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
+            else:
+                with self.progress.running(f"{self.name}: evaluation"):
+                    answers = secure.ask(
+                        ready, progress=self.progress, what="evaluation", deadline=deadline, grace=grace
+                    )
         answers.missing = missing | self.requests.explained("evaluation", answers.missing)
         return evaluation_of(answers, self.evaluation.mechanism(self.training), None, self.cohort.schema)
+
+    def _secure_evaluation(self, number: int, weights: Tensors) -> SecureSum | None:
+        """The sum of an evaluation's tables, where they are read in it alone."""
+        from researcher.secure_sums import SecureSum, tables_reader
+
+        for request in self.requests.requests:
+            scored = request.mechanism
+            if request.role == "evaluation" and isinstance(scored, mechanisms.Evaluation) and scored.secure_aggregation:
+                read = tables_reader(scored, self.cohort.schema)
+                source, roster = sha256(request.source), scored.secure_aggregation
+                return SecureSum(roster, source, "evaluation", number, weights, self.state, read=read)
+        return None
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
         """The model with `weights`, or as it was before the first round; local parameters are as they began."""

@@ -42,10 +42,15 @@ def _tiles(figure: Figure) -> str:
         ("standard deviation", deviation, low, high),
     )
     return "<div class='tiles'>" + "".join(
-        f"<div class='tile'><p class='name'>{text(name)}</p><p class='figure'>{short(value)}</p>"
+        f"<div class='tile'><p class='name'>{text(name)}</p><p class='figure'>{_figure(name, value, most)}</p>"
         f"<p class='note'>95 %: {short(least)} to {short(most)}</p></div>"
         for name, value, least, most in tiles
     ) + "</div>"  # fmt: skip
+
+
+def _figure(name: str, value: float, most: float) -> str:
+    """A number; a variance that noise hides altogether is said by how large it is at most."""
+    return f"≤\N{NO-BREAK SPACE}{short(most)}" if value == 0 and not name.startswith("mean") else short(value)
 
 
 def _mean(result: Outcome, figure: Figure) -> str:
@@ -70,10 +75,10 @@ def _mean(result: Outcome, figure: Figure) -> str:
 
 def _before(result: Outcome, column: str) -> str:
     prospect = result.prospect
-    rows = [["each device's own", f"± {short(prospect.own[column])}", "nobody"]]
+    rows = [["each device's own", f"±\N{NO-BREAK SPACE}{short(prospect.own[column])}", "nobody"]]
     if prospect.shared:
         trusted = f"that no more than {prospect.colluding} others of a circle work together"
-        rows.append(["shared in circles", f"± {short(prospect.shared[column])}", text(trusted)])
+        rows.append(["shared in circles", f"±\N{NO-BREAK SPACE}{short(prospect.shared[column])}", text(trusted)])
     return section(
         "What it could be, said beforehand",
         table(["noise", "mean", "whom a person trusts"], rows),

@@ -8,16 +8,18 @@ result = report.run(devices)
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from policies.canonical import canonical
-from policies.errors import InvalidRequest, Unavailable
+from policies.errors import CertificateRefused, InvalidRequest, Unavailable
 from policies.numbers import written
 from policies.privacy.checks import check_range
 from policies.privacy.device_reports import Column, DeviceQuestion
 from policies.privacy.secure_aggregation import MOST_HOSPITALS, Party, SecureAggregation
+from policies.secure_sums.messages import hex_of
 from researcher.devices.device import ABOUT
 from researcher.devices.estimates import figures, margin
 from researcher.devices.outcome import Outcome, Prospect
@@ -171,7 +173,7 @@ class DeviceReport:
         for question, members in self.circles(devices):
             try:
                 answers = circle_sum(devices, question, members)
-            except Unavailable as error:
+            except (Unavailable, CertificateRefused) as error:
                 total.missing |= dict.fromkeys(members.values(), str(error))
                 continue
             before = total.sums or [0] * len(answers.sums)
@@ -184,10 +186,15 @@ class DeviceReport:
 
     def _keys(self, devices: Devices) -> tuple[dict[str, str], dict[str, str]]:
         told, missing = asked(devices, dict.fromkeys(devices.names, canonical(ABOUT).decode()))
-        keys = {name: str(answer.get("key")) for name, answer in told.items()}
-        twice = [name for name, key in keys.items() if list(keys.values()).count(key) > 1] if len(keys) < 200 else []
-        if twice:
-            raise InvalidRequest(f"{', '.join(twice)} have one key. Leave out all but one of them.")
+        keys: dict[str, str] = {}
+        for name, answer in told.items():
+            try:
+                keys[name] = hex_of(answer.get("key"), "a key", 32)
+            except InvalidRequest:
+                missing[name] = "It gave no key."
+        counts = Counter(keys.values())
+        if twice := [name for name, key in keys.items() if counts[key] > 1]:
+            raise InvalidRequest(f"{', '.join(twice[:5])} have one key. Leave out all but one of them.")
         return keys, missing
 
     def _with(self, roster: SecureAggregation | None) -> DeviceQuestion:

@@ -88,13 +88,13 @@ def circle_sum(devices: Devices, question: DeviceQuestion, members: Mapping[int,
     relay = _Relay(devices, question, dict(members))
     roster, context = relay.roster, context_of(question)
     keys = relay.step("keys", members, lambda _: {"weights_digest": ""}, _announced(roster, context))
-    boxes = relay.step("shares", keys, lambda _: {"book": _named(keys)}, lambda _, told: dict(told["boxes"]))
+    boxes = relay.step("shares", keys, lambda _: {"book": _named(keys)}, _sealed(roster, keys))
     received = relay.step("boxes", boxes, lambda party: {"boxes": _for(party, boxes)}, lambda _, told: told)
     count = NUMBERS * len(question.columns)
     masked = relay.step(STEP, received, lambda _: {}, lambda _, told: _words(told, count))
     survivors = sorted(masked)
     signatures = relay.step(
-        "survivors", masked, lambda _: {"survivors": survivors}, lambda _, told: str(told["signature"])
+        "survivors", masked, lambda _: {"survivors": survivors}, _signature(roster, context, survivors)
     )
     revealed = relay.step(
         "reveal", signatures, lambda _: {"signatures": _named(signatures)}, lambda _, told: read_revealed(roster, told)
@@ -102,7 +102,8 @@ def circle_sum(devices: Devices, question: DeviceQuestion, members: Mapping[int,
     total = open_sum(roster, context, book=keys, sharing=boxes, masked=masked, revealed=revealed)
     sums = [number - 2**32 if number >= 2**31 else number for number in map(int, total)]
     names = [members[party] for party in survivors]
-    return Answers(sums, names, relay.missing, len(names) / question.parts)
+    missing = {name: why for name, why in relay.missing.items() if name not in names}  # who fell silent later is in it
+    return Answers(sums, names, missing, len(names) / question.parts)
 
 
 @dataclass
@@ -157,6 +158,31 @@ def _announced(roster: Any, context: str) -> Callable[[int, dict[str, Any]], dic
         announced = messages.announced_in({name: value for name, value in told.items() if name != "party"})
         messages.check_announced(roster, context, party, announced)
         return announced
+
+    return read
+
+
+def _sealed(roster: Any, book: Mapping[int, Any]) -> Callable[[int, dict[str, Any]], dict[str, str]]:
+    from policies.secure_sums import messages
+    from policies.secure_sums.party import BOX_BYTES
+
+    def read(party: int, told: dict[str, Any]) -> dict[str, str]:
+        boxes = messages.numbered(roster, told.get("boxes"), "boxes")
+        if set(boxes) != set(book) - {party}:
+            raise InvalidRequest("its shares are for other devices than those of the circle.")
+        return {str(to): messages.hex_of(box, "a box", BOX_BYTES) for to, box in boxes.items()}
+
+    return read
+
+
+def _signature(roster: Any, context: str, survivors: list[int]) -> Callable[[int, dict[str, Any]], str]:
+    from policies.secure_sums import messages
+
+    def read(party: int, told: dict[str, Any]) -> str:
+        signature = messages.hex_of(told.get("signature"), "a signature", 64)
+        if not messages.is_signed(roster, party, messages.survivors_text(context, survivors), signature):
+            raise InvalidRequest("its signature is not of the key that the roster names.")
+        return signature
 
     return read
 

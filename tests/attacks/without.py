@@ -60,6 +60,8 @@ PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
 DEVICES = "tests/researcher/devices/test_{}.py"
 RELAYS = "tests/attacks/relays/test_{}.py"
+FLOWER_APP = "tests/researcher/test_flower_app.py"
+FLOWER = "tests/attacks/test_flower_servers.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -230,6 +232,20 @@ def _any_token() -> None:
     async def check(*_: Any) -> None: ...
 
     put("researcher.coordinator:Coordinator._check_token", check)
+
+
+# -- what a lying Flower server would find
+
+
+def _any_tensor() -> None:
+    import io
+
+    import numpy as np
+
+    put(
+        "researcher.flower_wire:_tensor",
+        lambda name, content, shape: np.load(io.BytesIO(content), allow_pickle=True).astype(np.float32),
+    )
 
 
 # -- what a hostile hospital would find on the researcher's side
@@ -482,6 +498,10 @@ def _entities_read() -> None:
 
 
 REPORTS = ("publication_report", "check_publication")
+
+
+def _unmasked(_: Any, request: str, plan: Any, number: int, sent: str, release: Any, *rest: Any) -> Any:
+    return dict(release)
 
 
 def _anybody_reads_reports() -> None:
@@ -1046,6 +1066,28 @@ DEFENCES: dict[str, Defence] = {
     "study_keys": Defence("keys that a study remembers", instead("researcher.code_requests:KEYS", ()), (HOSPITALS,)),
     "asked": Defence("certificate against the question", nothing("researcher.releases:check_asked"), (HOSPITALS,)),
     "quoted_plan": Defence("quoted plan against the researcher's own", _any_plan, (HOSPITALS,)),
+    "flower_settings": Defence(
+        "settings of a Flower server", nothing("researcher.flower_client:check_settings"), (FLOWER,)
+    ),
+    "flower_tensors": Defence("shapes before numbers, of a Flower server", _any_tensor, (FLOWER, "-k", "no_model")),
+    "flower_rehearsal": Defence(
+        "rehearsal of what a ServerApp starts",
+        nothing("researcher.flower_app:rehearse"),
+        (FLOWER_APP, "-k", "charged"),
+    ),
+    "flower_messages": Defence(
+        "messages of a ServerApp",
+        nothing("researcher.flower_app:AppGrid._check"),
+        (FLOWER_APP, "-k", "loop or weights"),
+    ),
+    "flower_rounds": Defence(
+        "one round for the same weights",
+        instead(
+            "researcher.flower_client:HospitalClient._round_of",
+            lambda client, sent: client.asked.datasite.calls.count("run"),
+        ),
+        (FLOWER, "-k", "replayed"),
+    ),
     "compressed_releases": Defence(
         "grids of compressed releases", nothing("researcher.releases:check_compressed"), (HOSPITALS, "-k", "doubled")
     ),
@@ -1150,6 +1192,11 @@ DEFENCES: dict[str, Defence] = {
         "shares exchanged for these weights before a row is read",
         nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
         (SECURE_ROUNDS, "-k", "nothing_runs_before"),
+    ),
+    "sum_masks": Defence(
+        "masks on what leaves in sums alone",
+        instead("datasites.review.secure_rounds:SecureRounds.masked", _unmasked),
+        (SECURE_ROUNDS, "-k", "is_masked or leave_masked"),
     ),
     "sum_survivors": Defence(
         "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import statistics
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import researcher
+from docs.generator import DOCS
 from policies.errors import DatasiteError, InvalidRequest, Unavailable
 from policies.privacy.device_reports import Column, DeviceQuestion
 from policies.privacy.shared_noise import laplace_part
@@ -38,6 +40,16 @@ def test_what_it_can_be_is_computed_from_the_mechanism(
     column = asked.question.columns[0]
     whole = margin(asked.question, column, devices=devices, shares={2: 1, 100: 100 / 34}.get(devices, 3))
     assert whole == pytest.approx(in_one_sum, rel=0.01)  # if one sum could be over all
+
+
+def test_the_tables_of_the_documents_are_computed_from_the_mechanism() -> None:
+    rows = re.findall(r"^\| ([\d,]+) \| ± ([\d.]+) \| ± ([\d.]+) \|$", (DOCS / "devices.md").read_text(), re.MULTILINE)
+    assert [count for count, _, _ in rows] == ["2", "100", "1,000", "10,000"]
+    for count, own, shared in rows:
+        prospect = report().check(int(count.replace(",", "")))
+        assert prospect.shared is not None
+        assert float(own) == pytest.approx(prospect.own[COLUMN], rel=0.01)
+        assert float(shared) == pytest.approx(prospect.shared[COLUMN], rel=0.02)
 
 
 @pytest.mark.parametrize("shares", [1, 2, 2.5, 40, 1000])

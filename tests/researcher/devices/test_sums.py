@@ -121,7 +121,7 @@ def test_a_device_that_is_named_alive_to_some_and_dead_to_others_is_not_read(dev
         return told
 
     result = report(shared_noise=True, threshold=THREE).run(Relay(devices, there=splitting, back=watching))
-    assert set(result.missing) == {"d00001", "d00002"}  # who signed something else gives nothing
+    assert len(result.devices) == 5
     seeds, keys = (sum("1" in told[what] for told in revealed) for what in ("seeds", "keys"))
     assert (seeds, keys) == (3, 0)
 
@@ -135,6 +135,35 @@ def test_another_key_than_the_rosters_signs_nothing(devices: dict[str, Device]) 
     result = report(shared_noise=True, threshold=THREE).run(Relay(devices, back=swapped))
     assert "d00000" in result.missing
     assert len(result.devices) == 4
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [
+        ("keys", {}), ("keys", {"party": 1, "mask_key": "zz"}), ("shares", {}), ("shares", {"boxes": {}}),
+        ("shares", {"boxes": {"2": "00"}}), ("shares", {"boxes": {"9": "00"}}), ("boxes", None), ("numbers", {}),
+        ("numbers", {"numbers": [-1, 0]}), ("numbers", {"numbers": [2**32, 0]}), ("numbers", {"numbers": [1]}),
+        ("survivors", {}), ("survivors", {"signature": "00"}), ("survivors", {"signature": "00" * 64}),
+        ("reveal", {}), ("reveal", {"seeds": {"1": "zz"}, "keys": {}}), ("reveal", {"seeds": 7, "keys": 7}),
+    ],
+)  # fmt: skip
+def test_a_device_that_answers_nonsense_drops_out_and_the_others_go_on(
+    devices: dict[str, Device], step: str, answer: dict[str, Any] | None
+) -> None:
+    def nonsense(name: str, text: dict[str, Any], told: dict[str, Any]) -> dict[str, Any] | None:
+        return answer if name == "d00000" and text.get("step") == step else told
+
+    result = report(shared_noise=True, threshold=THREE).run(Relay(devices, back=nonsense))
+    in_the_sum = step in ("survivors", "reveal")  # its numbers are there already
+    assert ("d00000" in result.missing) is not in_the_sum
+    assert len(result.devices) == 4 + in_the_sum
+
+
+def test_a_device_without_a_key_is_in_no_circle(devices: dict[str, Device]) -> None:
+    bad = {"key": "g" * 64}
+    relay = Relay(devices, back=lambda name, text, told: bad if name == "d00000" and "what" in text else told)
+    listed = report(shared_noise=True, threshold=THREE).circles(relay)
+    assert [sorted(members.values()) for _, members in listed] == [["d00001", "d00002", "d00003", "d00004"]]
 
 
 def test_a_team_is_cut_into_circles_of_nearly_one_size() -> None:
