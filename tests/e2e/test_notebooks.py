@@ -271,7 +271,7 @@ def test_a_refusal_is_a_sentence_on_the_page_and_no_traceback(shared_datasite: D
 
 
 def test_a_researcher_sets_a_password_of_their_own(shared_datasite: DatasiteProcess, tmp_path: Path) -> None:
-    """The client is signed out by it, and the sentence says so; the old password opens nothing more."""
+    """Every client is signed out by it, this one too; the old password opens nothing more."""
     email, second = "changing@university.example", "another password of mine"
     (tmp_path / "first").write_text(PASSWORD)
     password = ("--password-file", str(tmp_path / "first"))
@@ -286,7 +286,7 @@ def test_a_researcher_sets_a_password_of_their_own(shared_datasite: DatasiteProc
         f'sy.login(url="{shared_datasite.url}", email="{email}", password="{PASSWORD}")',
     )
     assert [trouble.split(":")[0] for trouble in page.troubles] == ["client.datasets.get_all()", 'sy.login(url="http']
-    assert "was changed" in page.troubles[0]
+    assert "401" in page.troubles[0]  # a stock client tells no more of why it is signed out
     assert page.shown[next(line for line in page.shown if line.startswith("len("))].strip().endswith("1")
 
 
@@ -322,5 +322,8 @@ def test_what_stays_refused_says_who_does_it(
     page = run(tmp_path, shared_datasite.url, email, *cells)
     for cell, sentence in cells.items():
         said = [trouble for trouble in page.troubles if trouble.startswith(cell.splitlines()[-1])]
-        assert any(sentence in trouble for trouble in said), (cell, [trouble[:400] for trouble in page.troubles])
+        assert any(sentence in trouble for trouble in said), (
+            cell,
+            "\n".join(trouble[:400] for trouble in page.troubles),
+        )
     assert not any("AttributeError" in trouble for trouble in page.troubles)
