@@ -238,9 +238,13 @@ def test_a_job_news_and_a_project_are_shown_as_the_ledger_has_them(
     assert "Winter study" in running.shown["client.projects"]
     assert "flu_jobs" in running.shown["[request.code.service_func_name for request in client.projects[0].requests]"]
 
+    looking = run(tmp_path, url, OWNER, "client.jobs", "client.jobs[0]")
+    assert looking.troubles == []
+    assert "flu_jobs" in looking.shown["client.jobs"]
+
 
 def test_a_researcher_sets_a_password_of_their_own(shared_datasite: DatasiteProcess, tmp_path: Path) -> None:
-    """The client is signed out by it, and the sentence says so; the old password opens nothing more."""
+    """Every client is signed out by it, this one too; the old password opens nothing more."""
     email, second = "changing@university.example", "another password of mine"
     (tmp_path / "first").write_text(PASSWORD)
     password = ("--password-file", str(tmp_path / "first"))

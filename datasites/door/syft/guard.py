@@ -61,8 +61,8 @@ RESEARCHER_PATHS = frozenset(
     migration._get_object dataset.get_all action.get action.get_mock action.get_pointer action.set action.exists
     action.is_resolved blob_storage.allocate blob_storage.read blob_storage.write_to_disk user.update
     notifications.get_all notifications.get_all_unread project.get_all project.get_by_name project.get_by_uid
-    job.get job.get_all job.get_by_user_code_id job.get_subjobs job.get_active
-    log.get_stdout log.has_storage_permission worker.get_all project.can_create_project
+    project.can_create_project job.get job.get_all job.get_by_user_code_id job.get_subjobs job.get_active
+    log.get_stdout log.has_storage_permission worker.get_all
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
     datasite.certificates datasite.comment datasite.comments datasite.keep_weights datasite.secure_sum
