@@ -139,8 +139,10 @@ class Hospitals:
             if named := [f"{one.name} ({one.term})" for one in schema.transformations if not one.feature]:
                 lines.append(f"Transformations, by name among inputs=(...): {', '.join(named)}")
         for tensor in schema.tensors:
-            scaled = "[-1, 1]" if tensor.scaling == "symmetric" else "[0, 1]"
-            lines.append(f"Tensor, as inputs={tensor.name!r}: {tensor.said()}; a model gets it in {scaled}")
+            gets = "it in [-1, 1]" if tensor.scaling == "symmetric" else "it in [0, 1]"
+            if tensor.is_codes:
+                gets = f"their numbers, for nn.Embedding({tensor.last_code + 1}, ..., padding_idx=0)(x.long())"
+            lines.append(f"Tensor, as inputs={tensor.name!r}: {tensor.said()}; a model gets {gets}")
         if origins := {who: said for who, said in self.mock_origins.items() if said != PUBLIC_MOCK}:
             lines.append(f"Mock with signal: {', '.join(f'{who} ({said})' for who, said in origins.items())}")
         if schema.sequences:

@@ -43,10 +43,10 @@ class MockRows(pd.DataFrame):
 
 
 def with_tensors(schema: Schema, frame: pd.DataFrame) -> MockRows:
-    """A hospital's mock rows with a column for each tensor, of float32 arrays in the source's units."""
+    """A hospital's mock rows with a column for each tensor: float32 arrays in the source's units, or texts of codes."""
     columns: dict[str, Any] = {}
     for tensor in schema.tensors:
-        drawn = drawn_mock(tensor, len(frame))
+        drawn = drawn_mock(tensor, len(frame)) if not tensor.is_codes else _drawn_codes(tensor, len(frame))
         column = np.empty(len(frame), dtype=object)
         for row in range(len(frame)):
             column[row] = drawn[row % len(drawn)]
@@ -58,6 +58,10 @@ def drawn_mock(tensor: Tensor, rows: int) -> npt.NDArray[np.float32]:
     """Made-up tensors in the source's units, [at most rows, *shape]."""
     count = max(1, min(rows, MOST_DRAWN, MOST_VALUES // tensor.elements))
     return tensor.natural(tensor.draw_mock(count))
+
+
+def _drawn_codes(tensor: Tensor, rows: int) -> list[str]:
+    return [" ".join(tensor.codes(numbers)) for numbers in tensor.draw_mock(max(1, min(rows, MOST_DRAWN)))]
 
 
 def _is_tensor(column: pd.Series[Any]) -> bool:

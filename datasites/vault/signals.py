@@ -124,9 +124,9 @@ def _begin(tensor: Tensor, samples: int) -> int:
         raise TensorFault(f"has {samples} samples{rate}, and the schema declares {wanted}; leave the record out")
     if samples > wanted and tensor.window == "refuse":
         raise TensorFault(
-            f"has {samples} samples{rate}, and the schema declares {wanted}; write window = 'start' or 'middle'"
+            f"has {samples} samples{rate}, and the schema declares {wanted}; write window = 'start', 'middle' or 'end'"
         )
-    return (samples - wanted) // 2 if tensor.window == "middle" else 0
+    return {"middle": (samples - wanted) // 2, "end": samples - wanted}.get(tensor.window, 0)
 
 
 def _chosen(tensor: Tensor, header: _Header) -> list[int]:

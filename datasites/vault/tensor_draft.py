@@ -36,6 +36,12 @@ DRAFTS = {
         '# channels = ["II"]     # names of those that are taken; left out, all',
         'window = "start"          # or "middle", or "refuse": which samples of a longer signal',
     ),
+    "codes": (
+        "# shape = [32]          # fill in: places of a sequence",
+        '# vocabulary = []      # fill in every code that is told apart, as ["E11", "I10"]; none is copied for you',
+        'outside = "clamp"         # any other code counts as one; or "refuse"',
+        'window = "end"            # or "start", "middle", "refuse": which codes of a longer sequence',
+    ),
     "arrays": (
         "# shape = [100]         # fill in: sizes of one record",
         KEPT.format(dtype="float16"),
@@ -56,7 +62,7 @@ def tensor_draft(header: str, name: str, array: Any) -> str:
     family = _family(array)
     if not family:
         return ""
-    read = "read off the table" if family == "arrays" else f"it names files: {family}"
+    read = "read off the table" if family in ("arrays", "codes") else f"it names files: {family}"
     lines = [f"[tensors.{quoted(name)}]      # {read}"]
     lines += [f"header = {quoted(header)}"] if header != name else []
     return "\n".join([*lines, *DRAFTS[family]]) + "\n"
@@ -69,6 +75,8 @@ def _family(array: Any) -> str:
         inner = array.type.value_type
         while types.is_list(inner) or types.is_large_list(inner) or types.is_fixed_size_list(inner):
             inner = inner.value_type
+        if types.is_string(inner) or types.is_large_string(inner):
+            return "codes"
         return "arrays" if types.is_integer(inner) or types.is_floating(inner) else ""
     if not (types.is_string(array.type) or types.is_large_string(array.type)):
         return ""

@@ -2,8 +2,9 @@
 
 * An array of numpy (`.npy`, or one of several in `.npz`, by the tensor's name) has an entry for each row of the table.
 * A column of lists, as Parquet holds it, has each row's own values.
-* A column of texts names a file for each row, inside one folder: PNG, JPEG, DICOM, NIfTI, a WFDB header, which lies
-  beside the file of its samples, or `.npy`. A name that leads out of the folder, and a link, is refused.
+* A column of codes has them as lists or texts (`datasites.vault.code_sequences`).
+* Another column of texts names a file for each row, inside one folder: PNG, JPEG, DICOM, NIfTI, a WFDB header beside
+  the file of its samples, or `.npy`. A name that leads out of the folder, and a link, is refused.
 
 Every row is checked and every fault has row, column, file and reason; with one fault nothing is published.
 """
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.vault.cells import arrow_array
+from datasites.vault.code_sequences import CodeReader
 from datasites.vault.signals import SAMPLES, file_of_samples
 from datasites.vault.tables import MOST_FAULTS
 from datasites.vault.tensor_decoding import LARGEST_FILE, Decoder
@@ -139,6 +141,8 @@ class TensorSources:
     # -- the three kinds ---------------------------------------------------------------------------------------------
 
     def _source(self, tensor: Tensor, column: Any, place: Path | None) -> Read:
+        if tensor.is_codes:
+            return self._from_codes(tensor, column)
         if place is not None and place.suffix.lower() in (".npy", ".npz"):
             return self._from_array(tensor, place)
         if column is None:
@@ -177,6 +181,15 @@ class TensorSources:
                 raise TensorFault(f"{visible(str(name))[:100]!r} {fault}") from None
 
         return read
+
+    def _from_codes(self, tensor: Tensor, column: Any) -> Read:
+        if column is None:
+            raise DataRefused(
+                f"Tensor {tensor.name!r} is declared, and the table has no column {tensor.header or tensor.name!r} of"
+                " its codes. Say which it is as header = '...'."
+            )
+        reader = CodeReader(tensor)
+        return lambda row: tensor.stored(reader.numbers(column[row].as_py()))
 
     def _from_array(self, tensor: Tensor, path: Path) -> Read:
         array = self._mapped(tensor, path)

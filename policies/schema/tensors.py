@@ -19,7 +19,13 @@
     unit = "mV"
     channels = ["II", "V5"]     # which of a file's, in this order; left out, all
     sampling_rate = 100         # in Hz: files of another are resampled
-    window = "start"            # or "middle": which samples of a longer one; "refuse", the default, takes none longer
+    window = "start"            # "middle" or "end": which samples of a longer one; "refuse", the default, takes none
+
+    [tensors.diagnoses]
+    shape = [32]                # of a sequence of codes: places
+    vocabulary = ["E11", "I10", "J18"]      # a model gets their numbers from 2 on; 0 fills places that are left
+    outside = "clamp"           # any other code is 1; "refuse", the default, refuses it
+    window = "end"
 
 A record's tensor is kept at its hospital as so many whole or half numbers, `stored`: uint8 counts 255 equal steps from
 minimum to maximum; floats are scaled to [-1, 1]. Whatever is stored, what a model gets (`scaled`) is finite and inside
@@ -30,6 +36,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -43,15 +50,20 @@ from policies.schema.as_written import check_header
 from policies.schema.columns import LARGEST_BOUND, LARGEST_DESCRIPTION, check_choice, check_name, check_text, is_number
 
 DTYPES = ("uint8", "float16", "float32")
+CODES = "uint16"  # dtype of numbers of codes
+NO_CODE, OTHER_CODE, FIRST_CODE = 0, 1, 2
+MOST_CODES, LONGEST_CODE = 4096, 40
 SCALINGS = ("symmetric", "unit")
 RESIZES = ("refuse", "area", "bilinear")
-WINDOWS = ("refuse", "start", "middle")
+WINDOWS = ("refuse", "start", "middle", "end")
 FASTEST = 1e6  # Hz
 MOST_TENSORS = 8
 MOST_ELEMENTS = 1 << 22  # of one record: a radiograph of 2048 by 2048
 MOST_DIMENSIONS = 4
 STEPS = 255  # of uint8, from the lowest value to the highest
 SMOOTH = 7  # places of a made-up tensor between two values that are drawn
+
+SEPARATED = re.compile(r"[\s,;|]+")  # what parts codes in a text
 
 Stored = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
@@ -72,7 +84,8 @@ class Tensor:
       resize: one of `RESIZES`: what publishing does with an image of another size; a volume takes `"area"` alone.
       channels: of a signal [channels, samples], its files' names of them; none where all are taken.
       sampling_rate: of a signal, in Hz, at most 1e6; 0 where nothing is resampled.
-      window: one of `WINDOWS`: which samples publishing takes of a longer signal.
+      window: one of `WINDOWS`: which samples or codes publishing takes of a longer signal or sequence.
+      vocabulary: of a sequence of codes, all that are known; then dtype and bounds follow from it.
       header: the table's, where it is not the name.
 
     Raises:
@@ -90,6 +103,7 @@ class Tensor:
     channels: tuple[str, ...] = ()
     sampling_rate: float = 0.0
     window: str = "refuse"
+    vocabulary: tuple[str, ...] = ()
     unit: str = ""
     header: str = ""
     description: str = ""
@@ -105,7 +119,8 @@ class Tensor:
                 f"{where}: shape={list(sizes)} should be whole sizes from 1 whose product is at most {MOST_ELEMENTS:,}."
                 " Resize to fewer."
             )
-        check_choice(f"{where}: dtype", self.dtype, DTYPES)
+        self._check_codes(where)
+        check_choice(f"{where}: dtype", self.dtype, (CODES,) if self.is_codes else DTYPES)
         check_choice(f"{where}: outside", self.outside, ("refuse", "clamp"))
         check_choice(f"{where}: scaling", self.scaling, SCALINGS)
         check_choice(f"{where}: resize", self.resize, RESIZES)
@@ -125,6 +140,22 @@ class Tensor:
             )
         self._check_signal(where)
 
+    def _check_codes(self, where: str) -> None:
+        if not isinstance(self.vocabulary, tuple) or len(self.vocabulary) > MOST_CODES:
+            raise DataRefused(f"{where}: vocabulary should be a list of at most {MOST_CODES:,} codes. Declare groups.")
+        for code in self.vocabulary:
+            check_text(f"{where}: a code", code, most=LONGEST_CODE, empty=False)
+            if SEPARATED.search(code):
+                raise DataRefused(f"{where}: the code {code!r} has a space, comma, semicolon or bar, which part codes.")
+        if len(set(self.vocabulary)) != len(self.vocabulary):
+            raise DataRefused(f"{where}: the vocabulary names a code twice.")
+        if not self.is_codes:
+            return
+        if len(self.shape) != 1 or self.channels or self.sampling_rate or self.unit:
+            raise DataRefused(f"{where}: codes have a shape of one size, as [32], and no channels, rate and unit.")
+        if (self.minimum, self.maximum, self.scaling) != (0.0, self.last_code, "symmetric"):
+            raise DataRefused(f"{where}: bounds and scaling follow from the vocabulary. Leave them out.")
+
     def _check_signal(self, where: str) -> None:
         if not is_number(self.sampling_rate) or not 0 <= self.sampling_rate <= FASTEST:
             raise DataRefused(f"{where}: sampling_rate={self.sampling_rate!r} is not a number of Hz up to {FASTEST:g}.")
@@ -136,7 +167,7 @@ class Tensor:
             check_text(f"{where}: a channel", name, most=40)
         if len(set(self.channels)) != len(self.channels):
             raise DataRefused(f"{where}: channels={list(self.channels)!r} names one twice.")
-        if not (self.channels or self.sampling_rate or self.window != "refuse"):
+        if self.is_codes or not (self.channels or self.sampling_rate or self.window != "refuse"):
             return
         if not self.is_signal:
             raise DataRefused(
@@ -160,15 +191,18 @@ class Tensor:
             raise DataRefused(f"{where} needs the shape of one record, as shape = [1, 64, 64].")
         numbers = ("minimum", "maximum", "sampling_rate")
         bounds = {key: float(table[key]) for key in numbers if is_number(table.get(key))}
-        lists = {key: tuple(table[key]) for key in ("shape", "channels") if isinstance(table.get(key), list | tuple)}
-        return cls(name=name, **{**table, **bounds, **lists})
+        named = ("shape", "channels", "vocabulary")
+        lists = {key: tuple(table[key]) for key in named if isinstance(table.get(key), list | tuple)}
+        codes = {"dtype": CODES, "maximum": float(len(lists["vocabulary"]) + 1)} if lists.get("vocabulary") else {}
+        return cls(name=name, **{**codes, **table, **bounds, **lists})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data without the name; what is as usual is left out, but for what a reader looks for."""
         usual = {field.name: field.default for field in type(self).__dataclass_fields__.values()}
-        shown = ("shape", "dtype", "minimum", "maximum")
+        shown = ("shape", "dtype", "minimum", "maximum") if not self.is_codes else ("shape",)
         fields = {key: value for key, value in asdict(self).items() if key in shown or value != usual[key]}
-        del fields["name"]
+        for name in ("name", *(("dtype", "maximum") if self.is_codes else ())):  # that follow from the vocabulary
+            del fields[name]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
 
     @property
@@ -187,6 +221,16 @@ class Tensor:
         return self.shape[0] if len(self.shape) == 3 and self.shape[0] in (1, 3) else None
 
     @property
+    def is_codes(self) -> bool:
+        """Whether it is a sequence of codes, by their numbers."""
+        return bool(self.vocabulary)
+
+    @property
+    def last_code(self) -> int:
+        """The largest number of a code: an `nn.Embedding` has one row more."""
+        return len(self.vocabulary) + OTHER_CODE
+
+    @property
     def is_signal(self) -> bool:
         """Whether it may be one of [channels, samples]."""
         return len(self.shape) == 2
@@ -198,11 +242,15 @@ class Tensor:
 
     def said(self) -> str:
         """Shape, how it is kept and its bounds, for people: "1 × 64 × 64 uint8, 0 to 255"."""
+        if self.is_codes:
+            return f"{self.shape[0]} places for {len(self.vocabulary):,} codes"
         unit = f" {self.unit}" if self.unit else ""
         return f"{' × '.join(map(str, self.shape))} {self.dtype}, {self.minimum:g} to {self.maximum:g}{unit}"
 
     def stored(self, values: npt.ArrayLike) -> Stored:
         """Finite values in the source's units as they are kept, those outside the bounds as the bound: any shape."""
+        if self.is_codes:
+            return np.asarray(np.clip(values, NO_CODE, self.last_code), dtype=np.dtype(CODES).newbyteorder("<"))
         wide = np.asarray(values, dtype=np.float64)
         share = np.clip((wide - self.minimum) / (self.maximum - self.minimum), 0, 1)
         if self.dtype == "uint8":
@@ -210,7 +258,12 @@ class Tensor:
         return np.asarray(share * 2 - 1, dtype=np.dtype(self.dtype).newbyteorder("<"))
 
     def scaled(self, stored: Stored) -> Float32Array:
-        """What a model gets of stored values, float32 of the same shape, inside its bounds whatever is stored."""
+        """What a model gets of stored values, float32 of the same shape, inside its bounds whatever is stored.
+
+        Of codes their numbers, which float32 holds exactly.
+        """
+        if self.is_codes:
+            return np.minimum(np.asarray(stored, np.uint16), np.uint16(self.last_code)).astype(np.float32)
         if self.dtype == "uint8":
             share = np.asarray(stored, dtype=np.uint8).astype(np.float32) * np.float32(1 / STEPS)
             return share if self.scaling == "unit" else share * np.float32(2) - np.float32(1)
@@ -218,8 +271,16 @@ class Tensor:
         kept = np.clip(kept, np.float32(-1), np.float32(1))
         return kept if self.scaling == "symmetric" else (kept + np.float32(1)) * np.float32(0.5)
 
+    def codes(self, stored: Stored) -> tuple[str, ...]:
+        """One record's codes as texts, "other" where it is none that is known; nothing for places that are left."""
+        names = {NO_CODE: "", OTHER_CODE: "other"}
+        numbers = (min(int(number), self.last_code) for number in stored)
+        return tuple(names.get(n) or self.vocabulary[n - FIRST_CODE] for n in numbers if n != NO_CODE)
+
     def natural(self, stored: Stored) -> Float32Array:
-        """Stored values in the source's units, float32 of the same shape."""
+        """Stored values in the source's units, float32 of the same shape; of codes their numbers."""
+        if self.is_codes:
+            return self.scaled(stored)
         share = np.asarray(stored, np.float64) / STEPS if self.dtype == "uint8" else (np.asarray(stored, float) + 1) / 2
         return np.asarray(self.minimum + share * (self.maximum - self.minimum), dtype=np.float32)
 
@@ -227,10 +288,14 @@ class Tensor:
         """Made-up tensors as they are stored, [rows, *shape]: of this declaration alone, equal wherever they are drawn.
 
         Uniform numbers at every few places and straight lines between them, so that they look like pictures or
-        signals and carry nothing of one.
+        signals and carry nothing of one; codes are uniform, as many as is uniform.
         """
         digest = hashlib.sha256(canonical(self.as_dict()) + f"/{rows}/{seed}".encode()).digest()
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+        if self.is_codes:
+            drawn = generator.integers(FIRST_CODE, self.last_code + 1, (rows, *self.shape))
+            left_out = np.arange(self.elements) >= generator.integers(1, self.elements + 1, (rows, 1))
+            return self.stored(np.where(left_out, NO_CODE, drawn))
         made = np.empty((rows, *self.shape), dtype=np.dtype(self.dtype).newbyteorder("<"))
         together = max(1, (1 << 22) // self.elements)  # 32 MiB of float64
         smooth = [axis for axis, size in enumerate(self.shape, start=1) if size > 2 * SMOOTH]

@@ -60,6 +60,10 @@ SOURCES = {
     "flu_scan": training_source("flu_scan", rounds=1, epsilon=0.5).replace(
         "learning_rate=1.0", "learning_rate=1.0, inputs='scan'"
     ),
+    "flu_codes": training_source("flu_codes", rounds=1, epsilon=0.5)
+    .replace("learning_rate=1.0", "learning_rate=1.0, inputs='codes'")
+    .replace("nn.Linear(4, 8)", "nn.Embedding(8, 4)")
+    .replace("torch.relu(self.layer1(x))", "torch.relu(self.layer1(x.long())).flatten(1)"),
     "flu_parts": training_source("flu_parts", rounds=1, epsilon=0.5).replace(
         "learning_rate=1.0", f"learning_rate=1.0, {KEPT}"
     ),
@@ -82,6 +86,7 @@ WEIGHTLESS = {name for name, source in SOURCES.items() if "weights" not in sourc
 APPROVED = (
     "flu_round",
     "flu_scan",
+    "flu_codes",
     "flu_parts",
     "flu_head",
     "flu_counts",
@@ -93,8 +98,9 @@ APPROVED = (
     "flu_ended",
     "flu_revoked",
 )
+UNSENT = {"flu_codes": {"layer1.bias"}, "flu_parts": set(PARTS), "flu_head": set(PARTS)}
 PARTED = ("flu_parts", "flu_head")  # the second evaluates with the head that the first keeps
-RELEASED = (*APPROVED[:4], "flu_counts", "flu_cohort", "flu_alive", "flu_fitted", "flu_scores")
+RELEASED = (*APPROVED[:5], "flu_counts", "flu_cohort", "flu_alive", "flu_fitted", "flu_scores")
 OWNER = "owner@hospital.example"
 SCAN = """
 [tensors.scan]
@@ -102,6 +108,10 @@ shape = [4]
 dtype = "float16"
 minimum = -1
 maximum = 1
+
+[tensors.codes]
+shape = [2]
+vocabulary = ["A", "B", "C", "D", "E", "F"]
 """
 UNEQUAL_HEADERS = {"date", "content-length", "set-cookie"}  # a body's length is the body's own, and that is compared
 KEPT_OUT = {"/events"}  # a stream of what /live says
@@ -119,11 +129,11 @@ def serving(
     def run() -> Iterator[list[DatasiteProcess]]:
         (folder / "schema.toml").write_text(SCHEMA.replace('name = "flu"', 'name = "visits"') + SCAN)
         head, *rows = write_table(folder / "one.csv").read_text().splitlines()
-        table = "\n".join([f"{head},scan", *(f"{row},some.npy" for row in rows), ""])
+        table = "\n".join([f"{head},scan,codes", *(f"{row},some.npy,A B" for row in rows), ""])
         for name, value in (("some", 0.25), ("extreme", 1.0)):
             np.save(folder / f"{name}.npy", np.full(4, value))
         (folder / "one.csv").write_text(table)
-        (folder / "two.csv").write_text(table + "extra,100,42.0,1,1,1,extreme.npy\n" * 200)
+        (folder / "two.csv").write_text(table + "extra,100,42.0,1,1,1,extreme.npy,F F\n" * 200)
         served = [DatasiteProcess(made, folder / name, jobs=jobs, program=program) for name in ("one", "two")]
         try:
             for each in served:
@@ -201,7 +211,7 @@ def _as_researcher(datasite: DatasiteProcess, seen: dict[str, Any]) -> dict[str,
     for name in PARTED:
         seen[f"client public weights {name}"] = service.keep_weights(ids[name], 0, len(kept), kept)
     for name in RELEASED:
-        sent = {key: each for key, each in initial_weights().items() if name not in PARTED or key not in PARTS}
+        sent = {key: each for key, each in initial_weights().items() if key not in UNSENT.get(name, ())}
         weights = {} if name in WEIGHTLESS else {"weights": sent}
         seen[f"client release {name}"] = until_done(client, name, **weights)
         seen[f"client certificates {name}"] = service.certificates(code=ids[name])
@@ -376,7 +386,7 @@ def test_everything_but_noise_is_equal_to_the_byte(made_datasite: Path, tmp_path
         seen = everything_seen(one)
         found = differences(seen, everything_seen(two))
     assert found == {}
-    for name in ("flu_round", "flu_scan", *PARTED):
+    for name in ("flu_round", "flu_scan", "flu_codes", *PARTED):
         assert "'status': 'released'" in str(seen[f"client release {name}"])
 
 

@@ -131,3 +131,43 @@ def test_a_tensor_that_is_missing_or_otherwise_is_refused_by_its_public_name() -
     for tensors in wrong:
         with pytest.raises(DatasiteError, match="no tensor 'xray' as it is declared"):
             ModelInputs(SCHEMA, "xray", rows.matrix, tensors)
+
+
+CODED = Schema.from_toml(
+    'name = "stays"\npopulation = "p"\npatient = "patient"\ntarget = "sick"\n[columns.sick]\nkind = "boolean"\n'
+    '[tensors.codes]\nshape = [6]\nvocabulary = ["E11", "I10", "J18"]\n'
+)
+
+
+class Coded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(CODED.tensors[0].last_code + 1, 4, padding_idx=0), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.table(x.long()).mean(1))
+
+
+def test_lanes_and_torch_train_a_table_of_codes_alike_and_learn_what_they_say(kernels: None) -> None:
+    torch.manual_seed(3)
+    model = Coded()
+    graph = export_model(model, (6,))
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    stored = CODED.tensors[0].draw_mock(400)
+    sick = (stored == 3).any(1)
+    rows = in_groups(np.column_stack([np.arange(400) * 7.0, np.zeros(400), sick]), 1)
+    records = GroupedRows(
+        rows.matrix, rows.begins(held_out=False), rows.begins(held_out=True), {"codes": stored[: len(rows.matrix)]}
+    )
+    declared = dataclasses.replace(TRAINING, inputs="codes", steps=60, learning_rate=4.0)
+
+    def run() -> dict[str, Tensor]:
+        return train_round(graph, declared, CODED, 400, records, weights, NoiseSource(b"1" * 32))
+
+    in_lanes = run()
+    compiled.unload()
+    for name, value in run().items():
+        torch.testing.assert_close(in_lanes[name], value, atol=2e-3, rtol=1e-3)
+    model.load_state_dict(in_lanes)
+    scores = model(torch.from_numpy(CODED.tensors[0].scaled(stored)))[:, 0] > 0
+    assert float((scores.numpy() == sick).mean()) > 0.9

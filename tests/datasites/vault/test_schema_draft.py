@@ -186,7 +186,7 @@ def test_columns_of_lists_records_and_bytes_are_left_out_of_a_draft_with_words(t
 
     columns = {
         "patient": ["a", "b"],
-        "days": [["x"], ["y"]],
+        "days": [[True], [False]],
         "visit": [{"ward": 1}, {"ward": 2}],
         "scan": [b"\xff", b"a"],
     }
@@ -204,6 +204,7 @@ def test_columns_of_lists_records_and_bytes_are_left_out_of_a_draft_with_words(t
         (["SECRET.hea", "b.hea"], "shape = [1, 1000]"),
         (["SECRET.nii.gz", None], "shape = [1, 64, 64, 64]"),
         ([[0.5] * 17, [0.25] * 17], "shape = [100]"),
+        ([["SECRET"], ["SECRET17"]], "shape = [32]"),
     ],
 )
 def test_a_column_of_files_or_lists_drafts_a_tensor_to_be_finished(
@@ -218,6 +219,7 @@ def test_a_column_of_files_or_lists_drafts_a_tensor_to_be_finished(
         draft = draft.replace(f"# {bound} = ", f"{bound} = {value} # ", 1)
     with pytest.raises(DataRefused, match="needs the shape"):
         Schema.from_toml(draft)
+    draft = draft.replace("# vocabulary = []", 'vocabulary = ["E11"]')
     for name in ("shape", "sampling_rate"):
         draft = draft.replace(f"# {name} = ", f"{name} = ")
     for bound, value in (("minimum", "0"), ("maximum", "1")):
