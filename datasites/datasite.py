@@ -21,6 +21,7 @@ from datasites.directory import signing_key
 from datasites.files import write_private
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.ledger.audit_log import AuditLog, os_user
+from datasites.ledger.database import ledger_place
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
 from datasites.logs import Shown
@@ -113,7 +114,7 @@ class Datasite:
 
         hashed = bcrypt.hashpw(owner_password.encode(), bcrypt.gensalt()).decode()
         write_private(settings.directory / OWNER_HASH, hashed)
-        with Ledger.create(settings.ledger_path) as ledger:
+        with Ledger.create(ledger_place(settings)) as ledger:
             AuditLog(ledger.store).record(os_user(), "init", settings.name)
 
     @classmethod
@@ -122,7 +123,7 @@ class Datasite:
 
         Raises `LedgerBehind` where the ledger is an older copy than its witness knows.
         """
-        datasite = cls(settings, Ledger.open(settings.ledger_path), _pool(settings), start_pysyft)
+        datasite = cls(settings, Ledger.open(ledger_place(settings)), _pool(settings), start_pysyft)
         try:
             open_witness(settings, datasite.ledger)
             recovery = datasite.ledger.recover()

@@ -69,6 +69,7 @@ def evaluate(
     local: tuple[str, ...] = (),
     public_weights: str = "",
     trained_as: str = "",
+    secure_aggregation: Mapping[str, Any] | None = None,
 ) -> NoReturn:
     """Private tables of predictions beside what came true on the hold-out: see `mechanisms.Evaluation`."""
     raise PermissionRefused(_RUNS_THERE.format("evaluate"))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Meta
 
@@ -72,6 +73,8 @@ dial_out_state = "dial-out"         # directory where `datasite dial-out` writes
 console_idle_minutes = 30           # a console session without a request for so long is signed out
 console_url = ""                    # the console's address as people reach it, for e-mails
 witness = ""                        # a file elsewhere, best on another volume, that finds an old copy put back
+ledger = ""                         # postgresql://user@host/name?sslmode=verify-full, or "" for ledger.db, here
+ledger_password_file = ""           # a file with the password of that database alone
 metrics_token_file = ""             # a file with a token of 16 characters or more opens /metrics to whoever has it
 log_format = "text"                 # of what serve writes to standard error: "text" or "json", no private values
 
@@ -113,6 +116,8 @@ class Settings:
       console_idle_minutes: after which a session of the console that asks for nothing ends.
       console_url: the console's address as people reach it, or "".
       witness: absolute path of the ledger's witness, outside of the directory, or "".
+      ledger: URL of the PostgreSQL database with the ledger, without a password, or "" for a file in the directory.
+      ledger_password_file: with that database's password alone, relative to the directory, or "".
       metrics_token_file: whose token `/metrics` asks for, relative to the directory; with "" there is no such page.
       log_format: of standard error.
       smtp_host: the mail server for notices, or "" for none.
@@ -150,6 +155,8 @@ class Settings:
     console_idle_minutes: Minutes = 30.0
     console_url: str = ""
     witness: str = ""
+    ledger: str = ""
+    ledger_password_file: str = ""
     metrics_token_file: str = ""
     log_format: LogFormat = "text"
     smtp_host: str = ""
@@ -189,6 +196,7 @@ class Settings:
                 f"witness={self.witness!r} in {path} is no absolute path outside of {self.directory}. In it, an old"
                 " copy would bring its own witness along; name a file on another volume."
             )
+        self._check_ledger(path)
         if self.uploads_mib < self.largest_body_mib:
             raise DatasiteError(
                 f"uploads_mib={self.uploads_mib} in {path} is less than one body, largest_body_mib="
@@ -208,6 +216,28 @@ class Settings:
             raise DatasiteError(
                 f"host={self.host!r} in {path} is not loopback, and plain HTTP is served nowhere else. Set"
                 " tls_certificate and tls_key, or host = '127.0.0.1' and put a TLS gateway before it."
+            )
+
+    def _check_ledger(self, path: Path) -> None:
+        """Raise `DatasiteError` for a URL of another kind or with a password, without repeating it."""
+        if not self.ledger:
+            if self.ledger_password_file:
+                raise DatasiteError(f"ledger_password_file in {path} is of no use without `ledger`. Set both.")
+            return
+        try:
+            parts = urlsplit(self.ledger)
+            has_password = bool(parts.password) or "password" in parse_qs(parts.query, keep_blank_values=True)
+        except ValueError:
+            parts, has_password = None, False
+        if parts is None or parts.scheme != "postgresql":
+            raise DatasiteError(
+                f"ledger in {path} is no URL of a PostgreSQL database. Write it as"
+                " postgresql://user@host/name?sslmode=verify-full, or leave it empty for a file."
+            )
+        if has_password:
+            raise DatasiteError(
+                f"ledger in {path} holds a password, which would be shown. Put it into a file of its own, readable by"
+                " the datasite alone, and name that as ledger_password_file."
             )
 
     @property

@@ -117,8 +117,9 @@ def bill(side: str, licences: dict[str, str]) -> str:
     """A bill of materials of one side, in CycloneDX's JSON, the same for the same lock file."""
     project = tomllib.loads((LOCK.parent / "pyproject.toml").read_text())["project"]
     bom = Bom()
+    name = f"{project['name']}[{side}]"
     bom.metadata.component = Component(
-        name=f"{project['name']}[{side}]", version=project["version"], type=ComponentType.APPLICATION
+        name=name, version=project["version"], type=ComponentType.APPLICATION, bom_ref=name
     )
     for package in packages(side):
         bom.components.add(

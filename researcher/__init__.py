@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from researcher.cohort import Cohort
     from researcher.curves import LearningCurve, no_better, reached
+    from researcher.devices.report import DeviceReport
     from researcher.lora import LoRALinear
     from researcher.network import Network, connect
     from researcher.results import Result, load
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cohort",
+    "DeviceReport",
     "Evaluation",
     "LearningCurve",
     "LoRALinear",
@@ -48,6 +50,7 @@ __all__ = [
 
 _HOMES = {
     "Cohort": ("researcher.cohort", "Cohort"),
+    "DeviceReport": ("researcher.devices.report", "DeviceReport"),
     "Evaluation": ("researcher.studies", "Evaluation"),
     "LearningCurve": ("researcher.curves", "LearningCurve"),
     "LoRALinear": ("researcher.lora", "LoRALinear"),

@@ -1,5 +1,5 @@
-"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify, and
-`coordinate`.
+"""The command line `researcher`: datasets, check, submit, wait, run, resume, evaluate, status, withdraw, verify,
+`coordinate`, `devices`, and `flower-run` and `flower-client`, by which Flower's own programs drive a study.
 
 A study is a Python file that makes one `researcher.Study` (or `cohort.statistics(...)`) at its top level. The commands
 load the file and do one thing with that study, so the same file serves a notebook, a script and the command line.
@@ -22,6 +22,7 @@ import typer
 from policies.commands import Commands
 from policies.errors import DatasiteError, InvalidRequest
 from policies.text import visible
+from researcher.devices.commands import app as devices_app
 
 if TYPE_CHECKING:
     from researcher.analyses import AnalysisStudy
@@ -33,11 +34,13 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(devices_app, name="devices")
 NEW_LINE = "\n"
 TRACEBACK = "RESEARCHER_TRACEBACK"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C
 
 StudyFile = Annotated[Path, typer.Argument(help="Python file that makes the study at its top level.")]
+StudyOption = Annotated[Path, typer.Option("--study", help="Python file that makes the study at its top level.")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="TOML file that names the datasites.")]
 
 Quorum = Annotated[
@@ -122,12 +125,20 @@ def run(
         str | None, typer.Option(help="One of Flower's strategies, as FedAdam; the suggested one, or FedAvg.")
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    buffer: Annotated[
+        int | None,
+        typer.Option(help="Answers that close a round; what comes later enters a later one. All until the deadline."),
+    ] = None,
     quorum: Quorum = None,
     save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
 ) -> None:
     """Run an approved study, or go on with one that was interrupted."""
     loaded: Any = load_study(study)
-    options = {"strategy": strategy, **_quorum(loaded, quorum)} if hasattr(loaded, "training") else {}
+    options: dict[str, Any] = {}
+    if hasattr(loaded, "training"):
+        options = {"strategy": strategy, "buffer": buffer, **_quorum(loaded, quorum)}
+    elif buffer is not None:
+        raise InvalidRequest(f"--buffer {buffer}: this study trains no model, so that it has no rounds to close.")
     _show(loaded.run(deadline=deadline, **options), save)
 
 
@@ -170,6 +181,7 @@ def simulate(
     denying: Annotated[float, typer.Option(help="Chance that an owner denies.")] = 0.02,
     dropping: Annotated[float, typer.Option(help="Chance that a hospital does not answer in a round.")] = 0.05,
     straggling: Annotated[float, typer.Option(help="Chance that it answers too late, which is charged.")] = 0.03,
+    late: Annotated[bool, typer.Option(help="Let late answers enter the next round, as a buffer does.")] = False,
     spent: Annotated[float, typer.Option(help="Largest share of a budget that others have spent before.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Same seed, same simulation.")] = 0,
 ) -> None:
@@ -190,6 +202,7 @@ def simulate(
         budget=PrivacyBudget(epsilon, delta),
         table=simulated_sources.read_table(table),
         population=simulated_sources.function_of(population),
+        late=late,
         seed=seed,
         **_quorum(loaded, quorum),
     )
@@ -269,6 +282,51 @@ def coordinate(
     coordinator.stop()
 
 
+@app.command("flower-run")
+def flower_run(
+    program: Annotated[
+        Path, typer.Argument(help="Python file that makes the ServerApp, or the directory of a Flower project.")
+    ],
+    study: StudyOption,
+    run_config: Annotated[
+        str, typer.Option(help="Values in place of the project's run configuration, as 'lr=0.1 num-server-rounds=3'.")
+    ] = "",
+    deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    quorum: Quorum = None,
+    save: Annotated[Path | None, typer.Option(help="Directory to write weights, releases and certificates to.")] = None,
+) -> None:
+    """Run a stock Flower ServerApp whose Grid is an approved study. Run again, it goes on where it was.
+
+    Its strategy is rehearsed with its own settings on made-up weights first; what cannot work costs nothing.
+    """
+    from researcher.flower_app import run_app
+
+    loaded = _training_in(study)
+    result = run_app(program, loaded, run_config=run_config, deadline=deadline, quorum=quorum)
+    if result is None:
+        _echo(f"The app started no strategy of Flower's. Its releases are in {loaded.state.directory}.")
+    else:
+        _show(result, save)
+
+
+@app.command("flower-client")
+def flower_client(
+    server: Annotated[str, typer.Argument(help="HOST:PORT of a Flower server (`start_server`).")],
+    study: StudyOption,
+    ca: Annotated[Path | None, typer.Option(help="Authority of the server's certificate, in PEM form.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds that a hospital may take for a round.")] = 600.0,
+    patience: Annotated[float, typer.Option(help="Seconds that the server may be away.")] = 60.0,
+) -> None:
+    """Let a Flower server drive the rounds of an approved study: a client for each hospital, until the server ends.
+
+    The server chooses weights and rounds; hospitals run what they approved, and what it gets are their releases.
+    """
+    from researcher.flower_client import Server, drive
+
+    for line in drive(_training_in(study), Server.at(server, ca), deadline=deadline, patience=patience):
+        _echo(line)
+
+
 @app.command()
 def translate(
     file: Annotated[Path, typer.Argument(help="Opacus training script (.py) or notebook (.ipynb); it is not run.")],
@@ -332,6 +390,15 @@ def load_study(path: Path) -> Study | AnalysisStudy:
             'if __name__ == "__main__".'
         )
     return next(iter(studies.values()))
+
+
+def _training_in(path: Path) -> Study:
+    """The study that a file makes, where it trains a model."""
+    loaded: Any = load_study(path)
+    if not hasattr(loaded, "training"):
+        raise InvalidRequest(f"{path} trains no model, so it has no rounds that Flower could drive.")
+    trains: Study = loaded
+    return trains
 
 
 def _echo(text: str) -> None:

@@ -15,14 +15,16 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 import numpy as np
-from flwr.app import ArrayRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import Strategy
@@ -34,8 +36,9 @@ from researcher.checks import named, sha256
 from researcher.code_requests import CodeRequests
 from researcher.compression import Carried
 from researcher.flower_turns import flower_turn, others_turn
+from researcher.late_releases import STILL_RUNNING, Late, moved_late
 from researcher.progress import Progress
-from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone
+from researcher.releases import DEADLINE, GRACE, Answers, Asked, Closing, ask_everyone, together
 from researcher.secure_sums import SecureSum
 from researcher.state import Tensors
 from researcher.strategies import quorum_of, setting_of
@@ -54,6 +57,8 @@ class RoundRecord:
       missing: reason by hospital; hospitals that the strategy did not sample are not missing.
       weights_digest: of the weights that were sent.
       sent_bytes, received_bytes: by hospital, bodies of calls; of a release that was kept before, nothing.
+      late: of those that answered, the earlier round that a release is of, by hospital.
+      running: of those that did not, the round that each still runs, by hospital.
     """
 
     round: int
@@ -63,6 +68,8 @@ class RoundRecord:
     weights_digest: str
     sent_bytes: dict[str, int] = field(default_factory=dict)
     received_bytes: dict[str, int] = field(default_factory=dict)
+    late: dict[str, int] = field(default_factory=dict)
+    running: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -110,6 +117,7 @@ class DatasiteGrid(HospitalGrid):
       seed: of the sampling of hospitals.
       begin: called before a hospital is first asked, and not where all is answered from the study's directory.
       keep: how many of the weights that were sent are kept in `sent`, by round: the newest.
+      buffer: how many answers close a round (`researcher.late_releases`); None to wait for all until the deadline.
     """
 
     requests: CodeRequests
@@ -121,6 +129,7 @@ class DatasiteGrid(HospitalGrid):
     grace: float = GRACE
     begin: Callable[[], None] = lambda: None
     keep: int = 0
+    buffer: int | None = None
     closed: list[RoundRecord] = field(default_factory=list)
     sent: dict[int, Tensors] = field(default_factory=dict)
 
@@ -133,6 +142,8 @@ class DatasiteGrid(HospitalGrid):
         self._ready: dict[str, Asked] = {}
         self._left_out: dict[str, str] = {}
         self._offered: list[str] = []
+        self._late = Late()
+        self._begun: dict[int, Tensors] = {}  # what late releases of the round that was closed last began from
         self._sound: set[str] = set()  # answered last time, so that asking after it again can be spared
 
     def get_node_ids(self) -> list[int]:
@@ -182,26 +193,84 @@ class DatasiteGrid(HospitalGrid):
             with others_turn():
                 answers = self._ask(ready, number, weights, what, half)
             self._sound = set(answers.releases)
+            running = self._running(answers, number)
             missing = self._left_out | self.requests.explained("training", answers.missing)
             answers.missing = missing
             self._check_quorum(number, len(answers.releases), missing)
             sent_bytes = {name: traffic.sent for name, traffic in answers.traffic.items()}
             received = {name: traffic.received for name, traffic in answers.traffic.items()}
-            record = RoundRecord(number, tuple(self._offered), answers.seconds, missing, sent, sent_bytes, received)
+            record = RoundRecord(
+                number,
+                tuple(self._offered),
+                answers.seconds,
+                missing,
+                sent,
+                sent_bytes,
+                received,
+                {name: release.round for name, release in answers.releases.items() if release.round != number},
+                running,
+            )
             self.requests.state.write(f"rounds/{number:04d}", record.as_dict())
+        self._begun = dict(self._late.weights)
+        self._late.close(number, weights, record.running)
         self.closed.append(record)
         self.sent[number] = weights
         self.sent.pop(number - self.keep, None)
         return answers
 
     def _ask(self, ready: dict[str, Asked], number: int, weights: Tensors, what: str, half: bool) -> Answers:
-        progress, patience = self.progress, {"deadline": self.deadline, "grace": self.grace}
         if secure := self._secure_sum(number, weights):
-            return secure.ask(ready, progress=progress, what=what, **patience)
-        state = self.requests.state
+            return secure.ask(ready, progress=self.progress, what=what, deadline=self.deadline, grace=self.grace)
+        if self.buffer is None:
+            return self._ask_round(ready, number, weights, what, half)
+        closing, late = Closing(self.buffer), self._late.among(ready)
+        fresh = [name for name in ready if name not in self._late.rounds]
+        parts = [(number, weights, half, fresh)]
+        for round, names in late.items():
+            begun, as_half = self._carried.sent(self._late.weights[round], round)
+            parts.append((round, begun, as_half, names))
+
+        def ask(part: tuple[int, Tensors, bool, list[str]]) -> Answers:
+            round, begun, as_half, names = part
+            return self._ask_round({name: ready[name] for name in names}, round, begun, what, as_half, closing)
+
+        with ThreadPoolExecutor(max_workers=len(parts)) as pool:
+            return together(pool.map(ask, parts))
+
+    def _ask_round(
+        self,
+        ready: dict[str, Asked],
+        number: int,
+        weights: Tensors,
+        what: str,
+        half: bool,
+        closing: Closing | None = None,
+    ) -> Answers:
         return ask_everyone(
-            ready, "training", number, weights, state=state, progress=progress, what=what, half=half, **patience
+            ready,
+            "training",
+            number,
+            weights,
+            state=self.requests.state,
+            progress=self.progress,
+            what=what,
+            deadline=self.deadline,
+            grace=self.grace,
+            half=half,
+            closing=closing,
         )
+
+    def _running(self, answers: Answers, number: int) -> dict[str, int]:
+        """Which round each hospital still runs after this one, where late releases are waited for."""
+        if self.buffer is None:
+            return {}
+        late = self._late.rounds
+        over = set(answers.releases) | (set(answers.missing) - answers.running - answers.away)  # released, or failed
+        running = {name: round for name, round in late.items() if name not in over}
+        running |= {name: number for name in answers.running if name not in late}
+        told = {name: STILL_RUNNING.format(round=round) for name, round in running.items()}
+        answers.missing |= {name: told[name] for name in answers.running}
+        return running
 
     def _secure_sum(self, number: int, weights: Tensors) -> SecureSum | None:
         """The round's, where hospitals release in sums alone."""
@@ -230,10 +299,12 @@ class DatasiteGrid(HospitalGrid):
             )
         answers = Answers(missing=dict(kept.missing))
         for name, seconds in kept.answered.items():
-            release = self.requests.state.release("training", name, kept.round, sent)
+            round = kept.late.get(name, kept.round)
+            asked = sent if round == kept.round else digest(self._late.weights[round])
+            release = self.requests.state.release("training", name, round, asked)
             if release is None:
                 raise Unavailable(
-                    f"The release of {name} in round {kept.round} is gone from {self.requests.state.directory}. Remove "
+                    f"The release of {name} in round {round} is gone from {self.requests.state.directory}. Remove "
                     f"rounds/{kept.round:04d}.json there and resume: the hospital gives the same release at no cost."
                 )
             answers.releases[name], answers.seconds[name] = release, seconds
@@ -283,7 +354,11 @@ class DatasiteGrid(HospitalGrid):
             return left_out(message, answers.missing.get(name, "left out"))
         if answers.mean is not None:
             return released(message, answers.mean, self._sizes[name])
-        tensors = self._carried.received(name, answers.releases[name].tensors, weights, len(self.closed))
+        release, number = answers.releases[name], len(self.closed)
+        begun = weights if release.round == number else self._begun[release.round]
+        tensors = self._carried.received(name, release.tensors, begun, release.round)
+        if release.round != number:
+            tensors = moved_late(tensors, begun, weights, number - release.round)
         return released(message, tensors, self._sizes[name])
 
 
@@ -331,6 +406,7 @@ def start(
     rounds: int,
     timeout: float,
     after: After | None = None,
+    train_config: ConfigRecord | None = None,
 ) -> Tensors | None:
     """Flower's loop: the last aggregate with the names of `initial`, or None. Its log is quiet, its telemetry off."""
 
@@ -339,15 +415,30 @@ def start(
         if number and after is not None and after(number, weights):
             raise _Ended(weights)
 
-    listening = {"evaluate_fn": heard} if after is not None else {}
+    listening: dict[str, Any] = {"evaluate_fn": heard} if after is not None else {}
+    if train_config is not None:
+        listening["train_config"] = train_config
     arrays = ArrayRecord({name: _array(initial[name]) for name in sorted(initial)})  # in one order, also when resumed
-    strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
-    with flower_turn():
+    with flower_turn(), aggregating(strategy):
         try:
             result = strategy.start(grid=grid, initial_arrays=arrays, num_rounds=rounds, timeout=timeout, **listening)
         except _Ended as ended:
             return ended.weights
     return _named_as(initial, result.arrays) if result.arrays else None
+
+
+@contextmanager
+def aggregating(strategy: Strategy) -> Iterator[None]:
+    """While this is held, a round that `strategy` aggregates to nothing raises `Unavailable`."""
+    before = vars(strategy).copy()
+    strategy.aggregate_train = functools.partial(_something, strategy.aggregate_train)
+    try:
+        yield
+    finally:
+        if "aggregate_train" in before:
+            strategy.aggregate_train = before["aggregate_train"]
+        else:
+            del strategy.aggregate_train
 
 
 def _named_as(initial: Tensors, arrays: ArrayRecord) -> Tensors:

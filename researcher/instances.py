@@ -28,7 +28,7 @@ def class_of(model: nn.Module) -> type[nn.Module]:
     if not kind.__module__.startswith("torch.nn."):
         _check_same(model, kind, f"Give {kind.__name__} default arguments, or give a class of its own that calls it.")
         return kind
-    made = _class(_text(model))
+    made = class_from(_text(model))
     _check_same(model, made, "Write it as a class.")
     return made
 
@@ -74,13 +74,13 @@ def _arguments(layer: nn.Module) -> list[str]:
     return [ast.unparse(part) for part in (*call.args, *call.keywords)]
 
 
-def _class(text: str) -> type[nn.Module]:
-    """The class of a text, which `inspect` and `linecache` find under a file's name of its own."""
+def class_from(text: str) -> type[nn.Module]:
+    """The class `Model` of a text, which `inspect` and `linecache` find under a file's name of its own."""
     name = f"<model {next(_numbers)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     from collections import OrderedDict
 
-    namespace: dict[str, Any] = {"nn": nn, "OrderedDict": OrderedDict, "__name__": "model"}
+    namespace: dict[str, Any] = {"nn": nn, "torch": torch, "OrderedDict": OrderedDict, "__name__": "model"}
     try:
         exec(compile(text, name, "exec"), namespace)
     except SyntaxError:

@@ -7,7 +7,7 @@ of declared subgroups are `Measured` alike for all of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class OutcomeResult:
       mechanism: as it was approved and has run.
       schema: of the dataset, with the target that the mechanism names.
       subgroups: the groups of each declared subgroup.
+      summed: the opened tables, where hospitals can be read in their sum alone: then that is the one in `hospitals`.
     """
 
     hospitals: Mapping[str, Measured]
@@ -52,6 +53,7 @@ class OutcomeResult:
     mechanism: Evaluation
     schema: Schema
     subgroups: Groups = field(default_factory=dict)
+    summed: Tensors = field(default_factory=dict)
 
     @property
     def combined(self) -> Measured:
@@ -151,6 +153,7 @@ class OutcomeResult:
             "releases": [release.stem for release in self.releases],
             "missing": dict(self.missing),
             "schema": self.schema.as_dict(),
+            **summed_as_data(self.summed),
         }
 
     def _of(self, hospital: str) -> Measured:
@@ -234,29 +237,42 @@ def frame_of(hospitals: Mapping[str, Measured], subgroups: Groups) -> pd.DataFra
     return pd.DataFrame(rows, columns=columns)
 
 
-def tables_of(mechanism: Evaluation, schema: Schema, tensors: Tensors) -> dict[str, EvaluationTable]:
-    """The tables of a release by name; the number of intervals is read from it. Raises `WeightsRefused`."""
+def summed_as_data(summed: Tensors) -> dict[str, Any]:
+    """Sums that hospitals' releases were opened to, as plain data; nothing where releases say it themselves."""
+    return {"summed": {name: np.asarray(cells).tolist() for name, cells in summed.items()}} if summed else {}
+
+
+def tables_of(
+    mechanism: Evaluation, schema: Schema, tensors: Tensors, hospitals: int = 1
+) -> dict[str, EvaluationTable]:
+    """The tables of a release by name, or of the sum over so many hospitals; the number of intervals is read from it.
+
+    Raises `WeightsRefused`.
+    """
     intervals = tensors[ERRORS].shape[-1] if ERRORS in tensors and tensors[ERRORS].ndim else 1
     if mechanism.outcome is Outcome.TIME and not 1 <= intervals <= 200:
         raise WeightsRefused(f"Errors of {intervals} intervals are none of a time.")
-    return {table.name: table for table in evaluation_tables(mechanism, schema, intervals)}
+    tables = evaluation_tables(mechanism, schema, intervals)
+    return {table.name: replace(table, hospitals=hospitals) for table in tables}
 
 
-def hospitals_of(mechanism: Evaluation, schema: Schema, releases: Mapping[str, Tensors]) -> dict[str, Measured]:
-    """What each hospital released of all its held-out patients."""
+def hospitals_of(
+    mechanism: Evaluation, schema: Schema, releases: Mapping[str, Tensors], hospitals: int = 1
+) -> dict[str, Measured]:
+    """What each hospital released of all its held-out patients; each release is the sum over so many `hospitals`."""
     return {
-        name: measured(mechanism, schema, tables_of(mechanism, schema, tensors), tensors)
+        name: measured(mechanism, schema, tables_of(mechanism, schema, tensors, hospitals), tensors)
         for name, tensors in releases.items()
     }
 
 
-def groups_of(mechanism: Evaluation, schema: Schema, releases: Mapping[str, Tensors]) -> Groups:
-    """What each hospital, and all of them, released of each group."""
+def groups_of(mechanism: Evaluation, schema: Schema, releases: Mapping[str, Tensors], hospitals: int = 1) -> Groups:
+    """What each hospital, and all of them, released of each group; each release is the sum over so many `hospitals`."""
     subgroups: dict[str, dict[str, dict[str, Measured]]] = {}
     for subgroup in mechanism.subgroups:
         column = column_of(subgroup)
         for name, tensors in releases.items():
-            tables = tables_of(mechanism, schema, tensors)
+            tables = tables_of(mechanism, schema, tensors, hospitals)
             labels = next(table.groups for table in tables.values() if table.subgroup == subgroup)
             for number, label in enumerate(labels):
                 group = subgroups.setdefault(column, {}).setdefault(label, {})

@@ -10,12 +10,14 @@ import copy
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message
 from flwr.serverapp.strategy import Strategy
 
 from policies.errors import DatasiteError, InvalidRequest
 from policies.numbers import counted
+from policies.privacy.mechanisms import DPSGD
 from researcher.federated import HospitalGrid, is_training, left_out, released, start, weights_of
+from researcher.flower_wire import unread
 from researcher.state import Tensors
 from researcher.strategies import quorum_of
 
@@ -30,11 +32,19 @@ class MadeUpHospitals(HospitalGrid):
       patients: published number at each hospital.
       answering: how many of those asked answer.
       proximal_mu: of the approved training, which a strategy may send.
+      training: the approved one, where an app may say its learning rate.
     """
 
-    def __init__(self, patients: list[int], answering: int, initial: Tensors, proximal_mu: float = 0.0) -> None:
+    def __init__(
+        self,
+        patients: list[int],
+        answering: int,
+        initial: Tensors,
+        proximal_mu: float = 0.0,
+        training: DPSGD | None = None,
+    ) -> None:
         self.patients, self.answering, self.initial = patients, answering, initial
-        self.proximal_mu = proximal_mu
+        self.proximal_mu, self.training = proximal_mu, training
         self.looks, self.rounds = 0, 0
 
     def get_node_ids(self) -> list[int]:
@@ -53,7 +63,7 @@ class MadeUpHospitals(HospitalGrid):
         weights = weights_of(messages[0], self.rounds - 1)
         check_same_shapes(weights, self.initial)
         for message in messages:
-            check_read(message, self.proximal_mu)
+            check_read(message, self.proximal_mu, self.training)
         replies = []
         for place, message in enumerate(messages):
             if place < self.answering:
@@ -66,22 +76,33 @@ class MadeUpHospitals(HospitalGrid):
 
 
 def rehearse(
-    strategy: Strategy, initial: Tensors, sizes: Mapping[str, int], *, rounds: int, proximal_mu: float = 0.0
+    strategy: Strategy,
+    initial: Tensors,
+    sizes: Mapping[str, int],
+    *,
+    rounds: int,
+    proximal_mu: float = 0.0,
+    training: DPSGD | None = None,
+    train_config: ConfigRecord | None = None,
 ) -> None:
     """Run a copy of `strategy` on made-up weights.
 
     Args:
       sizes: published number of patients at each hospital of the study.
       proximal_mu: of the approved training.
+      training: the approved one, where an app may say its learning rate.
+      train_config: what an app gives its strategy for hospitals.
 
     Raises:
       InvalidRequest: it fails, with all hospitals or with a quorum; nothing was asked or charged.
     """
     rehearsed = min(rounds, ROUNDS)
     for answering in sorted({len(sizes), min(quorum_of(strategy), len(sizes))}, reverse=True):
-        grid = MadeUpHospitals([sizes[name] for name in sorted(sizes)], answering, initial, proximal_mu)
+        grid = MadeUpHospitals([sizes[name] for name in sorted(sizes)], answering, initial, proximal_mu, training)
         try:
-            arrays = start(copy.deepcopy(strategy), grid, initial, rounds=rehearsed, timeout=1.0)
+            arrays = start(
+                copy.deepcopy(strategy), grid, initial, rounds=rehearsed, timeout=1.0, train_config=train_config
+            )
             if grid.rounds != rehearsed or arrays is None:
                 raise InvalidRequest("it asks no hospital.")
             check_same_shapes(arrays, initial)
@@ -96,15 +117,18 @@ def rehearse(
             ) from None
 
 
-def check_read(message: Message, proximal_mu: float) -> None:
-    """Raise `InvalidRequest` where a message has settings for hospitals: they run what they approved and read none."""
+def check_read(message: Message, proximal_mu: float, training: DPSGD | None = None) -> None:
+    """Raise `InvalidRequest` where a message has settings for hospitals: they run what they approved and read none.
+
+    With `training` its learning rate and proximal term may be said, as they were approved.
+    """
     sent = {name: value for record in message.content.config_records.values() for name, value in record.items()}
     sent |= {name: value for record in message.content.metric_records.values() for name, value in record.items()}
     known = {"server-round": sent.get("server-round"), "proximal-mu": proximal_mu}
-    unread = [f"{name}={value!r}" for name, value in sorted(sent.items()) if name not in known or value != known[name]]
-    if unread:
+    others = {name: value for name, value in sorted(sent.items()) if name not in known or value != known[name]}
+    if wrong := unread(others, training) if training else [f"{name}={value!r}" for name, value in others.items()]:
         raise InvalidRequest(
-            f"it sends {', '.join(unread)[:200]}, which no hospital reads: each runs what it approved. Say in the"
+            f"it sends {', '.join(wrong)[:200]}, which no hospital reads: each runs what it approved. Say in the"
             " study's researcher.Training what shall hold there."
         )
 

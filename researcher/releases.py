@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import json
 import math
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,29 @@ _ENDED = {
 }
 
 
+class StillRunning(Unavailable):
+    """A hospital has begun a round, and nobody waits for it any longer: its release is there later, at no cost."""
+
+
+class Closing:
+    """When a round closes: as soon as so many hospitals have answered."""
+
+    def __init__(self, answers: int) -> None:
+        self._wanted = answers
+        self._lock, self._closed = threading.Lock(), threading.Event()
+
+    def answered(self) -> None:
+        """One more has."""
+        with self._lock:
+            self._wanted -= 1
+            if self._wanted <= 0:
+                self._closed.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until the round closes; whether it has."""
+        return self._closed.wait(seconds)
+
+
 @dataclass(frozen=True)
 class Asked:
     """Where a hospital is asked, and for what.
@@ -66,14 +90,30 @@ class Asked:
 class Answers:
     """Releases by hospital, how long each took in seconds and bytes, and why the others are missing.
 
-    `mean` is that of releases which can be read in their sum alone, else None.
+    `mean` is that of releases which can be read in their sum alone, else None. `running` are those of the missing that
+    have begun, `away` those that were not reached.
     """
 
     releases: dict[str, Release] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     traffic: dict[str, Traffic] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    away: set[str] = field(default_factory=set)
     mean: Tensors | None = None
+
+
+def together(parts: Iterable[Answers]) -> Answers:
+    """The answers of several questions, each of other hospitals."""
+    answers = Answers()
+    for part in parts:
+        answers.releases |= part.releases
+        answers.seconds |= part.seconds
+        answers.traffic |= part.traffic
+        answers.missing |= part.missing
+        answers.running |= part.running
+        answers.away |= part.away
+    return answers
 
 
 def check_patience(**seconds: float) -> None:
@@ -97,11 +137,13 @@ def ask_everyone(
     deadline: float = DEADLINE,
     grace: float = GRACE,
     half: bool = False,
+    closing: Closing | None = None,
 ) -> Answers:
     """Ask every hospital in `asked` for round `round` of `role`, in threads, and keep each release as it arrives.
 
     Args:
       half: whether float32 `weights` travel as float16, which holds them exactly.
+      closing: when the round closes before all have answered; never where there is none.
     """
     answers, sent = Answers(), digest(weights) if weights is not None else ""
 
@@ -114,15 +156,19 @@ def ask_everyone(
                 with counting() as traffic:
                     answers.traffic[one.hospital] = traffic
                     tensors, certificate = ask_release(
-                        one, weights, round, deadline=deadline, grace=grace, tell=tell, half=half
+                        one, weights, round, deadline=deadline, grace=grace, tell=tell, half=half, closing=closing
                     )
             except DatasiteError as error:
+                if isinstance(error, Unavailable):
+                    (answers.running if isinstance(error, StillRunning) else answers.away).add(one.hospital)
                 answers.missing[one.hospital] = error.public_message
                 progress.hospital(what, one.hospital, f"left out. {error.public_message}")
                 return
             release = Release(one.hospital, role, round, tensors, certificate, sent)
             state.keep(release)  # where it cannot be kept, the study stops: a hospital is not left out for that
         answers.releases[one.hospital] = release
+        if closing is not None:
+            closing.answered()
         answers.seconds[one.hospital] = time.monotonic() - started
         carried = f", {answers.traffic[one.hospital]}" if one.hospital in answers.traffic else ""
         progress.hospital(what, one.hospital, f"released in {answers.seconds[one.hospital]:.1f} s{carried}")
@@ -142,15 +188,17 @@ def ask_release(
     grace: float = GRACE,
     tell: Callable[[str], None] = lambda state: None,
     half: bool = False,
+    closing: Closing | None = None,
 ) -> tuple[Tensors, str]:
     """Ask one hospital and look again when it says that it shows: the tensors and the certificate, which was verified.
 
     Args:
       tell: hears how long it takes, where that is long enough to be said.
-      half: as in `ask_everyone`.
+      half, closing: as in `ask_everyone`.
 
     Raises:
       Unavailable: it was away for `grace` seconds, or not done after `deadline` seconds.
+      StillRunning: the round closed, or `deadline` seconds were over, and it runs.
       WrongStatus: the run failed there, which only its owner can explain.
       PermissionRefused: it refused.
       CertificateRefused: the certificate does not belong to this release, datasite and question.
@@ -180,7 +228,7 @@ def ask_release(
         wait = pause if told is None else told
         if time.monotonic() - started + wait > deadline:
             more = f" It shows in {told:,.1f} s." if told is not None else ""
-            raise Unavailable(
+            raise (StillRunning if away_since is None else Unavailable)(
                 f"{asked.hospital} was not done with round {round} after {deadline:g} s.{more} Give a longer "
                 "deadline, or resume later: a release that it has made by then costs nothing."
             )
@@ -188,7 +236,11 @@ def ask_release(
             pause = min(LONGEST_PAUSE, pause * 1.5)
         elif told >= WORTH_SAYING:
             tell(f"running, shows in {told:.0f} s")
-        time.sleep(wait)
+        if closing is None:
+            time.sleep(wait)
+        elif closing.wait(wait):
+            why = f"{asked.hospital} was not done with round {round} when enough others were."
+            raise (StillRunning if away_since is None else Unavailable)(why)
 
 
 def shows_in(answer: Mapping[str, Any]) -> float | None:

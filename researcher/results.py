@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
+from policies.numbers import counted
 from policies.privacy.mechanisms import DPSGD, Evaluation, as_dict, check_range, mechanism_from
 from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
@@ -28,7 +29,15 @@ from researcher.exports import export, is_export, unpacked
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.outcome_figures import ClassScores, Groups
-from researcher.outcome_results import OutcomeResult, frame_of, group_table, groups_of, hospitals_of, in_units
+from researcher.outcome_results import (
+    OutcomeResult,
+    frame_of,
+    group_table,
+    groups_of,
+    hospitals_of,
+    in_units,
+    summed_as_data,
+)
 from researcher.parameters import load_parameters
 from researcher.releases import Answers
 from researcher.state import ROLES, Release, StudyState, Tensors, replace_file
@@ -55,6 +64,7 @@ class EvaluationResult:
       mechanism: as it was approved and has run.
       subgroups: the groups of each declared subgroup.
       schema: of the dataset, where there are subgroups.
+      summed: the opened tables, where hospitals can be read in their sum alone: then that is the one in `hospitals`.
     """
 
     hospitals: Mapping[str, score_figures.Scores]
@@ -64,6 +74,7 @@ class EvaluationResult:
     mechanism: Evaluation
     subgroups: Groups = field(default_factory=dict)
     schema: Schema | None = None
+    summed: Tensors = field(default_factory=dict)
 
     @property
     def subgroup_table(self) -> Table:
@@ -159,6 +170,7 @@ class EvaluationResult:
             "releases": [release.stem for release in self.releases],
             "missing": dict(self.missing),
             **({"schema": self.schema.as_dict()} if self.schema is not None else {}),
+            **summed_as_data(self.summed),
         }
 
     def _of(self, hospital: str) -> score_figures.Scores:
@@ -245,12 +257,13 @@ class Result:
         rows = []
         for name in names:
             took = [record.round for record in self.rounds if name in record.answered]
+            late = sum(name in record.late for record in self.rounds)
             seconds = sum(record.answered[name] for record in self.rounds if name in record.answered)
             why = "; ".join(f"round {number}: {reason}" for number, reason in self.missing.get(name, {}).items())
             rows.append(
                 {
                     "hospital": name,
-                    "rounds": f"{len(took)}/{len(self.rounds)}",
+                    "rounds": f"{len(took)}/{len(self.rounds)}" + (f", {late} late" if late else ""),
                     "seconds": seconds,
                     "sent": bytes_of(name, [record.sent_bytes for record in self.rounds]),
                     "received": bytes_of(name, [record.received_bytes for record in self.rounds]),
@@ -477,6 +490,8 @@ def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationRes
     mechanism = _evaluation_from(about["mechanism"])
     stems = {str(stem) for stem in about["releases"]}
     answers = Answers({one.hospital: one for one in result.releases if one.stem in stems}, missing=about["missing"])
+    if "summed" in about:
+        answers.mean = {str(name): np.asarray(cells, dtype=np.float64) for name, cells in about["summed"].items()}
     schema = Schema.from_dict(about["schema"]) if "schema" in about else None
     return evaluation_of(answers, mechanism, result.classes if schema is None else None, schema)
 
@@ -519,14 +534,22 @@ def evaluation_of(
     check_anybody(answers)
     given = dict(sorted(answers.releases.items()))
     releases = tuple(given.values())
-    tensors = {name: release.tensors for name, release in given.items()}
+    tensors, count = {name: release.tensors for name, release in given.items()}, 1
+    summed: Tensors = {}
+    if mechanism.secure_aggregation is not None:
+        if answers.mean is None:
+            raise InvalidRequest(
+                "These scores can be read in their sum alone, which is not here. study.evaluate() gives it at no cost."
+            )
+        count, summed = len(given), answers.mean
+        tensors = {f"{counted(count, 'hospital')} in a sum": summed}
     wanted = mechanism.outcome is not Outcome.CLASS or bool(mechanism.subgroups)
     if schema is not None and wanted:
         schema = schema.predicting(mechanism)
-        groups = groups_of(mechanism, schema, tensors)
+        groups = groups_of(mechanism, schema, tensors, count)
         if mechanism.outcome is not Outcome.CLASS:
-            hospitals = hospitals_of(mechanism, schema, tensors)
-            return OutcomeResult(hospitals, releases, answers.missing, mechanism, schema, groups)
+            hospitals = hospitals_of(mechanism, schema, tensors, count)
+            return OutcomeResult(hospitals, releases, answers.missing, mechanism, schema, groups, summed)
     elif wanted:
         raise InvalidRequest(
             f"The scores of {mechanism.loss} say nothing without their schema. Ask the study for them."
@@ -536,9 +559,11 @@ def evaluation_of(
     if classes is None:
         assert schema is not None
         classes = schema.predicting(mechanism).classes
-    scores = {name: score_figures.read_scores(np.asarray(part["scores"]), mechanism) for name, part in tensors.items()}
+    scores = {
+        name: score_figures.read_scores(np.asarray(part["scores"]), mechanism, count) for name, part in tensors.items()
+    }
     kept = schema if mechanism.subgroups else None
-    return EvaluationResult(scores, releases, answers.missing, classes, mechanism, groups, kept)
+    return EvaluationResult(scores, releases, answers.missing, classes, mechanism, groups, kept, summed)
 
 
 def check_anybody(answers: Answers) -> None:

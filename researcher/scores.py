@@ -137,8 +137,11 @@ class Confusion:
         return "\n".join([head, *rows, f"each ± {error}; rows are true, columns predicted"])
 
 
-def read_scores(scores: npt.ArrayLike, mechanism: Evaluation) -> Scores:
-    """The tensor `"scores"` of an evaluation's release. Raises `WeightsRefused` where it is not one of its shape."""
+def read_scores(scores: npt.ArrayLike, mechanism: Evaluation, hospitals: int = 1) -> Scores:
+    """The tensor `"scores"` of an evaluation's release, or of the sum over so many hospitals.
+
+    Raises `WeightsRefused` where it is not one of its shape.
+    """
     counts = np.asarray(scores, dtype=np.float64)
     two = counts.ndim == 2 and counts.shape[0] == 2
     more = counts.ndim == 3 and counts.shape[0] == counts.shape[1] > 2
@@ -146,7 +149,7 @@ def read_scores(scores: npt.ArrayLike, mechanism: Evaluation) -> Scores:
         raise WeightsRefused(
             f"Scores of shape {counts.shape} are not [2, {mechanism.bins}] or [classes, classes, {mechanism.bins}]."
         )
-    return Scores(counts, geometric_variance(mechanism.epsilon))
+    return Scores(counts, hospitals * geometric_variance(mechanism.draws[0]))  # subgroups have their share of ε
 
 
 def geometric_variance(epsilon: float) -> float:

@@ -16,10 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.errors import PermissionRefused, Unavailable
+from policies.privacy.mechanisms import Evaluation
 from policies.privacy.secure_aggregation import SecureAggregation
+from policies.release.evaluation_tables import ERRORS, steps_of
 from policies.release.tensors import digest
+from policies.schema.schemas import Schema
 from policies.secure_sums import messages
-from policies.secure_sums.encoding import decoded, words_of
+from policies.secure_sums.encoding import added, decoded, words_of
+from policies.secure_sums.masks import Words
 from policies.secure_sums.opening import open_sum, read_revealed
 from policies.secure_sums.party import BOX_BYTES
 from researcher.connections import Connection, ask_all
@@ -28,6 +32,8 @@ from researcher.releases import DEADLINE, FIRST_PAUSE, GRACE, LONGEST_PAUSE, Ans
 from researcher.state import Release, StudyState, Tensors
 
 Reader = Callable[[int, dict[str, Any]], Any]
+ReadSum = Callable[[Words, Tensors], Tensors]
+"""Tensors of the words of an opened sum; the second are a masked release, for names and shapes."""
 
 
 @dataclass
@@ -38,6 +44,7 @@ class SecureSum:
       declared: who takes part, as owners approved it.
       source_sha256: of the request.
       weights: that everybody is sent.
+      read: what an opened sum says; None for the mean of weights.
       told: what was decided and answered, as plain data; kept in the study's directory after each step.
     """
 
@@ -47,6 +54,7 @@ class SecureSum:
     round: int
     weights: Tensors
     state: StudyState
+    read: ReadSum | None = None
     told: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -107,7 +115,10 @@ class SecureSum:
         return answers
 
     def mean(self, releases: Mapping[str, Release]) -> Tensors:
-        """The mean over those in the sum, weighed by their patients, from what is kept; nothing is asked."""
+        """The mean over those in the sum, weighed by their patients, from what is kept; nothing is asked.
+
+        Of an evaluation's tables it is the sum itself.
+        """
         declared, numbered = self.declared, messages.numbered
         parties = {int(party): name for party, name in self.told["names"].items()}
         masked = {party: words_of(releases[parties[party]].tensors) for party in self.told["survivors"]}
@@ -122,6 +133,8 @@ class SecureSum:
                 for party, told in numbered(declared, self.told["revealed"], "revealed").items()
             },
         )
+        if self.read is not None:
+            return self.read(total, next(iter(releases.values())).tensors)
         return decoded(total, self.weights, declared, list(masked))
 
     def party(self, asked: Asked) -> int:
@@ -243,6 +256,16 @@ class SecureSum:
 def mean_of(state: StudyState, role: str, round: int) -> Tensors | None:
     """The mean that a round of a study came to, or None where it is not over."""
     return state.read_tensors(_name_of(role, round))
+
+
+def tables_reader(mechanism: Evaluation, schema: Schema) -> ReadSum:
+    """Reads the sum of an evaluation's tables."""
+
+    def read(total: Words, like: Tensors) -> Tensors:
+        intervals = like[ERRORS].shape[-1] if ERRORS in like else 1
+        return added(total, like, steps_of(mechanism, schema.predicting(mechanism), intervals))
+
+    return read
 
 
 def _name_of(role: str, round: int) -> str:

@@ -6,6 +6,8 @@
     trained.predict(frame)                 # in the target's own units
     trained.secureml.certificates          # what was spent, signed; the ledger lies beside
 
+    start_federated_client(model, frame, "flower.example:8080", epsilon=1.0, ca="ca.pem", bounds=...)
+
 A table of one's own is trained on by the datasite's own engine on this machine (`researcher.local_datasites`); a
 hospital's cohort becomes a study, to be checked and submitted. Each row is a person, each loses at most `epsilon`, and
 an argument that cannot be honoured is refused by name.
@@ -27,10 +29,13 @@ import numpy as np
 
 from policies.errors import BudgetTooSmall, InvalidRequest, UnsupportedMechanism
 from policies.privacy.accountant import epsilon_of, resolve
+from policies.privacy.checks import check_range
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.other_names import REASONS, understood
 from policies.privacy.outcomes import OUTCOMES, Outcome
 from policies.release.tensors import digest
+from researcher.keras import check_takes_scaled, for_loss, is_keras, source_for
+from researcher.keras_training import compiled_settings, returned
 from researcher.local_datasites import POPULATION, LocalDatasite, local_datasite
 from researcher.local_tables import Bounds, LocalTable, local_table
 from researcher.members import Hospitals
@@ -47,7 +52,15 @@ if TYPE_CHECKING:
 BUDGET = 10.0
 LEDGER = ".secureml"
 VALIDATION = 0.2
-SCORES = ("accuracy", "auc")
+RATE = 1e-3
+_ACCURACY = "accuracy acc binary_accuracy binaryaccuracy categorical_accuracy sparse_categorical_accuracy"
+SCORES = {"accuracy": _ACCURACY.split(), "auc": ["auc"]}
+ERRORS = {
+    "mae": ["mae", "mean_absolute_error", "meanabsoluteerror"],
+    "rmse": ["rmse", "root_mean_squared_error", "rootmeansquarederror", "mse", "mean_squared_error"],
+    "r2": ["r2", "r2_score", "r2score"],
+}
+"""Figures of validation, and what they are called elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Trained:
 
 
 def differentially_private_train(
-    model: nn.Module,
+    model: nn.Module | Any,
     data: Any,
     epsilon: float = 1.0,
     delta: float = 1e-5,
@@ -83,12 +96,12 @@ def differentially_private_train(
     *,
     batch_size: int = 64,
     epochs: int = 10,
-    learning_rate: float = 1e-3,
+    learning_rate: float | None = None,
     validation_split: float | None = None,
     shuffle: bool = True,
     verbose: bool = True,
     criterion: Any = None,
-    optimizer: Any = "adam",
+    optimizer: Any = None,
     early_stopping_patience: int | None = None,
     target_column: Any = None,
     loss: Any = None,
@@ -103,23 +116,26 @@ def differentially_private_train(
     """Train `model` with differential privacy, each row of `data` being a person.
 
     Args:
-      model: a PyTorch model. It comes back trained; it is not changed itself.
+      model: a PyTorch model, or one of Keras, of which optimizer, loss and metrics are taken as compiled where they are
+        not given here. It comes back trained; it is not changed itself.
       data: a DataFrame, an array, or a pair (features, target), trained on here; or `network.dataset(...)`.
       epsilon: what each row may lose at most, validation included: rows that validate do not train.
       delta: δ of that ε.
       noise_multiplier: noise in place of what ε asks for; refused where it costs more than `epsilon`.
       max_grad_norm: what every row's gradient is clipped to.
-      framework: `"auto"` or `"pytorch"`.
+      framework: `"auto"`, `"pytorch"` or `"keras"`: whose model it is.
       batch_size: rows in a batch, on average: rows are Poisson-sampled.
       epochs: passes over the rows. Each is a round; the optimizer's state begins anew with it.
       validation_split: share of the rows that validate, 0 to 0.5; None takes 0.2. A hospital has a hold-out of its own.
       shuffle: True; rows are sampled at random, which the noise is computed for.
       verbose: say the ε that is spent after every epoch.
+      learning_rate: of the optimizer, 0.001 where nothing says another.
       criterion, loss: one of torch's losses, an object or a name.
-      optimizer: `"adam"` or `"sgd"`, or one of torch's.
+      optimizer: `"adam"`, which it is if None, or `"sgd"`, or one of torch's.
       early_stopping_patience: epochs without a better validation after which it ends; what it leaves goes back.
       target_column: of the target; the last one if None.
-      metrics: among `"accuracy"` and `"auc"`; they come from validation, which has them anyway.
+      metrics: among `"accuracy"` and `"auc"`, of numbers `"mae"`, `"rmse"` and `"r2"`; they come from validation, which
+        has them anyway.
       bounds: of each column, as `{"age": (0, 110)}`, or one pair for all: public, and never taken from the data.
       ledger: directory of the ledger, whose budget all trainings on rows of this machine share.
       budget_epsilon: ε of that budget, where there is none yet. The ledger adds up at the order that is best for all of
@@ -138,17 +154,22 @@ def differentially_private_train(
     for unknown in others:
         why = REASONS.get(unknown, "It is no argument here.")
         raise UnsupportedMechanism(f"{unknown}={others[unknown]!r:.60} is not taken. {why}")
-    _check(framework=framework, shuffle=shuffle, metrics=metrics)
+    given = model
+    _check(framework=framework, shuffle=shuffle, model=model)
     settings = _settings(
         epsilon,
         delta,
         noise_multiplier,
         max_grad_norm,
         learning_rate,
+        compiled=compiled_settings(model) if is_keras(model) else {},
         criterion=criterion,
         loss=loss,
         optimizer=optimizer,
     )
+    _check_metrics([*_listed(metrics), *settings.pop("metrics", ())], str(settings["loss"]))
+    if is_keras(model):
+        model = for_loss(model, str(settings["loss"]))
     by_epochs = TrainingByEpochs(epochs, batch_size, tuple({**settings, "rounds": min(epochs, 1000)}.items()))
     if isinstance(data, Hospitals):
         local = {"bounds": bounds, "target_column": target_column, "validation_split": validation_split}
@@ -165,6 +186,8 @@ def differentially_private_train(
         raise UnsupportedMechanism(f"validation_split={split!r} is outside [0, 0.5].")
     if early_stopping_patience is not None and not split:
         raise UnsupportedMechanism("early_stopping_patience needs rows that validate: validation_split is 0.")
+    if is_keras(given):
+        check_takes_scaled(given)
     table = local_table(
         data,
         target=target_column,
@@ -180,7 +203,7 @@ def differentially_private_train(
     table = _published(datasite, table)
     cohort = datasite.cohort(table.schema.name)
     training = by_epochs.at(cohort.training_patients)
-    label = _label(table, model, training, split, early_stopping_patience, seed)
+    label = _label(table, model, training, split, early_stopping_patience, seed, text=_text_of(given, training.loss))
     study = _study(
         label,
         cohort,
@@ -194,31 +217,172 @@ def differentially_private_train(
     study.progress = _Epochs(training, shown=verbose)
     study.submit()
     study.wait_for_approval(timeout=60)
-    return _returned(model, study.run("FedAvg"), table, datasite)
+    result = study.run("FedAvg")
+    trained = returned(given, result, table) if is_keras(given) else _returned(model, result, table)
+    trained.secureml = _told(result, datasite)
+    return trained
 
 
-def _check(*, framework: str, shuffle: Any, metrics: Any) -> None:
-    if framework not in ("auto", "pytorch", "torch"):
-        raise UnsupportedMechanism(f"framework={framework!r} is not taken: this trains PyTorch models. Use 'pytorch'.")
+def start_federated_client(
+    model: nn.Module,
+    data: Any,
+    server_address: str,
+    apply_differential_privacy: bool = True,
+    epsilon: float = 1.0,
+    delta: float = 1e-5,
+    max_grad_norm: float = 1.0,
+    *,
+    rounds: int = 3,
+    noise_multiplier: float | None = None,
+    batch_size: int = 64,
+    epochs: int = 1,
+    learning_rate: float | None = None,
+    verbose: bool = True,
+    criterion: Any = None,
+    optimizer: Any = None,
+    target_column: Any = None,
+    loss: Any = None,
+    bounds: Bounds = None,
+    ca: Path | str | None = None,
+    ledger: Path | str = LEDGER,
+    budget_epsilon: float = BUDGET,
+    patience: float = 60.0,
+    seed: int = 0,
+    **others: Any,
+) -> Any:
+    """Join a Flower server (`start_server`) with a table of your own, each row of it being a person.
+
+    The server sends weights; each round trains on them here, as `differentially_private_train` does, and what goes back
+    is noised, charged and certified before it leaves. It sets nothing: a round beyond `rounds`, weights of another
+    model, or settings that differ are refused, in words that it can show.
+
+    Args:
+      model, data, delta, max_grad_norm, noise_multiplier, batch_size, learning_rate, verbose, criterion, optimizer,
+        target_column, loss, bounds, ledger, budget_epsilon, seed: as `differentially_private_train` has them.
+      server_address: HOST:PORT of the server.
+      apply_differential_privacy: True; nothing leaves without.
+      epsilon: what each row may lose in all rounds together. Once it is spent the server gets no more rounds, in this
+        process or another; another seed is another training, charged to the same ledger.
+      rounds: of the server, at most; the noise is computed for so many.
+      epochs: passes over the rows in each round.
+      ca: file with the authority of the server's certificate; it may be left out for a server on this machine.
+      patience: seconds that the server may be away.
+
+    Returns:
+      A copy of the model with the last joint weights that the server has sent, with `predict` and `secureml`
+      (`Trained`), when the server has ended.
+
+    Raises:
+      UnsupportedMechanism, InvalidRequest, BudgetExceeded: as `differentially_private_train`.
+      WrongStatus: the server got no round, as where all are used.
+      Unavailable: the server was away for too long; what it was given is kept, and not paid for again.
+    """
+    for unknown in others:
+        why = REASONS.get(unknown, "It is no argument here.")
+        raise UnsupportedMechanism(f"{unknown}={others[unknown]!r:.60} is not taken. {why}")
+    if apply_differential_privacy is not True:
+        raise UnsupportedMechanism(
+            f"apply_differential_privacy={apply_differential_privacy!r} is not taken. Weights tell of rows: nothing"
+            " leaves without noise. Leave it out."
+        )
+    check_range("rounds", rounds, 1, 1000, whole=True)
+    check_range("epochs", epochs, 1, 100_000, whole=True)
+    if is_keras(model):
+        raise UnsupportedMechanism(
+            "model is one of Keras, whose arrays a server would have to take apart. Give"
+            " researcher.keras.to_torch(model), and the server the weights of that."
+        )
+    from researcher.flower_client import Server, clients_of
+
+    server = Server.at(server_address, ca)
+    given = {"criterion": criterion, "loss": loss, "optimizer": optimizer}
+    settings = _settings(epsilon, delta, noise_multiplier, max_grad_norm, learning_rate, compiled={}, **given)
+    by_epochs = TrainingByEpochs(epochs * rounds, batch_size, tuple({**settings, "rounds": rounds}.items()))
+    if isinstance(data, Hospitals):
+        raise UnsupportedMechanism(
+            "data is a hospitals' dataset, whose rows are not here. Make a study of it with"
+            " differentially_private_train, and let the server drive that: researcher flower-client."
+        )
+    table = local_table(
+        data,
+        target=target_column,
+        classes=_classes(model, str(settings["loss"])),
+        bounds=bounds,
+        holdout=0.0,
+        name="pending",
+        population=POPULATION,
+    )
+    _check_noise(by_epochs.at({"rows": max(1, len(table.frame))}), epsilon)
+    datasite = local_datasite(Path(ledger), epsilon=budget_epsilon, delta=max(delta, 1e-5))
+    table = _published(datasite, table)
+    cohort = datasite.cohort(table.schema.name)
+    training = by_epochs.at(cohort.training_patients)
+    label = _label(table, model, training, 0.0, None, seed, text="").replace("secureml", "federated")
+    study = _study(label, cohort, model, training, None, seed=seed, state=Path(ledger) / "studies" / label)
+    study.progress = _Epochs(training, shown=verbose, word="round")
+    study.submit()
+    study.wait_for_approval(timeout=60)
+    (client,) = clients_of(study, server, patience=patience)
+    result = client.result()
+    trained = _returned(model, result, table)
+    trained.secureml = _told(result, datasite)
+    return trained
+
+
+def _text_of(model: Any, loss: str) -> str:
+    """The torch source of a Keras model, whose layers alone do not tell two models apart; "" of another."""
+    return source_for(model, loss) if is_keras(model) else ""
+
+
+def _listed(metrics: Any) -> list[Any]:
+    return [] if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+
+
+def _check(*, framework: str, shuffle: Any, model: Any) -> None:
+    frameworks = ("auto", "keras") if is_keras(model) else ("auto", "pytorch", "torch")
+    if framework not in frameworks:
+        whose = "a model of Keras" if is_keras(model) else "a PyTorch model"
+        raise UnsupportedMechanism(
+            f"framework={framework!r} is not taken with {whose}. Use {' or '.join(map(repr, frameworks[:2]))}."
+        )
     if shuffle is not True:
         raise UnsupportedMechanism(
             f"shuffle={shuffle!r} is not taken. Rows are sampled at random at every step; the noise relies on it."
         )
-    for metric in [] if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics):
-        if str(metric).lower() not in SCORES:
+
+
+def _check_metrics(metrics: list[Any], loss: str) -> None:
+    figures = ERRORS if OUTCOMES.get(loss) is Outcome.NUMBER else SCORES
+    for metric in metrics:
+        if not any(str(metric).lower() in names for names in figures.values()):
             raise UnsupportedMechanism(
-                f"metrics={metric!r} is not taken: validation answers {' and '.join(SCORES)} of classes, and errors of"
-                " numbers. Leave it out."
+                f"metrics={metric!r} is not taken: validation of {loss} answers {', '.join(figures)}. Leave it out."
             )
 
 
 def _settings(
-    epsilon: float, delta: float, noise: float | None, norm: float, rate: float, **given: Any
+    epsilon: float,
+    delta: float,
+    noise: float | None,
+    norm: float,
+    rate: float | None,
+    *,
+    compiled: dict[str, Any],
+    **given: Any,
 ) -> dict[str, Any]:
     named = {name: value for name, value in given.items() if value is not None}
     settings = understood({**named, "max_grad_norm": norm, "delta": delta})
-    if "learning_rate" not in settings:  # an optimizer of torch says its own
+    if rate is not None and settings.get("learning_rate", rate) != rate:
+        raise UnsupportedMechanism(
+            f"learning_rate={rate!r} and the optimizer's {settings['learning_rate']!r} are two. Give one of them."
+        )
+    of_optimizer = {"optimizer", "momentum", "learning_rate"} if "optimizer" in settings else set()
+    of_loss = {"loss", "huber_delta"} if "loss" in settings else set()
+    settings = {name: value for name, value in compiled.items() if name not in of_optimizer | of_loss} | settings
+    if rate is not None:
         settings["learning_rate"] = rate
+    settings.setdefault("optimizer", "adam")
+    settings.setdefault("learning_rate", RATE)  # an optimizer of torch or a compiled one says its own
     settings |= {"epsilon": epsilon} if noise is None else {"noise_multiplier": noise}
     settings.setdefault("loss", "cross_entropy")  # as the field's tutorials have it, unless the model says otherwise
     return settings
@@ -310,18 +474,21 @@ def _study(
     return Study(name, cohort, model, training, seed=seed, state=state, **options)
 
 
-def _label(table: LocalTable, model: Any, training: DPSGD, split: float, patience: int | None, seed: int) -> str:
+def _label(
+    table: LocalTable, model: Any, training: DPSGD, split: float, patience: int | None, seed: int, *, text: str
+) -> str:
     """A study's name by everything that it is made of: the same call is the same study, and is paid for once."""
     weights = digest({name: value.detach().numpy() for name, value in model.named_parameters()})
-    told = repr((table.schema.name, repr(model), weights, training, split, patience, seed))
+    told = repr((table.schema.name, text or repr(model), weights, training, split, patience, seed))
     return f"secureml-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
 class _Epochs(Progress):
     """Says after every epoch what is spent of ε."""
 
-    def __init__(self, training: DPSGD, *, shown: bool) -> None:
+    def __init__(self, training: DPSGD, *, shown: bool, word: str = "epoch") -> None:
         super().__init__(shown=shown)
+        self._word = word
         self._training, self._resolved = training, resolve(training)
         self._closed: set[str] = set()
 
@@ -332,26 +499,20 @@ class _Epochs(Progress):
             return
         if state.startswith("closed"):
             self._closed.add(what)
-            self.say(f"epoch {number}/{self._training.rounds}: trained before, nothing is paid again")
+            self.say(f"{self._word} {number}/{self._training.rounds}: trained before, nothing is paid again")
         elif state.startswith("released"):
             self._closed.add(what)
             spent = epsilon_of(self._resolved, self._training.delta, int(number))
-            self.say(f"epoch {number}/{self._training.rounds}: ε = {spent:.3f} spent (δ = {self._training.delta:g})")
+            self.say(
+                f"{self._word} {number}/{self._training.rounds}: ε = {spent:.3f} spent (δ = {self._training.delta:g})"
+            )
 
 
-def _returned(model: Any, result: Result, table: LocalTable, datasite: LocalDatasite) -> Any:
-    """A copy of the model with the released weights, `predict` and `secureml`."""
+def _returned(model: Any, result: Result, table: LocalTable) -> Any:
+    """A copy of the model with the released weights, and `predict`."""
     trained = copy.deepcopy(model)
     load_parameters(trained, result.weights)
     trained.eval()
-    study = result.study
-    assert study is not None
-    rounds = len(result.rounds)
-    curve = result.curve
-    history: dict[str, dict[int, float]] = {}
-    if curve is not None:
-        for name in curve.names:
-            history[name] = {number: figure.value for number, figure in curve.combined(name).items()}
 
     def predict(self: Any, rows: Any) -> np.ndarray[Any, Any]:
         """What the model says of rows: the chance of each class, or a number in the target's own units."""
@@ -361,7 +522,20 @@ def _returned(model: Any, result: Result, table: LocalTable, datasite: LocalData
             return result.in_units(self(torch.from_numpy(table.inputs(rows))))
 
     trained.predict = types.MethodType(predict, trained)
-    trained.secureml = Trained(
+    return trained
+
+
+def _told(result: Result, datasite: LocalDatasite) -> Trained:
+    """What the training was and cost."""
+    study = result.study
+    assert study is not None
+    rounds = len(result.rounds)
+    curve = result.curve
+    history: dict[str, dict[int, float]] = {}
+    if curve is not None:
+        for name in curve.names:
+            history[name] = {number: figure.value for number, figure in curve.combined(name).items()}
+    return Trained(
         epsilon=epsilon_of(resolve(study.training), study.training.delta, rounds),
         delta=study.training.delta,
         epochs=rounds,
@@ -370,4 +544,3 @@ def _returned(model: Any, result: Result, table: LocalTable, datasite: LocalData
         ledger=datasite.ledger,
         result=result,
     )
-    return trained

@@ -32,6 +32,7 @@ from policies.schema.schemas import Schema
 from researcher.averaging import average
 from researcher.compression import Carried
 from researcher.federated import HospitalGrid, is_training, left_out, released, start, weights_of
+from researcher.late_releases import moved_late
 from researcher.simulated_patients import Patients, Rows, Source, encoded
 from researcher.simulated_training import Trainer, record_loss
 from researcher.state import Tensors
@@ -55,7 +56,7 @@ class Faults:
     Args:
       denying: that an owner denies the request.
       dropping: that a hospital does not answer in a round. Nothing is charged.
-      straggling: that its release of a round comes after the deadline. It is charged, and left out.
+      straggling: that its release of a round comes after the deadline. It is charged, and left out, or enters the next.
       spent: the largest share of a hospital's budget that others have spent before; uniform from 0.
     """
 
@@ -132,7 +133,11 @@ class SimulatedGrid(HospitalGrid):
     quorum: int
     carried: Carried
     generator: np.random.Generator
+    keeps_late: bool = False
     told: list[dict[str, Any]] = field(default_factory=list)
+    still: dict[int, int] = field(default_factory=dict)
+    """Of hospitals whose release is late, the round that it is of."""
+    sent: dict[int, Tensors] = field(default_factory=dict)
 
     def get_node_ids(self) -> list[int]:
         """Every hospital that approved."""
@@ -150,9 +155,14 @@ class SimulatedGrid(HospitalGrid):
         asked = np.array([message.metadata.dst_node_id - 1 for message in messages])
         chances = self.generator.random((2, len(asked)))
         dropped = chances[0] < self.faults.dropping
-        late = ~dropped & (chances[1] < self.faults.straggling)
-        self.filters.settle(asked[~dropped], self.divergence)  # what comes too late was released all the same
+        before = np.isin(asked, list(self.still))  # they run an earlier round, which was charged, and are done with it
+        late = ~dropped & ~before & (chances[1] < self.faults.straggling)
+        self.filters.settle(asked[~dropped & ~before], self.divergence)  # what is too late was released all the same
         answering = [int(hospital) for hospital in asked[~dropped & ~late]]
+        begun = {hospital: self.still.pop(hospital, number) for hospital in answering}
+        if self.keeps_late:
+            self.still |= {int(hospital): number for hospital in asked[late]}
+        self.sent[number] = weights
         self.told.append(
             {"asked": len(asked), "answered": len(answering), "dropped": int(dropped.sum()), "late": int(late.sum())}
         )
@@ -161,7 +171,8 @@ class SimulatedGrid(HospitalGrid):
                 f"Round {number} has {len(answering)} of the {counted(self.quorum, 'hospital')} that it needs:"
                 f" {int(dropped.sum())} did not answer and {int(late.sum())} came late. Ask for a smaller quorum."
             )
-        releases = self._releases(answering, weights, number)
+        releases = self._releases(begun, number)
+        self.sent = {round: sent for round, sent in self.sent.items() if round in self.still.values()}
         return [
             released(message, releases[hospital], self.patients[hospital])
             if (hospital := message.metadata.dst_node_id - 1) in releases
@@ -169,16 +180,27 @@ class SimulatedGrid(HospitalGrid):
             for message in messages
         ]
 
-    def _releases(self, hospitals: Sequence[int], weights: Tensors, number: int) -> Mapping[int, Tensors]:
-        rows = [self.rows[hospital] for hospital in hospitals]
-        trained = self.trainer.train(rows, [self.patients[hospital] for hospital in hospitals], weights, number)
+    def _releases(self, begun: Mapping[int, int], number: int) -> Mapping[int, Tensors]:
+        """Releases of hospitals by the round that each has run."""
+        releases: dict[int, Tensors] = {}
+        for round in sorted(set(begun.values())):
+            released = self._of_round([hospital for hospital, its in begun.items() if its == round], round)
+            if round != number:
+                sent, now = self.sent[round], self.sent[number]
+                released = {name: moved_late(tensors, sent, now, number - round) for name, tensors in released.items()}
+            releases |= released
+        return releases
+
+    def _of_round(self, hospitals: Sequence[int], round: int) -> dict[int, Tensors]:
+        rows, weights = [self.rows[hospital] for hospital in hospitals], self.sent[round]
+        trained = self.trainer.train(rows, [self.patients[hospital] for hospital in hospitals], weights, round)
         mechanism = self.trainer.mechanism
         if mechanism.compression == "none":
             return dict(zip(hospitals, trained, strict=True))
         carried = {}
         for hospital, tensors in zip(hospitals, trained, strict=True):
-            whole = compress(tensors, weights, mechanism, self.patients[hospital], number)
-            carried[hospital] = self.carried.received(str(hospital), whole, weights, number)
+            whole = compress(tensors, weights, mechanism, self.patients[hospital], round)
+            carried[hospital] = self.carried.received(str(hospital), whole, weights, round)
         return carried
 
 
@@ -256,6 +278,7 @@ def simulate(
     budget: PrivacyBudget = BUDGET,
     table: pd.DataFrame | None = None,
     population: Patients | None = None,
+    late: bool = False,
     seed: int = 0,
     **options: Any,
 ) -> Simulation:
@@ -270,6 +293,7 @@ def simulate(
       budget: of each hospital.
       table: public rows, from which each hospital's patients are drawn, with the columns of the schema.
       population: a function that gives a hospital's patients, instead.
+      late: whether a release that is late enters the aggregate of the next round, as with `study.run(buffer=...)`.
       seed: same seed, same simulation.
 
     Raises:
@@ -318,6 +342,7 @@ def simulate(
             {str(number): mechanism for number in approved}, {str(number): training[number] for number in approved}
         ),
         generator,
+        keeps_late=late,
     )
     measure = _measure_of(mechanism, schema) if held_out is not None else ""
     rounds: list[SimulatedRound] = []

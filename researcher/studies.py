@@ -20,8 +20,9 @@ from policies.privacy.subgroups import Subgroup, column_of
 from policies.privacy.suggestion import Suggestion
 from policies.release.tensors import digest
 from researcher.averaging import average, check_average_last
-from researcher.checks import Check, Request
+from researcher.checks import Check, Request, sha256
 from researcher.code_requests import CodeRequests
+from researcher.keras import for_loss, is_keras
 from researcher.members import Hospitals
 from researcher.model_parts import Parts, parts_of
 from researcher.parameters import DRAWING, load_parameters
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from researcher.outcome_results import OutcomeResult
     from researcher.results import EvaluationResult, Result
     from researcher.scored_rounds import ScoredRounds
+    from researcher.secure_sums import SecureSum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +56,14 @@ class Evaluation:
       rounds: how many models may be scored.
       subgroups: columns whose groups are scored apart, as `("sex", ("age", 40, 65))`. All patients and each column
         share `epsilon` equally: the groups of one column cost together what all patients cost.
+      secure_aggregation: True to read nothing but the sum of the tables over hospitals; takes the study's roster.
     """
 
     epsilon: float
     bins: int = 20
     rounds: int = 1
     subgroups: tuple[Subgroup, ...] = ()
+    secure_aggregation: bool = False
 
     def shares(self, training: DPSGD) -> Table:
         """What each table has of ε, at each hospital and for each model scored."""
@@ -80,6 +84,7 @@ class Evaluation:
             local=training.local,
             public_weights=training.public_weights,
             trained_as=trained_as if training.local else "",
+            secure_aggregation=training.secure_aggregation if self.secure_aggregation else None,
         )
 
 
@@ -93,7 +98,8 @@ def _given(model: Any) -> tuple[nn.Module | None, type[nn.Module]]:
         return copy_of(model), class_of(model)
     if not isinstance(model, type):
         raise InvalidRequest(
-            f"The model is {type(model).__name__}. Give a class that derives from nn.Module, or a model of it."
+            f"The model is {type(model).__name__}. Give a class that derives from nn.Module, a model of it, or one of"
+            " Keras."
         )
     return None, model
 
@@ -180,7 +186,8 @@ class Study(AskingStudy):
       name: names the requests too: `flu-2026` becomes `flu_2026` and `flu_2026_evaluation`.
       cohort: `network.dataset(...)`.
       model: a class without arguments, subclass of `torch.nn.Module`; or a model made of layers of torch, as
-        `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1.
+        `nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 1))`, whose weights are then those of round 1. One of
+        Keras is written as torch (`researcher.keras`).
       training: the declared mechanism, where `epsilon` is for all rounds together, at each hospital; or what
         `researcher.Training.suggest` gives, with its strategy and `average_last` as defaults. One by epochs becomes
         that of the cohort's published sizes.
@@ -209,7 +216,7 @@ class Study(AskingStudy):
         self,
         name: str,
         cohort: Hospitals,
-        model: type[nn.Module] | nn.Module,
+        model: type[nn.Module] | nn.Module | Any,
         training: DPSGD | Suggestion | TrainingByEpochs,
         *,
         evaluation: Evaluation | None = None,
@@ -228,12 +235,12 @@ class Study(AskingStudy):
     ) -> None:
         if isinstance(training, TrainingByEpochs) and isinstance(cohort, Hospitals):
             training = training.at(cohort.training_patients)
-        self._given, model = _given(model)
         suggested = training if isinstance(training, Suggestion) else None
         training = training.training if isinstance(training, Suggestion) else training
         if average_last is None:
             average_last = suggested.average_last if suggested else 1
         _check_kind("training", training, DPSGD, "researcher.Training(...)")
+        self._given, model = _given(for_loss(model, training.loss) if is_keras(model) else model)
         _check_kind("evaluation", evaluation, (Evaluation, type(None)), "researcher.Evaluation(...) or None")
         _check_kind("seed", seed, int, "a whole number")
         if not 0 <= seed < 2**63:
@@ -253,6 +260,11 @@ class Study(AskingStudy):
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
+            if evaluation.secure_aggregation and training.secure_aggregation is None:
+                raise InvalidRequest(
+                    "evaluation=Evaluation(secure_aggregation=True) adds up over the roster of its study, and this"
+                    " one has none. Begin it with secure_aggregation=True."
+                )
             scored, function = evaluation.mechanism(training, self.function), f"{self.function}_evaluation"
             source = request_source(function, scored, model=model, purpose=purpose)
             asked.append(Request("evaluation", function, source, scored))
@@ -270,6 +282,11 @@ class Study(AskingStudy):
         if self.curve is None:
             raise InvalidRequest("every= and stop_when= read a curve. Give curve=researcher.Evaluation(epsilon=0.05).")
         _check_kind("curve", self.curve, Evaluation, "researcher.Evaluation(...) or None")
+        if self.curve.secure_aggregation:
+            raise InvalidRequest(
+                "curve=Evaluation(secure_aggregation=True) is not offered: a curve is read of each hospital alone."
+                " Leave it out of curve=, or leave the curve out; evaluation= takes it."
+            )
         if self.curve.rounds != 1:
             raise InvalidRequest(f"rounds={self.curve.rounds} of a curve follow from every. Leave rounds out.")
         mechanism = replace(self.curve, rounds=points_of(self.training, self.every)).mechanism(
@@ -316,6 +333,7 @@ class Study(AskingStudy):
         *,
         deadline: float = DEADLINE,
         grace: float = GRACE,
+        buffer: int | None = None,
         **options: Any,
     ) -> Result:
         """Train in rounds and return the joint model with its releases and certificates.
@@ -327,6 +345,9 @@ class Study(AskingStudy):
             one with its options, where the training was suggested, and else FedAvg.
           deadline: seconds that a hospital may take for a round before the round is closed without it.
           grace: seconds that a datasite may be away before it is left out of the round.
+          buffer: how many answers close a round, so that nobody waits for the slowest: a release that comes later
+            enters a later aggregate, weighed by 1/√(1 + rounds that it is late), at no further cost (FedBuff, Nguyen et
+            al. 2022, arXiv:2106.06639). None waits for every hospital until the deadline.
           options: the named strategy's own, as `fraction_train`, `min_train_nodes`, `min_available_nodes`.
 
         Raises:
@@ -335,9 +356,10 @@ class Study(AskingStudy):
           WrongStatus: nothing was submitted, another source was, or the study was begun with other weights.
         """
         from researcher.federated import DatasiteGrid, run_rounds
+        from researcher.late_releases import check_buffer
         from researcher.rehearsal import rehearse
         from researcher.results import result_of
-        from researcher.strategies import check_offered, describe, make_strategy
+        from researcher.strategies import check_offered, describe, make_strategy, quorum_of
 
         if strategy is None:
             strategy = self._suggested.strategy if self._suggested else "FedAvg"
@@ -353,6 +375,14 @@ class Study(AskingStudy):
         about: dict[str, Any] = {"strategy": describe(strategy, options), "seed": self.seed, "rounds": rounds}
         if self.average_last > 1:  # told, and free to change later: what was asked of hospitals is the same
             about["average_last"] = self.average_last
+        check_buffer(
+            buffer,
+            quorum=quorum_of(flower_strategy),
+            hospitals=len(sizes),
+            in_sums=self.training.secure_aggregation is not None,
+        )
+        if buffer is not None:
+            about["buffer"] = buffer
         with self.state.lock():
             complete = self._check_begun(about)
             initial = self._initial()
@@ -373,6 +403,7 @@ class Study(AskingStudy):
                 grace=grace,
                 begin=lambda: self._begin(about),
                 keep=self.average_last - 1,
+                buffer=buffer,
             )
             scored = self._scored_rounds(deadline=deadline, grace=grace)
             last = run_rounds(grid, initial, after=scored)
@@ -398,6 +429,7 @@ class Study(AskingStudy):
         *,
         deadline: float = DEADLINE,
         grace: float = GRACE,
+        buffer: int | None = None,
         **options: Any,
     ) -> Result:
         """Go on with an interrupted study; closed rounds are answered from its directory.
@@ -405,21 +437,24 @@ class Study(AskingStudy):
         Args:
           strategy: the same instance, made anew, where the study was begun with one in another process. Another one is
             taken as well, as long as it would have sent the same weights in the rounds that were begun.
+          buffer: as in `run`; None is what the study was begun with.
           options: the named strategy's, where they shall change: `resume(min_train_nodes=1)` goes on with fewer.
         """
         begun = self.state.read("run")
         if not begun:
             raise WrongStatus(f"Study {self.name!r} was not run yet, so there is nothing to resume. Call run().")
         about = begun["strategy"]
+        buffer = begun.get("buffer") if buffer is None else buffer
         if strategy is not None:
-            return self.run(strategy, deadline=deadline, grace=grace, **options)
+            return self.run(strategy, deadline=deadline, grace=grace, buffer=buffer, **options)
         if about["instance"]:
             if self._strategy is None or isinstance(self._strategy, str):
                 raise WrongStatus(
                     f"The study was begun with a {about['name']} of your own: resume(strategy=...) needs it."
                 )
-            return self.run(self._strategy, deadline=deadline, grace=grace, **options)
-        return self.run(about["name"], deadline=deadline, grace=grace, **(about["options"] | options))
+            return self.run(self._strategy, deadline=deadline, grace=grace, buffer=buffer, **options)
+        options = about["options"] | options
+        return self.run(about["name"], deadline=deadline, grace=grace, buffer=buffer, **options)
 
     def evaluate(
         self, weights: Tensors | None = None, *, deadline: float = DEADLINE, grace: float = GRACE
@@ -444,9 +479,28 @@ class Study(AskingStudy):
             if not ready:  # before one of the approved evaluations is used up
                 check_anybody(Answers(missing=missing))
             number = self._evaluation_round(digest(weights))
-            answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
+            secure = self._secure_evaluation(number, weights)
+            if secure is None:
+                answers = self._ask(ready, "evaluation", number, weights, deadline=deadline, grace=grace)
+            else:
+                with self.progress.running(f"{self.name}: evaluation"):
+                    answers = secure.ask(
+                        ready, progress=self.progress, what="evaluation", deadline=deadline, grace=grace
+                    )
         answers.missing = missing | self.requests.explained("evaluation", answers.missing)
         return evaluation_of(answers, self.evaluation.mechanism(self.training), None, self.cohort.schema)
+
+    def _secure_evaluation(self, number: int, weights: Tensors) -> SecureSum | None:
+        """The sum of an evaluation's tables, where they are read in it alone."""
+        from researcher.secure_sums import SecureSum, tables_reader
+
+        for request in self.requests.requests:
+            scored = request.mechanism
+            if request.role == "evaluation" and isinstance(scored, mechanisms.Evaluation) and scored.secure_aggregation:
+                read = tables_reader(scored, self.cohort.schema)
+                source, roster = sha256(request.source), scored.secure_aggregation
+                return SecureSum(roster, source, "evaluation", number, weights, self.state, read=read)
+        return None
 
     def new_model(self, weights: Tensors | None = None) -> nn.Module:
         """The model with `weights`, or as it was before the first round; local parameters are as they began."""

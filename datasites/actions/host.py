@@ -13,7 +13,10 @@ from datasites.files import replace_private, write_private
 from datasites.operations import restore
 from datasites.operations.backup import write_backup
 from datasites.operations.dial_out_state import read_states
-from datasites.people.roles import OWNER, Actor
+from datasites.people.roles import CONSOLE, OWNER, Actor
+from datasites.review.secure_rounds import declared_in
+from policies.errors import InvalidRequest
+from policies.privacy.secure_aggregation import digits_of
 from policies.wire.key_words import fingerprint, words_of
 
 
@@ -27,6 +30,39 @@ def rotate_key(datasite: Datasite, actor: Actor) -> dict[str, str]:
     replace_private(path, new_signing_key())
     datasite.audit_log.record(actor.name, "rotate key", datasite.public_key(), before=old)
     return {"public_key": datasite.public_key(), "old_public_key": old}
+
+
+@action(CONSOLE)
+def key(datasite: Datasite, actor: Actor, *, request: str = "") -> dict[str, Any]:
+    """The key that certificates and rounds of secure sums are signed with, in words; with a request, its roster's.
+
+    Raises:
+      InvalidRequest: the request names no roster.
+    """
+    own = datasite.public_key()
+    hospitals = {datasite.settings.name: own}
+    if request:
+        record = datasite.submissions.find(request)
+        declared = declared_in(record.plan.mechanism) if record.plan is not None else None
+        if declared is None:
+            raise InvalidRequest(
+                f"Request {record.id[:8]} names no other hospitals: what it releases is in no sum. `datasite key` alone"
+                " shows this datasite's own key."
+            )
+        hospitals = {party.name: party.key for party in declared.hospitals}
+    return {
+        "public_key": own,
+        "hospitals": [
+            {
+                "name": name,
+                "words": words_of(fingerprint(bytes.fromhex(public))),
+                "digits": digits_of(public),
+                "public_key": public,
+                "own": public == own,
+            }
+            for name, public in hospitals.items()
+        ],
+    }
 
 
 @action(OWNER)

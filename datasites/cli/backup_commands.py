@@ -19,7 +19,7 @@ File = Annotated[Path, typer.Argument(help="The backup.", show_default=False)]
 
 def add_to(app: typer.Typer) -> None:
     """Put these commands among the others."""
-    for command in (backup, restore, accept_restored, health):
+    for command in (backup, restore, accept_restored, move_ledger, health):
         app.command()(command)
 
 
@@ -119,6 +119,7 @@ def accept_restored(
 def _accept(directory: Path, **arguments: Any) -> Any:
     """As `shell.act`; but a ledger that its witness refuses is reached here alone."""
     from datasites.directory import locked
+    from datasites.ledger.database import ledger_place
     from datasites.ledger.ledger import Ledger
     from datasites.operations.control_socket import ask, user_name
     from datasites.operations.restore import accept_restored as accept
@@ -127,7 +128,7 @@ def _accept(directory: Path, **arguments: Any) -> Any:
     settings = Settings.load(directory)
     with contextlib.suppress(ConnectionError):
         return ask(settings.control_socket, "accept_restored", arguments)
-    with locked(directory), Ledger.open(settings.ledger_path) as ledger:
+    with locked(directory), Ledger.open(ledger_place(settings)) as ledger:
         return accept(settings, ledger, user_name(os.getuid()), **arguments)
 
 
@@ -140,6 +141,28 @@ def _numbers(words: list[str]) -> dict[str, float]:
         except ValueError:
             raise DatasiteError(f"--spent {each!r} is not of the form POPULATION=EPSILON.") from None
     return found
+
+
+def move_ledger(directory: Directory) -> None:
+    """Move the ledger from its file into the PostgreSQL database that the settings name, while nothing serves.
+
+    The database must have no ledger yet. The file is kept, under a name that nothing opens. Interrupted, run it again.
+    """
+    from datasites.directory import locked
+    from datasites.ledger.database import database_of
+    from datasites.ledger.moving import MOVED, move_into_database
+    from datasites.settings import Settings
+
+    settings = Settings.load(directory)
+    if not settings.ledger:
+        raise DatasiteError(
+            "The setting `ledger` names no database. Set it first:"
+            " datasite settings ledger=postgresql://user@host/name?sslmode=verify-full"
+        )
+    with locked(directory), err.status("Moving ..."):
+        head = move_into_database(settings.ledger_path, database_of(settings))
+    out.print(f"Moved, and verified there: the ledger ends at entry {head.seq}.")
+    out.print(f"What was its file is {MOVED} now. Nothing reads it: delete it once the database is backed up.")
 
 
 def health(directory: Directory) -> None:

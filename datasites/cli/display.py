@@ -309,6 +309,20 @@ def status(out: Console, value: dict[str, Any]) -> None:
         )
 
 
+def key(out: Console, value: dict[str, Any]) -> None:
+    """Keys in words, with whose they are."""
+    for hospital in value["hospitals"]:
+        out.print(f"{hospital['name']}{', this datasite' if hospital['own'] else ''}: key {hospital['digits']} …")
+        out.print(f"  {hospital['words']}", markup=False)
+    if len(value["hospitals"]) > 1:
+        out.print(
+            "Call each of the others by a number that you know otherwise, and have its owner read what `datasite key`"
+            " prints there. A hospital whose twelve words are others, or that nobody answers for, is none: deny it."
+        )
+    if not any(hospital["own"] for hospital in value["hospitals"]):
+        out.print("None of these is this datasite's key. It was changed since, or the roster names another datasite.")
+
+
 def isolation(out: Console, value: dict[str, bool]) -> None:
     """Protections of jobs on this host."""
     for name, holds in value.items():

@@ -80,13 +80,20 @@ def init(
     from datasites.review.policy import DEFAULT_POLICY
 
     password = read_password(password_file, prompt="") if password_file else secrets.token_urlsafe(15)
+    values = read_settings(setting or [])
+    if values.get("ledger"):
+        from datasites.ledger.database import Database
+        from datasites.ledger.postgres import check_empty
+
+        secret = values.get("ledger_password_file")
+        check_empty(Database(values["ledger"], directory / secret if secret else None))
     settings = create_directory(
         directory,
         name=name,
         host=host,
         port=port,
         owner_email=email,
-        settings=read_settings(setting or []),
+        settings=values,
         policy=DEFAULT_POLICY,
     )
     Datasite.create(settings, owner_password=password)
@@ -390,6 +397,16 @@ def rotate_key(directory: Directory, yes: Yes = False) -> None:
         typer.confirm("Make a new signing key? Researchers must be told the new public key.", abort=True)
     done = act(directory, "rotate_key")
     out.print(f"New public key: {done['public_key']}\nOld public key: {done['old_public_key']}")
+
+
+@app.command()
+def key(
+    directory: Directory,
+    request: Annotated[str, typer.Argument(help="Show the keys of its roster, to compare with its hospitals.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the key that this datasite signs with, in words that two people compare by telephone."""
+    show(act(directory, "key", request=request), display.key, as_json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasites.ledger.chain import Head, append, check_chain, head_of
-from datasites.ledger.store import Store
+from datasites.ledger.store import EVERY, Store
 from policies.canonical import canonical
 
 
@@ -77,7 +77,7 @@ class AuditLog:
             values.append(search.lower())
         query = f"SELECT * FROM audit WHERE {where} ORDER BY seq {order} LIMIT ?"
         with self._store.reading() as db:
-            return tuple(_entry(dict(row)) for row in db.execute(query, (*values, -1 if limit is None else limit)))
+            return tuple(_entry(dict(row)) for row in db.execute(query, (*values, EVERY if limit is None else limit)))
 
     def head(self) -> Head:
         """The last row's number and hash."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from datasites.ledger.amounts import COLUMNS, Amount, Charged
 from datasites.ledger.chain import Head, append, head_of
-from datasites.ledger.store import Store
+from datasites.ledger.store import EVERY, Store
 from policies.canonical import canonical
 from policies.errors import WrongStatus
 from policies.privacy.mechanisms import Patients
@@ -111,7 +111,7 @@ class Entries:
         where = " AND ".join([*bounds, *(f"{name} = :{name}" for name in used)])
         order = "DESC" if newest_first else "ASC"
         query = f"SELECT * FROM entries WHERE {where} ORDER BY seq {order} LIMIT :limit"
-        values = {**used, "after": after, "limit": -1 if limit is None else limit}
+        values = {**used, "after": after, "limit": EVERY if limit is None else limit}
         values |= {} if before is None else {"before": before}
         with self._store.reading() as db:
             return tuple(entry_from(dict(row)) for row in db.execute(query, values))

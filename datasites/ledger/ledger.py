@@ -25,6 +25,7 @@ from datasites.ledger.amounts import Charged, amount_of
 from datasites.ledger.attachments import Attachments
 from datasites.ledger.budgets import Budgets, population_of, split_of
 from datasites.ledger.chain import Head, sha256
+from datasites.ledger.database import Database, Place
 from datasites.ledger.datasets import Datasets, check_version
 from datasites.ledger.entries import Entries, EntryKind
 from datasites.ledger.kept import draw, part_for
@@ -60,10 +61,10 @@ class Unfinished:
 
 
 class Ledger:
-    """One datasite's ledger. `create` or `open` a file; share it between threads; open it once per process.
+    """One datasite's ledger. `create` or `open` it; share it between threads; open it once per process.
 
     Attributes:
-      store: the SQLite file and its transactions.
+      store: the SQLite file or the database, and its transactions.
       entries: the chain.
       budgets: populations, what each may lose and has lost.
       datasets: versions of published tables.
@@ -89,14 +90,22 @@ class Ledger:
         self.recovery = Recovery(store, self.entries, self.budgets, self.runs)
 
     @classmethod
-    def create(cls, path: str | Path, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
-        """A new ledger at `path`, as `Store.create`."""
-        return cls(Store.create(path, clock=clock, busy_seconds=busy_seconds))
+    def create(cls, place: Place, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
+        """A new ledger in a file or a database, as `Store.create`."""
+        if isinstance(place, Database):
+            from datasites.ledger.postgres import PostgresStore
+
+            return cls(PostgresStore.create(place, clock=clock, busy_seconds=busy_seconds))
+        return cls(Store.create(place, clock=clock, busy_seconds=busy_seconds))
 
     @classmethod
-    def open(cls, path: str | Path, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
-        """The ledger at `path`, as `Store`."""
-        return cls(Store(path, clock=clock, busy_seconds=busy_seconds))
+    def open(cls, place: Place, *, clock: Callable[[], datetime] = utc_now, busy_seconds: float = 10.0) -> Self:
+        """The ledger in a file or a database, as `Store`."""
+        if isinstance(place, Database):
+            from datasites.ledger.postgres import PostgresStore
+
+            return cls(PostgresStore(place, clock=clock, busy_seconds=busy_seconds))
+        return cls(Store(place, clock=clock, busy_seconds=busy_seconds))
 
     def close(self) -> None:
         """Close every connection of this process."""

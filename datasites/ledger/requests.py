@@ -15,7 +15,7 @@ from datasites.ledger.budgets import check_population
 from datasites.ledger.chain import sha256
 from datasites.ledger.entries import Entries, EntryKind
 from datasites.ledger.records import CodeRequestRecord, Comment, RequestLine, Vote, WaitingRequest, findings_text
-from datasites.ledger.store import Store
+from datasites.ledger.store import EVERY, Store
 from policies.canonical import canonical
 from policies.errors import InvalidRequest, WrongStatus
 from policies.release.plans import Plan
@@ -26,8 +26,8 @@ OPEN = (RequestStatus.CHECKED, RequestStatus.APPROVED)
 """Requests that people still talk about: they wait for a decision, or have rounds to run."""
 
 _LINE = """id, status, researcher, function, dataset, json_extract(plan_json, '$.declared.kind'),
-  CAST(json_extract(plan_json, '$.declared.epsilon') AS REAL), json_extract(plan_json, '$.mechanism.rounds'),
-  submitted_at, expires_at"""
+  CAST(json_extract(plan_json, '$.declared.epsilon') AS REAL),
+  CAST(json_extract(plan_json, '$.mechanism.rounds') AS INTEGER), submitted_at, expires_at"""
 _WAITING = """SELECT id, researcher, function, dataset, submitted_at, json_extract(plan_json, '$.mechanism'), project
   FROM requests LEFT JOIN filed ON filed.request = requests.id"""
 _PLACEHOLDERS = ", ".join("?" * len(dataclasses.fields(CodeRequestRecord)))
@@ -64,7 +64,7 @@ class Requests:
         """Requests in the order they came; `by_owner=None` lists the datasite's own charges too."""
         conditions = {"status": status and RequestStatus(status).value, "researcher": researcher, "by_owner": by_owner}
         used = {name: value for name, value in conditions.items() if value is not None}
-        where = " AND ".join(f"{name} = :{name}" for name in used) or "1"
+        where = " AND ".join(f"{name} = :{name}" for name in used) or "1 = 1"
         with self._store.reading() as db:
             rows = db.execute(f"SELECT * FROM requests WHERE {where} ORDER BY submitted_at, rowid", used)
             return tuple(_request(row) for row in rows)
@@ -74,7 +74,7 @@ class Requests:
     ) -> tuple[RequestLine, ...]:
         """Requests of researchers as lists show them, those that wait for a decision first, newest first within.
 
-        No plan is parsed here: SQLite reads three facts of each that is shown, and of no other.
+        No plan is parsed here: the database reads three facts of each that is shown, and of no other.
 
         Args:
           most: of them, the first.
@@ -85,7 +85,7 @@ class Requests:
         order = "status <> :waits, submitted_at DESC, rowid DESC"
         chosen = f"SELECT rowid FROM requests WHERE {where} ORDER BY {order} LIMIT :most"
         query = f"SELECT {_LINE} FROM requests WHERE rowid IN ({chosen}) ORDER BY {order}"
-        values = {**used, "waits": RequestStatus.CHECKED.value, "most": -1 if most is None else most}
+        values = {**used, "waits": RequestStatus.CHECKED.value, "most": EVERY if most is None else most}
         with self._store.reading() as db:
             return tuple(RequestLine(row[0], RequestStatus(row[1]), *row[2:]) for row in db.execute(query, values))
 

@@ -56,7 +56,7 @@ class Runs:
         """Runs in the order they were admitted."""
         conditions = {"request": request, "status": status and RunStatus(status).value}
         used = {name: value for name, value in conditions.items() if value is not None}
-        where = " AND ".join(f"{name} = :{name}" for name in used) or "1"
+        where = " AND ".join(f"{name} = :{name}" for name in used) or "1 = 1"
         with self._store.reading() as db:
             return tuple(_run(row) for row in db.execute(f"SELECT * FROM runs WHERE {where} ORDER BY rowid", used))
 

@@ -37,6 +37,9 @@ _TRANSIENT = {
     sqlite3.SQLITE_INTERRUPT: "it was interrupted",
 }
 
+EVERY = (1 << 63) - 1
+"""The `LIMIT` of a query that has none."""
+
 
 def utc_now() -> datetime:
     """The time of this machine, with its zone."""
@@ -143,6 +146,11 @@ class Store:
         for connection in list(self._connections):
             connection.close()
         self._begin_process()
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections this process has open."""
+        return len(self._connections)
 
     def __enter__(self) -> Self:
         return self

@@ -102,11 +102,7 @@ class _State:
 
 def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Head:
     """Check everything in the snapshot that `db` reads. Raises `LedgerDamaged`, naming the first disagreement."""
-    for row in db.execute("PRAGMA quick_check"):
-        if row[0] != "ok":
-            raise LedgerDamaged("The ledger's file is damaged. Stop the datasite and restore a backup.")
-    if {row[0] for row in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")} != set(TABLES):
-        raise LedgerDamaged("A table or a trigger of the ledger is not the one that was made.")
+    _check_tables(db)
     handed_out, seen, state = dict(heads), set(), _State()
     for row in check_chain(db, "entries"):
         if handed_out.get(row["seq"], row["hash"]) != row["hash"]:
@@ -119,6 +115,19 @@ def replay(db: sqlite3.Connection, heads: Iterable[tuple[int, str]] = ()) -> Hea
     for _ in check_chain(db, "audit"):
         pass
     return head_of(db, "entries")
+
+
+def _check_tables(db: sqlite3.Connection) -> None:
+    if not isinstance(db, sqlite3.Connection):
+        from datasites.ledger.postgres import check_tables
+
+        check_tables(db)
+        return
+    for row in db.execute("PRAGMA quick_check"):
+        if row[0] != "ok":
+            raise LedgerDamaged("The ledger's file is damaged. Stop the datasite and restore a backup.")
+    if {row[0] for row in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")} != set(TABLES):
+        raise LedgerDamaged("A table or a trigger of the ledger is not the one that was made.")
 
 
 def _apply(state: _State, entry: Entry) -> None:

@@ -50,7 +50,7 @@ def leaving_words(plan: Plan) -> str:
     """What leaves of a model that is trained, and in what form."""
     assert plan.graph is not None
     assert isinstance(plan.mechanism, DPSGD)
-    form = _FORMS[plan.mechanism.compression]
+    form = _FORMS[plan.mechanism.compression] if plan.mechanism.secure_aggregation is None else ", hidden under masks"
     if not plan.graph.constants:
         return f"What leaves: the model's numbers after each round{form}."
     released = sum(parameter.elements for parameter in plan.graph.parameters)

@@ -107,7 +107,7 @@ def released_parts(
         return tuple(
             _statistic(query, tensors[query.key], mechanism, schema, patients, tensors) for query in mechanism.queries
         )
-    if isinstance(mechanism, Evaluation):
+    if isinstance(mechanism, Evaluation) and mechanism.secure_aggregation is None:
         return evaluation_parts(tensors, mechanism, schema.predicting(mechanism))
     if isinstance(mechanism, KaplanMeier):
         return tuple(_survival(name, tensor, mechanism, schema) for name, tensor in tensors.items())
@@ -136,7 +136,8 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
             *_form_sentences(mechanism),
         ]
     if isinstance(mechanism, Evaluation):
-        return evaluation_noise(mechanism)
+        secure = mechanism.secure_aggregation
+        return [*evaluation_noise(mechanism), *(masked_sentences(secure) if secure else ())]
     if isinstance(mechanism, KaplanMeier):
         return [f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one patient counts in one cell."]
     if isinstance(mechanism, Regression):

@@ -366,7 +366,9 @@ class Rounds:
             raise Unavailable(f"The runner failed:\n{answer.output}")
         tensors = self.parts.take_local(run.request, run.round, plan, from_bytes(answer.payload))
         check_tensors(tensors, answer_shapes(plan, published.schema), finite=False)
-        tensors = self.secure.masked(run.request, plan, run.round, run.weights_digest, tensors, weights or {})
+        tensors = self.secure.masked(
+            run.request, plan, run.round, run.weights_digest, tensors, weights or {}, published.schema
+        )
         release_digest = digest(tensors)
         balance = self.ledger.budgets.balance(published.population)
 

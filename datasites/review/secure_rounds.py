@@ -16,11 +16,13 @@ from datasites.ledger.records import CodeRequestRecord
 from datasites.settings import Settings
 from datasites.vault.round_secrets import RoundSecrets
 from policies.errors import InvalidRequest, UnsupportedMechanism, WrongStatus
-from policies.privacy.mechanisms import Mechanism
+from policies.privacy.mechanisms import Evaluation, Mechanism
 from policies.privacy.secure_aggregation import SecureAggregation
+from policies.release.evaluation_tables import ERRORS, steps_of
 from policies.release.plans import Plan, Published
 from policies.release.tensors import Array
-from policies.secure_sums.encoding import encoded, shaped
+from policies.schema.schemas import Schema
+from policies.secure_sums.encoding import counted, encoded, shaped
 from policies.secure_sums.messages import context_of, hex_of
 from policies.secure_sums.party import PartyState, answer, begun, masked
 from policies.source.statuses import RequestStatus, RunStatus
@@ -110,13 +112,19 @@ class SecureRounds:
         weights_digest: str,
         release: Mapping[str, Array],
         weights: Mapping[str, Array],
+        schema: Schema,
     ) -> dict[str, Array]:
         """A release as it leaves: as it is, or under this round's masks where it leaves in sums alone."""
         declared = declared_in(plan.mechanism)
         if declared is None:
             return dict(release)
         state = self._ready(request, plan, round_number, weights_digest)
-        words = encoded(release, weights, declared, state.party)
+        if isinstance(plan.mechanism, Evaluation):
+            intervals = release[ERRORS].shape[-1] if ERRORS in release else 1
+            steps = steps_of(plan.mechanism, schema.predicting(plan.mechanism), intervals)
+            words = counted(release, steps, declared)
+        else:
+            words = encoded(release, weights, declared, state.party)
         return shaped(masked(state, words, declared=declared), release)
 
     def _ready(self, request: str, plan: Plan, round_number: int, weights_digest: str) -> PartyState:

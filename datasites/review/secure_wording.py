@@ -6,24 +6,26 @@ from policies.numbers import counted
 from policies.privacy.secure_aggregation import SecureAggregation
 
 
-def secure_sentences(declared: SecureAggregation) -> list[str]:
-    """Who adds up, what can be read, and whom that trusts."""
+def secure_sentences(declared: SecureAggregation, *, counts: bool = False) -> list[str]:
+    """Who adds up, what can be read, and whom that trusts; of tables of `counts`, else of a model's numbers."""
     count, least = len(declared.hospitals), declared.threshold
+    what, whose = ("sums", "Counts") if counts else ("a mean", "A model's numbers")
     roster = ", ".join(f"{party.name} (key {party.fingerprint} …)" for party in declared.hospitals)
     return [
+        (f"Only {what} over at least {least} of these {count} hospitals can be read: {roster}."),
         (
-            "What leaves: the same, hidden under masks. Only a mean over at least"
-            f" {least} of these {count} hospitals can be read: {roster}."
-        ),
-        (
-            "Compare the keys with what those hospitals tell you by another way: a hospital that the researcher made up"
-            " would see through the masks."
+            "Compare the keys with what those hospitals tell you by another way (`datasite key REQUEST` shows each in"
+            " twelve words): a hospital that the researcher made up would see through the masks."
         ),
         trust_sentence(declared),
         (
-            "This hospital adds all of its own noise, so ε is as it is without masks and depends on nobody. A model's"
-            " numbers that are wrong on purpose cannot be told apart in a sum; a hospital that sends them spoils it for"
-            " all."
+            "A sum with this hospital and one without it, of the same weights in two rounds, differ by what it adds,"
+            " under the noise of all hospitals in both. Masks do not change that; the ε of both rounds bounds it."
+        ),
+        (
+            "This hospital adds all of its own noise, so ε is as it is without masks and depends on nobody."
+            f" {whose} that are wrong on purpose cannot be told apart in a sum; a"
+            " hospital that sends them spoils it for all."
         ),
     ]
 

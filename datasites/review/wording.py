@@ -48,6 +48,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
             *part_words(plan),
+            *(secure_sentences(mechanism.secure_aggregation, counts=True) if mechanism.secure_aggregation else ()),
         ]
     if isinstance(mechanism, KaplanMeier):
         return [

@@ -56,7 +56,7 @@ def open_tensors(directory: Path, version: str, schema: Schema) -> tuple[OpenTen
     """Every tensor of a version, open. Raises `DatasiteError` where a file is missing or is not as it was written."""
     opened: list[OpenTensor] = []
     try:
-        for number, tensor in enumerate(schema.tensors):
+        for number, tensor in _numbered(schema):
             opened.append(_open(_path(directory, version, number), tensor))
     except BaseException:
         for tensor_file in opened:
@@ -94,7 +94,7 @@ def tensors_to_write(
     folder.mkdir(mode=0o700, parents=True)
     try:
         arrays: dict[str, npt.NDArray[Any]] = {}
-        for number, tensor in enumerate(schema.tensors):
+        for number, tensor in _numbered(schema):
             path = _path(directory, version, number)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             kind = np.dtype(tensor.dtype).newbyteorder("<")
@@ -120,6 +120,11 @@ def forget_tensors(directory: Path, *, keep: set[str]) -> None:
     for version in folder.iterdir():
         if version.name not in keep:
             shutil.rmtree(version)
+
+
+def _numbered(schema: Schema) -> Iterator[tuple[int, Tensor]]:
+    """Tensors with the numbers of their files, by name: a schema that was kept has them in another order."""
+    return enumerate(sorted(schema.tensors, key=lambda tensor: tensor.name))
 
 
 def _path(directory: Path, version: str, number: int) -> Path:

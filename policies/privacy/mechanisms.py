@@ -267,6 +267,7 @@ class Evaluation:
       local: as in `DPSGD`; their values are those that training left at the hospital.
       public_weights: as in `DPSGD`.
       trained_as: the function of the request that trained the local parameters.
+      secure_aggregation: as in `DPSGD`; of the tables leaves a sum over hospitals alone, each with its whole noise.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -283,6 +284,7 @@ class Evaluation:
     local: tuple[str, ...] = ()
     public_weights: str = ""
     trained_as: str = ""
+    secure_aggregation: SecureAggregation | None = None
 
     def __post_init__(self) -> None:
         check_loss(self.loss)

@@ -27,6 +27,11 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 _FIELDS = ("name", "key", "patients")
 
 
+def digits_of(key: str) -> str:
+    """The first 16 digits of a key in groups of four."""
+    return " ".join(key[begin : begin + 4] for begin in range(0, 16, 4))
+
+
 @dataclass(frozen=True)
 class Party:
     """One hospital of a roster.
@@ -44,7 +49,7 @@ class Party:
     @property
     def fingerprint(self) -> str:
         """The key as people compare it: its first 16 digits in groups of four."""
-        return " ".join(self.key[begin : begin + 4] for begin in range(0, 16, 4))
+        return digits_of(self.key)
 
 
 @dataclass(frozen=True, kw_only=True)

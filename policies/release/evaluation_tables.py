@@ -41,6 +41,7 @@ class EvaluationTable:
       epsilon: every cell has discrete Laplace noise of this ε in steps of `step`.
       step: 1 where patients are counted, a part of a squared error where errors are added up.
       groups: labels of the first axis.
+      hospitals: that are added up in each cell, each with its own noise.
     """
 
     name: str
@@ -50,6 +51,7 @@ class EvaluationTable:
     step: float = 1.0
     subgroup: Subgroup | None = None
     groups: tuple[str, ...] = ()
+    hospitals: int = 1
 
     @property
     def size(self) -> int:
@@ -58,8 +60,13 @@ class EvaluationTable:
 
     @property
     def noise_variance(self) -> float:
-        """Of each cell: 2p / (1-p)² steps² with p = exp(-ε)."""
-        return self.step**2 * 2 * math.exp(-self.epsilon) / math.expm1(-self.epsilon) ** 2
+        """Of each cell: 2p / (1-p)² steps² with p = exp(-ε), from each hospital in it."""
+        return self.hospitals * self.step**2 * 2 * math.exp(-self.epsilon) / math.expm1(-self.epsilon) ** 2
+
+
+def steps_of(mechanism: Evaluation, schema: Schema, intervals: int) -> dict[str, float]:
+    """What one unit of each table's cells stands for, by name: cells are whole multiples of it, noise included."""
+    return {table.name: table.step for table in evaluation_tables(mechanism, schema, intervals)}
 
 
 def evaluation_tables(mechanism: Evaluation, schema: Schema, intervals: int) -> tuple[EvaluationTable, ...]:

@@ -1,7 +1,8 @@
 """Releases as whole numbers that add up exactly, modulo 2^32.
 
 A hospital carries how far each weight moved from what came in, weighed by its share of patients, in units of a public
-grid, as a word of 32 bits. Rounding happens after the noise, to what would have been released, so it costs no privacy.
+grid, as a word of 32 bits; of an evaluation each cell's whole number, unweighed. Rounding happens after the noise, to
+what would have been released, so it costs no privacy.
 A number that is none counts as not moved; one beyond `reach` is held to it: nothing is refused for its value.
 """
 
@@ -39,6 +40,24 @@ def decoded(total: Words, start: Tensors, declared: SecureAggregation, parties: 
     patients = sum(declared.hospitals[party - 1].patients for party in parties)
     moved = total.astype(np.int32).astype(np.float64) * (declared.grid * declared.most_patients / patients)
     return shaped((flat(start) + moved).astype(np.float32), start)
+
+
+def counted(release: Tensors, steps: Mapping[str, float], declared: SecureAggregation) -> Words:
+    """What one party adds of tables of counts: each cell's whole number of its table's steps, noise included.
+
+    Args:
+      steps: what one unit stands for, by tensor. Cells are multiples of it as they are released, so nothing is rounded.
+    """
+    units = flat({name: np.asarray(cells, dtype=np.float64) / steps[name] for name, cells in release.items()})
+    held = np.clip(np.nan_to_num(units, nan=0.0), -declared.largest, declared.largest)
+    words: Words = np.rint(held).astype(np.int64).astype(np.uint32)
+    return words
+
+
+def added(total: Words, like: Tensors, steps: Mapping[str, float]) -> dict[str, Any]:
+    """The sum of tables over parties, exactly, as float64 tensors with the names and shapes of `like`."""
+    parts = shaped(total.astype(np.int32).astype(np.float64), like)
+    return {name: cells * steps[name] for name, cells in parts.items()}
 
 
 def flat(tensors: Tensors) -> npt.NDArray[np.float64]:

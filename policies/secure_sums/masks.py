@@ -1,47 +1,21 @@
-"""Masks: 256-bit keys that two hospitals agree on, and the words that a key expands to.
-
-Keys are X25519's (RFC 7748) through HKDF-SHA256 (RFC 5869), all 256 bits of them; words are ChaCha20's (RFC 8439) key
-stream. A key is used for one round and one purpose, so the stream begins at nonce 0.
-"""
+"""Masks: the words that a key expands to, and what they hide while they are there."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from policies.secure_sums.agreement import key_stream
 
 Words = npt.NDArray[np.uint32]
-_ZEROS = bytes(1 << 16)
 
 
 def expanded(key: bytes, count: int) -> Words:
     """`count` words of the stream of a 32-byte key."""
-    size = 4 * count
-    stream = bytearray(size)
-    encryptor, view = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor(), memoryview(stream)
-    for begin in range(0, size, len(_ZEROS)):
-        encryptor.update_into(memoryview(_ZEROS)[: min(len(_ZEROS), size - begin)], view[begin:])
-    return np.frombuffer(stream, dtype="<u4").astype(np.uint32, copy=False)
+    return np.frombuffer(key_stream(key, 4 * count), dtype="<u4").astype(np.uint32, copy=False)
 
 
-def mask_seed(private: bytes, public: bytes, context: bytes, one: int, other: int) -> bytes:
-    """The key of the mask that two parties share: the same from either side.
-
-    Raises `ValueError` where `public` is no point that a key can be agreed with.
-    """
-    low, high = sorted((one, other))
-    return _agreed(private, public, b"mask", context, low, high)
-
-
-def box_key(private: bytes, public: bytes, context: bytes, sender: int, recipient: int) -> bytes:
-    """The key of the one box that a party sends another in a round. Raises `ValueError` as `mask_seed` does."""
-    return _agreed(private, public, b"box", context, sender, recipient)
-
-
-def _agreed(private: bytes, public: bytes, purpose: bytes, context: bytes, first: int, second: int) -> bytes:
-    secret = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
-    info = b"|".join((b"private-datasites secure sum 1", purpose, context, b"%d" % first, b"%d" % second))
-    return HKDF(hashes.SHA256(), 32, None, info).derive(secret)
+def add_mask(words: Words, seed: bytes, plus: bool) -> None:
+    """Add the words of a mask, or take them away: of two parties the first adds what the second takes."""
+    mask = expanded(seed, len(words))
+    (np.add if plus else np.subtract)(words, mask, out=words)

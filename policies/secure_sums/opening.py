@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from policies.errors import CertificateRefused, InvalidRequest
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.secure_sums import messages
-from policies.secure_sums.masks import Words, mask_seed
-from policies.secure_sums.party import add_mask, seed_digest
+from policies.secure_sums.agreement import mask_seed
+from policies.secure_sums.masks import Words, add_mask
+from policies.secure_sums.party import seed_digest
 from policies.secure_sums.sharing import PRIME, SHARE_BYTES, combine
 
 MOST_LIARS = 2  # that are looked for among those who gave more shares than are needed

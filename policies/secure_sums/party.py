@@ -17,23 +17,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from policies.errors import WrongStatus
-from policies.privacy.secure_aggregation import SecureAggregation
+from policies.privacy.secure_aggregation import WORD, SecureAggregation
 from policies.secure_sums import messages
-from policies.secure_sums.masks import Words, box_key, expanded, mask_seed
+from policies.secure_sums.agreement import box_key, key_stream, mask_seed
 from policies.secure_sums.sharing import SHARE_BYTES, split
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from policies.secure_sums.masks import Words
 
 BOX_BYTES = 2 * SHARE_BYTES + 16
 SECRETS = ("mask_private", "box_private", "seed")
@@ -132,21 +134,33 @@ def answered_before(state: PartyState, step: str, sent: str) -> dict[str, Any] |
     return state.answers[step]
 
 
-def masked(state: PartyState, words: Words, *, declared: SecureAggregation) -> Words:
-    """What a party adds to the sum, under its own mask and one with each party whose shares it holds."""
-    hidden = words + expanded(bytes.fromhex(state.seed), len(words))
+def masks_of(state: PartyState) -> Iterator[tuple[bytes, bool]]:
+    """The keys of a party's masks, its own and one with each party whose shares it holds, and whether each is added."""
+    yield bytes.fromhex(state.seed), True
     private, context = bytes.fromhex(state.mask_private), bytes.fromhex(state.context)
     for other in state.held:
         if other != state.party:
             public = bytes.fromhex(state.book[other]["mask_key"])
-            add_mask(hidden, mask_seed(private, public, context, state.party, other), state.party < other)
+            yield mask_seed(private, public, context, state.party, other), state.party < other
+
+
+def masked(state: PartyState, words: Words, *, declared: SecureAggregation) -> Words:
+    """What a party adds to the sum, under all of its masks."""
+    from policies.secure_sums.masks import add_mask
+
+    hidden = words.copy()
+    for seed, plus in masks_of(state):
+        add_mask(hidden, seed, plus)
     return hidden
 
 
-def add_mask(words: Words, seed: bytes, plus: bool) -> None:
-    """Add the words of a mask, or take them away: of two parties the first adds what the second takes."""
-    mask = expanded(seed, len(words))
-    (np.add if plus else np.subtract)(words, mask, out=words)
+def masked_numbers(state: PartyState, numbers: Sequence[int]) -> list[int]:
+    """The same of a few whole numbers, modulo 2^32, without numpy: for a small device."""
+    hidden = [number % 2**WORD for number in numbers]
+    for seed, plus in masks_of(state):
+        words = struct.unpack(f"<{len(hidden)}I", key_stream(seed, 4 * len(hidden)))
+        hidden = [(number + (word if plus else -word)) % 2**WORD for number, word in zip(hidden, words, strict=True)]
+    return hidden
 
 
 # -- the steps -------------------------------------------------------------------------------------------------------

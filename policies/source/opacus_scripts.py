@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.errors import UnsupportedMechanism
-from policies.privacy.other_names import FUNCTIONAL, loss_settings, optimizer_settings
+from policies.privacy.other_names import FUNCTIONAL
 from policies.source.allowed_names import LAYERS
 from policies.source.script_flow import (
     MAKES_PRIVATE,
@@ -30,9 +30,17 @@ from policies.source.script_flow import (
     unmoved,
     unshaped,
 )
-from policies.source.script_values import NotPlain, Values, arguments, called, plain_arguments, short
+from policies.source.script_settings import (
+    DEFAULT_DELTA,
+    optimizer_meant,
+    private_settings,
+    settings_of_loader,
+    settings_of_loss,
+    settings_of_optimizer,
+    whole,
+)
+from policies.source.script_values import NotPlain, Values, arguments, called, short
 
-_DEFAULT_RATE = 1e-3  # of torch's SGD and Adam, where none is given
 _MODES = frozenset("train eval to cuda cpu zero_grad parameters named_parameters state_dict validate fix".split())
 
 DATA = "your own data or figures: the records are the hospital's"
@@ -427,20 +435,21 @@ class _Reader:
             self._lacks("a model: a class that derives from nn.Module, or nn.Sequential(...)")
         if not self.loops:
             self._lacks("a loop of batches with loss.backward() and optimizer.step()")
-        for part, settings in ((private, self._privacy), (self._loss_call(), self._loss)):
-            if part is not None:
-                self._settings(part, settings)
-        optimizer = self._one(self.optimizers, "optimizer", _optimizer_of(private), private)
+        if private is not None:
+            self._settings(private, self._privacy)
+        if (loss := self._loss_call()) is not None:
+            self._settings(loss, lambda call: settings_of_loss(call, self.values))
+        optimizer = self._one(self.optimizers, "optimizer", optimizer_meant(private), private)
         if optimizer is not None:
-            self._settings(optimizer, self._optimizer)
+            self._settings(optimizer, lambda call: settings_of_optimizer(call, self.values))
         self._batches_of(private)
         if self.epochs:
-            self._settings(self.epochs[-1], lambda node: {"epochs": self._whole(node)})
+            self._settings(self.epochs[-1], lambda node: {"epochs": whole(node, self.values)})
         else:
             script.settings.setdefault("epochs", 1)
         if model is not None:
             self._model(model)
-        script.settings.setdefault("delta", 1e-5)
+        script.settings.setdefault("delta", DEFAULT_DELTA)
 
     def _settings(self, node: Any, read: Any) -> None:
         try:
@@ -448,39 +457,17 @@ class _Reader:
         except (NotPlain, UnsupportedMechanism) as error:
             self._refuse(node, str(error))
 
-    def _whole(self, node: ast.expr) -> int:
-        value = self.values.plain(node)
-        if type(value) is not int or value < 1:
-            raise NotPlain(f"`{short(node)}` is not a whole number of at least 1")
-        return value
-
     def _privacy(self, call: ast.Call) -> dict[str, Any]:
-        """What make_private says. Options that are the same here are passed over, others raise."""
-        settings: dict[str, Any] = {}
-        names = {"noise_multiplier": "noise_multiplier", "max_grad_norm": "clipping_norm", "target_epsilon": "epsilon"}
-        for name, value in arguments(call, ("module", "optimizer", "data_loader")).items():
-            if name in names:
-                settings[names[name]] = self.values.plain(value)
-            elif name == "target_delta":
-                self.delta = value
-            elif name == "epochs":
-                if not self.epochs:
-                    self.epochs.append(value)
-            elif name not in _SAME_HERE:
-                allowed = _PRIVATE_OPTIONS.get(name)
-                if allowed is None or self.values.plain(value) not in allowed:
-                    raise NotPlain(f"{name}={short(value)} has no counterpart here")
-        for name in ("epsilon", "noise_multiplier"):
-            if settings.get(name) is None:
-                settings.pop(name, None)
-        if "clipping_norm" not in settings:
-            raise NotPlain("it says no max_grad_norm")
+        said = private_settings(call, self.values)
+        self.delta = said.delta if said.delta is not None else self.delta
+        if said.epochs is not None and not self.epochs:
+            self.epochs.append(said.epochs)
         if self.delta is not None:
             try:
-                settings["delta"] = self.values.plain(self.delta)
+                said.settings["delta"] = self.values.plain(self.delta)
             except NotPlain:
                 self._note(self.delta, "δ is 1e-5, since every hospital has another number of patients")
-        return settings
+        return said.settings
 
     def _loss_call(self) -> ast.Call | None:
         """The loss: what the loop calls, where it is a function of torch or made in the script; else the one made."""
@@ -492,21 +479,6 @@ class _Reader:
                 return self._one(self.losses, "loss", short(made.func), made)
         return self._one(self.losses, "loss", "", None)
 
-    def _loss(self, call: ast.Call) -> dict[str, Any]:
-        functional = called(call) in FUNCTIONAL and not called(call).endswith("Loss")
-        if functional:
-            given = {word.arg: self.values.plain(word.value) for word in call.keywords if word.arg is not None}
-            return loss_settings(called(call), given)
-        return loss_settings(called(call), plain_arguments(call, ("weight",), self.values))
-
-    def _optimizer(self, call: ast.Call) -> dict[str, Any]:
-        given = arguments(call, ("params", "lr", "momentum"))
-        parameters = given.pop("params", None)
-        if parameters is not None and not (isinstance(parameters, ast.Call) and called(parameters) == "parameters"):
-            raise NotPlain("it trains a part of the model: here all of it is trained")
-        settings = optimizer_settings(called(call), {name: self.values.plain(value) for name, value in given.items()})
-        return {"learning_rate": _DEFAULT_RATE, **settings}
-
     def _batches_of(self, private: ast.Call | None) -> None:
         named = ""
         if private is not None:
@@ -514,17 +486,11 @@ class _Reader:
             loader = given.get("data_loader")
             named = loader.id if isinstance(loader, ast.Name) else ""
             if private is self.legacy and "batch_size" in given:
-                self._settings(given["batch_size"], lambda node: {"batch_size": self._whole(node)})
+                self._settings(given["batch_size"], lambda node: {"batch_size": whole(node, self.values)})
                 return
         call = self._one(self.loaders, "DataLoader", named, private)
-        if call is None:
-            return
-        given = arguments(call, ("dataset", "batch_size"))
-        if "batch_sampler" in given:
-            self._refuse(call, "a batch_sampler does not say a batch's size")
-            return
-        size = given.get("batch_size", ast.Constant(1))
-        self._settings(call, lambda _: {"batch_size": self._whole(size)})
+        if call is not None:
+            self._settings(call, lambda loader: settings_of_loader(loader, self.values))
 
     def _model_of(self, private: ast.Call | None) -> ast.Call | None:
         module = arguments(private, ("module",)).get("module") if private is not None else None
@@ -620,17 +586,6 @@ class _Reader:
 
 
 _VALIDATED = "study.check() refuses a layer that mixes records, by its line, with what to write instead"
-_SAME_HERE = frozenset("module optimizer data_loader criterion sample_size sample_rate alphas batch_size".split())
-_PRIVATE_OPTIONS: dict[str, tuple[Any, ...]] = {
-    "poisson_sampling": (True, False),  # it always is
-    "clipping": ("flat",),
-    "loss_reduction": ("mean",),
-    "batch_first": (True,),
-    "grad_sample_mode": ("hooks", "functorch", "ew", "ghost", "no_op"),
-    "noise_generator": (None,),
-    "secure_mode": (True, False),
-    "secure_rng": (True, False),
-}
 _HARMLESS = frozenset(
     """
     item detach cpu numpy tolist eval train to cuda parameters named_parameters state_dict numel size get_epsilon
@@ -650,8 +605,3 @@ _KNOWN_REASONS = {
     "register_hook": "no code of yours runs beside private rows",
     "register_step_hook": "no code of yours runs beside private rows",
 }
-
-
-def _optimizer_of(private: ast.Call | None) -> str:
-    given = arguments(private, ("module", "optimizer")).get("optimizer") if private is not None else None
-    return short(given) if given is not None else ""

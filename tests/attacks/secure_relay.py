@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.secure_sums import party as steps
-from policies.secure_sums.masks import Words
+from policies.secure_sums.masks import Words, add_mask
 from policies.secure_sums.messages import context_of
 from policies.secure_sums.opening import open_sum, read_revealed
 from policies.secure_sums.sharing import combine
@@ -149,10 +149,10 @@ def read_one(relay: Relay, victim: int, masked: dict[int, Words], answers: Itera
     if found["seeds"] is None or found["keys"] is None:
         return None
     words = masked[victim].copy()
-    steps.add_mask(words, found["seeds"], plus=False)
+    add_mask(words, found["seeds"], plus=False)
     for other in relay.boxes:
         if other != victim:
             public = bytes.fromhex(relay.book[other]["mask_key"])
             seed = steps.mask_seed(found["keys"], public, bytes.fromhex(relay.context), victim, other)
-            steps.add_mask(words, seed, plus=victim > other)
+            add_mask(words, seed, plus=victim > other)
     return words

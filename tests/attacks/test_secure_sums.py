@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from policies.errors import CertificateRefused, InvalidRequest, WrongStatus
+from policies.secure_sums import masks
 from policies.secure_sums import party as steps
 from policies.secure_sums.masks import Words
 from tests.attacks.secure_relay import NUMBERS, WEIGHTS, Hospital, Relay, network, read_one
@@ -329,8 +330,8 @@ def _check_fresh() -> None:
 
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Masks of 16 bits: the other half of each word leaves as it is, and sums still come out right."""
-    whole = steps.expanded
-    monkeypatch.setattr(steps, "expanded", lambda key, count: whole(key, count) & np.uint32(0xFFFF))
+    whole = masks.expanded
+    monkeypatch.setattr(masks, "expanded", lambda key, count: whole(key, count) & np.uint32(0xFFFF))
 
 
 def _another_modulus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,10 @@ SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
+DEVICES = "tests/researcher/devices/test_{}.py"
 RELAYS = "tests/attacks/relays/test_{}.py"
+FLOWER_APP = "tests/researcher/test_flower_app.py"
+FLOWER = "tests/attacks/test_flower_servers.py"
 ENOUGH = "3"  # failures, and the rest need not be run
 
 
@@ -109,6 +112,12 @@ def nothing(*places: str) -> Callable[[], None]:
 def instead(where: str, value: Any) -> Callable[[], None]:
     """Something else in the place of a function or a list."""
     return lambda: put(where, value)
+
+
+def _kept_nowhere(book: Any, kind: str, name: str, content: str, *, charge: int = 0) -> None:
+    """A device's ledger that holds its budget and nothing else."""
+    if kind == "fact":
+        book._connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, 0)", (kind, name, content))
 
 
 class Everything(frozenset[Any]):
@@ -223,6 +232,20 @@ def _any_token() -> None:
     async def check(*_: Any) -> None: ...
 
     put("researcher.coordinator:Coordinator._check_token", check)
+
+
+# -- what a lying Flower server would find
+
+
+def _any_tensor() -> None:
+    import io
+
+    import numpy as np
+
+    put(
+        "researcher.flower_wire:_tensor",
+        lambda name, content, shape: np.load(io.BytesIO(content), allow_pickle=True).astype(np.float32),
+    )
 
 
 # -- what a hostile hospital would find on the researcher's side
@@ -475,6 +498,10 @@ def _entities_read() -> None:
 
 
 REPORTS = ("publication_report", "check_publication")
+
+
+def _unmasked(_: Any, request: str, plan: Any, number: int, sent: str, release: Any, *rest: Any) -> Any:
+    return dict(release)
 
 
 def _anybody_reads_reports() -> None:
@@ -843,6 +870,21 @@ DEFENCES: dict[str, Defence] = {
         instead("datasites.door.syft.views:_is_own", lambda *_: True),
         (GUARD.format("links"), "-k", "parts_of"),
     ),
+    "own-runs": Defence(
+        "jobs and projects of one's own requests alone",
+        instead("datasites.actions.seen:_is_own", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "researcher_alone or nothing_of_others"),
+    ),
+    "own-password": Defence(
+        "a client changes its account's password alone",
+        instead("datasites.door.syft.ledger_views:_is_own_password", lambda *_: True),
+        (GUARD.format("ledger_views"), "-k", "anothers_password or nothing_else"),
+    ),
+    "jobs": Defence(
+        "calls that wait for nothing",
+        instead("datasites.door.syft.guard:WITH_JOBS", Everything()),
+        (GUARD.format("ledger_views"), "-k", "without_waiting"),
+    ),
     "private-sides": Defence("private sides to nobody", _private_sides, (GUARD.format("objects"), "-k", "no_role")),
     "lock-out": Defence(
         "lock-out of passwords", instead("datasites.door.app:LockOut.begin", lambda *_: 0.0), _corpus("sixteen")
@@ -1024,6 +1066,28 @@ DEFENCES: dict[str, Defence] = {
     "study_keys": Defence("keys that a study remembers", instead("researcher.code_requests:KEYS", ()), (HOSPITALS,)),
     "asked": Defence("certificate against the question", nothing("researcher.releases:check_asked"), (HOSPITALS,)),
     "quoted_plan": Defence("quoted plan against the researcher's own", _any_plan, (HOSPITALS,)),
+    "flower_settings": Defence(
+        "settings of a Flower server", nothing("researcher.flower_client:check_settings"), (FLOWER,)
+    ),
+    "flower_tensors": Defence("shapes before numbers, of a Flower server", _any_tensor, (FLOWER, "-k", "no_model")),
+    "flower_rehearsal": Defence(
+        "rehearsal of what a ServerApp starts",
+        nothing("researcher.flower_app:rehearse"),
+        (FLOWER_APP, "-k", "charged"),
+    ),
+    "flower_messages": Defence(
+        "messages of a ServerApp",
+        nothing("researcher.flower_app:AppGrid._check"),
+        (FLOWER_APP, "-k", "loop or weights"),
+    ),
+    "flower_rounds": Defence(
+        "one round for the same weights",
+        instead(
+            "researcher.flower_client:HospitalClient._round_of",
+            lambda client, sent: client.asked.datasite.calls.count("run"),
+        ),
+        (FLOWER, "-k", "replayed"),
+    ),
     "compressed_releases": Defence(
         "grids of compressed releases", nothing("researcher.releases:check_compressed"), (HOSPITALS, "-k", "doubled")
     ),
@@ -1129,11 +1193,31 @@ DEFENCES: dict[str, Defence] = {
         nothing("datasites.review.secure_rounds:SecureRounds.check_ready"),
         (SECURE_ROUNDS, "-k", "nothing_runs_before"),
     ),
+    "sum_masks": Defence(
+        "masks on what leaves in sums alone",
+        instead("datasites.review.secure_rounds:SecureRounds.masked", _unmasked),
+        (SECURE_ROUNDS, "-k", "is_masked or leave_masked"),
+    ),
     "sum_survivors": Defence(
         "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)
     ),
     "sum_threshold": Defence(
         "no sum of fewer than the threshold", nothing("policies.secure_sums.party:check_enough"), (SUMS,)
+    ),
+    "device_budget": Defence(
+        "a device's budget",
+        instead("researcher.devices.device:Device._affordable", lambda *_: 0),
+        (DEVICES.format("device"), "-k", "budget"),
+    ),
+    "device_roster": Defence(
+        "a device charges a roster that its person did not accept as if all others worked together",
+        instead("policies.privacy.device_reports:DeviceQuestion.epsilon_if", lambda question, _: question.epsilon),
+        (DEVICES.format("device"), "-k", "accept"),
+    ),
+    "device_kept": Defence(
+        "a device keeps what it answered",
+        instead("researcher.devices.ledger:_Rows.write", _kept_nowhere),
+        (DEVICES.format("device"), "-k", "same_question or outlives"),
     ),
     "told_owner": Defence(
         "what publishing notices is the owner's alone",

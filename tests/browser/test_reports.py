@@ -8,12 +8,17 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
+from tests.researcher.devices.teams import answering, device, report, team
 from tests.researcher.test_report import PAGES
 
+DEVICES = {"devices": lambda: report().run(answering(team([70.0, 71.0]) | {"bare": device(None)}))}
 
-@pytest.mark.parametrize("kind", ["described by groups", "asked", "trained and scored", "alive by groups", "logistic"])
+
+@pytest.mark.parametrize(
+    "kind", ["described by groups", "asked", "trained and scored", "alive by groups", "logistic", "devices"]
+)
 def test_a_report_is_accessible_and_fits(kind: str, chromium: Browser, tmp_path: Path) -> None:
-    file = PAGES[kind]().report(tmp_path / "report.html")  # type: ignore[no-untyped-call]
+    file = (PAGES | DEVICES)[kind]().report(tmp_path / "report.html")  # type: ignore[no-untyped-call]
     told = {}
     for width, scheme in ((1280, "light"), (390, "dark")):
         page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]

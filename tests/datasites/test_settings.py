@@ -167,7 +167,15 @@ def test_every_field_has_a_line_in_the_template_and_the_default_that_stands_ther
 # -- changing leaves the rest as the owner wrote it --------------------------------------------------------------------
 
 TEXTS = tuple(name for name, kind in KINDS.items() if kind is str)
-BOUND = ("host", "tls_certificate", "tls_key", "witness", "gateway_addresses")  # to more than being text
+BOUND = (
+    "host",
+    "tls_certificate",
+    "tls_key",
+    "witness",
+    "gateway_addresses",
+    "ledger",
+    "ledger_password_file",
+)  # to more than being text
 FREE = tuple(name for name in TEXTS if name not in BOUND)
 ENDS = st.sampled_from(["\n", "\r\n"])
 COMMENTS = st.text(st.characters(exclude_categories=["C"]), max_size=30)

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import researcher
+from compose.in_sums import lying, refused
 from datasites.directory import new_signing_key
 from policies.privacy.accountant import charge_for
 from policies.privacy.mechanisms import mechanism_from
 from policies.release.certificates import verify
 from policies.release.tensors import digest, to_bytes
 from policies.secure_sums.encoding import words_of
+from researcher.scores import geometric_variance
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
 from tests.researcher.study_models import FourFeatures
 
@@ -75,7 +77,10 @@ def test_only_the_mean_is_read_and_a_killed_hospital_drops_out(
 ) -> None:
     cohort = researcher.connect(network_file).dataset("flu")
     options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test.", "seed": 5}
-    study = researcher.Study("flu-secure", cohort, FourFeatures, TRAINING, secure_aggregation=True, **options)
+    scoring = researcher.Evaluation(epsilon=1.0, bins=5, subgroups=("cough",), secure_aggregation=True)
+    study = researcher.Study(
+        "flu-secure", cohort, FourFeatures, TRAINING, evaluation=scoring, secure_aggregation=True, **options
+    )
     assert study.training.secure_aggregation is not None
     assert study.training.secure_aggregation.threshold == 2
     approved(study, datasites)
@@ -103,6 +108,25 @@ def test_only_the_mean_is_read_and_a_killed_hospital_drops_out(
     # What is on the hospitals' own disks is masked too: no release by itself was ever written.
     stored = datasites["Rural"].json("releases")
     assert stored
+
+    scores = result.evaluate(grace=1.0)
+    assert list(scores.hospitals) == ["3 hospitals in a sum"]
+    counts = scores.combined.counts
+    assert (counts == np.rint(counts)).all()
+    assert abs(counts.sum() - 3 * 100) < 5 * np.sqrt(10 * scores.combined.noise_variance) + 60
+    assert scores.combined.noise_variance == pytest.approx(3 * geometric_variance(0.5))  # half of ε is the subgroup's
+    for release in scores.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+        verify(release.certificate, release=to_bytes(release.tensors))
+    assert str(result.evaluate(grace=1.0)) == str(scores)  # the same again, at no cost
+    loaded = researcher.load(result.save(tmp_path / "saved"))
+    np.testing.assert_array_equal(loaded.evaluation.combined.counts, counts)
+    assert loaded.evaluation.subgroup_table.rows == scores.subgroup_table.rows
+    shown = datasites["Rural"].cli("show", study.requests.codes("evaluation")["rural"][:8]).stdout
+    assert "Only sums over at least 2 of these 3 hospitals" in " ".join(shown.split())
+    keys = datasites["Rural"].json("key", study.requests.codes("evaluation")["rural"][:8])["hospitals"]
+    own = [datasites[name].json("key")["hospitals"][0]["words"] for name in NAMES]
+    assert sorted(hospital["words"] for hospital in keys) == sorted(own)
 
 
 def test_a_round_closes_without_one_that_is_killed_and_opens_for_no_fewer(
@@ -141,8 +165,12 @@ def test_what_stays_at_the_hospital_is_in_no_sum(
     options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
     training = replace(TRAINING, rounds=1, epsilon=0.5)
     study = researcher.Study(
-        "flu-heads", cohort, FourFeatures, training, secure_aggregation=3, local="output.*", **options
+        "flu-heads", cohort, FourFeatures, training, secure_aggregation=2, local="output.*", **options
     )
-    result = approved(study, datasites).run(grace=1.0)
+    with lying("general"):  # its shares come to nothing, and the others' are enough
+        result = approved(study, datasites).run(grace=1.0)
+    told = refused(study)
+    assert sorted(told) == ["general", "paediatric", "rural"]
+    assert all(steps == ["keys", "shares", "boxes", "survivors", "reveal"] for steps in told.values())
     assert sorted(result.weights) == ["hidden.bias", "hidden.weight"]
     assert all(sorted(release.tensors) == sorted(result.weights) for release in result.releases)

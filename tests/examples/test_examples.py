@@ -18,7 +18,7 @@ import pytest
 from compose.patients import HOSPITALS, make_patients, write_csv
 from compose.tables import schema_path
 from tests.docs.reading import code
-from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, run_datasite
+from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess, free_port, run_datasite
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES, HERE = ROOT / "examples", Path(__file__).parent
@@ -70,7 +70,14 @@ def run(desk: Path, program: str, *arguments: str) -> str:
         capture_output=True,
         text=True,
         timeout=240,
-        env={**os.environ, "NETWORK": "network.toml", "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
+        env={
+            **os.environ,
+            "NETWORK": "network.toml",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "120",
+            "KERAS_BACKEND": "torch",
+            "KERAS_HOME": str(desk / "keras"),
+        },
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -134,6 +141,46 @@ def test_a_head_on_a_public_body_beats_training_from_nothing_at_the_same_epsilon
     assert float(found["head of a public body"]) > float(found["from nothing"]) + 0.05
     assert "head of a public body: 330 numbers trained" in said
     assert (desk / "digits-head.safetensors").exists()
+
+
+def command(desk: Path, *arguments: str, study: str) -> str:
+    """What `researcher` prints, with examples/flower's study under this name."""
+    environment = {"NETWORK": "network.toml", "PYTHONPATH": str(ROOT), "COLUMNS": "120", "STUDY": study}
+    done = subprocess.run(
+        [sys.executable, "-m", "researcher", *arguments],
+        cwd=desk, capture_output=True, text=True, timeout=240, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_stock_server_app_drives_a_real_hospitals_rounds(desk: Path) -> None:
+    study = str(EXAMPLES / "flower" / "study.py")
+    assert "approved" in command(desk, "submit", study, study="flower-app")
+    app = str(EXAMPLES / "flower" / "server_app.py")
+    said = command(
+        desk, "flower-run", app, "--study", study, "--run-config", "min-nodes=1", "--save", "flower", study="flower-app"
+    )
+    assert "The joint model has 385 numbers." in said  # 10·32 + 32 + 32 + 1
+    assert "3 rounds, 3 releases" in said
+    assert run(desk, "verify_certificate.py", "flower").count(": General hospital, round") == 3
+
+
+@pytest.mark.nightly  # test_secureml has one that drives a real datasite in every run
+def test_a_stock_flower_server_drives_a_real_hospitals_rounds(desk: Path) -> None:
+    study, address = str(EXAMPLES / "flower" / "study.py"), f"localhost:{free_port()}"
+    assert "approved" in command(desk, "submit", study, study="flower-server")
+    with (desk / "server.log").open("wb") as log:
+        program = [sys.executable, str(EXAMPLES / "flower" / "server.py"), "1", address]
+        server = subprocess.Popen(program, stdout=log, stderr=log, env={**os.environ, "FLWR_TELEMETRY_ENABLED": "0"})
+    try:
+        said = command(desk, "flower-client", address, "--study", study, study="flower-server")
+        assert server.wait(timeout=60) == 0
+    finally:
+        server.kill()
+        server.wait()
+    assert re.search(r"3 rounds of 3 released, ε = 0\.\d+ \(δ = 1e-05\) of 0\.3", said)
+    assert (desk / "server.log").read_text().count("aggregate_fit: received 1 results and 0 failures") == 3
 
 
 def near(value: float, low: float, high: float) -> bool:

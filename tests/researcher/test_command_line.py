@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from policies.errors import InvalidRequest
 from researcher import __main__ as command_line
+from tests.researcher.flower_server import ServerProcess
 
 STUDY = """
 import researcher
@@ -136,3 +137,42 @@ def test_our_errors_are_one_line_and_status_one(monkeypatch, capsys, tmp_path):
         command_line.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith("Error: ")
+
+
+FLOWER_APP = """
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+from torch import nn
+app = ServerApp()
+
+@app.main()
+def main(grid, context):
+    model = nn.Sequential()
+    model.add_module("output", nn.Linear(2, 1))
+    arrays = ArrayRecord(model.state_dict())
+    config = ConfigRecord({"lr": context.run_config["lr"]})
+    FedAvg().start(grid=grid, initial_arrays=arrays, train_config=config, num_rounds=2)
+"""
+
+
+def test_a_stock_server_app_runs_on_the_command_line(study_file, tmp_path):
+    path = tmp_path / "app.py"
+    path.write_text(FLOWER_APP)
+    _run("submit", study_file)
+    with pytest.raises(InvalidRequest, match=r"it sends lr=0\.01, which no hospital reads"):
+        _run("flower-run", path, "--study", study_file, "--run-config", "lr=0.01")
+    answer = _run("flower-run", path, "--study", study_file, "--run-config", "lr=1.0", "--save", tmp_path / "out")
+    assert "2 rounds, 6 releases" in answer.output
+    assert (tmp_path / "out" / "weights.safetensors").exists()
+
+
+@pytest.mark.process
+def test_a_stock_flower_server_drives_a_study_on_the_command_line(study_file, tmp_path):
+    _run("submit", study_file)
+    with ServerProcess(tmp_path / "server", "--rounds", "2") as server:
+        output = _run("flower-client", server.address, "--study", study_file).output
+        server.ended()
+    assert "rural: 2 rounds of 2 released, ε = " in output
+    with pytest.raises(InvalidRequest, match="is another machine"):
+        _run("flower-client", "flower.example:8080", "--study", study_file)

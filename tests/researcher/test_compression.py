@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.proto import transport_pb2 as wire
 from numpy import testing
 
 from policies.errors import Unavailable
@@ -15,6 +16,9 @@ from policies.privacy.mechanisms import DPSGD, as_dict
 from policies.release.compression import DOUBLINGS, compress, grid_step, widened
 from policies.release.tensors import digest
 from researcher import traffic
+from researcher.compression import Carried
+from researcher.flower_client import HospitalClient
+from researcher.flower_wire import read_weights, written
 from researcher.results import load
 from tests.researcher.conftest import TRAINING
 from tests.researcher.fake_datasites import FakeDatasite
@@ -150,3 +154,22 @@ def test_calls_are_counted_in_the_thread_that_makes_them() -> None:
         traffic.count(sent=2, received=3)
     assert (outer.sent, outer.received) == (2, 3)
     assert digest({}) == digest(widened({}))
+
+
+def test_a_flower_server_gets_the_weights_that_whole_numbers_stand_for(make_study, hospitals) -> None:
+    study = make_study(training=replace(TRAINING, compression="int8"))
+    (ready, _), sizes = study.requests.approved("training"), study.requests.training_patients()
+    initial = {name: value.detach().numpy() for name, value in study.new_model().named_parameters()}
+    carried = Carried(study.requests.approved_training(), sizes)
+    client = HospitalClient(study, ready["rural"], carried, initial, sizes["rural"])
+    told = wire.ServerMessage.FitIns(parameters=written(initial, initial))
+    answer = client.answer(wire.ServerMessage(fit_ins=told)).fit_res
+    step = grid_step(hospitals["rural"].mechanism, 800)
+    got = read_weights(answer.parameters, initial)
+    assert got.keys() == initial.keys()
+    for name, value in got.items():
+        assert np.abs(value - hospitals["rural"].trained[0][name]).max() <= step / 2 * 1.01
+    assert hospitals["rural"].halves == [True]
+    again = client.answer(wire.ServerMessage(fit_ins=told)).fit_res
+    assert again.parameters == answer.parameters
+    assert len(hospitals["rural"].charged) == 1

@@ -35,7 +35,7 @@ class KeptDatasite:
     """A hospital that writes down what it knows after every call, as a datasite does."""
 
     def __init__(self, path: Path, name: str, place: int) -> None:
-        self.path, self.name = path, name
+        self.path, self.name, self._one_at_a_time = path, name, threading.Lock()
         if not path.exists():
             path.write_bytes(pickle.dumps(FakeDatasite(name, patients=HOSPITALS[name], offset=place)))
 
@@ -45,12 +45,13 @@ class KeptDatasite:
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            hospital = self.known
-            answer = getattr(hospital, method)(*arguments, **options)
-            draft = self.path.with_suffix(".draft")
-            draft.write_bytes(pickle.dumps(hospital))
-            draft.replace(self.path)
-            return answer
+            with self._one_at_a_time:
+                hospital = self.known
+                answer = getattr(hospital, method)(*arguments, **options)
+                draft = self.path.with_suffix(".draft")
+                draft.write_bytes(pickle.dumps(hospital))
+                draft.replace(self.path)
+                return answer
 
         return call
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,14 @@ from datasites.engine.losses import loss_of, record_scores
 from policies.errors import InvalidRequest, WeightsRefused
 from policies.privacy.mechanisms import Evaluation
 from policies.privacy.outcomes import LOSSES
+from policies.privacy.secure_aggregation import Party, SecureAggregation
+from policies.release.evaluation_tables import ERRORS, steps_of
 from policies.schema.targets import natural
+from policies.secure_sums.encoding import counted
 from researcher.outcome_results import OutcomeResult, in_units
 from researcher.releases import Answers
 from researcher.results import EvaluationResult, Result, evaluation_of, load
+from researcher.secure_sums import tables_reader
 from researcher.state import Release, Tensors
 from researcher.studies import Evaluation as Evaluated
 
@@ -69,6 +74,34 @@ def test_every_outcome_has_figures_by_hospital_and_group(loss: str, tmp_path: Pa
         assert len(drawn.axes) == 2
         assert drawn._repr_png_().startswith(b"\x89PNG")
         assert load(tmp_path / "saved").plot() is not None
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_sum_says_what_all_hospitals_together_say_and_no_more(loss: str, tmp_path: Path) -> None:
+    """The same values and intervals as combined from hospitals by themselves, which nobody can read then."""
+    plain = asked(loss, epsilon=30.0, subgroups=SUBGROUPS)
+    answers = answers_of(plain)
+    expected = evaluation_of(answers, plain, None, SCHEMA).to_frame()
+    parties = (Party("General", "11" * 32, 400), Party("Rural", "22" * 32, 400))
+    roster = SecureAggregation(threshold=2, hospitals=parties)
+    mechanism, tables = replace(plain, secure_aggregation=roster), [one.tensors for one in answers.releases.values()]
+    with pytest.raises(InvalidRequest, match="can be read in their sum alone"):
+        evaluation_of(answers, mechanism, None, SCHEMA)
+    intervals = tables[0][ERRORS].shape[-1] if ERRORS in tables[0] else 1
+    steps = steps_of(mechanism, SCHEMA.predicting(mechanism), intervals)
+    total = np.sum([counted(one, steps, roster) for one in tables], axis=0, dtype=np.uint32)
+    answers.mean = tables_reader(mechanism, SCHEMA)(total, tables[0])
+    result = evaluation_of(answers, mechanism, None, SCHEMA)
+    found = result.to_frame()
+    assert set(found["hospital"]) == {"2 hospitals in a sum", "combined"}
+    together = [frame[frame["hospital"] == "combined"].reset_index(drop=True) for frame in (found, expected)]
+    numbers = ["value", "low", "high", "error"]
+    np.testing.assert_allclose(together[0][numbers], together[1][numbers], rtol=1e-9, atol=1e-9)
+    again = load(
+        Result("s", weights_of(loss), [], (), ("no", "yes"), evaluation=result).save(tmp_path / "s")
+    ).evaluation
+    assert again is not None
+    assert again.to_frame().equals(found)
 
 
 def test_accessors_give_what_the_outcome_has_and_say_what_there_is_otherwise() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from policies.privacy.mechanisms import Evaluation
 from policies.schema.noise_scales import LAPLACE_95
 from researcher import scores as reading
 from researcher.figures import SHARE, Estimate, accepted, counted_patients
-from researcher.scores import Scores
+from researcher.scores import Scores, geometric_variance
 
 FloatArray = npt.NDArray[np.float64]
 BINS = 20
@@ -236,6 +237,13 @@ def test_two_class_confusion_splits_at_the_threshold() -> None:
 def test_scores_of_another_shape_are_refused(scores: FloatArray) -> None:
     with pytest.raises(WeightsRefused):
         reading.read_scores(scores, evaluation())
+
+
+def test_noise_is_that_of_the_tables_share_and_of_every_hospital_in_a_sum() -> None:
+    apart = replace(evaluation(), subgroups=("sex",))
+    assert reading.read_scores(np.zeros((2, BINS)), apart).noise_variance == pytest.approx(geometric_variance(0.5))
+    summed = reading.read_scores(np.zeros((2, BINS)), evaluation(), 3)
+    assert summed.noise_variance == pytest.approx(3 * geometric_variance(1.0))
 
 
 def test_roc_of_three_classes_and_mixed_bins_are_refused() -> None:

@@ -21,8 +21,9 @@ from torch import nn
 from policies.errors import DatasiteError, InvalidRequest, UnsupportedMechanism
 from policies.release.certificates import verify
 from researcher import local_datasites, secureml
-from researcher.secureml import differentially_private_train
+from researcher.secureml import differentially_private_train, start_federated_client
 from researcher.studies import Study
+from tests.researcher.flower_server import ServerProcess
 
 COLUMNS = 6
 BOUNDS = (0.0, 4000.0)
@@ -251,3 +252,144 @@ def test_a_ledgers_directory_that_is_something_else_is_refused(tmp_path: Path) -
     with pytest.raises(InvalidRequest, match="holds something else than a ledger"):
         trained(tmp_path / "letters")
     assert json.dumps([path.name for path in (tmp_path / "letters").iterdir()]) == '["one.txt"]'
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_keras_model_comes_back_as_it_was_compiled_and_trained(ledger: Path) -> None:
+    from tests.researcher.keras_package import keras
+
+    keras.utils.set_random_seed(0)
+    mine = keras.Sequential([keras.Input((COLUMNS,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1, "sigmoid")])
+    mine.compile(optimizer=keras.optimizers.Adam(0.05), loss="binary_crossentropy", metrics=["accuracy"])
+    before = [array.copy() for array in mine.get_weights()]
+    options = {"epsilon": 2.0, "bounds": bounds(), "ledger": ledger.with_name("keras"), "epochs": 5, "verbose": False}
+    ours = differentially_private_train(mine, frame(), framework="keras", validation_split=0, **options)
+    assert all(np.array_equal(then, now) for then, now in zip(before, mine.get_weights(), strict=True))
+    assert type(ours) is type(mine)
+    assert ours.get_compile_config() == mine.get_compile_config()
+    chances = ours.predict(frame())
+    assert chances.shape == (569, 1)
+    training = ours.secureml.result.study.training
+    assert (training.loss, training.optimizer, training.learning_rate) == ("binary_cross_entropy", "adam", 0.05)
+    assert roc_auc_score(frame()["target"], chances[:, 0]) > 0.9
+    # What its torch translation, which was trained, says of the same rows.
+    inputs = torch.from_numpy(np.stack([scaled(name) for name in bounds()], axis=1))
+    with torch.no_grad():
+        theirs = ours.secureml.result.study.new_model(ours.secureml.result.weights).eval()(inputs).numpy()
+    np.testing.assert_allclose(chances, theirs, rtol=1e-5, atol=1e-6)
+    assert ours.secureml.epsilon <= 2.0
+    assert verify(ours.secureml.certificates[-1], release=None)
+
+
+def scaled(name: str) -> np.ndarray[Any, Any]:
+    """A column from -1 to 1 by its bounds, as models get it."""
+    low, high = bounds()[name]
+    column = frame()[name].to_numpy()
+    return (np.clip((column - low) / (high - low), 0, 1) * 2 - 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("layers", "compiled", "options", "said"),
+    [
+        ("Dense", {"loss": "mae"}, {}, r"compile\(loss='mae'\) is not taken"),
+        ("Dense", {"loss": "mse", "metrics": ["cosine_similarity"]}, {}, "metrics='cosine_similarity' is not taken"),
+        ("Dense", {"loss": "mse"}, {"framework": "pytorch"}, "framework='pytorch' is not taken with a model of Keras"),
+        ("Dense", {"loss": "mse", "optimizer": "nadam"}, {}, r"optimizer='Nadam'\) is not taken"),
+        ("BatchNormalization", {"loss": "mse"}, {}, "Use LayerNormalization or GroupNormalization"),
+    ],
+)
+def test_what_a_keras_model_says_and_cannot_be_honoured_is_refused(
+    nothing_starts: None, layers: str, compiled: Any, options: Any, said: str
+) -> None:
+    from tests.researcher.keras_package import keras
+
+    middle = [keras.layers.Dense(3)] if layers == "Dense" else [keras.layers.BatchNormalization()]
+    mine = keras.Sequential([keras.Input((COLUMNS,)), *middle, keras.layers.Dense(1)])
+    mine.compile(**{"optimizer": "adam", **compiled})
+    with pytest.raises(DatasiteError, match=said):
+        differentially_private_train(mine, frame(), bounds=(0, 4000), **options)
+
+
+def test_what_is_said_beside_a_compiled_model_wins(network: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from tests.researcher.keras_package import keras
+
+    monkeypatch.chdir(tmp_path)
+    mine = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, "sigmoid")])
+    mine.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), loss="binary_crossentropy")
+    flu = network.dataset("flu")
+    study = differentially_private_train(mine, flu, epsilon=2.0, epochs=4, batch_size=80, name="flu-2026")
+    settings = study.training
+    assert (settings.optimizer, settings.learning_rate, settings.momentum) == ("sgd", 0.1, 0.9)
+    other = differentially_private_train(
+        mine, flu, epsilon=2.0, epochs=4, batch_size=80, name="flu-2027", optimizer="adam", learning_rate=0.02
+    )
+    assert (other.training.optimizer, other.training.learning_rate, other.training.momentum) == ("adam", 0.02, 0.0)
+    with pytest.raises(UnsupportedMechanism, match="are two"):
+        differentially_private_train(
+            nn.Linear(2, 1), flu, name="flu", learning_rate=0.5, loss="binary_cross_entropy_with_logits",
+            optimizer=torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("apply_differential_privacy", False, "apply_differential_privacy=False is not taken. Weights tell of rows"),
+        ("rounds", 0, "rounds=0 is outside [1, 1000]"),
+        ("epochs", 0, "epochs=0 is outside"),
+        ("epsilon", -1.0, "epsilon=-1.0 is outside"),
+        ("noise_multiplier", 0.1, "noise_multiplier=0.1 costs"),
+        ("server_address", "flower.example", "server_address='flower.example' is no host and port"),
+        ("server_address", "flower.example:8080", "without a certificate anybody between reads"),
+        ("client_id", 3, "client_id=3 is not taken. It is no argument here."),
+        ("shuffle", False, "shuffle=False is not taken"),
+        ("bounds", None, "bounds of 'mean radius'"),
+    ],
+)
+def test_a_federated_client_refuses_by_name_what_it_cannot_honour(
+    nothing_starts: None, argument: str, value: Any, said: str
+) -> None:
+    options = {"server_address": "localhost:8080", "bounds": bounds(), argument: value}
+    with pytest.raises(DatasiteError) as refused:
+        start_federated_client(model(), frame(), **options)
+    assert said in str(refused.value)
+
+
+def test_a_hospitals_dataset_has_no_rows_for_a_federated_client(nothing_starts: None, network: Any) -> None:
+    with pytest.raises(UnsupportedMechanism, match="whose rows are not here"):
+        start_federated_client(model(), network.dataset("flu"), "localhost:8080")
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_federated_client_spends_its_epsilon_over_all_rounds_and_no_more(ledger: Path, tmp_path: Path) -> None:
+    ledger = ledger.with_name("federated")
+    options = {"epsilon": 1.0, "learning_rate": 0.05, "epochs": 2, "bounds": bounds(), "ledger": ledger}
+    # The server asks for five rounds; the noise was computed for three, and three are what it gets.
+    with ServerProcess(tmp_path / "server", "--clients", "1", "--rounds", "5", "--lr", "0.05") as server:
+        joined = start_federated_client(model(), frame(), server.address, **options)
+        server.ended()
+    told = [server.told(number)["told"][0] for number in (1, 2, 3)]
+    assert [each["round"] for each in told] == [1, 2, 3]
+    assert all("All 3 rounds that this machine approved are used" in server.told(n)["refused"][0] for n in (4, 5))
+    spent = [each["epsilon"] for each in told]
+    assert spent == sorted(spent)
+    assert 0.95 < spent[-1] <= 1.0  # ε = 1 is for all three together
+    assert joined.secureml.epsilon == spent[-1]
+    assert joined.secureml.certificates == tuple(each["certificate"] for each in told)
+    for certificate in joined.secureml.certificates:
+        assert verify(certificate, release=None)
+    for mine, theirs in zip(joined.state_dict().values(), server.aggregate(3), strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs)
+    assert joined.predict(frame()).shape == (569, 2)
+    first = spent_of(joined)
+    assert "The ledger verifies" in ledger_says(ledger)
+    # Another session of another server: ε is spent.
+    with ServerProcess(tmp_path / "again", "--clients", "1", "--rounds", "1") as server:
+        again = start_federated_client(model(), frame(), server.address, **options)
+        server.ended()
+    assert server.told(1)["told"][0]["certificate"] == told[0]["certificate"]  # the same weights, the same release
+    assert spent_of(again) == first
+    with pytest.raises(DatasiteError, match="short of the hospital's budget"):
+        start_federated_client(model(), frame(), server.address, **{**options, "epsilon": 30.0})

@@ -159,6 +159,16 @@ def test_who_does_not_answer_pays_nothing_and_who_is_late_pays_and_is_left_out(s
     assert sum(told.late for told in late.rounds) == sum(30 - told.answered for told in late.rounds) > 0
 
 
+def test_late_releases_enter_the_next_round_where_that_is_asked_for(study: Any) -> None:
+    faults = replace(NOTHING_WRONG, straggling=0.4)
+    left_out, kept = simulate(study, faults=faults, **SMALL), simulate(study, faults=faults, late=True, **SMALL)
+    assert kept.rounds[0].answered == left_out.rounds[0].answered  # nobody is late before the first
+    assert sum(told.answered for told in kept.rounds) > sum(told.answered for told in left_out.rounds)
+    assert max(kept.spent) <= max(left_out.spent)  # who runs an earlier round is not asked for another one
+    assert min(kept.spent) < min(left_out.spent)
+    assert any((kept.weights[name] != left_out.weights[name]).any() for name in kept.weights)
+
+
 def test_owners_deny_and_budgets_that_are_spent_hold_no_training(study: Any) -> None:
     denied = simulate(study, faults=replace(NOTHING_WRONG, denying=0.5), **SMALL)
     assert 0 < denied.denied == 30 - denied.approved

@@ -14,37 +14,41 @@ _PROJECTS = (
 )
 _SETTINGS = "The owner sets this datasite up: in settings.toml of its directory, on the console, or with `datasite`."
 _PASSWORDS = (
-    "The hospital gives a new password, with `datasite password EMAIL` or on its console: whoever holds a key of a"
-    " client could otherwise keep the account."
+    "The owner changes their own password with `datasite password`, on the machine itself, and gives a researcher a new"
+    " one with `datasite password EMAIL`, or on the console."
 )
-_ROUNDS = (
-    "Rounds are no jobs of PySyft: client.code.NAME(...) says `running` until its round shows, and"
-    " client.api.services.datasite.request_status(code=...) where a request stands."
+_RUNS = (
+    "A round cannot be started anew or ended from here: ask for it again with client.code.NAME(...), or let the owner"
+    " end it with `datasite stop-run`."
 )
-_NOTICES = "What is written on a request is read with client.api.services.datasite.comments(code=...)."
+_NOTICES = "Who read what is not kept here: notifications are read from the ledger, newest first, at each look."
 _WORKERS = "The datasite runs its own confined jobs; `datasite isolation` and `datasite runs` show them to the owner."
 
 ELSEWHERE = {
     "user.create": _ACCOUNTS,
     "user.get_all": "The owner sees accounts with `datasite researchers list`, or on the console.",
-    "user.update": _PASSWORDS,
     "user.delete": "The owner closes an account with `datasite researchers disable EMAIL`, or on the console.",
     "dataset.add": _PUBLISHING,
     "dataset.delete": "The owner takes a dataset back with `datasite retire NAME`; its population keeps every charge.",
     "project.create_project": _PROJECTS,
-    "project.get_all": _PROJECTS,
     "settings.update": _SETTINGS,
     "settings.allow_guest_signup": _ACCOUNTS,
     "settings.welcome_customize": _SETTINGS,
-    "job.get_all": _ROUNDS,
-    "notifications.get_all": _NOTICES,
-    "notifications.get_all_unread": _NOTICES,
-    "worker.get_all": _WORKERS,
+    "job.restart": _RUNS,
+    "job.kill": _RUNS,
+    "notifications.get_all_read": _NOTICES,
+    "notifications.mark_as_read": _NOTICES,
+    "notifications.mark_as_unread": _NOTICES,
+    "notifications.clear": _NOTICES,
     "worker_pool.get_all": _WORKERS,
     "worker_pool.launch": _WORKERS,
 }
-OWNERS_OWN = {"action.set": _PUBLISHING, "blob_storage.allocate": _PUBLISHING}
-"""An owner's client begins with these when it uploads a table."""
+OWNERS_OWN = {
+    "action.set": _PUBLISHING,  # a client that uploads a table begins with these two
+    "blob_storage.allocate": _PUBLISHING,
+    "user.update": _PASSWORDS,
+    "worker.get_all": _WORKERS,
+}
 
 
 def elsewhere(role: ServiceRole) -> dict[str, str]:

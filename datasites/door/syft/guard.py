@@ -59,7 +59,10 @@ RESEARCHER_PATHS = frozenset(
     """
     metadata.get_metadata user.get_current_user settings.welcome_show notifications.resolve_object
     migration._get_object dataset.get_all action.get action.get_mock action.get_pointer action.set action.exists
-    blob_storage.allocate blob_storage.read blob_storage.write_to_disk
+    action.is_resolved blob_storage.allocate blob_storage.read blob_storage.write_to_disk user.update
+    notifications.get_all notifications.get_all_unread project.get_all project.get_by_name project.get_by_uid
+    project.can_create_project job.get job.get_all job.get_by_user_code_id job.get_subjobs job.get_active
+    log.get_stdout log.has_storage_permission worker.get_all
     code.request_code_execution code.call code.get_all code.get_by_id request.get_all request.get_by_uid
     datasite.describe datasite.quote datasite.request_status datasite.requests datasite.withdraw
     datasite.certificates datasite.comment datasite.comments datasite.keep_weights datasite.secure_sum
@@ -70,6 +73,9 @@ OWNER_PATHS = frozenset(
     metadata.get_metadata user.get_current_user settings.welcome_show settings.get notifications.resolve_object
     migration._get_object dataset.get_all action.get action.get_mock action.get_pointer blob_storage.read
     code.get_all code.get_by_id request.get_all request.get_by_uid request.apply request.undo datasite.describe
+    notifications.get_all notifications.get_all_unread project.get_all project.get_by_name project.get_by_uid
+    job.get job.get_all job.get_by_user_code_id job.get_subjobs job.get_active
+    log.get_stdout log.get_stderr log.has_storage_permission
     """.split()
 )
 PATHS = {ServiceRole.ADMIN: OWNER_PATHS, ServiceRole.DATA_SCIENTIST: RESEARCHER_PATHS}
@@ -77,7 +83,7 @@ PATHS = {ServiceRole.ADMIN: OWNER_PATHS, ServiceRole.DATA_SCIENTIST: RESEARCHER_
 # A repeat of these is refused. Objects and blobs are keyed by identifiers of their own: repeating them changes nothing.
 ONCE = frozenset(
     """
-    code.request_code_execution code.call datasite.withdraw datasite.comment request.apply request.undo
+    code.request_code_execution code.call datasite.withdraw datasite.comment request.apply request.undo user.update
     """.split()
 )
 
@@ -94,6 +100,8 @@ CLASSES = frozenset(
     LinkedObject
     """.split()
 )
+# With `blocking=False` these answer with a Job, which is the round's run; they wait for nothing either way.
+WITH_JOBS = frozenset({"code.call"})
 DEEPEST, MOST_OBJECTS = 60, 20_000
 TENSOR_BYTES = 8 * MAX_PARAMETERS + (1 << 20)  # of one message, unpacked: the weights of any plan, twice as precise
 COPIES = 10  # of a message while it is read: each level of nesting copies what is inside it; honest ones take 7
@@ -398,7 +406,8 @@ class Entry:
             raise Refused(str(error)) from None
         if type(call) is not SyftAPICall:
             raise Refused("This message is not a call.")
-        if call.blocking is not True or call.server_uid != self.server.id:
+        waits = call.blocking is True or (call.blocking is False and call.path in WITH_JOBS)
+        if not waits or call.server_uid != self.server.id:
             raise Refused("Only blocking calls to this datasite are answered.")
         if call.path not in PATHS[role]:
             raise Refused(_may_not(role, call.path))
@@ -408,7 +417,7 @@ class Entry:
 
     def _result(self, call: SyftAPICall, credentials: SyftVerifyKey, role: ServiceRole, signer: SyftVerifyKey) -> Any:
         context = AuthedServiceContext(
-            server=self.server, credentials=credentials, role=role, is_blocking_api_call=True
+            server=self.server, credentials=credentials, role=role, is_blocking_api_call=call.blocking
         )
         AuthServerContextRegistry.set_server_context(self.server.id, context, credentials)
         with _errors_in_words(call.path):

@@ -35,6 +35,13 @@ from datasites.directory import secret
 from datasites.door.memory import Memory
 from datasites.door.syft.client_keys import OwnerKey, renew_key
 from datasites.door.syft.guard import PATHS, AnsweredCalls, Entry, inside
+from datasites.door.syft.ledger_views import (
+    GuardedJobService,
+    GuardedLogService,
+    GuardedProjectService,
+    GuardedUserService,
+    GuardedWorkerService,
+)
 from datasites.door.syft.services import (
     DatasiteService,
     GuardedActionService,
@@ -196,7 +203,8 @@ class SyftDatasite:
     def _update_user(self, email: str, **changes: Any) -> None:
         try:
             user = self.server.services.user.stash.get_by_email(self.server.verify_key, email).unwrap()
-            self.server.services.user.update(self._root_context(), uid=user.id, **changes)
+            with inside():
+                self.server.services.user.update(self._root_context(), uid=user.id, **changes)
         except SyftException:
             raise DatasiteError(f"There is no account {email!r}. `datasite researchers list` shows them.") from None
 
@@ -312,6 +320,11 @@ GUARDED = {
     "settings": GuardedSettingsService,
     "dataset": GuardedDatasetService,
     "migration": GuardedMigrationService,
+    "job": GuardedJobService,
+    "log": GuardedLogService,
+    "worker": GuardedWorkerService,
+    "project": GuardedProjectService,
+    "user": GuardedUserService,
 }
 
 

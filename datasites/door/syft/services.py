@@ -13,8 +13,6 @@ Annotations are real objects here, not strings: PySyft sends the signatures of s
 import ast
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +47,14 @@ from syft.types.uid import UID
 
 from datasites.actions.for_researchers import ForResearchers
 from datasites.actions.registry import act
+from datasites.actions.seen import run_of_round
 from datasites.datasite import Datasite
+from datasites.door.syft.callers import actor_of, email_of, public_errors
 from datasites.door.syft.guard import Malformed, Refused, is_inside, read_strictly
+from datasites.door.syft.ledger_views import job_of
 from datasites.door.syft.tensors import array_of, tensor_of
 from datasites.door.syft.uploads import PassingAnswers, Uploads
-from datasites.people.roles import Actor, Role
 from datasites.review.decisions import check_has_voice
-from policies.errors import DatasiteError
 from policies.release.compression import DOUBLINGS, packed, widened
 from policies.source.statuses import RequestStatus
 
@@ -67,31 +66,6 @@ HOW_TO_BIND = (
     "The input policy must be sy.MixedInputPolicy(records=asset, weights=dict, round=int, client=client); for"
     " statistics without weights, or @sy.syft_function_single_use(records=asset) of a function of records alone."
 )
-
-
-@contextmanager
-def _public_errors() -> Iterator[None]:
-    """A `DatasiteError` reaches the client as its public message."""
-    try:
-        yield
-    except DatasiteError as error:
-        raise Refused(error.public_message) from None
-
-
-def _email(context: AuthedServiceContext) -> str:
-    server = context.server
-    return str(server.services.user.stash.get_by_verify_key(server.verify_key, context.credentials).unwrap().email)
-
-
-ROLES = {ServiceRole.ADMIN: Role.OWNER, ServiceRole.DATA_SCIENTIST: Role.RESEARCHER}
-
-
-def _actor(context: AuthedServiceContext) -> Actor:
-    """Who calls, in our words. Refuses PySyft's other roles."""
-    role = ROLES.get(context.role)
-    if role is None:
-        raise Refused("Your account has no role here.")
-    return Actor(_email(context), role)
 
 
 @serializable(canonical_name="GuardedCodeService", version=1)
@@ -125,9 +99,9 @@ class GuardedCodeService(UserCodeService):
             return {"code": str(user_code.id), "request": str(request.id)}
 
         stored: list[Any] = []
-        with _public_errors():
+        with public_errors():
             purpose = reason if isinstance(reason, str) else ""
-            ForResearchers(self.datasite).submit(_email(context), code.code, asset, purpose, store, project)
+            ForResearchers(self.datasite).submit(email_of(context), code.code, asset, purpose, store, project)
         return stored[0]
 
     def get_all(self, context: AuthedServiceContext, communication_protocol: Any = None) -> list[UserCode]:
@@ -151,12 +125,15 @@ class GuardedCodeService(UserCodeService):
         """One round of an approved request, whoever calls: the release, or `running` and when it shows.
 
         With `weights_digest` in place of the weights it only looks where the round stands. With `plain=True` the answer
-        comes by itself, and PySyft keeps nothing of it; else it is an object, as PySyft's own code gives.
+        comes by itself, and PySyft keeps nothing of it; else it is an object, as PySyft's own code gives. With
+        `blocking=False` it is the round's run, as a Job.
         """
         round_number = _plain(kwargs.get("round"), context, 1)
         if type(round_number) is not int:
             raise Refused(HOW_TO_CALL)
         answer = self._answer(context, str(uid), round_number, kwargs)
+        if not context.is_blocking_api_call:
+            return job_of(context, run_of_round(self.datasite, str(uid), round_number))
         plain = kwargs.get("plain") is True
         if plain and DOUBLINGS in (answer["release"] or {}):
             answer = {**answer, "release": packed(answer["release"])}
@@ -175,18 +152,18 @@ class GuardedCodeService(UserCodeService):
     def _answer(
         self, context: AuthedServiceContext, code: str, round_number: int, kwargs: dict[str, Any]
     ) -> dict[str, Any]:
-        researchers, email = ForResearchers(self.datasite), _email(context)
+        researchers, email = ForResearchers(self.datasite), email_of(context)
         sent = kwargs.get("weights_digest")
         if sent is not None:
             if type(sent) is not str:
                 raise Refused(HOW_TO_CALL)
-            with _public_errors():
+            with public_errors():
                 return researchers.look(email, code, round_number, sent)
         weights = _plain(kwargs.get("weights"), context, {})
         if not isinstance(weights, dict):
             raise Refused(HOW_TO_CALL)
         arrays = widened({str(name): _array(value) for name, value in weights.items()})
-        with _public_errors():
+        with public_errors():
             return researchers.ask(email, code, round_number, arrays)
 
 
@@ -208,8 +185,8 @@ class GuardedRequestService(RequestService):
         if others or not isinstance(typed, str):
             raise Refused('approve() takes typed="NAME OF THE REQUEST" and nothing else here.')
         code = self._only_code(context, uid)
-        with _public_errors():
-            done = act(self.datasite, "approve", _actor(context), {"request": str(code), "typed": typed})
+        with public_errors():
+            done = act(self.datasite, "approve", actor_of(context), {"request": str(code), "typed": typed})
         return SyftSuccess(message=done)
 
     def undo(
@@ -217,9 +194,9 @@ class GuardedRequestService(RequestService):
     ) -> SyftSuccess:
         """A stock `request.deny(reason)`: denies a waiting request, or revokes an approved one."""
         code = str(self._only_code(context, uid))
-        with _public_errors():
+        with public_errors():
             approved = self.datasite.ledger.requests.get(code).status is RequestStatus.APPROVED
-            act(self.datasite, "revoke" if approved else "deny", _actor(context), {"request": code, "reason": reason})
+            act(self.datasite, "revoke" if approved else "deny", actor_of(context), {"request": code, "reason": reason})
         return SyftSuccess(message=f"Request {uid} denied.")
 
     def project(self, context: AuthedServiceContext, uid: UID, *, approved: bool, reason: str) -> None:
@@ -231,8 +208,8 @@ class GuardedRequestService(RequestService):
 
     def _only_code(self, context: AuthedServiceContext, uid: UID) -> UID:
         """The code of a request that changes nothing but that code's own status. Refuses everything else."""
-        with _public_errors():
-            check_has_voice(_actor(context))
+        with public_errors():
+            check_has_voice(actor_of(context))
         request = self.stash.get_by_uid(context.credentials, uid).unwrap()
         changes = request.changes
         if len(changes) != 1 or type(changes[0]) is not UserCodeStatusChange:
@@ -285,6 +262,10 @@ class GuardedActionService(ActionService):
     def get_pointer(self, context: AuthedServiceContext, uid: UID, communication_protocol: Any = None) -> Any:
         """A pointer to an asset's mock."""
         return self.get_mock(context, uid).syft_point_to(context.server.id)
+
+    def is_resolved(self, context: AuthedServiceContext, uid: UID, communication_protocol: Any = None) -> bool:
+        """Yes, whatever is asked for: nothing here is a link to what has yet to be made."""
+        return True
 
     def set(
         self,
@@ -371,40 +352,40 @@ class DatasiteService(AbstractService):
     @service_method(path="datasite.describe", name="describe", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def describe(self, context: AuthedServiceContext) -> dict:
         """Name, public key, datasets with schemas and public sizes, budgets left."""
-        with _public_errors():
-            return self.researchers.describe(_email(context))
+        with public_errors():
+            return self.researchers.describe(email_of(context))
 
     @service_method(path="datasite.quote", name="quote", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def quote(self, context: AuthedServiceContext, source: str, dataset: str) -> dict:
         """Findings, plan and cost of a request, before it is made."""
-        with _public_errors():
-            return self.researchers.quote(_email(context), source, dataset)
+        with public_errors():
+            return self.researchers.quote(email_of(context), source, dataset)
 
     @service_method(path="datasite.request_status", name="request_status", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def request_status(self, context: AuthedServiceContext, code: str) -> dict:
         """Where the caller's request stands, with comments and rounds."""
-        with _public_errors():
-            return self.researchers.status(_email(context), code)
+        with public_errors():
+            return self.researchers.status(email_of(context), code)
 
     @service_method(path="datasite.requests", name="requests", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def requests(self, context: AuthedServiceContext) -> list:
         """The caller's own requests."""
-        with _public_errors():
-            return self.researchers.requests_of(_email(context))
+        with public_errors():
+            return self.researchers.requests_of(email_of(context))
 
     @service_method(path="datasite.secure_sum", name="secure_sum", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def secure_sum(self, context: AuthedServiceContext, code: str, round: int, step: str, message: str) -> str:
         """This datasite's answer to one step of a secure sum, as JSON."""
         if type(round) is not int or type(step) is not str or type(message) is not str:
             raise Refused("A step of a secure sum is named by a whole number and two texts.")
-        with _public_errors():
-            return self.researchers.secure_sum(_email(context), code, round, step, message)
+        with public_errors():
+            return self.researchers.secure_sum(email_of(context), code, round, step, message)
 
     @service_method(path="datasite.withdraw", name="withdraw", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def withdraw(self, context: AuthedServiceContext, code: str) -> dict:
         """Take the caller's request back; what no run touched returns to the budget."""
-        with _public_errors():
-            return self.researchers.withdraw(_email(context), code)
+        with public_errors():
+            return self.researchers.withdraw(email_of(context), code)
 
     @service_method(path="datasite.keep_weights", name="keep_weights", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def keep_weights(
@@ -413,26 +394,26 @@ class DatasiteService(AbstractService):
         """Take the next bytes of the public weights that the caller's request names; what is here of them."""
         if not isinstance(content, bytes) or type(begin) is not int or type(size) is not int:
             raise Refused("Public weights come as bytes of a safetensors file, with begin and size in bytes.")
-        with _public_errors():
-            return self.researchers.keep_weights(_email(context), code, begin, size, content)
+        with public_errors():
+            return self.researchers.keep_weights(email_of(context), code, begin, size, content)
 
     @service_method(path="datasite.comment", name="comment", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def comment(self, context: AuthedServiceContext, code: str, text: str) -> list:
         """Write on the caller's request; everything that is written on it."""
-        with _public_errors():
-            return self.researchers.comment(_email(context), code, text)
+        with public_errors():
+            return self.researchers.comment(email_of(context), code, text)
 
     @service_method(path="datasite.comments", name="comments", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def comments(self, context: AuthedServiceContext, code: str) -> list:
         """What is written on the caller's request, oldest first."""
-        with _public_errors():
-            return self.researchers.comments(_email(context), code)
+        with public_errors():
+            return self.researchers.comments(email_of(context), code)
 
     @service_method(path="datasite.certificates", name="certificates", roles=DATA_SCIENTIST_ROLE_LEVEL)
     def certificates(self, context: AuthedServiceContext, code: str) -> list:
         """The signed certificates of the caller's releases, as JSON texts."""
-        with _public_errors():
-            return self.researchers.certificates(_email(context), code)
+        with public_errors():
+            return self.researchers.certificates(email_of(context), code)
 
 
 def _may_see(context: AuthedServiceContext, owner: Any) -> bool:

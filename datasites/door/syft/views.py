@@ -17,6 +17,7 @@ from syft.service.dataset.dataset import DatasetPageView
 from syft.service.dataset.dataset_service import DatasetService
 from syft.service.migration.migration_service import MigrationService
 from syft.service.notification.notification_service import NotificationService
+from syft.service.notification.notifications import Notification
 from syft.service.request.request import Request
 from syft.service.request.request_service import RequestService
 from syft.service.service import attach_attribute_to_syft_object
@@ -30,6 +31,7 @@ from syft.util.misc_objs import MarkdownDescription
 
 from datasites.datasite import Datasite
 from datasites.door.syft.guard import Refused, is_inside
+from datasites.door.syft.ledger_views import notifications_of
 from policies.text import visible
 
 NOT_YOURS = "You have no such object here."
@@ -94,9 +96,17 @@ class GuardedDatasetService(DatasetService):
 
 @serializable(canonical_name="GuardedNotificationService", version=1)
 class GuardedNotificationService(NotificationService):
-    """Resolves the links between requests, their code and its status."""
+    """News of requests from the ledger, and the links between requests, their code and its status."""
 
     datasite: Datasite
+
+    def get_all(self, context: AuthedServiceContext, communication_protocol: Any = None) -> list[Notification]:
+        """What was decided and written on the caller's requests; for the owner what waits and what was written."""
+        return notifications_of(context, self.datasite)
+
+    def get_all_unread(self, context: AuthedServiceContext, communication_protocol: Any = None) -> list[Notification]:
+        """The same: who read what is not kept."""
+        return notifications_of(context, self.datasite)
 
     def resolve_object(
         self, context: AuthedServiceContext, linked_obj: LinkedObject, communication_protocol: Any = None

@@ -26,10 +26,6 @@ def test_every_path_that_is_not_listed_is_refused(ours: Site, who: str, paths: f
     "path",
     [
         "metadata",
-        "project.get_all",
-        "notifications.get_all",
-        "job.get_all",
-        "worker.get_all",
         "worker_pool.get_all",
         "network.get_all_peers",
         "api.api_endpoints",

@@ -94,7 +94,8 @@ def test_levels_that_copy_what_is_inside_are_paid_for() -> None:
 @pytest.mark.parametrize(
     ("role", "path"),
     [
-        (ServiceRole.DATA_SCIENTIST, "user.update"),
+        (ServiceRole.DATA_SCIENTIST, "user.create"),
+        (ServiceRole.ADMIN, "user.update"),
         (ServiceRole.DATA_SCIENTIST, "request.apply"),
         (ServiceRole.ADMIN, "code.call"),
         (ServiceRole.ADMIN, "action.set"),

@@ -96,7 +96,7 @@ def test_endpoints_are_those_that_the_role_may_call(ours: Site, who: str) -> Non
     shown = {each.service_path for each in api.endpoints.values()}
     assert PATHS[role] <= shown <= PATHS[role] | elsewhere(role).keys()  # the latter end in a sentence
     assert api.lib_endpoints == {}
-    assert len(answer.content) < 200_000
+    assert len(answer.content) < 300_000  # every method's own signature, as PySyft writes it
 
 
 @pytest.mark.parametrize("email", ["nobody@university.example", OTHER, OWNER, "", "x" * 3000, "\0", "a\nb"])

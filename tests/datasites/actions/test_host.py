@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from policies.errors import DatasiteError
+from datasites.cli import display
+from datasites.people.roles import Role
+from policies.errors import DatasiteError, InvalidRequest
+from policies.privacy.secure_aggregation import Party, SecureAggregation
+from policies.wire.key_words import fingerprint, fingerprint_in
 from tests.browser.desk import Desk
+from tests.policies.plan_factories import plan_of, training
 
 
 @pytest.fixture
@@ -28,6 +36,39 @@ def test_a_new_key_is_another_and_the_old_one_is_kept(desk: Desk) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
     (row,) = desk.datasite.audit_log.entries(search="rotate key")
     assert (row.object, row.details["before"]) == (done["public_key"], before)
+
+
+def test_the_own_key_is_read_in_twelve_words(desk: Desk) -> None:
+    shown = desk.act("key", {})
+    (own,) = shown["hospitals"]
+    assert own["own"]
+    assert fingerprint_in(own["words"]) == fingerprint(bytes.fromhex(desk.datasite.public_key()))
+    assert own["public_key"].startswith(own["digits"].replace(" ", ""))
+
+
+def test_the_keys_of_a_roster_are_read_beside_the_own_one(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "7b" * 32
+    parties = (Party("Test Hospital", desk.datasite.public_key(), 800), Party("Other", other, 400))
+    plan = plan_of(training(secure_aggregation=SecureAggregation(threshold=2, hospitals=parties)))
+    record = SimpleNamespace(id="a" * 32, plan=plan)
+    monkeypatch.setattr(desk.datasite.submissions, "find", lambda prefix: record)
+    shown = desk.act("key", {"request": "aaaa"}, role=Role.SECOND_REVIEWER)
+    assert [(hospital["name"], hospital["own"]) for hospital in shown["hospitals"]] == [
+        ("Test Hospital", True),
+        ("Other", False),
+    ]
+    assert fingerprint_in(shown["hospitals"][1]["words"]) == fingerprint(bytes.fromhex(other))
+    out = Console(file=io.StringIO(), width=100)
+    display.key(out, shown)
+    said = " ".join(out.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "Other: key 7b7b 7b7b 7b7b 7b7b" in said
+    assert "twelve words are others" in said
+
+
+def test_a_request_without_a_roster_has_no_keys_to_compare(desk: Desk) -> None:
+    desk.ask("alone-1")
+    with pytest.raises(InvalidRequest, match="names no other hospitals"):
+        desk.act("key", {"request": "alone-1"})
 
 
 def test_two_keys_in_the_same_second_leave_three(desk: Desk) -> None:

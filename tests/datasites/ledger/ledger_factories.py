@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
+from datasites.ledger.database import Place
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, DatasetRecord, Run
 from policies.privacy.accountant import Charge
 from policies.privacy.budget import PrivacyBudget
 from policies.source.statuses import RequestStatus
 from tests.policies.plan_factories import plan_of, statistics
+from tests.postgres import Emptied
 
 BUDGET = PrivacyBudget(6.0, 1e-5)
 ORDER = 16
@@ -36,9 +37,10 @@ class Clock:
         self.now += timedelta(**by)
 
 
-def new_ledger(path: Path, clock: Clock | None = None, *, busy_seconds: float = 10.0) -> Ledger:
+def new_ledger(place: Place, clock: Clock | None = None, *, busy_seconds: float = 10.0) -> Ledger:
     """A ledger with population `city` (ε=6 at δ=1e-5, order 16) and dataset `flu`, version `v1`."""
-    ledger = Ledger.create(path, clock=clock or Clock(), busy_seconds=busy_seconds)
+    make = Ledger.open if isinstance(place, Emptied) else Ledger.create
+    ledger = make(place, clock=clock or Clock(), busy_seconds=busy_seconds)
     ledger.budgets.create_population("city", BUDGET, ORDER)
     ledger.datasets.publish(dataset(), actor="owner")
     return ledger

@@ -105,12 +105,12 @@ def test_a_run_for_other_patients_than_were_approved_is_refused(ledger: Ledger) 
             ledger.runs.admit(request, 1, "w", Charge(1, 1, reads=reads))
 
 
-def test_a_crash_while_it_runs_keeps_the_charge_in_its_account(ledger: Ledger) -> None:
-    request = approved(ledger, TRAINING, rounds=2)
-    run = ledger.runs.admit(request, 1, "w", TRAINING)
-    ledger.runs.start(run.id)
-    ledger.close()
-    again = Ledger.open(ledger.store.path, clock=Clock())
+def test_a_crash_while_it_runs_keeps_the_charge_in_its_account(ledger_file: Ledger) -> None:
+    request = approved(ledger_file, TRAINING, rounds=2)
+    run = ledger_file.runs.admit(request, 1, "w", TRAINING)
+    ledger_file.runs.start(run.id)
+    ledger_file.close()
+    again = Ledger.open(ledger_file.store.path, clock=Clock())
     again.recover()
     assert spent_of(again) == (NATS, 0)
     assert again.budgets.balance("city").reserved == Charged.to(Patients.TRAINING, Amount(NATS, 0, 1))
@@ -279,19 +279,19 @@ def test_what_an_older_ledger_charged_counts_in_both_accounts(older: Path) -> No
         "UPDATE requests SET charge_json = replace(charge_json, 'held_out', 'training')",
     ],
 )
-def test_a_change_of_the_second_account_is_found(ledger: Ledger, change: str) -> None:
-    approved(ledger, EVALUATION, rounds=2)
-    ledger.close()
-    with sqlite3.connect(ledger.store.path) as db:
+def test_a_change_of_the_second_account_is_found(ledger_file: Ledger, change: str) -> None:
+    approved(ledger_file, EVALUATION, rounds=2)
+    ledger_file.close()
+    with sqlite3.connect(ledger_file.store.path) as db:
         db.execute(change)
     db.close()
-    with Ledger.open(ledger.store.path, clock=Clock()) as changed, pytest.raises(LedgerDamaged):
+    with Ledger.open(ledger_file.store.path, clock=Clock()) as changed, pytest.raises(LedgerDamaged):
         changed.verify()
 
 
-def test_what_the_held_out_spent_cannot_be_lowered(ledger: Ledger) -> None:
-    released(ledger, approved(ledger, EVALUATION, rounds=1), 1, EVALUATION)
-    with sqlite3.connect(ledger.store.path) as db, pytest.raises(sqlite3.IntegrityError, match="never decreases"):
+def test_what_the_held_out_spent_cannot_be_lowered(ledger_file: Ledger) -> None:
+    released(ledger_file, approved(ledger_file, EVALUATION, rounds=1), 1, EVALUATION)
+    with sqlite3.connect(ledger_file.store.path) as db, pytest.raises(sqlite3.IntegrityError, match="never decreases"):
         db.execute("UPDATE held_out_totals SET spent_divergence_nano = 0")
     db.close()
 

@@ -10,11 +10,11 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from datasites.ledger.audit_log import AuditLog
+from datasites.ledger.database import Place
 from datasites.ledger.ledger import Ledger
 from policies.errors import BudgetExceeded, WrongStatus
 from policies.privacy.accountant import Charge
@@ -33,8 +33,8 @@ from tests.datasites.ledger.ledger_factories import (
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return new_ledger(tmp_path / "ledger.db")
+def ledger(place: Place) -> Ledger:
+    return new_ledger(place)
 
 
 def at_once(count: int, step: Callable[[int], object]) -> list[object]:
@@ -149,23 +149,21 @@ def test_entries_and_audit_rows_of_many_threads_make_one_chain(ledger: Ledger) -
     assert log.verify().seq == 60
 
 
-def test_processes_that_approve_never_overspend(ledger: Ledger) -> None:
+def test_processes_that_approve_never_overspend(ledger: Ledger, place: Place) -> None:
     charge = Charge(NATS, None)
     fitting = nano_left(ledger) // NATS
     requests = [checked(ledger, f"{index}@uni.example") for index in range(8)]
-    path = ledger.store.path
     ledger.close()
-    codes = in_processes(8, lambda index: approve(Ledger.open(path, clock=Clock()), requests[index], charge, rounds=1))
+    codes = in_processes(8, lambda index: approve(Ledger.open(place, clock=Clock()), requests[index], charge, rounds=1))
     assert sorted(codes) == [0] * fitting + [3] * (8 - fitting)
     assert nano_left(ledger) < NATS
     ledger.verify()
 
 
-def test_processes_that_ask_for_one_round_get_one_run(ledger: Ledger) -> None:
+def test_processes_that_ask_for_one_round_get_one_run(ledger: Ledger, place: Place) -> None:
     request = approved(ledger)
-    path = ledger.store.path
     ledger.close()
-    codes = in_processes(6, lambda _: Ledger.open(path, clock=Clock()).runs.admit(request, 1, "w", GAUSSIAN))
+    codes = in_processes(6, lambda _: Ledger.open(place, clock=Clock()).runs.admit(request, 1, "w", GAUSSIAN))
     assert codes == [0] * 6
     assert len(ledger.runs.list(request)) == 1
 
@@ -189,4 +187,4 @@ def test_connections_of_finished_threads_are_let_go(ledger: Ledger) -> None:
     for _ in range(5):
         at_once(8, lambda _: ledger.budgets.balance("city"))
     gc.collect()
-    assert len(ledger.store._connections) < 10
+    assert ledger.store.open_connections < 10

@@ -26,22 +26,22 @@ from tests.datasites.ledger.ledger_factories import (
 )
 
 
-def test_the_file_is_its_users_alone(ledger: Ledger) -> None:
+def test_the_file_is_its_users_alone(ledger_file: Ledger) -> None:
     for suffix in ("", "-wal", "-shm"):
-        mode = ledger.store.path.with_name(ledger.store.path.name + suffix).stat().st_mode
+        mode = ledger_file.store.path.with_name(ledger_file.store.path.name + suffix).stat().st_mode
         assert stat.S_IMODE(mode) == 0o600, suffix
 
 
-def test_it_writes_ahead_with_full_sync(ledger: Ledger) -> None:
-    with ledger.store.reading() as db:
+def test_it_writes_ahead_with_full_sync(ledger_file: Ledger) -> None:
+    with ledger_file.store.reading() as db:
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
-def test_a_ledger_is_never_made_over_another(ledger: Ledger) -> None:
+def test_a_ledger_is_never_made_over_another(ledger_file: Ledger) -> None:
     with pytest.raises(WrongStatus, match="never started anew"):
-        Ledger.create(ledger.store.path)
-    assert ledger.budgets.populations() == ("city",)
+        Ledger.create(ledger_file.store.path)
+    assert ledger_file.budgets.populations() == ("city",)
 
 
 def test_opening_what_is_not_there_makes_nothing(tmp_path: Path) -> None:
@@ -63,19 +63,21 @@ def test_a_lock_held_elsewhere_is_unavailable_with_nothing_half_done(tmp_path: P
     approve(ledger, request)
 
 
-def test_a_full_disk_is_unavailable_with_nothing_half_done(ledger: Ledger) -> None:
-    run = running(ledger, approved(ledger))
-    head = ledger.entries.head()
-    with ledger.store.reading() as db:
+def test_a_full_disk_is_unavailable_with_nothing_half_done(ledger_file: Ledger) -> None:
+    run = running(ledger_file, approved(ledger_file))
+    head = ledger_file.entries.head()
+    with ledger_file.store.reading() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
-    ledger.store._connection().execute(f"PRAGMA max_page_count = {pages}")  # as a disk with no room for one page more
+    ledger_file.store._connection().execute(
+        f"PRAGMA max_page_count = {pages}"
+    )  # as a disk with no room for one page more
     with pytest.raises(Unavailable, match="disk is full"):
-        ledger.runs.settle(run.id, bytes(1_000_000), "d", "{}")
-    assert (ledger.entries.head(), ledger.runs.get(run.id).status) == (head, RunStatus.RUNNING)
-    assert ledger.budgets.balance("city").spent_nano == 0
-    ledger.store._connection().execute(f"PRAGMA max_page_count = {pages + 1000}")
-    ledger.runs.settle(run.id, bytes(1_000_000), "d", "{}")
-    ledger.verify()
+        ledger_file.runs.settle(run.id, bytes(1_000_000), "d", "{}")
+    assert (ledger_file.entries.head(), ledger_file.runs.get(run.id).status) == (head, RunStatus.RUNNING)
+    assert ledger_file.budgets.balance("city").spent_nano == 0
+    ledger_file.store._connection().execute(f"PRAGMA max_page_count = {pages + 1000}")
+    ledger_file.runs.settle(run.id, bytes(1_000_000), "d", "{}")
+    ledger_file.verify()
 
 
 def test_a_backup_is_a_whole_ledger(ledger: Ledger, tmp_path: Path) -> None:
@@ -87,9 +89,9 @@ def test_a_backup_is_a_whole_ledger(ledger: Ledger, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["1", "2", "7", "0.2"])
-def test_a_ledger_of_another_version_is_refused_in_words(ledger: Ledger, version: str) -> None:
-    path = ledger.store.path
-    ledger.close()
+def test_a_ledger_of_another_version_is_refused_in_words(ledger_file: Ledger, version: str) -> None:
+    path = ledger_file.store.path
+    ledger_file.close()
     with sqlite3.connect(path) as db:
         db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (version,))
     db.close()

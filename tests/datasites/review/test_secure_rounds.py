@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datasites.directory import signing_key
+from datasites.review.released import noise_sentences, released_parts
 from datasites.review.secure_rounds import SecureRounds, check_roster
 from datasites.review.secure_wording import secure_sentences
+from datasites.review.wording import summary
 from policies.errors import InvalidRequest, UnsupportedMechanism, WrongStatus
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.secure_aggregation import Party, SecureAggregation
@@ -23,12 +25,14 @@ from policies.release.plans import Plan
 from policies.release.tensors import digest
 from policies.secure_sums.encoding import words_of
 from policies.secure_sums.messages import context_of
+from policies.secure_sums.party import masked
 from policies.source.statuses import RequestStatus, RunStatus
 from tests.attacks.secure_relay import Hospital
 from tests.browser.desk import Desk
 from tests.factories import training_source
-from tests.policies.plan_factories import plan_of, published, training
+from tests.policies.plan_factories import evaluation, plan_of, published, training
 
+SCHEMA = published().schema
 WEIGHTS = {"layer.weight": np.zeros((2, 3), np.float32), "layer.bias": np.zeros(2, np.float32)}
 
 
@@ -101,8 +105,8 @@ def test_nothing_runs_before_shares_were_exchanged_for_these_weights(secure: Rou
 def test_what_is_written_and_signed_is_masked(secure: Round) -> None:
     secure.exchange()
     release = {name: value + 0.25 for name, value in WEIGHTS.items()}
-    sent = secure.secure.masked(secure.record.id, secure.plan, 1, digest(WEIGHTS), release, WEIGHTS)
-    again = secure.secure.masked(secure.record.id, secure.plan, 1, digest(WEIGHTS), release, WEIGHTS)
+    sent = secure.secure.masked(secure.record.id, secure.plan, 1, digest(WEIGHTS), release, WEIGHTS, SCHEMA)
+    again = secure.secure.masked(secure.record.id, secure.plan, 1, digest(WEIGHTS), release, WEIGHTS, SCHEMA)
     assert {name: (value.dtype.name, value.shape) for name, value in sent.items()} == {
         name: ("uint32", value.shape) for name, value in WEIGHTS.items()
     }
@@ -110,9 +114,28 @@ def test_what_is_written_and_signed_is_masked(secure: Round) -> None:
     assert len(set(words_of(sent).tolist())) == 8  # eight equal numbers went in
 
 
+def test_tables_of_an_evaluation_leave_masked_and_add_up_exactly(secure: Round) -> None:
+    secure.exchange()
+    plan = replace(secure.plan, mechanism=evaluation(secure_aggregation=secure.declared))
+    tables = {"scores": np.array([[3.0, -2.0, 0.0, 41.0], [0.0, 0.0, 1.0, -7.0]])}
+    sent = secure.secure.masked(secure.record.id, plan, 1, digest(WEIGHTS), tables, WEIGHTS, SCHEMA)
+    assert (sent["scores"].dtype.name, sent["scores"].shape) == ("uint32", (2, 4))
+    assert len(set(words_of(sent).tolist())) == 8  # three equal numbers went in
+    state = secure.secure.secrets.find(secure.record.id, 1)
+    assert state is not None
+    masks = masked(state, np.zeros(8, np.uint32), declared=secure.declared)
+    np.testing.assert_array_equal((words_of(sent) - masks).astype(np.int32), tables["scores"].ravel())
+    said = noise_sentences(plan.mechanism)
+    assert "Hidden under the masks" in said[-1]
+    (part,) = released_parts(sent, plan.mechanism, SCHEMA, patients=800)
+    assert part.numbers == ()  # an owner's page shows no masked word as a count of patients
+    page = " ".join(summary(plan, published()))
+    assert "Only sums over at least 2 of these 2 hospitals can be read" in page
+
+
 def test_a_release_by_itself_leaves_as_it_is(secure: Round) -> None:
     plan = plan_of(training())
-    assert secure.secure.masked("b" * 32, plan, 1, "", WEIGHTS, WEIGHTS) == WEIGHTS
+    assert secure.secure.masked("b" * 32, plan, 1, "", WEIGHTS, WEIGHTS, SCHEMA) == WEIGHTS
     alone = SimpleNamespace(id="b" * 32, plan=plan, status=RequestStatus.APPROVED)
     with pytest.raises(InvalidRequest, match="releases by itself"):
         secure.secure.answer(alone, 1, "keys", {})  # type: ignore[arg-type]
@@ -193,6 +216,7 @@ def test_the_page_says_whom_the_masks_trust(count: int, threshold: int, words: s
     parties = tuple(Party(f"Hospital {place}", f"{place:064x}", 9) for place in range(count))
     said = " ".join(secure_sentences(SecureAggregation(threshold=threshold, hospitals=parties)))
     assert words in said
+    assert "one without it, of the same weights in two rounds, differ by what it adds" in said
     assert f"at least {threshold} of these {count} hospitals" in said
     assert all(party.name in said and party.fingerprint in said for party in parties)
 

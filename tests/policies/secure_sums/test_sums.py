@@ -9,7 +9,7 @@ import pytest
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.secure_aggregation import Party, SecureAggregation, secure_aggregation_from
-from policies.secure_sums.encoding import decoded, encoded
+from policies.secure_sums.encoding import added, counted, decoded, encoded
 from policies.secure_sums.masks import expanded
 from policies.secure_sums.sharing import PRIME, combine, split
 from tests.attacks.secure_relay import Relay, network
@@ -143,6 +143,23 @@ def test_how_many_may_collude(count: int, threshold: int, colluding: int) -> Non
 def test_declarations_out_of_bounds_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(UnsupportedMechanism, match=words):
         secure_aggregation_from({**declared(5, 5, 5).as_dict(), **change})
+
+
+def test_tables_add_up_exactly_whatever_their_steps_are() -> None:
+    roster, steps = declared(5, 7, 9), {"scores": 1.0, "errors": 1 / 64}
+    tables = [
+        {"errors": np.array([[-3 + n / 64, 5.25]]), "scores": np.array([10.0**6 * n, -7.0, 0.0])} for n in range(3)
+    ]
+    total = np.sum([counted(table, steps, roster) for table in tables], axis=0, dtype=np.uint32)
+    found = added(total, {name: np.zeros(cells.shape, np.uint32) for name, cells in tables[0].items()}, steps)
+    for name in steps:
+        np.testing.assert_array_equal(found[name], sum(table[name] for table in tables))
+
+
+def test_counts_that_no_word_holds_are_held_to_what_it_holds() -> None:
+    roster = declared(5, 7, 9)
+    words = counted({"scores": np.array([1e300, -1e300, np.nan])}, {"scores": 1.0}, roster)
+    assert list(words.astype(np.int32)) == [roster.largest, -roster.largest, 0]
 
 
 def test_a_declaration_is_read_back_as_it_was() -> None:
