@@ -35,6 +35,8 @@ app = Commands(
     pretty_exceptions_enable=False,
 )
 app.add_typer(devices_app, name="devices")
+environments = Commands(help="Environments of their own for what trains with other libraries.", no_args_is_help=True)
+app.add_typer(environments, name="environments")
 NEW_LINE = "\n"
 TRACEBACK = "RESEARCHER_TRACEBACK"
 INTERRUPTED = 130  # what typer ends with after Ctrl-C
@@ -61,6 +63,18 @@ def datasets(network: NetworkFile = Path("network.toml")) -> None:
             _echo("\n" + repr(reached.dataset(name)))
         except InvalidRequest as error:
             _echo(f"\n{visible(name)}: {error}")
+
+
+@environments.command("setup-tf-privacy")
+def setup_tf_privacy(
+    wheels: Annotated[Path | None, typer.Option(help="Directory of wheels to install from, without a network.")] = None,
+    python: Annotated[str | None, typer.Option(help="The Python 3.11 to make it with.")] = None,
+) -> None:
+    """Install TensorFlow Privacy, pinned by hashes, into an environment of its own, for framework="tensorflow"."""
+    from researcher.environments import set_up_tf_privacy
+
+    where, version = set_up_tf_privacy(_echo, wheels=wheels, python=python)
+    _echo(f"TensorFlow {version} with TensorFlow Privacy is in {where}. Train with framework='tensorflow'.")
 
 
 @app.command()

@@ -155,6 +155,25 @@ def translated(kind: str, name: str, config: Mapping[str, Any], shape: Shape) ->
     return made
 
 
+def plain_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a layer's options says what it computes, as JSON holds it and as other versions of Keras read it."""
+    options: dict[str, Any] = {}
+    for name, value in config.items():
+        if name in _UNREAD or name in _NEUTRAL:
+            continue
+        if name.endswith("activation"):
+            value = _activation_name(value)
+        options[name] = list(value) if isinstance(value, tuple) else value
+    return options
+
+
+def _activation_name(value: Any) -> str:
+    if isinstance(value, Mapping):
+        told = value.get("config")
+        value = told if isinstance(told, str) else value.get("class_name")
+    return "linear" if value is None else str(value)
+
+
 class _Options:
     """A layer's options; each is read, neutral, or refused."""
 
@@ -182,11 +201,7 @@ class _Options:
 
     def activation(self, option: str = "activation") -> str:
         """The activation's name. Raises `Refusal` for a function of one's own."""
-        value = self(option, "linear")
-        if isinstance(value, Mapping):
-            told = value.get("config")
-            value = told if isinstance(told, str) else value.get("class_name")
-        name = "linear" if value is None else str(value)
+        name = _activation_name(self(option, "linear"))
         if name not in ACTIVATIONS:
             raise self.refused(option, name, f"There are {', '.join(ACTIVATIONS)}; others as layers, as ELU or ReLU.")
         return name

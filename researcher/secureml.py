@@ -42,6 +42,7 @@ from researcher.members import Hospitals
 from researcher.parameters import load_parameters
 from researcher.progress import Progress
 from researcher.studies import Evaluation, Study
+from researcher.tf_privacy import train_there
 from researcher.training import TrainingByEpochs
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def differentially_private_train(
       delta: δ of that ε.
       noise_multiplier: noise in place of what ε asks for; refused where it costs more than `epsilon`.
       max_grad_norm: what every row's gradient is clipped to.
-      framework: `"auto"`, `"pytorch"` or `"keras"`: whose model it is.
+      framework: `"auto"`, `"pytorch"` or `"keras"`: whose model it is. With `"tensorflow"` TensorFlow Privacy trains a
+        model of Keras in an environment of its own (`researcher.tf_privacy`).
       batch_size: rows in a batch, on average: rows are Poisson-sampled.
       epochs: passes over the rows. Each is a round; the optimizer's state begins anew with it.
       validation_split: share of the rows that validate, 0 to 0.5; None takes 0.2. A hospital has a hold-out of its own.
@@ -171,7 +173,10 @@ def differentially_private_train(
     if is_keras(model):
         model = for_loss(model, str(settings["loss"]))
     by_epochs = TrainingByEpochs(epochs, batch_size, tuple({**settings, "rounds": min(epochs, 1000)}.items()))
+    there = framework == "tensorflow"
     if isinstance(data, Hospitals):
+        if there:
+            raise UnsupportedMechanism("framework='tensorflow' is for tables of your own: hospitals train in torch.")
         local = {"bounds": bounds, "target_column": target_column, "validation_split": validation_split}
         for argument, value in local.items():
             if value is not None:
@@ -181,6 +186,15 @@ def differentially_private_train(
         if name is None:
             raise UnsupportedMechanism("name=None is not taken with hospitals: they read it. Give one, as 'flu-2026'.")
         return _study(name, data, model, by_epochs.at(data.training_patients), early_stopping_patience, seed=seed)
+    if there:
+        scored = {"validation_split": validation_split or None, "early_stopping_patience": early_stopping_patience}
+        for argument, value in scored.items():
+            if value is not None:
+                raise UnsupportedMechanism(
+                    f"{argument}={value!r:.60} is not taken with framework='tensorflow': scores of private rows are"
+                    " releases, which the datasite's engine charges. Use framework='keras'."
+                )
+        validation_split = 0
     split = VALIDATION if validation_split is None else validation_split
     if not isinstance(split, int | float) or isinstance(split, bool) or not 0 <= split <= 0.5:
         raise UnsupportedMechanism(f"validation_split={split!r} is outside [0, 0.5].")
@@ -199,6 +213,9 @@ def differentially_private_train(
     )
     training = by_epochs.at({"rows": max(1, math.floor(len(table.frame) * (1 - split)))})
     _check_noise(training, epsilon)
+    if there:
+        say = _Epochs(training, shown=verbose).say
+        return train_there(given, table, training, ledger=Path(ledger), budget_epsilon=budget_epsilon, say=say)
     datasite = local_datasite(Path(ledger), epsilon=budget_epsilon, delta=max(delta, 1e-5))
     table = _published(datasite, table)
     cohort = datasite.cohort(table.schema.name)
@@ -339,11 +356,11 @@ def _listed(metrics: Any) -> list[Any]:
 
 
 def _check(*, framework: str, shuffle: Any, model: Any) -> None:
-    frameworks = ("auto", "keras") if is_keras(model) else ("auto", "pytorch", "torch")
+    frameworks = ("auto", "keras", "tensorflow") if is_keras(model) else ("auto", "pytorch", "torch")
     if framework not in frameworks:
         whose = "a model of Keras" if is_keras(model) else "a PyTorch model"
         raise UnsupportedMechanism(
-            f"framework={framework!r} is not taken with {whose}. Use {' or '.join(map(repr, frameworks[:2]))}."
+            f"framework={framework!r} is not taken with {whose}. Use {' or '.join(map(repr, frameworks))}."
         )
     if shuffle is not True:
         raise UnsupportedMechanism(

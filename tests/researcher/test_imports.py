@@ -107,7 +107,7 @@ for name in ("syft", "datasites", "opacus", "fcntl", "resource", "pwd", "grp", "
 import policies, researcher
 for package in (policies, researcher):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith(("__main__", "tf_privacy_driver")):  # that one runs in an environment of its own
             importlib.import_module(module.name)
 """
 
