@@ -58,9 +58,14 @@ def file_of_samples(header: bytes) -> str:
     if len(files) != 1:
         raise TensorFault(f"has its channels in {len(files)} files; write them to one")
     (name,) = files
+    check_beside(name)
+    return name
+
+
+def check_beside(name: str) -> None:
+    """Raise `TensorFault` for a file of samples that would not lie beside its header."""
     if "/" in name:
         raise TensorFault("names a file elsewhere; put it beside its header")
-    return name
 
 
 def signal(tensor: Tensor, header: bytes, samples: bytes) -> Floats:

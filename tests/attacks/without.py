@@ -1157,7 +1157,7 @@ DEFENCES: dict[str, Defence] = {
     ),
     "tensor_samples": Defence(
         "headers of signals that name a file elsewhere",
-        nothing("datasites.vault.tensor_sources:check_inside"),
+        nothing("datasites.vault.tensor_sources:check_inside", "datasites.vault.signals:check_beside"),
         (SIGNALS, "-k", "leads_to_no_file"),
     ),
     "tensor_finite": Defence(
