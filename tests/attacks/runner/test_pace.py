@@ -60,8 +60,16 @@ def test_a_round_takes_its_time_on_the_slowest_values() -> None:
     assert slowest(export_model(LooksUp(100_000), (3,))) == 10
 
 
-def too_slow(way: str, *names: str, most: float) -> dict[str, float]:
-    """Operators whose time on the slowest values is more than `most` times what their public figure says."""
+def too_slow(way: str, *names: str, most: float, times: int = 3) -> dict[str, float]:
+    """Operators whose time on the slowest values is more than `most` times what their public figure says.
+
+    Each of `times` measurements has to say so: what depends on values does so always, and a busy machine does not.
+    """
+    found = _measured(way, *names, most=most)
+    return too_slow(way, *found, most=most, times=times - 1) if found and times > 1 else found
+
+
+def _measured(way: str, *names: str, most: float) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.attacks.runner.slow_values", way, *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     found = json.loads(done.stdout)
