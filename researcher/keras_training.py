@@ -157,6 +157,9 @@ def copy_of(model: Any) -> Any:
     copied.set_weights(model.get_weights())
     if getattr(model, "optimizer", None) is not None:
         copied.compile_from_config(model.get_compile_config())
+        options = getattr(getattr(model, "loss", None), "_fn_kwargs", None)
+        if options is not None:  # Keras's own copy of a Huber loss forgets its delta
+            copied.loss._fn_kwargs = dict(options)
     return copied
 
 

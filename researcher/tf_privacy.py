@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from policies.errors import BudgetTooSmall, InvalidRequest, UnsupportedMechanism
 from policies.privacy.accountant import epsilon_of, resolve
@@ -163,7 +164,7 @@ class Charges:
             )
 
     def write(self, epsilon: float, resolved: DPSGD) -> None:
-        """One more charge, on disk when this returns."""
+        """One more charge, on disk when this returns; two at a time are one after the other, each within the budget."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         told = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -173,7 +174,8 @@ class Charges:
             "sampling_rate": resolved.sampling_rate,
             "steps": resolved.steps * resolved.rounds,
         }
-        with self.path.open("a", encoding="utf-8") as file:
+        with FileLock(self.path.with_suffix(".lock"), mode=0o600), self.path.open("a", encoding="utf-8") as file:
+            self.check(epsilon)
             file.write(json.dumps(told) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -20,7 +20,7 @@ from policies.source.inspection import inspect_source
 from researcher.instances import class_of
 from researcher.keras import for_loss, load, source_of, tensors_of, to_torch
 from researcher.keras_layers import KINDS, Refusal
-from researcher.keras_training import compiled_settings
+from researcher.keras_training import compiled_settings, copy_of
 from researcher.sources import request_source
 from tests.researcher.keras_package import keras
 
@@ -308,6 +308,16 @@ def test_what_a_model_was_compiled_with_is_understood() -> None:
 def test_what_was_compiled_and_cannot_be_honoured_is_refused(loss: Any, last: Any, options: Any, said: str) -> None:
     with pytest.raises(UnsupportedMechanism, match=said):
         compiled(loss, last, **options)
+
+
+def test_a_copy_is_compiled_as_the_model_was() -> None:
+    model = sequential((6,), L.Dense(1))
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss=keras.losses.Huber(delta=3.0), metrics=["mae"])
+    copied, inputs = copy_of(model), inputs_of(model)
+    assert copied.get_compile_config() == model.get_compile_config()
+    far = np.full((5, 1), 40.0, np.float32)  # where delta decides
+    assert copied.evaluate(inputs, far, verbose=0) == model.evaluate(inputs, far, verbose=0)
+    assert copied.get_weights()[0] is not model.get_weights()[0]
 
 
 @pytest.mark.process

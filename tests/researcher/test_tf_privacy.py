@@ -88,6 +88,21 @@ def test_the_budget_of_all_trainings_is_kept(fake: Any) -> None:
         fake(budget_epsilon=5.0)
 
 
+def test_a_charge_is_written_within_the_budget_alone(tmp_path: Path) -> None:
+    """Between a training's first look at the budget and its charge another one may have been written."""
+    declared = DPSGD(
+        loss="binary_cross_entropy", rounds=1, steps=1, sampling_rate=0.1, clipping_norm=1.0, learning_rate=0.1,
+        noise_multiplier=2.0, delta=1e-5,
+    )  # fmt: skip
+    first, second = (tf_privacy.Charges(tmp_path / "ledger", 3.0) for _ in range(2))
+    first.check(2.0)
+    second.check(2.0)
+    first.write(2.0, declared)
+    with pytest.raises(BudgetTooSmall, match="2 of budget_epsilon=3 is spent"):
+        second.write(2.0, declared)
+    assert second.spent() == 2.0
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("mode", "said", "charged"),
@@ -262,12 +277,7 @@ def test_it_trains_as_our_engine_does_at_the_same_epsilon(installed: Path, tmp_p
 @pytest.mark.process
 @pytest.mark.slow
 def test_the_noise_that_is_added_is_the_noise_that_was_accounted(installed: Path, tmp_path: Path) -> None:
-    """SGD at rate 1 without momentum from weights 0: one step moves each of 400 weights by noise and little else.
-
-    A step's noise has a deviation of σ·C/B. With C = 10⁻³ and every row's clipped gradient at most C, the rows together
-    move the weights' vector by at most about C, which is spread over 400 weights and B = 64 as C/20 each; the noise is
-    C·σ/64 each. The estimate of a deviation from 400 draws is within 15 % four times its own deviation.
-    """
+    """One step of SGD at rate 1 moves each of 2,800 weights by noise of deviation σ·C/B, and by nothing else."""
     mine = model(L.Dense(400, use_bias=False), L.Dense(1, "sigmoid", use_bias=False), optimizer="sgd")
     mine.set_weights([np.zeros_like(array) for array in mine.get_weights()])
     # With all weights 0 no gradient reaches any of them: what moves them is noise alone.
