@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +19,7 @@ from policies.schema.as_written import FileFormat
 from policies.schema.columns import Column
 from policies.schema.schemas import Schema
 from tests.datasites.vault.dataset_factories import FLU, HEADER, ROWS, SECRET, write_csv
-
-PASSWORD = "correct-horse-battery"
+from tests.postgres import PASSWORD, running_cluster
 
 
 def matrix_of(frame: pd.DataFrame) -> np.ndarray:
@@ -344,32 +339,8 @@ def test_password_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
     """The URL (without a password) of a PostgreSQL server that asks for one."""
-    programs = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
-    if shutil.which("initdb", path=programs) is None:
-        assert not os.environ.get("CI"), "PostgreSQL is missing: .ci/run installs it."
-        pytest.skip("PostgreSQL is not installed here")
-    as_other = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []  # PostgreSQL refuses to run as root
-    with tempfile.TemporaryDirectory() as name:  # not pytest's, which another user cannot enter
-        folder = Path(name)
-        if as_other:
-            folder.chmod(0o755)
-            shutil.chown(folder, "nobody")
-        (folder / "password").write_text(PASSWORD + "\n", encoding="utf-8")
-        (folder / "password").chmod(0o644)  # whatever the umask of the tests before
-
-        def run(*command: str) -> None:
-            program = shutil.which(command[0], path=programs)
-            called = [*as_other, str(program), *command[1:]]
-            subprocess.run(called, check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
-
-        data, secret = str(folder / "data"), str(folder / "password")
-        run("initdb", "-D", data, "-A", "scram-sha-256", "-U", "reader", "--pwfile", secret, "--no-sync")
-        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
-        run("pg_ctl", "-D", data, "-l", str(folder / "log"), "-w", "-o", options, "start")
-        try:
-            yield f"postgresql://reader@/postgres?host={folder}"
-        finally:
-            run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    with running_cluster() as cluster:
+        yield cluster.url
 
 
 TYPED = """
