@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from datasites.vault.tensor_faults import TensorFault
+from datasites.vault.tensor_faults import NO_MEMORY, TensorFault
 from datasites.vault.tensor_values import decoded
 from policies.schema.tensors import Stored, Tensor
 from policies.text import visible
@@ -130,7 +130,7 @@ def _answer(tensor: Tensor, kind: str, content: bytes) -> tuple[bool, bytes]:
     except TensorFault as fault:
         return True, str(fault)[:LONGEST_FAULT].encode("utf-8", "replace")
     except MemoryError:
-        return True, b"needs more memory than a reader may take; save it smaller"
+        return True, NO_MEMORY.encode()
 
 
 def _exactly(asks: BinaryIO | Any, size: int) -> bytes:

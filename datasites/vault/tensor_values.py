@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasites.vault.signals import signal, windowed
-from datasites.vault.tensor_faults import TensorFault
+from datasites.vault.tensor_faults import TensorFault, reading
 from datasites.vault.volumes import volume
 from policies.schema.tensors import Stored, Tensor
 
@@ -91,22 +91,15 @@ def _picture(tensor: Tensor, form: str, content: bytes) -> Values:
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS
-    try:
-        with Image.open(io.BytesIO(content), formats=[form]) as picture:
-            _check_pixels(*picture.size)
-            if getattr(picture, "n_frames", 1) != 1:
-                raise TensorFault("holds several pictures; save one")
-            if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-                if tensor.colours != 1:
-                    raise TensorFault(f"is grey ({picture.mode}), and the schema declares 3 channels")
-                return np.asarray(picture)[np.newaxis]
-            channels = np.asarray(picture.convert("L" if tensor.colours == 1 else "RGB"))
-    except TensorFault:
-        raise
-    except MemoryError:
-        raise TensorFault("needs more memory than a reader may take; save it smaller") from None
-    except Exception as error:  # Pillow raises many kinds, each about this file
-        raise TensorFault(f"cannot be read as {form} ({type(error).__name__}); save it anew") from None
+    with reading(form), Image.open(io.BytesIO(content), formats=[form]) as picture:
+        _check_pixels(*picture.size)
+        if getattr(picture, "n_frames", 1) != 1:
+            raise TensorFault("holds several pictures; save one")
+        if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+            if tensor.colours != 1:
+                raise TensorFault(f"is grey ({picture.mode}), and the schema declares 3 channels")
+            return np.asarray(picture)[np.newaxis]
+        channels = np.asarray(picture.convert("L" if tensor.colours == 1 else "RGB"))
     return channels[np.newaxis] if channels.ndim == 2 else np.moveaxis(channels, -1, 0)
 
 
@@ -115,7 +108,7 @@ def _dicom(tensor: Tensor, content: bytes) -> Values:
     from pydicom import dcmread
     from pydicom.pixels.processing import apply_rescale
 
-    try:
+    with reading("DICOM", instead="save it anew, uncompressed"):
         record = dcmread(io.BytesIO(content))
         if "PixelData" not in record:
             raise TensorFault("is DICOM without a picture; leave the record out")
@@ -135,12 +128,6 @@ def _dicom(tensor: Tensor, content: bytes) -> Values:
             low = -(1 << (record.BitsStored - 1)) if record.PixelRepresentation else 0
             raw = 2 * low + (1 << record.BitsStored) - 1 - raw.astype(np.int64)
         return np.asarray(apply_rescale(raw, record))[np.newaxis]
-    except TensorFault:
-        raise
-    except MemoryError:
-        raise TensorFault("needs more memory than a reader may take; save it smaller") from None
-    except Exception as error:  # pydicom raises many kinds, each about this file
-        raise TensorFault(f"cannot be read as DICOM ({type(error).__name__}); save it anew, uncompressed") from None
 
 
 def _check_pixels(width: int, height: int) -> None:

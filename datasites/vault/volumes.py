@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datasites.vault.tensor_faults import TensorFault
+from datasites.vault.tensor_faults import TensorFault, reading
 from policies.schema.tensors import Tensor
 
 MOST_VOXELS = 1 << 26  # before it is resized: 406 on each side
@@ -26,7 +26,7 @@ def volume(tensor: Tensor, content: bytes, *, packed: bool) -> npt.NDArray[Any]:
     if not tensor.is_volume:
         raise TensorFault(f"is a volume, and shape = {list(tensor.shape)} is no volume's: write [1, x, y, z]")
     plain = _unpacked(content) if packed else content
-    try:
+    with reading("NIfTI"):
         kind = nibabel.Nifti2Image if plain[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
         image = kind.from_bytes(plain)
         sizes = image.header.get_data_shape()  # type: ignore[no-untyped-call]
@@ -36,12 +36,6 @@ def volume(tensor: Tensor, content: bytes, *, packed: bool) -> npt.NDArray[Any]:
             raise TensorFault(f"is of shape {list(sizes)}; save one volume of three axes")
         turned = nibabel.as_closest_canonical(image)  # type: ignore[no-untyped-call]
         values = np.asarray(turned.dataobj).reshape(turned.shape[:3])
-    except TensorFault:
-        raise
-    except MemoryError:
-        raise TensorFault("needs more memory than a reader may take; save it smaller") from None
-    except Exception as error:  # nibabel raises many kinds, each about this file
-        raise TensorFault(f"cannot be read as NIfTI ({type(error).__name__}); save it anew") from None
     if values.dtype.kind not in "biuf":
         raise TensorFault(f"holds {values.dtype} values; save numbers, as float32")
     return _resized(tensor, values)[np.newaxis]
