@@ -12,10 +12,12 @@ import pytest
 from datasites.jobs.pool import Answer
 from datasites.people.roles import CONSOLE, Role
 from policies.privacy import accountant
-from policies.privacy.mechanisms import Query, Statistics
-from policies.release.plans import Plan
-from policies.release.tensors import to_bytes
+from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Query, Statistics
+from policies.privacy.secure_aggregation import Party, SecureAggregation
+from policies.release.plans import Plan, answer_shapes, release_shapes
+from policies.release.tensors import Shapes, to_bytes
 from tests.browser.desk import OWNER, VERSION, Desk
+from tests.policies.plan_factories import evaluation, plan_of, regression, statistics, survival, training
 
 REQUEST = "f" * 32
 QUERIES = (Query("count"), Query("mean", ("temperature",)), Query("histogram", ("cough",)))
@@ -69,6 +71,50 @@ def test_a_certificate_can_be_kept(released: Desk) -> None:
 @pytest.mark.parametrize("path", [f"/releases/{REQUEST}/2", f"/releases/{'e' * 32}/1", f"/releases/{REQUEST}/99999999"])
 def test_a_release_that_is_not_there_is_not_found(released: Desk, path: str) -> None:
     assert released.browser(Role.OWNER).get(path).status_code == 404
+
+
+PARTIES = (Party("General", "a" * 64, 400), Party("Rural", "b" * 64, 300), Party("City", "c" * 64, 200))
+SECURE = SecureAggregation(threshold=2, hospitals=PARTIES)
+
+
+@pytest.mark.parametrize(
+    ("declared", "listed"),
+    [
+        (statistics(), True),
+        (survival(), True),
+        (evaluation(), True),
+        (training(), False),
+        (regression(), False),
+        (evaluation(secure_aggregation=SECURE), False),
+        (training(secure_aggregation=SECURE), False),
+    ],
+    ids=["statistics", "survival", "evaluation", "training", "regression", "masked evaluation", "masked training"],
+)
+def test_every_kind_of_release_has_a_page(
+    desk: Desk, declared: Mechanism, listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What means nothing number by number is shown by its figures, a tensor of one number too."""
+    plan = plan_of(declared, version=VERSION)
+    published = desk.datasite.planner.published(version=VERSION)
+    left = _of(release_shapes(plan, published.schema))
+    if isinstance(declared, DPSGD | Evaluation) and declared.secure_aggregation:  # the protocol is tested elsewhere
+        monkeypatch.setattr(desk.datasite.rounds.secure, "masked", lambda *_: left)
+    ledger = desk.datasite.ledger
+    charge = accountant.charge_for(plan.mechanism, ledger.budgets.balance("patients").order)
+    run = ledger.charge_now("patients", charge, dataset="flu", version=VERSION, actor=OWNER, what=plan.function)
+    answered = to_bytes(_of(answer_shapes(plan, published.schema)))
+    desk.datasite.rounds.settle(run, plan, published, OWNER, Answer({"event": "done"}, answered, {}))
+    page = words(desk.browser(Role.OWNER).get(f"/releases/{run.request}/1"))
+    assert ("nothing one by one" in page) is not listed
+    for name, tensor in left.items():
+        assert (
+            f"Tensor {name}" in page if listed else re.search(rf"{name} {tensor.dtype} .*? {tensor.size:,} 3 3", page)
+        )
+
+
+def _of(shapes: Shapes) -> dict[str, np.ndarray[Any, Any]]:
+    """A 3 for every number."""
+    return {name: np.full(shape, 3, dtype) for name, (shape, dtype) in shapes.items()}
 
 
 def test_the_datasites_own_count_has_a_page_too(desk: Desk) -> None:
