@@ -103,7 +103,7 @@ def train_round(
     loss = loss_of(mechanism, schema, graph)
     parameters, frozen = checked_parameters(graph, weights), frozen_of(graph, weights)
     expected = mechanism.sampling_rate * published_training_patients
-    constants = frozen
+    constants, drawn = frozen, max(physical_batch(graph, expected), expected)  # so that a split draws as none does
     if split is not None:
         graph, frozen = split.head, frozen_of(split.head, weights)
     size = physical_batch(graph, expected)
@@ -122,7 +122,7 @@ def train_round(
     rates = iter([mechanism.rate(round, step) for step in range(1, mechanism.steps + 1)])
     matrix = np.ascontiguousarray(records, dtype=np.float64)
     patients = PatientRows(records if isinstance(records, GroupedRows) else matrix, held_out=False)
-    samples = _samples(mechanism, max(size, expected), patients, noise)
+    samples = _samples(mechanism, drawn, patients, noise)
     inputs = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
     of_rows = inputs if split is None else BodyValues(split, constants, inputs, matrix, patients, leave)
     if sums is not None:
