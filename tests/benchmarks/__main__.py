@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import budget, compression, dial_out, frozen, ledger, rounds, starts, training
+from tests.benchmarks import budget, compression, dial_out, fine_tuning, frozen, ledger, rounds, starts, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -250,6 +250,17 @@ def show_frozen(quick: bool) -> None:
     console.print(made)
 
 
+def show_fine_tuning(quick: bool) -> None:
+    """A head on a public body, and the same model from nothing; as Markdown too, for docs/researchers.md."""
+    columns = ("at ε = 1", "numbers trained", "lowest", "mean", "highest accuracy")
+    made = table("Fine-tuning", "Digits at three hospitals, examples/fine_tuning.py; over seeds.", *columns)
+    rows = list(fine_tuning.shown(quick=quick))
+    for row in rows:
+        made.add_row(*row)
+    console.print(made)
+    print("\n".join("| " + " | ".join(row) + " |" for row in (columns, ("---",) * len(columns), *rows)))
+
+
 def show_utility(quick: bool) -> None:
     """How near joint private models come to a pooled one; `build/bench-utility.json` and `.md` get the figures."""
     from tests.benchmarks import populations, utility
@@ -293,6 +304,7 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "budget": show_budget,
     "compression": show_compression,
     "frozen": show_frozen,
+    "fine-tuning": show_fine_tuning,
     "utility": show_utility,
 }
 BY_NAME_ALONE = ("utility",)  # minutes long, and with tables of a package of its own
