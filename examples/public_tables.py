@@ -1,16 +1,13 @@
-"""Write three tables, as packages ship them, with the schemas that an owner would declare.
+"""Write two tables, as packages ship them, with the schemas that an owner would declare.
 
     python examples/public_tables.py tables
     datasite publish tables/diabetes.csv --schema tables/diabetes.toml --patients 442
     datasite publish tables/breast_cancer.csv --schema tables/breast_cancer.toml --patients 686
-    datasite publish tables/digits.csv --schema tables/digits.toml --patients 1197
 
 * `diabetes`: 442 people, ten measurements, and how far their diabetes had progressed a year later (Efron et al. 2004,
   from scikit-learn). The outcome is a number.
 * `breast_cancer`: 686 women of the German Breast Cancer Study Group 2, and how many days passed until recurrence or
   death, or until they were last seen (Schumacher et al. 1994, from lifelines). The outcome is a time with an event.
-* `digits`: 1,197 pictures of digits, 8×8 (Alpaydin and Kaynak 1998, from scikit-learn), each as a patient's. The first
-  600 of the data set are not in it: they are public, for `fine_tuning.py`.
 
 Bounds are what a clinician would say beforehand; they are not taken from the table.
 """
@@ -20,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 from lifelines.datasets import load_gbsg2
-from sklearn.datasets import load_diabetes, load_digits
+from sklearn.datasets import load_diabetes
 
 DIABETES = {
     "age": (18, 100, "years"),
@@ -76,18 +73,10 @@ def breast_cancer() -> tuple[pd.DataFrame, str]:
     return table, head("breast_cancer") + "\n".join(columns) + target
 
 
-def digits() -> tuple[pd.DataFrame, str]:
-    pictures = load_digits(as_frame=True).frame.iloc[600:].rename(columns={"target": "digit"})
-    table = pictures.rename(columns=lambda name: name.replace("pixel_", "p")).reset_index(drop=True)
-    columns = [column(name, 0, 16, "", kind="integer") for name in table.columns if name != "digit"]
-    columns.append(label("digit", *map(str, range(10))))
-    return table.astype(int), head("digits", 'target = "digit"') + "\n".join(columns)
-
-
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tables")
     folder.mkdir(parents=True, exist_ok=True)
-    for made in (diabetes, breast_cancer, digits):
+    for made in (diabetes, breast_cancer):
         table, schema = made()
         table.insert(0, "patient", [f"P{number}" for number in range(len(table))])
         table.to_csv(folder / f"{made.__name__}.csv", index=False)

@@ -1,4 +1,4 @@
-"""A result as one file: weights as safetensors, a model card, or a bundle from which the figures can be computed again.
+"""A result as one file: weights, the model as ONNX, a model card, or a bundle that gives the figures again.
 
 Everything here is made of releases and of what was public before, so writing and sharing it costs no budget.
 """
@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from policies.errors import InvalidRequest
+import numpy as np
+
+from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.mechanisms import DPSGD, Evaluation, mechanism_from
 from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS
@@ -22,8 +24,9 @@ from policies.text import visible
 from researcher.state import Tensors, replace_file
 from researcher.weight_files import LARGEST
 
-KINDS = (".safetensors", ".md", ".zip")
+KINDS = (".safetensors", ".onnx", ".md", ".zip")
 MOST_FILES = 100_000
+MADE_UP = 3  # records on which a file of ONNX is held against the model
 
 
 class Result(Protocol):
@@ -34,7 +37,9 @@ class Result(Protocol):
     constants: Tensors
     rounds: Sequence[Any]
     evaluation: Any
+    study: Any
 
+    def to_model(self) -> Any: ...
     @property
     def certificates(self) -> list[dict[str, Any]]: ...
     def save(self, path: str | Path) -> Path: ...
@@ -61,6 +66,24 @@ def export(result: Result, path: Path) -> Path:
 def _weights(result: Result) -> bytes:
     """All of the model's parameters, frozen ones too, as `model.load_state_dict` takes them."""
     return to_bytes({**result.weights, **result.constants})
+
+
+def _onnx(result: Result) -> bytes:
+    """The model with its released weights, as it is given records; nothing else of the study."""
+    from researcher.onnx_files import onnx_bytes
+
+    if result.study is None:
+        raise WrongStatus(
+            "This result was loaded from disk, without its model. Ask study.run(), at no cost, or save it as"
+            " .safetensors."
+        )
+    schema, inputs = result.study.cohort.schema, result.study.training.inputs
+    tensor = schema.tensor_of(inputs)
+    shape = (MADE_UP, *schema.input_shape(inputs))
+    records = (
+        np.random.default_rng(0).uniform(-1, 1, shape) if tensor is None else tensor.scaled(tensor.draw_mock(MADE_UP))
+    )
+    return onnx_bytes(result.to_model(), records.astype(np.float32))
 
 
 def model_card(result: Result) -> str:
@@ -208,6 +231,7 @@ def unpacked(path: Path, folder: Path) -> Path:
 
 _MAKERS: Mapping[str, Any] = {
     ".safetensors": _weights,
+    ".onnx": _onnx,
     ".md": lambda result: model_card(result).encode(),
     ".zip": _bundle,
 }

@@ -308,8 +308,9 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write weights, releases and certificates into the directory `path`; `researcher.load` reads it.
 
-        A name that ends with `.safetensors` gets all of the model's weights, one with `.md` a model card, and one with
-        `.zip` a bundle of everything, which `researcher.load` reads too.
+        A name that ends with `.safetensors` gets all of the model's weights, one with `.onnx` the model itself, which
+        needs the package `onnx`, one with `.md` a model card, and one with `.zip` a bundle of everything, which
+        `researcher.load` reads too.
 
         Each certificate lies beside the release that it certifies, where `researcher verify` looks for it.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -79,11 +80,19 @@ class ModelInputs:
         return "ModelInputs(…)"
 
 
+class InputsOfRows(Protocol):
+    """What gives a model its inputs by rows: those of a whole model, or a head's."""
+
+    @property
+    def together(self) -> int: ...
+    def of(self, rows: IntArray) -> Float32Array: ...
+
+
 class TensorSums:
     """Sums in lanes over records whose inputs are tensors: they are placed from arrays, some hundred at a time."""
 
     def __init__(
-        self, sums: LaneSums, inputs: ModelInputs, schema: Schema, matrix: npt.NDArray[np.float64], loss: Loss
+        self, sums: LaneSums, inputs: InputsOfRows, schema: Schema, matrix: npt.NDArray[np.float64], loss: Loss
     ) -> None:
         self._sums, self._inputs, self._schema, self._matrix, self._loss = sums, inputs, schema, matrix, loss
         target = schema.columns.index(schema.column(schema.target_columns[0]))

@@ -6,6 +6,8 @@ in time goes with how many are sampled, not with how many there are (`engine.gap
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +21,7 @@ Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 
-def by_place(codes: npt.NDArray[np.float64], size: int) -> list[tuple[Rows, Rows]]:
+def by_place(codes: npt.NDArray[np.float64] | Rows, size: int) -> list[tuple[Rows, Rows]]:
     """Records as physical batches of `size` places: (indices into `codes`, their places) of each batch, one at least.
 
     A record's place is its patient's code modulo `size`, whoever else is there; where several share one, they come in
@@ -65,6 +67,18 @@ class PatientRows:
         self._order = rows
         ends = ([0], begins, [len(rows)]) if len(rows) else ([0],)
         self._begins = np.concatenate(ends).astype(rows.dtype)
+
+    @property
+    def rows(self) -> npt.NDArray[np.signedinteger[Any]]:
+        """All rows of this side, a patient's together."""
+        return self._order
+
+    @property
+    def numbers(self) -> Rows:
+        """Of each of these rows the how manieth of its patient it is, from 0."""
+        begins = self._begins.astype(np.int64)
+        numbers: Rows = np.arange(len(self._order)) - np.repeat(begins[:-1], np.diff(begins))
+        return numbers
 
     def samples(self, rate: float, count: int, patients: NoiseSource, records: NoiseSource) -> list[Rows]:
         """`count` Poisson samples: one row of each patient that a sample takes, every one independently at `rate`.

@@ -20,6 +20,7 @@ from opacus.accountants import RDPAccountant
 from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
+from datasites.engine.body_values import BodyValues, Leave
 from datasites.engine.clipping import LARGEST_BATCH, GridOptimizer
 from datasites.engine.gradient_recorder import NotRecordable, recorded
 from datasites.engine.interpreter import Forward, forward
@@ -32,6 +33,7 @@ from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.model_inputs import ModelInputs, TensorSums, tensors_of
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, Rows, by_place
+from datasites.engine.splitting import Split
 from policies.errors import DatasiteError, GraphRefused, UnsupportedMechanism, WeightsRefused
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import DPSGD, Evaluation
@@ -62,6 +64,8 @@ def train_round(
     *,
     round: int = 1,
     accountant: RDPAccountant | None = None,
+    split: Split | None = None,
+    leave: Leave | None = None,
 ) -> dict[str, Tensor]:
     """The weights after `mechanism.steps` steps of DP-SGD from `weights`: one release of `mechanism`.
 
@@ -80,6 +84,9 @@ def train_round(
       noise: a fresh source; sampling and noise draw from children of it.
       round: of the mechanism's, from 1; a schedule of the learning rate looks at it.
       accountant: Opacus's, counting this round's steps, for `read_back_epsilon`; a new one if None.
+      split: of the graph (`splitting.split_for`): its body runs once over all records, and its head is trained on what
+        that gives. The same weights come out: to the bit in lanes, and in torch but for rounding.
+      leave: of a rehearsal, which is told of the body's pace (`body_values.Leave`).
 
     Returns:
       float32 tensors with the names, order and shapes of `graph.trained`: what is local among them stays with the
@@ -96,6 +103,9 @@ def train_round(
     loss = loss_of(mechanism, schema, graph)
     parameters, frozen = checked_parameters(graph, weights), frozen_of(graph, weights)
     expected = mechanism.sampling_rate * published_training_patients
+    constants, drawn = frozen, max(physical_batch(graph, expected), expected)  # so that a split draws as none does
+    if split is not None:
+        graph, frozen = split.head, frozen_of(split.head, weights)
     size = physical_batch(graph, expected)
     classes, norm = len(schema.classes), mechanism.clipping_norm
     sums = sums_for(graph, loss, classes, norm, expected, mechanism.stability, frozen=frozen)
@@ -110,14 +120,15 @@ def train_round(
     }
     counted = accountant.get_optimizer_hook_fn(sample_rate=mechanism.sampling_rate)
     rates = iter([mechanism.rate(round, step) for step in range(1, mechanism.steps + 1)])
+    matrix = np.ascontiguousarray(records, dtype=np.float64)
+    patients = PatientRows(records if isinstance(records, GroupedRows) else matrix, held_out=False)
+    samples = _samples(mechanism, drawn, patients, noise)
+    inputs = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
+    of_rows = inputs if split is None else BodyValues(split, constants, inputs, matrix, patients, leave)
     if sums is not None:
         flat = _flat(sums, parameters)
         stepping = LaneOptimizer(_torch_optimizer(mechanism, [flat]), sums, **settings)
         stepping.attach_step_hook(counted)
-        matrix = np.ascontiguousarray(records, dtype=np.float64)
-        table = records if isinstance(records, GroupedRows) else matrix
-        samples = _samples(mechanism, max(size, expected), table, noise)
-        of_rows = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
         summed: Iterator[Any]
         if of_rows.are_tensors:
             tensors = TensorSums(sums, of_rows, schema, matrix, loss)
@@ -138,10 +149,6 @@ def train_round(
         _torch_optimizer(mechanism, list(parameters.values())), **settings, stability=mechanism.stability
     )
     optimizer.attach_step_hook(counted)
-    matrix = np.asarray(records, dtype=np.float64)
-    table = records if isinstance(records, GroupedRows) else matrix
-    samples = _samples(mechanism, max(size, expected), table, noise)
-    of_rows = ModelInputs(schema, mechanism.inputs, matrix, tensors_of(records))
     for batches in _batches(of_rows, schema, loss, matrix, samples, size):
         _set_rate(optimizer, next(rates))
         _step(optimizer, gradients, parameters, batches)
@@ -257,11 +264,8 @@ def _torch_optimizer(mechanism: DPSGD, parameters: list[nn.Parameter]) -> torch.
     )
 
 
-def _samples(
-    mechanism: DPSGD, expected: float, records: Records | GroupedRows, noise: NoiseSource
-) -> Iterator[list[Rows]]:
+def _samples(mechanism: DPSGD, expected: float, patients: PatientRows, noise: NoiseSource) -> Iterator[list[Rows]]:
     """Rows of each step's Poisson sample, `mechanism.steps` of them, as many at a time as are small together."""
-    patients = PatientRows(records, held_out=False)
     who, which = noise.child("patients"), noise.child("records")
     together = max(1, _PREPARED_RECORDS // max(1, math.ceil(expected)))
     for begin in range(0, mechanism.steps, together):
@@ -269,7 +273,12 @@ def _samples(
 
 
 def _batches(
-    of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]], size: int
+    of_rows: ModelInputs | BodyValues,
+    schema: Schema,
+    loss: Loss,
+    records: Records,
+    samples: Iterator[list[Rows]],
+    size: int,
 ) -> Iterator[Collection[Batch]]:
     """The physical batches of each step's sample, some perhaps empty."""
     if of_rows.are_tensors:  # which are read as each physical batch comes
@@ -281,7 +290,7 @@ def _batches(
 
 
 def _of_steps(
-    of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
+    of_rows: ModelInputs | BodyValues, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
 ) -> Iterator[tuple[Tensor, Tensor, Records]]:
     """Inputs, labels and patients of each step's sample, some perhaps empty."""
     for rows in samples:
@@ -296,7 +305,7 @@ class _TensorBatches:
     """A sample as physical batches, at least one, made one after the other: never more than one is in memory."""
 
     def __init__(
-        self, of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, sample: Rows, size: int
+        self, of_rows: ModelInputs | BodyValues, schema: Schema, loss: Loss, records: Records, sample: Rows, size: int
     ) -> None:
         self._of_rows, self._schema, self._loss, self._records = of_rows, schema, loss, records
         self._sample, self._size = sample, size
@@ -314,7 +323,9 @@ class _TensorBatches:
             yield _padded(inputs, labels, np.arange(len(taken)), places, self._size)
 
 
-def _prepared(of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, rows: Rows) -> tuple[Tensor, Tensor]:
+def _prepared(
+    of_rows: ModelInputs | BodyValues, schema: Schema, loss: Loss, records: Records, rows: Rows
+) -> tuple[Tensor, Tensor]:
     """Inputs and labels of rows, scaled a few thousand at a time: what that takes in memory depends on no sample."""
     inputs = torch.empty((len(rows), *of_rows.shape))
     labels = torch.from_numpy(compared_with(schema, records[:0], loss))  # of no record, for its dtype and width
@@ -369,7 +380,7 @@ def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict
 
 
 def _in_advance(
-    of_rows: ModelInputs, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
+    of_rows: ModelInputs | BodyValues, schema: Schema, loss: Loss, records: Records, samples: Iterator[list[Rows]]
 ) -> Iterator[tuple[Inputs, Labels, Rows]]:
     """Each step's inputs and labels where some are transformations, which the kernel of cells does not know."""
     for inputs, labels, _ in _of_steps(of_rows, schema, loss, records, samples):

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, dtype_of_places, in_groups
 from datasites.engine.mock_rows import draw_mock
+from datasites.engine.splitting import Split, split_for
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
@@ -33,7 +34,7 @@ from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import FIRST_COLUMN, Schema
 
 if TYPE_CHECKING:
-    from opacus.accountants import RDPAccountant
+    from datasites.jobs.mock_run import StepClock
 
 LARGEST_WEIGHTS = 256 * 1024 * 1024
 LARGEST_OUTPUT = 64 * 1024
@@ -167,10 +168,17 @@ def _release(tensors: dict[str, Any]) -> bytes:
 
 def train(job: dict[str, Any], payload: bytes, rows: Rows) -> Answer:
     """One round of DP-SGD on private rows; the payload is the incoming weights."""
-    return _train(job, payload, rows, None)
+    return _train(job, payload, rows, _split(*_plan_and_schema(job), job), None)
 
 
-def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccountant | None) -> Answer:
+def _split(plan: Plan, schema: Schema, job: dict[str, Any]) -> Split | None:
+    """How rounds of a plan cut its graph, by public facts alone."""
+    assert isinstance(plan.mechanism, DPSGD)
+    assert plan.graph is not None
+    return split_for(plan.graph, plan.mechanism, schema, int(job["training_patients"]))
+
+
+def _train(job: dict[str, Any], payload: bytes, rows: Rows, split: Split | None, clock: StepClock | None) -> Answer:
     from datasites.engine.noise import NoiseSource
     from datasites.engine.training import train_round
 
@@ -186,7 +194,9 @@ def _train(job: dict[str, Any], payload: bytes, rows: Rows, accountant: RDPAccou
         _tensors(payload),
         NoiseSource.from_os(),
         round=int(job.get("round", 1)),
-        accountant=accountant,
+        accountant=clock,
+        split=split,
+        leave=None if clock is None else clock.leave,
     )
     if plan.mechanism.compression == "none":
         return {}, _release(weights)
@@ -286,7 +296,7 @@ def engine(job: dict[str, Any], payload: bytes) -> Answer:
     from datasites.engine.lanes.readiness import said
 
     if "plan" in job:
-        return _engine_of(*_plan_and_schema(job)), b""
+        return _engine_of(*_plan_and_schema(job), job), b""
     return {"engine": said()}, b""
 
 
@@ -304,8 +314,8 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
     if isinstance(plan.mechanism, DPSGD):
         rows = _with_tensors(plan, schema, in_groups(synthetic_rows(schema, int(job["training_patients"])), most=1))
         fewer, times = _as_many_sampled(job, plan.mechanism, len(rows))
-        clock = StepClock(plan.mechanism.steps)
-        seconds = clock.seconds_of(lambda: _train(fewer, payload, rows, clock))
+        clock, split = StepClock(plan.mechanism.steps), _split(plan, schema, job)  # cut as in a real round
+        seconds = clock.seconds_of(lambda: _train(fewer, payload, rows, split, clock))
     elif isinstance(plan.mechanism, Evaluation):
         patients = _held_out(job)
         drawn = synthetic_rows(schema, min(patients, MOST_SCORED), held_out=True)
@@ -324,7 +334,7 @@ def rehearse(job: dict[str, Any], payload: bytes) -> Answer:
         times = patients / few
         seconds = _timed(lambda: statistics(job, payload, rows))
     if plan.graph is not None:  # only now: a job, too, lowers its model anew
-        lanes = bool(_engine_of(plan, schema)["lanes"])
+        lanes = bool(_engine_of(plan, schema, job)["lanes"])
     return {"seconds": times * seconds, "lanes": lanes, "spent": time.monotonic() - begin}, b""
 
 
@@ -370,7 +380,10 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
     rows: Rows = mock
     if isinstance(plan.mechanism, DPSGD | Evaluation) and schema.tensor_of(plan.mechanism.inputs) is not None:
         rows = _with_tensors(plan, schema, in_groups(mock, most=len(mock)))
-    _, release = work_of(plan.mechanism)(job, _release(start), rows)
+    if trains:  # of so few steps, at each of which all is computed, whatever a whole round does
+        _, release = _train(job, _release(start), rows, None, None)
+    else:
+        _, release = work_of(plan.mechanism)(job, _release(start), rows)
     facts["seconds"] = time.monotonic() - begin
     came_out = _tensors(release)
     if isinstance(plan.mechanism, DPSGD):
@@ -384,18 +397,19 @@ def try_plan(job: dict[str, Any], payload: bytes) -> Answer:
     elif plan.graph is None:
         facts["answers"] = 1
     else:
-        facts |= _engine_of(plan, schema)
+        facts |= _engine_of(plan, schema, job)
     return {"facts": {**facts, "memory": peak_memory()}}, b""
 
 
-def _engine_of(plan: Plan, schema: Schema) -> dict[str, Any]:
-    """Whether a plan's model runs in lanes, and why not: public, since its graph decides."""
+def _engine_of(plan: Plan, schema: Schema, job: dict[str, Any]) -> dict[str, Any]:
+    """Whether a plan's model runs in lanes, why not, and whether a body runs once a round: all of it public."""
     from datasites.engine.lanes.coverage import why_not
 
     assert plan.graph is not None
     assert isinstance(plan.mechanism, DPSGD | Evaluation)
-    why = why_not(plan.graph, plan.mechanism, schema)
-    return {"lanes": not why, "slower": why}
+    split = _split(plan, schema, job) if isinstance(plan.mechanism, DPSGD) else None
+    why = why_not(plan.graph, plan.mechanism, schema, split)
+    return {"lanes": not why, "slower": why, "once": split is not None}
 
 
 def synthetic_rows(schema: Schema, patients: int, *, held_out: bool = False, records: int = 1) -> Records:

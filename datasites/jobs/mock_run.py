@@ -45,6 +45,17 @@ class StepClock(RDPAccountant):  # type: ignore[misc]
         super().__init__()
         self.steps, self.taken = steps, 0
         self.first = self.last = 0.0
+        self._body_began = self._of_body = 0.0  # when a body's pass began, and what is left of it takes
+
+    def leave(self, done: int, places: int) -> bool:
+        """Whether the rest of a frozen body's pass need not be run (`body_values.Leave`); its time is noted."""
+        now = time.monotonic()
+        if not done:
+            self._body_began = now
+        elif done < places and now - self._body_began > ENOUGH_SECONDS:
+            self._of_body = (now - self._body_began) / done * (places - done)
+            return True
+        return False
 
     def step(self, *, noise_multiplier: float, sample_rate: float) -> None:
         """Note when a step was taken."""
@@ -63,8 +74,8 @@ class StepClock(RDPAccountant):  # type: ignore[misc]
             run()
         except _Enough:
             of_a_step = (self.last - self.first) / (self.taken - 1)
-            return self.last - begin + of_a_step * (self.steps - self.taken)
-        return time.monotonic() - begin
+            return self.last - begin + of_a_step * (self.steps - self.taken) + self._of_body
+        return time.monotonic() - begin + self._of_body
 
 
 def starting_weights(graph: Graph) -> dict[str, Tensor]:

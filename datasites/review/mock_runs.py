@@ -32,7 +32,7 @@ MOST_WAITING = 100  # further ones stay untried until somebody asks
 KINDS: dict[str, type | tuple[type, ...]] = {
     "rows": int, "seconds": (int, float), "memory": int, "finite": bool, "answers": int, "steps": int,
     "steps_of_round": int, "parameters": int, "moved": bool, "loss_before": (int, float), "loss_after": (int, float),
-    "lanes": bool, "slower": str,
+    "lanes": bool, "slower": str, "once": bool,
 }  # fmt: skip
 
 
@@ -169,6 +169,8 @@ def sentences(kept: dict[str, Any]) -> list[str]:
     lines.append(f"The model's {facts['parameters']:,} numbers {changed}, and {finite}.")
     if facts.get("lanes") is not None:  # unknown of runs from before there were lanes
         lines.append(engine_words(lanes=facts["lanes"], why=facts.get("slower") or "", trains=True))
+    if facts.get("once"):
+        lines.append("In a round, what its frozen body computes of a record is computed once and not at each step.")
     if facts["loss_before"] is not None and facts["loss_after"] is not None:
         lines.append(
             f"Mean loss on mock rows: {facts['loss_before']:.3f} before, {facts['loss_after']:.3f} after. The mock's"

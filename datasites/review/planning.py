@@ -114,6 +114,7 @@ class Planner:
             "plan": plan.as_dict(),
             "mechanism": as_dict(plan.mechanism),
             "schema": published.schema.as_dict(),
+            "training_patients": published.training_patients,
         }
         try:
             with self._exporting(researcher):

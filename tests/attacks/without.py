@@ -39,6 +39,7 @@ FILTERS = "tests/policies/schema/test_filters.py"
 QUESTIONS = "tests/policies/schema/test_questions.py"
 KERNELS = "tests/datasites/engine/test_constant_time.py"
 LANES = "tests/datasites/engine/lanes/test_{}.py"
+BODIES = "tests/datasites/engine/test_body_values.py"
 PACE = "tests/attacks/runner/test_pace.py"
 GUARD = "tests/attacks/guard/test_{}.py"
 TAMPERING = "tests/datasites/ledger/test_verification.py"
@@ -492,6 +493,34 @@ def _scores_by_company() -> None:
     put("datasites.engine.lanes.scores:LaneScores.of", moved)
 
 
+def _bodies_in_order() -> None:
+    """What a body gives of records is computed in places that are given in order."""
+    from datasites.engine.body_values import BodyValues
+
+    keyed = BodyValues._computed
+
+    def placed(self: BodyValues, places: Any) -> Any:
+        import numpy as np
+
+        self._keys = np.arange(len(self._rows))
+        return keyed(self, places)
+
+    put("datasites.engine.body_values:BodyValues._computed", placed)
+
+
+def _bodies_of_those_there() -> None:
+    """A body runs over as many records as a table has."""
+    from datasites.engine.body_values import BodyValues
+
+    fill = BodyValues._fill
+
+    def filled(self: BodyValues, leave: Any) -> None:
+        self._slots = min(self._slots, len(self._rows))
+        fill(self, leave)
+
+    put("datasites.engine.body_values:BodyValues._fill", filled)
+
+
 def _entities_read() -> None:
     os.environ["OPENPYXL_DEFUSEDXML"] = "False"
     put("openpyxl:DEFUSEDXML", True)  # as it says once it is imported
@@ -666,6 +695,14 @@ DEFENCES: dict[str, Defence] = {
         "scores of a record that depend on that record alone",
         _scores_by_company,
         (LANES.format("scores"), "-k", "company"),
+    ),
+    "body-places": Defence(
+        "a record's own place in a frozen body's batch",
+        _bodies_in_order,
+        ("tests/attacks/runner/test_places.py", "-k", "frozen_body"),
+    ),
+    "body-time": Defence(
+        "a frozen body's work, the same for every table", _bodies_of_those_there, (BODIES, "-k", "as_many_records")
     ),
     "program-addresses": Defence(
         "addresses of a program, checked before it runs",

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import budget, compression, dial_out, ledger, rounds, starts, training
+from tests.benchmarks import budget, compression, dial_out, fine_tuning, frozen, ledger, rounds, starts, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -237,6 +237,30 @@ def show_compression(quick: bool) -> None:
     console.print(made)
 
 
+def show_frozen(quick: bool) -> None:
+    """A round of a head, its frozen body at each step and once."""
+    made = table(
+        "Frozen bodies",
+        f"A head on a convolutional body, {frozen.PATIENTS:,} images, steps of {frozen.SAMPLED}; seconds of one round"
+        " in this process, set-up included.",
+        *("engine", "steps", "passes", "at each step", "once a round", "times faster"),
+    )
+    for row in frozen.shown(quick=quick):
+        made.add_row(*row)
+    console.print(made)
+
+
+def show_fine_tuning(quick: bool) -> None:
+    """A head on a public body, and the same model from nothing; as Markdown too, for docs/researchers.md."""
+    columns = ("at ε = 1", "numbers trained", "lowest", "mean", "highest accuracy")
+    made = table("Fine-tuning", "Digits at three hospitals, examples/fine_tuning.py; over seeds.", *columns)
+    rows = list(fine_tuning.shown(quick=quick))
+    for row in rows:
+        made.add_row(*row)
+    console.print(made)
+    print("\n".join("| " + " | ".join(row) + " |" for row in (columns, ("---",) * len(columns), *rows)))
+
+
 def show_utility(quick: bool) -> None:
     """How near joint private models come to a pooled one; `build/bench-utility.json` and `.md` get the figures."""
     from tests.benchmarks import populations, utility
@@ -279,6 +303,8 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "dial-out": show_dial_out,
     "budget": show_budget,
     "compression": show_compression,
+    "frozen": show_frozen,
+    "fine-tuning": show_fine_tuning,
     "utility": show_utility,
 }
 BY_NAME_ALONE = ("utility",)  # minutes long, and with tables of a package of its own

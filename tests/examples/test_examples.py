@@ -46,7 +46,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, jobs: Path) -> Iterator[Path]
             "publish", str(folder / "flu.csv"), "--schema", str(schema_path(hospital.name)), "--patients", "1000"
         )
         run(folder, "public_tables.py", "tables")
-        for name, patients in (("diabetes", "442"), ("breast_cancer", "686"), ("digits", "1197")):
+        for name, patients in (("diabetes", "442"), ("breast_cancer", "686")):
             table, schema = folder / "tables" / f"{name}.csv", folder / "tables" / f"{name}.toml"
             datasite.cli("publish", str(table), "--schema", str(schema), "--patients", patients)
         datasite.cli(
@@ -132,15 +132,6 @@ def test_coefficients_hold_those_of_least_squares(desk: Path) -> None:
         assert near(value, low, high)
     assert (desk / "regression.png").read_bytes().startswith(b"\x89PNG")
     assert "linear regression of progression" in (desk / "regression.html").read_text()
-
-
-def test_a_head_on_a_public_body_beats_training_from_nothing_at_the_same_epsilon(desk: Path) -> None:
-    """In simulation 0.92 to 0.93 against 0.75 to 0.78 over three seeds; the intervals here are ±0.04 or so."""
-    said = run(desk, "fine_tuning.py")
-    found = dict(re.findall(r"^(.+): [\d,]+ numbers trained, accuracy ([\d.]+)", said, re.MULTILINE))
-    assert float(found["head of a public body"]) > float(found["from nothing"]) + 0.05
-    assert "head of a public body: 330 numbers trained" in said
-    assert (desk / "digits-head.safetensors").exists()
 
 
 def command(desk: Path, *arguments: str, study: str) -> str:

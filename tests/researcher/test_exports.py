@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import researcher
-from policies.errors import InvalidRequest
+from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.mechanisms import as_dict
 from policies.release.tensors import from_bytes
+from policies.schema.schemas import Schema
 from researcher import exports
 from researcher.exports import TO_FILL_IN, model_card
 from tests.researcher.conftest import TRAINING
@@ -50,6 +55,26 @@ def test_one_file_of_weights_holds_the_frozen_ones_too(result: Any, tmp_path: Pa
     assert set(read) == {name for name, _ in FluPredictor().named_parameters()}
     np.testing.assert_array_equal(read["hidden.weight"], result.constants["hidden.weight"])
     np.testing.assert_array_equal(read["output.weight"], result.weights["output.weight"])
+
+
+def test_a_model_as_onnx_gives_what_the_model_gives_of_any_number_of_records(
+    result: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Schema, "input_shape", lambda *_: (10,))  # the cohort of these tests has fewer columns
+    path = result.save(tmp_path / "flu.onnx")
+    model, records = result.to_model(), np.random.default_rng(3).uniform(-1, 1, (7, 10)).astype(np.float32)
+    expected = model(torch.from_numpy(records)).detach().numpy()
+    for some in (7, 1):
+        (found,) = ReferenceEvaluator(str(path)).run(None, {"records": records[:some]})
+        np.testing.assert_allclose(found, expected[:some], rtol=0, atol=1e-6)
+    weights = {numpy_helper.to_array(one).tobytes() for one in onnx.load(path).graph.initializer}
+    assert {value.tobytes() for value in result.weights.values()} <= weights  # the released ones, to the bit
+
+
+def test_onnx_of_a_result_without_its_model_is_refused_in_words(result: Any, tmp_path: Path) -> None:
+    loaded = researcher.load(result.save(tmp_path / "flu"))
+    with pytest.raises(WrongStatus, match=r"without its model. Ask study\.run\(\), at no cost"):
+        loaded.save(tmp_path / "flu.onnx")
 
 
 def test_a_card_says_data_epsilon_with_its_unit_and_what_people_fill_in(result: Any, tmp_path: Path) -> None:

@@ -68,8 +68,13 @@ def lowered(
     return Lowering(graph, recording, loss.values).program(), recording
 
 
-def lowered_scores(graph: Graph, loss: Loss | str, frozen: Mapping[str, Tensor] = {}) -> tuple[Program, Recorder]:
-    """The program of one record's scores as `losses.record_scores` has them, and its recording. Raises `NotLowered`."""
+def lowered_scores(
+    graph: Graph, loss: Loss | str | None, frozen: Mapping[str, Tensor] = {}
+) -> tuple[Program, Recorder]:
+    """The program of one record's scores as `losses.record_scores` has them, and its recording. Raises `NotLowered`.
+
+    Without a loss, of what the graph gives.
+    """
     _check_constants(graph)
     names = [parameter.name for parameter in graph.trained]
     model = forward(graph, frozen or _made_up_constants(graph))
@@ -77,7 +82,7 @@ def lowered_scores(graph: Graph, loss: Loss | str, frozen: Mapping[str, Tensor] 
     def flat(tensors: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():
             output = model(dict(zip(names, tensors, strict=False)), tensors[-2])
-            return [output, record_scores(output, loss)]
+            return [output, output if loss is None else record_scores(output, loss)]
 
     recording = _recorded(flat, graph, Loss("cross_entropy"), 1)
     return Lowering(graph, recording).scores(), recording

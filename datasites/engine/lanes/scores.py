@@ -42,6 +42,7 @@ class LaneScores:
         program = checked.program
         if not program.outputs or weights.dtype != np.float32 or weights.shape != (program.parameters,):
             raise DatasiteError("A program that scores records takes as many float32 weights as its graph has.")
+        self._given = (checked, kernels, weights)
         self._program, self._entries = program, kernels.entries
         blocks = max(1, min(MOST_RECORDS // LANES, (MOST_FLOATS - 2 * program.scratch) // program.own))
         self.most = blocks * LANES
@@ -51,6 +52,10 @@ class LaneScores:
         self._norms, self._sound = np.zeros(self.most), np.zeros(self.most, np.int32)
         self._labels, self._nothing = np.zeros(self.most, np.float32), np.zeros(LANES, np.float32)
         self._result = (ctypes.c_int64 * 4)()
+
+    def again(self) -> LaneScores:
+        """The same in memory of its own, for another thread."""
+        return LaneScores(*self._given)
 
     def of(self, inputs: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """Scores [N, outputs] of records [N, features], and of which records the model's output is finite."""
@@ -100,13 +105,13 @@ def scores_for(
 
 def made_for(
     graph: Graph,
-    loss: Loss | str,
+    loss: Loss | str | None,
     weights: Mapping[str, Tensor],
     kernels: Kernels,
     *,
     frozen: Mapping[str, Tensor] = {},
 ) -> LaneScores:
-    """The same. Raises `NotLowered`, saying why, where the model is not scored in lanes."""
+    """The same, or without a loss what the graph gives. Raises `NotLowered`, saying why, where lanes do not do it."""
     program, recording = lowered_scores(graph, loss, frozen)
     checked = verified(program)
     _check_agreement(checked, recording, kernels, len(graph.trained))

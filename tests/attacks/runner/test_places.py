@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,13 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from datasites.engine import sampling
+from datasites.engine.body_values import BodyValues
 from datasites.engine.evaluation import score_histogram
 from datasites.engine.interpreter import forward
+from datasites.engine.model_inputs import ModelInputs
 from datasites.engine.noise import NoiseSource
+from datasites.engine.sampling import PatientRows
+from datasites.engine.splitting import Split, body_and_head
 from datasites.engine.training import train_round
 from datasites.vault import encoding
 from policies.graph.exporter import _convert, _trace
@@ -137,3 +142,20 @@ def test_a_place_is_the_patients_own_and_none_is_taken_twice() -> None:
         assert (places == codes[rows] % 64).all()
         assert len(set(places)) == len(places)
     assert sampling.by_place(codes[:0], 64)[0][0].size == 0  # an empty sample is one empty batch
+
+
+@pytest.mark.parametrize("absent", [0, 1, 31, PATIENTS - 1])
+def test_one_patient_moves_nobodys_values_of_a_frozen_body(absent: int) -> None:
+    """What the model shouts is computed once a round of everybody, and by then no norm is clipped."""
+    graph, weights = shouting()
+    first, *others = graph.parameters
+    parts = body_and_head(replace(graph, parameters=tuple(others), frozen=(first,)))
+    assert parts is not None
+
+    def values(rows: Any) -> Any:
+        inputs = ModelInputs(SCHEMA, "features", rows, {})
+        return BodyValues(Split(*parts, PATIENTS), weights, inputs, rows, PatientRows(rows, held_out=False))
+
+    rows = matrix()
+    rest = np.delete(np.arange(PATIENTS), absent)
+    assert np.array_equal(values(rows).of(rest), values(rows[rest]).of(np.arange(len(rest))))

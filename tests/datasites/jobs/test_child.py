@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasites.engine import body_values
 from datasites.engine import statistics as statistics_module
 from datasites.engine import training as training_module
 from datasites.engine.matrix import HELD_OUT, PATIENT, GroupedRows, in_groups
@@ -19,6 +20,7 @@ from datasites.jobs.frames import receive_frame, send_frame
 from datasites.review.rounds import JOB_OF
 from datasites.vault.private_rows import PrivateRows
 from policies.errors import InvalidRequest
+from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import Query, as_dict
 from policies.release.plans import release_shapes
 from policies.release.tensors import check_tensors, from_bytes
@@ -281,6 +283,109 @@ def test_a_clock_of_steps_tells_what_the_rest_would_take(monkeypatch: pytest.Mon
         clock = mock_run.StepClock(steps)
         assert clock.seconds_of(lambda clock=clock, steps=steps: run(clock, steps)) == pytest.approx(seconds)
         assert clock.history == [(1.0, 0.1, min(steps, 4))]
+
+
+BODIED = Graph.from_dict(
+    LINEAR.as_dict()
+    | {
+        "frozen": [["body.weight", [3, 3], "float32"]],
+        "nodes": [
+            ["n0", "permute", [{"parameter": "body.weight"}, [1, 0]], [["float32", [3, 3]]]],
+            ["n1", "mm", [{"ref": "record"}, {"ref": "n0"}], [["float32", [1, 3]]]],
+            ["n2", "permute", [{"parameter": "layer.weight"}, [1, 0]], [["float32", [3, 2]]]],
+            ["n3", "addmm", [{"parameter": "layer.bias"}, {"ref": "n1"}, {"ref": "n2"}, 1, 1], [["float32", [1, 2]]]],
+        ],
+        "output": "n3",
+    }
+)
+ONE_RECORD = dataclasses.replace(SCHEMA, most_records_per_patient=1)
+SLOTS = 52  # forty patients, and four deviations of √(40 · 0.2) more
+
+
+def bodied(**changes: Any) -> dict[str, Any]:
+    """A job of a head on a frozen body, by a table of one record each, and weights of all its parameters."""
+    declared = training(frozen=("body.*",), public_weights="f" * 64, steps=40, **changes)
+    plan = plan_of(declared, graph=BODIED)
+    return job_of(declared) | {"plan": plan.as_dict(), "schema": ONE_RECORD.as_dict()}
+
+
+BODIED_ZEROS = child._release({one.name: np.zeros(one.shape, np.float32) for one in BODIED.weights})
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many records every body was run over, by each call."""
+    asked: list[int] = []
+    real = body_values.BodyValues._computed
+
+    def counted(values: Any, places: Any) -> Any:
+        asked.append(len(places))
+        return real(values, places)
+
+    monkeypatch.setattr(body_values.BodyValues, "_computed", counted)
+    return asked
+
+
+@pytest.mark.parametrize("patients", [1, 40, 52])
+def test_a_rehearsal_runs_a_frozen_body_over_as_many_records_as_the_round(patients: int, computed: list[int]) -> None:
+    rows = in_groups(child.synthetic_rows(ONE_RECORD, 52)[:patients], most=1)
+    _, release = child.train(bodied(), BODIED_ZEROS, rows)
+    assert set(from_bytes(release)) == {"layer.weight", "layer.bias"}
+    told, _ = child.rehearse(bodied(), BODIED_ZEROS)
+    assert told["seconds"] > 0
+    assert computed == [SLOTS, SLOTS]
+
+
+def test_a_rehearsal_on_fewer_rows_runs_a_body_over_the_public_number(
+    computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "LARGEST_SYNTHETIC", 10 * 8 * (2 + len(SCHEMA.columns)))
+    child.rehearse(bodied(), BODIED_ZEROS)
+    assert computed == [SLOTS]
+
+
+def test_a_long_pass_of_a_body_is_left_and_the_rest_of_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mock_run, "ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(body_values, "_TOGETHER", 1)
+    done: list[int] = []
+    real = mock_run.StepClock.leave
+
+    def noted(clock: Any, at: int, places: int) -> bool:
+        done.append(at)
+        return real(clock, at, places)
+
+    monkeypatch.setattr(mock_run.StepClock, "leave", noted)
+    told, _ = child.rehearse(bodied(), BODIED_ZEROS)
+    assert done == [0, 1]
+    assert told["seconds"] > 0
+
+
+def test_a_clock_tells_what_the_rest_of_a_pass_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(mock_run.time, "monotonic", lambda: now[0])
+
+    def run(clock: mock_run.StepClock) -> None:
+        assert not clock.leave(0, 1000)
+        now[0] += 0.5
+        assert not clock.leave(100, 1000)
+        now[0] += 0.7
+        assert clock.leave(240, 1000)
+        now[0] += 0.25
+        clock.step(noise_multiplier=1.0, sample_rate=0.1)
+
+    assert mock_run.StepClock(1).seconds_of(lambda: None) == 0
+    clock = mock_run.StepClock(1)
+    assert clock.seconds_of(lambda: run(clock)) == pytest.approx(1.2 + 0.25 + 1.2 / 240 * 760)
+
+
+def test_a_try_and_the_runner_say_that_a_body_runs_once_a_round(computed: list[int]) -> None:
+    said, _ = child.engine(bodied(), b"")
+    assert said["once"] is True
+    facts = child.try_plan(bodied(), b"")[0]["facts"]
+    assert (facts["once"], facts["moved"]) == (True, True)
+    assert computed == []  # of so few steps all is computed at each
+    everything = bodied() | {"schema": SCHEMA.as_dict()}  # which says nothing of records per patient
+    assert child.engine(everything, b"")[0]["once"] is False
 
 
 def test_patients_held_out_are_those_of_the_schemas_share_and_chance() -> None:

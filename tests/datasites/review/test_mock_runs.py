@@ -18,7 +18,7 @@ from tests.browser.desk import Desk
 SAID: dict[str, Any] = {
     "rows": 400, "seconds": 1.25, "memory": 200_000_000, "finite": True, "answers": None, "steps": 5,
     "steps_of_round": 5, "parameters": 8, "moved": True, "loss_before": 0.7, "loss_after": 0.65,
-    "lanes": None, "slower": None,
+    "lanes": None, "slower": None, "once": None,
 }  # fmt: skip
 
 
@@ -134,6 +134,14 @@ def test_why_a_model_is_slower_is_short_and_shows_itself() -> None:
     assert _checked({"slower": "a\x1b[2J" * 1000}, "slower").startswith("a<U+001B>[2Ja")
     assert len(_checked({"slower": "a" * 1000}, "slower")) == LONGEST_REASON
     assert _checked({"slower": 7}, "slower") is None
+
+
+def test_a_mock_run_says_that_a_frozen_body_runs_once_a_round() -> None:
+    words = "In a round, what its frozen body computes of a record is computed once and not at each step."
+    told = SAID | {"steps": 3, "lanes": True, "slower": ""}
+    assert words in sentences({"facts": told | {"once": True}})
+    for more in ({}, {"once": False}, {"once": None}):
+        assert words not in sentences({"facts": told | more})
 
 
 @pytest.mark.parametrize("more", [{}, {"lanes": None}])

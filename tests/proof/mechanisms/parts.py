@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -11,8 +13,10 @@ import numpy as np
 import torch
 
 from datasites.engine import training
+from datasites.engine.splitting import split_for
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Mechanism
+from policies.schema.schemas import Schema
 from tests.proof.attacker import FloatArray, seen_in_training
 from tests.proof.cases import release
 from tests.proof.mechanisms.dp_sgd import (
@@ -23,21 +27,23 @@ from tests.proof.mechanisms.dp_sgd import (
     sgd,
     shifted,
 )
-from tests.proof.neighbours import PUBLISHED, Matrix, direction, loud, pair
+from tests.proof.neighbours import PUBLISHED, SCHEMA, Matrix, direction, graph_of, loud, pair
 from tests.proof.registry import STATIC, Case, Fault, Proof, noise_of
 
 PUBLIC = "f" * 64  # the runner is given values: their digest is the datasite's to check
 FROZEN = "a frozen first layer, every patient"
 LOCAL = "a head that stays, every patient"
+ONCE = "a frozen first layer that runs once a round, two steps"
+ONE_RECORD = replace(SCHEMA, most_records_per_patient=1)
 
 
-def watch_what_leaves(declared: Mechanism, table: Matrix) -> FloatArray:
+def watch_what_leaves(declared: Mechanism, table: Matrix, schema: Schema = SCHEMA) -> FloatArray:
     """Of what a job trained, all that the attacker could see if what stays were known to them as well."""
     assert isinstance(declared, DPSGD)
     mechanism = accountant.resolve(declared)
     assert isinstance(mechanism, DPSGD)
     sent = loud(NARROW)
-    released = release(mechanism, table, sent, NARROW, PUBLISHED)
+    released = release(mechanism, table, sent, NARROW, PUBLISHED, schema)
     unit = mechanism.learning_rate * mechanism.clipping_norm / (mechanism.sampling_rate * PUBLISHED)
     sizes = [(name, sent[name].size) for name in sorted(sent)]
     places = np.cumsum([0, *(size for _, size in sizes)])
@@ -51,9 +57,12 @@ def pairs() -> list[Case]:
     """A part frozen, and a part kept: the static check of the second is the datasite's (`review.model_parts`)."""
     frozen = sgd(frozen=("first.*",), public_weights=PUBLIC)
     local = sgd(local=("last.*",), public_weights=PUBLIC)
+    once = replace(frozen, steps=2, noise_multiplier=0.9)
+    assert split_for(graph_of(NARROW, once.frozen), once, ONE_RECORD, PUBLISHED) is not None
     return [
         Case(FROZEN, frozen, lambda: pair(1007), watch_what_leaves, NARROW),
         Case(LOCAL, local, lambda: pair(1007), watch_what_leaves),
+        Case(ONCE, once, lambda: pair(1007), partial(watch_what_leaves, schema=ONE_RECORD), NARROW, ONE_RECORD),
     ]
 
 
@@ -75,6 +84,7 @@ def frozen_part_trained_anyway() -> Iterator[None]:
 FAULTS = (
     Fault("frozen part trained anyway", frozen_part_trained_anyway, FROZEN, detector=STATIC),
     Fault("no noise beside a frozen part", _optimizer(NoNoise), FROZEN, chances=lambda: (0.0, 1.0)),
+    Fault("no noise on a head whose body runs once", _optimizer(NoNoise), ONCE, chances=lambda: (0.0, 1.0)),
     Fault(
         "half noise with a head that stays", _optimizer(HalfNoise), LOCAL, chances=lambda: shifted(2 / noise_of(LOCAL))
     ),
