@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import budget, compression, dial_out, ledger, rounds, starts, training
+from tests.benchmarks import budget, compression, datasites, dial_out, ledger, rounds, starts, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -267,7 +267,27 @@ def show_utility(quick: bool) -> None:
     results.with_suffix(".md").write_text(utility.as_markdown(differences), encoding="utf-8")
 
 
-SECTIONS: dict[str, Callable[[bool], None]] = {
+def show_datasites(quick: bool, *, count: int = 6, shared: bool = False) -> None:
+    """How many real datasites this machine holds, and a study over them, beside three."""
+    ways = [datasites.held(number, shared=shared) for number in dict.fromkeys((3, count))]
+    made = table(
+        "Datasites on one machine",
+        "`datasite serve`, one after another, each with a table of its own, "
+        + ("an exporter and a runner for all of them" if shared else "an exporter and a runner of its own")
+        + f", on loopback; then a study of {datasites.ROUNDS} rounds of {datasites.STEPS} steps over all. Memory is the"
+        f" median. The next is not started where less than {datasites.FLOOR_MB:,.0f} MB would be left.",
+        *("what", *(f"{standing.wanted} wanted" for standing in ways)),
+    )
+    for row in zip(datasites.ROWS, *(datasites.cells(standing) for standing in ways), strict=True):
+        made.add_row(*row)
+    console.print(made)
+    for standing in ways:
+        for said in (standing.ended, *standing.faults):
+            if said:
+                console.print(f"{standing.count} of {standing.wanted}: {said}.")
+
+
+SECTIONS: dict[str, Callable[..., None]] = {
     "training": show_training,
     "evenness": show_evenness,
     "noise": show_noise,
@@ -280,8 +300,9 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "budget": show_budget,
     "compression": show_compression,
     "utility": show_utility,
+    "datasites": show_datasites,
 }
-BY_NAME_ALONE = ("utility",)  # minutes long, and with tables of a package of its own
+BY_NAME_ALONE = ("utility", "datasites")  # minutes long, with tables of a package of its own, or all of the memory
 
 
 def main() -> None:
@@ -292,12 +313,17 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer turns and smaller sizes: rougher, under two minutes"
     )
+    parser.add_argument("--count", type=int, default=6, help="datasites that the section of that name starts")
+    parser.add_argument(
+        "--shared-parents", action="store_true", help="with one exporter and one runner for all of them"
+    )
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # stock Opacus warns of its own hooks and of secure_mode
     begin = time.monotonic()
     for name in chosen.sections or [name for name in SECTIONS if name not in BY_NAME_ALONE]:
-        SECTIONS[name](chosen.quick)
+        given = {"count": chosen.count, "shared": chosen.shared_parents} if name == "datasites" else {}
+        SECTIONS[name](chosen.quick, **given)
     load = os.getloadavg()[0]
     console.print(f"{time.monotonic() - begin:.0f} s; {os.cpu_count()} processors, load {load:.1f} at the end.")
 
