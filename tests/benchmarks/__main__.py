@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import budget, compression, datasites, dial_out, ledger, rounds, starts, training
+from tests.benchmarks import budget, compression, datasites, dial_out, ledger, rounds, simulation, starts, training
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -287,6 +287,24 @@ def show_datasites(quick: bool, *, count: int = 6, shared: bool = False) -> None
                 console.print(f"{standing.count} of {standing.wanted}: {said}.")
 
 
+def show_simulation(quick: bool) -> None:
+    """A simulated study in one process, and on Flower's engine where Ray is installed."""
+    hospitals = 100 if quick else 1000
+    made = table(
+        "Simulated hospitals",
+        f"A study of {simulation.ROUNDS} rounds of {simulation.STEPS} steps at {hospitals:,} simulated hospitals of"
+        f" about {simulation.PATIENTS} patients. Memory is that of all processes together, each by its share (PSS).",
+        *("engine", "start, s", "a round, s", "memory, MB", "AUC"),
+    )
+    ways = simulation.compare(hospitals)
+    for way in ways:
+        score = "-" if way.score is None else f"{way.score:.3f}"
+        made.add_row(way.engine, f"{way.start:.1f}", f"{way.round:.2f}", f"{way.megabytes:,.0f}", score)
+    console.print(made)
+    if len(ways) == 1:
+        console.print("Ray is not installed, so Flower's engine was not run.")
+
+
 SECTIONS: dict[str, Callable[..., None]] = {
     "training": show_training,
     "evenness": show_evenness,
@@ -301,6 +319,7 @@ SECTIONS: dict[str, Callable[..., None]] = {
     "compression": show_compression,
     "utility": show_utility,
     "datasites": show_datasites,
+    "simulation": show_simulation,
 }
 BY_NAME_ALONE = ("utility", "datasites")  # minutes long, with tables of a package of its own, or all of the memory
 
