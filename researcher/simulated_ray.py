@@ -208,7 +208,7 @@ def _run_engine(
             server,
             client_app(functools.partial(kept, str(folder))),
             count,
-            backend_config=resources,  # type: ignore[arg-type]
+            backend_config=resources,
         )
     except BaseException as error:  # SystemExit of Flower's own included
         failed.append(error)

@@ -8,6 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import argparse
 import json
+import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -369,6 +371,7 @@ def main() -> None:
         "--shared-parents", action="store_true", help="with one exporter and one runner for all of them"
     )
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends with it
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # stock Opacus warns of its own hooks and of secure_mode
     begin = time.monotonic()
