@@ -29,7 +29,6 @@ from tests.benchmarks import (
     rounds,
     simulation,
     starts,
-    supernodes,
     training,
 )
 
@@ -318,22 +317,6 @@ def show_simulation(quick: bool) -> None:
         console.print("Ray is not installed, so Flower's engine was not run.")
 
 
-def show_supernodes(quick: bool) -> None:
-    """Rounds at datasites beside rounds at Flower's SuperNodes."""
-    for hospitals in (3,) if quick else (3, 10):
-        made = table(
-            f"{hospitals} hospitals: datasites, and Flower's SuperNodes",
-            f"FedAvg, {supernodes.ROUNDS} rounds of {supernodes.STEPS} steps of a model of 49 numbers on the same"
-            " made-up tables, on loopback. Bytes between a hospital and the researcher's side, both ways. Memory that"
-            " no file has, a SuperNode's with the app in it. SuperNodes train without privacy, ledger or isolation.",
-            *("way", "first round, s", "a later round, s", "kB a round and hospital", "memory a hospital, MB"),
-        )
-        for way in supernodes.compare(hospitals):
-            figures = f"{way.first:.2f}", f"{way.round:.2f}", f"{way.kilobytes:.0f}", f"{way.megabytes:.0f}"
-            made.add_row(way.name, *figures)
-        console.print(made)
-
-
 SECTIONS: dict[str, Callable[..., None]] = {
     "training": show_training,
     "evenness": show_evenness,
@@ -349,12 +332,10 @@ SECTIONS: dict[str, Callable[..., None]] = {
     "utility": show_utility,
     "datasites": show_datasites,
     "simulation": show_simulation,
-    "supernodes": show_supernodes,
 }
 BY_NAME_ALONE = (
     "utility",
     "datasites",
-    "supernodes",
 )  # minutes long, with tables of a package of its own, or all of the memory
 
 
