@@ -198,8 +198,11 @@ def simulate(
     late: Annotated[bool, typer.Option(help="Let late answers enter the next round, as a buffer does.")] = False,
     spent: Annotated[float, typer.Option(help="Largest share of a budget that others have spent before.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Same seed, same simulation.")] = 0,
+    engine: Annotated[
+        str, typer.Option(help="process: all in this one; ray: Flower's engine, where ray is installed.")
+    ] = "process",
 ) -> None:
-    """Run the study at simulated hospitals, in this process: nobody is asked and nothing is charged."""
+    """Run the study at simulated hospitals, on this machine: nobody is asked and nothing is charged."""
     from policies.privacy.budget import PrivacyBudget
     from researcher import simulated_sources
     from researcher.simulation import Faults
@@ -218,6 +221,7 @@ def simulate(
         population=simulated_sources.function_of(population),
         late=late,
         seed=seed,
+        engine=engine,
         **_quorum(loaded, quorum),
     )
     _echo(str(made))

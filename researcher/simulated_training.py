@@ -7,8 +7,10 @@ here to protect. Hospitals are computed beside each other, as many as memory lik
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from researcher.state import Tensors
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Train = Callable[[Sequence[int], Tensors, int], list[Tensors]]
+"""Weights of hospitals, by their numbers, after a round from the same weights."""
 _ELEMENTS = 2**24  # floats of gradients that are in memory at a time: 64 MiB
 
 
@@ -44,7 +48,7 @@ class Trainer:
         if mechanism.noise_multiplier is None:
             raise UnsupportedMechanism("No noise multiplier was found for this epsilon yet. Resolve the mechanism.")
         self.model, self.mechanism, self.schema = model.eval(), mechanism, schema
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed, self._generator = seed, torch.Generator().manual_seed(seed)
         self._names = sorted(names)
         self._constants = {
             name: value.detach()
@@ -52,6 +56,15 @@ class Trainer:
             if name not in self._names
         }
         self._numbers = sum(value.numel() for value in model.parameters())
+
+    def drawing(self, *numbers: int) -> Trainer:
+        """The same, whose draws depend on its seed and these numbers alone."""
+        import torch
+
+        (state,) = np.random.SeedSequence((self._seed, *numbers)).generate_state(1, np.uint64)
+        made = copy.copy(self)
+        made._generator = torch.Generator().manual_seed(int(state) >> 1)
+        return made
 
     def train(self, hospitals: Sequence[Rows], patients: Sequence[int], weights: Tensors, round: int) -> list[Tensors]:
         """The weights of each hospital after a round from `weights`.
@@ -162,6 +175,26 @@ class Trainer:
         with torch.no_grad():
             made: Tensor = functional_call(self.model, {**values, **self._constants}, (torch.from_numpy(rows.inputs),))
         return made
+
+
+@dataclass(frozen=True)
+class Hospitals:
+    """Simulated hospitals, numbered from 0: what trains, their patients, and how many each publishes to have."""
+
+    trainer: Trainer
+    rows: Sequence[Rows]
+    patients: Sequence[int]
+
+    def train(self, hospitals: Sequence[int], weights: Tensors, round: int) -> list[Tensors]:
+        """Many hospitals at once, here."""
+        rows, patients = [self.rows[number] for number in hospitals], [self.patients[number] for number in hospitals]
+        return self.trainer.train(rows, patients, weights, round)
+
+    def train_one(self, hospital: int, weights: Tensors, round: int) -> Tensors:
+        """One, whose draws depend on its number and the round alone, wherever it runs."""
+        trainer = self.trainer.drawing(hospital, round)
+        (trained,) = trainer.train([self.rows[hospital]], [self.patients[hospital]], weights, round)
+        return trained
 
 
 def record_loss(output: Tensor, target: Tensor, mechanism: DPSGD, schema: Schema) -> Tensor:

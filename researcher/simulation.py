@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from researcher.compression import Carried
 from researcher.federated import HospitalGrid, is_training, left_out, released, start, weights_of
 from researcher.late_releases import moved_late
 from researcher.simulated_patients import Patients, Rows, Source, encoded
-from researcher.simulated_training import Trainer, record_loss
+from researcher.simulated_training import Hospitals, Train, Trainer, record_loss
 from researcher.state import Tensors
 from researcher.strategies import check_offered, make_strategy, quorum_of
 from researcher.studies import Study
@@ -47,6 +48,7 @@ MOST_HOSPITALS, MOST_NUMBERS = 100_000, 2**29
 """Hospitals, and numbers of all their patients together: 2 GiB."""
 SCORED_AT = 100  # hospitals whose held-out patients a model is scored on
 BUDGET = PrivacyBudget(6.0, 1e-5)
+ENGINES = ("process", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,8 @@ class Filters:
 class SimulatedGrid(HospitalGrid):
     """Flower's way to simulated hospitals, numbered from 1."""
 
-    trainer: Trainer
-    rows: Sequence[Rows]
+    train: Train
+    mechanism: DPSGD
     patients: Sequence[int]
     approved: Sequence[int]
     filters: Filters
@@ -192,9 +194,8 @@ class SimulatedGrid(HospitalGrid):
         return releases
 
     def _of_round(self, hospitals: Sequence[int], round: int) -> dict[int, Tensors]:
-        rows, weights = [self.rows[hospital] for hospital in hospitals], self.sent[round]
-        trained = self.trainer.train(rows, [self.patients[hospital] for hospital in hospitals], weights, round)
-        mechanism = self.trainer.mechanism
+        weights, mechanism = self.sent[round], self.mechanism
+        trained = self.train(hospitals, weights, round)
         if mechanism.compression == "none":
             return dict(zip(hospitals, trained, strict=True))
         carried = {}
@@ -280,6 +281,7 @@ def simulate(
     population: Patients | None = None,
     late: bool = False,
     seed: int = 0,
+    engine: str = "process",
     **options: Any,
 ) -> Simulation:
     """Run a study of a model over simulated hospitals.
@@ -294,7 +296,9 @@ def simulate(
       table: public rows, from which each hospital's patients are drawn, with the columns of the schema.
       population: a function that gives a hospital's patients, instead.
       late: whether a release that is late enters the aggregate of the next round, as with `study.run(buffer=...)`.
-      seed: same seed, same simulation.
+      seed: same seed, same simulation, on the same engine.
+      engine: `"process"`, many hospitals at once in this one, or `"ray"`, each by itself on Flower's simulation engine,
+        where Ray is installed.
 
     Raises:
       InvalidRequest: the study or an argument cannot be simulated; says what can.
@@ -302,6 +306,7 @@ def simulate(
     """
     if not isinstance(study, Study):
         raise InvalidRequest("Only studies that train a model are simulated: give a researcher.Study.")
+    check_engine(engine)
     check_range("hospitals", hospitals, 1, MOST_HOSPITALS, whole=True)
     check_range("patients", patients, 20, 1_000_000, whole=True)
     faults = Faults() if faults is None else faults
@@ -329,9 +334,10 @@ def simulate(
     trained = set(study.parts.released) if study.parts is not None else {name for name, _ in model.named_parameters()}
     initial = {name: value.detach().numpy().copy() for name, value in model.named_parameters() if name in trained}
     trainer = Trainer(model, initial, mechanism, schema, seed=seed)
+    simulated = Hospitals(trainer, rows, training)
     grid = SimulatedGrid(
-        trainer,
-        rows,
+        simulated.train,
+        mechanism,
         training,
         approved,
         filters,
@@ -362,7 +368,9 @@ def simulate(
         began = time.monotonic()
         return False
 
-    start(flower, grid, initial, rounds=mechanism.rounds, timeout=1.0, after=heard)
+    with _trained_by(engine, simulated, len(approved)) as grid.train:
+        began = time.monotonic()
+        start(flower, grid, initial, rounds=mechanism.rounds, timeout=1.0, after=heard)
     weights = average(aggregates)
     return Simulation(
         hospitals=hospitals,
@@ -378,6 +386,25 @@ def simulate(
         measure=measure,
         megabytes=_megabytes(),
     )
+
+
+def _trained_by(engine: str, hospitals: Hospitals, count: int) -> AbstractContextManager[Train]:
+    """What trains the hospitals: this process, or Flower's engine with so many nodes."""
+    if engine == "process":
+        return nullcontext(hospitals.train)
+    from researcher.simulated_ray import on_ray
+
+    return on_ray(hospitals, count)
+
+
+def check_engine(engine: str) -> None:
+    """Raise `InvalidRequest`, with what there is, unless a simulation can run on it here."""
+    if engine not in ENGINES:
+        raise InvalidRequest(f"engine={engine!r} is none. Simulations run on {' or '.join(ENGINES)}.")
+    if engine == "ray":
+        from researcher.simulated_ray import check_ray
+
+        check_ray()
 
 
 def _strategy_of(study: Study, strategy: Any, options: dict[str, Any], *, hospitals: int) -> Strategy:

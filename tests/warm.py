@@ -36,7 +36,6 @@ LIBRARIES = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
     "jinja2",
     "numpy.random",
-    "pandas",
     "prometheus_client",
     "pyarrow.parquet",
     "rich.console",

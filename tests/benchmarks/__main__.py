@@ -8,6 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import argparse
 import json
+import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -18,7 +20,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import budget, compression, dial_out, fine_tuning, frozen, ledger, rounds, starts, training
+from tests.benchmarks import (
+    budget,
+    compression,
+    datasites,
+    dial_out,
+    fine_tuning,
+    frozen,
+    ledger,
+    rounds,
+    simulation,
+    starts,
+    training,
+)
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
@@ -291,7 +305,45 @@ def show_utility(quick: bool) -> None:
     results.with_suffix(".md").write_text(utility.as_markdown(differences), encoding="utf-8")
 
 
-SECTIONS: dict[str, Callable[[bool], None]] = {
+def show_datasites(quick: bool, *, count: int = 6, shared: bool = False) -> None:
+    """How many real datasites this machine holds, and a study over them, beside three."""
+    ways = [datasites.held(number, shared=shared) for number in dict.fromkeys((3, count))]
+    made = table(
+        "Datasites on one machine",
+        "`datasite serve`, one after another, each with a table of its own, "
+        + ("an exporter and a runner for all of them" if shared else "an exporter and a runner of its own")
+        + f", on loopback; then a study of {datasites.ROUNDS} rounds of {datasites.STEPS} steps over all. Memory is the"
+        f" median. The next is not started where less than {datasites.FLOOR_MB:,.0f} MB would be left.",
+        *("what", *(f"{standing.wanted} wanted" for standing in ways)),
+    )
+    for row in zip(datasites.ROWS, *(datasites.cells(standing) for standing in ways), strict=True):
+        made.add_row(*row)
+    console.print(made)
+    for standing in ways:
+        for said in (standing.ended, *standing.faults):
+            if said:
+                console.print(f"{standing.count} of {standing.wanted}: {said}.")
+
+
+def show_simulation(quick: bool) -> None:
+    """A simulated study in one process, and on Flower's engine where Ray is installed."""
+    hospitals = 100 if quick else 1000
+    made = table(
+        "Simulated hospitals",
+        f"A study of {simulation.ROUNDS} rounds of {simulation.STEPS} steps at {hospitals:,} simulated hospitals of"
+        f" about {simulation.PATIENTS} patients. Memory is that of all processes together, each by its share (PSS).",
+        *("engine", "start, s", "a round, s", "memory, MB", "AUC"),
+    )
+    ways = simulation.compare(hospitals)
+    for way in ways:
+        score = "-" if way.score is None else f"{way.score:.3f}"
+        made.add_row(way.engine, f"{way.start:.1f}", f"{way.round:.2f}", f"{way.megabytes:,.0f}", score)
+    console.print(made)
+    if len(ways) == 1:
+        console.print("Ray is not installed, so Flower's engine was not run.")
+
+
+SECTIONS: dict[str, Callable[..., None]] = {
     "training": show_training,
     "evenness": show_evenness,
     "noise": show_noise,
@@ -306,8 +358,13 @@ SECTIONS: dict[str, Callable[[bool], None]] = {
     "frozen": show_frozen,
     "fine-tuning": show_fine_tuning,
     "utility": show_utility,
+    "datasites": show_datasites,
+    "simulation": show_simulation,
 }
-BY_NAME_ALONE = ("utility",)  # minutes long, and with tables of a package of its own
+BY_NAME_ALONE = (
+    "utility",
+    "datasites",
+)  # minutes long, with tables of a package of its own, or all of the memory
 
 
 def main() -> None:
@@ -318,12 +375,18 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer turns and smaller sizes: rougher, under two minutes"
     )
+    parser.add_argument("--count", type=int, default=6, help="datasites that the section of that name starts")
+    parser.add_argument(
+        "--shared-parents", action="store_true", help="with one exporter and one runner for all of them"
+    )
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends with it
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # stock Opacus warns of its own hooks and of secure_mode
     begin = time.monotonic()
     for name in chosen.sections or [name for name in SECTIONS if name not in BY_NAME_ALONE]:
-        SECTIONS[name](chosen.quick)
+        given = {"count": chosen.count, "shared": chosen.shared_parents} if name == "datasites" else {}
+        SECTIONS[name](chosen.quick, **given)
     load = os.getloadavg()[0]
     console.print(f"{time.monotonic() - begin:.0f} s; {os.cpu_count()} processors, load {load:.1f} at the end.")
 

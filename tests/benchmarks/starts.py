@@ -82,10 +82,11 @@ def processes_of(datasite: DatasiteProcess) -> tuple[Process, ...]:
     """The datasite itself, the program that its parents are forked from, and both parents."""
     assert datasite.process is not None
     serving = psutil.Process(datasite.process.pid)
-    return tuple(_measured(process, serving.pid) for process in (serving, *serving.children(recursive=True)))
+    return tuple(measured(process, serving.pid) for process in (serving, *serving.children(recursive=True)))
 
 
-def _measured(process: psutil.Process, serving: int) -> Process:
+def measured(process: psutil.Process, serving: int) -> Process:
+    """One process; `serving` is the number of the datasite's own."""
     comm = Path(f"/proc/{process.pid}/comm").read_text().strip()
     name = "datasite" if process.pid == serving else comm if comm in ("exporter", "runner") else "zygote"
     rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()

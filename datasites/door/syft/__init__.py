@@ -7,6 +7,6 @@ torch is not installed, and `tensors` sends and reads what it would have.
 
 from policies.deferred_imports import import_without
 
-WITHOUT = ("IPython", "azure", "boto3", "botocore", "docker", "ipywidgets", "itables", "kr8s", "zmq")
+WITHOUT = ("IPython", "pandas", "azure", "boto3", "botocore", "docker", "ipywidgets", "itables", "kr8s", "zmq")
 
 import_without("syft", WITHOUT, given={"IPython.get_ipython": lambda: None}, missing=("torch",))
