@@ -6,46 +6,22 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
-from compose.containers import TABLES, Containers
+from compose.containers import STUDY, TABLES, Containers
 from tests.containers.conftest import HOSPITALS
+from tests.containers.engine import container, docker, entries, healthy, runs, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1500)]
 
+# A copy of the ledger's database as its team may make one, taken while it is in use.
+COPY = """
+set -eu
+createdb -h /tmp -U postgres -O datasite older
+pg_dump -h /tmp -U postgres ledger | psql -h /tmp -U postgres -q -v ON_ERROR_STOP=1 older >/dev/null
+"""
 PLANNED = 4.3  # ε that the whole study costs a hospital at most, of 6; see compose/study.py
-
-
-def docker(*words: str) -> None:
-    """Run a docker command."""
-    subprocess.run(["docker", *words], check=True, capture_output=True)
-
-
-def container(network: Containers, service: str) -> str:
-    """A service's container, running or not."""
-    return network.compose("ps", "-aq", service).stdout.strip()
-
-
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 600) -> None:
-    """Return when `true()`; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.3)
-
-
-def healthy(network: Containers, service: str) -> bool:
-    """Whether a service answers its own health check now."""
-    health = "python3 /usr/local/lib/healthy.py https://localhost:9400/healthz /secrets/ca.pem 2>/dev/null"
-    return network.run(service, "sh", "-c", health, check=False).returncode == 0
-
-
-def runs(network: Containers, hospital: str) -> list[dict[str, object]]:
-    """A hospital's rounds."""
-    found: list[dict[str, object]] = network.ask(hospital, "runs")
-    return found
 
 
 def test_a_database_that_restarts_leaves_nothing_half_published(published: Containers) -> None:
@@ -56,8 +32,8 @@ def test_a_database_that_restarts_leaves_nothing_half_published(published: Conta
     assert failed.returncode != 0
     assert "database" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert network.ask("rural", "datasets") == before
     network.up("database", quiet=True)
+    assert network.ask("rural", "datasets") == before
 
     slow = [
         word.replace("SELECT * FROM visits", "SELECT v.*, pg_sleep(0.005)::text AS pause FROM visits v")
@@ -72,9 +48,21 @@ def test_a_database_that_restarts_leaves_nothing_half_published(published: Conta
         said = publishing.communicate(timeout=300)[0].decode()
     assert publishing.returncode != 0, said
     assert "Traceback" not in said
-    assert network.ask("rural", "datasets") == before
     network.up("database", quiet=True)
+    assert network.ask("rural", "datasets") == before
     network.owner("rural", "ledger", "--verify")
+
+
+def went_on(network: Containers, rounds: int) -> bool:
+    """Whether the rural hospital answers and has run more rounds than so many."""
+    said = network.owner("rural", "runs", "--json", check=False)
+    return said.returncode == 0 and len(json.loads(said.stdout)) > rounds
+
+
+def rename(network: Containers, *pairs: tuple[str, str]) -> None:
+    """Rename databases of the rural hospital's server, as its team does it."""
+    statements = [word for old, new in pairs for word in ("-c", f"ALTER DATABASE {old} RENAME TO {new}")]
+    network.run("database", "psql", "-h", "/tmp", "-U", "postgres", "-q", "-v", "ON_ERROR_STOP=1", *statements)
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +70,15 @@ def studied(published: Containers, tmp_path_factory: pytest.TempPathFactory) -> 
     """The study run to its end while hospitals and the gateway go away; what the researcher's half printed.
 
     The faults: a datasite killed in a round, another paused, a third cut off from its network, the gateway restarted,
-    a runner killed with its job, and dial-out and coordinator killed.
+    a runner killed with its job, dial-out and coordinator killed, and the database with a ledger killed twice, the
+    second time together with its datasite.
     """
     network = published
     path = tmp_path_factory.mktemp("study") / "study.log"
     network.owner("general", "backup", "/witness/before.tar")
+    network.run("database", "sh", "-c", COPY)
     with path.open("w") as log:
-        study = network.begin_study(output=log.fileno())
+        study = network.begin("researcher", *STUDY, output=log.fileno())
         begun = time.monotonic()
 
         def approved() -> bool:
@@ -114,6 +104,15 @@ def studied(published: Containers, tmp_path_factory: pytest.TempPathFactory) -> 
         wait_until(lambda: healthy(network, "general"), "the killed hospital again")
         docker("kill", container(network, "paediatric-runner"))
         docker("start", container(network, "paediatric-runner"))
+        before = len(runs(network, "rural"))
+        docker("kill", container(network, "database"))
+        time.sleep(3)
+        docker("start", container(network, "database"))
+        wait_until(lambda: went_on(network, before), "rounds with the database again")
+        docker("kill", container(network, "database"), container(network, "rural"))
+        docker("start", container(network, "database"), container(network, "rural"))
+        wait_until(lambda: healthy(network, "rural"), "the hospital with its database again")
+        assert study.poll() is None, path.read_text()
         wait_until(lambda: study.poll() is not None, "the study's end", 1200)
     print(
         f"\n{path.read_text()}\nApproved and begun after {first:.0f} s, ended after {time.monotonic() - begun:.0f} s."
@@ -148,6 +147,41 @@ def test_ledgers_verify_and_nothing_is_charged_twice(studied: tuple[Containers, 
     assert 0 < budget["epsilon_spent"] <= PLANNED
 
 
+@pytest.mark.parametrize("hospital", HOSPITALS)
+def test_every_release_that_the_researcher_holds_is_in_its_hospitals_ledger(
+    studied: tuple[Containers, str], hospital: str
+) -> None:
+    network, _ = studied
+    report = json.loads(network.run("researcher", "cat", "/home/researcher/flu-2026/report.json").stdout)
+    files = [each["file"] for each in report["certificates"] if each["hospital"] == hospital]
+    said = network.run("researcher", "sh", "-c", 'cd flu-2026; for f in "$@"; do cat "$f"; echo; done', "sh", *files)
+    held = [json.loads(line) for line in said.stdout.splitlines() if line]
+    assert len(held) == len(files) > 8
+    released = {each["digest"] for each in network.ask(hospital, "releases")}
+    kept = {int(entry["seq"]): entry["hash"] for entry in entries(network, hospital)}
+    for certificate in held:
+        assert certificate["release"]["digest"] in released
+        assert kept[certificate["ledger"]["entry"]] == certificate["ledger"]["head"]
+
+
+def test_an_old_copy_of_the_database_is_noticed_and_the_newest_goes_on(studied: tuple[Containers, str]) -> None:
+    network, _ = studied
+    before = entries(network, "rural")
+    network.compose("stop", "rural")
+    rename(network, ("ledger", "newest"), ("older", "ledger"))
+    try:
+        served = network.compose("run", "--rm", "--no-deps", "-T", "rural", "datasite", "serve", check=False)
+        said = served.stdout + served.stderr
+        assert served.returncode != 0, said
+        assert "accept-restored" in said
+        assert "Traceback" not in said
+    finally:
+        rename(network, ("ledger", "older"), ("newest", "ledger"))
+        network.up("rural", quiet=True)
+    assert entries(network, "rural")[: len(before)] == before
+    network.owner("rural", "ledger", "--verify")
+
+
 def test_a_backup_is_put_back_whole_and_an_old_one_is_noticed(studied: tuple[Containers, str]) -> None:
     network, _ = studied
     [before] = network.ask("general", "datasets")["populations"]
@@ -163,6 +197,10 @@ def test_a_backup_is_put_back_whole_and_an_old_one_is_noticed(studied: tuple[Con
     told = json.loads(network.compose(*run, "datasite", "datasets", "--json").stdout)
     [after] = told["populations"]
     assert after["epsilon_spent"] >= before["epsilon_spent"] - 1e-6  # what the old copy forgot is charged
+    # The hospital goes on with it: the witness is the restored ledger's now, and what it was before would not start.
+    network.compose(*run, "sh", "-c", "mv /data/datasite /data/former && mv /data/restored /data/datasite")
+    network.up("general", quiet=True)
+    assert network.ask("general", "datasets")["populations"] == [after]
 
 
 def test_a_full_disk_stops_a_publication_and_loses_nothing(network: Containers) -> None:

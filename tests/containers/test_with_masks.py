@@ -1,0 +1,105 @@
+"""The network trains and scores in sums alone, while a party lies about its shares, another is killed, the relay lies.
+
+What is drawn from secure aggregation's own attacks is in tests/policies and tests/attacks; here are real hospitals.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from compose.containers import Containers
+from tests.containers.conftest import HOSPITALS
+from tests.containers.engine import container, docker, healthy, wait_until
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+STEPS = ["keys", "shares", "boxes", "survivors", "reveal"]
+ROUNDS = 3
+FIRST_SUM = "until [ -e /home/researcher/sums/one-is-killed/sums/training-001.json ]; do sleep 0.05; done"
+
+
+def in_sums(*words: str) -> tuple[str, ...]:
+    """The command of the researcher's half."""
+    return ("python3", "-m", "compose.in_sums", *words, "--directory", "/home/researcher/sums")
+
+
+def submitted(network: Containers, name: str) -> None:
+    """Submit a study, and have the owners approve it."""
+    network.run("researcher", *in_sums("submit", name))
+    for hospital in HOSPITALS:
+        assert network.approve_all(hospital) == 2  # training and evaluation
+
+
+def nothing_but_noise(came: dict[str, Any]) -> None:
+    """What each hospital sent is evenly spread over all words: it says nothing by itself; the mean does."""
+    assert came["kinds"] == ["uint32"]
+    assert abs(came["mean_word"] - 0.5) < 5 / math.sqrt(12 * came["words"])
+    assert came["finite"]
+    assert came["largest_weight"] < 50
+
+
+@pytest.fixture
+def balances(published: Containers) -> dict[str, float]:
+    """What each hospital had spent before."""
+    return {hospital: spent(published, hospital) for hospital in HOSPITALS}
+
+
+def spent(network: Containers, hospital: str) -> float:
+    [population] = network.ask(hospital, "datasets")["populations"]
+    return float(population["epsilon_spent"])
+
+
+def charged_once(network: Containers, before: dict[str, float]) -> None:
+    """Every ledger verifies, no round was released twice, and all paid for one training and one scoring."""
+    for hospital in HOSPITALS:
+        network.owner(hospital, "ledger", "--verify")
+        counted = Counter((each["request"], each["round"]) for each in network.ask(hospital, "releases"))
+        assert max(counted.values()) == 1
+        assert 0 < spent(network, hospital) - before[hospital] <= 0.4 + 1e-6, hospital  # ε = 0.3 and ε = 0.1
+
+
+def test_the_mean_opens_though_a_hospital_lies_and_the_relay_is_refused(
+    published: Containers, balances: dict[str, float]
+) -> None:
+    network = published
+    submitted(network, "one-lies")
+    came = json.loads(network.run("researcher", *in_sums("run", "one-lies", "--liar", "rural")).stdout)
+    assert came["rounds"] == [sorted(HOSPITALS)] * ROUNDS
+    assert came["scored"] == sorted(HOSPITALS)
+    assert came["certificates"] == len(HOSPITALS) * (ROUNDS + 1)
+    assert came["refused"] == dict.fromkeys(HOSPITALS, STEPS)
+    nothing_but_noise(came)
+    charged_once(network, balances)
+
+
+def test_rounds_close_without_a_hospital_that_is_killed(published: Containers, balances: dict[str, float]) -> None:
+    network = published
+    submitted(network, "one-is-killed")
+    with network.begin("researcher", *in_sums("run", "one-is-killed"), output=subprocess.PIPE) as running:
+        network.run("researcher", "timeout", "300", "sh", "-c", FIRST_SUM)
+        docker("kill", container(network, "general"))
+        said, _ = running.communicate(timeout=300)
+    docker("start", container(network, "general"))
+    assert running.returncode == 0, said
+    came = json.loads(said.splitlines()[-1])
+    others = ["paediatric", "rural"]
+    assert all(set(others) <= set(answered) for answered in came["rounds"])
+    assert came["rounds"][-1] == others
+    assert came["scored"] == others
+    assert {hospital: came["refused"][hospital] for hospital in others} == dict.fromkeys(others, STEPS)
+    nothing_but_noise(came)
+    wait_until(lambda: healthy(network, "general"), "the killed hospital again")
+    charged_once(network, balances)
+
+    # The same again costs nothing: closed sums stay as they are, with the hospital back that was not in them.
+    balances = {hospital: spent(network, hospital) for hospital in HOSPITALS}
+    again = json.loads(network.run("researcher", *in_sums("run", "one-is-killed")).stdout)
+    assert again["rounds"] == came["rounds"]
+    assert again["largest_weight"] == came["largest_weight"]
+    assert {hospital: spent(network, hospital) for hospital in HOSPITALS} == balances
