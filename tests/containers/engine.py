@@ -43,6 +43,12 @@ def healthy(network: Containers, service: str) -> bool:
     return network.run(service, "sh", "-c", health, check=False).returncode == 0
 
 
+def spent_by(network: Containers, hospital: str) -> float:
+    """The ε that a hospital's population has spent."""
+    [population] = network.ask(hospital, "datasets")["populations"]
+    return float(population["epsilon_spent"])
+
+
 def runs(network: Containers, hospital: str) -> list[dict[str, object]]:
     """A hospital's rounds."""
     found: list[dict[str, object]] = network.ask(hospital, "runs")

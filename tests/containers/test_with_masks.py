@@ -15,7 +15,7 @@ import pytest
 
 from compose.containers import Containers
 from tests.containers.conftest import HOSPITALS
-from tests.containers.engine import container, docker, healthy, wait_until
+from tests.containers.engine import container, docker, healthy, spent_by, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
@@ -47,12 +47,7 @@ def nothing_but_noise(came: dict[str, Any]) -> None:
 @pytest.fixture
 def balances(published: Containers) -> dict[str, float]:
     """What each hospital had spent before."""
-    return {hospital: spent(published, hospital) for hospital in HOSPITALS}
-
-
-def spent(network: Containers, hospital: str) -> float:
-    [population] = network.ask(hospital, "datasets")["populations"]
-    return float(population["epsilon_spent"])
+    return {hospital: spent_by(published, hospital) for hospital in HOSPITALS}
 
 
 def charged_once(network: Containers, before: dict[str, float]) -> None:
@@ -61,7 +56,7 @@ def charged_once(network: Containers, before: dict[str, float]) -> None:
         network.owner(hospital, "ledger", "--verify")
         counted = Counter((each["request"], each["round"]) for each in network.ask(hospital, "releases"))
         assert max(counted.values()) == 1
-        assert 0 < spent(network, hospital) - before[hospital] <= 0.4 + 1e-6, hospital  # ε = 0.3 and ε = 0.1
+        assert 0 < spent_by(network, hospital) - before[hospital] <= 0.4 + 1e-6, hospital  # ε = 0.3 and ε = 0.1
 
 
 def test_the_mean_opens_though_a_hospital_lies_and_the_relay_is_refused(
@@ -98,8 +93,8 @@ def test_rounds_close_without_a_hospital_that_is_killed(published: Containers, b
     charged_once(network, balances)
 
     # The same again costs nothing: closed sums stay as they are, with the hospital back that was not in them.
-    balances = {hospital: spent(network, hospital) for hospital in HOSPITALS}
+    balances = {hospital: spent_by(network, hospital) for hospital in HOSPITALS}
     again = json.loads(network.run("researcher", *in_sums("run", "one-is-killed")).stdout)
     assert again["rounds"] == came["rounds"]
     assert again["largest_weight"] == came["largest_weight"]
-    assert {hospital: spent(network, hospital) for hospital in HOSPITALS} == balances
+    assert {hospital: spent_by(network, hospital) for hospital in HOSPITALS} == balances
