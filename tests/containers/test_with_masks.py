@@ -83,10 +83,13 @@ def test_rounds_close_without_a_hospital_that_is_killed(published: Containers, p
     network = published
     submitted(network, "one-is-killed")
     with network.begin("researcher", *in_sums("run", "one-is-killed"), output=subprocess.PIPE) as running:
-        network.run("researcher", "timeout", "300", "sh", "-c", FIRST_SUM)
-        docker("kill", container(network, "general"))
-        said, _ = running.communicate(timeout=300)
-    docker("start", container(network, "general"))
+        try:
+            network.run("researcher", "timeout", "300", "sh", "-c", FIRST_SUM)
+            docker("kill", container(network, "general"))
+            said, _ = running.communicate(timeout=300)
+        finally:
+            running.kill()
+            docker("start", container(network, "general"))
     assert running.returncode == 0, said
     came = json.loads(said.splitlines()[-1])
     others = ["paediatric", "rural"]
