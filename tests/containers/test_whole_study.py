@@ -12,7 +12,7 @@ import pytest
 
 from compose.containers import STUDY, TABLES, Containers
 from tests.containers.conftest import HOSPITALS
-from tests.containers.engine import container, docker, entries, healthy, runs, spent_by, wait_until
+from tests.containers.engine import container, docker, entries, healthy, rounds, spent_by, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1500)]
 
@@ -63,10 +63,12 @@ class Studied:
     spent_before: dict[str, float]
 
 
-def went_on(network: Containers, rounds: int) -> bool:
-    """Whether the rural hospital answers and has run more rounds than so many."""
-    said = network.owner("rural", "runs", "--json", check=False)
-    return said.returncode == 0 and len(json.loads(said.stdout)) > rounds
+def begins(study: subprocess.Popen[str], network: Containers, hospital: str, before: int | None = None) -> None:
+    """Return when a hospital has begun another round of a study that is under way."""
+    wait_until(lambda: rounds(network, hospital) > 0, f"{hospital} answers")
+    begun = rounds(network, hospital) if before is None else before
+    wait_until(lambda: study.poll() is not None or rounds(network, hospital) > begun, f"another round of {hospital}")
+    assert study.poll() is None, "the study was over before the plug was pulled"
 
 
 def rename(network: Containers, *pairs: tuple[str, str]) -> None:
@@ -88,6 +90,7 @@ def studied(published: Containers, tmp_path_factory: pytest.TempPathFactory) -> 
     spent = {hospital: spent_by(network, hospital) for hospital in HOSPITALS}
     network.owner("general", "backup", "/witness/before.tar")
     network.run("database", "sh", "-c", COPY)
+    before = {hospital: rounds(network, hospital) for hospital in HOSPITALS}
     with path.open("w") as log:
         study = network.begin("researcher", *STUDY, output=log.fileno())
         begun = time.monotonic()
@@ -100,7 +103,7 @@ def studied(published: Containers, tmp_path_factory: pytest.TempPathFactory) -> 
 
         wait_until(approved, "approved")
         first = time.monotonic() - begun
-        wait_until(lambda: len(runs(network, "general")) > 0, "a first round")
+        begins(study, network, "general", before["general"])
         docker("kill", container(network, "general"))
         docker("pause", container(network, "paediatric"))
         docker("network", "disconnect", f"{network.project}_rural", container(network, "rural"))
@@ -115,11 +118,10 @@ def studied(published: Containers, tmp_path_factory: pytest.TempPathFactory) -> 
         wait_until(lambda: healthy(network, "general"), "the killed hospital again")
         docker("kill", container(network, "paediatric-runner"))
         docker("start", container(network, "paediatric-runner"))
-        before = len(runs(network, "rural"))
         docker("kill", container(network, "database"))
         time.sleep(3)
         docker("start", container(network, "database"))
-        wait_until(lambda: went_on(network, before), "rounds with the database again")
+        begins(study, network, "rural")
         docker("kill", container(network, "database"), container(network, "rural"))
         docker("start", container(network, "database"), container(network, "rural"))
         wait_until(lambda: healthy(network, "rural"), "the hospital with its database again")
