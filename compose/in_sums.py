@@ -56,7 +56,7 @@ def trained(study: researcher.Study, *, liar: str = "", grace: float = 5.0) -> d
     with lying(liar):
         result = study.run(grace=grace)
         scores = result.evaluate(grace=grace)
-    releases = [*result.releases, *scores.releases]
+    releases = result.releases  # of the scoring, too
     for release in releases:
         verify(release.certificate, release=to_bytes(release.tensors))
     drawn = np.concatenate([words_of(release.tensors) for release in releases]).astype(np.float64) / 2**32
