@@ -1,10 +1,11 @@
 """The network in containers, from the machine that runs them: start it, run the study on it, stop it.
 
-    python3 compose/containers.py up | study | down [--volumes]
+    python3 compose/containers.py up | study [--secure-aggregation] | down [--volumes]
 
 `up` builds the images and starts everything. `study` does what the owners do in `make demo`, through each hospital's
 own `datasite` command: publish, give the researcher an account, approve what passes every check; the researcher's half
-runs in the researcher's container and sees nothing else. It needs Docker with Compose and Python's own library.
+runs in the researcher's container and sees nothing else, and with `--secure-aggregation` nothing of the joint model's
+hospitals but their mean. It needs Docker with Compose and Python's own library.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 FILE = Path(__file__).with_name("compose.yaml")
 RESEARCHER = "researcher@university.example"
 STUDY = ("python3", "-m", "compose.study_run", "--directory", "/home/researcher/flu-2026")
+STUDY_IN_SUMS = (*STUDY[:-1], "/home/researcher/flu-2026-in-sums", "--secure-aggregation")
 DATABASE = "postgresql+psycopg://reader@database/hospital?sslmode=verify-full&sslrootcert=/secrets/ca.pem"
 START_SECONDS = 300
 # What each owner publishes: a file of the hospital's own volume, or a query of the hospital's database.
@@ -107,20 +109,20 @@ class Containers:
             self.owner(hospital, "approve", *(str(request["id"]) for request in waiting), "--yes", check=False)
         return len(waiting)
 
-    def begin_study(self, *, output: int | None = None) -> subprocess.Popen[str]:
-        """Start the researcher's half in the researcher's container."""
-        command = self.command("exec", "-T", "researcher", *STUDY)
+    def begin(self, service: str, *words: str, output: int | None = None) -> subprocess.Popen[str]:
+        """Start a command in a service's container; what it writes goes to `output`, and to the terminal without."""
+        command = self.command("exec", "-T", service, *words)
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output and subprocess.STDOUT, text=True
         )
 
 
-def study(network: Containers) -> int:
+def study(network: Containers, *, secure_aggregation: bool = False) -> int:
     """The whole study: owners publish and approve, the researcher trains; the researcher's exit code."""
     network.introduce()
     for hospital in TABLES:
         print(f"{hospital}: {'published' if network.publish(hospital) else 'had published'}", flush=True)
-    running = network.begin_study()
+    running = network.begin("researcher", *(STUDY_IN_SUMS if secure_aggregation else STUDY))
     while running.poll() is None:
         for hospital in TABLES:
             approved = network.approve_all(hospital)
@@ -151,6 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The network in containers.")
     parser.add_argument("act", choices=("up", "study", "down"))
     parser.add_argument("--volumes", action="store_true", help="down: remove what the hospitals keep, too")
+    parser.add_argument(
+        "--secure-aggregation", action="store_true", help="study: read nothing of the joint model but the mean"
+    )
     chosen = parser.parse_args(arguments)
     network = Containers()
     try:
@@ -160,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             network.introduce()
             print(addresses())
         elif chosen.act == "study":
-            return study(network)
+            return study(network, secure_aggregation=chosen.secure_aggregation)
         else:
             network.down(volumes=chosen.volumes)
     except (ContainersFailed, FileNotFoundError) as error:

@@ -1,6 +1,7 @@
 """Training of which nothing but the mean is read, while a hospital lies, another is killed, and the relay lies too.
 
-    python -m compose.in_sums submit NAME | run NAME [--liar HOSPITAL] [--network network.toml] [--directory sums]
+    python -m compose.in_sums submit NAME | run NAME [--liar HOSPITAL] [--hold FILE]
+        [--network network.toml] [--directory sums]
 
 `submit` asks every hospital; their owners decide. `run` trains, relays what hospitals say in each round, and then
 lies to each of them as a relay can. What came of it is printed as JSON.
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,16 +49,17 @@ def study_of(network: Path, directory: Path, name: str) -> researcher.Study:
     )  # fmt: skip
 
 
-def trained(study: researcher.Study, *, liar: str = "", grace: float = 5.0) -> dict[str, Any]:
+def trained(study: researcher.Study, *, liar: str = "", hold: Path | None = None, grace: float = 5.0) -> dict[str, Any]:
     """What a run came to: who was in each sum, and what can be seen of each release by itself.
 
     Args:
       liar: a hospital that gives wrong shares of the others' secrets.
+      hold: waited for within the second round; `FILE.held` says that it is.
     """
-    with lying(liar):
+    with lying(liar), held(hold):
         result = study.run(grace=grace)
         scores = result.evaluate(grace=grace)
-    releases = [*result.releases, *scores.releases]
+    releases = result.releases  # of the scoring, too
     for release in releases:
         verify(release.certificate, release=to_bytes(release.tensors))
     drawn = np.concatenate([words_of(release.tensors) for release in releases]).astype(np.float64) / 2**32
@@ -83,6 +86,22 @@ def lying(liar: str) -> Iterator[None]:
         if step == "reveal" and self.name == liar:
             return {what: dict.fromkeys(shares, f"{5:066x}") for what, shares in answer.items()}
         return answer
+
+    with mock.patch.object(Datasite, "secure_sum", secure_sum):
+        yield
+
+
+@contextmanager
+def held(file: Path | None) -> Iterator[None]:
+    """Stop in the second round, with all masked releases there and none opened, until there is a file."""
+    told = Datasite.secure_sum
+
+    def secure_sum(self: Datasite, code: str, round: int, step: str, message: Any) -> dict[str, Any]:
+        if file is not None and (round, step) == (2, "survivors") and not file.exists():
+            file.with_name(f"{file.name}.held").touch()
+            while not file.exists():
+                time.sleep(0.05)
+        return told(self, code, round, step, message)
 
     with mock.patch.object(Datasite, "secure_sum", secure_sum):
         yield
@@ -116,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("act", choices=("submit", "run"))
     parser.add_argument("name", help="of the study")
     parser.add_argument("--liar", default="", help="a hospital that gives wrong shares")
+    parser.add_argument("--hold", type=Path, help="a file that is waited for within the second round")
     parser.add_argument("--network", type=Path, default=Path(os.environ.get("NETWORK") or "network.toml"))
     parser.add_argument("--directory", type=Path, default=Path("sums"), help="where the study is kept")
     chosen = parser.parse_args(arguments)
@@ -125,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             study.submit()
         else:
             study.wait_for_approval(timeout=60)
-            print(json.dumps(trained(study, liar=chosen.liar)))
+            print(json.dumps(trained(study, liar=chosen.liar, hold=chosen.hold)))
     except DatasiteError as error:
         print(error, file=sys.stderr)
         return 1

@@ -4,12 +4,12 @@
 
     DIR/authority      ca.key, ca.pem           the authority's own; no other machine sees this folder
     DIR/<hospital>     owner.password, researcher.password, tls.key, tls.pem, ca.pem
-                       database.password        where the hospital has a database
+                       database.password, ledger.password       where the hospital has a database
     DIR/gateway        <hospital>.key, <hospital>.pem, ca.pem     of the hospitals that are reached through it
     DIR/researcher     network.toml, <hospital>.password, jupyter.token, coordinator.token, tls.key, tls.pem, ca.pem
     DIR/coordinator    coordinator.token, tls.key, tls.pem, ca.pem
     DIR/dial-out       ca.pem                   of the hospital that opens no port; it needs no secret
-    DIR/database       password, tls.key, tls.pem, ca.pem
+    DIR/database       password, ledger.password, tls.key, tls.pem, ca.pem
 
 It runs at every start and may be interrupted: what is there is kept, what is missing is made, and a certificate is made
 anew within thirty days of its end or for other names, on the key that it has. Files are 0640 (the authority's key 0600)
@@ -193,6 +193,7 @@ def make_secrets(directory: Path, names: Names) -> list[Folder]:
             if hospital.database:
                 database = folders["database"] = Folder(directory / "database")
                 _share("database.password", folder, "password", database)
+                _share("ledger.password", folder, "ledger.password", database)
                 _certify(authority, database, "tls", hospital.database)
         folders["researcher"].keep("jupyter.token", _secret())
         if names.coordinator:

@@ -1,6 +1,7 @@
 """The researcher's half of the demonstration, over whatever network a file names.
 
     python -m compose.study_run [--network network.toml] [--directory flu-2026] [--seed 2027] [--patience 300]
+        [--secure-aggregation]
 
 Connect, check, submit, wait for the owners, train, evaluate, ask for statistics, write the report: all of it through
 the `researcher` package. It may be interrupted at any place and run again with the same directory: requests are
@@ -18,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--patience", type=float, default=PATIENCE, help="seconds that a hospital may be away, or publish nothing yet"
     )
+    parser.add_argument(
+        "--secure-aggregation", action="store_true", help="read nothing of the joint model's hospitals but their mean"
+    )
     chosen = parser.parse_args(arguments)
     console = Console(highlight=False)
     warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
@@ -84,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from compose.synthetic import influenza
 
         chosen.directory.mkdir(parents=True, exist_ok=True)
-        run(influenza(Path(), seed=chosen.seed), chosen.network, chosen.directory, console, patience=chosen.patience)
+        shown = replace(influenza(Path(), seed=chosen.seed), secure_aggregation=chosen.secure_aggregation)
+        run(shown, chosen.network, chosen.directory, console, patience=chosen.patience)
     except DatasiteError as error:
         console.print(f"[red]The study stopped.[/red] {error}", soft_wrap=True)
         return 1

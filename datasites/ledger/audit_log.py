@@ -73,7 +73,7 @@ class AuditLog:
         if before is not None:
             where, values = f"{where} AND seq < ?", [*values, before]
         if search:
-            where += " AND instr(lower(who || char(10) || what || char(10) || object || char(10) || details), ?)"
+            where += " AND instr(lower(who || char(10) || what || char(10) || object || char(10) || details), ?) > 0"
             values.append(search.lower())
         query = f"SELECT * FROM audit WHERE {where} ORDER BY seq {order} LIMIT ?"
         with self._store.reading() as db:

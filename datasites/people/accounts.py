@@ -21,7 +21,7 @@ from typing import Any
 
 from datasites.people.roles import CONSOLE_ROLES, Role, role_named
 from policies.email_addresses import as_typed, email_address
-from policies.errors import DatasiteError, InvalidRequest, WrongStatus
+from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 
 SHORTEST_PASSWORD = 12
 SCRYPT = {"n": 2**15, "r": 8, "p": 3}
@@ -41,7 +41,12 @@ CREATE TABLE IF NOT EXISTS sessions (
 
 
 def open_console_file(path: Path, tables: str) -> sqlite3.Connection:
-    """The console's SQLite file (0600), made where there is none. Raises `DatasiteError` where it is damaged."""
+    """The console's SQLite file (0600), made where there is none.
+
+    Raises:
+      Unavailable: the disk is full.
+      DatasiteError: it is damaged.
+    """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     opened = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
     try:
@@ -49,6 +54,10 @@ def open_console_file(path: Path, tables: str) -> sqlite3.Connection:
         opened.executescript(tables)
     except sqlite3.Error as error:
         opened.close()
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise Unavailable(
+                f"{path.name} cannot be written: the disk is full. Free space and try again; nothing in it was lost."
+            ) from None
         raise DatasiteError(
             f"{path.name}, which holds the console's accounts, cannot be used ({error}). Put it back from a backup, or"
             " move it away and make the accounts anew: requests and ledger are elsewhere."

@@ -25,8 +25,9 @@ FOLDERS = {
     "dial-out": {"ca.pem"},
     "general": {"owner.password", "researcher.password", "tls.key", "tls.pem", "ca.pem"},
     "paediatric": {"owner.password", "researcher.password", "tls.key", "tls.pem", "ca.pem"},
-    "rural": {"owner.password", "researcher.password", "database.password", "tls.key", "tls.pem", "ca.pem"},
-    "database": {"password", "tls.key", "tls.pem", "ca.pem"},
+    "rural": {"owner.password", "researcher.password", "database.password", "ledger.password", "tls.key", "tls.pem"}
+    | {"ca.pem"},
+    "database": {"password", "ledger.password", "tls.key", "tls.pem", "ca.pem"},
     "researcher": {"network.toml", "jupyter.token", "coordinator.token", "tls.key", "tls.pem", "ca.pem"}
     | {f"{name}.password" for name in ("general", "paediatric", "rural")},
 }
@@ -78,6 +79,7 @@ def test_no_hospital_holds_another_hospitals_password(made: Path) -> None:
             assert other == name or not any(text in own for text in content(made / other).values())
     assert (made / "researcher/rural.password").read_bytes() == (made / "rural/researcher.password").read_bytes()
     assert (made / "database/password").read_bytes() == (made / "rural/database.password").read_bytes()
+    assert (made / "database/ledger.password").read_bytes() == (made / "rural/ledger.password").read_bytes()
 
 
 def test_files_are_closed_to_others_whatever_the_umask_and_take_the_folders_group(tmp_path: Path, names: Names) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from compose.demonstration import Demonstration
 from compose.study_run import approved, asked, beside, complete, main, persist, published, waiting
 from compose.tables import write_tables
 from policies.errors import PermissionRefused, Unavailable, WrongStatus
@@ -117,3 +118,13 @@ def test_what_is_done_beside_each_other_is_at_once_and_answers_in_order() -> Non
     assert beside([functools.partial(meet, number) for number in range(3)]) == [0, 1, 2]
     with pytest.raises(Unavailable, match="rural"):
         beside([lambda: 1, functools.partial(complete, SimpleNamespace(missing={"rural": "away"}))])
+
+
+@pytest.mark.parametrize("words", [[], ["--secure-aggregation"]])
+def test_hospitals_are_read_in_their_mean_alone_where_that_is_asked(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Demonstration] = []
+    monkeypatch.setattr("compose.study_run.run", lambda shown, *_, **__: asked.append(shown))
+    assert main(["--directory", str(tmp_path / "study"), *words]) == 0
+    assert [shown.secure_aggregation for shown in asked] == [bool(words)]

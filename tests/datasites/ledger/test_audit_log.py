@@ -52,3 +52,18 @@ def test_two_ledgers_never_share_a_chain(tmp_path: Path) -> None:
     with Ledger.create(tmp_path / "a.db") as a, Ledger.create(tmp_path / "b.db") as b:
         assert AuditLog(a.store).head().hash != AuditLog(b.store).head().hash
         assert a.entries.head().hash != b.entries.head().hash
+
+
+def test_a_search_finds_what_any_column_holds_whatever_its_case(ledger: Ledger) -> None:
+    log = AuditLog(ledger.store)
+    for who, what, object in (
+        ("os:root", "init", "General"),
+        ("owner", "approve", "a-request"),
+        ("owner", "deny", "b"),
+    ):
+        log.record(who, what, object, reason="It asks for 100 %")
+    found = [entry.what for entry in log.entries(search="OWNER", newest_first=True)]
+    assert found == ["deny", "approve"]
+    assert [entry.what for entry in log.entries(search="general")] == ["init"]
+    assert len(log.entries(search="100 %", after=1, before=3)) == 1
+    assert log.entries(search="owner\napprove\nb") == ()

@@ -13,7 +13,7 @@ import pytest
 from datasites.people import accounts as module
 from datasites.people.accounts import LONGEST_SESSION, Accounts, check_password, hash_password, password_matches
 from datasites.people.roles import Role
-from policies.errors import InvalidRequest, WrongStatus
+from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 
 OWNER, REVIEWER, AUDITOR = "Owner@Hospital.example", "reviewer@hospital.example", "auditor@hospital.example"
 PASSWORD = "twelve letters"
@@ -143,3 +143,13 @@ def test_equal_passwords_are_kept_unequally() -> None:
     kept = {hash_password(PASSWORD) for _ in range(2)}
     assert len(kept) == 2
     assert all(password_matches(PASSWORD, each) and not password_matches("x" + PASSWORD, each) for each in kept)
+
+
+def test_a_full_disk_is_named_and_no_backup_is_asked_for(tmp_path: Path) -> None:
+    cramped = "PRAGMA max_page_count = 1; " + module.TABLES  # as full as a disk without room
+    with pytest.raises(Unavailable, match="the disk is full") as refusal:
+        module.open_console_file(tmp_path / "console.db", cramped)
+    assert "backup" not in str(refusal.value)
+    (tmp_path / "console.db").write_text("no database, but long enough to be read as one" * 40)
+    with pytest.raises(DatasiteError, match="Put it back from a backup"):
+        module.open_console_file(tmp_path / "console.db", module.TABLES)
