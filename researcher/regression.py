@@ -47,8 +47,9 @@ class RegressionStudy(AnalysisStudy):
         progress: bool = True,
     ) -> None:
         design_of(mechanism, cohort.schema)
-        self.mechanism = mechanism
         super().__init__(cohort, mechanism, name=name, purpose=purpose, state=state, progress=progress)
+
+    mechanism: Regression
 
     if TYPE_CHECKING:
 

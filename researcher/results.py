@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
-from policies.numbers import counted
 from policies.privacy.mechanisms import DPSGD, Evaluation, as_dict, check_range, mechanism_from
 from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
@@ -40,6 +39,7 @@ from researcher.outcome_results import (
 )
 from researcher.parameters import load_parameters
 from researcher.releases import Answers
+from researcher.rosters import in_a_sum
 from researcher.state import ROLES, Release, StudyState, Tensors, replace_file
 from researcher.table import Table
 from researcher.traffic import bytes_of
@@ -542,7 +542,7 @@ def evaluation_of(
                 "These scores can be read in their sum alone, which is not here. study.evaluate() gives it at no cost."
             )
         count, summed = len(given), answers.mean
-        tensors = {f"{counted(count, 'hospital')} in a sum": summed}
+        tensors = {in_a_sum(count): summed}
     wanted = mechanism.outcome is not Outcome.CLASS or bool(mechanism.subgroups)
     if schema is not None and wanted:
         schema = schema.predicting(mechanism)

@@ -492,12 +492,12 @@ class Study(AskingStudy):
 
     def _secure_evaluation(self, number: int, weights: Tensors) -> SecureSum | None:
         """The sum of an evaluation's tables, where they are read in it alone."""
-        from researcher.secure_sums import SecureSum, tables_reader
+        from researcher.secure_sums import SecureSum, sums_reader
 
         for request in self.requests.requests:
             scored = request.mechanism
             if request.role == "evaluation" and isinstance(scored, mechanisms.Evaluation) and scored.secure_aggregation:
-                read = tables_reader(scored, self.cohort.schema)
+                read = sums_reader(scored, self.cohort.schema)
                 source, roster = sha256(request.source), scored.secure_aggregation
                 return SecureSum(roster, source, "evaluation", number, weights, self.state, read=read)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from policies.privacy.accountant import charge_for
 from policies.privacy.mechanisms import mechanism_from
 from policies.release.certificates import verify
 from policies.release.tensors import digest, to_bytes
+from policies.schema.noise_scales import standard_error
 from policies.secure_sums.encoding import words_of
+from researcher.estimates import Estimate
 from researcher.scores import geometric_variance
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
 from tests.researcher.study_models import FourFeatures
@@ -174,3 +177,33 @@ def test_what_stays_at_the_hospital_is_in_no_sum(
     assert all(steps == ["keys", "shares", "boxes", "survivors", "reveal"] for steps in told.values())
     assert sorted(result.weights) == ["hidden.bias", "hidden.weight"]
     assert all(sorted(release.tensors) == sorted(result.weights) for release in result.releases)
+
+
+def test_statistics_are_read_in_their_sum_alone(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    asked: dict[str, Any] = {"count": True, "mean": "temperature", "quantiles": {"temperature": [0.5]}}
+    mechanism = cohort.statistics(histogram="cough", epsilon=2.0, **asked).mechanism
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
+    study = researcher.StatisticsStudy(cohort, mechanism, secure_aggregation=True, **options)
+    approved(study, datasites)
+    code = study.requests.codes("statistics")["rural"][:8]
+    shown = datasites["Rural"].cli("show", code).stdout
+    assert "Only sums over at least 2 of these 3 hospitals" in " ".join(shown.split())
+
+    result = study.run(grace=1.0)
+    assert list(result.hospitals) == ["3 hospitals in a sum"]
+    assert result.missing == {}
+    count, alone = result["count"], standard_error(mechanism.queries[0], mechanism, cohort.schema)
+    assert isinstance(count, Estimate)
+    assert count.noise_error == pytest.approx(math.sqrt(3) * alone, rel=0.2)
+    assert abs(count.value - 3 * 400) < 6 * count.noise_error
+    for release in result.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+        content = verify(release.certificate, release=to_bytes(release.tensors))
+        without = charge_for(mechanism, content["privacy"]["order"])
+        assert content["privacy"]["divergence_nano"] == without.divergence_nano  # charged as without
+        words = words_of(release.tensors).astype(np.float64) / 2**32
+        assert abs(words.mean() - 0.5) < 5 / np.sqrt(12 * len(words))  # uniform: they say nothing by themselves
+    assert str(study.resume()) == str(result)  # the same again, at no cost
