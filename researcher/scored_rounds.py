@@ -17,12 +17,14 @@ from policies.numbers import counted
 from policies.privacy.mechanisms import DPSGD, Evaluation
 from policies.release.tensors import digest
 from policies.schema.schemas import Schema
+from researcher.checks import sha256
 from researcher.code_requests import CodeRequests
 from researcher.curves import LearningCurve, Point, Rule, judged
 from researcher.flower_turns import others_turn
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
 from researcher.results import evaluation_of
+from researcher.secure_sums import SecureSum, mean_of, sums_reader
 from researcher.state import Tensors
 
 ROLE = "curve"
@@ -102,20 +104,36 @@ class ScoredRounds:
         return Point(number, scores, answers.missing)
 
     def _asked(self, number: int, weights: Tensors) -> Answers:
+        """Scores of a point; of those that are read in their sum alone too few raise `Unavailable`, and it stays open."""
         ready, missing = self.requests.approved(ROLE)
-        answers = ask_everyone(
-            ready,
-            ROLE,
-            number // self.every,
-            weights,
-            state=self.requests.state,
-            progress=self.progress,
-            what=f"scores {number}/{self.rounds}",
-            deadline=self.deadline,
-            grace=self.grace,
-        )
+        what = f"scores {number}/{self.rounds}"
+        secure = self._sum(number, weights)
+        if secure is not None:
+            answers = secure.ask(ready, progress=self.progress, what=what, deadline=self.deadline, grace=self.grace)
+        else:
+            answers = ask_everyone(
+                ready,
+                ROLE,
+                number // self.every,
+                weights,
+                state=self.requests.state,
+                progress=self.progress,
+                what=what,
+                deadline=self.deadline,
+                grace=self.grace,
+            )
         answers.missing = missing | self.requests.explained(ROLE, answers.missing)
         return answers
+
+    def _sum(self, number: int, weights: Tensors) -> SecureSum | None:
+        """The sum that a point's scores are read in, where they are read in it alone."""
+        declared = self.mechanism.secure_aggregation
+        if declared is None:
+            return None
+        (source,) = (request.source for request in self.requests.requests if request.role == ROLE)
+        read = sums_reader(self.mechanism, self.schema)
+        state = self.requests.state
+        return SecureSum(declared, sha256(source), ROLE, number // self.every, weights, state, read=read)
 
     def _replayed(self, closed: dict[str, Any], number: int, sent: str) -> Answers:
         state, answers = self.requests.state, Answers(missing=dict(closed["missing"]))
@@ -128,6 +146,8 @@ class ScoredRounds:
                     "no cost."
                 )
             answers.releases[hospital] = release
+        if self.mechanism.secure_aggregation is not None and answers.releases:
+            answers.mean = mean_of(state, ROLE, number // self.every)
         return answers
 
     def words_of_end(self, function: str) -> str:
