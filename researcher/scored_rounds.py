@@ -24,7 +24,7 @@ from researcher.flower_turns import others_turn
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
 from researcher.results import evaluation_of
-from researcher.secure_sums import SecureSum, mean_of, sums_reader
+from researcher.secure_sums import SecureSum, sums_reader
 from researcher.state import Tensors
 
 ROLE = "curve"
@@ -93,7 +93,7 @@ class ScoredRounds:
         state, sent, name = self.requests.state, digest(weights), f"curve/{number:04d}"
         closed = state.read(name)
         if closed:
-            answers = self._replayed(closed, number, sent)
+            answers = self._replayed(closed, number, weights, sent)
         else:
             if any(not np.isfinite(value).all() for value in weights.values()):
                 return Point(number, None, {"all": "the model's weights are not finite."})
@@ -104,7 +104,7 @@ class ScoredRounds:
         return Point(number, scores, answers.missing)
 
     def _asked(self, number: int, weights: Tensors) -> Answers:
-        """Scores of a point; of those that are read in their sum alone too few raise `Unavailable`, and it stays open."""
+        """Scores of a point. Too few of those that are read in a sum alone raise `Unavailable`, and it stays open."""
         ready, missing = self.requests.approved(ROLE)
         what = f"scores {number}/{self.rounds}"
         secure = self._sum(number, weights)
@@ -135,7 +135,7 @@ class ScoredRounds:
         state = self.requests.state
         return SecureSum(declared, sha256(source), ROLE, number // self.every, weights, state, read=read)
 
-    def _replayed(self, closed: dict[str, Any], number: int, sent: str) -> Answers:
+    def _replayed(self, closed: dict[str, Any], number: int, weights: Tensors, sent: str) -> Answers:
         state, answers = self.requests.state, Answers(missing=dict(closed["missing"]))
         for hospital in closed["answered"]:
             release = state.release(ROLE, hospital, number // self.every, str(closed["weights_digest"]))
@@ -147,7 +147,9 @@ class ScoredRounds:
                 )
             answers.releases[hospital] = release
         if self.mechanism.secure_aggregation is not None and answers.releases:
-            answers.mean = mean_of(state, ROLE, number // self.every)
+            secure = self._sum(number, weights)
+            assert secure is not None
+            answers.mean = secure.mean(answers.releases)  # opened again
         return answers
 
     def words_of_end(self, function: str) -> str:

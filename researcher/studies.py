@@ -114,8 +114,8 @@ def evaluation_shares(mechanism: mechanisms.Evaluation) -> Table:
 def _check_roster(argument: str, training: DPSGD) -> None:
     if training.secure_aggregation is None:
         raise InvalidRequest(
-            f"{argument}=Evaluation(secure_aggregation=True) adds up over the roster of its study, and this one has none."
-            " Begin it with secure_aggregation=True."
+            f"{argument}=Evaluation(secure_aggregation=True) adds up over the roster of its study, and this one has"
+            " none. Begin it with secure_aggregation=True."
         )
 
 
