@@ -181,7 +181,7 @@ def _hospital(site: Site, cohort: Cohort, budget: Mapping[str, Any], found: Foun
         "releases": sum(each.hospital == site.name for _, each in _releases(found)),
         "auc_released": released.value,
         "auc_released_error": released.error,
-        "auc_released_note": "of all in a sum" if in_sums else released.note,
+        "auc_released_note": f"{released.value:.3f} ± {released.error:.3f}, of all" if in_sums else released.note,
         "auc_local_released": own.auc[site.name].value if own else None,
         "statistic": _statistic(found.statistics, site.name, what),
     }
