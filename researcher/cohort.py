@@ -157,6 +157,7 @@ class Cohort(Hospitals):
         outcome_range: tuple[float, float] | None = None,
         rounds: int = 1,
         where: str = "",
+        secure_aggregation: bool | int = False,
         name: str | None = None,
         purpose: str = "",
     ) -> RegressionStudy:
@@ -169,12 +170,13 @@ class Cohort(Hospitals):
           epsilon: for the whole regression at `delta`, at each hospital; or give `noise_multiplier`.
           outcome_range: narrower public bounds that the outcome is held to, for less noise.
           where: a condition as in `statistics`, for records that count.
+          secure_aggregation: refused in words: regressions are not added up.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
 
         Raises:
-          InvalidRequest: the formula cannot be read.
+          InvalidRequest: the formula cannot be read, or secure aggregation was asked for.
           UnsupportedMechanism: a term or the outcome is not of this schema.
         """
         outcome, terms = read_formula(formula)
@@ -189,7 +191,7 @@ class Cohort(Hospitals):
             rounds=rounds,
             where=where,
         )
-        return RegressionStudy(self, mechanism, name=name, purpose=purpose)
+        return RegressionStudy(self, mechanism, name=name, purpose=purpose, secure_aggregation=secure_aggregation)
 
     def describe(
         self,
