@@ -187,7 +187,7 @@ def test_statistics_are_read_in_their_sum_alone(
 ) -> None:
     cohort = researcher.connect(network_file).dataset("flu")
     asked: dict[str, Any] = {"count": True, "mean": "temperature", "quantiles": {"temperature": [0.5]}}
-    mechanism = cohort.statistics(histogram="cough", epsilon=2.0, **asked).mechanism
+    mechanism = cohort.statistics(histogram="cough", epsilon=0.4, **asked).mechanism
     options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
     study = researcher.StatisticsStudy(cohort, mechanism, secure_aggregation=True, **options)
     approved(study, datasites)

@@ -717,3 +717,22 @@ def test_a_whole_tree_has_the_noise_of_its_levels_in_every_cell() -> None:
     for level in np.split(tree[0], [8, 72, 584])[1:]:
         assert level.std() == pytest.approx(math.sqrt(2) * 2, rel=0.5)
     assert (tree == np.rint(tree)).all()
+
+
+def test_what_is_drawn_for_a_sum_is_the_same_whatever_the_records_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree alone draws what it looks at, which noisy counts decide; for a sum every cell is drawn."""
+    drawn: list[int] = []
+    real = statistics.noisy
+
+    def counting(exact: Any, **arguments: Any) -> Any:
+        drawn.append(np.size(exact))
+        return real(exact, **arguments)
+
+    monkeypatch.setattr(statistics, "noisy", counting)
+    mechanism, seen = in_sums(asked(*EVERY_QUERY, records_per_patient=3)), []
+    for matrix in (records(np.arange(0)), records(np.arange(50)), records(np.repeat(np.arange(51), 20), age=110)):
+        drawn.clear()
+        given = answer(mechanism, matrix)
+        seen.append((list(drawn), {name: (cells.shape, cells.dtype, cells.nbytes) for name, cells in given.items()}))
+    assert seen[0] == seen[1] == seen[2]
+    assert NODES in seen[0][0]
