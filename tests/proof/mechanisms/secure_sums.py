@@ -18,7 +18,6 @@ import numpy as np
 
 from datasites.engine import statistics as statistics_engine
 from policies.privacy import accountant
-from policies.privacy.draws import TREE_HEIGHT
 from policies.privacy.mechanisms import DPSGD, Mechanism, Query, Statistics
 from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.release.summed import steps_of
@@ -27,14 +26,15 @@ from tests.attacks.secure_relay import Relay, network
 from tests.proof.attacker import FloatArray, seen_in_training
 from tests.proof.cases import release
 from tests.proof.mechanisms.dp_sgd import NARROW, NoNoise, _optimizer, sgd
-from tests.proof.mechanisms.statistics import EVERY_QUERY, statistics
+from tests.proof.mechanisms.statistics import statistics
 from tests.proof.neighbours import PUBLISHED, SCHEMA, Matrix, direction, loud, pair
 from tests.proof.registry import Case, Fault, Proof
 
 HOSPITALS, THRESHOLD = 3, 2
 OPENED = "a sum that exactly threshold hospitals open"
-COUNTED = "every statistic in such a sum, 20 records"
+COUNTED = "statistics in such a sum, 20 records"
 TREE = "a whole tree in such a sum, 20 records"
+MADE_OF = (Query("count"), Query("mean", ("x2",)), Query("variance", ("x2",)), Query("histogram", ("x2",)))
 ROSTER = SecureAggregation(
     threshold=THRESHOLD,
     hospitals=tuple(Party(f"hospital {number}", f"{number:064x}", PUBLISHED) for number in range(HOSPITALS)),
@@ -86,23 +86,13 @@ def opened(relay: Relay, survivors: list[int]) -> Any:
 
 def pairs() -> list[Case]:
     """Of sums."""
-    every = replace(statistics(*EVERY_QUERY, epsilon=7.0), secure_aggregation=ROSTER)
+    every = replace(statistics(*MADE_OF, epsilon=2.0), secure_aggregation=ROSTER)
     tree = replace(statistics(Query("quantiles", ("x2",), (0.5,)), epsilon=2.0), secure_aggregation=ROSTER)
     return [
         Case(OPENED, sgd(), lambda: pair(1007), in_a_sum),
         Case(COUNTED, every, lambda: pair(1007, records=20), counted_in_a_sum),
         Case(TREE, tree, lambda: pair(1007, records=20), counted_in_a_sum),
     ]
-
-
-def trees_with_all_of_epsilon() -> AbstractContextManager[Any]:
-    """Every level of a whole tree has the noise of all of its ε, as if it were the only one."""
-    real = statistics_engine.whole_tree_of
-    return mock.patch.object(
-        statistics_engine,
-        "whole_tree_of",
-        lambda leaves, *, epsilon, noise: real(leaves, epsilon=TREE_HEIGHT * epsilon, noise=noise),
-    )
 
 
 def noise_left_to_the_masks() -> AbstractContextManager[Any]:
@@ -117,7 +107,7 @@ def noise_left_to_the_masks() -> AbstractContextManager[Any]:
 
 FAULTS = (Fault("no noise, as masks hide it", _optimizer(NoNoise), OPENED, chances=lambda: (0.0, 1.0)),)
 CONTROLS = (
-    Fault("every level of a tree at all of ε", trees_with_all_of_epsilon, TREE),
+    Fault("an eighth of a tree's noise, as masks hide it", noise_left_to_the_masks, TREE),
     Fault("an eighth of the noise, as masks hide counts", noise_left_to_the_masks, COUNTED),
 )
 
