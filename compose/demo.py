@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, help="where everything goes; build/demo, or build/demo-real")
     parser.add_argument("--seed", type=int, default=SEED, help="of the synthetic patients")
     parser.add_argument(
-        "--secure-aggregation", action="store_true", help="read nothing of the joint model's hospitals but their mean"
+        "--secure-aggregation",
+        action="store_true",
+        help="read nothing of the joint model's hospitals but the mean of weights and the sum of scores",
     )
     chosen = parser.parse_args(arguments)
     directory = chosen.directory or Path("build/demo-real" if chosen.real else "build/demo")

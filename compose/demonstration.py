@@ -32,7 +32,7 @@ class Demonstration:
       pooled: all hospitals' records, for the model without privacy.
       epsilon: of all rounds of a training together, at each hospital; settings are what is suggested for it.
       evaluation_epsilon, statistics_epsilon: pure ε of each such request.
-      secure_aggregation: whether the joint model's hospitals are read in their mean alone.
+      secure_aggregation: whether the joint model's weights are read in their mean, and its scores in their sum, alone.
       bins: of a score histogram; fewer where patients are few.
       statistic: the column whose mean is asked, with what to call it.
       histogram: the column whose histogram is asked.

@@ -166,7 +166,8 @@ def _hospital(site: Site, cohort: Cohort, budget: Mapping[str, Any], found: Foun
     published = cohort.members[site.name].published
     evaluation = found.joint.evaluation
     assert evaluation is not None
-    released = evaluation.auc[site.name]
+    in_sums = evaluation.mechanism.secure_aggregation is not None
+    released = evaluation.auc["combined" if in_sums else site.name]
     own = found.local[site.name].evaluation
     return {
         "name": site.name,
@@ -180,7 +181,7 @@ def _hospital(site: Site, cohort: Cohort, budget: Mapping[str, Any], found: Foun
         "releases": sum(each.hospital == site.name for _, each in _releases(found)),
         "auc_released": released.value,
         "auc_released_error": released.error,
-        "auc_released_note": released.note,
+        "auc_released_note": f"{released.value:.3f} ± {released.error:.3f}, of all" if in_sums else released.note,
         "auc_local_released": own.auc[site.name].value if own else None,
         "statistic": _statistic(found.statistics, site.name, what),
     }

@@ -172,9 +172,9 @@ def published(network: Network, dataset: str, names: Sequence[str]) -> Cohort:
 
 def make_studies(shown: Demonstration, cohort: Cohort, root: Path) -> Studies:
     """What the researcher asks: the joint study, the same at each hospital alone, and statistics."""
-    evaluation = researcher.Evaluation(epsilon=shown.evaluation_epsilon, bins=shown.bins)
 
     def training(name: str, members: Cohort, purpose: str, *, secure: bool = False) -> researcher.Study:
+        evaluation = researcher.Evaluation(epsilon=shown.evaluation_epsilon, bins=shown.bins, secure_aggregation=secure)
         suggested = researcher.Training.suggest(members, epsilon=shown.epsilon, delta=study.DELTA, rounds=study.ROUNDS)
         return researcher.Study(
             name, members, shown.model, suggested,
@@ -331,7 +331,9 @@ def show(report: dict[str, Any], console: Console) -> None:
     for each in report.get("read_alone", []):
         console.print(
             f"Under masks: what {each['hospital']} sent in the last round, read by itself, is a model of AUC"
-            f" {each['auc_alone']:.3f}; the mean of all is one of {report['auc']['joint_private']:.3f}.",
+            f" {each['auc_alone']:.3f}; the mean of all is one of {report['auc']['joint_private']:.3f}. Its scores by"
+            f" themselves are of {each['patients_alone']:,} held-out patients, and their sum of"
+            f" {each['patients_in_sum']:,}.",
             soft_wrap=True,
         )
     auc = report["auc"]

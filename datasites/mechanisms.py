@@ -94,6 +94,7 @@ def statistics(
     rounds: int = 1,
     where: str = "",
     group_by: Columns | Mapping[str, Sequence[float | str]] = (),
+    secure_aggregation: Mapping[str, Any] | None = None,
 ) -> NoReturn:
     """Private statistics of columns: see `policies.privacy.mechanisms.Statistics`."""
     raise PermissionRefused(_RUNS_THERE.format("statistics"))
@@ -111,6 +112,7 @@ def kaplan_meier(
     until: float | None = None,
     rounds: int = 1,
     where: str = "",
+    secure_aggregation: Mapping[str, Any] | None = None,
 ) -> NoReturn:
     """A private table of patients by time and event, for survival curves: see `policies.privacy.survival`."""
     raise PermissionRefused(_RUNS_THERE.format("kaplan_meier"))

@@ -244,9 +244,11 @@ def verify(
 ) -> None:
     """Check certificates offline and say in words what each states.
 
-    Checked are the signature, the recomputed ε, and the release beside each file where there is one.
+    Checked are the signature, the recomputed ε, and the release beside each file where there is one. Sums of masked
+    releases are opened again where the files are those of a saved result.
     """
     from policies.release import certificates
+    from researcher.opened_sums import FOLDER, sentences_of
 
     for path in files:
         release = Path(str(path).removesuffix(".certificate.json") + ".safetensors")
@@ -265,6 +267,10 @@ def verify(
         typer.echo(f"{path}: valid, {against}.{trusted}")
         for sentence in certificates.explain(certificate):
             typer.echo(f"  {visible(sentence)}")
+    for directory in dict.fromkeys(path.parent.parent for path in files):
+        if (directory / "result.json").exists() and (directory / FOLDER).is_dir():
+            for sentence in sentences_of(directory):
+                typer.echo(visible(sentence))
 
 
 @app.command()

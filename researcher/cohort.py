@@ -61,6 +61,7 @@ class Cohort(Hospitals):
         records_per_patient: int = 1,
         bins: int = 10,
         rounds: int = 1,
+        secure_aggregation: bool | int = False,
         name: str | None = None,
         purpose: str = "",
     ) -> StatisticsStudy:
@@ -71,6 +72,8 @@ class Cohort(Hospitals):
           where: a condition for the records that count, as `"age >= 65 and ward == 'icu'"`; hospitals' owners read it.
           group_by: columns whose groups are answered apart, at no other cost than all together: categories and booleans
             by name, numbers and dates with edges, as `{"age": [18, 65], "ward": []}`.
+          secure_aggregation: True to read nothing but sums over more than half of the hospitals, at the same ε; or the
+            fewest hospitals that a sum may be of.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
@@ -103,7 +106,7 @@ class Cohort(Hospitals):
             group_by=groupings_from(group_by),
         )
         check_statistics(mechanism, self.schema)
-        return StatisticsStudy(self, mechanism, name=name, purpose=purpose)
+        return StatisticsStudy(self, mechanism, name=name, purpose=purpose, secure_aggregation=secure_aggregation)
 
     def kaplan_meier(
         self,
@@ -116,6 +119,7 @@ class Cohort(Hospitals):
         until: float | None = None,
         rounds: int = 1,
         where: str = "",
+        secure_aggregation: bool | int = False,
         name: str | None = None,
         purpose: str = "",
     ) -> SurvivalStudy:
@@ -128,6 +132,8 @@ class Cohort(Hospitals):
           bins: intervals of time.
           until: where the grid of time ends, in the column's unit; None for the column's largest value.
           where: a condition as in `statistics`, for records that count.
+          secure_aggregation: True to read nothing but sums over more than half of the hospitals, at the same ε; or the
+            fewest hospitals that a sum may be of.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
@@ -138,7 +144,7 @@ class Cohort(Hospitals):
         mechanism = KaplanMeier(
             time=time, event=event, by=by, epsilon=epsilon, bins=bins, until=until, rounds=rounds, where=where
         )
-        return SurvivalStudy(self, mechanism, name=name, purpose=purpose)
+        return SurvivalStudy(self, mechanism, name=name, purpose=purpose, secure_aggregation=secure_aggregation)
 
     def regression(
         self,
@@ -151,6 +157,7 @@ class Cohort(Hospitals):
         outcome_range: tuple[float, float] | None = None,
         rounds: int = 1,
         where: str = "",
+        secure_aggregation: bool | int = False,
         name: str | None = None,
         purpose: str = "",
     ) -> RegressionStudy:
@@ -163,12 +170,13 @@ class Cohort(Hospitals):
           epsilon: for the whole regression at `delta`, at each hospital; or give `noise_multiplier`.
           outcome_range: narrower public bounds that the outcome is held to, for less noise.
           where: a condition as in `statistics`, for records that count.
+          secure_aggregation: refused in words: regressions are not added up.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
 
         Raises:
-          InvalidRequest: the formula cannot be read.
+          InvalidRequest: the formula cannot be read, or secure aggregation was asked for.
           UnsupportedMechanism: a term or the outcome is not of this schema.
         """
         outcome, terms = read_formula(formula)
@@ -183,7 +191,7 @@ class Cohort(Hospitals):
             rounds=rounds,
             where=where,
         )
-        return RegressionStudy(self, mechanism, name=name, purpose=purpose)
+        return RegressionStudy(self, mechanism, name=name, purpose=purpose, secure_aggregation=secure_aggregation)
 
     def describe(
         self,
@@ -194,6 +202,7 @@ class Cohort(Hospitals):
         group_by: str | Sequence[str] | Mapping[str, Sequence[float | str]] = (),
         records_per_patient: int = 1,
         bins: int | None = None,
+        secure_aggregation: bool | int = False,
         name: str | None = None,
         purpose: str = "",
     ) -> StatisticsStudy:
@@ -206,6 +215,8 @@ class Cohort(Hospitals):
           columns: those that are described; all of the schema's where none are named.
           where, group_by: as in `statistics`; with groups it is the first table of a paper.
           bins: of a numeric column; None takes as many as the noise at the smallest hospital allows.
+          secure_aggregation: True to read nothing but sums over more than half of the hospitals, at the same ε; or the
+            fewest hospitals that a sum may be of.
 
         Raises:
           UnsupportedMechanism: a column, the condition or a group does not fit the schema.
@@ -222,7 +233,7 @@ class Cohort(Hospitals):
             group_by=groupings_from(group_by),
         )
         check_statistics(mechanism, self.schema)
-        return StatisticsStudy(self, mechanism, name=name, purpose=purpose)
+        return StatisticsStudy(self, mechanism, name=name, purpose=purpose, secure_aggregation=secure_aggregation)
 
 
 def _fitting_bins(patients: float, epsilon: float) -> int:

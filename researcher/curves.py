@@ -17,8 +17,8 @@ from policies.privacy.mechanisms import Evaluation, as_dict, check_range
 from policies.privacy.outcomes import Outcome
 from policies.schema.schemas import Schema
 from researcher.figures import SHARE, Estimate
-from researcher.outcome_results import OutcomeResult
-from researcher.state import Release
+from researcher.outcome_results import OutcomeResult, summed_as_data
+from researcher.state import Release, Tensors
 from researcher.table import Table
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Scored(Protocol):
 
     @property
     def releases(self) -> tuple[Release, ...]: ...
+    @property
+    def summed(self) -> Tensors: ...
     def figure(self, name: str) -> dict[str, Estimate]: ...
 
 
@@ -183,6 +185,7 @@ class LearningCurve:
                 "round": point.round,
                 "releases": [release.stem for release in point.releases],
                 "missing": dict(point.missing),
+                **(summed_as_data(point.scores.summed) if point.scores else {}),
             }
             for point in self.points
         ]

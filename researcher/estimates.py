@@ -18,7 +18,7 @@ Reading model scores is in `researcher.scores`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +39,7 @@ from policies.schema.noise_scales import (
 )
 from policies.schema.questions import CELLS, DIVIDED, answer_shape, cell_labels, groups_of, is_counted
 from policies.schema.schemas import Schema
+from policies.schema.summed_statistics import answers_from, rounding_of
 from researcher.figures import (
     COUNTED,
     NORMAL_95,
@@ -58,17 +59,24 @@ Statistic = Estimate | Quantiles | Cells | Grouped
 
 
 def read_statistics(
-    release: Mapping[str, npt.ArrayLike], mechanism: Statistics, schema: Schema, *, patients: float
+    release: Mapping[str, npt.ArrayLike],
+    mechanism: Statistics,
+    schema: Schema,
+    *,
+    patients: float,
+    noise: float = 1.0,
 ) -> dict[str, Statistic]:
     """One hospital's released statistics, by `query.key`, as values with errors.
 
     Args:
       patients: the hospital's published number of patients. Errors of means, variances and quantiles are only as true
         as this figure.
+      noise: its deviation over that of what one hospital adds by itself.
 
     Raises:
       WeightsRefused: a statistic is missing from the release, has another shape or is not finite.
     """
+    mechanism = replace(mechanism, epsilon=mechanism.epsilon / noise)  # all deviations go with 1/ε
     tensors = {query: _tensor(release, query, schema, mechanism) for query in mechanism.queries}
     groups = groups_of(mechanism, schema)
     if groups is None:
@@ -83,6 +91,24 @@ def read_statistics(
         query.key: Grouped(groups.columns, groups.names, tuple(statistics[query.key] for statistics in by_group))
         for query in mechanism.queries
     }
+
+
+def read_sums(
+    sums: Mapping[str, npt.ArrayLike], mechanism: Statistics, schema: Schema, *, sizes: Sequence[float]
+) -> dict[str, Statistic]:
+    """Statistics of several hospitals' records together, from the sums of what their answers are made of.
+
+    They are read as if one hospital had all records and noise of √n times the deviation that each of n hospitals adds:
+    the sums of n independent draws. A sum of Laplace noises has shorter tails than one of the same deviation, so that
+    intervals hold. Nothing is known of single hospitals, so that errors of sampling are those of one table.
+
+    Args:
+      sums: as `policies.schema.summed_statistics` names them.
+      sizes: published numbers of patients of those in the sum.
+    """
+    noise = math.sqrt(len(sizes)) * rounding_of(mechanism, schema)
+    answers = answers_from(sums, mechanism, schema)
+    return read_statistics(answers, mechanism, schema, patients=sum(sizes), noise=noise)
 
 
 def _read_all(
@@ -242,6 +268,8 @@ def _read_quantiles(
 ) -> Quantiles:
     epsilon, records = epsilon_per_query(mechanism), mechanism.records_per_patient
     drawn = max(patients, 1.0) / design_effect(records)
+    # Of a sum of noises more lies above 0 than of one Laplace of its deviation: √(2/π) of it at most, and not √½.
+    more = 1.0 if mechanism.secure_aggregation is None else 2 / math.sqrt(math.pi)
     return Quantiles(
         ranks=query.ranks,
         values=tuple(float(value) for value in tensor),
@@ -249,7 +277,7 @@ def _read_quantiles(
         noise_error=rank_error(epsilon=epsilon, records=records, patients=patients),
         sampling_errors=tuple(math.sqrt(rank * (1 - rank) / drawn) for rank in query.ranks),
         unit=column.unit,
-        shift=rank_shift(epsilon=epsilon, records=records, patients=patients),
+        shift=rank_shift(epsilon=epsilon, records=records, patients=patients) * more,
         # The tree knows a value's leaf. Version 0.1 may have had it in the leaf below its own.
         resolution=2 * (column.high - column.low) / TREE_BRANCHING**TREE_HEIGHT,
     )

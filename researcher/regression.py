@@ -34,7 +34,7 @@ RATIOS = {"gaussian": "", "binomial": "odds ratio", "poisson": "rate ratio"}
 
 
 class RegressionStudy(AnalysisStudy):
-    """A regression of a cohort, made by `cohort.regression(...)`."""
+    """A regression of a cohort, made by `cohort.regression(...)`; `secure_aggregation` is refused in words."""
 
     def __init__(
         self,
@@ -45,10 +45,18 @@ class RegressionStudy(AnalysisStudy):
         purpose: str = "",
         state: Path | str | None = None,
         progress: bool = True,
+        secure_aggregation: bool | int = False,
     ) -> None:
+        if secure_aggregation is not False:
+            raise InvalidRequest(
+                f"secure_aggregation={secure_aggregation!r:.40} is not for a regression: each hospital turns its inputs"
+                " by what its own patients told, so that their sums mean nothing together. Leave it out: coefficients"
+                " are weighed by their precision. Sums, means and counts take it, as cohort.statistics(...) does."
+            )
         design_of(mechanism, cohort.schema)
-        self.mechanism = mechanism
         super().__init__(cohort, mechanism, name=name, purpose=purpose, state=state, progress=progress)
+
+    mechanism: Regression
 
     if TYPE_CHECKING:
 

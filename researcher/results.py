@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
-from policies.numbers import counted
 from policies.privacy.mechanisms import DPSGD, Evaluation, as_dict, check_range, mechanism_from
 from policies.privacy.outcomes import Outcome
 from policies.release.tensors import from_bytes, to_bytes
@@ -28,6 +27,8 @@ from researcher.curves import LearningCurve, Point
 from researcher.exports import export, is_export, unpacked
 from researcher.figures import Estimate
 from researcher.members import Hospitals
+from researcher.opened_sums import FOLDER as SUMS
+from researcher.opened_sums import Opening, check_summed, name_of, openings_of, saved_openings
 from researcher.outcome_figures import ClassScores, Groups
 from researcher.outcome_results import (
     OutcomeResult,
@@ -40,6 +41,7 @@ from researcher.outcome_results import (
 )
 from researcher.parameters import load_parameters
 from researcher.releases import Answers
+from researcher.rosters import in_a_sum
 from researcher.state import ROLES, Release, StudyState, Tensors, replace_file
 from researcher.table import Table
 from researcher.traffic import bytes_of
@@ -222,6 +224,7 @@ class Result:
         the last aggregate alone.
       curve: the model's scores after every so many rounds, where the study asked for them.
       ended: why training ended before its last round; "" where it did not.
+      openings: what opens each sum of masked releases again (`researcher.opened_sums`), by role and round.
     """
 
     name: str
@@ -235,6 +238,7 @@ class Result:
     averaged: Mapping[int, Tensors] = field(default_factory=dict, repr=False)
     curve: LearningCurve | None = field(default=None, repr=False)
     ended: str = ""
+    openings: Mapping[str, Opening] = field(default_factory=dict, repr=False)
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
@@ -303,6 +307,7 @@ class Result:
             raise WrongStatus("This result was loaded from disk: evaluate it with study.evaluate(result.weights).")
         self.evaluation = self.study.evaluate(self.weights, **options)
         self.releases = tuple(self.study.state.releases())
+        self.openings = openings_of(self.study.state, self.releases)
         return self.evaluation
 
     def save(self, path: str | Path) -> Path:
@@ -343,6 +348,9 @@ class Result:
                 stem = f"releases/{release.stem}"
                 replace_file(directory / f"{stem}.safetensors", to_bytes(release.tensors))
                 replace_file(directory / f"{stem}.certificate.json", release.certificate.encode())
+            for name, opening in self.openings.items():
+                (directory / SUMS).mkdir(exist_ok=True)
+                replace_file(directory / SUMS / f"{name}.json", (json.dumps(opening) + "\n").encode())
             replace_file(directory / "result.json", (json.dumps(about, indent=2) + "\n").encode())
         except (OSError, ValueError) as error:  # of a path with a null character
             error = error if isinstance(error, OSError) else OSError(0, str(error))
@@ -417,7 +425,10 @@ def _made(model: Any) -> nn.Module:
 
 
 def load(path: str | Path) -> Result:
-    """The result that `Result.save` wrote. Raises `InvalidRequest` where `path` is not one."""
+    """The result that `Result.save` wrote. Raises `InvalidRequest` where `path` is not one.
+
+    The sum of scores that hospitals released under masks is opened again, and is the one that was saved.
+    """
     from researcher.federated import RoundRecord
 
     if not isinstance(path, (str, Path)):
@@ -439,6 +450,7 @@ def load(path: str | Path) -> Result:
         constants = from_bytes(fixed.read_bytes()) if fixed.exists() else {}
         classes = tuple(map(str, about["classes"]))
         result = Result(str(about["name"]), weights, rounds, releases, classes, constants=constants, averaged=averaged)
+        result.openings = saved_openings(directory)
         if about.get("evaluation"):
             result.evaluation = _saved_evaluation(about["evaluation"], result)
         if about.get("curve"):
@@ -494,6 +506,11 @@ def _saved_evaluation(about: Mapping[str, Any], result: Result) -> EvaluationRes
     if "summed" in about:
         answers.mean = {str(name): np.asarray(cells, dtype=np.float64) for name, cells in about["summed"].items()}
     schema = Schema.from_dict(about["schema"]) if "schema" in about else None
+    if answers.mean is not None:
+        masked = list(answers.releases.values())
+        opening = result.openings.get(name_of(masked[0].role, masked[0].round))
+        if opening is not None:
+            check_summed(opening, masked, schema, answers.mean)
     return evaluation_of(answers, mechanism, result.classes if schema is None else None, schema)
 
 
@@ -516,6 +533,7 @@ def result_of(
         releases,
         classes,
         study,
+        openings=openings_of(study.state, releases),
         constants=constants,
         averaged=averaged,
         curve=curve,
@@ -543,7 +561,7 @@ def evaluation_of(
                 "These scores can be read in their sum alone, which is not here. study.evaluate() gives it at no cost."
             )
         count, summed = len(given), answers.mean
-        tensors = {f"{counted(count, 'hospital')} in a sum": summed}
+        tensors = {in_a_sum(count): summed}
     wanted = mechanism.outcome is not Outcome.CLASS or bool(mechanism.subgroups)
     if schema is not None and wanted:
         schema = schema.predicting(mechanism)

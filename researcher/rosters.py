@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from policies.errors import InvalidRequest
+from policies.numbers import counted
 from policies.privacy.secure_aggregation import Party, SecureAggregation, secure_aggregation_from
 from researcher.members import Hospitals
 from researcher.state import StudyState
 
 NAME = "secure_aggregation"
+
+
+def in_a_sum(count: int) -> str:
+    """What stands for a hospital's name where only a sum over `count` of them can be read."""
+    return f"{counted(count, 'hospital')} in a sum"
 
 
 def roster_of(cohort: Hospitals, wanted: bool | int, state: StudyState) -> SecureAggregation | None:

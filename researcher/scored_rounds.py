@@ -17,12 +17,14 @@ from policies.numbers import counted
 from policies.privacy.mechanisms import DPSGD, Evaluation
 from policies.release.tensors import digest
 from policies.schema.schemas import Schema
+from researcher.checks import sha256
 from researcher.code_requests import CodeRequests
 from researcher.curves import LearningCurve, Point, Rule, judged
 from researcher.flower_turns import others_turn
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone
 from researcher.results import evaluation_of
+from researcher.secure_sums import SecureSum, sums_reader
 from researcher.state import Tensors
 
 ROLE = "curve"
@@ -91,7 +93,7 @@ class ScoredRounds:
         state, sent, name = self.requests.state, digest(weights), f"curve/{number:04d}"
         closed = state.read(name)
         if closed:
-            answers = self._replayed(closed, number, sent)
+            answers = self._replayed(closed, number, weights, sent)
         else:
             if any(not np.isfinite(value).all() for value in weights.values()):
                 return Point(number, None, {"all": "the model's weights are not finite."})
@@ -102,22 +104,38 @@ class ScoredRounds:
         return Point(number, scores, answers.missing)
 
     def _asked(self, number: int, weights: Tensors) -> Answers:
+        """Scores of a point. Too few of those that are read in a sum alone raise `Unavailable`, and it stays open."""
         ready, missing = self.requests.approved(ROLE)
-        answers = ask_everyone(
-            ready,
-            ROLE,
-            number // self.every,
-            weights,
-            state=self.requests.state,
-            progress=self.progress,
-            what=f"scores {number}/{self.rounds}",
-            deadline=self.deadline,
-            grace=self.grace,
-        )
+        what = f"scores {number}/{self.rounds}"
+        secure = self._sum(number, weights)
+        if secure is not None:
+            answers = secure.ask(ready, progress=self.progress, what=what, deadline=self.deadline, grace=self.grace)
+        else:
+            answers = ask_everyone(
+                ready,
+                ROLE,
+                number // self.every,
+                weights,
+                state=self.requests.state,
+                progress=self.progress,
+                what=what,
+                deadline=self.deadline,
+                grace=self.grace,
+            )
         answers.missing = missing | self.requests.explained(ROLE, answers.missing)
         return answers
 
-    def _replayed(self, closed: dict[str, Any], number: int, sent: str) -> Answers:
+    def _sum(self, number: int, weights: Tensors) -> SecureSum | None:
+        """The sum that a point's scores are read in, where they are read in it alone."""
+        declared = self.mechanism.secure_aggregation
+        if declared is None:
+            return None
+        (source,) = (request.source for request in self.requests.requests if request.role == ROLE)
+        read = sums_reader(self.mechanism, self.schema)
+        state = self.requests.state
+        return SecureSum(declared, sha256(source), ROLE, number // self.every, weights, state, read=read)
+
+    def _replayed(self, closed: dict[str, Any], number: int, weights: Tensors, sent: str) -> Answers:
         state, answers = self.requests.state, Answers(missing=dict(closed["missing"]))
         for hospital in closed["answered"]:
             release = state.release(ROLE, hospital, number // self.every, str(closed["weights_digest"]))
@@ -128,6 +146,10 @@ class ScoredRounds:
                     "no cost."
                 )
             answers.releases[hospital] = release
+        if self.mechanism.secure_aggregation is not None and answers.releases:
+            secure = self._sum(number, weights)
+            assert secure is not None
+            answers.mean = secure.mean(answers.releases)  # opened again
         return answers
 
     def words_of_end(self, function: str) -> str:

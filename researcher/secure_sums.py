@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.errors import PermissionRefused, Unavailable
-from policies.privacy.mechanisms import Evaluation
+from policies.privacy.mechanisms import Mechanism
 from policies.privacy.secure_aggregation import SecureAggregation
-from policies.release.evaluation_tables import ERRORS, steps_of
+from policies.release.summed import steps_of
 from policies.release.tensors import digest
 from policies.schema.schemas import Schema
 from policies.secure_sums import messages
@@ -43,7 +43,7 @@ class SecureSum:
     Args:
       declared: who takes part, as owners approved it.
       source_sha256: of the request.
-      weights: that everybody is sent.
+      weights: that everybody is sent; {} for an analysis without a model.
       read: what an opened sum says; None for the mean of weights.
       told: what was decided and answered, as plain data; kept in the study's directory after each step.
     """
@@ -194,7 +194,7 @@ class SecureSum:
         wanted = decided if decided is not None else [int(party) for party in self.told["received"]]
         asked = {self._names[party]: self._asked[self._names[party]] for party in wanted if party in self._names}
         answers = ask_everyone(
-            asked, self.role, self.round, self.weights,
+            asked, self.role, self.round, self.weights or None,
             state=self.state, progress=progress, what=what, deadline=deadline, grace=self._grace,
         )  # fmt: skip
         got = {str(self.party(self._asked[name])): name for name in answers.releases}
@@ -258,12 +258,13 @@ def mean_of(state: StudyState, role: str, round: int) -> Tensors | None:
     return state.read_tensors(_name_of(role, round))
 
 
-def tables_reader(mechanism: Evaluation, schema: Schema) -> ReadSum:
-    """Reads the sum of an evaluation's tables."""
+def sums_reader(mechanism: Mechanism, schema: Schema) -> ReadSum:
+    """Reads the sum of tables, counts or other numbers on public steps."""
 
     def read(total: Words, like: Tensors) -> Tensors:
-        intervals = like[ERRORS].shape[-1] if ERRORS in like else 1
-        return added(total, like, steps_of(mechanism, schema.predicting(mechanism), intervals))
+        steps = steps_of(mechanism, schema, like)
+        assert steps is not None
+        return added(total, like, steps)
 
     return read
 

@@ -348,4 +348,6 @@ def _statistics_literals(mechanism: Statistics) -> dict[str, Any]:
         values["where"] = mechanism.where
     if mechanism.group_by:
         values["group_by"] = as_literal(mechanism.group_by)
+    if mechanism.secure_aggregation is not None:
+        values["secure_aggregation"] = mechanism.secure_aggregation
     return values

@@ -14,11 +14,12 @@ from policies.errors import InvalidRequest
 from policies.privacy.mechanisms import Statistics
 from researcher.analyses import AnalysisStudy
 from researcher.described import described
-from researcher.estimates import Statistic, combine_statistics, read_statistics
+from researcher.estimates import Statistic, combine_statistics, read_statistics, read_sums
 from researcher.figures import Cells, Estimate, Quantiles, dated
 from researcher.groups import Grouped
 from researcher.members import Hospitals
 from researcher.releases import Answers
+from researcher.rosters import in_a_sum
 from researcher.state import Release
 from researcher.table import Table
 
@@ -37,6 +38,8 @@ class StatisticsStudy(AnalysisStudy):
       cohort: whom to ask.
       mechanism: the declared statistics.
       name: of the study; made from the question where none is given, so that the same question is the same study.
+      secure_aggregation: True to read nothing but the sums over hospitals, of more than half of them; or the fewest
+        that a sum may be of. ε is the same, and no figure of one hospital can be read.
     """
 
     def __init__(
@@ -48,9 +51,19 @@ class StatisticsStudy(AnalysisStudy):
         purpose: str = "",
         state: Path | str | None = None,
         progress: bool = True,
+        secure_aggregation: bool | int = False,
     ) -> None:
-        self.mechanism = mechanism
-        super().__init__(cohort, mechanism, name=name, purpose=purpose, state=state, progress=progress)
+        super().__init__(
+            cohort,
+            mechanism,
+            name=name,
+            purpose=purpose,
+            state=state,
+            progress=progress,
+            secure_aggregation=secure_aggregation,
+        )
+
+    mechanism: Statistics
 
     if TYPE_CHECKING:
 
@@ -62,13 +75,18 @@ class StatisticsStudy(AnalysisStudy):
         """Statistics from the hospitals' answers."""
         cohort, mechanism = self.cohort, self.mechanism
         patients = {name: float(cohort.sizes[name]) for name in sorted(answers.releases)}
-        hospitals = {
-            name: read_statistics(answers.releases[name].tensors, mechanism, cohort.schema, patients=patients[name])
-            for name in patients
-        }
+        if answers.mean is not None:
+            together = read_sums(answers.mean, mechanism, cohort.schema, sizes=list(patients.values()))
+            hospitals, combined = {in_a_sum(len(patients)): together}, together
+        else:
+            hospitals = {
+                name: read_statistics(answers.releases[name].tensors, mechanism, cohort.schema, patients=patients[name])
+                for name in patients
+            }
+            combined = combine_statistics(hospitals, patients=patients)
         return StatisticsResult(
             hospitals,
-            combine_statistics(hospitals, patients=patients),
+            combined,
             tuple(answers.releases[name] for name in patients),
             answers.missing,
             mechanism.epsilon,

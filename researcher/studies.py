@@ -111,6 +111,14 @@ def evaluation_shares(mechanism: mechanisms.Evaluation) -> Table:
     return Table([{"table": name, "ε": share, "of": mechanism.epsilon} for name in named])
 
 
+def _check_roster(argument: str, training: DPSGD) -> None:
+    if training.secure_aggregation is None:
+        raise InvalidRequest(
+            f"{argument}=Evaluation(secure_aggregation=True) adds up over the roster of its study, and this one has"
+            " none. Begin it with secure_aggregation=True."
+        )
+
+
 def _check_kind(name: str, value: object, kinds: type | tuple[type, ...], instead: str) -> None:
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise InvalidRequest(f"{name}={repr(value)[:80]} is not of its kind. Give {instead}.")
@@ -260,11 +268,8 @@ class Study(AskingStudy):
         source = request_source(self.function, training, model=model, purpose=purpose)
         asked = [Request("training", self.function, source, training)]
         if evaluation is not None:
-            if evaluation.secure_aggregation and training.secure_aggregation is None:
-                raise InvalidRequest(
-                    "evaluation=Evaluation(secure_aggregation=True) adds up over the roster of its study, and this"
-                    " one has none. Begin it with secure_aggregation=True."
-                )
+            if evaluation.secure_aggregation:
+                _check_roster("evaluation", training)
             scored, function = evaluation.mechanism(training, self.function), f"{self.function}_evaluation"
             source = request_source(function, scored, model=model, purpose=purpose)
             asked.append(Request("evaluation", function, source, scored))
@@ -283,10 +288,7 @@ class Study(AskingStudy):
             raise InvalidRequest("every= and stop_when= read a curve. Give curve=researcher.Evaluation(epsilon=0.05).")
         _check_kind("curve", self.curve, Evaluation, "researcher.Evaluation(...) or None")
         if self.curve.secure_aggregation:
-            raise InvalidRequest(
-                "curve=Evaluation(secure_aggregation=True) is not offered: a curve is read of each hospital alone."
-                " Leave it out of curve=, or leave the curve out; evaluation= takes it."
-            )
+            _check_roster("curve", self.training)
         if self.curve.rounds != 1:
             raise InvalidRequest(f"rounds={self.curve.rounds} of a curve follow from every. Leave rounds out.")
         mechanism = replace(self.curve, rounds=points_of(self.training, self.every)).mechanism(
@@ -492,12 +494,12 @@ class Study(AskingStudy):
 
     def _secure_evaluation(self, number: int, weights: Tensors) -> SecureSum | None:
         """The sum of an evaluation's tables, where they are read in it alone."""
-        from researcher.secure_sums import SecureSum, tables_reader
+        from researcher.secure_sums import SecureSum, sums_reader
 
         for request in self.requests.requests:
             scored = request.mechanism
             if request.role == "evaluation" and isinstance(scored, mechanisms.Evaluation) and scored.secure_aggregation:
-                read = tables_reader(scored, self.cohort.schema)
+                read = sums_reader(scored, self.cohort.schema)
                 source, roster = sha256(request.source), scored.secure_aggregation
                 return SecureSum(roster, source, "evaluation", number, weights, self.state, read=read)
         return None

@@ -17,6 +17,7 @@ from researcher.analyses import AnalysisStudy, tensors_of
 from researcher.figures import FloatArray
 from researcher.members import Hospitals
 from researcher.releases import Answers
+from researcher.rosters import in_a_sum
 from researcher.state import Release
 from researcher.survival_curves import At, LogRank, Median, SurvivalCurve, curves_of, log_rank
 
@@ -41,10 +42,20 @@ class SurvivalStudy(AnalysisStudy):
         purpose: str = "",
         state: Path | str | None = None,
         progress: bool = True,
+        secure_aggregation: bool | int = False,
     ) -> None:
         survival_shape(mechanism, cohort.schema)
-        self.mechanism = mechanism
-        super().__init__(cohort, mechanism, name=name, purpose=purpose, state=state, progress=progress)
+        super().__init__(
+            cohort,
+            mechanism,
+            name=name,
+            purpose=purpose,
+            state=state,
+            progress=progress,
+            secure_aggregation=secure_aggregation,
+        )
+
+    mechanism: KaplanMeier
 
     if TYPE_CHECKING:
 
@@ -54,13 +65,14 @@ class SurvivalStudy(AnalysisStudy):
 
     def result_of(self, answers: Answers) -> SurvivalResult:
         """Curves from the hospitals' answers."""
-        tables = {name: table_of(tensors, self) for name, tensors in tensors_of(answers).items()}
+        released = tensors_of(answers)
+        given = released if answers.mean is None else {in_a_sum(len(released)): answers.mean}
         return SurvivalResult(
             self.name,
             self.mechanism,
             self.cohort.schema,
-            tables,
-            tuple(answers.releases[name] for name in tables),
+            {name: table_of(tensors, self) for name, tensors in given.items()},
+            tuple(answers.releases[name] for name in released),
             answers.missing,
         )
 
@@ -71,7 +83,7 @@ class SurvivalResult:
 
     Args:
       name: of the study.
-      tables: as released, by hospital.
+      tables: as released, by hospital; one that is the sum of all, where nothing else can be read.
       epsilon: pure ε that each hospital charged.
     """
 
@@ -102,7 +114,7 @@ class SurvivalResult:
             self.groups,
             time_grid(self.mechanism, self.schema),
             epsilon=self.mechanism.epsilon,
-            hospitals=len(self.tables) if hospital == COMBINED else 1,
+            hospitals=len(self.releases) if hospital == COMBINED or self.mechanism.secure_aggregation else 1,
             unit=self.schema.column(self.mechanism.time).unit,
         )
 

@@ -7,7 +7,8 @@ is looked at and kept, so that all ranks read one and the same tree. Cells that 
 are taken for empty, else the noise of empty ones would draw a rank away. This is how Google's library has it (its
 `QuantileTree`), which counts a value at a time; here whole columns are counted at once.
 
-Which cells are looked at follows from noisy counts alone, so that the path tells no more than the answer.
+Which cells are looked at follows from noisy counts alone, so that the path tells no more than the answer. Trees that
+leave in a sum over hospitals leave whole, at the same ε: a level's cells are disjoint.
 """
 
 from __future__ import annotations
@@ -18,14 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.privacy.draws import TREE_BRANCHING, TREE_HEIGHT
+from policies.schema.quantile_trees import LEAVES, read_tree
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Noise = Callable[[IntArray, float], FloatArray]
-
-LEAVES = TREE_BRANCHING**TREE_HEIGHT
-LEAST_RANK, MOST_RANK = 0.005, 0.995
-LEAST_SHARE = 0.0075  # of the counts beside it, below which a cell is taken for empty
 
 
 def leaf_index(values: FloatArray) -> IntArray:
@@ -43,7 +41,7 @@ def quantiles_of(
       epsilon: for the whole tree; each level gets `epsilon / TREE_HEIGHT`.
       noise: gives counts with noise at an ε.
     """
-    levels = [leaves.reshape(TREE_BRANCHING**level, -1).sum(axis=1) for level in range(1, TREE_HEIGHT + 1)]
+    levels = _levels(leaves)
     drawn: dict[tuple[int, int], FloatArray] = {}
 
     def beside(level: int, parent: int) -> FloatArray:
@@ -54,22 +52,13 @@ def quantiles_of(
             drawn[level, parent] = np.asarray(noise(exact, epsilon / TREE_HEIGHT), dtype=np.float64)
         return drawn[level, parent]
 
-    number = float(beside(0, 0).sum())
-    return [_followed(min(max(rank, LEAST_RANK), MOST_RANK), beside) for rank in ranks], number
+    return read_tree(ranks, beside)
 
 
-def _followed(rank: float, beside: Callable[[int, int], FloatArray]) -> float:
-    parent, level = 0, 0
-    while level < TREE_HEIGHT:
-        counts = np.maximum(beside(level, parent), 0.0)
-        counts[counts < LEAST_SHARE * counts.sum()] = 0.0
-        total = counts.sum()
-        if total <= 0:
-            break
-        shares = counts / total
-        below = np.cumsum(shares)
-        cell = int(np.flatnonzero((below >= rank - 1e-12) & (shares > 0))[0])  # the last share ends at 1
-        rank = min(max(float((rank - (below[cell] - shares[cell])) / shares[cell]), 0.0), 1.0)
-        parent, level = parent * TREE_BRANCHING + cell, level + 1
-    width = 2.0 / TREE_BRANCHING**level
-    return float(-1.0 + width * (parent + rank))
+def whole_tree_of(leaves: IntArray, *, epsilon: float, noise: Noise) -> FloatArray:
+    """Noisy counts of every cell of the tree, level by level from the top: [NODES]. Arguments as in `quantiles_of`."""
+    return np.asarray(noise(np.concatenate(_levels(leaves)), epsilon / TREE_HEIGHT), dtype=np.float64)
+
+
+def _levels(leaves: IntArray) -> list[IntArray]:
+    return [leaves.reshape(TREE_BRANCHING**level, -1).sum(axis=1) for level in range(1, TREE_HEIGHT + 1)]

@@ -30,15 +30,17 @@ import numpy.typing as npt
 from pydp._pydp._mechanisms import LaplaceMechanism
 
 from datasites.engine.matrix import PATIENT, GroupedRows
-from datasites.engine.quantile_trees import LEAVES, leaf_index, quantiles_of
+from datasites.engine.quantile_trees import leaf_index, quantiles_of, whole_tree_of
 from policies.errors import DatasiteError, IsolationMissing
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.schema.columns import Column
 from policies.schema.filters import Filter
 from policies.schema.noise_scales import half_range
+from policies.schema.quantile_trees import LEAVES
 from policies.schema.questions import answer_shape, cell_labels, count_sensitivity, filter_of, groups_of, is_counted
 from policies.schema.schemas import Schema
+from policies.schema.summed_statistics import RECORDS, SQUARES, mean_of, summed_numbers, variance_of
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -79,7 +81,8 @@ class Chosen:
 def answer(
     mechanism: Statistics, schema: Schema, records: npt.ArrayLike | GroupedRows, source: Uniforms
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """One noisy answer per query: float64 arrays of `questions.answer_shape`, by `query.key`.
+    """One noisy answer per query: float64 arrays of `questions.answer_shape`, by `query.key`; for a sum over hospitals
+    what answers are made of, of `summed_statistics.summed_numbers`, which are neither rounded nor masked yet.
 
     Satisfies `mechanism.epsilon`-DP with patients as unit, added or removed: every query gets an equal share of ε, and
     the shares add up. That all queries see the same chosen records changes nothing: given everybody else's draws,
@@ -96,14 +99,18 @@ def answer(
       DatasiteError: the library failed; the message holds nothing of what it was given.
     """
     _refuse_repeated_noise()
-    shapes = {query: answer_shape(query, mechanism, schema) for query in mechanism.queries}
+    shapes = {query.key: answer_shape(query, mechanism, schema) for query in mechanism.queries}
+    if mechanism.secure_aggregation is not None:
+        shapes = {name: part.shape for name, part in summed_numbers(mechanism, schema).items()}
     passing, grouping = filter_of(mechanism, schema), groups_of(mechanism, schema)
     try:
         chosen = _chosen_records(records, mechanism.records_per_patient, passing, source)
         if grouping is not None:
             chosen = replace(chosen, groups=grouping.index(chosen.matrix), group_count=grouping.count)
-        answers = {query.key: _answer_one(query, mechanism, schema, chosen) for query in mechanism.queries}
-        return {query.key: _shaped(answers[query.key], shapes[query]) for query in mechanism.queries}
+        answers: dict[str, Any] = {}
+        for query in mechanism.queries:
+            answers |= _answer_one(query, mechanism, schema, chosen)
+        return {name: _shaped(answers[name], shape) for name, shape in shapes.items()}
     except Exception:
         # The library's own messages quote its arguments, which are private. Raised below, outside this block, the
         # error that leaves has no context that could print them.
@@ -193,29 +200,41 @@ def _subsets(sizes: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.ND
     return chosen
 
 
-def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen) -> Any:
+def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen) -> dict[str, Any]:
+    """A statistic's tensors, by name: one, or those of which it is made where they are added up over hospitals."""
     epsilon, most = epsilon_per_query(mechanism), mechanism.records_per_patient
+    in_sums = mechanism.secure_aggregation is not None
     if query.name == "count":
         # A patient adds 1 to every group in which a record of theirs counts: min(k, groups) in L1, 1 without groups.
-        return noisy(_patients(chosen), epsilon=epsilon, sensitivity=count_sensitivity(mechanism, schema))
+        return {query.key: noisy(_patients(chosen), epsilon=epsilon, sensitivity=count_sensitivity(mechanism, schema))}
     if query.name in ("histogram", "crosstab"):
-        return _cells(query, mechanism, schema, chosen)
+        return {query.key: _cells(query, mechanism, schema, chosen)}
     column = schema.column(query.columns[0])
     present = chosen.counts & schema.present(chosen.matrix, column.name)
     if query.name == "missing":
         counts = _counted(chosen, np.where(present, 0, 1), 2)
-        return noisy(counts, epsilon=epsilon, sensitivity=most)
+        return {query.key: noisy(counts, epsilon=epsilon, sensitivity=most)}
     if query.name == "describe":
-        return _described(query, mechanism, schema, chosen, present)
+        return {query.key: _described(query, mechanism, schema, chosen, present)}
     values = schema.values(chosen.matrix, column.name)
     if query.name == "sum":
-        return _sum(values, present, chosen, column, epsilon=epsilon, most=most)
+        summed, largest = _sum(values, present, chosen, column, epsilon=epsilon, most=most)
+        return {query.key: summed if in_sums else summed * largest}
     with_number = is_counted(query, mechanism, schema)
     if query.name == "quantiles":
-        return _quantiles(values, present, chosen, column, query.ranks, with_number, epsilon=epsilon, most=most)
+        if in_sums:
+            return {query.key: _trees(values, present, chosen, column, epsilon=epsilon, most=most)}
+        return {
+            query.key: _quantiles(values, present, chosen, column, query.ranks, with_number, epsilon=epsilon, most=most)
+        }
     work = _mean if query.name == "mean" else _variance
-    value, number = work(values, present, chosen, column, epsilon=epsilon, most=most)
-    return np.column_stack([value, number]) if with_number else value
+    *sums, number = work(values, present, chosen, column, epsilon=epsilon, most=most)
+    number = number.astype(np.float64)
+    if in_sums:
+        names = (query.key, f"{query.key}/{SQUARES}")
+        return {**dict(zip(names, sums, strict=False)), f"{query.key}/{RECORDS}": number}
+    value = mean_of(sums[0], number, column) if query.name == "mean" else variance_of(*sums, number, column)
+    return {query.key: np.column_stack([value, number]) if with_number else value}
 
 
 def noisy(exact: npt.NDArray[Any], *, epsilon: float, sensitivity: float) -> npt.NDArray[Any]:
@@ -287,41 +306,48 @@ def _described(
 
 def _sum(
     values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
-) -> FloatArray:
+) -> tuple[FloatArray, float]:
     """Divided by the larger of |low| and |high|, one value moves a sum by at most 1, k of them all by k: scale k/ε."""
     largest = max(abs(column.low), abs(column.high))
     summed = _added(_on_grid(values / largest, SUM_GRID), present, chosen)
-    return noisy(summed, epsilon=epsilon, sensitivity=most) * largest
+    return noisy(summed, epsilon=epsilon, sensitivity=most), largest
 
 
 def _mean(
     values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
-) -> tuple[FloatArray, FloatArray]:
-    """Means, and the number of records that each is of: ε/2 on sums about the middle, which k values in [-1, 1] move by
-    k, and ε/2 on counts of records, which they move by k."""
+) -> tuple[FloatArray, ...]:
+    """Of each mean a sum, and the number of records that it is of: ε/2 on sums about the middle, which k values in
+    [-1, 1] move by k, and ε/2 on counts of records, which they move by k."""
     summed = _added(_on_grid(_centred(values, column), SUM_GRID), present, chosen)
     summed = noisy(summed, epsilon=epsilon / 2, sensitivity=most)
-    number = noisy(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=epsilon / 2, sensitivity=most)
-    centred = np.clip(summed / np.maximum(number, 1), -1.0, 1.0)
-    return (column.low + column.high) / 2 + half_range(column) * centred, number.astype(np.float64)
+    return summed, noisy(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=epsilon / 2, sensitivity=most)
 
 
 def _variance(
     values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
-) -> tuple[FloatArray, FloatArray]:
-    """ε/3 each on a sum (moved by k), a sum of squares about ½ (by k/2) and a count of records (by k).
-
-    No variance is above a quarter of the range squared, so it stops there, and at 0.
-    """
+) -> tuple[FloatArray, ...]:
+    """ε/3 each on a sum (moved by k), a sum of squares about ½ (by k/2) and a count of records (by k)."""
     on_grid = _on_grid(_centred(values, column), SQUARE_GRID)
     third = epsilon / 3
     summed = noisy(_added(on_grid, present, chosen), epsilon=third, sensitivity=most)
     squares = noisy(_added(on_grid**2 - 0.5, present, chosen), epsilon=third, sensitivity=most / 2)
-    number = noisy(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=third, sensitivity=most)
-    divisor = np.maximum(number, 1)
-    mean = np.clip(summed / divisor, -1.0, 1.0)
-    variance = np.clip(squares / divisor + 0.5 - mean**2, 0.0, 1.0)
-    return variance * half_range(column) ** 2, number.astype(np.float64)
+    return summed, squares, noisy(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=third, sensitivity=most)
+
+
+def _trees(
+    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
+) -> FloatArray:
+    """Every cell of each group's tree, at the ε of `_quantiles`: on every level of all trees a patient adds k in L1."""
+
+    def noise(counts: IntArray, share: float) -> FloatArray:
+        return noisy(counts, epsilon=share, sensitivity=most)
+
+    return np.array(
+        [
+            whole_tree_of(leaves, epsilon=epsilon, noise=noise)
+            for leaves in _counted(chosen, leaf_index(_centred(values, column)), LEAVES, present)
+        ]
+    )
 
 
 def _quantiles(

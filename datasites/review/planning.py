@@ -19,7 +19,7 @@ from datasites.jobs.pool import JobPool
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import DatasetRecord
 from datasites.review.quotas import HOUR, Quota
-from datasites.review.secure_rounds import check_roster
+from datasites.review.secure_rounds import check_roster, check_scale
 from policies.errors import DatasiteError, GraphRefused, Unavailable
 from policies.graph.engines import LONGEST_REASON
 from policies.graph.graphs import Graph
@@ -144,6 +144,7 @@ class Planner:
             graph = self._graph(inspection, schema, researcher)
             check_public_weights(graph, inspection.mechanism)
             check_last_layer(graph, inspection.mechanism.loss, source, inspection.model or "")
+        check_scale(inspection.mechanism, published)
         return Plan(
             function=inspection.function,
             mechanism=accountant.resolve(inspection.mechanism),

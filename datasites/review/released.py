@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasites.review.secure_rounds import declared_in
 from datasites.review.secure_wording import masked_sentences
 from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
@@ -103,11 +104,13 @@ def released_parts(
     Args:
       patients: the dataset's public number of them, which errors of means and variances are made of.
     """
+    if declared_in(mechanism) is not None:
+        return tuple(_part(name, "", tensor) for name, tensor in tensors.items())
     if isinstance(mechanism, Statistics):
         return tuple(
             _statistic(query, tensors[query.key], mechanism, schema, patients, tensors) for query in mechanism.queries
         )
-    if isinstance(mechanism, Evaluation) and mechanism.secure_aggregation is None:
+    if isinstance(mechanism, Evaluation):
         return evaluation_parts(tensors, mechanism, schema.predicting(mechanism))
     if isinstance(mechanism, KaplanMeier):
         return tuple(_survival(name, tensor, mechanism, schema) for name, tensor in tensors.items())
@@ -125,7 +128,12 @@ def _form_sentences(mechanism: DPSGD) -> list[str]:
 
 
 def noise_sentences(mechanism: Mechanism) -> list[str]:
-    """What noise is in a release, a sentence each."""
+    """What noise is in a release, a sentence each, and whether masks hide it."""
+    declared = None if isinstance(mechanism, DPSGD) else declared_in(mechanism)
+    return [*_noise_sentences(mechanism), *(masked_sentences(declared) if declared else ())]
+
+
+def _noise_sentences(mechanism: Mechanism) -> list[str]:
     if isinstance(mechanism, DPSGD):
         return [
             (
@@ -136,8 +144,7 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
             *_form_sentences(mechanism),
         ]
     if isinstance(mechanism, Evaluation):
-        secure = mechanism.secure_aggregation
-        return [*evaluation_noise(mechanism), *(masked_sentences(secure) if secure else ())]
+        return evaluation_noise(mechanism)
     if isinstance(mechanism, KaplanMeier):
         return [f"Laplace noise for ε = {written(mechanism.epsilon)} in each cell: one patient counts in one cell."]
     if isinstance(mechanism, Regression):

@@ -16,10 +16,10 @@ from datasites.ledger.records import CodeRequestRecord
 from datasites.settings import Settings
 from datasites.vault.round_secrets import RoundSecrets
 from policies.errors import InvalidRequest, UnsupportedMechanism, WrongStatus
-from policies.privacy.mechanisms import Evaluation, Mechanism
+from policies.privacy.mechanisms import Mechanism
 from policies.privacy.secure_aggregation import SecureAggregation
-from policies.release.evaluation_tables import ERRORS, steps_of
 from policies.release.plans import Plan, Published
+from policies.release.summed import scale_of, steps_of
 from policies.release.tensors import Array
 from policies.schema.schemas import Schema
 from policies.secure_sums.encoding import counted, encoded, shaped
@@ -52,6 +52,20 @@ def check_roster(mechanism: Mechanism, published: Published, public_key: str) ->
         raise UnsupportedMechanism(
             f"secure_aggregation says {patients:,} patients of this datasite; it publishes"
             f" {published.training_patients:,} for training. Make the study anew."
+        )
+
+
+def check_scale(mechanism: Mechanism, published: Published) -> None:
+    """Raise `UnsupportedMechanism` unless the numbers of an analysis mean at this datasite what the roster says."""
+    declared = declared_in(mechanism)
+    if declared is None:
+        return
+    own = scale_of(mechanism, published.schema)
+    if declared.scale != own:
+        raise UnsupportedMechanism(
+            f"secure_aggregation adds up numbers of scale={declared.scale[:16]!r}, and those of {published.name!r} here"
+            f" have scale={own[:16]!r}: columns have other bounds, labels, units or missing values than elsewhere,"
+            " so nothing can be added up. Ask the hospitals to publish alike, or begin anew with those that do."
         )
 
 
@@ -119,9 +133,7 @@ class SecureRounds:
         if declared is None:
             return dict(release)
         state = self._ready(request, plan, round_number, weights_digest)
-        if isinstance(plan.mechanism, Evaluation):
-            intervals = release[ERRORS].shape[-1] if ERRORS in release else 1
-            steps = steps_of(plan.mechanism, schema.predicting(plan.mechanism), intervals)
+        if (steps := steps_of(plan.mechanism, schema, release)) is not None:
             words = counted(release, steps, declared)
         else:
             words = encoded(release, weights, declared, state.party)

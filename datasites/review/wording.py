@@ -54,6 +54,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
         return [
             *survival_summary(mechanism, published, people),
             *condition_sentences(mechanism.where, published.schema),
+            *(secure_sentences(mechanism.secure_aggregation, counts=True) if mechanism.secure_aggregation else ()),
         ]
     if isinstance(mechanism, Regression):
         return [
@@ -66,6 +67,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
         *scope_sentences(mechanism, published.schema),
         f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
+        *(secure_sentences(mechanism.secure_aggregation, counts=True) if mechanism.secure_aggregation else ()),
     ]
 
 

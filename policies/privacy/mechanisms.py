@@ -213,6 +213,8 @@ class Statistics:
       rounds: how often it may be asked; each costs `epsilon` again.
       where: a condition as `age >= 65` (`conditions`), for records that count; all of them where it is empty.
       group_by: columns whose groups are answered apart (`grouping`); all together where there are none.
+      secure_aggregation: as in `DPSGD`; what answers are made of leaves in a sum over hospitals alone, each with its
+        whole noise.
     """
 
     kind: ClassVar[str] = "statistics"
@@ -224,6 +226,7 @@ class Statistics:
     rounds: int = 1
     where: str = ""
     group_by: tuple[Grouping, ...] = ()
+    secure_aggregation: SecureAggregation | None = None
 
     def __post_init__(self) -> None:
         described = sum(query.name == "describe" for query in self.queries)

@@ -61,12 +61,15 @@ class SecureAggregation:
       hospitals: 2 to 100, each with a key of its own.
       mode: one of `MODES`; `"masks"` leaves every hospital its whole noise.
       reach: largest change of one number in a round that is carried, in (0, 2^20]; what goes further is held to it.
+      scale: hex digest of what the numbers of an analysis without a model mean, which every hospital compares with its
+        own columns; "" where they follow from the plan, as a model's do.
     """
 
     threshold: int
     hospitals: tuple[Party, ...]
     mode: str = "masks"
     reach: float = 16.0
+    scale: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.hospitals)
@@ -83,6 +86,11 @@ class SecureAggregation:
             raise UnsupportedMechanism(f"secure_aggregation has mode={self.mode!r:.40}. Use {', '.join(MODES)}.")
         check_range("threshold", self.threshold, count // 2 + 1, count, whole=True)
         check_range("reach", self.reach, 0, 2.0**20, open_low=True)
+        if not isinstance(self.scale, str) or not (self.scale == "" or _KEY.fullmatch(self.scale)):
+            raise UnsupportedMechanism(
+                f"secure_aggregation has scale={str(self.scale)[:20]!r}. It is 64 digits of 0-9 and a-f, as"
+                " cohort.statistics(..., secure_aggregation=True) writes it, or left out."
+            )
 
     @property
     def largest(self) -> int:
@@ -121,6 +129,7 @@ class SecureAggregation:
             "threshold": self.threshold,
             "reach": self.reach,
             "hospitals": [[party.name, party.key, party.patients] for party in self.hospitals],
+            **({"scale": self.scale} if self.scale else {}),
         }
 
 
@@ -128,7 +137,7 @@ def secure_aggregation_from(data: object) -> SecureAggregation | None:
     """The declaration that `as_dict` wrote, or None of None. Raises `UnsupportedMechanism`."""
     if data is None or isinstance(data, SecureAggregation):
         return data
-    known = {"mode", "threshold", "reach", "hospitals"}
+    known = {"mode", "threshold", "reach", "hospitals", "scale"}
     if not isinstance(data, Mapping) or not {"threshold", "hospitals"} <= set(data) <= known:
         raise UnsupportedMechanism(
             "secure_aggregation is not written as {'threshold': 2, 'hospitals': [['NAME', 'KEY', PATIENTS], ...]}."

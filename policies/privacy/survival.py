@@ -8,6 +8,7 @@ from typing import ClassVar
 from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import Patients, check_column, check_range
 from policies.privacy.conditions import parse
+from policies.privacy.secure_aggregation import SecureAggregation
 
 LEAST_EPSILON = 1e-6  # far above what the exact sampler of noise can make
 
@@ -30,6 +31,7 @@ class KaplanMeier:
       until: where the grid of time ends, in the column's unit; None for the column's largest value.
       rounds: how often it may be asked; each costs `epsilon` again.
       where: a condition as `age >= 65` (`conditions`), for records that count; all of them where it is empty.
+      secure_aggregation: the hospitals whose sum alone can be read, and how many it needs; None to release by itself.
     """
 
     kind: ClassVar[str] = "kaplan_meier"
@@ -42,6 +44,7 @@ class KaplanMeier:
     until: float | None = None
     rounds: int = 1
     where: str = ""
+    secure_aggregation: SecureAggregation | None = None
 
     def __post_init__(self) -> None:
         for name in ("time", "event"):

@@ -235,6 +235,19 @@ class Column:
         return fields
 
     @property
+    def meaning(self) -> dict[str, Any]:
+        """What its numbers are, as plain data: columns that agree in this can be counted and added up together."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "unit": self.unit,
+            "bounds": [self.low, self.high],
+            "labels": list(self.labels),
+            "may be missing": self.missing != "refuse",
+            "time": [self.truncate or "", self.zone or "", self.origin or ""],
+        }
+
+    @property
     def unit_seconds(self) -> int:
         """Seconds in one matrix unit of a date or time."""
         return UNITS[self.truncate or "day"]

@@ -81,10 +81,10 @@ def mechanism_of(
     if settings is None:
         return None
     try:
-        if name == "statistics":
-            return _statistics(settings), None
         if "secure_aggregation" in settings:
             settings["secure_aggregation"] = secure_aggregation_from(settings["secure_aggregation"])
+        if name == "statistics":
+            return _statistics(settings), None
         return FUNCTIONS[name](**settings), model
     except UnsupportedMechanism as error:
         findings.add("mechanism", _culprit(call, str(error)), str(error), "Change the value.")

@@ -55,6 +55,7 @@ SIGNALS = "tests/datasites/vault/test_signals.py"
 VOLUMES = "tests/datasites/vault/test_volumes.py"
 TENSORS = "tests/datasites/vault/test_tensor_sources.py"
 SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
+OPENED = "tests/researcher/test_opened_sums.py"
 SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
 PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
@@ -1220,6 +1221,11 @@ DEFENCES: dict[str, Defence] = {
         nothing("datasites.review.planning:check_roster", "datasites.review.secure_rounds:check_roster"),
         (SECURE_ROUNDS, "-k", "names_this_datasite"),
     ),
+    "sum_scale": Defence(
+        "sums of numbers that mean the same at every hospital",
+        nothing("datasites.review.planning:check_scale", "datasites.review.secure_rounds:check_scale"),
+        (SECURE_ROUNDS, "-k", "in_no_sum or another_grid"),
+    ),
     "sum_forgotten": Defence(
         "no round secrets after a restored ledger is accepted",
         nothing("datasites.vault.round_secrets:RoundSecrets.forget_all"),
@@ -1234,6 +1240,11 @@ DEFENCES: dict[str, Defence] = {
         "masks on what leaves in sums alone",
         instead("datasites.review.secure_rounds:SecureRounds.masked", _unmasked),
         (SECURE_ROUNDS, "-k", "is_masked or leave_masked"),
+    ),
+    "sum_opened_again": Defence(
+        "sums of a loaded result that are what masked releases come to",
+        nothing("researcher.results:check_summed", "researcher.opened_sums:check_summed"),
+        (OPENED, "-k", "changed"),
     ),
     "sum_survivors": Defence(
         "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,17 @@ import pytest
 import researcher
 from compose.in_sums import lying, refused
 from datasites.directory import new_signing_key
+from policies.errors import InvalidRequest
 from policies.privacy.accountant import charge_for
 from policies.privacy.mechanisms import mechanism_from
 from policies.release.certificates import verify
 from policies.release.tensors import digest, to_bytes
+from policies.schema.noise_scales import standard_error
 from policies.secure_sums.encoding import words_of
+from researcher.estimates import Estimate
+from researcher.opened_sums import sentences_of
 from researcher.scores import geometric_variance
+from researcher.survival import SurvivalStudy
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
 from tests.researcher.study_models import FourFeatures
 
@@ -174,3 +180,82 @@ def test_what_stays_at_the_hospital_is_in_no_sum(
     assert all(steps == ["keys", "shares", "boxes", "survivors", "reveal"] for steps in told.values())
     assert sorted(result.weights) == ["hidden.bias", "hidden.weight"]
     assert all(sorted(release.tensors) == sorted(result.weights) for release in result.releases)
+
+
+def test_statistics_are_read_in_their_sum_alone(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    asked: dict[str, Any] = {"count": True, "mean": "temperature", "quantiles": {"temperature": [0.5]}}
+    mechanism = cohort.statistics(histogram="cough", epsilon=0.4, **asked).mechanism
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
+    study = researcher.StatisticsStudy(cohort, mechanism, secure_aggregation=True, **options)
+    approved(study, datasites)
+    code = study.requests.codes("statistics")["rural"][:8]
+    shown = datasites["Rural"].cli("show", code).stdout
+    assert "Only sums over at least 2 of these 3 hospitals" in " ".join(shown.split())
+
+    result = study.run(grace=1.0)
+    assert list(result.hospitals) == ["3 hospitals in a sum"]
+    assert result.missing == {}
+    count, alone = result["count"], standard_error(mechanism.queries[0], mechanism, cohort.schema)
+    assert isinstance(count, Estimate)
+    assert count.noise_error == pytest.approx(math.sqrt(3) * alone, rel=0.2)
+    assert abs(count.value - 3 * 400) < 6 * count.noise_error
+    for release in result.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+        content = verify(release.certificate, release=to_bytes(release.tensors))
+        without = charge_for(mechanism, content["privacy"]["order"])
+        assert content["privacy"]["divergence_nano"] == without.divergence_nano  # charged as without
+        words = words_of(release.tensors).astype(np.float64) / 2**32
+        assert abs(words.mean() - 0.5) < 5 / np.sqrt(12 * len(words))  # uniform: they say nothing by themselves
+    assert str(study.resume()) == str(result)  # the same again, at no cost
+
+
+def test_a_learning_curve_is_read_in_sums_alone_and_ends_a_study(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
+    scoring = researcher.Evaluation(epsilon=0.1, bins=5, secure_aggregation=True)
+    with pytest.raises(InvalidRequest, match=r"curve=Evaluation.* this one has none"):
+        researcher.Study("flu-none", cohort, FourFeatures, TRAINING, curve=scoring)
+    study = researcher.Study(
+        "flu-curve", cohort, FourFeatures, replace(TRAINING, epsilon=0.3), curve=scoring,
+        stop_when=lambda curve: "Two points are enough." if len(curve.points) == 2 else "",
+        secure_aggregation=True, **options,
+    )  # fmt: skip
+    result = approved(study, datasites).run(grace=8.0)
+    assert result.curve is not None
+    assert [point.round for point in result.curve.points] == [1, 2]
+    assert "Two points are enough" in result.ended
+    for figures in result.curve.figure("accuracy").values():
+        assert set(figures) == {"3 hospitals in a sum", "combined"}
+    for release in result.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+        verify(release.certificate, release=to_bytes(release.tensors))
+    assert str(study.run(grace=8.0).curve) == str(result.curve)  # replayed: the sums are opened again
+    loaded = researcher.load(result.save(tmp_path / "saved"))
+    assert str(loaded.curve) == str(result.curve)
+    said = sentences_of(tmp_path / "saved")
+    assert [sentence.split(":")[0] for sentence in said] == [
+        "sums/curve-001.json", "sums/curve-002.json", "sums/training-001.json", "sums/training-002.json", "result.json",
+    ]  # fmt: skip
+
+
+def test_a_survival_table_is_read_in_its_sum_alone(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    mechanism = cohort.kaplan_meier("age", "cough", epsilon=0.3, bins=5).mechanism
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
+    study = SurvivalStudy(cohort, mechanism, secure_aggregation=2, **options)
+    result = approved(study, datasites).run(grace=8.0)
+    assert list(result.tables) == ["3 hospitals in a sum"]
+    table = result.tables["3 hospitals in a sum"]
+    assert (table == np.rint(table)).all()
+    assert abs(table.sum() - 3 * 400) < 200
+    assert result.curve().at_risk[0] == pytest.approx(1200, abs=200)
+    assert str(result.curves()) == str(result.curves("3 hospitals in a sum"))
+    with pytest.raises(InvalidRequest, match="is not for a regression"):
+        cohort.regression("temperature ~ age", epsilon=1.0, secure_aggregation=True)

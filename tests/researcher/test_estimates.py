@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from policies.errors import WeightsRefused
 from policies.privacy.mechanisms import Query, Statistics
+from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.schema import noise_scales
 from policies.schema.columns import Column
 from policies.schema.schemas import Schema
@@ -25,6 +26,7 @@ from researcher.estimates import (
     combine_statistics,
     design_effect,
     read_statistics,
+    read_sums,
 )
 from researcher.figures import COUNTED
 
@@ -330,3 +332,59 @@ def test_estimate_reads_with_unit_error_and_interval() -> None:
     assert str(Estimate(8031.6, 42.0, unit="patients", bounds=COUNTED)) == (
         "8,030 patients ± 40 (95 % from 7,940 to 8,130)"
     )
+
+
+def summed(values: list[npt.NDArray[np.float64]], epsilon: float, random: np.random.Generator) -> Release:
+    """Sums of hospitals' parts of a count, a mean and a variance, each at a third of `epsilon`."""
+    share = epsilon / 3
+    names = ("mean/temperature", "mean/temperature/records", "variance/temperature", "variance/temperature/squares")
+    total = dict.fromkeys((*names, "variance/temperature/records", "count"), 0.0)
+    for one in values:
+        x, n = (one - 38) / 4, len(one)
+        total["count"] += n + random.laplace(0, 1 / share)
+        total[names[0]] += x.sum() + random.laplace(0, 2 / share)
+        total[names[1]] += n + random.laplace(0, 2 / share)
+        total[names[2]] += x.sum() + random.laplace(0, 3 / share)
+        total[names[3]] += (x**2 - 0.5).sum() + random.laplace(0, 1.5 / share)
+        total["variance/temperature/records"] += n + random.laplace(0, 3 / share)
+    return {name: np.array([value]) for name, value in total.items()}
+
+
+@pytest.mark.parametrize(("hospitals", "patients", "epsilon"), [(3, 60, 1.0), (10, 300, 0.5)])
+def test_intervals_of_a_sum_over_hospitals_hold_as_often_as_they_say(
+    hospitals: int, patients: int, epsilon: float
+) -> None:
+    random, trials = np.random.default_rng(hospitals), 400
+    parties = tuple(Party(f"Hospital {place}", f"{place:064x}", patients) for place in range(hospitals))
+    declared = SecureAggregation(threshold=hospitals // 2 + 1, hospitals=parties)
+    mechanism = replace(asked(COUNT, MEAN, VARIANCE, epsilon=epsilon), secure_aggregation=declared)
+    held, errors, counts = np.zeros(3), [], []
+    for _ in range(trials):
+        values = [random.normal(37.5, 0.7, patients).clip(34, 42) for _ in range(hospitals)]
+        sums = summed(values, epsilon, random)
+        read = read_sums(sums, mechanism, SCHEMA, sizes=[patients] * hospitals)
+        count, mean = number(read, "count"), number(read, "mean/temperature")
+        held += [
+            inside(count, patients * hospitals),
+            inside(mean, 37.5),
+            inside(number(read, "variance/temperature"), 0.49),
+        ]
+        errors.append(count.noise_error)
+        counts.append(count.value)
+    assert (held / trials > 0.93).all(), held / trials
+    # Independent draws: √n times one hospital's √2 / (ε/3), and not n times it; rounding is said beside it.
+    deviation = math.sqrt(2 * hospitals) * 3 / epsilon
+    assert np.std(counts) == pytest.approx(deviation, rel=0.15)
+    assert errors[0] == pytest.approx(deviation, rel=0.1)
+
+
+def test_a_sum_is_more_exact_than_one_hospital_and_less_than_no_noise() -> None:
+    parties = tuple(Party(f"Hospital {place}", f"{place:064x}", 100) for place in range(4))
+    mechanism = replace(asked(MEDIAN), secure_aggregation=SecureAggregation(threshold=3, hospitals=parties))
+    tree = np.zeros((1, 4680))
+    tree[0, [4, 8 + 4 * 8, 72 + 4 * 64, 584 + 4 * 512]] = 400
+    read = read_sums({MEDIAN.key: tree}, mechanism, SCHEMA, sizes=[100] * 4)[MEDIAN.key]
+    assert isinstance(read, Quantiles)
+    alone = noise_scales.rank_error(epsilon=1.0, records=1, patients=100)
+    assert read.noise_error == pytest.approx(min(2 * alone * 100 / 400, 0.5))
+    assert read.values == pytest.approx((38.0, 38.0, 38.0), abs=8 / 4096)

@@ -21,7 +21,7 @@ from policies.secure_sums.encoding import counted
 from researcher.outcome_results import OutcomeResult, in_units
 from researcher.releases import Answers
 from researcher.results import EvaluationResult, Result, evaluation_of, load
-from researcher.secure_sums import tables_reader
+from researcher.secure_sums import sums_reader
 from researcher.state import Release, Tensors
 from researcher.studies import Evaluation as Evaluated
 
@@ -90,7 +90,7 @@ def test_a_sum_says_what_all_hospitals_together_say_and_no_more(loss: str, tmp_p
     intervals = tables[0][ERRORS].shape[-1] if ERRORS in tables[0] else 1
     steps = steps_of(mechanism, SCHEMA.predicting(mechanism), intervals)
     total = np.sum([counted(one, steps, roster) for one in tables], axis=0, dtype=np.uint32)
-    answers.mean = tables_reader(mechanism, SCHEMA)(total, tables[0])
+    answers.mean = sums_reader(mechanism, SCHEMA)(total, tables[0])
     result = evaluation_of(answers, mechanism, None, SCHEMA)
     found = result.to_frame()
     assert set(found["hospital"]) == {"2 hospitals in a sum", "combined"}

@@ -26,10 +26,13 @@ from policies.errors import DatasiteError, IsolationMissing, UnsupportedMechanis
 from policies.privacy.draws import parts_of
 from policies.privacy.grouping import Grouping
 from policies.privacy.mechanisms import Query, Statistics
+from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.schema.columns import Column
 from policies.schema.noise_scales import laplace_scale, mean_error, standard_error, variance_error
+from policies.schema.quantile_trees import NODES
 from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
+from policies.schema.summed_statistics import answers_from, summed_numbers
 
 SCHEMA = Schema(
     name="visits",
@@ -679,3 +682,57 @@ def test_library_itself_repeats_its_noise_after_a_fork() -> None:
     answers = _answers_of_children("asked", "unguarded")
     assert len(answers) == 4
     assert len(set(answers)) == 1
+
+
+def in_sums(mechanism: Statistics) -> Statistics:
+    parties = tuple(Party(f"Hospital {place}", f"{place:064x}", 400) for place in range(3))
+    return replace(mechanism, secure_aggregation=SecureAggregation(threshold=2, hospitals=parties))
+
+
+@pytest.mark.parametrize("groups", [(), (Grouping("ward", ()),)])
+def test_what_is_added_up_over_hospitals_is_what_answers_are_made_of(groups: tuple[Grouping, ...]) -> None:
+    """With little noise three hospitals' sums say what all records in one table would have said."""
+    mechanism = asked(*EVERY_QUERY, group_by=groups)
+    tables = [records(np.arange(count) + 1000 * place, place) for place, count in enumerate((400, 300, 200))]
+    summed: dict[str, Any] = {}
+    for one in tables:
+        sums = answer(in_sums(mechanism), one)
+        shapes = {name: part.shape for name, part in summed_numbers(in_sums(mechanism), SCHEMA).items()}
+        assert {name: cells.shape for name, cells in sums.items()} == shapes
+        summed = {name: summed.get(name, 0) + cells for name, cells in sums.items()}
+    found = answers_from(summed, in_sums(mechanism), SCHEMA)
+    whole = answer(mechanism, np.concatenate(tables))
+    for query in mechanism.queries:
+        # Seven statistics share ε = 100: a count has noise of scale 0.07, a sum of 42 times that, a rank less than 1 %.
+        far = {"sum": 42 * 3.0, "quantiles": 4.0, "mean": 0.1, "variance": 0.2}.get(query.name, 3.0)
+        np.testing.assert_allclose(found[query.key], whole[query.key], rtol=0, atol=far, err_msg=query.key)
+
+
+def test_a_whole_tree_has_the_noise_of_its_levels_in_every_cell() -> None:
+    """Each level has a fourth of the query's ε: Laplace noise of scale 4/ε, of deviation √2 · 4 / ε, in each cell."""
+    mechanism = in_sums(asked(Query("quantiles", ("age",), (0.5,)), epsilon=2.0))
+    tree = answer(mechanism, records(np.arange(0)))["quantiles/age"]
+    assert tree.shape == (1, NODES)
+    assert tree.std() == pytest.approx(math.sqrt(2) * 4 / 2.0, rel=0.1)
+    for level in np.split(tree[0], [8, 72, 584])[1:]:
+        assert level.std() == pytest.approx(math.sqrt(2) * 2, rel=0.5)
+    assert (tree == np.rint(tree)).all()
+
+
+def test_what_is_drawn_for_a_sum_is_the_same_whatever_the_records_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree alone draws what it looks at, which noisy counts decide; for a sum every cell is drawn."""
+    drawn: list[int] = []
+    real = statistics.noisy
+
+    def counting(exact: Any, **arguments: Any) -> Any:
+        drawn.append(np.size(exact))
+        return real(exact, **arguments)
+
+    monkeypatch.setattr(statistics, "noisy", counting)
+    mechanism, seen = in_sums(asked(*EVERY_QUERY, records_per_patient=3)), []
+    for matrix in (records(np.arange(0)), records(np.arange(50)), records(np.repeat(np.arange(51), 20), age=110)):
+        drawn.clear()
+        given = answer(mechanism, matrix)
+        seen.append((list(drawn), {name: (cells.shape, cells.dtype, cells.nbytes) for name, cells in given.items()}))
+    assert seen[0] == seen[1] == seen[2]
+    assert NODES in seen[0][0]

@@ -15,22 +15,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from datasites.directory import signing_key
 from datasites.review.released import noise_sentences, released_parts
-from datasites.review.secure_rounds import SecureRounds, check_roster
+from datasites.review.secure_rounds import SecureRounds, check_roster, check_scale
 from datasites.review.secure_wording import secure_sentences
 from datasites.review.wording import summary
 from policies.errors import InvalidRequest, UnsupportedMechanism, WrongStatus
 from policies.privacy.mechanisms import DPSGD
 from policies.privacy.secure_aggregation import Party, SecureAggregation
-from policies.release.plans import Plan
+from policies.release.plans import Plan, answer_shapes, release_shapes
+from policies.release.summed import scale_of, steps_of
 from policies.release.tensors import digest
-from policies.secure_sums.encoding import words_of
+from policies.secure_sums.encoding import added, words_of
 from policies.secure_sums.messages import context_of
 from policies.secure_sums.party import masked
 from policies.source.statuses import RequestStatus, RunStatus
 from tests.attacks.secure_relay import Hospital
 from tests.browser.desk import Desk
-from tests.factories import training_source
-from tests.policies.plan_factories import evaluation, plan_of, published, training
+from tests.factories import statistics_source, training_source
+from tests.policies.plan_factories import evaluation, plan_of, published, statistics, survival, training
 
 SCHEMA = published().schema
 WEIGHTS = {"layer.weight": np.zeros((2, 3), np.float32), "layer.bias": np.zeros(2, np.float32)}
@@ -131,6 +132,56 @@ def test_tables_of_an_evaluation_leave_masked_and_add_up_exactly(secure: Round) 
     assert part.numbers == ()  # an owner's page shows no masked word as a count of patients
     page = " ".join(summary(plan, published()))
     assert "Only sums over at least 2 of these 2 hospitals can be read" in page
+
+
+@pytest.mark.parametrize("kind", ["statistics", "survival"])
+def test_analyses_leave_masked_and_add_up_exactly(secure: Round, kind: str) -> None:
+    secure.exchange()
+    mechanism = {"statistics": statistics, "survival": survival}[kind](secure_aggregation=secure.declared)
+    plan = replace(secure.plan, mechanism=mechanism)
+    answered = {name: np.full(shape, 3.0) for name, (shape, _) in answer_shapes(plan, SCHEMA).items()}
+    sent = secure.secure.masked(secure.record.id, plan, 1, digest(WEIGHTS), answered, {}, SCHEMA)
+    assert {name: (value.shape, value.dtype.name) for name, value in sent.items()} == release_shapes(plan, SCHEMA)
+    words = words_of(sent)
+    assert len(set(words.tolist())) == len(words)  # equal numbers went in
+    state = secure.secure.secrets.find(secure.record.id, 1)
+    assert state is not None
+    masks = masked(state, np.zeros(len(words), np.uint32), declared=secure.declared)
+    opened = added(words - masks, sent, steps_of(mechanism, SCHEMA, sent) or {})
+    for name, cells in answered.items():
+        np.testing.assert_array_equal(opened[name], cells)
+    assert "Hidden under the masks" in noise_sentences(mechanism)[-1]
+    assert all(part.numbers == () for part in released_parts(sent, mechanism, SCHEMA, patients=800))
+    page = " ".join(summary(plan, published()))
+    assert "Only sums over at least 2 of these 2 hospitals can be read" in page
+    assert "This hospital adds all of its own noise" in page
+
+
+def test_numbers_that_mean_something_else_here_are_in_no_sum(secure: Round) -> None:
+    """A hospital whose column has other bounds refuses the plan, before it is charged for anything."""
+    for mechanism in (statistics(secure_aggregation=secure.declared), survival(secure_aggregation=secure.declared)):
+        right = replace(mechanism, secure_aggregation=replace(secure.declared, scale=scale_of(mechanism, SCHEMA)))
+        check_scale(right, published())
+        columns = tuple(replace(one, maximum=95) if one.name in ("age",) else one for one in SCHEMA.columns)
+        columns = tuple(replace(one, maximum=43) if one.name == "temperature" else one for one in columns)
+        here = replace(published(), schema=replace(SCHEMA, columns=columns))
+        with pytest.raises(UnsupportedMechanism, match="nothing can be added up"):
+            check_scale(right, here)
+        with pytest.raises(UnsupportedMechanism, match="scale=''"):
+            check_scale(mechanism, published())
+    check_scale(statistics(), published())
+    check_scale(training(secure_aggregation=secure.declared), published())
+
+
+def test_a_request_of_another_grid_is_not_planned(secure: Round) -> None:
+    datasite = secure.desk.datasite
+    here = datasite.planner.published(name="flu")
+    own = signing_key(datasite.settings.directory).public_key().public_bytes_raw().hex()
+    hospitals = [["Test Hospital", own, here.training_patients], ["b", "33" * 32, 300]]
+    written = {"threshold": 2, "hospitals": hospitals, "scale": "ab" * 32}
+    source = statistics_source().replace("epsilon=", f"secure_aggregation={written!r}, epsilon=")
+    with pytest.raises(UnsupportedMechanism, match="nothing can be added up"):
+        datasite.planner.plan(source, here)
 
 
 def test_a_release_by_itself_leaves_as_it_is(secure: Round) -> None:
