@@ -107,10 +107,8 @@ def _four(fields: Fields, *, uniform: bool) -> list[Access]:
 
 
 def _placed(fields: Fields, *, adds: bool) -> list[Access]:
-    target, source = (
-        Access(fields[address], *(tuple(fields[f"{name}{i}"] for i in range(4)) for name in ("d", strides)))
-        for address, strides in ("yt", "xs")
-    )
+    counts, to, of = (tuple(fields[f"{name}{i}"] for i in range(4)) for name in "dts")
+    target, source = Access(fields["y"], counts, to), Access(fields["x"], counts, of)
     return [*([target] if adds else []), source, _written(target)]
 
 
