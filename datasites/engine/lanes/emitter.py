@@ -142,7 +142,15 @@ class Emitter:
         self.emit("fill", y=y, n=y.numel, k=self.number(value))
 
     def copy(self, target: View, source: View) -> None:
-        """`source` into lane memory of any layout: one instruction for each part that is in one piece there."""
+        """`source` into lane memory of any layout."""
+        pieces = runs(sorted(zip(target.shape, target.strides, strict=True), key=lambda part: -part[1]))
+        if source.buffer.lanes and pieces and (len(pieces) > 1 or pieces[0][1] != 1):
+            self._both("place", target, source, _together(target, source))
+        else:
+            self._pieces(target, source)
+
+    def _pieces(self, target: View, source: View) -> None:
+        """One instruction for each part that is in one piece in `target`."""
         dimensions = sorted(
             (part for part in zip(target.shape, target.strides, source.strides, strict=True) if part[0] != 1),
             key=lambda part: -part[1],
@@ -160,21 +168,17 @@ class Emitter:
             self._four(target.as_((size,), (1,), to), source.as_((), (), of), merged)
 
     def add_to(self, target: View, source: View) -> None:
-        """target += source, both of any layout in lane memory, along their longest dimension."""
-        dimensions = [
-            part for part in zip(target.shape, target.strides, source.strides, strict=True) if part[0] != 1
-        ] or [(1, 1, 1)]
-        longest = max(dimensions, key=lambda part: part[0])
-        dimensions.remove(longest)
-        for to, of in _places(dimensions):
-            self.emit(
-                "add_to",
-                y=target.as_((), (), to),
-                n=longest[0],
-                x=source.as_((), (), of),
-                sy=longest[1] * LANES,
-                sx=longest[2] * LANES,
-            )
+        """target += source, both of any layout in lane memory."""
+        self._both("add_to", target, source, _together(target, source))
+
+    def _both(self, name: str, target: View, source: View, dimensions: list[tuple[int, int, int]]) -> None:
+        """An instruction that walks over target and source alike, once for each index of what four dimensions leave."""
+        inner = [(1, 0, 0)] * (4 - len(dimensions)) + dimensions[-4:]
+        fields: dict[str, View | int] = {}
+        for i, (size, to, of) in enumerate(inner):
+            fields |= {f"d{i}": size, f"t{i}": to * LANES, f"s{i}": of * LANES}
+        for to, of in _places(dimensions[:-4]):
+            self.emit(name, y=target.as_((), (), to), x=source.as_((), (), of), **fields)
 
     # -- products
 
@@ -206,6 +210,17 @@ class Emitter:
                 "product", y=y, M=m, K=k, J=n, x=a, yM=y_m, yJ=y_n, xM=a.strides[0] * LANES, xK=a.strides[1] * LANES,
                 z=b, zK=b.strides[0] * LANES, zJ=b.strides[1] * LANES,
             )  # fmt: skip
+
+
+def _together(target: View, source: View) -> list[tuple[int, int, int]]:
+    """Size, stride in the target and stride in the source of each dimension that both run along, the widest first."""
+    joined: list[tuple[int, int, int]] = []
+    dimensions = zip(target.shape, target.strides, source.strides, strict=True)
+    for size, to, of in sorted((part for part in dimensions if part[0] != 1), key=lambda part: -part[1]):
+        if joined and joined[-1][1] == to * size and joined[-1][2] == of * size:
+            size *= joined.pop()[0]
+        joined.append((size, to, of))
+    return joined
 
 
 def _places(dimensions: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:

@@ -106,9 +106,10 @@ def _four(fields: Fields, *, uniform: bool) -> list[Access]:
     ]
 
 
-def _add_to(fields: Fields, terms: Terms) -> list[Access]:
-    target = _lane(fields, "y", ("n", "sy"))
-    return [target, _lane(fields, "x", ("n", "sx")), _written(target)]
+def _placed(fields: Fields, *, adds: bool) -> list[Access]:
+    counts, to, of = (tuple(fields[f"{name}{i}"] for i in range(4)) for name in "dts")
+    target, source = Access(fields["y"], counts, to), Access(fields["x"], counts, of)
+    return [*([target] if adds else []), source, _written(target)]
 
 
 def _over(fields: Fields, terms: Terms) -> list[Access]:
@@ -163,7 +164,9 @@ _OTHERS: list[tuple[str, str, Accesses]] = [
     ("product", "y M K J x yM yJ xM xK z zK zJ", _product),  # y[m, j] = Σ x[m, k] z[k, j]
     ("move", "y d0 d1 d2 d3 x s0 s1 s2 s3", lambda fields, _: _four(fields, uniform=False)),
     ("lift", "y d0 d1 d2 d3 x s0 s1 s2 s3", lambda fields, _: _four(fields, uniform=True)),  # uniforms into lanes
-    ("add_to", "y n x sy sx", _add_to),  # y[i] += x[i]
+    # y[t · i] = x[s · i] for every index i below d, and the same with +=
+    ("place", "y d0 d1 d2 d3 t0 t1 t2 t3 x s0 s1 s2 s3", lambda fields, _: _placed(fields, adds=False)),
+    ("add_to", "y d0 d1 d2 d3 t0 t1 t2 t3 x s0 s1 s2 s3", lambda fields, _: _placed(fields, adds=True)),
     ("sum", "y n x k inner outer", _over),  # y[i] = Σ x[i, k]
     ("maximum", "y n x k inner outer", _over),
     ("gather", "y n x sx z", _gather),  # y = x[z], z a whole number in [0, n)

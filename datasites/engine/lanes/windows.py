@@ -13,6 +13,7 @@ from datasites.engine.lanes.memory import Shape, View, contiguous
 from datasites.engine.lanes.rules import Lowering, by_channel, defaults, pieces, rule
 
 MOST_WINDOWS = 1024  # of an adaptive pooling, each of a size of its own
+NEAR_SLOTS = 2**13  # of copied windows that are made at a time: half a MiB, so that a product finds them nearby
 
 
 class _Windows:
@@ -81,26 +82,38 @@ class _Windows:
         """Of every window the number at one place in it: [channels, *places]."""
         count = len(self.kernel)
         begin = sum(index * stride for index, stride in zip(offset, spread.strides[1 : 1 + count], strict=True))
-        return spread.as_((self._channels, *self.places), (spread.strides[0], *spread.strides[1 + count :]), begin)
+        return spread.as_(
+            (spread.shape[0], *spread.shape[1 + count :]), (spread.strides[0], *spread.strides[1 + count :]), begin
+        )
 
     def offsets(self) -> list[tuple[int, ...]]:
         """Every place in a window, in order."""
         return list(itertools.product(*(range(length) for length in self.kernel)))
 
-    def unfolded(self, x: View) -> View:
-        """A copy of x as [channels times kernel, places]: what a convolution multiplies its weights by."""
-        shape = (self._channels * math.prod(self.kernel), math.prod(self.places))
-        return pieces(self._e, self.spread(self.padded(x))).as_(shape, contiguous(shape))
+    def rows(self) -> list[tuple[int, int]]:
+        """Where to begin and how many rows of places to take at a time, so that what is copied of them stays near."""
+        row = self._channels * math.prod(self.kernel) * math.prod(self.places[1:])
+        count = max(1, NEAR_SLOTS // row)
+        return [(begin, min(count, self.places[0] - begin)) for begin in range(0, self.places[0], count)]
 
-    def folded(self, columns: View) -> View:
-        """The other way: what lies in windows, added up where they overlap, as [channels, *size]."""
-        columns = columns.as_(
-            (self._channels, *self.kernel, *self.places), contiguous((self._channels, *self.kernel, *self.places))
-        )
-        total = self.empty(0.0)
+    def of_rows(self, spread: View, begin: int, count: int) -> View:
+        """The windows of some rows of places, as they overlap."""
+        shape = (self._channels, *self.kernel, count, *self.places[1:])
+        return spread.as_(shape, spread.strides, begin * spread.strides[1 + len(self.kernel)])
+
+    def unfolded(self, spread: View) -> View:
+        """A copy of windows as [channels times kernel, places]: what a convolution multiplies its weights by."""
+        inside = 1 + len(self.kernel)
+        shape = (math.prod(spread.shape[:inside]), math.prod(spread.shape[inside:]))
+        return pieces(self._e, spread).as_(shape, contiguous(shape))
+
+    def fold(self, total: View, columns: View, begin: int, count: int) -> None:
+        """Add what lies in windows of some rows of places, [channels times kernel, places], to padded memory."""
+        layout = (self._channels, *self.kernel, count, *self.places[1:])
+        columns = columns.as_(layout, contiguous(layout))
+        spread = self.of_rows(self.spread(total), begin, count)
         for offset in self.offsets():
-            self._e.add_to(self.one(self.spread(total), offset), self.one(columns, offset))
-        return self.core(total)
+            self._e.add_to(self.one(spread, offset), self.one(columns, offset))
 
 
 def _places_along(size: int, reach: int, stride: int, padding: int, *, ceil: bool) -> int:
@@ -174,17 +187,49 @@ class _Convolution:
         """The same of the side that windows are multiplied into: [narrow, places]."""
         return view.as_((self.narrow, self.n), (self.n, 1), group * self.narrow * self.n)
 
+    def gather(self, narrow: View, group: int, wide: View) -> None:
+        """narrow [narrow, places] = weights times the windows of wide [channels, *size]."""
+        spread = self.windows.spread(self.windows.padded(wide))
+        for begin, count in self.windows.rows():
+            columns = self.windows.unfolded(self.windows.of_rows(spread, begin, count))
+            self._e.matmul(self._columns(narrow, begin, count), self.weights(group), columns)
+
+    def scatter(self, group: int, narrow: View) -> View:
+        """The other way: windows of weights times narrow, added up where they overlap, as [channels, *size]."""
+        total = self.windows.empty(0.0)
+        for begin, count in self.windows.rows():
+            part = self._columns(narrow, begin, count)
+            columns = self._e.fresh((self.k, part.shape[1]))
+            self._e.matmul(columns, self.weights(group).ordered((1, 0)), part)
+            self.windows.fold(total, columns, begin, count)
+        return self.windows.core(total)
+
+    def of_weights(self, target: View, narrow: View, wide: View) -> None:
+        """The gradient of a group's weights, narrow times windows of wide, a few channels at a time."""
+        spread = self.windows.spread(self.windows.padded(wide))
+        inside = self.k // self.wide
+        most = max(4, NEAR_SLOTS // (inside * self.n) // 4 * 4)  # of four the columns are whole tiles of a product
+        for begin in range(0, self.wide, most):
+            count = min(most, self.wide - begin)
+            channels = spread.as_((count, *spread.shape[1:]), spread.strides, begin * spread.strides[0])
+            columns = self.windows.unfolded(channels).ordered((1, 0))
+            part = target.as_((self.narrow, count * inside), target.strides, begin * inside)
+            self._e.matmul(part, narrow, columns)
+
+    def _columns(self, narrow: View, begin: int, count: int) -> View:
+        """Some rows of places of [narrow, places]."""
+        row = math.prod(self.windows.places[1:])
+        return narrow.as_((self.narrow, count * row), narrow.strides, begin * row)
+
 
 def _forward(lowering: Lowering, call: Call, c: _Convolution, *, transposed: bool) -> None:
     e, y = lowering.emitter, lowering.result(call)
     x = e.dense(lowering.argument(call, 0))
     for group in range(c.groups):
         if transposed:
-            columns = e.fresh((c.k, c.n))
-            e.matmul(columns, c.weights(group).ordered((1, 0)), c.flat(x, group))
-            e.copy(c.part(y, group, c.wide, c.output_size), c.windows.folded(columns))
+            e.copy(c.part(y, group, c.wide, c.output_size), c.scatter(group, c.flat(x, group)))
         else:
-            e.matmul(c.flat(y, group), c.weights(group), c.windows.unfolded(c.part(x, group, c.wide, c.size)))
+            c.gather(c.flat(y, group), group, c.part(x, group, c.wide, c.size))
     if call.arguments[2] is not None:
         n = math.prod(c.output_size)
         whole = y.as_((c.outputs, n), (n, 1))
@@ -199,25 +244,18 @@ def _backward(lowering: Lowering, call: Call, c: _Convolution, *, transposed: bo
     of_weight = e.fresh((c.narrow * c.groups, c.k)) if wanted[1] else None
     for group in range(c.groups):
         over, narrow = (gradient, c.flat(x, group)) if transposed else (x, c.flat(gradient, group))
-        size = c.output_size if transposed else c.size
-        spread = None
-        if of_weight is not None or (of_x is not None and transposed):
-            spread = c.windows.unfolded(c.part(over, group, c.wide, size))
-        if of_weight is not None and spread is not None:
+        wide = c.part(over, group, c.wide, c.output_size if transposed else c.size)
+        if of_weight is not None:
             target = of_weight.as_((c.narrow, c.k), (c.k, 1), group * c.narrow * c.k)
-            e.matmul(target, narrow, spread.ordered((1, 0)))
+            c.of_weights(target, narrow, wide)
         if of_x is None:
             continue
-        if transposed and spread is not None:
-            e.matmul(c.flat(of_x, group), c.weights(group), spread)
+        if transposed:
+            c.gather(c.flat(of_x, group), group, wide)
+        elif c.groups == 1:
+            of_x = c.scatter(group, narrow)
         else:
-            columns = e.fresh((c.k, c.n))
-            e.matmul(columns, c.weights(group).ordered((1, 0)), narrow)
-            folded = c.windows.folded(columns)
-            if c.groups == 1:
-                of_x = folded
-            else:
-                e.copy(c.part(of_x, group, c.wide, size), folded)
+            e.copy(c.part(of_x, group, c.wide, c.size), c.scatter(group, narrow))
     of_bias = None
     if wanted[2]:
         n = math.prod(c.output_size)

@@ -75,7 +75,8 @@ ADD, SUBTRACT, MULTIPLY, DIVIDE = CODES["add"], CODES["subtract"], CODES["multip
 SIGMOID_BACKWARD, TANH_BACKWARD = CODES["sigmoid_backward"], CODES["tanh_backward"]
 LESS, AT_MOST, EQUAL, UNEQUAL = CODES["less"], CODES["at_most"], CODES["equal"], CODES["unequal"]
 THRESHOLD_BACKWARD, CLAMP, WHERE = CODES["threshold_backward"], CODES["clamp"], CODES["where"]
-LINEAR, PRODUCT, MOVE, LIFT, ADD_TO = CODES["linear"], CODES["product"], CODES["move"], CODES["lift"], CODES["add_to"]
+LINEAR, PRODUCT, MOVE, LIFT = CODES["linear"], CODES["product"], CODES["move"], CODES["lift"]
+PLACE, ADD_TO = CODES["place"], CODES["add_to"]
 SUM, MAXIMUM, GATHER, SCATTER, FILL = (
     CODES["sum"], CODES["maximum"], CODES["gather"], CODES["scatter"], CODES["fill"],
 )  # fmt: skip
@@ -366,6 +367,30 @@ def move(memory, y, d0, d1, d2, d3, x, s0, s1, s2, s3):
                     store(memory, y, load(memory, p))
                     y += LANES
                     p += s3
+
+
+@compiled
+def place(memory, y, d0, d1, d2, d3, t0, t1, t2, t3, x, s0, s1, s2, s3):
+    for i0 in range(d0):
+        for i1 in range(d1):
+            for i2 in range(d2):
+                to, of = y + i0 * t0 + i1 * t1 + i2 * t2, x + i0 * s0 + i1 * s1 + i2 * s2
+                for _ in range(d3):
+                    store(memory, to, load(memory, of))
+                    to += t3
+                    of += s3
+
+
+@compiled
+def add_to(memory, y, d0, d1, d2, d3, t0, t1, t2, t3, x, s0, s1, s2, s3):
+    for i0 in range(d0):
+        for i1 in range(d1):
+            for i2 in range(d2):
+                to, of = y + i0 * t0 + i1 * t1 + i2 * t2, x + i0 * s0 + i1 * s1 + i2 * s2
+                for _ in range(d3):
+                    store(memory, to, add(load(memory, to), load(memory, of)))
+                    to += t3
+                    of += s3
 
 
 @compiled
@@ -691,9 +716,18 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
         clamp_along(memory, uniform, y, f2, x, f4, f5, f6)
     elif op == WHERE:  # y n x sx z sz w sw
         where_along(memory, y, f2, x, f4, z, f6, f7 + (near if f7 < scratch else shift), f8)
-    elif op == ADD_TO:  # y n x sy sx
-        for i in range(f2):
-            store(memory, y + i * f4, add(load(memory, y + i * f4), load(memory, x + i * f5)))
+    elif op == PLACE:  # y d0 d1 d2 d3 t0 t1 t2 t3 x s0 s1 s2 s3
+        source = f10 + (near if f10 < scratch else shift)
+        place(
+            memory, y, f2, f3, f4, f5, f6, f7, f8, f9, source, code[at + 11], code[at + 12], code[at + 13],
+            code[at + 14],
+        )  # fmt: skip
+    elif op == ADD_TO:
+        source = f10 + (near if f10 < scratch else shift)
+        add_to(
+            memory, y, f2, f3, f4, f5, f6, f7, f8, f9, source, code[at + 11], code[at + 12], code[at + 13],
+            code[at + 14],
+        )  # fmt: skip
     elif op == SUM:  # y n x k inner outer
         sum_over(memory, y, f2, x, f4, f5, f6)
     elif op == MAXIMUM:
