@@ -5,7 +5,8 @@
 
 Heartbeats are sums of five bumps (after McSharry et al. 2003, doi:10.1109/TBME.2003.808805) with noise and a wandering
 base line; in every second one the ventricles take longer, as in bundle branch block. The three hospitals record at
-different rates and the schema declares one, so that publishing resamples.
+different rates and the schema declares one, so that publishing resamples. Every tenth recording stopped early, and is
+filled up as the schema declares.
 """
 
 import sys
@@ -16,6 +17,7 @@ import pandas as pd
 
 HOSPITALS = {"north": 500, "east": 360, "south": 250}  # Hz
 SECONDS, RECORDS, GAIN = 10, 400, 1000  # of each record; of each hospital; whole numbers a millivolt
+EARLY = 7  # seconds of a recording that stopped
 SCHEMA = """\
 name = "ecg"
 population = "{hospital}-cardiology"
@@ -37,6 +39,7 @@ unit = "mV"
 channels = ["II"]           # each file has V1 beside it
 sampling_rate = 50          # Hz: publishing resamples what was recorded otherwise
 window = "middle"           # 8 of the 10 seconds
+shorter = "pad"             # 0 mV after the last sample of a recording that stopped before 8 seconds
 header = "record"
 """
 # Of each bump: seconds from the beat, millivolts, seconds wide. P, Q, R, S, T.
@@ -75,6 +78,8 @@ if __name__ == "__main__":
         blocked = random.random(RECORDS) < 0.5
         for place, block in enumerate(blocked):
             leads = {name: lead(rate, block, random) for name in ("II", "V1")}
+            if place % 10 == 9:
+                leads = {name: values[: EARLY * rate] for name, values in leads.items()}
             write_record(records / f"{place:04}", rate, leads)
         table = pd.DataFrame(
             {

@@ -1,4 +1,4 @@
-"""Signals in WFDB's files, as PhysioNet and recorders write them: read, resampled and cut as the schema declares.
+"""Signals in WFDB's files, as PhysioNet and recorders write them: read, resampled, cut and filled up as declared.
 
 A record is a header (`.hea`, text) and a file of its samples, which the header names. Read is what the header says of
 rate, channels, gain, baseline and unit (https://physionet.org/physiotools/wag/header-5.htm) and whole numbers of the
@@ -91,47 +91,59 @@ def signal(tensor: Tensor, header: bytes, samples: bytes) -> Floats:
 
 def windowed(tensor: Tensor, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The declared samples of a signal of the declared rate. Raises `TensorFault` where it is too short or long."""
-    begin = _begin(tensor, values.shape[1])
-    return values[:, begin : begin + tensor.shape[1]]
+    begin, taken = _span(tensor, values.shape[1])
+    return _filled(tensor, values[:, begin : begin + taken])
 
 
 def resampled(values: Floats, rate: float, tensor: Tensor) -> Floats:
     """The declared samples of [channels, samples] at `rate`, at the tensor's own rate.
 
     Each is a weighted mean of those around it, by a sinc under Hann's window that keeps what both rates can hold, so
-    that nothing above half the new rate folds into it (Smith 2002, "Digital Audio Resampling").
+    that nothing above half the new rate folds into it (Smith 2002, "Digital Audio Resampling"). What a shorter signal
+    is filled up with comes after that, and is in no mean.
     """
     wanted = tensor.sampling_rate
     if rate == wanted:
         return windowed(tensor, values)
-    begin = _begin(tensor, int(values.shape[1] * wanted / rate + 1e-9))
+    begin, taken = _span(tensor, int(values.shape[1] * wanted / rate + 1e-9))
     pass_band = min(1.0, wanted / rate)
     reach = math.ceil(WIDTH / pass_band)
-    made = np.empty((len(values), tensor.shape[1]))
+    made = np.empty((len(values), taken))
     together = max(1, (1 << 20) // (2 * reach + 1))
-    for first in range(0, tensor.shape[1], together):
-        places = (begin + np.arange(first, min(first + together, tensor.shape[1]))) * (rate / wanted)
+    for first in range(0, taken, together):
+        places = (begin + np.arange(first, min(first + together, taken))) * (rate / wanted)
         around = np.rint(places).astype(np.int64)[:, np.newaxis] + np.arange(-reach, reach + 1)
         away = (around - places[:, np.newaxis]) * pass_band
         weights = np.sinc(away) * np.cos(np.pi / 2 * np.clip(away / (WIDTH + 1), -1, 1)) ** 2
         weights[(around < 0) | (around >= values.shape[1])] = 0
         weights /= weights.sum(1, keepdims=True)
-        taken = values[:, np.clip(around, 0, values.shape[1] - 1)]
-        made[:, first : first + len(places)] = (taken * weights).sum(2)
-    return made
+        nearby = values[:, np.clip(around, 0, values.shape[1] - 1)]
+        made[:, first : first + len(places)] = (nearby * weights).sum(2)
+    return _filled(tensor, made)
 
 
-def _begin(tensor: Tensor, samples: int) -> int:
-    """First sample of the declared window of so many."""
+def _filled(tensor: Tensor, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[channels, samples] as many as are declared: after a shorter signal's last sample, the declared padding."""
+    left = tensor.shape[1] - values.shape[1]
+    if left == 0:
+        return values
+    return np.concatenate([values, np.full((len(values), left), tensor.padding)], axis=1)  # whole numbers as float64
+
+
+def _span(tensor: Tensor, samples: int) -> tuple[int, int]:
+    """First sample that is taken of so many, and how many are. Raises `TensorFault`."""
     wanted = tensor.shape[1]
     rate = f" at {tensor.sampling_rate:g} Hz" if tensor.sampling_rate else ""
+    if samples < 1 or (samples < wanted and not tensor.is_padded):
+        instead = "leave the record out" if samples < 1 else "write shorter = 'pad', or leave the record out"
+        raise TensorFault(f"has {samples} samples{rate}, and the schema declares {wanted}; {instead}")
     if samples < wanted:
-        raise TensorFault(f"has {samples} samples{rate}, and the schema declares {wanted}; leave the record out")
+        return 0, samples
     if samples > wanted and tensor.window == "refuse":
         raise TensorFault(
             f"has {samples} samples{rate}, and the schema declares {wanted}; write window = 'start', 'middle' or 'end'"
         )
-    return {"middle": (samples - wanted) // 2, "end": samples - wanted}.get(tensor.window, 0)
+    return {"middle": (samples - wanted) // 2, "end": samples - wanted}.get(tensor.window, 0), wanted
 
 
 def _chosen(tensor: Tensor, header: _Header) -> list[int]:

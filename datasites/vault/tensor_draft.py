@@ -35,6 +35,7 @@ DRAFTS = {
         "# sampling_rate = 100   # fill in, in Hz: publishing resamples what was recorded otherwise",
         '# channels = ["II"]     # names of those that are taken; left out, all',
         'window = "start"          # or "middle", or "refuse": which samples of a longer signal',
+        'shorter = "refuse"        # or "pad": after a shorter signal\'s last sample comes `padding`, or 0',
     ),
     "codes": (
         "# shape = [32]          # fill in: places of a sequence",

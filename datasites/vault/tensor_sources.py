@@ -133,7 +133,8 @@ class TensorSources:
             listed = "\n".join(faults)
             raise DataRefused(
                 f"The tensors do not fit {self._schema.name!r}: {total} fault(s), the first {len(faults)} of which"
-                f" follow. Mend them in the files, or declare shape, bounds, outside or resize otherwise.\n{listed}",
+                " follow. Mend them in the files, or declare shape, bounds, outside, resize or shorter otherwise."
+                f"\n{listed}",
                 faults=tuple(faults),
                 total=total,
             )
@@ -154,8 +155,8 @@ class TensorSources:
             )
         from pyarrow import types
 
-        if any(is_one(column.type) for is_one in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
-            return lambda row: kept(tensor, _flat(column[row]))
+        if _is_list(column.type):
+            return lambda row: kept(tensor, _numbers(tensor, column[row]))
         if not (types.is_string(column.type) or types.is_large_string(column.type)):
             raise DataRefused(
                 f"Tensor {tensor.name!r}: its column holds {column.type} values. Publish lists, or names of files."
@@ -289,6 +290,22 @@ def _loaded(path: Path, called: str) -> npt.NDArray[Any]:
         raise DataRefused(f"{called} is no array of numbers that numpy wrote. Save it with numpy.save.") from None
 
 
+def _numbers(tensor: Tensor, cell: Any) -> npt.NDArray[Any]:
+    """One cell's numbers: of a signal whose channels are lists of one length, [channels, samples]; else flat."""
+    flat = _flat(cell)
+    if not tensor.is_signal or not _is_list(cell.values.type) or len(cell.values) != tensor.shape[0]:
+        return flat
+    samples = len(cell.values[0])
+    alike = all(len(channel) == samples for channel in cell.values) and flat.size == len(cell.values) * samples
+    return flat.reshape(len(cell.values), samples) if alike else flat
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
 def _flat(cell: Any) -> npt.NDArray[Any]:
     """The numbers of one cell's list, or list of lists, one after the other."""
     from pyarrow import types
@@ -296,7 +313,7 @@ def _flat(cell: Any) -> npt.NDArray[Any]:
     values = cell.values
     if values is None:
         raise TensorFault("is empty; fill it in, or leave the record out")
-    while types.is_list(values.type) or types.is_large_list(values.type) or types.is_fixed_size_list(values.type):
+    while _is_list(values.type):
         if values.null_count:
             raise TensorFault("has an empty list inside; fill it in, or leave the record out")
         values = values.flatten()

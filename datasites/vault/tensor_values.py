@@ -57,6 +57,8 @@ def kept(tensor: Tensor, values: Values) -> Stored:
     """Values as they are kept, little-endian, of the tensor's shape. Raises `TensorFault` naming value and bound."""
     if values.dtype.kind not in "biuf":
         raise TensorFault(f"holds {values.dtype} values; save numbers, as float32")
+    if tensor.is_signal and tensor.shape[0] == 1 and values.ndim == 1:
+        values = values[np.newaxis]
     if tensor.is_signal and values.ndim == 2 and values.shape[0] == tensor.shape[0]:
         values = windowed(tensor, values)
     if values.shape != tensor.shape:

@@ -20,6 +20,8 @@
     channels = ["II", "V5"]     # which of a file's, in this order; left out, all
     sampling_rate = 100         # in Hz: files of another are resampled
     window = "start"            # "middle" or "end": which samples of a longer one; "refuse", the default, takes none
+    shorter = "pad"             # after a shorter one's last sample comes `padding`; "refuse", the default, takes none
+    padding = 0                 # in the unit, inside the bounds; 0 where it is left out
 
     [tensors.diagnoses]
     shape = [32]                # of a sequence of codes: places
@@ -56,6 +58,7 @@ MOST_CODES, LONGEST_CODE = 4096, 40
 SCALINGS = ("symmetric", "unit")
 RESIZES = ("refuse", "area", "bilinear")
 WINDOWS = ("refuse", "start", "middle", "end")
+SHORTER = ("refuse", "pad")
 FASTEST = 1e6  # Hz
 MOST_TENSORS = 8
 MOST_ELEMENTS = 1 << 22  # of one record: a radiograph of 2048 by 2048
@@ -85,6 +88,8 @@ class Tensor:
       channels: of a signal [channels, samples], its files' names of them; none where all are taken.
       sampling_rate: of a signal, in Hz, at most 1e6; 0 where nothing is resampled.
       window: one of `WINDOWS`: which samples or codes publishing takes of a longer signal or sequence.
+      shorter: one of `SHORTER`: what publishing does with a signal of fewer samples; codes are filled up anyway.
+      padding: value of the samples that a shorter signal has not, from `minimum` to `maximum`; 0 unless it is padded.
       vocabulary: of a sequence of codes, all that are known; then dtype and bounds follow from it.
       header: the table's, where it is not the name.
 
@@ -103,6 +108,8 @@ class Tensor:
     channels: tuple[str, ...] = ()
     sampling_rate: float = 0.0
     window: str = "refuse"
+    shorter: str = "refuse"
+    padding: float = 0.0
     vocabulary: tuple[str, ...] = ()
     unit: str = ""
     header: str = ""
@@ -125,6 +132,7 @@ class Tensor:
         check_choice(f"{where}: scaling", self.scaling, SCALINGS)
         check_choice(f"{where}: resize", self.resize, RESIZES)
         check_choice(f"{where}: window", self.window, WINDOWS)
+        check_choice(f"{where}: shorter", self.shorter, SHORTER)
         check_text(f"{where}: unit", self.unit, most=40)
         check_text(f"{where}: description", self.description, most=LARGEST_DESCRIPTION, lines=True)
         check_header(f"{where}: header", self.header)
@@ -139,6 +147,7 @@ class Tensor:
                 f" width], and 'area' also for volumes of [1, x, y, z]; not for {list(sizes)}. Write resize = 'refuse'."
             )
         self._check_signal(where)
+        self._check_padding(where)
 
     def _check_codes(self, where: str) -> None:
         if not isinstance(self.vocabulary, tuple) or len(self.vocabulary) > MOST_CODES:
@@ -177,6 +186,23 @@ class Tensor:
         if self.channels and len(self.channels) != self.shape[0]:
             raise DataRefused(f"{where}: {len(self.channels)} channels are named, and the shape has {self.shape[0]}.")
 
+    def _check_padding(self, where: str) -> None:
+        if self.is_padded and not self.is_signal:
+            raise DataRefused(
+                f"{where}: shorter = 'pad' is for signals, whose shape is [channels, samples], not {list(self.shape)};"
+                " a sequence of codes is filled without it. Leave it out."
+            )
+        if not is_number(self.padding) or (self.padding and not self.is_padded):
+            raise DataRefused(
+                f"{where}: padding={self.padding!r} is the number after a shorter signal's last sample. Write shorter ="
+                " 'pad' beside it, or leave it out."
+            )
+        if self.is_padded and not self.minimum <= self.padding <= self.maximum:
+            raise DataRefused(
+                f"{where}: padding={self.padding:g} is not from minimum={self.minimum:g} to maximum={self.maximum:g}."
+                " Write one of those bounds, or a value between them."
+            )
+
     @classmethod
     def from_dict(cls, name: str, table: Any) -> Tensor:
         """A tensor of plain data, as `[tensors.name]` has it. Raises `DataRefused`."""
@@ -189,7 +215,7 @@ class Tensor:
                 raise DataRefused(f"{where} has {str(key)[:60]!r}, which is not known. Use {', '.join(known)}.")
         if not isinstance(table.get("shape"), list | tuple):
             raise DataRefused(f"{where} needs the shape of one record, as shape = [1, 64, 64].")
-        numbers = ("minimum", "maximum", "sampling_rate")
+        numbers = ("minimum", "maximum", "sampling_rate", "padding")
         bounds = {key: float(table[key]) for key in numbers if is_number(table.get(key))}
         named = ("shape", "channels", "vocabulary")
         lists = {key: tuple(table[key]) for key in named if isinstance(table.get(key), list | tuple)}
@@ -236,6 +262,11 @@ class Tensor:
         return len(self.shape) == 2
 
     @property
+    def is_padded(self) -> bool:
+        """Whether a shorter signal is filled up with `padding`."""
+        return self.shorter == "pad"
+
+    @property
     def is_volume(self) -> bool:
         """Whether it may be one of [1, x, y, z]."""
         return len(self.shape) == 4 and self.shape[0] == 1
@@ -245,7 +276,8 @@ class Tensor:
         if self.is_codes:
             return f"{self.shape[0]} places for {len(self.vocabulary):,} codes"
         unit = f" {self.unit}" if self.unit else ""
-        return f"{' × '.join(map(str, self.shape))} {self.dtype}, {self.minimum:g} to {self.maximum:g}{unit}"
+        padded = f", shorter ones filled with {self.padding:g}{unit}" if self.is_padded else ""
+        return f"{' × '.join(map(str, self.shape))} {self.dtype}, {self.minimum:g} to {self.maximum:g}{unit}{padded}"
 
     def stored(self, values: npt.ArrayLike) -> Stored:
         """Finite values in the source's units as they are kept, those outside the bounds as the bound: any shape."""
@@ -288,7 +320,8 @@ class Tensor:
         """Made-up tensors as they are stored, [rows, *shape]: of this declaration alone, equal wherever they are drawn.
 
         Uniform numbers at every few places and straight lines between them, so that they look like pictures or
-        signals and carry nothing of one; codes are uniform, as many as is uniform.
+        signals and carry nothing of one; codes are uniform, as many as is uniform. Where shorter signals are padded,
+        every second one is, from a uniform place on.
         """
         digest = hashlib.sha256(canonical(self.as_dict()) + f"/{rows}/{seed}".encode()).digest()
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
@@ -297,6 +330,7 @@ class Tensor:
             left_out = np.arange(self.elements) >= generator.integers(1, self.elements + 1, (rows, 1))
             return self.stored(np.where(left_out, NO_CODE, drawn))
         made = np.empty((rows, *self.shape), dtype=np.dtype(self.dtype).newbyteorder("<"))
+        lengths = self._mock_lengths(rows, generator)
         together = max(1, (1 << 22) // self.elements)  # 32 MiB of float64
         smooth = [axis for axis, size in enumerate(self.shape, start=1) if size > 2 * SMOOTH]
         coarse = tuple(-(-size // SMOOTH) + 1 if size > 2 * SMOOTH else size for size in self.shape)
@@ -304,8 +338,19 @@ class Tensor:
             field = generator.random((min(together, rows - begin), *coarse))
             for axis in smooth:
                 field = _between(field, axis, self.shape[axis - 1])
-            made[begin : begin + len(field)] = self.stored(self.minimum + field * (self.maximum - self.minimum))
+            natural = self.minimum + field * (self.maximum - self.minimum)
+            if self.is_padded:
+                left = np.arange(self.shape[1]) >= lengths[begin : begin + len(field), np.newaxis]
+                natural = np.where(left[:, np.newaxis], self.padding, natural)
+            made[begin : begin + len(field)] = self.stored(natural)
         return made
+
+    def _mock_lengths(self, rows: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+        """[rows] samples before a made-up signal's padding. Draws nothing where none is padded."""
+        if not self.is_padded:
+            return np.full(rows, self.shape[-1])
+        lengths = generator.integers(1, self.shape[1] + 1, rows)
+        return np.where(np.arange(rows) % 2 == 0, self.shape[1], lengths)
 
 
 def _between(field: npt.NDArray[np.float64], axis: int, size: int) -> npt.NDArray[np.float64]:

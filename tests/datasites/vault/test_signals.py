@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from datasites.vault.signals import SAMPLES, file_of_samples, resampled, signal
 from datasites.vault.tensor_faults import TensorFault
+from datasites.vault.tensor_files import tensors_to_write
+from datasites.vault.tensor_sources import TensorSources
 from datasites.vault.tensor_values import decoded, kept
 from policies.errors import DataRefused
 from policies.schema.tensors import Tensor
@@ -102,6 +107,112 @@ def test_a_longer_signal_is_cut_where_that_is_declared() -> None:
         kept(Tensor(**said), values)  # type: ignore[arg-type]
     with pytest.raises(TensorFault, match="has 3 samples"):
         kept(Tensor(**said, window="start"), values[:, :3])  # type: ignore[arg-type]
+
+
+PADDED = Tensor(
+    name="ecg", shape=(2, 6), minimum=-5, maximum=5, dtype="float32", sampling_rate=100, shorter="pad", padding=-4.5
+)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float64", "int8", "uint8", "bool"])
+@pytest.mark.parametrize("samples", [1, 5, 6])
+def test_a_shorter_signal_is_filled_up_with_the_declared_value(kind: str, samples: int) -> None:
+    values = (np.arange(2 * samples).reshape(2, samples) % 2).astype(kind)
+    found = PADDED.natural(kept(PADDED, values))
+    assert found.shape == (2, 6)
+    np.testing.assert_allclose(found[:, :samples], values, atol=1e-5)
+    np.testing.assert_allclose(
+        found[:, samples:], -4.5, atol=1e-5
+    )  # of whole numbers too: nothing is rounded to theirs
+
+
+def test_padding_hides_no_fault_of_the_samples() -> None:
+    with pytest.raises(TensorFault, match="NaN"):
+        kept(PADDED, np.array([[0.0, np.nan], [0.0, 0.0]]))
+    with pytest.raises(TensorFault, match="above maximum 5"):
+        kept(PADDED, np.full((2, 3), 6))
+    with pytest.raises(TensorFault, match="has 0 samples at 100 Hz, and the schema declares 6; leave the record out"):
+        kept(PADDED, np.empty((2, 0)))
+    with pytest.raises(TensorFault, match="has 7 samples"):  # longer is another question
+        kept(PADDED, np.zeros((2, 7)))
+    with pytest.raises(TensorFault, match=r"shape \[3, 2\]"):
+        kept(PADDED, np.zeros((3, 2)))
+    with pytest.raises(TensorFault, match="write shorter = 'pad'"):
+        kept(replace(PADDED, shorter="refuse", padding=0.0), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("rate", [250.0, 500.0, 99.5, 50.0])
+def test_a_shorter_signal_is_resampled_before_it_is_filled_up(rate: float) -> None:
+    tensor = replace(PADDED, shape=(1, 400))
+    recorded = np.full((1, int(2 * rate)), 3.0)
+    taken = int(recorded.shape[1] * 100 / rate + 1e-9)
+    found = resampled(recorded, rate, tensor)[0]
+    np.testing.assert_allclose(found[:taken], 3.0)  # to the last one: the padding is in no mean
+    np.testing.assert_array_equal(found[taken:], -4.5)
+    assert len(found) == 400
+    # A long one is computed in parts, of at most 2^20 // (2 · 16 + 1) = 31,775 samples.
+    long = resampled(np.full((1, int(120 * rate)), 3.0), rate, replace(tensor, shape=(1, 40_000), sampling_rate=300))[0]
+    np.testing.assert_allclose(long[:36_000], 3.0)
+    np.testing.assert_array_equal(long[36_000:], -4.5)
+    with pytest.raises(TensorFault, match="has 0 samples"):  # shorter than one sample of the declared rate
+        resampled(recorded[:, :1], 500.0, tensor)
+
+
+@pytest.mark.process
+def test_a_signal_of_a_wfdb_record_is_filled_up_where_it_is_declared_and_else_nothing_is_published(
+    tmp_path: Path,
+) -> None:
+    for name, numbers in (("long", NUMBERS), ("short", NUMBERS[:60])):
+        (tmp_path / f"{name}.hea").write_bytes(header(numbers, file=f"{name}.dat"))
+        (tmp_path / f"{name}.dat").write_bytes(encoded(numbers, 16))
+    frame = table(["long.hea", "short.hea"])
+    with pytest.raises(DataRefused, match=r"row 3, column 'xray': 'short\.hea' has 60 samples at 100 Hz") as refusal:
+        written(frame, tmp_path, tmp_path, SIGNALS)
+    assert refusal.value.total == 1
+    padded = SCHEMA.from_toml(SIGNALS.to_toml() + 'shorter = "pad"\npadding = 1.5\n')
+    short, long = padded.tensors[0].natural(written(frame, tmp_path, tmp_path, padded))
+    np.testing.assert_allclose(long, (NUMBERS.T - 7) / 200, atol=1e-5)
+    np.testing.assert_allclose(short[:, :60], (NUMBERS[:60].T - 7) / 200, atol=1e-5)
+    np.testing.assert_allclose(short[:, 60:], 1.5, atol=1e-5)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("channels", [1, 2])
+def test_lists_of_every_length_are_filled_up(tmp_path: Path, channels: int) -> None:
+    schema = SCHEMA.from_toml(
+        SIGNALS.to_toml().replace("shape = [2, 100]", f"shape = [{channels}, 4]") + 'shorter = "pad"\npadding = -5\n'
+    )
+    rows: list[Any] = [[1.0, 2.0], [3.0], [1.0, 2.0, 3.0, 4.0]]
+    expected = [[[*row, *[-5.0] * (4 - len(row))]] * channels for row in rows]
+    cells = rows if channels == 1 else [[row] * channels for row in rows]
+
+    def found(cells: list[Any]) -> Any:
+        frame = pd.DataFrame({"xray": pd.Series(cells, dtype=pd.ArrowDtype(pa.array(cells).type))})
+        return schema.tensors[0].natural(written(frame, None, tmp_path, schema))[::-1]
+
+    np.testing.assert_allclose(found(cells), expected, atol=1e-5)
+    with pytest.raises(DataRefused, match="1 fault"):
+        found([*cells, [] if channels == 1 else [[], []]])
+    if channels == 2:  # channels of two lengths are no signal, whatever they come to together
+        with pytest.raises(DataRefused, match=r"shape \[4\]"):
+            found([*cells, [[1.0], [1.0, 2.0, 3.0]]])
+
+
+@pytest.mark.process
+def test_how_long_a_signal_was_shows_in_no_size_and_no_declaration(tmp_path: Path) -> None:
+    schema = SCHEMA.from_toml(SIGNALS.to_toml() + 'shorter = "pad"\n')
+    sizes, heads = set(), set()
+    for version, samples in (("one", 1), ("two", 99), ("three", 100)):
+        np.save(tmp_path / "r.npy", np.zeros((2, samples)))
+        with (
+            tensors_to_write(tmp_path, version, schema, 1) as files,
+            TensorSources(table(["r.npy"]), schema, tmp_path, scratch=tmp_path) as sources,
+        ):
+            sources.write(np.arange(1), files)
+        content = (tmp_path / "tensors" / version / "0.npy").read_bytes()
+        sizes.add(len(content))
+        heads.add(content[:128])
+    assert len(sizes) == len(heads) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +71,14 @@ def test_a_tensor_is_a_models_only_input() -> None:
         ({"scaling": "zscore"}, "scaling"),
         ({"shape": (2, 500), "resize": "area"}, "for images"),
         ({"name": "../xray"}, "cannot name"),
+        ({"shorter": "pad"}, "for signals"),
+        ({"shape": (4,), "vocabulary": ("E11",), "dtype": "uint16", "maximum": 2.0, "shorter": "pad"}, "for signals"),
+        ({"shape": (2, 500), "shorter": "repeat"}, "shorter"),
+        ({"shape": (2, 500), "padding": 3.0}, "beside it"),
+        ({"shape": (2, 500), "shorter": "pad", "padding": float("nan")}, "is the number after"),
+        ({"shape": (2, 500), "shorter": "pad", "padding": True}, "is the number after"),
+        ({"shape": (2, 500), "shorter": "pad", "padding": 256}, "256 is not from minimum=0 to maximum=255"),
+        ({"shape": (2, 500), "shorter": "pad", "minimum": 5}, "0 is not from minimum=5"),
     ],
 )
 def test_what_is_no_declaration_is_refused(change: dict[str, object], why: str) -> None:
@@ -106,3 +116,31 @@ def test_a_mock_is_of_the_declaration_alone() -> None:
     assert mock.shape == (5, 1, 32, 24)
     assert mock.dtype == np.uint8
     np.testing.assert_array_equal(Schema.from_toml(SCHEMA.to_toml()).tensors[0].draw_mock(5), mock)
+
+
+def test_padding_is_written_only_where_it_is_declared_and_comes_back() -> None:
+    ecg = SCHEMA.tensors[1]
+    assert not {"shorter", "padding"} & set(ecg.as_dict())  # what was published before keeps its text
+    padded = replace(ecg, shorter="pad", padding=-5.0)
+    assert Tensor.from_dict("ecg", json.loads(json.dumps(padded.as_dict()))) == padded
+    assert Tensor.from_dict("ecg", {**padded.as_dict(), "padding": -5}) == padded  # as TOML has a whole number
+    text = replace(SCHEMA, tensors=(padded,)).to_toml()
+    assert Schema.from_toml(text).tensors == (padded,)
+    assert padded.said() == "2 × 500 float16, -5 to 5 mV, shorter ones filled with -5 mV"
+
+
+def test_a_mock_shows_what_padding_looks_like_and_others_stay_as_they_were() -> None:
+    ecg = SCHEMA.tensors[1]
+    padded = replace(ecg, shorter="pad", padding=5.0)
+    mock = padded.draw_mock(40)
+    np.testing.assert_array_equal(mock, padded.draw_mock(40))
+    filled = (mock == 1).all(1)  # the upper bound, in every channel: [rows, samples]
+    lengths = np.where(filled.any(1), filled.argmax(1), 500)
+    assert (lengths[::2] == 500).all()
+    assert len(set(lengths[1::2])) > 10
+    assert all(filled[row, length:].all() for row, length in enumerate(lengths))
+    # of a declaration without padding, to the byte as before there was any
+    assert (
+        hashlib.sha256(ecg.draw_mock(3).tobytes()).hexdigest()
+        == "1d4df19193a7ae065b21f251ea857cb601801c3ce854602cc5d9d5779f793933"
+    )
