@@ -105,7 +105,7 @@ class SharedCounts:
 
     def most_patients(self) -> int:
         """Of one hospital, so that the sum of all of them fits a word under noise that none is ever beyond."""
-        each = (2 ** (WORD - 1) - 1) // len(self.roster.hospitals)
+        each = int(2 ** (WORD - 1) - 1) // len(self.roster.hospitals)
         return min((each - (_SPARE << halvings)) // steps for halvings, steps in map(grid_of, self.draws))
 
     def standard_error(self, draw: int, *, hospitals: int) -> float:
