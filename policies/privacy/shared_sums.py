@@ -1,0 +1,267 @@
+"""What hospitals' sums under one noise cost: ε if the roster keeps its word, ε if not, and which of them is charged.
+
+Hospitals whose releases leave in sums alone (`secure_aggregation`) need not add a whole noise each. Of a sum over t of
+them, k may work together with a researcher who drops whom they like, and know their own parts: t - k parts are secret,
+so t - k parts make the whole, and k is at most what the masks hold against. That is *ε as assumed*. If more than k work
+together, one hospital's numbers may be read under its own part alone: *ε if not*, several times as much.
+
+**Counts** (tables of an evaluation, statistics that are counts): one patient moves one number of each draw by 1. It is
+carried as S steps, and parts of discrete Laplace noise of rate w = -ln(1 - 2^-m) are added (`shared_noise`), exactly,
+with wS ≤ ε of the draw; m is the least with S ≥ 64, so that less than a 64th of ε is left unused. A draw's ε if not is
+`laplace_loss` of one part. Draws are independent, so ε add up, and so do divergences, each the largest that its pure ε
+admits (`pure_divergence`).
+
+**One step of training**: d whole numbers of Poisson-sampled patients, each of whom moves them by an integer vector of
+length at most Δ, under discrete Gaussian parts, whose sum is within a factor of e^±τ of a discrete Gaussian Q of
+variance V at every number. With P0 the noise and P1 the same moved, and α a whole number above 1,
+
+    Σ ((1-q) P0 + q P1)^α P0^(1-α) ≤ e^(dτ(2α-1)) Σ_j C(α, j) (1-q)^(α-j) q^j exp((j² - j) Δ² / 2V),
+
+for Q's own moments are no larger than a continuous Gaussian's (Canonne, Kamath and Steinke 2020, arXiv:2004.00010,
+proposition 5). The other direction, D(P0, mixture), is no larger (Mironov et al. 2019, arXiv:1908.10530, theorem 5:
+x ↦ shift - x turns one into the other, and maps whole numbers onto whole numbers). Of more than one step a round no
+such sum exists: every step reads weights that the steps before moved, at each hospital its own.
+
+Nothing here is asked by a datasite yet: `docs/decisions/0040-shared-noise-of-hospitals.md` says what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+from policies.canonical import canonical
+from policies.errors import UnsupportedMechanism
+from policies.privacy.accountant import Charge, pure_divergence
+from policies.privacy.checks import Patients, check_range
+from policies.privacy.nano import epsilon_up, nano_up
+from policies.privacy.secure_aggregation import WORD, SecureAggregation
+from policies.privacy.shared_noise import divisibility_error, laplace_loss, laplace_variance, rate_above
+
+LEAST_STEPS = 64  # S: less than a 64th of a draw's ε is lost to the grid
+LEAST_EPSILON, MOST_EPSILON = 0.001, 100.0  # of a draw: below, a hundred hospitals' noise would leave 32-bit words
+MOST_DRAWS = 1000
+_SPARE = 64  # widths of noise that none is ever beyond: e^-64
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedCounts:
+    """Counts that hospitals add up under one noise.
+
+    Args:
+      roster: the named hospitals, their keys and the threshold t.
+      colluding: k in [0, roster.colluding], hospitals that may work together with the researcher.
+      draws: ε of each independent table or count, one patient moving one number of each by 1; each in [0.001, 100].
+    """
+
+    roster: SecureAggregation
+    colluding: int
+    draws: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        most = self.roster.colluding
+        check_range("colluding", self.colluding, 0, 2**31, whole=True)
+        if self.colluding > most:
+            raise UnsupportedMechanism(
+                f"colluding={self.colluding} is above {most}: with a threshold of {self.roster.threshold} of"
+                f" {len(self.roster.hospitals)} hospitals the masks hide a hospital from the researcher and up to"
+                f" {most} others. Assume fewer, or raise the threshold."
+            )
+        check_range("draws", len(self.draws), 1, MOST_DRAWS, whole=True)
+        for epsilon in self.draws:
+            check_range("epsilon of a draw", epsilon, LEAST_EPSILON, MOST_EPSILON)
+
+    @property
+    def parts(self) -> int:
+        """How many parts make the whole noise: those of a smallest sum that nobody else knows."""
+        return self.roster.threshold - self.colluding
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of roster, keys, threshold, k and every ε: what an owner's acceptance is bound to."""
+        asked = {"roster": self.roster.as_dict(), "colluding": self.colluding, "draws": list(self.draws)}
+        return hashlib.sha256(canonical(asked)).hexdigest()
+
+    @property
+    def epsilon(self) -> float:
+        """ε as assumed: pure, of all draws together, rounded up."""
+        return epsilon_up(math.fsum(self.draws))
+
+    @cached_property
+    def epsilon_if_not(self) -> float:
+        """ε of one hospital's numbers under its own part alone: pure, of all draws together, rounded up."""
+        return epsilon_up(math.fsum(self._alone))
+
+    def charge_as_assumed(self, order: int, *, reads: Patients = Patients.ALL) -> Charge:
+        """What a release costs a population whose filter has `order`, while no more than k work together."""
+        return _charge(self.draws, self.epsilon, order, reads)
+
+    def charge_if_not(self, order: int, *, reads: Patients = Patients.ALL) -> Charge:
+        """What it costs whoever trusts nobody."""
+        return _charge(self._alone, self.epsilon_if_not, order, reads)
+
+    def most_patients(self) -> int:
+        """Of one hospital, so that the sum of all of them fits a word under noise that none is ever beyond."""
+        each = int(2 ** (WORD - 1) - 1) // len(self.roster.hospitals)
+        return min((each - (_SPARE << halvings)) // steps for halvings, steps in map(grid_of, self.draws))
+
+    def standard_error(self, draw: int, *, hospitals: int) -> float:
+        """Of the total of a count over so many hospitals, from noise alone, in patients."""
+        self._check_sum(hospitals)
+        halvings, steps = grid_of(self.draws[draw])
+        return math.sqrt(laplace_variance(halvings, Fraction(hospitals, self.parts))) / steps
+
+    def standard_error_of_whole_noises(self, draw: int, *, hospitals: int) -> float:
+        """The same where each hospital adds all of its own noise, P[Z = z] ∝ e^(-ε|z|), as under mode "masks"."""
+        self._check_sum(hospitals)
+        ratio = math.exp(-self.draws[draw])
+        return math.sqrt(2 * ratio * hospitals) / (1 - ratio)
+
+    def sentence(self) -> str:
+        """What an owner accepts, in so many words, before a request is charged as assumed."""
+        names = ", ".join(party.name for party in self.roster.hospitals)
+        return (
+            f"I rely on these hospitals: {names}. While {_others(self.colluding)} with the researcher, this release"
+            f" shows at most ε = {_shown(self.epsilon)} of any patient. If more do, it may show up to"
+            f" ε = {_shown(self.epsilon_if_not)}, and the ledger will have charged only {_shown(self.epsilon)}."
+        )
+
+    @cached_property
+    def _alone(self) -> tuple[float, ...]:
+        grids = map(grid_of, self.draws)
+        return tuple(
+            max(epsilon, laplace_loss(halvings, honest=1, parties=self.parts, distance=steps))
+            for epsilon, (halvings, steps) in zip(self.draws, grids, strict=True)
+        )
+
+    def _check_sum(self, hospitals: int) -> None:
+        check_range("hospitals of a sum", hospitals, self.roster.threshold, len(self.roster.hospitals), whole=True)
+
+
+def grid_of(epsilon: float) -> tuple[int, int]:
+    """m and S of a draw: the halvings of its noise, and the steps that one patient counts for."""
+    halvings = 1
+    while (steps := math.floor(Fraction(epsilon) / rate_above(halvings))) < LEAST_STEPS:
+        halvings += 1
+    return halvings, steps
+
+
+# -- what is charged -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """An owner's word for one request: that its roster is relied upon.
+
+    Args:
+      digest: of the `SharedCounts` whose sentence the owner accepted.
+      sentence: the words themselves, for the audit log.
+    """
+
+    digest: str
+    sentence: str
+
+
+def charged(
+    counts: SharedCounts, order: int, *, accepted: Acceptance | None, cap: float = 0.0, reads: Patients = Patients.ALL
+) -> Charge:
+    """What the ledger charges for a release: what it costs whoever trusts nobody, unless the owner accepted otherwise.
+
+    Args:
+      order: of the population's filter.
+      accepted: the owner's word for this request, or None.
+      cap: the policy's: the largest ε if not that an owner may leave uncharged. 0, the default, allows none.
+      reads: the patients that it concerns.
+
+    Raises:
+      UnsupportedMechanism: the acceptance is of another roster, threshold, k, ε or of other words; or the policy
+        does not allow it.
+    """
+    if accepted is None:
+        return counts.charge_if_not(order, reads=reads)
+    if accepted.digest != counts.digest or accepted.sentence != counts.sentence():
+        raise UnsupportedMechanism(
+            f"The acceptance is of shared noise {accepted.digest[:12]!r}, and this request's is {counts.digest[:12]!r}:"
+            " its hospitals, keys, threshold or ε are others. Read this request's sentence and accept that one."
+        )
+    check_range("the policy's cap on shared noise", cap, 0, 1e6)
+    if counts.epsilon_if_not > cap:
+        raise UnsupportedMechanism(
+            f"If the roster does not keep its word this release shows ε = {_shown(counts.epsilon_if_not)}, above the"
+            f" policy's cap of {cap:g}. Approve it without the acceptance, which charges"
+            f" ε = {_shown(counts.epsilon_if_not)}, or have the policy allow more."
+        )
+    return counts.charge_as_assumed(order, reads=reads)
+
+
+# -- one step of training ------------------------------------------------------------------------------------------
+
+
+def check_one_step(steps: int) -> None:
+    """Raise `UnsupportedMechanism` where a round has more steps than one: their noise cannot be shared."""
+    check_range("steps", steps, 1, 2**53, whole=True)
+    if steps > 1:
+        raise UnsupportedMechanism(
+            f"steps={steps} a round cannot share one noise: each step reads weights that this hospital's own steps"
+            ' moved, so each needs a whole noise. Use steps=1, or mode="masks", under which each adds all of its own.'
+        )
+
+
+def rounded_sensitivity(clipping: float, numbers: int) -> float:
+    """Δ of a patient's `numbers` numbers that are held to `clipping` grid steps in L2, and each then rounded."""
+    check_range("clipping", clipping, 0, 2.0**40, open_low=True)
+    check_range("numbers", numbers, 1, 2**40, whole=True)
+    return clipping + math.sqrt(numbers) / 2
+
+
+def step_divergence(
+    variance: Fraction, *, honest: int, parts: int, order: int, sensitivity: float, numbers: int, sampling_rate: float
+) -> float:
+    """Rényi divergence in nats of one step under the parts of so many honest hospitals, both ways, from above.
+
+    Args:
+      variance: V of the whole, in grid steps², which `parts` of them make.
+      honest: who keep their part to themselves: t - k as assumed, and 1 if not.
+      parts: t - k.
+      order: a whole number, 2 to 512.
+      sensitivity: Δ in grid steps, rounding included (`rounded_sensitivity`).
+      numbers: d.
+      sampling_rate: q in (0, 1], a patient's chance to take part.
+    """
+    check_range("order", order, 2, 512, whole=True)
+    check_range("honest", honest, 1, parts, whole=True)
+    check_range("sensitivity", sensitivity, 0, 2.0**41)
+    check_range("numbers", numbers, 1, 2**40, whole=True)
+    check_range("sampling_rate", sampling_rate, 0, 1, open_low=True)
+    whole = Fraction(variance) * honest / parts
+    error = divisibility_error(whole, honest) * numbers * (2 * order - 1) / (order - 1)
+    each = float(sensitivity) ** 2 / (2 * float(whole))
+    logs = [
+        math.lgamma(order + 1) - math.lgamma(j + 1) - math.lgamma(order - j + 1)
+        + (order - j) * (math.log1p(-sampling_rate) if sampling_rate < 1 else -math.inf if j < order else 0.0)
+        + j * math.log(sampling_rate) + (j * j - j) * each
+        for j in range(order + 1)
+        if sampling_rate < 1 or j == order
+    ]  # fmt: skip
+    top = max(logs)
+    moment = top + math.log(math.fsum(math.exp(log - top) for log in logs))
+    return max(0.0, moment) / (order - 1) + error + 1e-9  # of floats: far more than logarithms are off by
+
+
+def _charge(epsilons: tuple[float, ...], total: float, order: int, reads: Patients) -> Charge:
+    divergence = min(total, math.fsum(pure_divergence(epsilon, order) for epsilon in epsilons))
+    return Charge(divergence_nano=max(1, nano_up(divergence)), pure_epsilon_nano=nano_up(total), reads=reads)
+
+
+def _others(colluding: int) -> str:
+    if colluding == 0:
+        return "none of them works together"
+    return f"no more than {colluding} of them {'works' if colluding == 1 else 'work'} together"
+
+
+def _shown(epsilon: float) -> str:
+    """To two digits behind the point, rounded up."""
+    return f"{math.ceil(round(epsilon * 100, 6)) / 100:.2f}"
