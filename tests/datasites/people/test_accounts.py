@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +11,10 @@ import pytest
 
 from datasites.people import accounts as module
 from datasites.people.accounts import LONGEST_SESSION, Accounts, check_password, hash_password, password_matches
+from datasites.people.places import ConsolePlace
 from datasites.people.roles import Role
 from policies.errors import InvalidRequest, WrongStatus
+from tests.datasites.people.stored import all_text
 
 OWNER, REVIEWER, AUDITOR = "Owner@Hospital.example", "reviewer@hospital.example", "auditor@hospital.example"
 PASSWORD = "twelve letters"
@@ -31,8 +32,8 @@ def clock() -> Any:
 
 
 @pytest.fixture
-def accounts(tmp_path: Path, clock: Any) -> Iterator[Accounts]:
-    accounts = Accounts(tmp_path / "console.db", OWNER, idle_seconds=IDLE, clock=lambda: float(clock.now))
+def accounts(place: ConsolePlace, clock: Any) -> Iterator[Accounts]:
+    accounts = Accounts(place, OWNER, idle_seconds=IDLE, clock=lambda: float(clock.now))
     accounts.add(REVIEWER, "Rita", Role.SECOND_REVIEWER, PASSWORD)
     accounts.add(AUDITOR, "Otto", Role.AUDITOR, PASSWORD)
     yield accounts
@@ -40,12 +41,12 @@ def accounts(tmp_path: Path, clock: Any) -> Iterator[Accounts]:
 
 
 def test_only_the_datasites_user_reads_the_file_and_no_password_or_session_stands_in_it(
-    accounts: Accounts, tmp_path: Path
+    accounts: Accounts, place: ConsolePlace
 ) -> None:
     token = accounts.begin(REVIEWER)
-    path = tmp_path / "console.db"
-    assert path.stat().st_mode & 0o777 == 0o600
-    text = "\n".join(sqlite3.connect(path).iterdump())
+    if isinstance(place, Path):
+        assert place.stat().st_mode & 0o777 == 0o600
+    text = all_text(place)
     assert REVIEWER in text
     assert PASSWORD not in text
     assert token not in text
