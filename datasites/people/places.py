@@ -1,4 +1,4 @@
-"""Where the accounts, sessions and invitations of the console are: a file of the directory, or the ledger's database."""
+"""Where accounts, sessions and invitations of the console are: a file of the directory, or the ledger's database."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_a_server_that_stays_away_lets_nobody_in(own_cluster: Cluster) -> None:
 def test_a_lost_answer_of_a_commit_is_asked_for(
     accounts: Accounts, monkeypatch: pytest.MonkeyPatch, stored: bool
 ) -> None:
-    execute, lost = psycopg.Connection.execute, []
+    execute, lost = psycopg.Connection.execute, list[str]()
 
     def losing(connection: Any, query: Any, *rest: Any, **options: Any) -> Any:
         if query == "COMMIT" and not lost:
