@@ -29,6 +29,7 @@ from datasites.operations.restore import open_witness
 from datasites.people.accounts import Accounts
 from datasites.people.invitations import Invitations
 from datasites.people.notices import Notices
+from datasites.people.places import accounts_place, open_rows
 from datasites.review.decisions import Decisions
 from datasites.review.mock_runs import MockRuns
 from datasites.review.planning import Planner
@@ -115,6 +116,8 @@ class Datasite:
         hashed = bcrypt.hashpw(owner_password.encode(), bcrypt.gensalt()).decode()
         write_private(settings.directory / OWNER_HASH, hashed)
         with Ledger.create(ledger_place(settings)) as ledger:
+            if settings.ledger:  # its team may take away, now, the right to make tables
+                open_rows(accounts_place(settings)).close()
             AuditLog(ledger.store).record(os_user(), "init", settings.name)
 
     @classmethod
@@ -123,7 +126,8 @@ class Datasite:
 
         Raises `LedgerBehind` where the ledger is an older copy than its witness knows.
         """
-        datasite = cls(settings, Ledger.open(ledger_place(settings)), _pool(settings), start_pysyft)
+        ledger, _ = ledger_place(settings), accounts_place(settings)  # before anything is made in either
+        datasite = cls(settings, Ledger.open(ledger), _pool(settings), start_pysyft)
         try:
             open_witness(settings, datasite.ledger)
             recovery = datasite.ledger.recover()
@@ -149,6 +153,9 @@ class Datasite:
         self.pool.stop()
         self.rounds.tables.close()
         self.ledger.close()
+        for name in ("accounts", "invitations"):
+            if name in self.__dict__:  # opened, as cached properties are
+                getattr(self, name).close()
         if self.ledger.witness is not None:
             self.ledger.witness.close()
             self.ledger.witness = None
@@ -157,15 +164,15 @@ class Datasite:
     def accounts(self) -> Accounts:
         """Accounts and sessions of the console."""
         return Accounts(
-            self.settings.directory / "console.db",
+            accounts_place(self.settings),
             self.settings.owner_email,
             idle_seconds=60 * self.settings.console_idle_minutes,
         )
 
     @functools.cached_property
     def invitations(self) -> Invitations:
-        """Open invitations of researchers, in the same file."""
-        return Invitations(self.settings.directory / "console.db")
+        """Open invitations of researchers, in the same place."""
+        return Invitations(accounts_place(self.settings))
 
     @property
     def syft(self) -> PySyft:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import hmac
 import os
 import secrets
 import time
@@ -142,6 +144,12 @@ def identity_key(directory: Path) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret(directory, "syft.key")))
     except (OSError, ValueError):
         raise _lost("syft.key") from None
+
+
+def derived_key(directory: Path, use: str) -> bytes:
+    """32 bytes for one use, made of the datasite's lasting key: the same as long as that is."""
+    raw = identity_key(directory).private_bytes_raw()
+    return hmac.new(raw, f"private-datasites: {use}".encode(), hashlib.sha256).digest()
 
 
 def population_secret(directory: Path) -> bytes:

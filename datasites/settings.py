@@ -73,7 +73,7 @@ dial_out_state = "dial-out"         # directory where `datasite dial-out` writes
 console_idle_minutes = 30           # a console session without a request for so long is signed out
 console_url = ""                    # the console's address as people reach it, for e-mails
 witness = ""                        # a file elsewhere, best on another volume, that finds an old copy put back
-ledger = ""                         # postgresql://user@host/name?sslmode=verify-full, or "" for ledger.db, here
+ledger = ""                         # postgresql://user@host/name?sslmode=verify-full, or "" for files here
 ledger_password_file = ""           # a file with the password of that database alone
 metrics_token_file = ""             # a file with a token of 16 characters or more opens /metrics to whoever has it
 log_format = "text"                 # of what serve writes to standard error: "text" or "json", no private values
@@ -116,7 +116,7 @@ class Settings:
       console_idle_minutes: after which a session of the console that asks for nothing ends.
       console_url: the console's address as people reach it, or "".
       witness: absolute path of the ledger's witness, outside of the directory, or "".
-      ledger: URL of the PostgreSQL database with the ledger, without a password, or "" for a file in the directory.
+      ledger: URL of the PostgreSQL database with ledger and accounts, without a password; "" keeps them in files here.
       ledger_password_file: with that database's password alone, relative to the directory, or "".
       metrics_token_file: whose token `/metrics` asks for, relative to the directory; with "" there is no such page.
       log_format: of standard error.

@@ -144,13 +144,16 @@ def _numbers(words: list[str]) -> dict[str, float]:
 
 
 def move_ledger(directory: Directory) -> None:
-    """Move the ledger from its file into the PostgreSQL database that the settings name, while nothing serves.
+    """Move ledger and console's accounts out of files into the PostgreSQL database of the settings; nothing may serve.
 
-    The database must have no ledger yet. The file is kept, under a name that nothing opens. Interrupted, run it again.
+    The database must have neither yet. The files are kept, under names that nothing opens. Interrupted, run it again.
     """
     from datasites.directory import locked
     from datasites.ledger.database import database_of
+    from datasites.ledger.ledger import Ledger
     from datasites.ledger.moving import MOVED, move_into_database
+    from datasites.people import moving as accounts
+    from datasites.people.places import FILE, accounts_database
     from datasites.settings import Settings
 
     settings = Settings.load(directory)
@@ -159,10 +162,16 @@ def move_ledger(directory: Directory) -> None:
             "The setting `ledger` names no database. Set it first:"
             " datasite settings ledger=postgresql://user@host/name?sslmode=verify-full"
         )
+    file, console = settings.ledger_path, settings.directory / FILE
     with locked(directory), err.status("Moving ..."):
-        head = move_into_database(settings.ledger_path, database_of(settings))
-    out.print(f"Moved, and verified there: the ledger ends at entry {head.seq}.")
-    out.print(f"What was its file is {MOVED} now. Nothing reads it: delete it once the database is backed up.")
+        if file.exists() or not console.exists():  # the ledger first: it says whether the database is this datasite's
+            head = move_into_database(file, database_of(settings))
+            out.print(f"Moved, and verified there: the ledger ends at entry {head.seq}.")
+            out.print(f"What was its file is {MOVED} now. Nothing reads it: delete it once the database is backed up.")
+        if console.exists():
+            Ledger.open(database_of(settings)).close()  # a database without one is not this datasite's
+            number = accounts.move_accounts(console, accounts_database(settings))
+            out.print(f"Moved {number} account(s) of the console. What was their file is {accounts.MOVED} now.")
 
 
 def health(directory: Directory) -> None:

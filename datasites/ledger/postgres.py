@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self, cast, overload
 
 import psycopg
@@ -217,6 +218,11 @@ class Cursor:
     def rowcount(self) -> int:
         return self._cursor.rowcount
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether it answers with rows, be there any or none."""
+        return self._cursor.description is not None
+
     def fetchone(self) -> Row | None:
         return self._cursor.fetchone()
 
@@ -340,10 +346,117 @@ def _is_here(host: str) -> bool:
         return False
 
 
+# -- sessions ------------------------------------------------------------------------------------------------------
+
+
+class PostgresSessions:
+    """Connections to one database, one for each thread or one in all, and transactions over a server that restarts.
+
+    Args:
+      busy_seconds: how long a transaction waits for a server that restarts before `Unavailable`.
+      per_thread: else whoever uses it lets one thread in at a time.
+    """
+
+    def __init__(self, database: Database, *, busy_seconds: float = 10.0, per_thread: bool = True) -> None:
+        self.database = database
+        self._busy_seconds = busy_seconds
+        self._per_thread = per_thread
+        self._begin_process()
+
+    def _begun(self, *statements: str) -> PostgresConnection:
+        """A connection with a transaction begun. Nothing is done yet, so a lost one is made anew, for a while."""
+        ends = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                db = self._connection()
+                with postgres_errors():
+                    for statement in statements:
+                        db.raw.execute(statement.encode())
+                return db
+            except Unavailable:
+                db_or_none: PostgresConnection | None = getattr(self._local, "connection", None)
+                is_locked = db_or_none is not None and not db_or_none.is_lost
+                if db_or_none is not None:
+                    self._undo(db_or_none)
+                if is_locked or time.monotonic() >= ends:
+                    raise
+                time.sleep(0.1)
+
+    def _commit(self, db: PostgresConnection, number: str | None) -> None:
+        try:
+            db.raw.execute("COMMIT")
+        except psycopg.OperationalError:
+            if number is None:
+                raise
+            self._undo(db)
+            if self._status_of(number) != "committed":
+                raise
+
+    def _status_of(self, number: str) -> str:
+        """What became of a transaction. Raises `Unavailable` where nobody can tell."""
+        ends = time.monotonic() + max(_SETTLE_SECONDS, self._busy_seconds)
+        while time.monotonic() < ends:
+            with suppress(Unavailable, psycopg.Error):
+                row = self._connection().raw.execute("SELECT pg_xact_status(%s::xid8)", (number,)).fetchone()
+                if row is not None and row[0] in ("committed", "aborted"):
+                    return str(row[0])
+            self._undo(getattr(self._local, "connection", None))
+            time.sleep(0.2)
+        raise Unavailable(
+            "The ledger's database ended the connection while a change was stored, and does not say whether it was."
+            " Look whether it was done before you do it again."
+        )
+
+    def _undo(self, db: PostgresConnection | None) -> None:
+        """End the transaction; where even that fails, drop the connection, whose transaction then never happened."""
+        if db is None:
+            return
+        try:
+            if db.is_lost:
+                raise psycopg.OperationalError
+            if db.in_transaction:
+                db.raw.execute("ROLLBACK")
+        except psycopg.Error:
+            self._local.connection = None
+            db.close()
+
+    def _begin_process(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._local: Any = threading.local() if self._per_thread else SimpleNamespace()
+        self._opened: weakref.WeakSet[PostgresConnection] = weakref.WeakSet()
+
+    def close(self) -> None:
+        """Close every connection of this process. The store opens them anew when it is used again."""
+        for connection in list(self._opened):
+            connection.close()
+        self._begin_process()
+
+    def _check_nothing_lost(self, db: PostgresConnection) -> None:
+        """Asked of each new connection: whether its server has everything that it had stored."""
+
+    @property
+    def open_connections(self) -> int:
+        """As `Store.open_connections`."""
+        return len(self._opened)
+
+    def _connection(self) -> PostgresConnection:
+        if self._pid != os.getpid():
+            self._inherited = self._local, list(self._opened)
+            self._begin_process()
+        connection: PostgresConnection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.is_lost:
+            connection = connect(self.database, self._busy_seconds)
+            self._check_nothing_lost(connection)
+            self._local.connection = connection
+            self._opened.add(connection)
+        return connection
+
+
 # -- the store -------------------------------------------------------------------------------------------------------
 
 
-class PostgresStore(Store):
+class PostgresStore(PostgresSessions, Store):  # type: ignore[misc]  # its connections have sqlite3's form
     """As `Store`, in a PostgreSQL database.
 
     Args:
@@ -357,13 +470,11 @@ class PostgresStore(Store):
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], Any] = utc_now, busy_seconds: float = 10.0) -> None:
-        self.database = database
+        PostgresSessions.__init__(self, database, busy_seconds=busy_seconds)
         self._clock = clock
-        self._busy_seconds = busy_seconds
         self._unfollowed = False
         self._known: Head | None = None  # the last entry that this process knows to be durable
         self.follower = None
-        self._begin_process()
         with self.reading() as db:
             _check_server(self._connection())
             if not has_ledger(self._connection()):
@@ -443,52 +554,6 @@ class PostgresStore(Store):
         with self.reading() as db:
             copy_into_file(db, Path(path))
 
-    # -- transactions
-
-    def _begun(self, *statements: str) -> PostgresConnection:
-        """A connection with a transaction begun. Nothing is done yet, so a lost one is made anew, for a while."""
-        ends = time.monotonic() + self._busy_seconds
-        while True:
-            try:
-                db = self._connection()
-                with postgres_errors():
-                    for statement in statements:
-                        db.raw.execute(statement.encode())
-                return db
-            except Unavailable:
-                db_or_none: PostgresConnection | None = getattr(self._local, "connection", None)
-                is_locked = db_or_none is not None and not db_or_none.is_lost
-                if db_or_none is not None:
-                    self._undo(db_or_none)
-                if is_locked or time.monotonic() >= ends:
-                    raise
-                time.sleep(0.1)
-
-    def _commit(self, db: PostgresConnection, number: str | None) -> None:
-        try:
-            db.raw.execute("COMMIT")
-        except psycopg.OperationalError:
-            if number is None:
-                raise
-            self._undo(db)
-            if self._status_of(number) != "committed":
-                raise
-
-    def _status_of(self, number: str) -> str:
-        """What became of a transaction. Raises `Unavailable` where nobody can tell."""
-        ends = time.monotonic() + max(_SETTLE_SECONDS, self._busy_seconds)
-        while time.monotonic() < ends:
-            with suppress(Unavailable, psycopg.Error):
-                row = self._connection().raw.execute("SELECT pg_xact_status(%s::xid8)", (number,)).fetchone()
-                if row is not None and row[0] in ("committed", "aborted"):
-                    return str(row[0])
-            self._undo(getattr(self._local, "connection", None))
-            time.sleep(0.2)
-        raise Unavailable(
-            "The ledger's database ended the connection while a change was stored, and does not say whether it was."
-            " Look whether it was done before you do it again."
-        )
-
     def _follow(self) -> None:
         """Tell the witness what is durable now; where the server is gone, before the next entry is made."""
         if self.follower is None:
@@ -503,33 +568,6 @@ class PostgresStore(Store):
         if self._unfollowed and self.follower is not None:
             self.follower.follow(_as_sqlite(db))  # nothing is changed in this transaction yet
             self._unfollowed = False
-
-    def _undo(self, db: PostgresConnection | None) -> None:
-        """End the transaction; where even that fails, drop the connection, whose transaction then never happened."""
-        if db is None:
-            return
-        try:
-            if db.is_lost:
-                raise psycopg.OperationalError
-            if db.in_transaction:
-                db.raw.execute("ROLLBACK")
-        except psycopg.Error:
-            self._local.connection = None
-            db.close()
-
-    # -- connections
-
-    def _begin_process(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._local = threading.local()
-        self._opened: weakref.WeakSet[PostgresConnection] = weakref.WeakSet()
-
-    def close(self) -> None:
-        """Close every connection of this process. The store opens them anew when it is used again."""
-        for connection in list(self._opened):
-            connection.close()
-        self._begin_process()
 
     def _check_nothing_lost(self, db: PostgresConnection) -> None:
         """Raise `LedgerBehind` where a server that came back, or took another's place, forgot what it had stored."""
@@ -548,23 +586,6 @@ class PostgresStore(Store):
                 " a standby that was behind. Nothing is admitted. Bring the newest copy back; or stop, and go on with"
                 " this one by `datasite accept-restored --accept-older`."
             )
-
-    @property
-    def open_connections(self) -> int:
-        """As `Store.open_connections`."""
-        return len(self._opened)
-
-    def _connection(self) -> PostgresConnection:  # type: ignore[override]
-        if self._pid != os.getpid():
-            self._inherited = self._local, list(self._opened)  # type: ignore[arg-type]
-            self._begin_process()
-        connection: PostgresConnection | None = getattr(self._local, "connection", None)
-        if connection is None or connection.is_lost:
-            connection = connect(self.database, self._busy_seconds)
-            self._check_nothing_lost(connection)
-            self._local.connection = connection
-            self._opened.add(connection)
-        return connection
 
 
 def check_empty(database: Database) -> None:

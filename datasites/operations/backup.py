@@ -37,6 +37,8 @@ from datasites.files import sync_directory
 from datasites.ledger.audit_log import AuditLog
 from datasites.ledger.chain import Head
 from datasites.ledger.ledger import Ledger
+from datasites.people.moving import copy_accounts
+from datasites.people.places import accounts_database
 from datasites.settings import Settings
 from policies.errors import DatasiteError, Unavailable
 
@@ -126,10 +128,14 @@ def _write(settings: Settings, ledger: Ledger, file: IO[bytes], scratch: Path) -
             head = _head(scratch / LEDGER)
             files[LEDGER] = _add(tar, LEDGER, scratch / LEDGER)
             for name in DATABASES:
-                if (settings.directory / name).exists():
+                if (settings.directory / name).exists():  # those of the console are in it or in a database
                     _copy_database(settings.directory / name, scratch / name)
                     files[name] = _add(tar, name, scratch / name)
                     (scratch / name).unlink()
+            if settings.ledger:
+                accounts = copy_accounts(accounts_database(settings), scratch)
+                files[accounts.name] = _add(tar, accounts.name, accounts)
+                accounts.unlink()
             for name in _names(settings.directory):
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     files[name] = _add(tar, name, settings.directory / name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +11,11 @@ import pytest
 
 from datasites.people import accounts as module
 from datasites.people.accounts import LONGEST_SESSION, Accounts, check_password, hash_password, password_matches
+from datasites.people.places import ConsolePlace
 from datasites.people.roles import Role
+from datasites.people.rows import TABLES, FileRows
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
+from tests.datasites.people.stored import all_text
 
 OWNER, REVIEWER, AUDITOR = "Owner@Hospital.example", "reviewer@hospital.example", "auditor@hospital.example"
 PASSWORD = "twelve letters"
@@ -31,8 +33,8 @@ def clock() -> Any:
 
 
 @pytest.fixture
-def accounts(tmp_path: Path, clock: Any) -> Iterator[Accounts]:
-    accounts = Accounts(tmp_path / "console.db", OWNER, idle_seconds=IDLE, clock=lambda: float(clock.now))
+def accounts(place: ConsolePlace, clock: Any) -> Iterator[Accounts]:
+    accounts = Accounts(place, OWNER, idle_seconds=IDLE, clock=lambda: float(clock.now))
     accounts.add(REVIEWER, "Rita", Role.SECOND_REVIEWER, PASSWORD)
     accounts.add(AUDITOR, "Otto", Role.AUDITOR, PASSWORD)
     yield accounts
@@ -40,12 +42,12 @@ def accounts(tmp_path: Path, clock: Any) -> Iterator[Accounts]:
 
 
 def test_only_the_datasites_user_reads_the_file_and_no_password_or_session_stands_in_it(
-    accounts: Accounts, tmp_path: Path
+    accounts: Accounts, place: ConsolePlace
 ) -> None:
     token = accounts.begin(REVIEWER)
-    path = tmp_path / "console.db"
-    assert path.stat().st_mode & 0o777 == 0o600
-    text = "\n".join(sqlite3.connect(path).iterdump())
+    if isinstance(place, Path):
+        assert place.stat().st_mode & 0o777 == 0o600
+    text = all_text(place)
     assert REVIEWER in text
     assert PASSWORD not in text
     assert token not in text
@@ -146,10 +148,10 @@ def test_equal_passwords_are_kept_unequally() -> None:
 
 
 def test_a_full_disk_is_named_and_no_backup_is_asked_for(tmp_path: Path) -> None:
-    cramped = "PRAGMA max_page_count = 1; " + module.TABLES  # as full as a disk without room
+    cramped = ("PRAGMA max_page_count = 1", *TABLES)  # as full as a disk without room
     with pytest.raises(Unavailable, match="the disk is full") as refusal:
-        module.open_console_file(tmp_path / "console.db", cramped)
+        FileRows(tmp_path / "console.db", cramped)
     assert "backup" not in str(refusal.value)
     (tmp_path / "console.db").write_text("no database, but long enough to be read as one" * 40)
     with pytest.raises(DatasiteError, match="Put it back from a backup"):
-        module.open_console_file(tmp_path / "console.db", module.TABLES)
+        FileRows(tmp_path / "console.db")
