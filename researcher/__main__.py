@@ -269,7 +269,10 @@ def verify(
             typer.echo(f"  {visible(sentence)}")
     for directory in dict.fromkeys(path.parent.parent for path in files):
         if (directory / "result.json").exists() and (directory / FOLDER).is_dir():
-            for sentence in sentences_of(directory):
+            from researcher.results import load
+
+            result = load(directory)  # which holds each evaluation's sum against its masked releases
+            for sentence in sentences_of(result.openings, result.releases):
                 typer.echo(visible(sentence))
 
 

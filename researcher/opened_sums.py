@@ -38,7 +38,7 @@ def name_of(role: str, round: int) -> str:
 
 def openings_of(state: StudyState, releases: Sequence[Release]) -> dict[str, Opening]:
     """Every opening that a study keeps of its masked releases, by name; those that no sum was opened with left out."""
-    openings = {}
+    openings: dict[str, Opening] = {}
     for name in sorted({name_of(release.role, release.round) for release in releases}):
         told = state.read(f"{FOLDER}/{name}")
         if "revealed" in told and "survivors" in told:
@@ -132,18 +132,19 @@ def saved_openings(directory: Path) -> dict[str, Opening]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
-def sentences_of(directory: Path) -> list[str]:
-    """What is true of every sum of a saved result, as `researcher verify` says it, once all were opened again.
+def sentences_of(openings: Mapping[str, Opening], among: Sequence[Release]) -> list[str]:
+    """What is true of every sum of a loaded result, as `researcher verify` says it, once all were opened again.
+
+    Args:
+      openings: by name; `among`, every release of the result. Loading it held each evaluation's sum against what its
+        masked releases come to.
 
     Raises:
-      CertificateRefused, InvalidRequest: as `reopened`, with the sum's name; or the result's own sums are others.
+      CertificateRefused, InvalidRequest: as `reopened`, with the sum's name.
     """
-    from researcher.results import load
-
-    result = load(directory)  # which holds each evaluation's sum against what its masked releases come to
     said = []
-    for name, opening in saved_openings(directory).items():
-        releases = [one for one in result.releases if name_of(one.role, one.round) == name]
+    for name, opening in openings.items():
+        releases = [one for one in among if name_of(one.role, one.round) == name]
         releases = [one for one in releases if {value.dtype.name for value in one.tensors.values()} == {"uint32"}]
         try:
             reopened(opening, releases)

@@ -233,7 +233,7 @@ def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Cho
     if in_sums:
         names = (query.key, f"{query.key}/{SQUARES}")
         return {**dict(zip(names, sums, strict=False)), f"{query.key}/{RECORDS}": number}
-    value = mean_of(sums[0], number, column) if query.name == "mean" else variance_of(*sums, number, column)
+    value = mean_of(sums[0], number, column) if query.name == "mean" else variance_of(sums[0], sums[1], number, column)
     return {query.key: np.column_stack([value, number]) if with_number else value}
 
 

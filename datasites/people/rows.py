@@ -105,7 +105,8 @@ class FileRows(ConsoleRows):
             self._db.close()
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise Unavailable(
-                    f"{path.name} cannot be written: the disk is full. Free space and try again; nothing in it was lost."
+                    f"{path.name} cannot be written: the disk is full. Free space and try again; nothing in it was"
+                    " lost."
                 ) from None
             raise DatasiteError(
                 f"{path.name}, which holds the console's accounts, cannot be used ({error}). Put it back from a backup,"
