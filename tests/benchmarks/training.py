@@ -128,6 +128,24 @@ class Pictures(nn.Module):
         return torch.sigmoid(self.head(self.body(x)))
 
 
+class Residual(nn.Module):
+    """A small ResNet with GroupNorm: a layer with strides, two residual blocks, the mean of each channel."""
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, 2, 1)
+        self.layers = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(4))
+        self.norms = nn.ModuleList(nn.GroupNorm(4, channels) for _ in range(4))
+        self.out = nn.Linear(channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        for block in (0, 2):
+            inner = torch.relu(self.norms[block](self.layers[block](x)))
+            x = torch.relu(x + self.norms[block + 1](self.layers[block + 1](inner)))
+        return torch.sigmoid(self.out(x.mean((2, 3))))
+
+
 class TransformerLayer(nn.Module):
     """Attention and two layers over a series, of layers that stock Opacus knows."""
 
@@ -163,6 +181,7 @@ MODELS: dict[str, Model] = {
     "Conv1d": Model(lambda _: Convolved(), "features", 200),
     "CNN of 100,000, 28 × 28, strides": Model(lambda _: Pictures(dense=False), "picture", 40),
     "CNN of 100,000, 28 × 28, 5 × 5 kernels": Model(lambda _: Pictures(dense=True), "picture", 20),
+    "small ResNet, 28 × 28": Model(lambda _: Residual(), "picture", 20),
     "Transformer layer": Model(lambda _: TransformerLayer(), "series", 150),
     "MLP of 100,000": Model(lambda _: FluPredictor(310, 310), "features", 100),
     "MLP of 1,000,000": Model(lambda _: FluPredictor(990, 990), "features", 20),
