@@ -114,9 +114,15 @@ class SurvivalResult:
             self.groups,
             time_grid(self.mechanism, self.schema),
             epsilon=self.mechanism.epsilon,
-            hospitals=len(self.releases) if hospital == COMBINED or self.mechanism.secure_aggregation else 1,
+            hospitals=self._summed(hospital),
             unit=self.schema.column(self.mechanism.time).unit,
         )
+
+    def _summed(self, hospital: str) -> int:
+        """Of how many hospitals a table is the sum."""
+        if self.mechanism.secure_aggregation:
+            return len(self.releases)
+        return len(self.tables) if hospital == COMBINED else 1
 
     def curve(self, group: str | None = None, hospital: str = COMBINED) -> SurvivalCurve:
         """One group's curve; of everybody where no groups were asked for. Raises `InvalidRequest`."""

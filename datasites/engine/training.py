@@ -109,6 +109,9 @@ def train_round(
     size = physical_batch(graph, expected)
     classes, norm = len(schema.classes), mechanism.clipping_norm
     sums = sums_for(graph, loss, classes, norm, expected, mechanism.stability, frozen=frozen)
+    gradients = None if sums is not None else record_gradients(forward(graph, frozen), loss)
+    if gradients is not None and mechanism.steps >= STEPS_WORTH_A_TAPE:  # before rows are looked at
+        gradients = taped(gradients, graph, len(schema.classes), size, loss)
     accountant = RDPAccountant() if accountant is None else accountant
     settings: dict[str, Any] = {
         "noise_multiplier": mechanism.noise_multiplier,
@@ -142,9 +145,7 @@ def train_round(
         _steps_in_lanes(stepping, summed, rates)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
-    gradients = record_gradients(forward(graph, frozen), loss)
-    if mechanism.steps >= STEPS_WORTH_A_TAPE:
-        gradients = taped(gradients, graph, len(schema.classes), size, loss)
+    assert gradients is not None
     optimizer = GridOptimizer(
         _torch_optimizer(mechanism, list(parameters.values())), **settings, stability=mechanism.stability
     )

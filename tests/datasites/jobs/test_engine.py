@@ -49,6 +49,7 @@ def test_a_runner_says_of_a_plan_whether_it_runs_in_lanes(made: Callable[[], Mec
     pool = JobPool({kind: job_socket(jobs, kind) for kind in KINDS}, start_parents=False)
     plan = plan_of(made())
     job = {"job": "engine", "plan": plan.as_dict(), "mechanism": as_dict(plan.mechanism), "schema": SCHEMA.as_dict()}
+    job["training_patients"] = 800
     said = pool.run("runner", job, seconds=60).message
     if expected().startswith("a lane"):
         assert (said["lanes"], said["slower"]) == (True, "")

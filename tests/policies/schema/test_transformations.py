@@ -389,7 +389,9 @@ def test_no_value_moves_the_time_of_a_term(term: str) -> None:
         draw.uniform(0, 60, (40_000, WIDTH))
     ]
     taken = np.full(len(tables), np.inf)
-    for _ in range(12):
+    for turn in range(60):  # the least of many: a busy machine makes some of them slow, and values all of them
+        if turn >= 12 and taken.max() < 1.3 * taken.min() + 2e-4:
+            break
         for number, cells in enumerate(tables):
             began = time.process_time()
             SCHEMA.inputs(cells, (term,))
