@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasites.engine import body_values, helpers, training
+from datasites.engine import body_values, helpers
 from datasites.engine.body_values import BodyValues
 from datasites.engine.lanes import compiled
 from datasites.engine.matrix import GroupedRows, in_groups
@@ -25,7 +25,7 @@ from datasites.engine.splitting import Split, body_and_head, split_for
 from datasites.engine.training import train_round
 from policies.graph.exporter import export_model
 from policies.graph.graphs import Graph
-from tests.datasites.engine.test_frozen import LOSS, NORM, Bodied, made
+from tests.datasites.engine.test_frozen import LOSS, Bodied, made, sum_of
 from tests.datasites.engine.training_factories import matrix, mechanism, schema, source
 
 ONE = dataclasses.replace(schema(), most_records_per_patient=1)
@@ -137,33 +137,13 @@ def test_one_record_moves_no_others_bits_whatever_the_constants_are(engine: str,
     graph, weights = made(Bodied, "body.*")
     weights["body.0.weight"][::3] = value
     rows = matrix(40)
-    whole, others, alone = (_sum_of(graph, weights, part) for part in (rows, np.delete(rows, 7, axis=0), rows[7:8]))
+    split = split_of(graph, 40)
+    whole, others, alone = (
+        sum_of(graph, weights, part, ONE, split) for part in (rows, np.delete(rows, 7, axis=0), rows[7:8])
+    )
     assert np.array_equal(whole - others, alone)
     if math.isnan(value):
         assert not whole.any()
-
-
-def _sum_of(graph: Graph, weights: dict[str, Tensor], rows: np.ndarray) -> np.ndarray:
-    """The clipped sum of one step over all these patients, in whole grid units."""
-    taken: list[np.ndarray] = []
-
-    class Watching(training.GridOptimizer):
-        def add_noise(self) -> None:
-            taken.append(np.concatenate([p.summed_grad.numpy().reshape(-1) for p in self.params]))
-            super().add_noise()
-
-    class WatchingLanes(training.LaneOptimizer):
-        def take(self, total: Any) -> None:
-            taken.append(np.array(total[: graph.parameter_count], dtype=np.float64))
-            super().take(total)
-
-    fields = {"loss": LOSS, "clipping_norm": NORM, "steps": 1, "sampling_rate": 1.0}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "GridOptimizer", Watching)
-        patched.setattr(training, "LaneOptimizer", WatchingLanes)
-        train_round(graph, mechanism(**fields), ONE, 40, rows, weights, source(), split=split_of(graph, 40))
-    (found,) = taken
-    return found
 
 
 @pytest.mark.parametrize("patients", [0, 1, 17, 60])

@@ -20,10 +20,12 @@ from datasites.engine.grid import grid_of
 from datasites.engine.interpreter import forward
 from datasites.engine.lanes import compiled, lowering, readiness
 from datasites.engine.lanes.coverage import why_not
+from datasites.engine.splitting import Split
 from datasites.engine.training import frozen_of, record_gradients, train_round
 from policies.errors import WeightsRefused
 from policies.graph.exporter import export_model
 from policies.graph.graphs import Graph
+from policies.schema.schemas import Schema
 from tests.datasites.engine.training_factories import evaluation, matrix, mechanism, schema, source
 
 LOSS = "binary_cross_entropy_with_logits"
@@ -162,7 +164,7 @@ def test_one_record_moves_no_others_bits_whatever_the_constants_are(engine: str,
     graph, weights = made(Bodied, "body.*")
     weights["body.0.weight"][::3] = value
     rows = matrix(40)
-    seen = [_sum_of(graph, weights, part) for part in (rows, np.delete(rows, 7, axis=0), rows[7:8])]
+    seen = [sum_of(graph, weights, part) for part in (rows, np.delete(rows, 7, axis=0), rows[7:8])]
     whole, others, alone = seen
     assert np.array_equal(whole - others, alone)
     assert math.sqrt(float((alone.astype(np.float64) ** 2).sum())) * grid_of(NORM) <= NORM
@@ -170,7 +172,13 @@ def test_one_record_moves_no_others_bits_whatever_the_constants_are(engine: str,
         assert not whole.any()  # a record whose output is no number counts as nobody
 
 
-def _sum_of(graph: Graph, weights: dict[str, Tensor], rows: np.ndarray) -> np.ndarray:
+def sum_of(
+    graph: Graph,
+    weights: dict[str, Tensor],
+    rows: np.ndarray,
+    declared: Schema | None = None,
+    split: Split | None = None,
+) -> np.ndarray:
     """The clipped sum of one step over all these patients, in whole grid units."""
     taken: list[np.ndarray] = []
 
@@ -188,7 +196,7 @@ def _sum_of(graph: Graph, weights: dict[str, Tensor], rows: np.ndarray) -> np.nd
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "GridOptimizer", Watching)
         patched.setattr(training, "LaneOptimizer", WatchingLanes)
-        train_round(graph, mechanism(**fields), schema(), 40, rows, weights, source())
+        train_round(graph, mechanism(**fields), declared or schema(), 40, rows, weights, source(), split=split)
     (found,) = taken
     return found
 
