@@ -268,7 +268,7 @@ class PostgresConnection:
 
 def _close(connection: psycopg.Connection[Any], pid: int) -> None:
     if pid == os.getpid():  # a forked child ending its parent's connection would end it for both
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error), connection.lock:  # not in the middle of another thread's query
             connection.close()
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from datasites.files import sync_directory
 from datasites.ledger.tables import SCHEMA_VERSION, TABLES, UPGRADES
@@ -64,7 +64,20 @@ class Follower(Protocol):
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that can be weakly referenced, so that one of a finished thread is closed with it."""
+    """A connection that can be weakly referenced, so that one of a finished thread is closed with it.
+
+    SQLite reads freed memory where a connection is closed in the middle of another thread's query, so whoever queries
+    or closes one holds `in_use`.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.in_use = threading.RLock()
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+        super().close()
 
 
 class Store:
@@ -142,10 +155,18 @@ class Store:
         return cls(path, clock=clock, busy_seconds=busy_seconds)
 
     def close(self) -> None:
-        """Close every connection of this process. The store opens them anew when it is used again."""
+        """Close every connection of this process. The store opens them anew when it is used again.
+
+        A transaction that another thread is in ends first; a connection that stays in use closes with its thread.
+        """
+        self._check_process()
         for connection in list(self._connections):
-            connection.close()
-        self._begin_process()
+            if connection.in_use.acquire(timeout=self._busy_seconds):
+                try:
+                    connection.close()
+                    self._connections.discard(connection)
+                finally:
+                    connection.in_use.release()
 
     @property
     def open_connections(self) -> int:
@@ -175,27 +196,27 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection whose queries all see one moment of the file (or the transaction that this thread is in)."""
-        db = self._connection()
-        if db.in_transaction:
-            yield db
-            return
-        with _sqlite_errors():
-            db.execute("BEGIN")
-            try:
+        with self._used() as db:
+            if db.in_transaction:
                 yield db
-            finally:
-                self._roll_back(db)
+                return
+            with _sqlite_errors():
+                db.execute("BEGIN")
+                try:
+                    yield db
+                finally:
+                    self._roll_back(db)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the file's write lock: all of it is durable on leaving, or, on an error, none."""
-        db = self._connection()
+        self._check_process()
         lock = self._lock
         # Threads queue here rather than in SQLite, whose waiting is by sleeping and unfair.
         if not lock.acquire(timeout=self._busy_seconds):
             raise Unavailable("The ledger is busy. Try again in a moment.")
         try:
-            with _sqlite_errors():
+            with self._used() as db, _sqlite_errors():
                 db.execute("BEGIN IMMEDIATE")
                 try:
                     self._local.moment = self.now()
@@ -217,7 +238,8 @@ class Store:
         with _sqlite_errors():
             copy = sqlite3.connect(path)
             try:
-                self._connection().backup(copy)
+                with self._used() as db:
+                    db.backup(copy)
             finally:
                 copy.close()
 
@@ -227,17 +249,30 @@ class Store:
         self._local = threading.local()
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's connection; a forked child never touches its parent's."""
+    def _check_process(self) -> None:
+        """Begin anew in a forked child, which never touches its parent's connections."""
         if self._pid != os.getpid():
             self._inherited = self._local, list(self._connections)  # kept: closing them would drop the parent's locks
             self._begin_process()
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+
+    def _connection(self) -> _Connection:
+        self._check_process()
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.is_closed:
             connection = self._local.connection = self._connect()
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
+    @contextmanager
+    def _used(self) -> Iterator[_Connection]:
+        """This thread's connection, which no other thread closes before the block ends."""
+        while True:
+            db = self._connection()
+            with db.in_use:
+                if not db.is_closed:
+                    yield db
+                    return
+
+    def _connect(self) -> _Connection:
         with _sqlite_errors():
             uri = f"{self.path.absolute().as_uri()}?mode=rw"
             # close() may come from another thread than the one that uses the connection.

@@ -114,7 +114,8 @@ class FileRows(ConsoleRows):
             ) from None
 
     def close(self) -> None:
-        self._db.close()
+        with self._lock:
+            self._db.close()
 
     @contextmanager
     def _transaction(self, *, snapshot: bool = False) -> Iterator[Execute]:

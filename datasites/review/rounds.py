@@ -242,12 +242,14 @@ class Rounds:
             logger.warning("Run %s of request %s ended: %s", *ids, kind)
             self._end(run, started, error)
         finally:
-            with self._lock:
-                self._threads.pop(run.id, None)
-                self._researchers.pop(run.id, None)
-                self._settling.discard(run.id)
-            self.times.end(run.id)
-            self.parts.forget_if_over(record.id)
+            try:
+                self.parts.forget_if_over(record.id)
+            finally:
+                with self._lock:
+                    self._threads.pop(run.id, None)
+                    self._researchers.pop(run.id, None)
+                    self._settling.discard(run.id)
+                self.times.end(run.id)
 
     def _check_goes_on(self, run: Run) -> None:
         """Raise `Unavailable` where the run is to end; one that was ended stays so when work goes on."""

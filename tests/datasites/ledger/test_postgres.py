@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +356,24 @@ def test_urls_of_this_machine_and_of_verified_servers_are_taken() -> None:
         "postgresql://u@db.hospital.example/ledger?sslmode=verify-full",
     ):
         check_url(url)
+
+
+def test_closing_waits_for_another_threads_query(ledger: Ledger) -> None:
+    store = ledger.store
+    within = threading.Event()
+
+    def read() -> int:
+        with store.reading() as db:
+            within.set()
+            return int(db.execute("SELECT 7 FROM pg_sleep(0.5)").fetchone()[0])
+
+    with ThreadPoolExecutor(1) as thread:
+        reads = thread.submit(read)
+        assert within.wait(30)
+        time.sleep(0.1)
+        store.close()
+        assert reads.result(30) == 7
+    assert ledger.budgets.populations() == ("city",)  # it opens anew
 
 
 def test_a_text_that_postgresql_cannot_hold_is_refused(ledger: Ledger) -> None:

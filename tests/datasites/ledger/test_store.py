@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from datasites.ledger.ledger import Ledger
+from datasites.ledger.store import Store
 from policies.errors import (
     LedgerDamaged,
     Unavailable,
@@ -86,6 +89,42 @@ def test_a_backup_is_a_whole_ledger(ledger: Ledger, tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "copy.db") as copy:
         assert copy.verify() == ledger.verify()
     assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+
+
+def _count_entries(store: Store, within: threading.Event, goes_on: threading.Event) -> int:
+    """How many there are, counted in a transaction that stays open until `goes_on`."""
+    with store.reading() as db:
+        within.set()
+        assert goes_on.wait(30)
+        return len(db.execute("SELECT * FROM entries").fetchall())
+
+
+def test_closing_waits_for_another_threads_transaction(ledger_file: Ledger) -> None:
+    store = ledger_file.store
+    within, goes_on = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(2) as threads:
+        reads = threads.submit(_count_entries, store, within, goes_on)
+        assert within.wait(30)
+        closes = threads.submit(store.close)
+        with pytest.raises(TimeoutError):
+            closes.result(timeout=0.3)
+        goes_on.set()
+        assert reads.result(30) > 0
+        closes.result(30)
+    assert store.open_connections == 0
+    assert ledger_file.budgets.populations() == ("city",)  # it opens anew
+
+
+def test_closing_leaves_alone_what_stays_in_use(tmp_path: Path) -> None:
+    store = new_ledger(tmp_path / "ledger.db", busy_seconds=0.05).store
+    within, goes_on = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        reads = thread.submit(_count_entries, store, within, goes_on)
+        assert within.wait(30)
+        store.close()
+        assert store.open_connections == 1
+        goes_on.set()
+        assert reads.result(30) > 0
 
 
 @pytest.mark.parametrize("version", ["1", "2", "7", "0.2"])
