@@ -59,5 +59,21 @@ class ByPiece(LoadFileScheduling):  # type: ignore[misc]
         config.option.loadscopereorder = False  # it would put the piece of the most tests first
         super().__init__(config, log)
 
+    def remove_node(self, node: Any) -> str | None:
+        """Give what a crashed worker had not done to the others.
+
+        xdist would give out its finished pieces again as well: a worker that gets one has no test to run, asks for no
+        more, and the run never ends.
+        """
+        given = self.assigned_work[node]
+        self.assigned_work[node] = {piece: tests for piece, tests in given.items() if not all(tests.values())}
+        return super().remove_node(node)  # type: ignore[no-any-return]
+
+    def schedule(self) -> None:
+        """Give out work, also to a worker that takes a crashed one's place: it begins when it has two pieces."""
+        super().schedule()
+        for node in self.nodes:
+            self._reschedule(node)
+
     def _split_scope(self, nodeid: str) -> str:
         return piece_of(nodeid)

@@ -54,6 +54,28 @@ def test_a_module_is_one_piece_of_work_and_the_longest_comes_first() -> None:
     assert items == [long, short, short]
 
 
+@pytest.mark.process
+def test_a_run_ends_after_a_worker_crashed(tmp_path: Path) -> None:
+    """One failure in words, and every other test done."""
+    (tmp_path / "conftest.py").write_text(
+        "from tests.scheduling import ByPiece\n\ndef pytest_xdist_make_scheduler(config, log):\n"
+        "    return ByPiece(config, log)\n"
+    )
+    for number in range(10, 50):
+        (tmp_path / f"test_{number}.py").write_text("def test_it():\n    pass\n")
+    (tmp_path / "test_30.py").write_text(
+        "import os, pathlib\n\ndef test_it(tmp_path):\n    crashed = pathlib.Path(__file__).with_name('crashed')\n"
+        "    if not crashed.exists():\n        crashed.touch()\n        os._exit(3)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, f"--rootdir={tmp_path}", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 40 passed" in done.stdout
+    assert "test_30.py" in done.stdout.rsplit("FAILED", 1)[1]
+
+
 def test_no_name_of_a_test_holds_a_place_of_this_machine(request: pytest.FixtureRequest) -> None:
     """Workers must collect the same names; a report is read elsewhere."""
     for item in request.session.items:
