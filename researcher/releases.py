@@ -243,7 +243,7 @@ def ask_release(
         if answer["status"] != RunStatus.RUNNING and not (is_void and voids <= VOID_RUNS):
             raise WrongStatus(_ENDED[is_void].format(round=round, hospital=asked.hospital))
         told = shows_in(answer)
-        wait = pause if told is None else told
+        wait = (0.0 if voids == 1 and is_void else pause) if told is None else told
         if time.monotonic() - started + wait > deadline:
             more = f" It shows in {told:,.1f} s." if told is not None else ""
             raise unanswered(
