@@ -145,6 +145,7 @@ class DatasiteGrid(HospitalGrid):
         self._offered: list[str] = []
         self._late = Late()
         self._begun: dict[int, Tensors] = {}  # what late releases of the round that was closed last began from
+        self._away: set[str] = set()  # not reached the last time
         self._sound: set[str] = set()  # answered last time, so that asking after it again can be spared
 
     def get_node_ids(self) -> list[int]:
@@ -193,7 +194,7 @@ class DatasiteGrid(HospitalGrid):
             ready = {name: self._ready[name] for name in hospitals if name in self._ready}
             with others_turn():
                 answers = self._ask(ready, number, weights, what, half)
-            self._sound = set(answers.releases)
+            self._sound, self._away = set(answers.releases), answers.away
             running = self._running(answers, number)
             reached = set(answers.missing) - answers.away
             missing = self._left_out | self.requests.explained(
@@ -322,9 +323,8 @@ class DatasiteGrid(HospitalGrid):
         started, pause, announced = time.monotonic(), 0.5, False
         while True:
             if not self._ready or self._left_out or self._sound != set(self._ready):
-                lately = {name for name, reason in self._left_out.items() if reason.startswith(NOT_REACHED)}
                 self._ready, self._left_out = self.requests.approved(
-                    "training", silence=self._silence(), lately_away=lately
+                    "training", silence=self._silence(), lately_away=set() if announced else self._lately_away()
                 )
             names = [name for name in self._hospitals if name in self._ready]
             if len(names) >= needed:
@@ -340,6 +340,10 @@ class DatasiteGrid(HospitalGrid):
                 announced = True
             time.sleep(pause)
             pause = min(5.0, pause * 1.5)
+
+    def _lately_away(self) -> set[str]:
+        """Hospitals that were not reached in the last round, or not when it began."""
+        return self._away | {name for name, reason in self._left_out.items() if reason.startswith(NOT_REACHED)}
 
     def _silence(self) -> float:
         """How long a hospital that stands still may hold up a call: `grace` where rounds do not wait for everybody."""
