@@ -324,7 +324,9 @@ class DatasiteGrid(HospitalGrid):
         while True:
             if not self._ready or self._left_out or self._sound != set(self._ready):
                 self._ready, self._left_out = self.requests.approved(
-                    "training", silence=self._silence(), lately_away=set() if announced else self._lately_away()
+                    "training",
+                    silence=self._silence(),
+                    lately_away=self._lately_away() if self.buffer and not announced else (),
                 )
             names = [name for name in self._hospitals if name in self._ready]
             if len(names) >= needed:
