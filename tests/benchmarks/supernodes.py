@@ -30,7 +30,7 @@ from tests.benchmarks.starts import measured
 from tests.factories import PASSWORD, RESEARCHER, free_port, write_table
 
 ROUNDS, STEPS = 5, 20
-SECONDS = 240.0
+SECONDS = 420.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from policies.errors import Unavailable
 from policies.release.certificates import verify
 from researcher.federated import DatasiteGrid
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
-from tests.relays.connections import wait_until
 from tests.relays.models import FluPredictor
 
 NAMES = ("General", "Paediatric", "Rural")
@@ -57,7 +56,6 @@ def datasites(request: pytest.FixtureRequest, made_datasite: Path, tmp_path: Pat
             process.stop()
 
 
-with_runner_of_rural = pytest.mark.parametrize("datasites", [("Rural",)], indirect=True)
 with_shared_runner = pytest.mark.parametrize("datasites", [()], indirect=True)
 
 
@@ -125,11 +123,6 @@ def check_paid_once(datasites: Datasites, result: Any) -> set[tuple[str, int]]:
     return set(used)
 
 
-def wait_for_release(datasite: DatasiteProcess) -> None:
-    """Return when it has released something, which then is there to be fetched."""
-    wait_until(lambda: bool(datasite.json("releases")), datasite.log, START_SECONDS)
-
-
 def come_back(datasite: DatasiteProcess) -> None:
     datasite.start(wait=False)
     datasite.wait_until_healthy(START_SECONDS)
@@ -170,19 +163,24 @@ def test_a_release_of_a_hospital_that_was_held_up_enters_the_next_round(
 
 @pytest.mark.slow
 @pytest.mark.process
-@with_runner_of_rural
 def test_a_hospital_that_is_killed_in_a_round_comes_back_and_its_release_enters_once(
     study: Any, datasites: Datasites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rural = datasites["Rural"]
     hold_up(rural)  # so that it has taken its first round, and not released it, when it is killed
-    acts = {2: rural.kill, 3: lambda: come_back(rural), 5: lambda: wait_for_release(rural)}
+    acts = {
+        2: rural.kill,
+        3: lambda: come_back(rural),
+        4: lambda: hold_up(datasites["Paediatric"]),  # so that the fourth round has Rural or does not close
+        5: lambda: let_go(datasites["Paediatric"]),
+    }
     before_rounds(monkeypatch, acts)
     result = study.run(buffer=2, deadline=240)
 
     assert [sorted(record.answered) for record in result.rounds[:3]] == [["General", "Paediatric"]] * 3
-    assert [record.running for record in result.rounds[:4]] == [{"Rural": 1}] * 4
-    assert [record.late for record in result.rounds] == [{}, {}, {}, {}, {"Rural": 1}]
+    assert [record.running for record in result.rounds[:4]] == [*[{"Rural": 1}] * 3, {"Paediatric": 4}]
+    assert [record.late for record in result.rounds[:4]] == [{}, {}, {}, {"Rural": 1}]
+    assert [record.late.get("Rural") for record in result.rounds].count(1) == 1
     assert "not reached" in result.missing["Rural"][3]
     check_paid_once(datasites, result)
     spent = rural.json("ledger")["balances"][0]["epsilon_spent"]
