@@ -39,10 +39,13 @@ from researcher.progress import Progress
 from researcher.releases import Asked, check_patience
 from researcher.state import StudyState, Tensors
 from researcher.table import Table
+from researcher.transport import ANSWER_SECONDS, within
 
 UNDECIDED = frozenset({RequestStatus.SUBMITTED, RequestStatus.CHECKED})
 APPROVED = frozenset({RequestStatus.APPROVED, RequestStatus.COMPLETED})
 USED = frozenset({RunStatus.RELEASED, RunStatus.FAILED})
+NOT_REACHED = "not reached"
+AGAIN_SECONDS = 2.0  # for a first byte of a hospital that was not reached the last time that it was asked
 KEYS = ("public_key", "verify_key")
 Quotes = tuple[dict[str, dict[str, Any]], dict[str, DatasiteError]]
 """Of one request: quotes by hospital, and why others gave none."""
@@ -178,20 +181,29 @@ class CodeRequests:
 
     def statuses(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The datasites' own words on each request, by role and hospital; `not reached` where one does not answer."""
-        answers: dict[str, dict[str, dict[str, Any]]] = {}
-        for request in self.requests:
-            codes = self.codes(request.role)
-            asked = {name: datasite for name in codes if (datasite := self._datasite(name))}
-            answered, problems = ask_all(
-                asked,
-                lambda name, datasite, codes=codes: datasite.request_status(codes[name]),  # type: ignore[misc]
-            )
-            problems_shown = {
-                name: {"status": "not reached" if isinstance(error, Unavailable) else "refused", "comment": str(error)}
-                for name, error in problems.items()
-            }
-            answers[request.role] = answered | problems_shown
-        return answers
+        return {request.role: self._statuses(request.role) for request in self.requests}
+
+    def _statuses(
+        self,
+        role: str,
+        *,
+        ask: Collection[str] | None = None,
+        silence: float = ANSWER_SECONDS,
+        lately_away: Collection[str] = (),
+    ) -> dict[str, dict[str, Any]]:
+        codes = self.codes(role)
+        asked = {name: datasite for name in codes if (datasite := self._datasite(name))}
+
+        def status(name: str, datasite: Connection) -> dict[str, Any]:
+            with within(silence=min(silence, AGAIN_SECONDS) if name in lately_away else silence):
+                return datasite.request_status(codes[name])
+
+        answered, problems = ask_all({name: asked[name] for name in asked if ask is None or name in ask}, status)
+        problems_shown = {
+            name: {"status": NOT_REACHED if isinstance(error, Unavailable) else "refused", "comment": str(error)}
+            for name, error in problems.items()
+        }
+        return answered | problems_shown
 
     def wait(self, progress: Progress, *, timeout: float | None = None, poll: float = 0.5) -> Table:
         """Wait until every hospital that was asked has decided.
@@ -215,7 +227,7 @@ class CodeRequests:
                     if seen.get((role, hospital)) != status["status"]:
                         seen[role, hospital] = status["status"]
                         progress.say(f"{hospital}: {role} {status['status']} {_comment(status)}".rstrip())
-                    if status["status"] in UNDECIDED or status["status"] == "not reached":
+                    if status["status"] in UNDECIDED or status["status"] == NOT_REACHED:
                         waiting.append(f"{hospital} ({role}: {status['status']})")
             if not waiting:
                 break
@@ -322,16 +334,29 @@ class CodeRequests:
         """Identifiers of this role's code requests, by hospital."""
         return dict(self._study().get("requests", {}).get(role, {}))
 
-    def approved(self, role: str, *, unreached: bool = False) -> tuple[dict[str, Asked], dict[str, str]]:
+    def approved(
+        self,
+        role: str,
+        *,
+        unreached: bool = False,
+        ask: Collection[str] | None = None,
+        silence: float = ANSWER_SECONDS,
+        lately_away: Collection[str] = (),
+    ) -> tuple[dict[str, Asked], dict[str, str]]:
         """Hospitals that can be asked for releases in `role`, and why the others cannot.
 
-        With `unreached`, also those that do not answer now: their release may be kept here, or they may come back.
+        Args:
+          unreached: give also those that do not answer now: their release may be kept here, or they may come back.
+          ask: of these hospitals alone; None for all.
+          silence: seconds without a byte after which a hospital counts as not reached.
+          lately_away: hospitals for which a shorter time does, since they were not reached before.
         """
         reason = "was not asked: it did not accept the request, or it does not fit its budget"
-        missing = dict.fromkeys(self._hospitals(), reason)
+        missing = {name: reason for name in self._hospitals() if ask is None or name in ask}
         ready: dict[str, Asked] = {}
-        for hospital, status in self.statuses()[role].items():
-            if status["status"] in APPROVED or (unreached and status["status"] == "not reached"):
+        statuses = self._statuses(role, ask=ask, silence=silence, lately_away=lately_away)
+        for hospital, status in statuses.items():
+            if status["status"] in APPROVED or (unreached and status["status"] == NOT_REACHED):
                 try:
                     ready[hospital] = self._asked(role, hospital)
                     missing.pop(hospital, None)
@@ -343,11 +368,23 @@ class CodeRequests:
                 missing[hospital] = f"{status['status']}. {_comment(status)}".strip()
         return ready, missing
 
-    def explained(self, role: str, missing: dict[str, str]) -> dict[str, str]:
-        """Why hospitals did not release, in their owners' words where an owner has ended the request meanwhile."""
-        if not missing:
+    def explained(
+        self,
+        role: str,
+        missing: dict[str, str],
+        *,
+        ask: Collection[str] | None = None,
+        silence: float = ANSWER_SECONDS,
+    ) -> dict[str, str]:
+        """Why hospitals did not release, in their owners' words where an owner has ended the request meanwhile.
+
+        Args:
+          ask, silence: as in `approved`; by default all of `missing`.
+        """
+        ask = missing if ask is None else ask
+        if not ask:
             return missing
-        _, reasons = self.approved(role, unreached=True)
+        _, reasons = self.approved(role, unreached=True, ask=ask, silence=silence)
         return {name: reasons.get(name, reason) for name, reason in missing.items()}
 
     def training_patients(self) -> dict[str, int]:

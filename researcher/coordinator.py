@@ -37,6 +37,7 @@ from policies.wire.relayed import (
 )
 from policies.wire.sealing import NONCE, NotOpened, Statement, check_statement
 from researcher.sealed_calls import ABSENT, BUSY, GONE, Gathering, NotCarried
+from researcher.transport import silence_left
 
 PROOF_SECONDS = 10.0  # that a stream has to show whose it is
 WAIT_SECONDS = 20.0  # for a hospital to dial in again, after a start or a loss
@@ -189,7 +190,7 @@ class Coordinator:
 
     def exchange(self, to: bytes, kind: Kind, content: bytes, *, seconds: float, largest: int) -> bytes:
         """As `researcher.sealed_calls.Way` says."""
-        return self._run(self._exchange(to, kind, content, largest), seconds)
+        return self._run(self._exchange(to, kind, content, largest, silence_left()), seconds)
 
     def _run(self, work: Coroutine[Any, Any, Value], seconds: float) -> Value:
         """The outcome of work on the loop, from another thread."""
@@ -284,13 +285,16 @@ class Coordinator:
             await asyncio.sleep(0.05)
         return streams[-1]
 
-    async def _exchange(self, to: bytes, kind: Kind, content: bytes, largest: int) -> bytes:
+    async def _exchange(self, to: bytes, kind: Kind, content: bytes, largest: int, silence: float) -> bytes:
         async with (await self._attached(to)).call() as carried:
-            for frame in [Frame(kind, 0, content)] if kind is Kind.ASK else pieces(content):
-                await carried.send(frame)
-            gathering = Gathering(largest)
-            while not gathering.takes(await carried.receive()):
-                pass
+            try:
+                for frame in [Frame(kind, 0, content)] if kind is Kind.ASK else pieces(content):
+                    await asyncio.wait_for(carried.send(frame), silence)
+                gathering = Gathering(largest)
+                while not gathering.takes(await asyncio.wait_for(carried.receive(), silence)):
+                    pass
+            except TimeoutError:
+                raise Unavailable(f"The hospital was silent for {silence:.0f} s behind the coordinator.") from None
             return gathering.content
 
     async def _carry(self, _: Any, context: Any) -> None:

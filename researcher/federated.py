@@ -33,7 +33,7 @@ from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongSta
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.tensors import digest
 from researcher.checks import named, sha256
-from researcher.code_requests import CodeRequests
+from researcher.code_requests import NOT_REACHED, CodeRequests
 from researcher.compression import Carried
 from researcher.flower_turns import flower_turn, others_turn
 from researcher.late_releases import STILL_RUNNING, Late, moved_late
@@ -42,6 +42,7 @@ from researcher.releases import DEADLINE, GRACE, Answers, Asked, Closing, ask_ev
 from researcher.secure_sums import SecureSum
 from researcher.state import Tensors
 from researcher.strategies import quorum_of, setting_of
+from researcher.transport import ANSWER_SECONDS
 
 AS_BEGUN = "Resume with the strategy, options and seed that it was begun with, or begin a study with another name."
 
@@ -144,6 +145,7 @@ class DatasiteGrid(HospitalGrid):
         self._offered: list[str] = []
         self._late = Late()
         self._begun: dict[int, Tensors] = {}  # what late releases of the round that was closed last began from
+        self._away: set[str] = set()  # not reached the last time
         self._sound: set[str] = set()  # answered last time, so that asking after it again can be spared
 
     def get_node_ids(self) -> list[int]:
@@ -192,9 +194,12 @@ class DatasiteGrid(HospitalGrid):
             ready = {name: self._ready[name] for name in hospitals if name in self._ready}
             with others_turn():
                 answers = self._ask(ready, number, weights, what, half)
-            self._sound = set(answers.releases)
+            self._sound, self._away = set(answers.releases), answers.away
             running = self._running(answers, number)
-            missing = self._left_out | self.requests.explained("training", answers.missing)
+            reached = set(answers.missing) - answers.away
+            missing = self._left_out | self.requests.explained(
+                "training", answers.missing, ask=reached, silence=self._silence()
+            )
             answers.missing = missing
             self._check_quorum(number, len(answers.releases), missing)
             sent_bytes = {name: traffic.sent for name, traffic in answers.traffic.items()}
@@ -268,8 +273,7 @@ class DatasiteGrid(HospitalGrid):
         over = set(answers.releases) | (set(answers.missing) - answers.running - answers.away)  # released, or failed
         running = {name: round for name, round in late.items() if name not in over}
         running |= {name: number for name in answers.running if name not in late}
-        told = {name: STILL_RUNNING.format(round=round) for name, round in running.items()}
-        answers.missing |= {name: told[name] for name in answers.running}
+        answers.missing |= {name: STILL_RUNNING.format(round=running[name]) for name in answers.running - answers.away}
         return running
 
     def _secure_sum(self, number: int, weights: Tensors) -> SecureSum | None:
@@ -319,18 +323,33 @@ class DatasiteGrid(HospitalGrid):
         started, pause, announced = time.monotonic(), 0.5, False
         while True:
             if not self._ready or self._left_out or self._sound != set(self._ready):
-                self._ready, self._left_out = self.requests.approved("training")
+                self._ready, self._left_out = self.requests.approved(
+                    "training",
+                    silence=self._silence(),
+                    lately_away=self._lately_away() if self.buffer and not announced else (),
+                )
             names = [name for name in self._hospitals if name in self._ready]
             if len(names) >= needed:
                 return names
-            may_come = any(reason.startswith("not reached") for reason in self._left_out.values())
+            may_come = any(reason.startswith(NOT_REACHED) for reason in self._left_out.values())
             if not may_come or time.monotonic() - started > self.deadline:
                 self._refuse(number, len(names), needed, self._left_out)
             if not announced:
-                self.progress.say(f"Round {number} waits for {needed} hospitals; {len(names)} can take part now.")
+                self.progress.say(
+                    f"Round {number} waits for {needed} hospitals, {self.deadline:g} s at most; {len(names)} can take"
+                    f" part now. Missing: {_reasons(self._left_out)}"
+                )
                 announced = True
             time.sleep(pause)
             pause = min(5.0, pause * 1.5)
+
+    def _lately_away(self) -> set[str]:
+        """Hospitals that were not reached in the last round, or not when it began."""
+        return self._away | {name for name, reason in self._left_out.items() if reason.startswith(NOT_REACHED)}
+
+    def _silence(self) -> float:
+        """How long a hospital that stands still may hold up a call: `grace` where rounds do not wait for everybody."""
+        return ANSWER_SECONDS if self.buffer is None else self.grace
 
     def _quorum(self) -> int:
         return max(quorum_of(self.strategy), self._declared.threshold if self._declared else 1)
@@ -340,10 +359,9 @@ class DatasiteGrid(HospitalGrid):
             self._refuse(number, answered, self._quorum(), missing)
 
     def _refuse(self, number: int, got: int, needed: int, missing: dict[str, str]) -> None:
-        reasons = " ".join(named(name, reason) for name, reason in sorted(missing.items()))
         raise Unavailable(
             f"Round {number} of {self.rounds} has {got} of the {needed} hospitals that it needs. Missing: "
-            f"{reasons or 'nobody.'} Call study.resume() when they can take part: closed rounds and settled releases "
+            f"{_reasons(missing)} Call study.resume() when they can take part: closed rounds and settled releases "
             "are not paid for again. Or go on with fewer: study.resume(min_train_nodes=1).",
             round=number,
             missing=dict(missing),
@@ -360,6 +378,11 @@ class DatasiteGrid(HospitalGrid):
         if release.round != number:
             tensors = moved_late(tensors, begun, weights, number - release.round)
         return released(message, tensors, self._sizes[name])
+
+
+def _reasons(missing: dict[str, str]) -> str:
+    """Who is missing, each with its reason, in a sentence or more."""
+    return " ".join(named(name, reason) for name, reason in sorted(missing.items())) or "nobody."
 
 
 After = Callable[[int, Tensors], bool]

@@ -28,7 +28,7 @@ from researcher.model_parts import send
 from researcher.progress import Progress
 from researcher.state import Release, StudyState, Tensors
 from researcher.traffic import Traffic, counting
-from researcher.transport import within
+from researcher.transport import ANSWER_SECONDS, within
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a release whose time a hospital cannot tell yet
 SHORTEST_PAUSE = 0.02  # seconds between two looks, whatever a hospital says
@@ -37,6 +37,7 @@ GRACE = 20.0  # seconds that a datasite may be away, as while it starts again, b
 DEADLINE = 600.0
 LONGEST = 30 * 86_400.0  # that a deadline may be
 VOID_RUNS = 3
+CUT_OFF = "It had begun round {round}, and was cut off. "
 _ENDED = {
     True: "Round {round} at {hospital} ends before it reads data, at no cost. Its owner can see why.",
     False: "Round {round} at {hospital} failed. Its owner can see why; the charge stays, and asking again costs again.",
@@ -45,6 +46,10 @@ _ENDED = {
 
 class StillRunning(Unavailable):
     """A hospital has begun a round, and nobody waits for it any longer: its release is there later, at no cost."""
+
+
+class CutOff(StillRunning):
+    """A hospital had begun a round when it was reached last: what has become of that, it knows when it is back."""
 
 
 class Closing:
@@ -91,7 +96,7 @@ class Answers:
     """Releases by hospital, how long each took in seconds and bytes, and why the others are missing.
 
     `mean` is that of releases which can be read in their sum alone, else None. `running` are those of the missing that
-    have begun, `away` those that were not reached.
+    have begun, `away` those that were not reached last: a hospital can be both.
     """
 
     releases: dict[str, Release] = field(default_factory=dict)
@@ -159,8 +164,12 @@ def ask_everyone(
                         one, weights, round, deadline=deadline, grace=grace, tell=tell, half=half, closing=closing
                     )
             except DatasiteError as error:
-                if isinstance(error, Unavailable):
-                    (answers.running if isinstance(error, StillRunning) else answers.away).add(one.hospital)
+                if isinstance(error, StillRunning):
+                    answers.running.add(one.hospital)
+                if isinstance(error, Unavailable) and (
+                    isinstance(error, CutOff) or not isinstance(error, StillRunning)
+                ):
+                    answers.away.add(one.hospital)
                 answers.missing[one.hospital] = error.public_message
                 progress.hospital(what, one.hospital, f"left out. {error.public_message}")
                 return
@@ -197,26 +206,35 @@ def ask_release(
       half, closing: as in `ask_everyone`.
 
     Raises:
-      Unavailable: it was away for `grace` seconds, or not done after `deadline` seconds.
-      StillRunning: the round closed, or `deadline` seconds were over, and it runs.
+      Unavailable: it was away for `grace` seconds, or still away when the round closed or its deadline came.
+      StillRunning: the round closed, or `deadline` seconds were over, and it runs; `CutOff` where it ran and is away.
       WrongStatus: the run failed there, which only its owner can explain.
       PermissionRefused: it refused.
       CertificateRefused: the certificate does not belong to this release, datasite and question.
     """
-    started, away_since, pause, voids, given = time.monotonic(), None, FIRST_PAUSE, 0, False
+    started, away_since, pause, voids, given, begun = time.monotonic(), None, FIRST_PAUSE, 0, False, False
+
+    silence = ANSWER_SECONDS if closing is None else grace  # who waits for everybody waits for a slow one too
+
+    def unanswered(why: str) -> Unavailable:
+        if away_since is None:
+            return StillRunning(why)
+        return CutOff(why) if begun else Unavailable(why)
+
     carried = {name: value.astype(np.float16) for name, value in weights.items()} if weights and half else weights
     while True:
+        now = time.monotonic()
         try:
-            with within(deadline - (time.monotonic() - started)):
+            with within(deadline - (now - started), silence=silence):
                 if asked.constants and away_since is None and not given:
                     send(asked.datasite, asked.code, asked.constants)
                     given = True
                 answer = asked.datasite.run(asked.code, asked.asset, carried, round)
-            away_since = None
-        except Unavailable:
-            away_since = away_since or time.monotonic()
+            away_since, begun = None, answer["status"] == RunStatus.RUNNING
+        except Unavailable as error:
+            away_since = away_since or now
             if time.monotonic() - away_since + pause > grace:
-                raise
+                raise unanswered(f"{CUT_OFF.format(round=round) if begun else ''}{error.public_message}") from None
             answer = {"status": RunStatus.RUNNING}
         if answer["status"] == RunStatus.RELEASED:
             return _verified(asked, answer["release"], answer["certificate"], weights, round)
@@ -225,10 +243,10 @@ def ask_release(
         if answer["status"] != RunStatus.RUNNING and not (is_void and voids <= VOID_RUNS):
             raise WrongStatus(_ENDED[is_void].format(round=round, hospital=asked.hospital))
         told = shows_in(answer)
-        wait = pause if told is None else told
+        wait = (0.0 if voids == 1 and is_void else pause) if told is None else told
         if time.monotonic() - started + wait > deadline:
             more = f" It shows in {told:,.1f} s." if told is not None else ""
-            raise (StillRunning if away_since is None else Unavailable)(
+            raise unanswered(
                 f"{asked.hospital} was not done with round {round} after {deadline:g} s.{more} Give a longer "
                 "deadline, or resume later: a release that it has made by then costs nothing."
             )
@@ -239,8 +257,7 @@ def ask_release(
         if closing is None:
             time.sleep(wait)
         elif closing.wait(wait):
-            why = f"{asked.hospital} was not done with round {round} when enough others were."
-            raise (StillRunning if away_since is None else Unavailable)(why)
+            raise unanswered(f"{asked.hospital} was not done with round {round} when enough others were.")
 
 
 def shows_in(answer: Mapping[str, Any]) -> float | None:

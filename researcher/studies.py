@@ -346,7 +346,8 @@ class Study(AskingStudy):
           strategy: one of Flower's by name, or an instance, which is used unchanged (on a copy). None is the suggested
             one with its options, where the training was suggested, and else FedAvg.
           deadline: seconds that a hospital may take for a round before the round is closed without it.
-          grace: seconds that a datasite may be away before it is left out of the round.
+          grace: seconds that a datasite may be away before it is left out of the round; with a buffer also those that
+            one may be silent which stands still.
           buffer: how many answers close a round, so that nobody waits for the slowest: a release that comes later
             enters a later aggregate, weighed by 1/√(1 + rounds that it is late), at no further cost (FedBuff, Nguyen et
             al. 2022, arXiv:2106.06639). None waits for every hospital until the deadline.

@@ -1,7 +1,8 @@
 """Transport to a datasite: TLS certificates always verified, no redirects, answers bounded in time and size.
 
 An answer has a deadline from the first byte sent to the last one read, and a size; the connection is cut where it goes
-beyond. It comes as it is: a compressed one is refused, since two megabytes of it can unpack to gigabytes.
+beyond, or where no byte goes through for too long. It comes as it is: a compressed one is refused, since two megabytes
+of it can unpack to gigabytes.
 
 Nothing in the environment weakens this. PySyft's `IGNORE_TLS_ERRORS` would turn the check off and `REQUESTS_CA_BUNDLE`
 would change whom it trusts: here the authorities are the system's, or `ca_file` alone where one is named.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 import os
 import socket
 import ssl
@@ -39,17 +41,26 @@ SMALL_ANSWER, LARGEST_ANSWER = 64 << 10, 64 << 20  # bytes of an answer, unless 
 PIECE = 64 << 10
 
 _ends: contextvars.ContextVar[float | None] = contextvars.ContextVar("ends", default=None)
+_silence: contextvars.ContextVar[float] = contextvars.ContextVar("silence", default=ANSWER_SECONDS)
 _watch: contextvars.ContextVar[_Watch | None] = contextvars.ContextVar("watch", default=None)
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Questions asked in this block have this long together, each at least `LEAST_SECONDS`."""
-    token = _ends.set(time.monotonic() + seconds)
+def within(seconds: float = math.inf, *, silence: float = ANSWER_SECONDS) -> Iterator[None]:
+    """Bound the questions that are asked in this block.
+
+    Args:
+      seconds: that they have together, each at least `LEAST_SECONDS`.
+      silence: seconds after which a datasite counts as away that takes and sends no byte, from `LEAST_SECONDS`: one
+        whose process is there but stands still lets itself be connected to, and answers nothing.
+    """
+    ends = _ends.set(time.monotonic() + seconds)
+    quiet = _silence.set(max(LEAST_SECONDS, silence))
     try:
         yield
     finally:
-        _ends.reset(token)
+        _silence.reset(quiet)
+        _ends.reset(ends)
 
 
 def seconds_left() -> float:
@@ -57,6 +68,11 @@ def seconds_left() -> float:
     ends = _ends.get()
     left = ANSWER_SECONDS if ends is None else max(LEAST_SECONDS, ends - time.monotonic())
     return min(ANSWER_SECONDS, left)
+
+
+def silence_left() -> float:
+    """How long a question that is asked now may go without a byte."""
+    return min(_silence.get(), seconds_left())
 
 
 class _Watch:
@@ -94,12 +110,32 @@ class _Watch:
                     held.shutdown(socket.SHUT_RDWR)
 
 
-class _Connection(HTTPConnection):
+class _Sending:
+    """Sends in pieces, each of which may take as long as a datasite may be silent.
+
+    urllib3 sends all of a question within the time that connecting may take, which weights on a slow line do not.
+    """
+
+    sock: Any
+    timeout: Any
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self.timeout = silence_left()
+        self.sock.settimeout(self.timeout)
+
+    def send(self, data: bytes) -> None:
+        whole = memoryview(data)
+        for begin in range(0, len(whole), PIECE):
+            super().send(whole[begin : begin + PIECE])  # type: ignore[misc]
+
+
+class _Connection(_Sending, HTTPConnection):  # type: ignore[misc]  # its `send` takes bytes alone
     def _new_conn(self) -> socket.socket:
         return _held(super()._new_conn())
 
 
-class _TLSConnection(HTTPSConnection):
+class _TLSConnection(_Sending, HTTPSConnection):  # type: ignore[misc]
     def _new_conn(self) -> socket.socket:
         return _held(super()._new_conn())
 
@@ -195,7 +231,8 @@ class Session(requests.Session):
         """
         seconds = seconds_left()
         options |= {"verify": True, "allow_redirects": False, "stream": True}
-        options["timeout"] = (min(CONNECT_SECONDS, seconds), seconds)
+        quiet = silence_left()
+        options["timeout"] = (min(CONNECT_SECONDS, quiet), quiet)
         with _Watch(seconds) as watch:
             try:
                 answer = super().request(method, url, *arguments, **options)

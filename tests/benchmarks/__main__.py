@@ -7,12 +7,14 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import argparse
+import functools
 import json
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -31,6 +33,7 @@ from tests.benchmarks import (
     rounds,
     simulation,
     starts,
+    supernodes,
     training,
 )
 
@@ -307,10 +310,21 @@ def show_utility(quick: bool) -> None:
 
 def show_datasites(quick: bool, *, count: int = 6, shared: bool = False) -> None:
     """How many real datasites this machine holds, and a study over them, beside three."""
-    ways = [datasites.held(number, shared=shared) for number in dict.fromkeys((3, count))]
+    kept: dict[int, datasites.Standing] = {}
+    results = RESULTS.with_name("bench-datasites.json")
+
+    def keep(standing: datasites.Standing) -> None:
+        kept[standing.wanted] = standing
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(json.dumps([asdict(known) for known in kept.values()], indent=2) + "\n", encoding="utf-8")
+
+    ways = [
+        datasites.held(number, shared=shared, tell=functools.partial(console.print, highlight=False), keep=keep)
+        for number in dict.fromkeys((3, count))
+    ]
     made = table(
         "Datasites on one machine",
-        "`datasite serve`, one after another, each with a table of its own, "
+        "`datasite serve`, as many at once as there are processors, each with a table of its own, "
         + ("an exporter and a runner for all of them" if shared else "an exporter and a runner of its own")
         + f", on loopback; then a study of {datasites.ROUNDS} rounds of {datasites.STEPS} steps over all. Memory is the"
         f" median. The next is not started where less than {datasites.FLOOR_MB:,.0f} MB would be left.",
@@ -343,6 +357,22 @@ def show_simulation(quick: bool) -> None:
         console.print("Ray is not installed, so Flower's engine was not run.")
 
 
+def show_supernodes(quick: bool) -> None:
+    """Rounds at datasites beside rounds at Flower's SuperNodes."""
+    hospitals = 3
+    made = table(
+        f"{hospitals} hospitals: datasites, and Flower's SuperNodes",
+        f"FedAvg, {supernodes.ROUNDS} rounds of {supernodes.STEPS} steps of a model of 49 numbers on the same made-up"
+        " tables, on loopback. Bytes between a hospital and the researcher's side, both ways. Memory that no file has,"
+        " a SuperNode's with the app in it. SuperNodes train without privacy, review, confinement or a ledger.",
+        *("way", "first round, s", "a later round, s", "kB a round and hospital", "memory a hospital, MB"),
+    )
+    for way in supernodes.compare(hospitals):
+        figures = f"{way.first:.2f}", f"{way.round:.2f}", f"{way.kilobytes:.0f}", f"{way.megabytes:.0f}"
+        made.add_row(way.name, *figures)
+    console.print(made)
+
+
 SECTIONS: dict[str, Callable[..., None]] = {
     "training": show_training,
     "evenness": show_evenness,
@@ -360,10 +390,12 @@ SECTIONS: dict[str, Callable[..., None]] = {
     "utility": show_utility,
     "datasites": show_datasites,
     "simulation": show_simulation,
+    "supernodes": show_supernodes,
 }
 BY_NAME_ALONE = (
     "utility",
     "datasites",
+    "supernodes",
 )  # minutes long, with tables of a package of its own, or all of the memory
 
 

@@ -1,10 +1,11 @@
-"""Rounds of three real datasites that close with two answers, while one is held up or killed and comes back."""
+"""Rounds of three real datasites that close with two answers, while one is held up, stands still, or is killed."""
 
 from __future__ import annotations
 
 import math
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy import testing
 
 import researcher
 from datasites.directory import new_signing_key
+from policies.errors import Unavailable
 from policies.release.certificates import verify
 from researcher.federated import DatasiteGrid
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
@@ -23,6 +25,7 @@ from tests.relays.models import FluPredictor
 
 NAMES = ("General", "Paediatric", "Rural")
 ROUNDS = 5
+START_SECONDS = 180.0  # of a datasite on a loaded machine
 TRAINING = researcher.Training(
     loss="binary_cross_entropy",
     rounds=ROUNDS,
@@ -36,17 +39,24 @@ Datasites = dict[str, DatasiteProcess]
 
 
 @pytest.fixture
-def datasites(made_datasite: Path, tmp_path: Path, jobs: Path) -> Iterator[Datasites]:
-    """Two of them have a runner of their own, which can be held up."""
-    started = {}
-    for name in NAMES:
-        process = DatasiteProcess(made_datasite, tmp_path / name, jobs=jobs if name == "General" else None)
-        process.set(name=name)
-        (tmp_path / name / "certificate.pem").write_text(new_signing_key())
-        started[name] = process.start()
-    yield started
-    for process in started.values():
-        process.stop()
+def datasites(request: pytest.FixtureRequest, made_datasite: Path, tmp_path: Path, jobs: Path) -> Iterator[Datasites]:
+    """Two of them, or those that a test names, have a runner of their own, which can be held up."""
+    alone, started = getattr(request, "param", ("Paediatric", "Rural")), Datasites()
+    try:
+        for name in NAMES:
+            process = DatasiteProcess(made_datasite, tmp_path / name, jobs=None if name in alone else jobs)
+            process.set(name=name)
+            (tmp_path / name / "certificate.pem").write_text(new_signing_key())
+            started[name] = process.start(wait=False)
+        for process in started.values():
+            process.wait_until_healthy(START_SECONDS)
+        yield started
+    finally:
+        for process in started.values():
+            process.stop()
+
+
+with_shared_runner = pytest.mark.parametrize("datasites", [()], indirect=True)
 
 
 @pytest.fixture
@@ -113,6 +123,11 @@ def check_paid_once(datasites: Datasites, result: Any) -> set[tuple[str, int]]:
     return set(used)
 
 
+def come_back(datasite: DatasiteProcess) -> None:
+    datasite.start(wait=False)
+    datasite.wait_until_healthy(START_SECONDS)
+
+
 @pytest.mark.slow
 @pytest.mark.process
 def test_a_release_of_a_hospital_that_was_held_up_enters_the_next_round(
@@ -144,3 +159,76 @@ def test_a_release_of_a_hospital_that_was_held_up_enters_the_next_round(
         testing.assert_allclose(sent[3][name], (kept["General", 2][name] + moved) / 2, rtol=1e-4, atol=1e-5)
     for release in result.releases:
         assert verify(release.certificate)["round"] == release.round
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_hospital_that_is_killed_in_a_round_comes_back_and_its_release_enters_once(
+    study: Any, datasites: Datasites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rural = datasites["Rural"]
+    hold_up(rural)  # so that it has taken its first round, and not released it, when it is killed
+    acts = {
+        2: rural.kill,
+        3: lambda: come_back(rural),
+        4: lambda: hold_up(datasites["Paediatric"]),  # so that the fourth round has Rural or does not close
+        5: lambda: let_go(datasites["Paediatric"]),
+    }
+    before_rounds(monkeypatch, acts)
+    result = study.run(buffer=2, deadline=240)
+
+    assert [sorted(record.answered) for record in result.rounds[:3]] == [["General", "Paediatric"]] * 3
+    assert [record.running for record in result.rounds[:4]] == [*[{"Rural": 1}] * 3, {"Paediatric": 4}]
+    assert [record.late for record in result.rounds[:4]] == [{}, {}, {}, {"Rural": 1}]
+    assert [record.late.get("Rural") for record in result.rounds].count(1) == 1
+    assert "not reached" in result.missing["Rural"][3]
+    check_paid_once(datasites, result)
+    spent = rural.json("ledger")["balances"][0]["epsilon_spent"]
+    again = study.run(buffer=2)  # a study that is complete gives its result again
+    assert [record.late for record in again.rounds] == [record.late for record in result.rounds]
+    assert rural.json("ledger")["balances"][0]["epsilon_spent"] == spent
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@with_shared_runner
+def test_a_hospital_that_is_killed_for_good_is_named_and_the_study_goes_on_while_it_has_its_quorum(
+    study: Any, datasites: Datasites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_rounds(monkeypatch, {2: datasites["Rural"].kill, 4: datasites["Paediatric"].kill})
+    begun = time.monotonic()
+    with pytest.raises(Unavailable) as ended:
+        study.run(buffer=2, deadline=240, grace=2)
+    assert time.monotonic() - begun < 120  # and not the deadline of each round
+    told = str(ended.value)
+    assert "Round 4 of 5 has 1 of the 2 hospitals that it needs" in told
+    assert "Paediatric at http://" in told
+    assert "Rural: not reached" in told
+    assert "study.resume()" in told
+
+    come_back(datasites["Paediatric"])
+    monkeypatch.undo()
+    result = study.resume(deadline=240, grace=2)
+    assert [sorted(record.answered) for record in result.rounds[2:]] == [["General", "Paediatric"]] * 3
+    assert "not reached" in result.missing["Rural"][5]
+    check_paid_once(datasites, result)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@with_shared_runner
+def test_a_hospital_whose_process_stands_still_holds_up_no_round(
+    study: Any, datasites: Datasites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rural = datasites["Rural"].process
+    assert rural is not None
+    before_rounds(monkeypatch, {2: lambda: os.kill(rural.pid, signal.SIGSTOP)})
+    begun = time.monotonic()
+    try:
+        result = study.run(buffer=2, deadline=240, grace=2)
+    finally:
+        os.kill(rural.pid, signal.SIGCONT)
+    assert time.monotonic() - begun < 100  # a call that waits for it takes 120
+    assert [sorted(record.answered) for record in result.rounds[2:]] == [["General", "Paediatric"]] * 3
+    assert "not reached" in result.missing["Rural"][5]
+    check_paid_once(datasites, result)

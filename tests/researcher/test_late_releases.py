@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +101,54 @@ def test_a_late_run_that_fails_is_over_and_its_hospital_is_asked_again(make_stud
     assert "the charge stays" in result.missing["rural"][2]
     assert sorted(result.rounds[2].answered) == ["general", "paediatric", "rural"]
     assert [each.running for each in result.rounds] == [{"rural": 1}, {}, {}]
+
+
+def test_a_hospital_that_is_cut_off_in_a_round_is_asked_for_that_round_when_it_is_back(
+    make_study: Any, hospitals: Hospitals
+) -> None:
+    rural, run = hospitals["rural"], hospitals["rural"].run
+    rural.slow_in_rounds = {1}
+
+    def cut_off_once_it_has_begun(*asked: Any) -> dict[str, Any]:
+        answer = run(*asked)
+        if answer["status"] == "running":
+            rural.slow_in_rounds, rural.down_in_rounds = set(), {1}
+        return answer
+
+    rural.run = cut_off_once_it_has_begun  # type: ignore[method-assign]
+    when_asked(hospitals["paediatric"], 2, lambda: setattr(rural, "down_in_rounds", set()))
+    result = make_study().run(buffer=3, deadline=5, grace=0.1)
+    assert [each.running for each in result.rounds] == [{"rural": 1}, {}, {}]
+    assert [each.late for each in result.rounds] == [{}, {"rural": 1}, {}]
+    assert "had begun round 1, and was cut off. rural does not answer" in result.missing["rural"][1]
+    assert [round for _, round in rural.charged] == [1, 3]
+
+
+def test_a_hospital_that_never_comes_back_is_missing_by_name_and_holds_nobody_up(
+    make_study: Any, hospitals: Hospitals
+) -> None:
+    when_asked(hospitals["paediatric"], 2, lambda: setattr(hospitals["rural"], "down", True))
+    hospitals["rural"].down_in_rounds = {2, 3}
+    begun = time.monotonic()
+    result = make_study().run(buffer=2, deadline=60, grace=30)
+    assert time.monotonic() - begun < 10
+    assert [sorted(each.answered) for each in result.rounds][1:] == [["general", "paediatric"]] * 2
+    assert "not reached" in result.missing["rural"][3]
+
+
+def test_a_quorum_that_cannot_be_met_ends_the_study_and_names_who_is_missing_and_what_to_do(
+    make_study: Any, hospitals: Hospitals
+) -> None:
+    for name in ("rural", "general"):
+        hospitals[name].down_in_rounds = {2, 3}
+        when_asked(hospitals["paediatric"], 2, functools.partial(setattr, hospitals[name], "down", True))
+    with pytest.raises(Unavailable, match=r"(?s)Round 2 of 3 has 1 of the 2.*general.*rural.*study\.resume\("):
+        make_study().run(buffer=2, deadline=1, grace=0.1)
+    for hospital in hospitals.values():
+        hospital.down, hospital.down_in_rounds = False, set()
+    result = make_study(submit=False).resume(grace=0.1)
+    assert [round for _, round in hospitals["paediatric"].charged] == [1, 2, 3]
+    assert len(result.rounds) == 3
 
 
 def test_without_a_buffer_a_round_waits_for_everybody(make_study: Any, hospitals: Hospitals) -> None:

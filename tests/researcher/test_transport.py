@@ -22,7 +22,7 @@ from compose.authority import Authority, certificate_bytes, key_bytes, new_key
 from policies.errors import InvalidRequest, PermissionRefused, Unavailable
 from researcher.client import Datasite
 from researcher.network import connect
-from researcher.transport import Session, check_url, tls_context
+from researcher.transport import Session, check_url, tls_context, within
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
 
 HOST = "general.hospitals.example"
@@ -271,6 +271,78 @@ def test_a_proxy_of_the_environment_does_not_see_what_stays_on_this_machine(monk
             monkeypatch.delenv(name, raising=False)
         assert Session(tls_context(None)).get(f"{server.url}/healthz").status_code == 404
         assert (proxy.asked, server.asked) == ([], ["/healthz"])
+
+
+class SlowReader:
+    """A server that reads one question in pieces and answers it, as over a slow line; or stands still in the middle.
+
+    Args:
+      pause: seconds before each piece.
+      most: bytes after which it stands still; None to answer.
+    """
+
+    PIECE = 64 << 10
+
+    def __init__(self, pem: Path | None, *, pause: float, most: int | None = None) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.PIECE)
+        self._pem, self._pause, self._most = pem, pause, most
+        self._ended = threading.Event()
+        self.url = f"{'https' if pem else 'http'}://localhost:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self) -> SlowReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        connected, _ = self._listener.accept()
+        if self._pem:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._pem)
+            connected = context.wrap_socket(connected, server_side=True)
+        with connected, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connected.recv(1)
+            (length,) = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            read = 0
+            while read < min(length, self._most or length) and not self._ended.wait(self._pause):
+                read += len(connected.recv(self.PIECE))
+            if self._most:
+                self._ended.wait()
+            connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+LARGE = 8 << 20  # more than loopback's buffers hold
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_weights_may_take_longer_on_a_slow_line_than_connecting_may(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, over_tls: bool
+) -> None:
+    monkeypatch.setattr("researcher.transport.CONNECT_SECONDS", 0.5)
+    pem = certificates.server("slow") if over_tls else None
+    with SlowReader(pem, pause=0.006 if over_tls else 0.02) as server:  # TLS comes in smaller pieces
+        begun = time.monotonic()
+        answer = Session(tls_context(certificates.path("authority"))).request("POST", server.url, data=bytes(LARGE))
+        assert (answer.status_code, answer.content) == (200, b"ok")
+        assert time.monotonic() - begun > 1.0  # twice of what connecting may take, or this shows nothing
+
+
+@pytest.mark.parametrize("most", [1, 1 << 20, LARGE])
+def test_a_datasite_that_stands_still_is_away_after_the_silence_that_it_may_keep(
+    certificates: Certificates, most: int
+) -> None:
+    with SlowReader(None, pause=0.0, most=most) as server:
+        begun = time.monotonic()
+        session, told = Session(tls_context(None)), Datasite(server.url, RESEARCHER, PASSWORD)._translated()
+        with pytest.raises(Unavailable, match=r"did not answer in time|timed out"), told, within(60, silence=1.0):
+            session.request("POST", server.url, data=bytes(LARGE))
+        assert 0.9 < time.monotonic() - begun < 10
 
 
 PLAIN = (
