@@ -152,7 +152,7 @@ def aggregate_of(opening: Opening, releases: Sequence[Release], begun: Tensors) 
             f"What round {releases[0].round} began with is not what the certificates of {releases[0].hospital} and the"
             " others say that they were sent: it was changed. Save the result again: study.run() gives it at no cost."
         )
-    declared = mechanism_from(content[0]["mechanism"]).secure_aggregation  # type: ignore[union-attr]
+    declared = mechanism_from(content[0]["mechanism"]).secure_aggregation
     assert declared is not None
     survivors = [int(party) for party in opening["survivors"]]
     mean = decoded(total, begun, declared, survivors)

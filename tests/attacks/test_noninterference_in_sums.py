@@ -161,7 +161,7 @@ def masked_everything_seen(datasite: DatasiteProcess) -> Seen:
         seen[f"command certificate {name}"] = act(datasite, "certificate", request=code, round_number=1)
     by_command(datasite, seen, ids)
     seen["log"] = (datasite.directory / "datasite.log").read_text().replace(str(datasite.directory), "<directory>")
-    return {place: without_what_is_random(_without_keys(repr(value))) for place, value in seen.items()}
+    return {place: _without_keys(without_what_is_random(value)) for place, value in seen.items()}
 
 
 def in_sums(described: dict[str, Any]) -> dict[str, str]:
@@ -184,7 +184,7 @@ def in_sums(described: dict[str, Any]) -> dict[str, str]:
 
 
 def _sum(service: Any, code: str, source: str, weights: dict[str, Any]) -> Sum:
-    declared = inspect_source(source).mechanism.secure_aggregation  # type: ignore[union-attr]
+    declared = inspect_source(source).mechanism.secure_aggregation
     assert declared is not None
     sent = digest({name: np.asarray(value, dtype=np.float32) for name, value in weights.items()})
     context = context_of(

@@ -24,7 +24,7 @@ NAMES = ("general", "rural", "town")
 def told(mechanism: Regression, sums: dict[str, Any]) -> RegressionResult:
     """What a study makes of an opened sum of three hospitals."""
     study = SimpleNamespace(name="trial", mechanism=mechanism, cohort=SimpleNamespace(schema=SCHEMA))
-    releases = {name: Release(name, "regression", 1, {}, "{}") for name in NAMES}
+    releases = {name: Release(name, "regression", 1, {}, "{}", "") for name in NAMES}
     return RegressionStudy.result_of(study, Answers(releases, mean=sums))  # type: ignore[arg-type]
 
 

@@ -137,7 +137,7 @@ def test_tables_of_an_evaluation_leave_masked_and_add_up_exactly(secure: Round) 
 @pytest.mark.parametrize("kind", ["statistics", "survival", "regression"])
 def test_analyses_leave_masked_and_add_up_exactly(secure: Round, kind: str) -> None:
     secure.exchange()
-    asked = {"statistics": statistics, "survival": survival, "regression": regression}[kind]
+    asked: Any = {"statistics": statistics, "survival": survival, "regression": regression}[kind]
     mechanism = asked(secure_aggregation=secure.declared)
     plan, steps = replace(secure.plan, mechanism=mechanism), steps_of(mechanism, SCHEMA, {})
     assert steps is not None
