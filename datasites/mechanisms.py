@@ -131,6 +131,7 @@ def regression(
     outcome_range: tuple[float, float] | None = None,
     rounds: int = 1,
     where: str = "",
+    secure_aggregation: Mapping[str, Any] | None = None,
 ) -> NoReturn:
     """Private sums for a linear, logistic or Poisson regression: see `policies.privacy.regression`."""
     raise PermissionRefused(_RUNS_THERE.format("regression"))

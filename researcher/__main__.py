@@ -271,8 +271,8 @@ def verify(
         if (directory / "result.json").exists() and (directory / FOLDER).is_dir():
             from researcher.results import load
 
-            result = load(directory)  # which holds each evaluation's sum against its masked releases
-            for sentence in sentences_of(result.openings, result.releases):
+            result = load(directory)  # which holds each sum and the mean of weights against masked releases
+            for sentence in sentences_of(result.openings, result.releases, mean_of_weights=bool(result.begun)):
                 typer.echo(visible(sentence))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.errors import InvalidRequest, WrongStatus
-from policies.privacy.mechanisms import KaplanMeier, Mechanism, Statistics
+from policies.privacy.mechanisms import KaplanMeier, Mechanism, Regression, Statistics
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.summed import scale_of
 from policies.schema.schemas import Schema
@@ -137,7 +137,7 @@ def in_sums(mechanism: Mechanism, roster: SecureAggregation, schema: Schema) -> 
     Raises:
       UnsupportedMechanism: it has more numbers than may leave in a sum.
     """
-    assert isinstance(mechanism, Statistics | KaplanMeier)  # a regression refuses before
+    assert isinstance(mechanism, Statistics | KaplanMeier | Regression)
     declared = replace(mechanism, secure_aggregation=replace(roster, scale=""))
     scale = scale_of(declared, schema)
     return replace(declared, secure_aggregation=replace(roster, scale=scale))

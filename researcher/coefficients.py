@@ -1,19 +1,9 @@
 """From a regression's noisy sums to coefficients with standard errors, in the units of the columns.
 
-Everything here is arithmetic on releases and public numbers. A release is what a Newton step from b₀ is made of, for
-inputs turned by T: score g with noise of deviation σ_g, information H with noise N_H of σ_H on its diagonal and 1/√2 of
-it elsewhere. With the step d = H⁻¹ g the coefficients are b = b₀ + Tᵀ d, and but for a remainder of second order
-
-    T⁻ᵀ (b - β) = H⁻¹ (score at β + noise of g - N_H d),
-
-of covariance H⁻¹ (φ H + σ_g² I + σ_H²/2 (|d|² I + d dᵀ)) H⁻¹: sampling and noise (Avella-Medina, Bradshaw and Loh
-2023, arXiv:2103.11003, keep the first two). φ is the variance of an outcome over what its family says: of a linear
-regression that of residuals as released, else 1: counts are taken to vary as Poisson's do. Noise does not shrink
-coefficients as errors in single values do: it is added to sums.
-
-What is told. Where noise is as large as what it was added to, H⁻¹ is no inverse of anything. Nothing is said, and
-intervals are infinite, unless the least eigenvalue of H is above `CLEAR` of the largest that its noise has by itself,
-and the last step was short enough for a remainder of second order to be small.
+Everything here is arithmetic on releases and public numbers: what one release says of scaled inputs
+(`policies.schema.regression_fits`), or the sum of several hospitals (`policies.schema.summed_regression`), said in the
+units of the columns; and several hospitals together, each weighed by its precision. Where noise hides a hospital's
+coefficients nothing is said, and intervals are infinite.
 tests/researcher/test_coefficients.py counts how often intervals hold.
 """
 
@@ -26,13 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.privacy.regression import Regression
-from policies.schema.design import Design
+from policies.schema.design import Design, design_of
+from policies.schema.regression_fits import last_step
+from policies.schema.schemas import Schema
+from policies.schema.summed_regression import fit_of_sums
 from researcher.chances import normal_tails
 from researcher.figures import NORMAL_95, FloatArray
-
-CLEAR = 1.5  # times σ_H √(2 p), at which the eigenvalues of pure noise end (Wigner's semicircle)
-LONGEST_STEP = 1.5  # root mean square of what the last step adds to a linear prediction
-SHARPEST = 0.15  # of a Poisson regression, root mean square of a prediction's error: its link bends most
 
 
 @dataclass(frozen=True)
@@ -112,58 +101,28 @@ class Fit:
 
 def fit_of(mechanism: Regression, design: Design, released: Mapping[str, FloatArray]) -> Fit:
     """The fit of one hospital's release."""
-    information, score, turn = released["information"], released["score"], released["turn"]
-    of_score, of_information, of_squares = released["noise"].tolist()
-    if not is_clear(information, of_information):
-        return hidden(design)
-    inverse = np.linalg.inv(information)
-    step = inverse @ score
-    noise = of_score**2 * np.eye(len(step)) + moved_by_squares(step, of_information)
-    variance = _variance(mechanism, released, of_squares)
-    scaled = _Parts(inverse @ noise @ inverse, inverse * variance)
-    if mechanism.family != "gaussian" and not _is_near(mechanism, step, scaled):
+    found = last_step(mechanism, released)
+    if found is None:
         return hidden(design)
     scale = design.outcome.scale
-    turned = design.to_units @ turn.T * scale.half
-    values = design.to_units @ (released["start"] + turn.T @ step) * scale.half
+    turned = design.to_units @ found.turn.T * scale.half
+    values = design.to_units @ (found.start + found.turn.T @ found.step) * scale.half
     values[0] += scale.middle
-    residual = math.sqrt(variance) * scale.half if mechanism.family == "gaussian" else None
-    return Fit(design.names, values, turned @ scaled.noise @ turned.T, turned @ scaled.sampling @ turned.T, residual)
+    residual = math.sqrt(found.variance) * scale.half if mechanism.family == "gaussian" else None
+    return Fit(design.names, values, turned @ found.noise @ turned.T, turned @ found.sampling @ turned.T, residual)
 
 
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """Covariances of turned coefficients."""
-
-    noise: FloatArray
-    sampling: FloatArray
-
-
-def _variance(mechanism: Regression, released: Mapping[str, FloatArray], error: float) -> float:
-    """Of an outcome over what its family says. Squares that noise has near 0 are taken to be as large as that noise."""
-    if mechanism.family != "gaussian":
-        return 1.0
-    squares = max(float(released["squares"][0]), error)
-    return squares / max(float(released["patients"][0]) - len(released["start"]), 1.0)
-
-
-def _is_near(mechanism: Regression, step: FloatArray, scaled: _Parts) -> bool:
-    """Whether the last step began so near that what it leaves is small beside the errors that are stated."""
-    if float(np.sqrt(step @ step)) > LONGEST_STEP:
-        return False
-    spread = math.sqrt(float(np.trace(scaled.noise + scaled.sampling)))
-    return mechanism.family != "poisson" or spread <= SHARPEST
-
-
-def is_clear(information: FloatArray, deviation: float) -> bool:
-    """Whether an information is told from its noise in every direction."""
-    least = float(np.linalg.eigvalsh(information)[0])
-    return least > CLEAR * math.sqrt(2 * len(information)) * deviation
-
-
-def moved_by_squares(vector: FloatArray, deviation: float) -> FloatArray:
-    """Covariance of N v of symmetric noise N, of `deviation` on the diagonal and 1/√2 of it elsewhere."""
-    return np.asarray(deviation**2 / 2 * (vector @ vector * np.eye(len(vector)) + np.outer(vector, vector)))
+def fit_in_sum(mechanism: Regression, schema: Schema, sums: Mapping[str, FloatArray]) -> Fit:
+    """The fit of all hospitals whose sum was opened, each weighed by its precision: as `together`, but of no one's."""
+    design, found = design_of(mechanism, schema), fit_of_sums(sums, mechanism, schema)
+    if found is None:
+        return hidden(design)
+    scale = design.outcome.scale
+    units = design.to_units * scale.half
+    values = units @ found.values
+    values[0] += scale.middle
+    residual = None if found.residual is None else found.residual * scale.half
+    return Fit(design.names, values, units @ found.noise @ units.T, units @ found.sampling @ units.T, residual)
 
 
 def hidden(design: Design) -> Fit:

@@ -170,13 +170,14 @@ class Cohort(Hospitals):
           epsilon: for the whole regression at `delta`, at each hospital; or give `noise_multiplier`.
           outcome_range: narrower public bounds that the outcome is held to, for less noise.
           where: a condition as in `statistics`, for records that count.
-          secure_aggregation: refused in words: regressions are not added up.
+          secure_aggregation: True to read nothing but the coefficients of more than half of the hospitals together, at
+            the same ε; or the fewest that they may be of.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
 
         Raises:
-          InvalidRequest: the formula cannot be read, or secure aggregation was asked for.
+          InvalidRequest: the formula cannot be read, or `secure_aggregation` is no threshold of these hospitals.
           UnsupportedMechanism: a term or the outcome is not of this schema.
         """
         outcome, terms = read_formula(formula)

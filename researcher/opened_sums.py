@@ -1,5 +1,9 @@
 """What opens a sum again, kept beside a saved result: whoever has it finds the sum that masked releases come to.
 
+Of weights a sum says how far their mean moved, so what the last round began with is kept as well. Certificates name its
+digest; so a model that a strategy made of that mean by averaging (FedAvg, FedProx) is found again to the bit. What a
+strategy with a memory of earlier rounds makes of it (FedAdam) `study.run()` alone replays.
+
 An opening is what hospitals signed and gave in a round: their round keys, who shared secrets, who is in the sum, and
 the shares that take its masks away. It opens the sum and nothing less. Which round it was, of which request, roster and
 weights, is read from the certificates of the releases, so that an opening of another round opens nothing.
@@ -19,15 +23,16 @@ from policies.privacy.mechanisms import mechanism_from
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release import certificates
 from policies.release.summed import steps_of
-from policies.release.tensors import to_bytes
+from policies.release.tensors import digest, to_bytes
 from policies.schema.schemas import Schema
 from policies.secure_sums import messages
-from policies.secure_sums.encoding import added, words_of
+from policies.secure_sums.encoding import added, decoded, words_of
 from policies.secure_sums.masks import Words
 from policies.secure_sums.opening import open_sum, read_revealed
 from researcher.state import Release, StudyState, Tensors
 
 FOLDER = "sums"
+BEGUN = ".begun.safetensors"
 Opening = Mapping[str, Any]
 
 
@@ -124,6 +129,62 @@ def check_summed(opening: Opening, releases: Sequence[Release], schema: Schema |
             )
 
 
+def begun_file(directory: Path, round: int) -> Path:
+    """Where a saved result keeps what its last round began with."""
+    return directory / FOLDER / f"{name_of('training', round)}{BEGUN}"
+
+
+def aggregate_of(opening: Opening, releases: Sequence[Release], begun: Tensors) -> Tensors:
+    """What a strategy that averages hospitals by their patients makes of a round of which the mean alone can be read.
+
+    Each hospital's part is the mean, and Flower adds them up in float32: the same is done here, to the bit.
+
+    Args:
+      releases: masked, of the round; `begun`, the weights that it began with.
+
+    Raises:
+      CertificateRefused: `begun` is not what certificates say that hospitals were sent; else as `reopened`.
+    """
+    total = reopened(opening, releases)
+    content = [json.loads(release.certificate) for release in releases]
+    if any(one["weights_digest"] != digest(begun) for one in content):
+        raise CertificateRefused(
+            f"What round {releases[0].round} began with is not what the certificates of {releases[0].hospital} and the"
+            " others say that they were sent: it was changed. Save the result again: study.run() gives it at no cost."
+        )
+    declared = mechanism_from(content[0]["mechanism"]).secure_aggregation
+    assert declared is not None
+    survivors = [int(party) for party in opening["survivors"]]
+    mean = decoded(total, begun, declared, survivors)
+    named = sorted(
+        (release.hospital, declared.party_of(one["public_key"])) for release, one in zip(releases, content, strict=True)
+    )
+    patients = [declared.hospitals[party - 1].patients for _, party in named if party in survivors]
+    found: dict[str, Any] = {}
+    for share in [one / sum(patients) for one in patients]:
+        for name, value in mean.items():
+            found[name] = value * share if name not in found else found[name] + value * share
+    return found
+
+
+def check_aggregate(
+    opening: Opening, releases: Sequence[Release], begun: Tensors, aggregate: Tensors, *, file: str
+) -> None:
+    """Raise `CertificateRefused`, naming `file`, unless it holds what masked releases come to; as `aggregate_of`."""
+    found = aggregate_of(opening, releases, begun)
+    if digest(found) != digest(aggregate):
+        raise CertificateRefused(
+            f"{file} holds other weights than the mean that the hospitals' masked releases of round {releases[0].round}"
+            " come to: it was changed after the sum was opened. Save the result again: study.run() gives it at no cost."
+        )
+
+
+def masked_of(releases: Sequence[Release], role: str, round: int) -> list[Release]:
+    """The releases of a round that are under masks."""
+    wanted = [one for one in releases if (one.role, one.round) == (role, round)]
+    return [one for one in wanted if {value.dtype.name for value in one.tensors.values()} == {"uint32"}]
+
+
 def saved_openings(directory: Path) -> dict[str, Opening]:
     """The openings beside a saved result, by name; {} where it was saved by a version that kept none."""
     folder = directory / FOLDER
@@ -132,24 +193,33 @@ def saved_openings(directory: Path) -> dict[str, Opening]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
-def sentences_of(openings: Mapping[str, Opening], among: Sequence[Release]) -> list[str]:
+def sentences_of(
+    openings: Mapping[str, Opening], among: Sequence[Release], *, mean_of_weights: bool = False
+) -> list[str]:
     """What is true of every sum of a loaded result, as `researcher verify` says it, once all were opened again.
 
     Args:
       openings: by name; `among`, every release of the result. Loading it held each evaluation's sum against what its
         masked releases come to.
+      mean_of_weights: whether loading it held its weights against them, too: they are the mean of the last round.
 
     Raises:
       CertificateRefused, InvalidRequest: as `reopened`, with the sum's name.
     """
     said = []
     for name, opening in openings.items():
-        releases = [one for one in among if name_of(one.role, one.round) == name]
-        releases = [one for one in releases if {value.dtype.name for value in one.tensors.values()} == {"uint32"}]
+        role, _, round = name.rpartition("-")
+        releases = masked_of(among, role, int(round))
         try:
             reopened(opening, releases)
         except DatasiteError as error:
             raise type(error)(f"{FOLDER}/{name}.json: {error.public_message}") from None
         who = ", ".join(sorted(release.hospital for release in releases))
         said.append(f"{FOLDER}/{name}.json: opens the sum of {who}. Its keys and shares are what they signed.")
+    if mean_of_weights:
+        said.append(
+            "weights.safetensors: is what the mean that masked releases of the last round come to makes of them."
+        )
+    elif any(name.startswith("training-") for name in openings):
+        said.append("weights.safetensors: is what the study's strategy made of the means, which study.run() replays.")
     return [*said, "result.json: its scores are those of the sums that masked releases come to."] if said else []

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.errors import InvalidRequest, WeightsRefused
+from policies.numbers import counted
 from policies.privacy.regression import Regression
 from policies.schema.design import design_of, sum_shapes
 from policies.schema.schemas import Schema
+from policies.schema.summed_regression import check_sums, told_in
 from researcher.analyses import AnalysisStudy, tensors_of
-from researcher.coefficients import Coefficient, Fit, fit_of, together
+from researcher.coefficients import Coefficient, Fit, fit_in_sum, fit_of, together
 from researcher.figures import FloatArray
 from researcher.members import Hospitals
 from researcher.releases import Answers
+from researcher.rosters import in_a_sum
 from researcher.state import Release, Tensors
 from researcher.table import Table
 
@@ -34,7 +37,7 @@ RATIOS = {"gaussian": "", "binomial": "odds ratio", "poisson": "rate ratio"}
 
 
 class RegressionStudy(AnalysisStudy):
-    """A regression of a cohort, made by `cohort.regression(...)`; `secure_aggregation` is refused in words."""
+    """A regression of a cohort, made by `cohort.regression(...)`."""
 
     def __init__(
         self,
@@ -47,14 +50,16 @@ class RegressionStudy(AnalysisStudy):
         progress: bool = True,
         secure_aggregation: bool | int = False,
     ) -> None:
-        if secure_aggregation is not False:
-            raise InvalidRequest(
-                f"secure_aggregation={secure_aggregation!r:.40} is not for a regression: each hospital turns its inputs"
-                " by what its own patients told, so that their sums mean nothing together. Leave it out: coefficients"
-                " are weighed by their precision. Sums, means and counts take it, as cohort.statistics(...) does."
-            )
         design_of(mechanism, cohort.schema)
-        super().__init__(cohort, mechanism, name=name, purpose=purpose, state=state, progress=progress)
+        super().__init__(
+            cohort,
+            mechanism,
+            name=name,
+            purpose=purpose,
+            state=state,
+            progress=progress,
+            secure_aggregation=secure_aggregation,
+        )
 
     mechanism: Regression
 
@@ -66,13 +71,18 @@ class RegressionStudy(AnalysisStudy):
 
     def result_of(self, answers: Answers) -> RegressionResult:
         """Coefficients from the hospitals' answers."""
-        sums = {name: checked(tensors, self) for name, tensors in tensors_of(answers).items()}
+        released, schema = tensors_of(answers), self.cohort.schema
+        if answers.mean is None:
+            sums = {name: checked(tensors, self) for name, tensors in released.items()}
+        else:
+            check_sums(answers.mean, self.mechanism, schema)
+            sums = {in_a_sum(len(released)): dict(answers.mean)}
         return RegressionResult(
             self.name,
             self.mechanism,
-            self.cohort.schema,
+            schema,
             sums,
-            tuple(answers.releases[name] for name in sums),
+            tuple(answers.releases[name] for name in released),
             answers.missing,
         )
 
@@ -83,7 +93,7 @@ class RegressionResult:
 
     Args:
       name: of the study.
-      sums: as released, by hospital.
+      sums: as released, by hospital; one that is the sum of all, where nothing else can be read.
     """
 
     name: str
@@ -100,9 +110,21 @@ class RegressionResult:
         """
         if hospital != COMBINED and hospital not in self.sums:
             raise InvalidRequest(f"No hospital {hospital!r} answered. There are {', '.join(self.sums)}.")
-        design = design_of(self.mechanism, self.schema)
         chosen = self.sums if hospital == COMBINED else {hospital: self.sums[hospital]}
+        if self.mechanism.secure_aggregation is not None:
+            (summed,) = chosen.values()
+            return fit_in_sum(self.mechanism, self.schema, summed)
+        design = design_of(self.mechanism, self.schema)
         return together([fit_of(self.mechanism, design, released) for released in chosen.values()])
+
+    @property
+    def hidden(self) -> str:
+        """Of whom noise hides every coefficient, so that nothing of theirs is in the combined ones; "" of nobody."""
+        if self.mechanism.secure_aggregation is None:
+            return ", ".join(name for name in self.sums if not self.fit(name).told)
+        (summed,) = self.sums.values()
+        less = len(self.releases) - told_in(summed)
+        return f"{less} of {counted(len(self.releases), 'hospital')} in the sum" if less > 0 else ""
 
     def coefficients(self, hospital: str = COMBINED) -> dict[str, Coefficient]:
         """Each coefficient, by name; the intercept is the prediction where every column is 0 or its first label."""
@@ -164,6 +186,7 @@ class RegressionResult:
             {hospital: self.coefficients(hospital) for hospital in [*self.sums, COMBINED]},
             self.schema,
             self.mechanism,
+            hidden=self.hidden,
             releases=self.releases,
             missing=self.missing,
         )
@@ -178,9 +201,8 @@ class RegressionResult:
                 lines.append(f"Standard deviation of residuals: {fit.residual:.4g}")
         else:
             lines.append("Noise hides every coefficient. Ask with fewer terms or a larger ε, or at more patients.")
-        hidden = [name for name in self.sums if not self.fit(name).told]
-        if hidden and fit.told:
-            lines.append(f"Of {', '.join(hidden)} noise hides every coefficient, so nothing of it is in these.")
+        if self.hidden and fit.told:
+            lines.append(f"Of {self.hidden} noise hides every coefficient, so nothing of it is in these.")
         lines += [f"{name}: missing. {reason}" for name, reason in self.missing.items()]
         return "\n".join(lines)
 

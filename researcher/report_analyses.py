@@ -40,10 +40,10 @@ def survival_page(
     missing: Mapping[str, str],
 ) -> str:
     """A study of survival: curves by hospital and group, the combined ones last."""
-    hospitals = [who for who in everybody if who != COMBINED]
+    asked = len(releases) if mechanism.secure_aggregation else len(everybody) - 1
     by = f", by {mechanism.by}" if mechanism.by else ""
     lead = (
-        f"{counted(len(hospitals), 'hospital')} counted patients of {schema.name} by {mechanism.time} and whether"
+        f"{counted(asked, 'hospital')} counted patients of {schema.name} by {mechanism.time} and whether"
         f" {mechanism.event} was seen{by}. Each charged a pure ε = {written(mechanism.epsilon)} to its patients'"
         " budget, and no record left any of them."
     )
@@ -115,19 +115,29 @@ def regression_page(
     schema: Schema,
     mechanism: Regression,
     *,
+    hidden: str = "",
     releases: Sequence[Release],
     missing: Mapping[str, str],
 ) -> str:
-    """A study of a regression: coefficients by hospital, the combined ones last."""
+    """A study of a regression: coefficients by hospital, the combined ones last.
+
+    Args:
+      hidden: of whom noise hides every coefficient, in words.
+    """
+    asked = len(releases) if mechanism.secure_aggregation else len(fits) - 1
     lead = (
-        f"{counted(len(fits) - 1, 'hospital')} of {schema.name} answered a {KINDS[mechanism.family]} regression of"
+        f"{counted(asked, 'hospital')} of {schema.name} answered a {KINDS[mechanism.family]} regression of"
         f" {mechanism.outcome} on {counted(len(mechanism.terms), 'term')}, and no record left any of them."
     )
-    hidden = [who for who, fit in fits.items() if not math.isfinite(fit[INTERCEPT].value)]
     notes = [
         f"{mechanism.outcome} ~ {' + '.join(mechanism.terms)}",
         *condition_sentences(mechanism.where, schema),
-        *(f"Of {who} noise hides every coefficient." for who in hidden),
+        *([f"Of {hidden} noise hides every coefficient."] if hidden else []),
+        *(
+            ["Only the hospitals together can be read: each added its own under masks."]
+            if mechanism.secure_aggregation
+            else []
+        ),
         *absent(missing),
     ]
     rows = [_row(who, found) for who, fit in fits.items() for found in fit.values()]

@@ -18,7 +18,7 @@ import numpy as np
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
 from policies.privacy.mechanisms import DPSGD, Evaluation, as_dict, check_range, mechanism_from
 from policies.privacy.outcomes import Outcome
-from policies.release.tensors import from_bytes, to_bytes
+from policies.release.tensors import digest, from_bytes, to_bytes
 from policies.schema.schemas import Schema
 from researcher import scores as score_figures
 from researcher.averaging import check_average
@@ -28,7 +28,17 @@ from researcher.exports import export, is_export, unpacked
 from researcher.figures import Estimate
 from researcher.members import Hospitals
 from researcher.opened_sums import FOLDER as SUMS
-from researcher.opened_sums import Opening, check_summed, name_of, openings_of, saved_openings
+from researcher.opened_sums import (
+    Opening,
+    aggregate_of,
+    begun_file,
+    check_aggregate,
+    check_summed,
+    masked_of,
+    name_of,
+    openings_of,
+    saved_openings,
+)
 from researcher.outcome_figures import ClassScores, Groups
 from researcher.outcome_results import (
     OutcomeResult,
@@ -225,6 +235,8 @@ class Result:
       curve: the model's scores after every so many rounds, where the study asked for them.
       ended: why training ended before its last round; "" where it did not.
       openings: what opens each sum of masked releases again (`researcher.opened_sums`), by role and round.
+      begun: what the last round began with, where hospitals can be read in their mean alone and the last aggregate is
+        found from it again; else empty.
     """
 
     name: str
@@ -239,6 +251,7 @@ class Result:
     curve: LearningCurve | None = field(default=None, repr=False)
     ended: str = ""
     openings: Mapping[str, Opening] = field(default_factory=dict, repr=False)
+    begun: Tensors = field(default_factory=dict, repr=False)
 
     @property
     def certificates(self) -> list[dict[str, Any]]:
@@ -351,6 +364,8 @@ class Result:
             for name, opening in self.openings.items():
                 (directory / SUMS).mkdir(exist_ok=True)
                 replace_file(directory / SUMS / f"{name}.json", (json.dumps(opening) + "\n").encode())
+            if self.begun:
+                replace_file(begun_file(directory, self.rounds[-1].round), to_bytes(self.begun))
             replace_file(directory / "result.json", (json.dumps(about, indent=2) + "\n").encode())
         except (OSError, ValueError) as error:  # of a path with a null character
             error = error if isinstance(error, OSError) else OSError(0, str(error))
@@ -427,7 +442,7 @@ def _made(model: Any) -> nn.Module:
 def load(path: str | Path) -> Result:
     """The result that `Result.save` wrote. Raises `InvalidRequest` where `path` is not one.
 
-    The sum of scores that hospitals released under masks is opened again, and is the one that was saved.
+    Sums that hospitals released under masks are opened again: scores are those of their sum, and weights are the mean.
     """
     from researcher.federated import RoundRecord
 
@@ -451,6 +466,7 @@ def load(path: str | Path) -> Result:
         classes = tuple(map(str, about["classes"]))
         result = Result(str(about["name"]), weights, rounds, releases, classes, constants=constants, averaged=averaged)
         result.openings = saved_openings(directory)
+        result.begun = _checked_begun(directory, result)
         if about.get("evaluation"):
             result.evaluation = _saved_evaluation(about["evaluation"], result)
         if about.get("curve"):
@@ -471,6 +487,20 @@ def _averaged(about: Mapping[str, Any]) -> list[int]:
 def _aggregate(directory: Path, number: int) -> Path:
     """The file of the aggregate that came out of a round."""
     return directory / "averaged" / f"{number:04d}.safetensors"
+
+
+def _checked_begun(directory: Path, result: Result) -> Tensors:
+    """What the last round began with, once the last aggregate is what follows from it; {} where none is kept."""
+    last = result.rounds[-1].round if result.rounds else 0
+    opening, path = result.openings.get(name_of("training", last)), begun_file(directory, last)
+    if opening is None or not path.exists():
+        return {}
+    begun, file = from_bytes(path.read_bytes()), "weights.safetensors"
+    if result.averaged:
+        file = str(_aggregate(directory, last).relative_to(directory))
+    aggregate = result.averaged[last] if result.averaged else result.weights
+    check_aggregate(opening, masked_of(result.releases, "training", last), begun, aggregate, file=file)
+    return begun
 
 
 def _saved_release(directory: Path, entry: Mapping[str, Any]) -> Release:
@@ -522,10 +552,20 @@ def result_of(
     averaged: Mapping[int, Tensors],
     curve: LearningCurve | None = None,
     ended: str = "",
+    begun: Tensors | None = None,
 ) -> Result:
-    """The result of a study whose rounds are all closed, or that has ended before."""
+    """The result of a study whose rounds are all closed, or that has ended before.
+
+    Args:
+      begun: what the last round began with.
+    """
     classes = study.cohort.schema.predicting(study.training).classes
     releases, constants = tuple(study.state.releases()), study.requests.constants
+    openings, last = openings_of(study.state, releases), rounds[-1].round if rounds else 0
+    opening = openings.get(name_of("training", last))
+    if begun and opening is not None:
+        found = aggregate_of(opening, masked_of(releases, "training", last), begun)
+        is_mean = digest(found) == digest(averaged.get(last, weights))
     return Result(
         study.name,
         weights,
@@ -533,7 +573,8 @@ def result_of(
         releases,
         classes,
         study,
-        openings=openings_of(study.state, releases),
+        openings=openings,
+        begun=begun if begun and opening is not None and is_mean else {},
         constants=constants,
         averaged=averaged,
         curve=curve,

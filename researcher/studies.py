@@ -405,12 +405,13 @@ class Study(AskingStudy):
                 deadline=deadline,
                 grace=grace,
                 begin=lambda: self._begin(about),
-                keep=self.average_last - 1,
+                keep=max(self.average_last - 1, 1),
                 buffer=buffer,
             )
             scored = self._scored_rounds(deadline=deadline, grace=grace)
             last = run_rounds(grid, initial, after=scored)
-            sent_last = {number - 1: sent for number, sent in grid.sent.items() if number > 1}
+            first = max(1, len(grid.closed) - self.average_last + 1)  # whose aggregate the next round began with
+            sent_last = {number - 1: sent for number, sent in grid.sent.items() if number > first}
             aggregates = sent_last | {len(grid.closed): last}
             weights = average([aggregates[number] for number in sorted(aggregates)])
             self._begin(about)
@@ -424,6 +425,7 @@ class Study(AskingStudy):
             averaged=aggregates if self.average_last > 1 else {},
             curve=scored.curve if scored else None,
             ended=scored.ended if scored else "",
+            begun=grid.sent.get(len(grid.closed)),
         )
 
     def resume(

@@ -15,7 +15,8 @@ at the true coefficients whatever the weights are, as long as they are made of i
 nothing is biased; and as w² ≤ w, errors read from the information are no smaller than they should be. Residuals of a
 linear regression are held to `FAR` of their deviations, as Huber's; of the others they are bounded by themselves.
 
-What is released is what the last step was made of; `researcher.coefficients` works out what is known from it.
+What is released is what the last step was made of; `researcher.coefficients` works out what is known from it. Where it
+leaves in a sum over hospitals alone, it is what adds up of that (`policies.schema.summed_regression`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from policies.privacy.regression import STEPS, Regression, parts_of
 from policies.schema.columns import FloatArray
 from policies.schema.design import Design, design_of
 from policies.schema.schemas import Schema
+from policies.schema.summed_regression import weighed
 
 ROOM = 1.25
 FAR = 3.5
@@ -62,7 +64,8 @@ def regression_sums(
       float64, p the inputs of `policies.schema.design`: `start` [p], coefficients of scaled inputs before the last
       step; `turn` [p, p], what turns inputs; `score` [p] and `information` [p, p] there, of turned inputs; `squares`
       [1], of residuals there, and 0 but for a linear regression; `patients` [1]; `noise` [3], standard errors of a
-      number of `score`, of `information` on its diagonal (1/√2 of it elsewhere) and of `squares`.
+      number of `score`, of `information` on its diagonal (1/√2 of it elsewhere) and of `squares`. For a sum over
+      hospitals what is made of these, of `summed_regression.regression_numbers`, on its grid and not masked yet.
 
     Raises:
       UnsupportedMechanism: mechanism and schema do not go together, decided before `records` is looked at.
@@ -76,7 +79,8 @@ def regression_sums(
     )
     sums = _Sums(design, multipliers, chosen, noise)
     known = _beginning(design, sums)
-    return _newton(mechanism, design, sums, known)
+    released = _newton(mechanism, design, sums, known)
+    return released if mechanism.secure_aggregation is None else weighed(mechanism, schema, released)
 
 
 @dataclass(frozen=True, repr=False)

@@ -153,7 +153,12 @@ def _noise_sentences(mechanism: Mechanism) -> list[str]:
                 "Gaussian noise in each of a few sums over patients, together"
                 f" {written(mechanism.noise_multiplier or 0)} times the largest part that one patient can have in them."
             ),
-            "The figures below are of these sums as they left. The researcher works out what they say of each term.",
+            (
+                "What left is made of these sums alone: coefficients, weighed by how sure they are."
+                if mechanism.secure_aggregation
+                else "The figures below are of these sums as they left. The researcher works out what they say of each"
+                " term."
+            ),
         ]
     share = epsilon_per_query(mechanism)
     return [

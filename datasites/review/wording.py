@@ -60,6 +60,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
         return [
             *regression_summary(mechanism, published, people),
             *condition_sentences(mechanism.where, published.schema),
+            *(secure_sentences(mechanism.secure_aggregation, counts=True) if mechanism.secure_aggregation else ()),
         ]
     asked = ", ".join(_asked(query) for query in mechanism.queries)
     most = counted(mechanism.records_per_patient, "record")
@@ -170,10 +171,11 @@ def regression_summary(mechanism: Regression, published: Published, people: str)
     """What a regression tells."""
     design = design_of(mechanism, published.schema)
     asked = REGRESSIONS[mechanism.family].format(outcome=mechanism.outcome)
+    form = "made of" if mechanism.secure_aggregation else "as"
     return [
         f"Fits {asked} to {len(design.terms)} terms over {people}: {'; '.join(term.words for term in design.terms)}.",
         (
-            f"What leaves: {counted(len(design.names), 'coefficient')} and how sure they are, as noisy sums over"
+            f"What leaves: {counted(len(design.names), 'coefficient')} and how sure they are, {form} noisy sums over"
             f" patients. One record of each patient counts; noise is {written(mechanism.noise_multiplier or 0)} times"
             " the largest part that one patient can have in all of it."
         ),

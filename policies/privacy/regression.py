@@ -13,6 +13,7 @@ from typing import ClassVar
 from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import Patients, check_column, check_noise, check_range
 from policies.privacy.conditions import parse
+from policies.privacy.secure_aggregation import SecureAggregation
 
 FAMILIES = ("gaussian", "binomial", "poisson")
 MOST_TERMS = 50
@@ -45,6 +46,7 @@ class Regression:
       outcome_range: narrower public bounds that the outcome is held to, for less noise; None for the column's own.
       rounds: how often it may be asked.
       where: a condition as `age >= 65` (`conditions`), for records that count; all of them where it is empty.
+      secure_aggregation: the hospitals whose sum alone can be read, and how many it needs; None to release by itself.
     """
 
     kind: ClassVar[str] = "regression"
@@ -60,6 +62,7 @@ class Regression:
     outcome_range: tuple[float, float] | None = None
     rounds: int = 1
     where: str = ""
+    secure_aggregation: SecureAggregation | None = None
 
     def __post_init__(self) -> None:
         check_column("outcome", self.outcome)

@@ -18,6 +18,7 @@ from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.design import sum_shapes
 from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
+from policies.schema.summed_regression import regression_numbers
 from policies.schema.summed_statistics import summed_numbers
 from policies.schema.survival_cells import TENSOR as SURVIVAL
 from policies.schema.survival_cells import survival_shape
@@ -134,6 +135,8 @@ def answer_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...]
     if isinstance(plan.mechanism, KaplanMeier):
         return {SURVIVAL: (survival_shape(plan.mechanism, schema), "float64")}
     if isinstance(plan.mechanism, Regression):
+        if plan.mechanism.secure_aggregation is not None:
+            return {name: (part.shape, "float64") for name, part in regression_numbers(plan.mechanism, schema).items()}
         return {name: (shape, "float64") for name, shape in sum_shapes(plan.mechanism, schema).items()}
     if plan.mechanism.secure_aggregation is not None:
         return {name: (part.shape, "float64") for name, part in summed_numbers(plan.mechanism, schema).items()}

@@ -9,11 +9,12 @@ import hashlib
 from collections.abc import Mapping
 
 from policies.canonical import canonical
-from policies.privacy.mechanisms import Evaluation, KaplanMeier, Mechanism, Statistics
+from policies.privacy.mechanisms import Evaluation, KaplanMeier, Mechanism, Regression, Statistics
 from policies.release import evaluation_tables
 from policies.release.tensors import Array
 from policies.schema.filters import condition_sentences
 from policies.schema.schemas import Schema
+from policies.schema.summed_regression import regression_digest, regression_numbers
 from policies.schema.summed_statistics import grid_digest, summed_steps
 from policies.schema.survival_cells import TENSOR, survival_groups, time_grid
 
@@ -28,6 +29,8 @@ def steps_of(mechanism: Mechanism, schema: Schema, release: Mapping[str, Array])
         return summed_steps(mechanism, schema)
     if isinstance(mechanism, KaplanMeier):
         return {TENSOR: 1.0}
+    if isinstance(mechanism, Regression):
+        return {name: part.step for name, part in regression_numbers(mechanism, schema).items()}
     if isinstance(mechanism, Evaluation):
         errors = evaluation_tables.ERRORS
         intervals = release[errors].shape[-1] if errors in release else 1
@@ -39,6 +42,8 @@ def scale_of(mechanism: Mechanism, schema: Schema) -> str:
     """Hex digest of what the numbers of an analysis mean, from the plan and the columns alone; "" of a model's."""
     if isinstance(mechanism, Statistics):
         return grid_digest(mechanism, schema)
+    if isinstance(mechanism, Regression):
+        return regression_digest(mechanism, schema)
     if isinstance(mechanism, KaplanMeier):
         grid = time_grid(mechanism, schema)
         facts = {

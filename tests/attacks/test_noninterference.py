@@ -165,8 +165,8 @@ def everything_seen(datasite: DatasiteProcess) -> Seen:
     _as_stranger(datasite, seen)
     ids = _as_researcher(datasite, seen)
     _as_another_researcher(datasite, seen, ids)
-    _in_the_console(datasite, seen)
-    _by_command(datasite, seen, ids)
+    in_the_console(datasite, seen)
+    by_command(datasite, seen, ids)
     seen["log"] = (datasite.directory / "datasite.log").read_text().replace(str(datasite.directory), "<directory>")
     return {place: without_what_is_random(value) for place, value in seen.items()}
 
@@ -281,7 +281,8 @@ def _as_another_researcher(datasite: DatasiteProcess, seen: dict[str, Any], ids:
         seen[f"other {name}"] = refusal(lambda name=name: getattr(service, name)(code=ids["flu_round"]))
 
 
-def _in_the_console(datasite: DatasiteProcess, seen: dict[str, Any]) -> None:
+def in_the_console(datasite: DatasiteProcess, seen: dict[str, Any]) -> None:
+    """Every page that an owner can open."""
     with httpx.Client(base_url=datasite.url, timeout=30) as browser:
         found = re.search(r'name="token" value="([^"]+)"', browser.get("/sign-in").text)
         assert found is not None
@@ -310,7 +311,8 @@ def _addresses(path: str, requests: list[dict[str, Any]], versions: list[str]) -
     return [re.sub(r"{\w+}", "none", path)]
 
 
-def _by_command(datasite: DatasiteProcess, seen: dict[str, Any], ids: dict[str, str]) -> None:
+def by_command(datasite: DatasiteProcess, seen: dict[str, Any], ids: dict[str, str]) -> None:
+    """What an owner's commands answer, of the request `flu_round` above all."""
     for action in ("datasets", "requests", "researchers", "releases", "ledger", "runs", "isolation", "policy"):
         seen[f"command {action}"] = act(datasite, action)
     for name, code in ids.items():

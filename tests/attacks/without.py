@@ -479,6 +479,18 @@ def _each_sum_alone() -> None:
     put("datasites.engine.regression:parts_of", lambda asked: tuple((name, 1.0) for name, _ in parts_of(asked)))
 
 
+def _regression_noise_left_to_masks() -> None:
+    """A regression that leaves in a sum has an eighth of its noise, as if masks hid the rest."""
+    from datasites.engine.regression import regression_sums
+
+    def less(mechanism: Any, *arguments: Any) -> Any:
+        if mechanism.secure_aggregation is not None:
+            mechanism = replace(mechanism, noise_multiplier=mechanism.noise_multiplier / 8)
+        return regression_sums(mechanism, *arguments)
+
+    put("datasites.engine.regression:regression_sums", less)
+
+
 def _scores_by_company() -> None:
     """Scores in lanes that depend, in their last bit, on how many are scored together."""
     from datasites.engine.lanes.scores import LaneScores
@@ -1245,6 +1257,21 @@ DEFENCES: dict[str, Defence] = {
         "sums of a loaded result that are what masked releases come to",
         nothing("researcher.results:check_summed", "researcher.opened_sums:check_summed"),
         (OPENED, "-k", "changed"),
+    ),
+    "sum_of_weights_again": Defence(
+        "weights of a loaded result that are the mean of what masked releases come to",
+        nothing("researcher.results:check_aggregate"),
+        (OPENED, "-k", "changed_weights or changed_last or changed_beginning"),
+    ),
+    "sum_of_regressions": Defence(
+        "opened sums that hospitals' regressions can come to",
+        nothing("researcher.regression:check_sums"),
+        ("tests/researcher/test_regression_in_sums.py", "-k", "wrong_numbers"),
+    ),
+    "sum_noise": Defence(
+        "the whole noise of a regression that leaves in a sum",
+        _regression_noise_left_to_masks,
+        ("tests/datasites/engine/test_regression.py", "-k", "leaves_in_a_sum"),
     ),
     "sum_survivors": Defence(
         "signatures of enough survivors", nothing("policies.secure_sums.messages:check_survivors"), (SUMS,)

@@ -15,15 +15,16 @@ import pytest
 import researcher
 from compose.in_sums import lying, refused
 from datasites.directory import new_signing_key
-from policies.errors import InvalidRequest
-from policies.privacy.accountant import charge_for
+from policies.errors import CertificateRefused, InvalidRequest
+from policies.privacy.accountant import charge_for, resolve
 from policies.privacy.mechanisms import mechanism_from
 from policies.release.certificates import verify
 from policies.release.tensors import digest, to_bytes
 from policies.schema.noise_scales import standard_error
 from policies.secure_sums.encoding import words_of
 from researcher.estimates import Estimate
-from researcher.opened_sums import sentences_of
+from researcher.opened_sums import check_summed, openings_of, sentences_of
+from researcher.regression import RegressionStudy
 from researcher.scores import geometric_variance
 from researcher.survival import SurvivalStudy
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
@@ -257,5 +258,42 @@ def test_a_survival_table_is_read_in_its_sum_alone(
     assert abs(table.sum() - 3 * 400) < 200
     assert result.curve().at_risk[0] == pytest.approx(1200, abs=200)
     assert str(result.curves()) == str(result.curves("3 hospitals in a sum"))
-    with pytest.raises(InvalidRequest, match="is not for a regression"):
-        cohort.regression("temperature ~ age", epsilon=1.0, secure_aggregation=True)
+
+
+def test_a_regression_is_read_of_all_hospitals_together_alone(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    mechanism = cohort.regression("temperature ~ influenza", epsilon=2.0).mechanism
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
+    study = RegressionStudy(cohort, mechanism, secure_aggregation=2, **options)
+    assert study.mechanism.secure_aggregation is not None
+    approved(study, datasites)
+    shown = " ".join(datasites["Rural"].cli("show", study.requests.codes("regression")["rural"][:8]).stdout.split())
+    assert "Only sums over at least 2 of these 3 hospitals" in shown
+    with lying("general"):  # its shares come to nothing, and the others' are enough
+        result = study.run(grace=8.0)
+    assert list(result.sums) == ["3 hospitals in a sum"]
+    assert result.missing == {}
+    assert result.hidden == ""
+    told = result["influenza"]
+    assert told.noise_error > 0
+    assert told.sampling_error > 0
+    assert result.coefficients() == result.coefficients("3 hospitals in a sum")
+    assert abs(told.value - 1.6) < 6 * told.error  # as `write_table` draws temperatures
+    for release in result.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+        content = verify(release.certificate, release=to_bytes(release.tensors))
+        without = charge_for(resolve(mechanism), content["privacy"]["order"])
+        assert content["privacy"]["divergence_nano"] == without.divergence_nano  # charged as without
+        words = words_of(release.tensors).astype(np.float64) / 2**32
+        assert abs(words.mean() - 0.5) < 5 / np.sqrt(12 * len(words))  # uniform: they say nothing by themselves
+    assert str(study.resume()) == str(result)  # the same again, at no cost
+    (summed,), (opening,) = result.sums.values(), openings_of(study.state, result.releases).values()
+    check_summed(opening, result.releases, cohort.schema, summed)
+    changed = {**summed, "weighted": summed["weighted"] + 2.0**40}
+    with pytest.raises(CertificateRefused, match="'weighted' is not the one"):
+        check_summed(opening, result.releases, cohort.schema, changed)
+    page = result.report(tmp_path / "page.html").read_text()
+    assert "3 hospitals of flu answered a linear regression" in page
+    assert "Only the hospitals together can be read" in page

@@ -11,9 +11,10 @@ from policies.privacy.accountant import resolve
 from policies.privacy.regression import Regression
 from policies.schema.columns import Column
 from policies.schema.design import design_of
+from policies.schema.regression_fits import moved_by_squares
 from policies.schema.schemas import Schema
 from researcher.chances import chi_square_tail, normal_tails
-from researcher.coefficients import Coefficient, fit_of, hidden, moved_by_squares, together
+from researcher.coefficients import Coefficient, fit_of, hidden, together
 
 SCHEMA = Schema(
     name="t",

@@ -18,9 +18,11 @@ from policies.errors import UnsupportedMechanism
 from policies.privacy.accountant import charge_for, epsilon_of, pld_epsilon, renyi_divergence, resolve
 from policies.privacy.mechanisms import Mechanism, as_dict, mechanism_from
 from policies.privacy.regression import Regression, parts_of
+from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.schema.columns import Column
 from policies.schema.design import design_of, sum_shapes
 from policies.schema.schemas import Schema
+from policies.schema.summed_regression import weighed
 
 SCHEMA = Schema(
     name="t",
@@ -168,6 +170,22 @@ def test_one_record_of_each_patient_counts_and_only_whole_ones() -> None:
 def test_a_regression_without_its_noise_is_refused() -> None:
     with pytest.raises(UnsupportedMechanism, match="has no noise multiplier yet"):
         sums(rows(10), noise_multiplier=None, epsilon=1.0)
+
+
+@pytest.mark.parametrize("family", OUTCOMES)
+def test_what_leaves_in_a_sum_is_made_of_the_release_and_of_nothing_else(family: str) -> None:
+    """Bit by bit what arithmetic makes of the release that would leave without masks: it costs what that does."""
+    parties = tuple(Party(name, key * 64, 3000) for name, key in (("a", "1"), ("b", "2")))
+    roster = SecureAggregation(threshold=2, hospitals=parties)
+    alone = sums(rows(3000), family, noise_multiplier=0.5)
+    summed = sums(rows(3000), family, noise_multiplier=0.5, secure_aggregation=roster)
+    made = weighed(declared(family, secure_aggregation=roster), SCHEMA, alone)
+    assert made["told"].tolist() == [1.0]
+    assert {name: value.tolist() for name, value in summed.items()} == {
+        name: value.tolist() for name, value in made.items()
+    }
+    for matrix in (np.zeros((0, 8)), rows(1)):
+        assert not any(value.any() for value in sums(matrix, family, secure_aggregation=roster).values())
 
 
 @pytest.mark.timeout(240)

@@ -31,7 +31,7 @@ from policies.source.statuses import RequestStatus, RunStatus
 from tests.attacks.secure_relay import Hospital
 from tests.browser.desk import Desk
 from tests.factories import statistics_source, training_source
-from tests.policies.plan_factories import evaluation, plan_of, published, statistics, survival, training
+from tests.policies.plan_factories import evaluation, plan_of, published, regression, statistics, survival, training
 
 SCHEMA = published().schema
 WEIGHTS = {"layer.weight": np.zeros((2, 3), np.float32), "layer.bias": np.zeros(2, np.float32)}
@@ -134,12 +134,14 @@ def test_tables_of_an_evaluation_leave_masked_and_add_up_exactly(secure: Round) 
     assert "Only sums over at least 2 of these 2 hospitals can be read" in page
 
 
-@pytest.mark.parametrize("kind", ["statistics", "survival"])
+@pytest.mark.parametrize("kind", ["statistics", "survival", "regression"])
 def test_analyses_leave_masked_and_add_up_exactly(secure: Round, kind: str) -> None:
     secure.exchange()
-    mechanism = {"statistics": statistics, "survival": survival}[kind](secure_aggregation=secure.declared)
-    plan = replace(secure.plan, mechanism=mechanism)
-    answered = {name: np.full(shape, 3.0) for name, (shape, _) in answer_shapes(plan, SCHEMA).items()}
+    asked: Any = {"statistics": statistics, "survival": survival, "regression": regression}[kind]
+    mechanism = asked(secure_aggregation=secure.declared)
+    plan, steps = replace(secure.plan, mechanism=mechanism), steps_of(mechanism, SCHEMA, {})
+    assert steps is not None
+    answered = {name: np.full(shape, 3 * steps[name]) for name, (shape, _) in answer_shapes(plan, SCHEMA).items()}
     sent = secure.secure.masked(secure.record.id, plan, 1, digest(WEIGHTS), answered, {}, SCHEMA)
     assert {name: (value.shape, value.dtype.name) for name, value in sent.items()} == release_shapes(plan, SCHEMA)
     words = words_of(sent)
@@ -147,7 +149,7 @@ def test_analyses_leave_masked_and_add_up_exactly(secure: Round, kind: str) -> N
     state = secure.secure.secrets.find(secure.record.id, 1)
     assert state is not None
     masks = masked(state, np.zeros(len(words), np.uint32), declared=secure.declared)
-    opened = added(words - masks, sent, steps_of(mechanism, SCHEMA, sent) or {})
+    opened = added(words - masks, sent, steps)
     for name, cells in answered.items():
         np.testing.assert_array_equal(opened[name], cells)
     assert "Hidden under the masks" in noise_sentences(mechanism)[-1]
@@ -159,7 +161,8 @@ def test_analyses_leave_masked_and_add_up_exactly(secure: Round, kind: str) -> N
 
 def test_numbers_that_mean_something_else_here_are_in_no_sum(secure: Round) -> None:
     """A hospital whose column has other bounds refuses the plan, before it is charged for anything."""
-    for mechanism in (statistics(secure_aggregation=secure.declared), survival(secure_aggregation=secure.declared)):
+    for asked in (statistics, survival, regression):
+        mechanism: Any = asked(secure_aggregation=secure.declared)
         right = replace(mechanism, secure_aggregation=replace(secure.declared, scale=scale_of(mechanism, SCHEMA)))
         check_scale(right, published())
         columns = tuple(replace(one, maximum=95) if one.name in ("age",) else one for one in SCHEMA.columns)
