@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from policies.errors import InvalidRequest
 from policies.numbers import counted
 from policies.privacy.secure_aggregation import (
@@ -65,6 +67,12 @@ def roster_of(cohort: Hospitals, wanted: Wanted, state: StudyState) -> SecureAgg
         mode=SHARED_NOISE if shared else MASKS,
         may_collude=shared.may_collude if shared else 0,
     )
+
+
+def sharing(roster: SecureAggregation, wanted: SharedNoise) -> SecureAggregation:
+    """A study's roster as an evaluation under shared noise has it: the same hospitals, with k and perhaps another t."""
+    threshold = roster.threshold if wanted.threshold is None else wanted.threshold
+    return replace(roster, threshold=threshold, mode=SHARED_NOISE, may_collude=wanted.may_collude)
 
 
 def _is_wanted(kept: SecureAggregation, wanted: int | SharedNoise) -> bool:

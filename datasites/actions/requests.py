@@ -249,7 +249,8 @@ def _shared_noise(
     shared = shared_counts(record.plan.mechanism) if record.plan else None
     if shared is None or record.plan is None:
         return None
-    case = datasite.decisions.case(record, actor, accepted=True)
+    acceptance = str(acceptance_of(record))
+    case = datasite.decisions.case(record, actor, acceptance=acceptance)
     published = datasite.planner.published(version=record.version)
     cost = _cost_of(datasite, record.plan, published, part, True)
     assert cost is not None
@@ -261,7 +262,7 @@ def _shared_noise(
     return {
         **said_of(shared),
         "accepted": is_accepted(record),
-        "acceptance": acceptance_of(record),
+        "acceptance": acceptance,
         "cap": case.rules.shared_noise_epsilon if case.rules else 0.0,
         "takes": cost.fit.spent_after - cost.fit.spent_before,
         "why_not": why_not,

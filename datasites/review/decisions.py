@@ -54,7 +54,7 @@ class Case:
       epsilon: of all its rounds alone at the population's δ, as it would be charged; None where it has no plan.
       checks: every check of its plan; none where it has no plan.
       votes: those that are cast; sealed until it is decided.
-      accepted: whether the actor accepts its shared noise, so that the lesser ε is charged.
+      acceptance: the actor's word for its shared noise, by which the lesser ε is charged; "" where none is given.
       epsilon_if_not: ε without that trust, by which it is judged who must agree; `epsilon` where no noise is shared.
     """
 
@@ -64,7 +64,7 @@ class Case:
     epsilon: float | None = None
     checks: tuple[Outcome, ...] = ()
     votes: tuple[Vote, ...] = ()
-    accepted: bool = False
+    acceptance: str = ""
     epsilon_if_not: float | None = None
 
     @property
@@ -125,7 +125,7 @@ def check_may_approve(case: Case, *, plan_digest: str | None, typed: str) -> Sid
             f"Type the name of the request, {record.function}, to approve it: its ε is large. With a PySyft client:"
             f' request.approve(typed="{record.function}").'
         )
-    if case.voters and case.accepted:
+    if case.voters and case.acceptance:
         raise RuleBroken(
             f"Two people must agree on request {name}, and an acceptance of shared noise is one person's word. Vote"
             " without it, which charges what holds without trust."
@@ -214,22 +214,23 @@ class Decisions:
         self.host_checks: list[Callable[[], Outcome]] = []
         """Checks of the host beside those of the policy; the serving process adds what its jobs are held by."""
 
-    def case(self, record: CodeRequestRecord, actor: Actor, *, accepted: bool = False) -> Case:
+    def case(self, record: CodeRequestRecord, actor: Actor, *, acceptance: str = "") -> Case:
         """The case of a request as things stand, for whoever would decide on it.
 
         Args:
-          accepted: as if the actor accepted its shared noise.
+          acceptance: the actor's word for its shared noise, which `check_acceptance` has held.
         """
         rules, broken = self._rules()
         if record.plan is None:
             return Case(actor, record, rules, votes=self.ledger.requests.votes(record.id))
         published = self.planner.published(version=record.version)
+        accepted = bool(acceptance)
         if_not = standalone_epsilon(self.ledger, record.plan, published.population)
         epsilon = standalone_epsilon(self.ledger, record.plan, published.population, accepted=accepted)
         checks = self._checks(rules, broken, record.plan, published, epsilon, record.researcher, accepted)
         checks += self._project_checks(record)
         votes = self.ledger.requests.votes(record.id)
-        return Case(actor, record, rules, epsilon, checks, votes, accepted, if_not)
+        return Case(actor, record, rules, epsilon, checks, votes, acceptance, if_not)
 
     def checks(
         self, plan: Plan, published: Published, researcher: str, *, accepted: bool = False
@@ -259,7 +260,7 @@ class Decisions:
         check_has_voice(actor)
         if acceptance:
             check_acceptance(record, acceptance)
-        case = self.case(record, actor, accepted=bool(acceptance))
+        case = self.case(record, actor, acceptance=acceptance)
         side = check_may_approve(case, plan_digest=plan_digest, typed=typed)
         assert record.plan is not None
         assert case.rules is not None
@@ -270,7 +271,7 @@ class Decisions:
                 return VOTED
             self._check_voters(record, cast)
         try:
-            approved = self._reserve(case, record.plan, case.rules, acceptance)
+            approved = self._reserve(case, record.plan, case.rules)
         except WrongStatus:
             if side is None or self.ledger.requests.get(record.id).status is not RequestStatus.APPROVED:
                 raise
@@ -323,20 +324,20 @@ class Decisions:
                     " account is closed. Open it again, or ask for changes, so that the request is submitted anew."
                 )
 
-    def _reserve(self, case: Case, plan: Plan, rules: Rules, acceptance: str) -> CodeRequestRecord:
+    def _reserve(self, case: Case, plan: Plan, rules: Rules) -> CodeRequestRecord:
         record = case.record
         balance = self.ledger.budgets.balance(str(record.population))
         return self.ledger.approve(
             record.id,
             actor=case.actor.name,
             plan_digest=str(record.plan_digest),
-            charge=accountant.charge_for(plan.mechanism, balance.order, accepted=bool(acceptance)),
+            charge=accountant.charge_for(plan.mechanism, balance.order, accepted=bool(case.acceptance)),
             rounds=plan.rounds,
             expires_at=datetime.now(UTC) + timedelta(days=rules.approval_days),
             researcher_epsilon=rules.researcher_epsilon,
             plan=rules.yearly_plans.get(str(record.population)),
             voters=case.voters,
-            acceptance=acceptance or None,
+            acceptance=case.acceptance or None,
         )
 
     def _move(self, record: CodeRequestRecord, to: RequestStatus, actor: Actor, comment: str) -> None:

@@ -38,7 +38,7 @@ def steps_of(mechanism: Mechanism, schema: Schema, release: Mapping[str, Array])
     return None
 
 
-def step_of_patients(mechanism: KaplanMeier | Evaluation, epsilon: float) -> float:
+def step_of_patients(mechanism: Mechanism, epsilon: float) -> float:
     """What one unit of a table of patients at a draw's ε stands for: a patient, or a step of a shared noise's grid."""
     return 1.0 if shared_counts(mechanism) is None else 1 / grid_of(epsilon)[1]
 
