@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import researcher
@@ -20,8 +23,9 @@ from policies.release.certificates import explain, verify
 from policies.release.tensors import to_bytes
 from researcher.estimates import Estimate
 from researcher.survival import SurvivalStudy
-from tests.e2e.test_secure_aggregation import NAMES
+from tests.e2e.test_secure_aggregation import NAMES, TRAINING
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
+from tests.researcher.study_models import FourFeatures
 
 TRUSTING = "Rural"  # whose policy lets an owner accept
 
@@ -60,9 +64,8 @@ def network_file(datasites: dict[str, DatasiteProcess], tmp_path_factory: pytest
 
 
 def shown_by(process: DatasiteProcess, study: Any, name: str) -> dict[str, Any]:
-    """What the owner of a datasite reads of the only request that a study makes there."""
-    (role,) = {request.role for request in study.requests.requests}
-    seen: dict[str, Any] = process.json("show", study.requests.codes(role)[name.lower()])
+    """What the owner of a datasite reads of the request by which a study's hospitals share noise: its last."""
+    seen: dict[str, Any] = process.json("show", study.requests.codes(study.requests.requests[-1].role)[name.lower()])
     return seen
 
 
@@ -73,6 +76,7 @@ def approved(study: Any, datasites: dict[str, DatasiteProcess]) -> Any:
         seen = shown_by(process, study, name)
         accepting = ["--accept", seen["shared_noise"]["acceptance"]] if name == TRUSTING else []
         process.cli("approve", seen["id"], "--yes", *accepting)
+        process.approve_all()
     study.wait_for_approval(timeout=60)
     return study
 
@@ -138,7 +142,7 @@ def test_a_count_is_sharper_and_each_hospital_charges_what_its_owner_accepted(
     assert "accept shared noise" in log
     assert first[TRUSTING]["shared_noise"]["acceptance"] in log
     assert "I rely on these hospitals: General, Paediatric, Rural" in log
-    datasites[TRUSTING].cli("verify")
+    datasites[TRUSTING].cli("ledger", "--verify")
     assert str(study.resume()) == str(result)  # the same again, at no cost
 
 
@@ -164,3 +168,32 @@ def test_a_survival_table_shares_one_noise_and_one_hospital_too_few_opens_nothin
     assert shared.parts == 2
     assert curve.noise_error == pytest.approx(shared.standard_error(0, hospitals=3), rel=1e-6)
     assert curve.at_risk[0] == pytest.approx(1200, abs=8 * curve.at_risk_errors[0])
+
+
+def test_scores_share_one_noise_beside_a_training_under_masks(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test.", "seed": 5}
+    training, sharing = replace(TRAINING, rounds=1, epsilon=0.3), researcher.SharedNoise()
+    with pytest.raises(UnsupportedMechanism, match='Training under mode="shared-noise" is not offered'):
+        researcher.Study("flu-no", cohort, FourFeatures, training, secure_aggregation=sharing, **options)
+    scoring = researcher.Evaluation(epsilon=0.3, bins=4, secure_aggregation=sharing)
+    study = researcher.Study(
+        "flu-scores", cohort, FourFeatures, training, evaluation=scoring, secure_aggregation=True, **options
+    )
+    result = approved(study, datasites).run(grace=8.0)
+    scores = result.evaluate(grace=8.0)
+    (declared,) = (mechanism_from(verify(one.certificate)["mechanism"]) for one in scores.releases[:1])
+    shared = shared_counts(declared)
+    assert shared is not None
+    assert list(scores.hospitals) == ["3 hospitals in a sum"]
+    deviation = math.sqrt(scores.combined.noise_variance)
+    assert deviation == pytest.approx(shared.standard_error(0, hospitals=3))
+    assert deviation < 0.8 * shared.standard_error_of_whole_noises(0, hospitals=3)
+    assert abs(scores.combined.counts.sum() - 3 * 100) < 6 * deviation * math.sqrt(8) + 60
+    charged = {one.hospital: verify(one.certificate)["privacy"]["epsilon"] for one in scores.releases}
+    assert charged["rural"] == pytest.approx(0.3)
+    assert charged["general"] == pytest.approx(shared.epsilon_if_not)
+    loaded = researcher.load(result.save(tmp_path / "saved"))
+    np.testing.assert_array_equal(loaded.evaluation.combined.counts, scores.combined.counts)  # opened again

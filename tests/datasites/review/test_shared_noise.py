@@ -159,17 +159,25 @@ def test_a_request_without_shared_noise_has_nothing_to_accept(desk: Desk) -> Non
         approve(desk, seen, "0" * 64)
 
 
-def test_a_word_is_an_owners_alone_and_moves_no_bound_on_who_decides(desk: Desk) -> None:
+def test_a_word_does_not_take_the_second_person_away(desk: Desk) -> None:
     with_policy(desk, shared_noise_epsilon=5.0, second_reviewer_epsilon=1.0)  # between both ε of the request
     seen = asked(desk)
     word = seen["shared_noise"]["acceptance"]
     assert seen["decision"]["voters"]
     with pytest.raises(RuleBroken, match="Two people must agree"):
         approve(desk, seen, word)
+    assert seen["shared_noise"]["why_not"] == [
+        "Two people must agree on this request, and an acceptance is one person's word."
+    ]
+
+
+def test_a_word_is_an_owners_alone_and_a_large_request_is_typed_all_the_same(desk: Desk) -> None:
+    with_policy(desk, shared_noise_epsilon=5.0, typed_confirmation_epsilon=1.0)  # between both
+    seen = asked(desk)
+    word = seen["shared_noise"]["acceptance"]
     for role in (Role.AUDITOR, Role.RESEARCHER):
         with pytest.raises(DatasiteError):
             approve(desk, seen, word, role=role)
-    with_policy(desk, shared_noise_epsilon=5.0, typed_confirmation_epsilon=1.0)
     with pytest.raises(RuleBroken, match="Type the name of the request"):
         desk.act("approve", {"request": FIRST, "acceptance": word})
     with pytest.raises(WrongStatus, match="The owner alone decides"):
