@@ -23,7 +23,7 @@ from policies.release.summed import steps_of
 from policies.schema.summed_statistics import summed_numbers
 from policies.secure_sums.encoding import added, counted
 from tests.policies.plan_factories import published, survival
-from tests.proof.neighbours import SCHEMA, crowd
+from tests.proof.neighbours import SCHEMA, crowd, pair
 
 ROSTER = SecureAggregation(
     threshold=4,
@@ -117,3 +117,16 @@ def test_a_survival_table_has_parts_too() -> None:
     np.testing.assert_allclose(first * steps, np.rint(first * steps), atol=1e-6)
     assert (first != second).mean() > 0.7
     assert 0 < np.abs(first).max() < 40
+
+
+def test_what_is_drawn_knows_nothing_of_the_rows() -> None:
+    """Under one key neighbours' releases differ by the exact counts of one patient, and by nothing else."""
+    asked = Statistics(queries=EVERY, epsilon=6.0, secure_aggregation=ROSTER)
+    without, with_patient = pair(300)
+    answers = [answer(asked, SCHEMA, table, source(7)) for table in (without, with_patient)]
+    for name, part in summed_numbers(asked, SCHEMA).items():
+        moved = (answers[1][name] - answers[0][name]).ravel()
+        np.testing.assert_allclose(moved, np.rint(moved), atol=1e-9)
+        draws = 4 if name.startswith("quantiles") else 1  # a tree has a level for each
+        assert np.rint(moved).sum() == draws
+        assert np.count_nonzero(np.rint(moved)) == draws, (name, part)  # one patient: one number of each draw, by 1
