@@ -27,6 +27,7 @@ from tests.e2e.test_secure_aggregation import NAMES, TRAINING
 from tests.factories import PASSWORD, RESEARCHER, DatasiteProcess
 from tests.researcher.study_models import FourFeatures
 
+pytestmark = pytest.mark.timeout(900)  # three datasites on a machine that does other things, too
 TRUSTING = "Rural"  # whose policy lets an owner accept
 
 
@@ -88,7 +89,7 @@ def test_a_count_is_sharper_and_each_hospital_charges_what_its_owner_accepted(
     options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
     with pytest.raises(UnsupportedMechanism, match=r"mean/temperature cannot share one noise.*or with masks"):
         cohort.statistics(mean="temperature", epsilon=0.6, secure_aggregation=researcher.SharedNoise())
-    mechanism = cohort.statistics(epsilon=0.6, count=True, histogram="cough").mechanism
+    mechanism = cohort.statistics(epsilon=0.2, count=True).mechanism
     study = researcher.StatisticsStudy(cohort, mechanism, secure_aggregation=researcher.SharedNoise(), **options)
     shared = shared_counts(study.mechanism)
     assert shared is not None
@@ -121,7 +122,6 @@ def test_a_count_is_sharper_and_each_hospital_charges_what_its_owner_accepted(
     assert count.noise_error == pytest.approx(shared.standard_error(0, hospitals=3), rel=0.2)
     assert count.noise_error < 0.85 * shared.standard_error_of_whole_noises(0, hospitals=3)
     assert abs(count.value - 3 * 400) < 8 * count.noise_error
-    assert abs(result["histogram/cough"].counts.sum() - 3 * 400) < 100  # type: ignore[union-attr]
     assert f"{shown(if_not)} at general" in str(result)
     assert f"{shown(assumed)} at rural" in str(result)
     for release in result.releases:
@@ -178,7 +178,7 @@ def test_scores_share_one_noise_beside_a_training_under_masks(
     training, sharing = replace(TRAINING, rounds=1, epsilon=0.3), researcher.SharedNoise()
     with pytest.raises(UnsupportedMechanism, match='Training under mode="shared-noise" is not offered'):
         researcher.Study("flu-no", cohort, FourFeatures, training, secure_aggregation=sharing, **options)
-    scoring = researcher.Evaluation(epsilon=0.3, bins=4, secure_aggregation=sharing)
+    scoring = researcher.Evaluation(epsilon=0.1, bins=4, secure_aggregation=sharing)
     study = researcher.Study(
         "flu-scores", cohort, FourFeatures, training, evaluation=scoring, secure_aggregation=True, **options
     )
@@ -193,7 +193,7 @@ def test_scores_share_one_noise_beside_a_training_under_masks(
     assert deviation < 0.8 * shared.standard_error_of_whole_noises(0, hospitals=3)
     assert abs(scores.combined.counts.sum() - 3 * 100) < 6 * deviation * math.sqrt(8) + 60
     charged = {one.hospital: verify(one.certificate)["privacy"]["epsilon"] for one in scores.releases}
-    assert charged["rural"] == pytest.approx(0.3)
+    assert charged["rural"] == pytest.approx(0.1)
     assert charged["general"] == pytest.approx(shared.epsilon_if_not)
     loaded = researcher.load(result.save(tmp_path / "saved"))
     np.testing.assert_array_equal(loaded.evaluation.combined.counts, scores.combined.counts)  # opened again

@@ -1,4 +1,4 @@
-"""A count that hospitals add up under one noise, when just enough of them are honest, and when one too few are.
+"""A table that hospitals add up under one noise, when just enough of them are honest, and when one too few are.
 
 The attacker knows every other hospital's numbers and works with all of them but those that the assumption leaves: of a
 sum over `threshold` hospitals two parts are secret, which make the whole, and the pair's curve is that of the whole
@@ -22,18 +22,20 @@ from dp_accounting.pld.common import DifferentialPrivacyParameters
 from scipy import stats
 
 from datasites.engine import shared_parts
-from policies.privacy.mechanisms import Mechanism, Query, Statistics
+from policies.privacy.mechanisms import KaplanMeier, Mechanism
 from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.privacy.shared_mechanisms import shared_counts
 from policies.privacy.shared_noise import rate_of
 from policies.privacy.shared_sums import SharedCounts, grid_of
 from policies.release.summed import steps_of
+from policies.schema.survival_cells import TENSOR
 from policies.secure_sums import encoding
 from tests.proof.attacker import FloatArray
 from tests.proof.cases import release
 from tests.proof.curves import INTERVAL
 from tests.proof.mechanisms.devices import DeviceCase
-from tests.proof.neighbours import PUBLISHED, SCHEMA, Matrix, pair
+from tests.proof.mechanisms.kaplan_meier import FOLLOWED, pair
+from tests.proof.neighbours import PUBLISHED, Matrix
 from tests.proof.registry import Case, Fault, Proof
 
 CROWD = 1007
@@ -42,7 +44,8 @@ ROSTER = SecureAggregation(
     hospitals=tuple(Party(f"hospital {number}", f"{number:064x}", PUBLISHED) for number in range(3)),
     mode="shared-noise",
 )
-ASKED = Statistics(queries=(Query("count"),), epsilon=1.0, secure_aggregation=ROSTER)
+ASKED = KaplanMeier(time="week", event="relapse", epsilon=1.0, bins=2, secure_aggregation=ROSTER)
+PLACE = 1  # of the cell in which the one patient is, and nobody else: the event in the second interval
 MET, SHORT = "hospitals' shared noise, just enough honest", "hospitals' shared noise, one too few honest"
 
 
@@ -57,28 +60,27 @@ HALVINGS, STEPS = grid_of(counts().draws[0])
 
 
 def watching(*, told: bool) -> Callable[[Mechanism, Matrix], FloatArray]:
-    """Whether the count is past the middle between both tables', once what the attacker knows is taken from the sum.
+    """Whether the patient's cell is past the middle, once what the attacker knows is taken from the sum.
 
     Args:
       told: whether the second hospital tells the attacker its part.
     """
 
     def watch(declared: Mechanism, table: Matrix) -> FloatArray:
-        assert isinstance(declared, Statistics)
-        first = release(declared, table, None, None, PUBLISHED)
-        second = release(declared, table[:0], None, None, PUBLISHED)  # of nobody: its part alone
-        steps = steps_of(declared, SCHEMA, first)
+        first = release(declared, table, None, None, PUBLISHED, FOLLOWED)
+        second = release(declared, table[:0], None, None, PUBLISHED, FOLLOWED)  # of nobody: its part alone
+        steps = steps_of(declared, FOLLOWED, first)
         assert steps is not None
         words = encoding.counted(first, steps, ROSTER)
         total = words + (0 * words if told else encoding.counted(second, steps, ROSTER))
         summed = encoding.added(total, first, steps)
-        return np.array([float(summed["count"].item() > CROWD + 0.5)])
+        return np.array([float(summed[TENSOR].ravel()[PLACE] > 0.5)])
 
     return watch
 
 
 def loss_of_the_whole() -> Any:
-    """Of one draw of discrete Laplace noise that a count moves in by `STEPS`."""
+    """Of one draw of discrete Laplace noise that a cell moves in by `STEPS`."""
     return distributions.from_discrete_laplace_mechanism(
         rate_of(HALVINGS), sensitivity=STEPS, value_discretization_interval=INTERVAL / 20
     )
@@ -110,10 +112,10 @@ def no_part() -> AbstractContextManager[Any]:
 
 def part_forgotten() -> AbstractContextManager[Any]:
     """The second hospital of a sum adds nothing, so that half of the noise is missing."""
-    part, drawn = shared_parts.laplace_part, iter(range(10**9))
+    part, drawn, cells = shared_parts.laplace_part, iter(range(10**9)), 2 * ASKED.bins + 1
 
     def forgetful(halvings: int, parties: int, source: random.Random) -> int:
-        return part(halvings, parties, source) if next(drawn) % 2 == 0 else 0
+        return part(halvings, parties, source) if next(drawn) // cells % 2 == 0 else 0
 
     return mock.patch.object(shared_parts, "laplace_part", forgetful)
 
