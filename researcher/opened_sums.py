@@ -113,6 +113,7 @@ def check_summed(opening: Opening, releases: Sequence[Release], schema: Schema |
     """
     total, like = reopened(opening, releases), releases[0].tensors
     mechanism = mechanism_from(json.loads(releases[0].certificate)["mechanism"])
+    steps: dict[str, float] | None
     if schema is None:
         assert isinstance(mechanism, Evaluation)
         steps = dict.fromkeys(like, step_of_patients(mechanism, mechanism.draws[0]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from policies.errors import InvalidRequest
 from policies.numbers import written
-from policies.privacy.mechanisms import Mechanism
+from policies.privacy.mechanisms import KaplanMeier, Mechanism, Statistics
 from policies.privacy.secure_aggregation import SHARED_NOISE, SecureAggregation
 from policies.privacy.shared_mechanisms import shared_counts
 from policies.privacy.shared_sums import shown
@@ -81,6 +81,15 @@ def expected(function: str, mechanism: Mechanism) -> tuple[str, ...]:
             f"{function}: a count over all {count} hospitals has a standard error of {written(one, digits=3)} patients"
             f" from noise; with masks alone it would be {written(own, digits=3)}."
         ),
+    )
+
+
+def charged_lead(mechanism: Statistics | KaplanMeier, releases: Iterable[Release]) -> str:
+    """The same as a report begins."""
+    if shared_counts(mechanism) is not None:
+        return f"{charged_words(mechanism, releases)} No record left any of them."
+    return (
+        f"Each charged a pure ε = {written(mechanism.epsilon)} to its patients' budget, and no record left any of them."
     )
 
 

@@ -99,12 +99,12 @@ def score_histogram(
         scores, sound = scored(of_rows.of(chosen), part[:, PATIENT])
         add_records(counts, tables, mechanism, schema, loss, part, scores, sound)
     released = {}
-    for table, counted, source in zip(tables, counts, sources, strict=True):
-        if table.parts:  # until here they are exact
-            cells = with_part(counted, epsilon=table.epsilon, parts=table.parts, source=source)
+    for made, counted, source in zip(tables, counts, sources, strict=True):
+        if made.parts:  # until here they are exact
+            cells = with_part(counted, epsilon=made.epsilon, parts=made.parts, source=source)
         else:
-            cells = (counted * table.step).astype(np.float64)
-        released[table.name] = cells.reshape(table.shape)
+            cells = (counted * made.step).astype(np.float64)
+        released[made.name] = cells.reshape(made.shape)
     return released
 
 

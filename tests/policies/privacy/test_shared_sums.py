@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -393,6 +394,17 @@ def row(hospitals: int, threshold: int, colluding: int) -> str:
         f"{shared.epsilon_if_not:.1f}", f"{gaussian_if_not(shared.parts):.1f}",
     )  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def test_the_researchers_table_is_what_the_code_computes() -> None:
+    text = DECISION.parents[1].joinpath("researchers.md").read_text(encoding="utf-8")
+    rows = [
+        line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| \d+ \| \d+ \| \d+ \| \d+\.", line)
+    ]
+    assert len(rows) == 5
+    for written in rows:
+        computed = row(*map(int, written[:3])).strip("| ").split(" | ")
+        assert written == [*computed[:3], *computed[4:6], computed[7]]
 
 
 @pytest.mark.parametrize(("hospitals", "threshold", "colluding"), TABLE)
