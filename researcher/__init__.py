@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from researcher.lora import LoRALinear
     from researcher.network import Network, connect
     from researcher.results import Result, load
+    from researcher.shared_noise import SharedNoise
     from researcher.simulation import simulate
     from researcher.statistics import StatisticsStudy
     from researcher.studies import Evaluation, Study
@@ -37,6 +38,7 @@ __all__ = [
     "LoRALinear",
     "Network",
     "Result",
+    "SharedNoise",
     "StatisticsStudy",
     "Study",
     "Training",
@@ -56,6 +58,7 @@ _HOMES = {
     "LoRALinear": ("researcher.lora", "LoRALinear"),
     "Network": ("researcher.network", "Network"),
     "Result": ("researcher.results", "Result"),
+    "SharedNoise": ("researcher.shared_noise", "SharedNoise"),
     "StatisticsStudy": ("researcher.statistics", "StatisticsStudy"),
     "Study": ("researcher.studies", "Study"),
     "Training": ("researcher.training", "Training"),

@@ -19,7 +19,7 @@ from researcher.members import Hospitals
 from researcher.releases import DEADLINE, GRACE, Answers, Asked, ask_everyone, check_patience
 from researcher.results import check_anybody
 from researcher.rosters import NAME as ROSTER
-from researcher.rosters import roster_of
+from researcher.rosters import Wanted, label_of, roster_of
 from researcher.secure_sums import SecureSum, sums_reader
 from researcher.sources import request_source
 from researcher.state import Tensors
@@ -35,7 +35,7 @@ class AnalysisStudy(AskingStudy):
       mechanism: the declared analysis.
       name: of the study; made from the question where none is given, so that the same question is the same study.
       secure_aggregation: True to read nothing but the sum over hospitals, of more than half of them; or the fewest that
-        a sum may be of.
+        a sum may be of; or a `SharedNoise`, under which hospitals add parts of one noise.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class AnalysisStudy(AskingStudy):
         purpose: str = "",
         state: Path | str | None = None,
         progress: bool = True,
-        secure_aggregation: bool | int = False,
+        secure_aggregation: Wanted = False,
     ) -> None:
         text = request_source("question", mechanism, purpose=purpose)
         kind = mechanism.kind.replace("_", "-")
-        sums = f"-sums-{int(secure_aggregation)}" if secure_aggregation else ""
+        sums = label_of(secure_aggregation)
         name = name or f"{cohort.name}-{kind}-{hashlib.sha256(text.encode()).hexdigest()[:6]}{sums}"
         super().__init__(name, cohort, purpose=purpose, state=state, progress=progress)
         if roster := roster_of(cohort, secure_aggregation, self.state):

@@ -37,6 +37,7 @@ from researcher.known_datasites import changed_key
 from researcher.members import Hospitals
 from researcher.progress import Progress
 from researcher.releases import Asked, check_patience
+from researcher.shared_noise import expected as expected_of_sharing
 from researcher.state import StudyState, Tensors
 from researcher.table import Table
 from researcher.transport import ANSWER_SECONDS, within
@@ -119,6 +120,8 @@ class CodeRequests:
         expected = self._expectations(
             graphs.get("training"), {name for role, name in facts if role == "training"} - set(reasons)
         )
+        for request in self.requests:
+            expected += expected_of_sharing(request.function, request.mechanism)
         return Check(tuple(rows), sources, tuple(findings), reasons, digests, facts, told, notes, expected)
 
     def _expectations(self, graph: Graph | None, hospitals: Collection[str]) -> tuple[str, ...]:

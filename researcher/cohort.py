@@ -21,6 +21,7 @@ from researcher.connections import Reached
 from researcher.formulas import read_formula
 from researcher.members import Hospitals, Member
 from researcher.regression import RegressionStudy
+from researcher.rosters import Wanted
 from researcher.statistics import StatisticsStudy
 from researcher.survival import SurvivalStudy
 
@@ -61,7 +62,7 @@ class Cohort(Hospitals):
         records_per_patient: int = 1,
         bins: int = 10,
         rounds: int = 1,
-        secure_aggregation: bool | int = False,
+        secure_aggregation: Wanted = False,
         name: str | None = None,
         purpose: str = "",
     ) -> StatisticsStudy:
@@ -73,7 +74,7 @@ class Cohort(Hospitals):
           group_by: columns whose groups are answered apart, at no other cost than all together: categories and booleans
             by name, numbers and dates with edges, as `{"age": [18, 65], "ward": []}`.
           secure_aggregation: True to read nothing but sums over more than half of the hospitals, at the same ε; or the
-            fewest hospitals that a sum may be of.
+            fewest hospitals that a sum may be of. Or a `researcher.SharedNoise`, for sharper counts.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
@@ -119,7 +120,7 @@ class Cohort(Hospitals):
         until: float | None = None,
         rounds: int = 1,
         where: str = "",
-        secure_aggregation: bool | int = False,
+        secure_aggregation: Wanted = False,
         name: str | None = None,
         purpose: str = "",
     ) -> SurvivalStudy:
@@ -133,7 +134,7 @@ class Cohort(Hospitals):
           until: where the grid of time ends, in the column's unit; None for the column's largest value.
           where: a condition as in `statistics`, for records that count.
           secure_aggregation: True to read nothing but sums over more than half of the hospitals, at the same ε; or the
-            fewest hospitals that a sum may be of.
+            fewest hospitals that a sum may be of. Or a `researcher.SharedNoise`, for sharper counts.
 
         Returns:
           A study: `check()`, `submit()`, `wait_for_approval()`, `run()`.
@@ -203,7 +204,7 @@ class Cohort(Hospitals):
         group_by: str | Sequence[str] | Mapping[str, Sequence[float | str]] = (),
         records_per_patient: int = 1,
         bins: int | None = None,
-        secure_aggregation: bool | int = False,
+        secure_aggregation: Wanted = False,
         name: str | None = None,
         purpose: str = "",
     ) -> StatisticsStudy:
@@ -217,7 +218,7 @@ class Cohort(Hospitals):
           where, group_by: as in `statistics`; with groups it is the first table of a paper.
           bins: of a numeric column; None takes as many as the noise at the smallest hospital allows.
           secure_aggregation: True to read nothing but sums over more than half of the hospitals, at the same ε; or the
-            fewest hospitals that a sum may be of.
+            fewest hospitals that a sum may be of. Or a `researcher.SharedNoise`, for sharper counts.
 
         Raises:
           UnsupportedMechanism: a column, the condition or a group does not fit the schema.

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from policies.errors import WeightsRefused
 from policies.privacy.draws import PARTS, TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.schema.columns import TIMES, Column
 from policies.schema.noise_scales import (
     LAPLACE_95,
@@ -100,15 +101,27 @@ def read_sums(
 
     They are read as if one hospital had all records and noise of √n times the deviation that each of n hospitals adds:
     the sums of n independent draws. A sum of Laplace noises has shorter tails than one of the same deviation, so that
-    intervals hold. Nothing is known of single hospitals, so that errors of sampling are those of one table.
+    intervals hold. Nothing is known of single hospitals, so that errors of sampling are those of one table. Shared
+    noise is one noise and a little more: n parts, of which t - k make the whole.
 
     Args:
       sums: as `policies.schema.summed_statistics` names them.
       sizes: published numbers of patients of those in the sum.
     """
-    noise = math.sqrt(len(sizes)) * rounding_of(mechanism, schema)
+    noise = shared_deviation(mechanism, hospitals=len(sizes))
+    if noise is None:
+        noise = math.sqrt(len(sizes)) * rounding_of(mechanism, schema)
     answers = answers_from(sums, mechanism, schema)
     return read_statistics(answers, mechanism, schema, patients=sum(sizes), noise=noise)
+
+
+def shared_deviation(mechanism: Statistics, *, hospitals: int) -> float | None:
+    """The deviation of shared noise over one hospital's own, of whichever draw has most; None where none is shared."""
+    shared = shared_counts(mechanism)
+    if shared is None:
+        return None
+    errors = [shared.standard_error(draw, hospitals=hospitals) for draw in range(len(shared.draws))]
+    return max(error * epsilon / math.sqrt(2) for error, epsilon in zip(errors, shared.draws, strict=True))
 
 
 def _read_all(

@@ -19,8 +19,10 @@ from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.mechanisms import DPSGD, Evaluation, mechanism_from
 from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.release.tensors import to_bytes
 from policies.text import visible
+from researcher.shared_noise import charged_words
 from researcher.state import Tensors, replace_file
 from researcher.weight_files import LARGEST
 
@@ -167,6 +169,8 @@ def _evaluation(result: Result) -> str:
         f"On held-out patients, by noisy tables at ε = {mechanism.epsilon:g} a hospital; intervals are of 95 % and hold"
         " the noise."
     )
+    if shared_counts(mechanism) is not None:
+        words += f" {charged_words(mechanism, scored.releases)}"
     tables = [_table(scored.table.rows)]
     if scored.subgroups:
         tables += ["By subgroup:", _table(scored.subgroup_table.rows)]

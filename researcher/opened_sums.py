@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from policies.errors import CertificateRefused, DatasiteError, InvalidRequest
-from policies.privacy.mechanisms import mechanism_from
+from policies.privacy.mechanisms import Evaluation, mechanism_from
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release import certificates
-from policies.release.summed import steps_of
+from policies.release.summed import step_of_patients, steps_of
 from policies.release.tensors import digest, to_bytes
 from policies.schema.schemas import Schema
 from policies.secure_sums import messages
@@ -114,11 +114,16 @@ def check_summed(opening: Opening, releases: Sequence[Release], schema: Schema |
     """Raise `CertificateRefused` unless `summed` is what masked releases come to, exactly; else as `reopened`.
 
     Args:
-      schema: of the dataset; None of classes without subgroups, whose cells are whole numbers.
+      schema: of the dataset; None of classes without subgroups, whose cells are patients.
     """
     total, like = reopened(opening, releases), releases[0].tensors
     mechanism = mechanism_from(json.loads(releases[0].certificate)["mechanism"])
-    steps = dict.fromkeys(like, 1.0) if schema is None else steps_of(mechanism, schema, like)
+    steps: dict[str, float] | None
+    if schema is None:
+        assert isinstance(mechanism, Evaluation)
+        steps = dict.fromkeys(like, step_of_patients(mechanism, mechanism.draws[0]))
+    else:
+        steps = steps_of(mechanism, schema, like)
     assert steps is not None
     found = added(total, like, steps)
     for name, cells in found.items():

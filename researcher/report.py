@@ -33,6 +33,7 @@ from researcher.report_charts import (
     round_limits,
 )
 from researcher.report_parts import page, pair, promise, section, table, text
+from researcher.shared_noise import charged_lead
 from researcher.state import Release
 from researcher.traffic import bytes_of
 
@@ -61,8 +62,7 @@ def statistics_page(
     hospitals = [who for who in everybody if who != COMBINED]
     lead = (
         f"{counted(len(hospitals), 'hospital')} answered {counted(len(mechanism.queries), 'statistic')} of"
-        f" {schema.name}. Each charged a pure ε = {written(mechanism.epsilon)} to its patients' budget, and no record"
-        " left any of them."
+        f" {schema.name}. {charged_lead(mechanism, releases)}"
     )
     notes = [*scope_sentences(mechanism, schema), *absent(missing)]
     answers = [

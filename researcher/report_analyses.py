@@ -17,6 +17,7 @@ from researcher.coefficients import Coefficient
 from researcher.report import COMBINED, absent, ending, folded, header
 from researcher.report_charts import Axis, Interval, Line, interval_chart, line_chart
 from researcher.report_parts import page, section, table, text
+from researcher.shared_noise import charged_lead
 from researcher.state import Release
 from researcher.survival_curves import LogRank, SurvivalCurve
 
@@ -44,8 +45,7 @@ def survival_page(
     by = f", by {mechanism.by}" if mechanism.by else ""
     lead = (
         f"{counted(asked, 'hospital')} counted patients of {schema.name} by {mechanism.time} and whether"
-        f" {mechanism.event} was seen{by}. Each charged a pure ε = {written(mechanism.epsilon)} to its patients'"
-        " budget, and no record left any of them."
+        f" {mechanism.event} was seen{by}. {charged_lead(mechanism, releases)}"
     )
     notes = [*condition_sentences(mechanism.where, schema), *absent(missing)]
     column = schema.column(mechanism.time)

@@ -19,7 +19,8 @@ from researcher.figures import Cells, Estimate, Quantiles, dated
 from researcher.groups import Grouped
 from researcher.members import Hospitals
 from researcher.releases import Answers
-from researcher.rosters import in_a_sum
+from researcher.rosters import Wanted, in_a_sum
+from researcher.shared_noise import charged_words
 from researcher.state import Release
 from researcher.table import Table
 
@@ -39,7 +40,7 @@ class StatisticsStudy(AnalysisStudy):
       mechanism: the declared statistics.
       name: of the study; made from the question where none is given, so that the same question is the same study.
       secure_aggregation: True to read nothing but the sums over hospitals, of more than half of them; or the fewest
-        that a sum may be of. ε is the same, and no figure of one hospital can be read.
+        that a sum may be of. ε is the same, and no figure of one hospital can be read. Or a `SharedNoise`.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class StatisticsStudy(AnalysisStudy):
         purpose: str = "",
         state: Path | str | None = None,
         progress: bool = True,
-        secure_aggregation: bool | int = False,
+        secure_aggregation: Wanted = False,
     ) -> None:
         super().__init__(
             cohort,
@@ -103,7 +104,8 @@ class StatisticsResult:
     Args:
       hospitals: by hospital, then by key as `mean/temperature`.
       combined: by key, over all hospitals that answered.
-      epsilon: pure ε that each hospital charged for all of them.
+      epsilon: pure ε for all of them, which each hospital charged; under shared noise it is the one that was asked for,
+        and certificates say what was charged.
       name, mechanism, schema: of the study that asked.
     """
 
@@ -204,7 +206,7 @@ class StatisticsResult:
                 text = str(statistic)
                 lines.append(f"{name}  {key}" + (f"\n{text}" if "\n" in text else f"  {text}"))
         lines += [f"{name}: missing. {reason}" for name, reason in self.missing.items()]
-        return "\n".join([*lines, f"ε={self.epsilon:g} was charged at each hospital."])
+        return "\n".join([*lines, charged_words(self.mechanism, self.releases)])
 
     __repr__ = __str__
 

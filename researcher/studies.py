@@ -16,6 +16,7 @@ import numpy as np
 from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy import mechanisms
 from policies.privacy.mechanisms import DPSGD
+from policies.privacy.secure_aggregation import SecureAggregation
 from policies.privacy.subgroups import Subgroup, column_of
 from policies.privacy.suggestion import Suggestion
 from policies.release.tensors import digest
@@ -29,7 +30,8 @@ from researcher.parameters import DRAWING, load_parameters
 from researcher.progress import Progress
 from researcher.releases import DEADLINE, GRACE, Answers, ask_everyone, check_patience
 from researcher.rosters import NAME as ROSTER
-from researcher.rosters import roster_of
+from researcher.rosters import Wanted, roster_of, sharing
+from researcher.shared_noise import SharedNoise
 from researcher.sources import freezes, function_name, request_source
 from researcher.state import StudyState, Tensors, default_directory
 from researcher.table import Table
@@ -56,14 +58,15 @@ class Evaluation:
       rounds: how many models may be scored.
       subgroups: columns whose groups are scored apart, as `("sex", ("age", 40, 65))`. All patients and each column
         share `epsilon` equally: the groups of one column cost together what all patients cost.
-      secure_aggregation: True to read nothing but the sum of the tables over hospitals; takes the study's roster.
+      secure_aggregation: True to read nothing but the sum of the tables over hospitals; takes the study's roster. Or a
+        `SharedNoise`, under which hospitals of that roster add parts of one noise to the tables.
     """
 
     epsilon: float
     bins: int = 20
     rounds: int = 1
     subgroups: tuple[Subgroup, ...] = ()
-    secure_aggregation: bool = False
+    secure_aggregation: bool | SharedNoise = False
 
     def shares(self, training: DPSGD) -> Table:
         """What each table has of ε, at each hospital and for each model scored."""
@@ -84,8 +87,13 @@ class Evaluation:
             local=training.local,
             public_weights=training.public_weights,
             trained_as=trained_as if training.local else "",
-            secure_aggregation=training.secure_aggregation if self.secure_aggregation else None,
+            secure_aggregation=self._roster(training.secure_aggregation),
         )
+
+    def _roster(self, roster: SecureAggregation | None) -> SecureAggregation | None:
+        if not self.secure_aggregation or roster is None:
+            return None
+        return sharing(roster, self.secure_aggregation) if isinstance(self.secure_aggregation, SharedNoise) else roster
 
 
 def _given(model: Any) -> tuple[nn.Module | None, type[nn.Module]]:
@@ -234,7 +242,7 @@ class Study(AskingStudy):
         purpose: str = "",
         state: Path | str | None = None,
         seed: int = 0,
-        secure_aggregation: bool | int = False,
+        secure_aggregation: Wanted = False,
         average_last: int | None = None,
         progress: bool = True,
         weights: object = None,

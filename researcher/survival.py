@@ -17,7 +17,8 @@ from researcher.analyses import AnalysisStudy, tensors_of
 from researcher.figures import FloatArray
 from researcher.members import Hospitals
 from researcher.releases import Answers
-from researcher.rosters import in_a_sum
+from researcher.rosters import Wanted, in_a_sum
+from researcher.shared_noise import charged_words, deviation_of, laplace_epsilon
 from researcher.state import Release
 from researcher.survival_curves import At, LogRank, Median, SurvivalCurve, curves_of, log_rank
 
@@ -42,7 +43,7 @@ class SurvivalStudy(AnalysisStudy):
         purpose: str = "",
         state: Path | str | None = None,
         progress: bool = True,
-        secure_aggregation: bool | int = False,
+        secure_aggregation: Wanted = False,
     ) -> None:
         survival_shape(mechanism, cohort.schema)
         super().__init__(
@@ -84,7 +85,7 @@ class SurvivalResult:
     Args:
       name: of the study.
       tables: as released, by hospital; one that is the sum of all, where nothing else can be read.
-      epsilon: pure ε that each hospital charged.
+      epsilon: pure ε that each hospital charged; under shared noise the one that was asked for.
     """
 
     name: str
@@ -96,7 +97,7 @@ class SurvivalResult:
 
     @property
     def epsilon(self) -> float:
-        """Pure ε that each hospital charged."""
+        """Pure ε that each hospital charged; under shared noise the one that was asked for."""
         return self.mechanism.epsilon
 
     @property
@@ -109,20 +110,23 @@ class SurvivalResult:
         if hospital != COMBINED and hospital not in self.tables:
             raise InvalidRequest(f"No hospital {hospital!r} answered. There are {', '.join(self.tables)}.")
         table = np.sum(list(self.tables.values()), axis=0) if hospital == COMBINED else self.tables[hospital]
+        epsilon, hospitals = self._noise(hospital)
         return curves_of(
             table,
             self.groups,
             time_grid(self.mechanism, self.schema),
-            epsilon=self.mechanism.epsilon,
-            hospitals=self._summed(hospital),
+            epsilon=epsilon,
+            hospitals=hospitals,
             unit=self.schema.column(self.mechanism.time).unit,
         )
 
-    def _summed(self, hospital: str) -> int:
-        """Of how many hospitals a table is the sum."""
+    def _noise(self, hospital: str) -> tuple[float, int]:
+        """ε of each noise in a table, and of how many hospitals' it is the sum."""
+        if (deviation := deviation_of(self.mechanism, 0, hospitals=len(self.releases))) is not None:
+            return laplace_epsilon(deviation), 1
         if self.mechanism.secure_aggregation:
-            return len(self.releases)
-        return len(self.tables) if hospital == COMBINED else 1
+            return self.mechanism.epsilon, len(self.releases)
+        return self.mechanism.epsilon, len(self.tables) if hospital == COMBINED else 1
 
     def curve(self, group: str | None = None, hospital: str = COMBINED) -> SurvivalCurve:
         """One group's curve; of everybody where no groups were asked for. Raises `InvalidRequest`."""
@@ -210,7 +214,7 @@ class SurvivalResult:
             if (test := self.log_rank(hospital)) is not None:
                 lines.append(f"{hospital}  {test}")
         lines += [f"{name}: missing. {reason}" for name, reason in self.missing.items()]
-        return "\n".join([*lines, f"ε={self.epsilon:g} was charged at each hospital."])
+        return "\n".join([*lines, charged_words(self.mechanism, self.releases)])
 
     __repr__ = __str__
 

@@ -18,10 +18,12 @@ from datasites.ledger.records import CodeRequestRecord, RequestLine
 from datasites.people.roles import CONSOLE, DECIDERS, Actor, Role
 from datasites.review.decisions import Case, may_decide
 from datasites.review.pricing import BudgetLine, Cost, budget_lines, cost_of
+from datasites.review.shared_noise import acceptance_of, is_accepted, said_of
 from datasites.review.wording import summary
 from policies.errors import InvalidRequest, Unavailable, UnsupportedMechanism, WrongStatus
 from policies.privacy import accountant, risk
 from policies.privacy.nano import NANO
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.release.plans import Plan, Published
 from policies.source.statuses import RequestStatus
 
@@ -46,12 +48,22 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
     plan = record.plan
     published = datasite.planner.published(version=record.version)
     part = part_of(datasite, record)
-    cost = _cost_of(datasite, plan, published, part) if plan else None
+    accepted = is_accepted(record)
+    cost = _cost_of(datasite, plan, published, part, accepted) if plan else None
     balance = datasite.ledger.budgets.balance(published.population)
     limit = case.rules.researcher_epsilon if case.rules else None
     yearly = datasite.decisions.yearly_plan(published.population)
     budgets = (
-        budget_lines(datasite.ledger, plan, published, record.researcher, limit=limit, yearly=yearly, part=part)
+        budget_lines(
+            datasite.ledger,
+            plan,
+            published,
+            record.researcher,
+            limit=limit,
+            yearly=yearly,
+            part=part,
+            accepted=accepted,
+        )
         if plan and cost
         else ()
     )
@@ -69,6 +81,7 @@ def show(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]:
         "cost": cost_dict(cost) if cost else None,
         "costs": _cost_sentence(cost) if cost else "",
         "budgets": [_budget_dict(line) for line in budgets],
+        "shared_noise": _shared_noise(datasite, record, actor, part) if cost else None,
         "decision": _decision_dict(case),
         "checks": [asdict(check) for check in case.checks],
         "findings": [asdict(finding) for finding in record.findings],
@@ -104,14 +117,25 @@ def try_request(datasite: Datasite, actor: Actor, *, request: str, wait: bool = 
 
 
 @action(EVERY_DOOR)
-def approve(datasite: Datasite, actor: Actor, *, request: str, plan_digest: str | None = None, typed: str = "") -> str:
+def approve(
+    datasite: Datasite,
+    actor: Actor,
+    *,
+    request: str,
+    plan_digest: str | None = None,
+    typed: str = "",
+    acceptance: str = "",
+) -> str:
     """Approve a request, or vote for it where two people must agree; what was done, in a sentence.
 
     Args:
       plan_digest: of the plan that was read; None from a door that shows none.
       typed: the request's name as the actor typed it; needed above the policy's `typed_confirmation_epsilon`.
+      acceptance: digest of the sentence by which the actor accepts this request's shared noise, as `show` gives both;
+        "" to accept none, and then what holds without trust is charged.
     """
-    return datasite.decisions.approve(datasite.submissions.find(request), actor, plan_digest=plan_digest, typed=typed)
+    record = datasite.submissions.find(request)
+    return datasite.decisions.approve(record, actor, plan_digest=plan_digest, typed=typed, acceptance=acceptance)
 
 
 @action(EVERY_DOOR)
@@ -141,7 +165,8 @@ def what_if(datasite: Datasite, actor: Actor, *, request: str) -> dict[str, Any]
     part, yearly = part_of(datasite, record), datasite.decisions.yearly_plan(record.population)
     standing = datasite.ledger.budgets.standing(record.population, plan=yearly)
     balance = standing.balance_for(part.id if part else None)
-    charge, rounds = accountant.charge_for(record.plan.mechanism, balance.order), record.plan.rounds
+    charge = accountant.charge_for(record.plan.mechanism, balance.order, accepted=is_accepted(record))
+    rounds = record.plan.rounds
     total = balance.charged(charge, rounds)
     patients, account = balance.drawn_on(total)
     once_more = account.charged(charge, rounds)
@@ -206,13 +231,42 @@ def part_of(datasite: Datasite, record: CodeRequestRecord) -> Part | None:
     return datasite.ledger.parts.of(record, balance.charged(charge, record.plan.rounds))
 
 
-def _cost_of(datasite: Datasite, plan: Plan, published: Published, part: Part | None) -> Cost | None:
+def _cost_of(
+    datasite: Datasite, plan: Plan, published: Published, part: Part | None, accepted: bool = False
+) -> Cost | None:
     """What a plan costs; None of one that an earlier version let in and that cannot be charged, so only denied."""
     yearly = datasite.decisions.yearly_plan(published.population)
     try:
-        return cost_of(datasite.ledger, plan, published, yearly=yearly, part=part)
+        return cost_of(datasite.ledger, plan, published, yearly=yearly, part=part, accepted=accepted)
     except UnsupportedMechanism:
         return None
+
+
+def _shared_noise(
+    datasite: Datasite, record: CodeRequestRecord, actor: Actor, part: Part | None
+) -> dict[str, Any] | None:
+    """Both ε of a request's shared noise, and what it takes to accept the lesser one; None where none is shared."""
+    shared = shared_counts(record.plan.mechanism) if record.plan else None
+    if shared is None or record.plan is None:
+        return None
+    acceptance = str(acceptance_of(record))
+    case = datasite.decisions.case(record, actor, acceptance=acceptance)
+    published = datasite.planner.published(version=record.version)
+    cost = _cost_of(datasite, record.plan, published, part, True)
+    assert cost is not None
+    why_not = [f"{check.title}: {check.message}" for check in case.failed]
+    if case.voters:
+        why_not.append("Two people must agree on this request, and an acceptance is one person's word.")
+    if not cost.fit.fits:
+        why_not.append(f"It does not fit the budget: ε {cost.fit.short:.2f} too much.")
+    return {
+        **said_of(shared),
+        "accepted": is_accepted(record),
+        "acceptance": acceptance,
+        "cap": case.rules.shared_noise_epsilon if case.rules else 0.0,
+        "takes": cost.fit.spent_after - cost.fit.spent_before,
+        "why_not": why_not,
+    }
 
 
 def _cost_sentence(cost: Cost) -> str:

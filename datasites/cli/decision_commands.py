@@ -48,15 +48,25 @@ def approve(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what approving them in this order would leave, and do nothing.")
     ] = False,
+    accept: Annotated[
+        str,
+        typer.Option(
+            help="Accept the shared noise of one request, so that the lesser ε is charged: the digits that `datasite"
+            " show` prints below the sentence which is accepted. They are of that request and of no other.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Approve requests: the whole cost of each is reserved. Refused where a check failed or no budget holds it."""
     if dry_run:
         display.fit(out, act(directory, "try_approvals", requests=requests))
         return
+    if accept and len(set(requests)) > 1:
+        raise typer.BadParameter("An acceptance is of one request. Approve that one by itself.", param_hint="--accept")
     whose = "{}: " if len(set(requests)) > 1 else ""
 
     def approved(request: str) -> str | None:
-        said = _approve(directory, request, yes)
+        said = _approve(directory, request, yes, accept)
         return said and whose.format(request) + said
 
     _in_turn(requests, approved)
@@ -96,18 +106,21 @@ def revoke(
     out.print(f"Revoked {request}.")
 
 
-def _approve(directory: Path, request: str, yes: bool) -> str | None:
+def _approve(directory: Path, request: str, yes: bool, accept: str = "") -> str | None:
     """What was done, in a sentence; None where the owner, having read it, does not confirm."""
     seen = act(directory, "show", request=request)
     yes = yes or seen["status"] != RequestStatus.CHECKED.value  # else it is refused below, and there is nothing to ask
     if not yes:
         display.request(out, seen)
-        if not typer.confirm(f"Approve {request} at ε = {seen['cost']['epsilon']:.2f}?"):
+        shared = seen["shared_noise"]
+        epsilon = shared["epsilon"] if shared and accept else seen["cost"]["epsilon"]
+        if not typer.confirm(f"Approve {request} at ε = {epsilon:.2f}?"):
             return None
     typed = seen["function"]
     if not yes and seen["decision"]["typed"]:
         typed = typer.prompt(f"Its ε is large. Type its name, {seen['function']}, to approve it")
-    return str(act(directory, "approve", request=request, plan_digest=seen["plan_digest"], typed=typed))
+    accepting = {"acceptance": accept} if accept else {}
+    return str(act(directory, "approve", request=request, plan_digest=seen["plan_digest"], typed=typed, **accepting))
 
 
 def _in_turn(requests: list[str], decide: Callable[[str], str | None]) -> None:

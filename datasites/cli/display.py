@@ -188,6 +188,8 @@ def request(out: Console, value: dict[str, Any]) -> None:
     if value["cost"]:
         _cost(out, value["cost"])
         _more_budgets(out, value["budgets"])
+    if value["shared_noise"]:
+        _lines(out, "Shared noise", shared_lines(value["shared_noise"], value["id"]))
     marks = [f"{'✓' if each['passed'] else '✗'} {each['title']}: {each['message']}" for each in value["checks"]]
     _lines(out, "Checks", marks)
     _lines(out, "What it did on the mock", trial_lines(value["trial"]) if value["plan"] else [])
@@ -198,6 +200,24 @@ def request(out: Console, value: dict[str, Any]) -> None:
     _lines(out, "Difference from the last approved request of this name", value["difference"])
     _lines(out, "Comments", [f"{_when(each['at'])} {each['actor']}: {each['text']}" for each in value["comments"]])
     _lines(out, "Rounds", [f"round {each['round']}: {each['status']} {each['owner_note']}" for each in value["rounds"]])
+
+
+def shared_lines(value: dict[str, Any], request: str) -> list[str]:
+    """Both ε of shared noise, and how the lesser one is accepted."""
+    both = [
+        f"ε = {value['epsilon_if_not']:.2f} is charged where nothing is accepted: it holds whatever the hospitals do.",
+        f"ε = {value['epsilon']:.2f} is charged where this sentence is accepted:",
+        f"  {value['sentence']}",
+    ]
+    if value["accepted"]:
+        return [*both, "It was accepted when this request was approved."]
+    if value["why_not"]:
+        return [*both, "It cannot be accepted:", *(f"  {line}" for line in value["why_not"])]
+    return [
+        *both,
+        "To accept it, for this request alone:",
+        f"  datasite approve {request[:8]} --accept {value['acceptance']}",
+    ]
 
 
 def _more_budgets(out: Console, budgets: list[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from datasites.review.decisions import SIDES
 from policies.errors import DatasiteError, InvalidRequest, UnsupportedMechanism
 from policies.privacy import accountant, risk
 from policies.privacy.mechanisms import Gaussian
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.source.statuses import RequestStatus
 
 PAGE = 50
@@ -255,11 +256,21 @@ def _risks(record: CodeRequestRecord, balance: Balance, *, fits: bool) -> list[R
     alone = risk.loss_of(record.plan.mechanism, balance.budget.delta)
     rows = [
         Risk("This request", alone, "taken alone"),
+        *_trusting(record, balance.budget.delta),
         Risk("Released so far", balance.loss_of(balance.spent), "everything that left about these patients"),
         Risk(AFTER, balance.loss_of(balance.used + asked), "with all that is approved and this one"),
         Risk("At most, ever", balance.promise, "the budget promised to these patients"),
     ]
     return [row for row in rows if fits or row.title != AFTER]
+
+
+def _trusting(record: CodeRequestRecord, delta: float) -> list[Risk]:
+    """Of a request whose noise is shared, while the hospitals that it trusts keep their word."""
+    assert record.plan is not None
+    if shared_counts(record.plan.mechanism) is None:
+        return []
+    assumed = risk.loss_of(record.plan.mechanism, delta, accepted=True)
+    return [Risk("This request, with trust", assumed, "while its hospitals keep their word")]
 
 
 def _blocked(visit: PageRequest, seen: dict[str, Any]) -> list[str]:
@@ -281,11 +292,14 @@ def try_request(visit: PageRequest) -> Response:
 
 
 def approve(visit: PageRequest) -> Response:
-    """Approve, or vote."""
+    """Approve, or vote; with the shared noise accepted, where the form says which sentence was."""
     digest = visit.form.text("plan_digest")
     if not digest:
         raise InvalidRequest("The form does not say which plan was read. Read the request and decide again.")
-    done = visit.act("approve", request=visit.path["id"], plan_digest=digest, typed=visit.form.text("typed"))
+    accepting = {"acceptance": accepted} if (accepted := visit.form.text("acceptance")) else {}
+    done = visit.act(
+        "approve", request=visit.path["id"], plan_digest=digest, typed=visit.form.text("typed"), **accepting
+    )
     return visit.go(f"/requests/{visit.path['id']}", done)
 
 

@@ -216,6 +216,16 @@ TERMS: tuple[Term, ...] = (
         "Patients kept out of training, for evaluation. They are chosen once, by a secret of the datasite.",
     ),
     Term(
+        "shared_noise",
+        "Shared noise",
+        "shared noise",
+        "Noise that several hospitals make together, each adding a part, so that what they add up is sharper at the "
+        "same ε. That ε holds while no more of them work together with the researcher than the request says. If more "
+        "do, one hospital's numbers may be read under its own part alone, and a larger ε holds.\n\n"
+        "The ledger charges the larger one. Whoever approves may accept the smaller one instead, in words, for one "
+        "request, where the policy allows it.",
+    ),
+    Term(
         "unit",
         "Unit of privacy",
         "unit of privacy, neighbouring",

@@ -77,6 +77,11 @@ RULES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
             ("max_delta", "Largest δ of one request", "The chance that the promise fails; as 0.00001."),
             ("delta_per_patient", "Largest δ times patients", "At 1, δ is at most one over the number of patients."),
             ("researcher_epsilon", "Largest ε of one researcher", "Together, per population. Empty: no such limit."),
+            (
+                "shared_noise_epsilon",
+                "Largest ε that trust may leave uncharged",
+                "Of shared noise. At 0 it is all charged.",
+            ),
         ),
     ),
     (

@@ -26,6 +26,7 @@ from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.model_inputs import ModelInputs, tensors_of
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, by_place
+from datasites.engine.shared_parts import with_part
 from datasites.engine.training import check_model, checked_parameters, frozen_of, physical_batch
 from policies.graph.graphs import Graph
 from policies.privacy.mechanisms import Evaluation
@@ -56,7 +57,8 @@ def score_histogram(
     table (one of each label), whatever its prediction: where an output is not finite it is counted as the lowest one,
     below or above the bounds in the first or last bin. So one patient more or less changes one cell by 1, L1
     sensitivity 1, in one group of each subgroup; for squared errors see `evaluation_tables`. Each cell gets exact
-    discrete Laplace noise. Counts may be negative; correcting them would bias what is computed from them.
+    discrete Laplace noise, all of it or this hospital's part. Counts may be negative; correcting them would bias what
+    is computed from them.
 
     Args:
       records: the private matrix [N, 2 + C]; training rows never enter; N may be 0.
@@ -79,9 +81,12 @@ def score_histogram(
     lanes = scores_for(graph, loss, parameters, frozen=frozen)
     scored = _by_places(graph, loss, parameters, frozen) if lanes is None else _in_lanes(lanes)
     tables = evaluation_tables(mechanism, schema, math.prod(graph.output_shape))
+    sources = [
+        noise.child("counts" if number == 0 else f"counts of {table.name}") for number, table in enumerate(tables)
+    ]
     counts = [
-        noise.child("counts" if number == 0 else f"counts of {table.name}").discrete_laplace(table.size, table.epsilon)
-        for number, table in enumerate(tables)
+        np.zeros(table.size, np.int64) if table.parts else source.discrete_laplace(table.size, table.epsilon)
+        for table, source in zip(tables, sources, strict=True)
     ]
     matrix = np.asarray(records, dtype=np.float64)
     table = records if isinstance(records, GroupedRows) else matrix
@@ -93,10 +98,14 @@ def score_histogram(
         part = matrix[chosen]
         scores, sound = scored(of_rows.of(chosen), part[:, PATIENT])
         add_records(counts, tables, mechanism, schema, loss, part, scores, sound)
-    return {
-        table.name: (noisy * table.step).astype(np.float64).reshape(table.shape)
-        for table, noisy in zip(tables, counts, strict=True)
-    }
+    released = {}
+    for made, counted, source in zip(tables, counts, sources, strict=True):
+        if made.parts:  # until here they are exact
+            cells = with_part(counted, epsilon=made.epsilon, parts=made.parts, source=source)
+        else:
+            cells = (counted * made.step).astype(np.float64)
+        released[made.name] = cells.reshape(made.shape)
+    return released
 
 
 def _in_lanes(lanes: LaneScores) -> Scored:

@@ -22,7 +22,9 @@ sum that fits in memory is exact; the answer is moved back.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +33,7 @@ from pydp._pydp._mechanisms import LaplaceMechanism
 
 from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.quantile_trees import leaf_index, quantiles_of, whole_tree_of
+from datasites.engine.shared_parts import Words, with_part
 from policies.errors import DatasiteError, IsolationMissing
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
@@ -45,6 +48,8 @@ from policies.schema.summed_statistics import RECORDS, SQUARES, mean_of, summed_
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Noise = Callable[..., npt.NDArray[Any]]
+"""Exact numbers with noise, as `noisy`."""
 
 SUM_GRID = 2.0**-20  # 2^33 values in [-1, 1] sum exactly in a float64's 53 bits
 SQUARE_GRID = 2.0**-13  # their squares lie on 2^-26: 2^27 of them sum exactly
@@ -82,7 +87,8 @@ def answer(
     mechanism: Statistics, schema: Schema, records: npt.ArrayLike | GroupedRows, source: Uniforms
 ) -> dict[str, npt.NDArray[np.float64]]:
     """One noisy answer per query: float64 arrays of `questions.answer_shape`, by `query.key`; for a sum over hospitals
-    what answers are made of, of `summed_statistics.summed_numbers`, which are neither rounded nor masked yet.
+    what answers are made of, of `summed_statistics.summed_numbers`, which are neither rounded nor masked yet. Of shared
+    noise they have this hospital's part alone (`shared_parts`).
 
     Satisfies `mechanism.epsilon`-DP with patients as unit, added or removed: every query gets an equal share of ε, and
     the shares add up. That all queries see the same chosen records changes nothing: given everybody else's draws,
@@ -109,7 +115,7 @@ def answer(
             chosen = replace(chosen, groups=grouping.index(chosen.matrix), group_count=grouping.count)
         answers: dict[str, Any] = {}
         for query in mechanism.queries:
-            answers |= _answer_one(query, mechanism, schema, chosen)
+            answers |= _answer_one(query, mechanism, schema, chosen, _noise_of(query, mechanism, source))
         return {name: _shaped(answers[name], shape) for name, shape in shapes.items()}
     except Exception:
         # The library's own messages quote its arguments, which are private. Raised below, outside this block, the
@@ -200,22 +206,35 @@ def _subsets(sizes: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.ND
     return chosen
 
 
-def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen) -> dict[str, Any]:
-    """A statistic's tensors, by name: one, or those of which it is made where they are added up over hospitals."""
+def _noise_of(query: Query, mechanism: Statistics, source: Uniforms) -> Noise:
+    """What adds noise to the counts of a statistic: all of it, or this hospital's part of one that hospitals share."""
+    declared = mechanism.secure_aggregation
+    if declared is None or not declared.shares_noise:
+        return noisy
+    assert isinstance(source, Words)
+    return partial(with_part, parts=declared.parts, source=source.child(f"part of {query.key}"))
+
+
+def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen, noise: Noise) -> dict[str, Any]:
+    """A statistic's tensors, by name: one, or those of which it is made where they are added up over hospitals.
+
+    Args:
+      noise: for counts; other numbers have `noisy`, and share none (`shared_mechanisms`).
+    """
     epsilon, most = epsilon_per_query(mechanism), mechanism.records_per_patient
     in_sums = mechanism.secure_aggregation is not None
     if query.name == "count":
         # A patient adds 1 to every group in which a record of theirs counts: min(k, groups) in L1, 1 without groups.
-        return {query.key: noisy(_patients(chosen), epsilon=epsilon, sensitivity=count_sensitivity(mechanism, schema))}
+        return {query.key: noise(_patients(chosen), epsilon=epsilon, sensitivity=count_sensitivity(mechanism, schema))}
     if query.name in ("histogram", "crosstab"):
-        return {query.key: _cells(query, mechanism, schema, chosen)}
+        return {query.key: _cells(query, mechanism, schema, chosen, noise)}
     column = schema.column(query.columns[0])
     present = chosen.counts & schema.present(chosen.matrix, column.name)
     if query.name == "missing":
         counts = _counted(chosen, np.where(present, 0, 1), 2)
-        return {query.key: noisy(counts, epsilon=epsilon, sensitivity=most)}
+        return {query.key: noise(counts, epsilon=epsilon, sensitivity=most)}
     if query.name == "describe":
-        return {query.key: _described(query, mechanism, schema, chosen, present)}
+        return {query.key: _described(query, mechanism, schema, chosen, present, noise)}
     values = schema.values(chosen.matrix, column.name)
     if query.name == "sum":
         summed, largest = _sum(values, present, chosen, column, epsilon=epsilon, most=most)
@@ -223,7 +242,7 @@ def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Cho
     with_number = is_counted(query, mechanism, schema)
     if query.name == "quantiles":
         if in_sums:
-            return {query.key: _trees(values, present, chosen, column, epsilon=epsilon, most=most)}
+            return {query.key: _trees(values, present, chosen, column, noise, epsilon=epsilon, most=most)}
         return {
             query.key: _quantiles(values, present, chosen, column, query.ranks, with_number, epsilon=epsilon, most=most)
         }
@@ -277,7 +296,7 @@ def _patients(chosen: Chosen) -> IntArray:
     return np.asarray(counted[:beside], dtype=np.int64)
 
 
-def _cells(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen) -> npt.NDArray[Any]:
+def _cells(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen, noise: Noise) -> npt.NDArray[Any]:
     """A noisy count of chosen records in every public cell, empty ones too, in C order, groups first.
 
     A patient's k records fall into k cells or into one: over all cells they add at most k in L1 either way, which is
@@ -288,11 +307,11 @@ def _cells(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen) 
     present = np.logical_and.reduce([schema.present(chosen.matrix, name) for name in query.columns])
     flat = np.ravel_multi_index(places, shape)
     counts = _counted(chosen, flat, int(np.prod(shape)), present & chosen.counts)
-    return noisy(counts, epsilon=epsilon_per_query(mechanism), sensitivity=mechanism.records_per_patient)
+    return noise(counts, epsilon=epsilon_per_query(mechanism), sensitivity=mechanism.records_per_patient)
 
 
 def _described(
-    query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen, present: BoolArray
+    query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen, present: BoolArray, noise: Noise
 ) -> npt.NDArray[Any]:
     """A histogram whose last cell, where a value may be missing, is for those that are."""
     cells = len(cell_labels(query, mechanism, schema)[0])
@@ -301,7 +320,7 @@ def _described(
         counts = _counted(chosen, np.where(present, places, cells - 1), cells)
     else:
         counts = _counted(chosen, places, cells, present)
-    return noisy(counts, epsilon=epsilon_per_query(mechanism), sensitivity=mechanism.records_per_patient)
+    return noise(counts, epsilon=epsilon_per_query(mechanism), sensitivity=mechanism.records_per_patient)
 
 
 def _sum(
@@ -335,16 +354,23 @@ def _variance(
 
 
 def _trees(
-    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
+    values: FloatArray,
+    present: BoolArray,
+    chosen: Chosen,
+    column: Column,
+    noise: Noise,
+    *,
+    epsilon: float,
+    most: int,
 ) -> FloatArray:
     """Every cell of each group's tree, at the ε of `_quantiles`: on every level of all trees a patient adds k in L1."""
 
-    def noise(counts: IntArray, share: float) -> FloatArray:
-        return noisy(counts, epsilon=share, sensitivity=most)
+    def of_level(counts: IntArray, share: float) -> FloatArray:
+        return noise(counts, epsilon=share, sensitivity=most)
 
     return np.array(
         [
-            whole_tree_of(leaves, epsilon=epsilon, noise=noise)
+            whole_tree_of(leaves, epsilon=epsilon, noise=of_level)
             for leaves in _counted(chosen, leaf_index(_centred(values, column)), LEAVES, present)
         ]
     )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.noise import NoiseSource
+from datasites.engine.shared_parts import with_part
 from datasites.engine.statistics import choose_records
 from policies.privacy.survival import KaplanMeier
 from policies.schema.columns import FloatArray
@@ -27,25 +28,30 @@ def survival_table(
 
     Which of a patient's records counts is drawn uniformly among those that have all values; other patients play no part
     in that. It falls into exactly one cell, so one patient more or less changes one cell by 1, L1 sensitivity 1, and
-    each cell gets exact discrete Laplace noise of that ε, empty ones too. Counts may be negative.
+    each cell gets exact discrete Laplace noise of that ε, empty ones too: all of it, or this hospital's part of a noise
+    that hospitals share. Counts may be negative.
 
     Args:
       records: the private matrix [N, 2 + C]; N may be 0.
       noise: a fresh source; drawing of records and noise take children of it.
 
     Returns:
-      `{"patients": float64 whole numbers}`, of `survival_shape`.
+      `{"patients": float64}`, of `survival_shape`: whole numbers, under shared noise multiples of its grid.
 
     Raises:
       UnsupportedMechanism: mechanism and schema do not go together, decided before `records` is looked at.
     """
     shape = survival_shape(mechanism, schema)
-    counts = noise.child("counts").discrete_laplace(math.prod(shape), mechanism.epsilon)
     chosen = one_of_each(
         schema, np.asarray(records, dtype=np.float64), columns_of(mechanism), noise.child("records"), mechanism.where
     )
-    counts += np.bincount(cells_of(mechanism, schema, chosen), minlength=len(counts))
-    return {TENSOR: counts.astype(np.float64).reshape(shape)}
+    exact = np.bincount(cells_of(mechanism, schema, chosen), minlength=math.prod(shape))
+    declared, source = mechanism.secure_aggregation, noise.child("counts")
+    if declared is not None and declared.shares_noise:
+        counts = with_part(exact, epsilon=mechanism.epsilon, parts=declared.parts, source=source)
+    else:
+        counts = (exact + source.discrete_laplace(exact.size, mechanism.epsilon)).astype(np.float64)
+    return {TENSOR: counts.reshape(shape)}
 
 
 def one_of_each(

@@ -158,6 +158,7 @@ class Ledger:
         plan: YearlyPlan | None = None,
         comment: str | None = None,
         voters: tuple[Side, ...] = (),
+        acceptance: str | None = None,
     ) -> CodeRequestRecord:
         """`checked` to `approved`, with `rounds` times `charge` reserved in the same transaction.
 
@@ -168,6 +169,8 @@ class Ledger:
           researcher_epsilon: the policy's limit for researchers who have none of their own.
           plan: the policy's yearly plan of the population; the entry names it.
           voters: the sides that must have voted for this plan; the entry names them and who they were.
+          acceptance: digest of the owner's word for this request's shared noise, by which `charge` is the lesser one;
+            the entry names it.
 
         Raises:
           BudgetExceeded: what is left of the population's budget, of this year's part of it or of the researcher's
@@ -202,6 +205,7 @@ class Ledger:
                 expires_at=iso(expires_at),
                 limit=researcher_epsilon,
                 plan=plan,
+                acceptance=acceptance,
                 **votes,
             )
 
@@ -349,6 +353,7 @@ class Ledger:
         expires_at: str | None,
         limit: float | None,
         plan: YearlyPlan | None,
+        acceptance: str | None = None,
         **facts: Any,
     ) -> CodeRequestRecord:
         self.entries.check_open(db)
@@ -367,6 +372,7 @@ class Ledger:
             facts["part"] = part.id
         if plan is not None:
             facts["plan"] = {"epsilon": repr(float(plan.epsilon)), "carry_over_since": plan.carry_over_since}
+        accepted = {} if acceptance is None else {"acceptance": acceptance}
         self.entries.append(
             db,
             EntryKind.RESERVE,
@@ -382,9 +388,10 @@ class Ledger:
             plan_digest=record.plan_digest,
             plan_sha256=sha256(record.plan_json or ""),
             expires_at=expires_at,
+            **accepted,
             **facts,
         )
-        charge_json = canonical({**once.as_dict(), "patients": patients.value}).decode()
+        charge_json = canonical({**once.as_dict(), "patients": patients.value, **accepted}).decode()
         return self.requests.update(
             db, record, status=RequestStatus.APPROVED, rounds=rounds, charge_json=charge_json, expires_at=expires_at
         )

@@ -89,6 +89,12 @@ class CodeRequestRecord:
         """Whose accounts the charge is in; both, where it was approved before there were two."""
         return Patients(json.loads(self.charge_json or "{}").get("patients", Patients.ALL))
 
+    @cached_property
+    def acceptance(self) -> str | None:
+        """Digest of the owner's word for the shared noise of this request; None where none was given."""
+        acceptance: str | None = json.loads(self.charge_json or "{}").get("acceptance")
+        return acceptance
+
     def with_findings(self, findings: Iterable[Finding]) -> CodeRequestRecord:
         """The same request with what inspection has against it."""
         return dataclasses.replace(self, findings_json=findings_text(findings))

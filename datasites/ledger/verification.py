@@ -46,6 +46,7 @@ class _Request:
     expires_at: str | None = None
     once: Amount = NOTHING
     patients: str = "all"
+    acceptance: str | None = None
     rounds: int = 0
     attempts: int = 0
     open_runs: int = 0
@@ -224,7 +225,7 @@ def _reserve(state: _State, entry: Entry) -> None:
         _broken(entry, "does not reserve its rounds times its charge")
     request.status, request.once, request.rounds = RequestStatus.APPROVED, once, facts["rounds"]
     request.plan_digest, request.plan_sha256 = facts["plan_digest"], facts["plan_sha256"]
-    request.expires_at = facts["expires_at"]
+    request.expires_at, request.acceptance = facts["expires_at"], facts.get("acceptance")
     for vote in facts.get("votes", ()):
         state.votes[entry.request or "", vote["side"]] = vote["actor"], facts["plan_digest"], vote["at"]
     name = entry.population or ""
@@ -489,6 +490,7 @@ def _requests_in(db: sqlite3.Connection) -> dict[str, Any]:
             "plan_sha256": sha256(row["plan_json"] or "") if approved else None,
             "once": Amount(**{name: charge[name] for name in COLUMNS if name in charge}),
             "patients": charge.get("patients", Patients.ALL.value),
+            "acceptance": charge.get("acceptance"),
         }
     return stored
 

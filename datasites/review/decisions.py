@@ -22,8 +22,10 @@ from datasites.people.roles import Actor, Role
 from datasites.review.planning import Planner
 from datasites.review.policy import Outcome, Rules, outcomes, plans_outcome
 from datasites.review.pricing import standalone_epsilon
+from datasites.review.shared_noise import check_acceptance, shared_outcome
 from policies.errors import DatasiteError, PermissionRefused, RuleBroken, WrongStatus
 from policies.privacy import accountant
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.release.plans import Plan, Published
 from policies.source.statuses import STATUS_TEXT, Party, RequestStatus, Side
 from policies.text import check_visible
@@ -49,9 +51,11 @@ class Case:
       actor: who decides.
       record: the request as the ledger has it.
       rules: the owner's policy; None where the file cannot be read, and then a check says so and fails.
-      epsilon: of all its rounds alone at the population's δ; None where it has no plan.
+      epsilon: of all its rounds alone at the population's δ, as it would be charged; None where it has no plan.
       checks: every check of its plan; none where it has no plan.
       votes: those that are cast; sealed until it is decided.
+      acceptance: the actor's word for its shared noise, by which the lesser ε is charged; "" where none is given.
+      epsilon_if_not: ε without that trust, by which it is judged who must agree; `epsilon` where no noise is shared.
     """
 
     actor: Actor
@@ -60,18 +64,24 @@ class Case:
     epsilon: float | None = None
     checks: tuple[Outcome, ...] = ()
     votes: tuple[Vote, ...] = ()
+    acceptance: str = ""
+    epsilon_if_not: float | None = None
+
+    @property
+    def _weighed(self) -> float | None:
+        return self.epsilon if self.epsilon_if_not is None else self.epsilon_if_not
 
     @property
     def voters(self) -> tuple[Side, ...]:
         """Whose votes an approval needs, where it needs two; else none: the owner's alone decides."""
         bound = self.rules.second_reviewer_epsilon if self.rules else None
-        return tuple(Side) if bound is not None and self.epsilon is not None and self.epsilon > bound else ()
+        return tuple(Side) if bound is not None and self._weighed is not None and self._weighed > bound else ()
 
     @property
     def needs_typing(self) -> bool:
         """Whether a person who approves types the request's name."""
         bound = self.rules.typed_confirmation_epsilon if self.rules else 0.0
-        return self.epsilon is not None and self.epsilon > bound
+        return self._weighed is not None and self._weighed > bound
 
     @property
     def side(self) -> Side | None:
@@ -114,6 +124,11 @@ def check_may_approve(case: Case, *, plan_digest: str | None, typed: str) -> Sid
         raise RuleBroken(
             f"Type the name of the request, {record.function}, to approve it: its ε is large. With a PySyft client:"
             f' request.approve(typed="{record.function}").'
+        )
+    if case.voters and case.acceptance:
+        raise RuleBroken(
+            f"Two people must agree on request {name}, and an acceptance of shared noise is one person's word. Vote"
+            " without it, which charges what holds without trust."
         )
     if case.voters:
         return case.side
@@ -199,31 +214,53 @@ class Decisions:
         self.host_checks: list[Callable[[], Outcome]] = []
         """Checks of the host beside those of the policy; the serving process adds what its jobs are held by."""
 
-    def case(self, record: CodeRequestRecord, actor: Actor) -> Case:
-        """The case of a request as things stand, for whoever would decide on it."""
+    def case(self, record: CodeRequestRecord, actor: Actor, *, acceptance: str = "") -> Case:
+        """The case of a request as things stand, for whoever would decide on it.
+
+        Args:
+          acceptance: the actor's word for its shared noise, which `check_acceptance` has held.
+        """
         rules, broken = self._rules()
         if record.plan is None:
             return Case(actor, record, rules, votes=self.ledger.requests.votes(record.id))
         published = self.planner.published(version=record.version)
-        epsilon = standalone_epsilon(self.ledger, record.plan, published.population)
-        checks = self._checks(rules, broken, record.plan, published, epsilon, record.researcher)
+        accepted = bool(acceptance)
+        if_not = standalone_epsilon(self.ledger, record.plan, published.population)
+        epsilon = standalone_epsilon(self.ledger, record.plan, published.population, accepted=accepted)
+        checks = self._checks(rules, broken, record.plan, published, epsilon, record.researcher, accepted)
         checks += self._project_checks(record)
-        return Case(actor, record, rules, epsilon, checks, self.ledger.requests.votes(record.id))
+        votes = self.ledger.requests.votes(record.id)
+        return Case(actor, record, rules, epsilon, checks, votes, acceptance, if_not)
 
-    def checks(self, plan: Plan, published: Published, researcher: str) -> tuple[Outcome, ...]:
-        """Every check of a plan, under the policy as it is now."""
+    def checks(
+        self, plan: Plan, published: Published, researcher: str, *, accepted: bool = False
+    ) -> tuple[Outcome, ...]:
+        """Every check of a plan, under the policy as it is now; as if its shared noise were `accepted`, or not."""
         rules, broken = self._rules()
-        epsilon = standalone_epsilon(self.ledger, plan, published.population)
-        return self._checks(rules, broken, plan, published, epsilon, researcher)
+        epsilon = standalone_epsilon(self.ledger, plan, published.population, accepted=accepted)
+        return self._checks(rules, broken, plan, published, epsilon, researcher, accepted)
 
     def approve(
-        self, record: CodeRequestRecord, actor: Actor, *, plan_digest: str | None = None, typed: str = ""
+        self,
+        record: CodeRequestRecord,
+        actor: Actor,
+        *,
+        plan_digest: str | None = None,
+        typed: str = "",
+        acceptance: str = "",
     ) -> str:
         """Approve: the whole cost is reserved. Or vote, where two people must agree. What was done, in a sentence.
 
-        Raises what `check_may_approve` does, and `BudgetExceeded` where it does not fit: asked, left and short.
+        Args:
+          acceptance: digest of the sentence by which the actor accepts the request's shared noise; "" to accept none.
+
+        Raises what `check_may_approve` and `check_acceptance` do, and `BudgetExceeded` where it does not fit: asked,
+        left and short.
         """
-        case = self.case(record, actor)
+        check_has_voice(actor)
+        if acceptance:
+            check_acceptance(record, acceptance)
+        case = self.case(record, actor, acceptance=acceptance)
         side = check_may_approve(case, plan_digest=plan_digest, typed=typed)
         assert record.plan is not None
         assert case.rules is not None
@@ -241,6 +278,10 @@ class Decisions:
             return APPROVED  # both voted in the same moment, and the other's vote has reserved it
         votes = self._opened_votes(record.id)
         self.audit_log.record(actor.name, "approve", record.id, plan_digest=record.plan_digest, **votes)
+        if acceptance and (shared := shared_counts(record.plan.mechanism)) is not None:
+            self.audit_log.record(
+                actor.name, "accept shared noise", record.id, acceptance=acceptance, sentence=shared.sentence()
+            )
         self.changed(approved)
         return APPROVED
 
@@ -290,12 +331,13 @@ class Decisions:
             record.id,
             actor=case.actor.name,
             plan_digest=str(record.plan_digest),
-            charge=accountant.charge_for(plan.mechanism, balance.order),
+            charge=accountant.charge_for(plan.mechanism, balance.order, accepted=bool(case.acceptance)),
             rounds=plan.rounds,
             expires_at=datetime.now(UTC) + timedelta(days=rules.approval_days),
             researcher_epsilon=rules.researcher_epsilon,
             plan=rules.yearly_plans.get(str(record.population)),
             voters=case.voters,
+            acceptance=case.acceptance or None,
         )
 
     def _move(self, record: CodeRequestRecord, to: RequestStatus, actor: Actor, comment: str) -> None:
@@ -337,7 +379,14 @@ class Decisions:
             return None, error.public_message
 
     def _checks(
-        self, rules: Rules | None, broken: str, plan: Plan, published: Published, epsilon: float, researcher: str
+        self,
+        rules: Rules | None,
+        broken: str,
+        plan: Plan,
+        published: Published,
+        epsilon: float,
+        researcher: str,
+        accepted: bool,
     ) -> tuple[Outcome, ...]:
         of_policy = (
             (Outcome("Policy", False, broken),)
@@ -345,11 +394,13 @@ class Decisions:
             else outcomes(rules, plan, published, epsilon, researcher)
         )
         of_plans = rules and plans_outcome(rules, self.ledger.budgets.populations())
+        of_noise = rules and shared_outcome(rules, plan.mechanism, accepted=accepted)
         return (
             Outcome("Inspection", True, "only allowed forms; rows reach the mechanism alone"),
             Outcome("Model check", True, _model_text(plan)),
             *of_policy,
             *([of_plans] if of_plans else []),
+            *([of_noise] if of_noise else []),
             *(check() for check in self.host_checks),
         )
 

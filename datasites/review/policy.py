@@ -60,6 +60,11 @@ typed_confirmation_epsilon = 1.0   # above this ε of a request, whoever approve
 deny_at_once = false
 # approve_at_once_epsilon = 0.1
 
+# Hospitals that add parts of one noise trust each other for ε (`docs/owners.md`). The ledger charges what holds without
+# that trust, unless whoever approves accepts the lesser ε in words, request by request. This is the largest ε that may
+# then be left uncharged; at 0 nobody may accept.
+shared_noise_epsilon = 0.0
+
 # Largest ε of one researcher's releases together, per population. It is policy and no protection, since researchers may
 # work together: take the hash away to use it.
 # researcher_epsilon = 3.0
@@ -92,6 +97,7 @@ class Rules:
     second_reviewer_epsilon: Epsilon | None = None
     deny_at_once: bool = False
     approve_at_once_epsilon: Epsilon | None = None
+    shared_noise_epsilon: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     researcher_epsilon: Epsilon | None = None
     yearly_plans: Mapping[str, YearlyPlan] = field(default_factory=dict)
 

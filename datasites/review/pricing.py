@@ -79,23 +79,30 @@ class BudgetLine:
 
 
 def cost_of(
-    ledger: Ledger, plan: Plan, published: Published, *, yearly: YearlyPlan | None = None, part: Part | None = None
+    ledger: Ledger,
+    plan: Plan,
+    published: Published,
+    *,
+    yearly: YearlyPlan | None = None,
+    part: Part | None = None,
+    accepted: bool = False,
 ) -> Cost:
     """What a plan costs the population of its dataset as the ledger stands.
 
     Args:
       yearly: the population's plan; what does not fit this year's part does not fit.
       part: of the budget, kept for the request's project.
+      accepted: as if its shared noise were accepted by the owner, so that the lesser ε is charged.
     """
     mechanism = plan.mechanism
     standing = ledger.budgets.standing(published.population, plan=yearly)
     balance = standing.balance_for(part.id if part else None)
     delta = mechanism.delta if isinstance(mechanism, Gaussian) else balance.budget.delta
-    charge = accountant.charge_for(mechanism, balance.order)
+    charge = accountant.charge_for(mechanism, balance.order, accepted=accepted)
     return Cost(
-        epsilon=accountant.epsilon_of(mechanism, delta),
+        epsilon=accountant.epsilon_of(mechanism, delta, accepted=accepted),
         delta=delta if isinstance(mechanism, Gaussian) else 0.0,
-        pld_epsilon=accountant.pld_epsilon(mechanism, delta),
+        pld_epsilon=accountant.pld_epsilon(mechanism, delta, accepted=accepted),
         rounds=plan.rounds,
         noise_multiplier=mechanism.noise_multiplier if isinstance(mechanism, Gaussian) else None,
         budget=balance.budget.epsilon,
@@ -113,17 +120,19 @@ def budget_lines(
     limit: float | None,
     yearly: YearlyPlan | None = None,
     part: Part | None = None,
+    accepted: bool = False,
 ) -> tuple[BudgetLine, ...]:
     """The population's budget and the researcher's share, then this year's and the project's part, each with a plan.
 
     Args:
       limit: the policy's ε for a researcher who has no limit of their own.
       yearly, part: as for `cost_of`; their lines are left out where there are none.
+      accepted: as for `cost_of`.
     """
     standing = ledger.budgets.standing(published.population, plan=yearly)
     whole = standing.balance_for(part.id if part else None)
     own = ledger.budgets.researcher_balance(published.population, researcher, limit=limit)
-    charge = accountant.charge_for(plan.mechanism, whole.order)
+    charge = accountant.charge_for(plan.mechanism, whole.order, accepted=accepted)
     total = whole.charged(charge, plan.rounds)
     return (
         _line("population", published.population, whole, charge, plan.rounds),
@@ -177,6 +186,9 @@ def _fit_in_year(year: Year, total: Charged) -> Fit:
     return Fit(year.added, max(0, *year.added_nano(total)) / NANO, short == 0, short)
 
 
-def standalone_epsilon(ledger: Ledger, plan: Plan, population: str) -> float:
-    """ε of all rounds of a plan alone, at its population's δ: what an owner's rules speak of."""
-    return accountant.epsilon_of(plan.mechanism, ledger.budgets.balance(population).budget.delta)
+def standalone_epsilon(ledger: Ledger, plan: Plan, population: str, *, accepted: bool = False) -> float:
+    """ε of all rounds of a plan alone, at its population's δ: what an owner's rules speak of.
+
+    Of shared noise it is what holds without trust, unless it was `accepted`.
+    """
+    return accountant.epsilon_of(plan.mechanism, ledger.budgets.balance(population).budget.delta, accepted=accepted)

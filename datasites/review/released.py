@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasites.review.secure_rounds import declared_in
-from datasites.review.secure_wording import masked_sentences
+from datasites.review.secure_wording import masked_sentences, shared_sentences
 from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
 from policies.privacy.outcomes import Outcome
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.privacy.subgroups import column_of
 from policies.release.evaluation_tables import ERRORS, EvaluationTable, evaluation_tables, target_column
 from policies.release.tensors import Array
@@ -134,6 +135,8 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
 
 
 def _noise_sentences(mechanism: Mechanism) -> list[str]:
+    if (shared := shared_counts(mechanism)) is not None:
+        return shared_sentences(shared)
     if isinstance(mechanism, DPSGD):
         return [
             (

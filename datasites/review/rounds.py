@@ -32,6 +32,7 @@ from datasites.review.model_parts import ModelParts
 from datasites.review.planning import published_from
 from datasites.review.public_times import PublicTimes
 from datasites.review.secure_rounds import SecureRounds
+from datasites.review.shared_noise import is_accepted
 from datasites.review.timing import slowest
 from datasites.settings import Settings
 from datasites.vault.local_heads import local_shapes
@@ -132,7 +133,8 @@ class Rounds:
             return _without_release(last)
         if last is None or last.status is not RunStatus.RELEASED:
             self.parts.check_ready(record, plan, round_number, weights_digest)
-        charge = accountant.charge_for(plan.mechanism, self.ledger.budgets.balance(str(record.population)).order)
+        order = self.ledger.budgets.balance(str(record.population)).order
+        charge = accountant.charge_for(plan.mechanism, order, accepted=is_accepted(record))
         run = self.ledger.runs.admit(record.id, round_number, weights_digest, charge)
         if run.status is RunStatus.RELEASED:
             return self._released(record, run)
@@ -372,6 +374,7 @@ class Rounds:
             run.request, plan, run.round, run.weights_digest, tensors, weights or {}, published.schema
         )
         release_digest = digest(tensors)
+        accepted = is_accepted(self.ledger.requests.get(run.request))
         balance = self.ledger.budgets.balance(published.population)
 
         def certify(entry: Entry) -> str:
@@ -392,6 +395,7 @@ class Rounds:
                     head=entry.hash,
                     protections=answer.protections,
                     spent=self.ledger.budgets.balance(published.population).epsilon_spent,
+                    accepted=accepted,
                     issued_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 ),
                 signing_key(self.settings.directory),

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from policies.numbers import counted
 from policies.privacy.secure_aggregation import SecureAggregation
+from policies.privacy.shared_sums import SharedCounts, shown
 
 
-def secure_sentences(declared: SecureAggregation, *, counts: bool = False) -> list[str]:
-    """Who adds up, what can be read, and whom that trusts; of tables of `counts`, else of a model's numbers."""
+def secure_sentences(
+    declared: SecureAggregation, *, counts: bool = False, shared: SharedCounts | None = None
+) -> list[str]:
+    """Who adds up, what can be read, and whom that trusts; of tables of `counts`, else of a model's numbers.
+
+    Args:
+      shared: where hospitals add parts of one noise.
+    """
     count, least = len(declared.hospitals), declared.threshold
     what, whose = ("sums", "Counts") if counts else ("a mean", "A model's numbers")
     roster = ", ".join(f"{party.name} (key {party.fingerprint} …)" for party in declared.hospitals)
@@ -22,10 +29,34 @@ def secure_sentences(declared: SecureAggregation, *, counts: bool = False) -> li
             "A sum with this hospital and one without it, of the same weights in two rounds, differ by what it adds,"
             " under the noise of all hospitals in both. Masks do not change that; the ε of both rounds bounds it."
         ),
+        *(
+            ["This hospital adds all of its own noise, so ε is as it is without masks and depends on nobody."]
+            if shared is None
+            else shared_sentences(shared)
+        ),
         (
-            "This hospital adds all of its own noise, so ε is as it is without masks and depends on nobody."
-            f" {whose} that are wrong on purpose cannot be told apart in a sum; a"
-            " hospital that sends them spoils it for all."
+            f"{whose} that are wrong on purpose cannot be told apart in a sum; a hospital that sends them spoils it for"
+            " all."
+        ),
+    ]
+
+
+def shared_sentences(shared: SharedCounts) -> list[str]:
+    """What shared noise is, both of its ε, and what they rest on."""
+    assumed, if_not = map(shown, shared.epsilons_in_all)
+    return [
+        (
+            f"This hospital adds a part of one noise, of which {counted(shared.parts, 'hospital')} make the whole, and"
+            " not all of its own."
+        ),
+        (
+            f"While {shared.assumption()} with the researcher, this request shows at most ε = {assumed} of any patient."
+            f" If more do, they may read this hospital's numbers under its own part alone: up to ε = {if_not}. A"
+            " hospital that adds no part counts among those, and nobody can see that it added none."
+        ),
+        (
+            f"The ledger charges ε = {if_not}, unless whoever approves accepts the other, in words and for this request"
+            " alone, and the policy allows it."
         ),
     ]
 

@@ -12,10 +12,12 @@ from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord
 from datasites.review.decisions import Decisions
 from datasites.review.planning import Engine, Planner, published_from
+from datasites.review.policy import Outcome
 from datasites.review.pricing import Cost, cost_of
 from datasites.review.quotas import DAY, Quota
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, WrongStatus
 from policies.privacy import accountant
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.release.plans import Plan, Published
 from policies.source.findings import Finding
 from policies.source.statuses import RequestStatus
@@ -71,22 +73,35 @@ class Submissions:
             plan = self.planner.plan(source, published, researcher=researcher)
         except InvalidRequest as error:
             return Quote(False, findings_of(error))
-        failed = [check for check in self.decisions.checks(plan, published, researcher) if not check.passed]
+        failed, cost = self._judged(plan, published, researcher, accepted=False)
+        if shared_counts(plan.mechanism) is not None and (failed or not cost.fit.fits):
+            failed_so, cost_so = self._judged(plan, published, researcher, accepted=True)
+            if not failed_so:  # so it could be approved, if its owner relies on the roster
+                failed, cost = failed_so, cost_so
         findings = tuple(_finding("rule", check.message, check.title) for check in failed)
         engine = self.planner.engine(plan, published, researcher=researcher)
-        return Quote(not failed, findings, plan, self._cost(plan, published, researcher), engine)
+        return Quote(not failed, findings, plan, cost, engine)
 
-    def _cost(self, plan: Plan, published: Published, researcher: str) -> Cost:
+    def _judged(
+        self, plan: Plan, published: Published, researcher: str, *, accepted: bool
+    ) -> tuple[list[Outcome], Cost]:
+        """Checks that fail, and the cost, with an acceptance of the plan's shared noise or without."""
+        checks = self.decisions.checks(plan, published, researcher, accepted=accepted)
+        failed = [check for check in checks if not check.passed]
+        return failed, self._cost(plan, published, researcher, accepted)
+
+    def _cost(self, plan: Plan, published: Published, researcher: str, accepted: bool) -> Cost:
         """What a plan would cost; out of what is reserved for a project, where its researcher is named for that.
 
         Under which project it will be filed nobody has said yet, so it fits where it would under one of them.
         """
         yearly = self.decisions.yearly_plan(published.population)
         balance = self.ledger.budgets.balance(published.population)
-        total = balance.charged(accountant.charge_for(plan.mechanism, balance.order), plan.rounds)
+        charge = accountant.charge_for(plan.mechanism, balance.order, accepted=accepted)
+        total = balance.charged(charge, plan.rounds)
         parts = self.ledger.parts.list(published.population)
         ways = [None, *(part for part in parts if may_draw(part, researcher, total))]
-        costs = [cost_of(self.ledger, plan, published, yearly=yearly, part=part) for part in ways]
+        costs = [cost_of(self.ledger, plan, published, yearly=yearly, part=part, accepted=accepted) for part in ways]
         return min(costs, key=lambda cost: cost.fit.short)
 
     def submit(

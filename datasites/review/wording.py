@@ -5,8 +5,9 @@ from __future__ import annotations
 from datasites.review.part_words import leaving_words, part_words
 from datasites.review.secure_wording import secure_sentences
 from policies.numbers import counted, written
-from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression, Statistics
 from policies.privacy.outcomes import Outcome, outcome_of
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.privacy.subgroups import column_of, cuts_of
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
@@ -48,13 +49,13 @@ def summary(plan: Plan, published: Published) -> list[str]:
             f"What leaves: {_LEAVES[mechanism.outcome].format(bins=mechanism.bins)}",
             *_subgroup_words(mechanism),
             *part_words(plan),
-            *(secure_sentences(mechanism.secure_aggregation, counts=True) if mechanism.secure_aggregation else ()),
+            *_sums(mechanism),
         ]
     if isinstance(mechanism, KaplanMeier):
         return [
             *survival_summary(mechanism, published, people),
             *condition_sentences(mechanism.where, published.schema),
-            *(secure_sentences(mechanism.secure_aggregation, counts=True) if mechanism.secure_aggregation else ()),
+            *_sums(mechanism),
         ]
     if isinstance(mechanism, Regression):
         return [
@@ -67,9 +68,19 @@ def summary(plan: Plan, published: Published) -> list[str]:
     return [
         f"Answers {counted(len(mechanism.queries), 'statistic')} over {people}: {asked}.",
         *scope_sentences(mechanism, published.schema),
-        f"At most {most} of each patient may count; Laplace noise is added to each statistic.",
-        *(secure_sentences(mechanism.secure_aggregation, counts=True) if mechanism.secure_aggregation else ()),
+        f"At most {most} of each patient may count; Laplace noise is added to each statistic{_together(mechanism)}.",
+        *_sums(mechanism),
     ]
+
+
+def _sums(mechanism: Statistics | Evaluation | KaplanMeier) -> list[str]:
+    """Who adds up, where a table leaves in a sum alone."""
+    declared = mechanism.secure_aggregation
+    return [] if declared is None else secure_sentences(declared, counts=True, shared=shared_counts(mechanism))
+
+
+def _together(mechanism: Statistics) -> str:
+    return "" if shared_counts(mechanism) is None else ", in parts by all hospitals together"
 
 
 def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:

@@ -30,6 +30,7 @@ from policies.privacy.mechanisms import (
     check_range,
 )
 from policies.privacy.nano import epsilon_up, exact, nano_up
+from policies.privacy.shared_mechanisms import shared_counts
 
 ORDERS: tuple[int, ...] = (*range(2, 65), *range(68, 129, 4), 160, 192, 224, 256, 320, 384, 448, 512)
 """Rényi orders that ε is minimised over, and that a population's filter may choose from."""
@@ -61,7 +62,7 @@ class Charge:
     reads: Patients = Patients.ALL
 
 
-def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = None) -> float:
+def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = None, accepted: bool = False) -> float:
     """Rényi divergence in nats, at `order`, of `rounds` releases of a mechanism (None: of one release).
 
     `DPSGD` is `steps` Poisson-subsampled Gaussians a round (Mironov et al. 2019, arXiv:1908.10530). `Statistics` are
@@ -70,9 +71,12 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     against itself moved by one, with p = e^-ε, comes to (p^(1-α) + p^α) / (1 + p), which is randomized response,
     the largest divergence that a pure ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3). The
     tables of an `Evaluation` are independent parts, each with its own ε: their divergences add up (`Evaluation.draws`).
+    Counts that hospitals add up under one noise cost what one hospital's part alone leaves of them, unless the owner
+    accepted that its roster keeps its word (`shared_sums`).
 
     Args:
       order: a whole number, 2 to 512.
+      accepted: whether the owner did; of no meaning without shared noise.
 
     Raises:
       UnsupportedMechanism: a `DPSGD` without its noise multiplier (see `resolve`), or with one below 0.05; or
@@ -81,6 +85,10 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     check_range("order", order, ORDERS[0], ORDERS[-1], whole=True)
     releases = 1 if rounds is None else rounds
     check_range("rounds", releases, 1, 1000, whole=True)
+    if (shared := shared_counts(mechanism)) is not None:
+        draws = shared.draws if accepted else shared.draws_if_not
+        total = shared.epsilon if accepted else shared.epsilon_if_not
+        return min(total, math.fsum(pure_divergence(epsilon, order) for epsilon in draws)) * releases
     match mechanism:
         case DPSGD() | Regression():
             per_step = _gaussian(_noise_of(mechanism), mechanism.sampling_rate, order)
@@ -110,13 +118,16 @@ def pure_divergence(epsilon: float, order: int) -> float:
     return min(epsilon, value / (order - 1) * (1 + _SLACK))
 
 
-def charge_for(mechanism: Mechanism, order: int) -> Charge:
+def charge_for(mechanism: Mechanism, order: int, *, accepted: bool = False) -> Charge:
     """What one release of a mechanism costs a population whose filter has `order`.
+
+    Args:
+      accepted: whether the owner accepted, for this request, that the roster of its shared noise keeps its word.
 
     Raises:
       UnsupportedMechanism: as `renyi_divergence`, or a release costs more than any budget holds.
     """
-    return _charge(mechanism, renyi_divergence(mechanism, order), order)
+    return _charge(mechanism, renyi_divergence(mechanism, order, accepted=accepted), order, accepted=accepted)
 
 
 def charge_by_epsilon(mechanism: Statistics | Evaluation, order: int) -> Charge:
@@ -128,13 +139,13 @@ def charge_by_epsilon(mechanism: Statistics | Evaluation, order: int) -> Charge:
     return _charge(mechanism, pure_divergence(mechanism.epsilon, order), order)
 
 
-def _charge(mechanism: Mechanism, divergence: float, order: int) -> Charge:
+def _charge(mechanism: Mechanism, divergence: float, order: int, *, accepted: bool = False) -> Charge:
     if not divergence <= _LARGEST_DIVERGENCE:
         raise UnsupportedMechanism(
             f"One release has a divergence of {divergence:.3g} at order {order}, above {_LARGEST_DIVERGENCE:.0e}. "
             "Ask for more noise or fewer steps."
         )
-    pure = None if isinstance(mechanism, Gaussian) else nano_up(mechanism.epsilon)
+    pure = None if isinstance(mechanism, Gaussian) else nano_up(_pure_epsilon(mechanism, accepted=accepted))
     return Charge(divergence_nano=max(1, nano_up(divergence)), pure_epsilon_nano=pure, reads=mechanism.reads)
 
 
@@ -167,17 +178,26 @@ def best_order(budget: PrivacyBudget) -> int:
     return ORDERS[capacities.index(max(capacities))]
 
 
-def epsilon_of(mechanism: Mechanism, delta: float, rounds: int | None = None) -> float:
+def _pure_epsilon(mechanism: Statistics | Evaluation | KaplanMeier, *, accepted: bool) -> float:
+    """ε of one release of a pure mechanism."""
+    shared = shared_counts(mechanism)
+    if shared is None:
+        return mechanism.epsilon
+    return shared.epsilon if accepted else shared.epsilon_if_not
+
+
+def epsilon_of(mechanism: Mechanism, delta: float, rounds: int | None = None, *, accepted: bool = False) -> float:
     """ε at `delta` of all rounds of a mechanism by themselves (or of `rounds` of them), rounded up to 1e-9.
 
     A `DPSGD` takes the best of `ORDERS`: it is one mechanism, fixed beforehand. A pure mechanism has the sum of its ε,
-    whatever `delta` is. Raises `UnsupportedMechanism` as `renyi_divergence` does.
+    whatever `delta` is. Of shared noise it is what holds for whoever trusts nobody, unless the owner `accepted`.
+    Raises `UnsupportedMechanism` as `renyi_divergence` does.
     """
     releases = mechanism.rounds if rounds is None else rounds
     check_range("rounds", releases, 1, 1000, whole=True)
     if isinstance(mechanism, Gaussian):
         return _gaussian_epsilon(_noise_of(mechanism), mechanism.sampling_rate, mechanism.steps * releases, delta)
-    return float(exact(mechanism.epsilon) * releases)
+    return float(exact(_pure_epsilon(mechanism, accepted=accepted)) * releases)
 
 
 def tail_gap(order: int) -> float:
@@ -235,7 +255,7 @@ def standalone_epsilon(mechanism: Mechanism, delta: float) -> float:
     return pld_epsilon(mechanism, delta) if isinstance(mechanism, Gaussian) else epsilon_of(mechanism, delta)
 
 
-def pld_epsilon(mechanism: Mechanism, delta: float) -> float:
+def pld_epsilon(mechanism: Mechanism, delta: float, *, accepted: bool = False) -> float:
     """A tighter ε of all rounds at `delta`, by privacy loss distributions; never for a charge.
 
     Koskela et al. 2020, arXiv:1906.03049; discretised by Doroshenko et al. 2022, arXiv:2207.04380, whose distribution
@@ -244,13 +264,13 @@ def pld_epsilon(mechanism: Mechanism, delta: float) -> float:
     Never above `epsilon_of`, and equal to it where that exceeds 50.
     """
     check_range("delta", delta, 0, 1, open_low=True)
-    standalone = epsilon_of(mechanism, delta)
+    standalone = epsilon_of(mechanism, delta, accepted=accepted)
     if standalone > _PLD_UP_TO:
         return standalone
     if isinstance(mechanism, Gaussian):
         steps = mechanism.steps * mechanism.rounds
         return min(standalone, _pld_gaussian(_noise_of(mechanism), mechanism.sampling_rate, steps, delta))
-    return min(standalone, _pld_pure(mechanism.epsilon, mechanism.rounds, delta))
+    return min(standalone, _pld_pure(_pure_epsilon(mechanism, accepted=accepted), mechanism.rounds, delta))
 
 
 @lru_cache(maxsize=4096)
@@ -296,6 +316,7 @@ def resolve(mechanism: Mechanism) -> Mechanism:
     Others are returned as they are. Raises `BudgetTooSmall` where no noise multiplier fits, and
     `UnsupportedMechanism` where a given one is below 0.05, or as `renyi_divergence` does.
     """
+    shared_counts(mechanism)
     if isinstance(mechanism, Statistics):
         parts_of(mechanism)
     if not isinstance(mechanism, Gaussian):

@@ -130,6 +130,12 @@ class DPSGD:
                 f"compression={self.compression!r} and secure_aggregation do not go together: masks are as wide as the"
                 ' sum that they hide. Leave one of them out; compression="none" is the default.'
             )
+        if self.secure_aggregation is not None and self.secure_aggregation.shares_noise:
+            raise UnsupportedMechanism(
+                'Training under mode="shared-noise" is not offered: shared noise is for counts of statistics, survival'
+                ' tables and evaluations. Train with masks, mode="masks", under which each hospital adds all of its own'
+                " noise: secure_aggregation=True."
+            )
         check_target(self.loss, self.target, self.horizon)
         check_constants(self.loss, self.class_weights, self.huber_delta)
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "clipping": CLIPPINGS}

@@ -52,17 +52,18 @@ def loss_in_filter(epsilon: float, delta: float, order: int) -> PrivacyLoss:
     return PrivacyLoss(epsilon, delta, membership, accountant.swapped(membership, order))
 
 
-def loss_of(mechanism: Mechanism, delta: float) -> PrivacyLoss:
+def loss_of(mechanism: Mechanism, delta: float, *, accepted: bool = False) -> PrivacyLoss:
     """Of all rounds of a mechanism by themselves, at its own δ or, without one of its own, with none.
 
     Args:
       delta: of the population; plays a part in no mechanism that exists, as training has its own.
+      accepted: of shared noise, while the hospitals that it trusts keep their word; else whatever they do.
     """
     if isinstance(mechanism, Gaussian):
         delta = mechanism.delta
         epsilon = accountant.standalone_epsilon(mechanism, delta)
         return PrivacyLoss(epsilon, delta, *accountant.largest_losses(mechanism, delta))
-    return pure_loss(accountant.epsilon_of(mechanism, delta))
+    return pure_loss(accountant.epsilon_of(mechanism, delta, accepted=accepted))
 
 
 def belief(loss: float) -> float:

@@ -1,10 +1,13 @@
 """Secure aggregation, declared: which hospitals add up what they release, and how many of them a sum needs.
 
-Each hospital keeps its whole noise, so ε is what it is without, and nobody is trusted for it. Its release leaves under
-masks that cancel in the sum over at least `threshold` of the named hospitals and in nothing less (Bonawitz et al. 2017,
-doi:10.1145/3133956.3133982, in the version for a coordinator that lies). The roster stands in the request, so it is
-what owners approve: a hospital that nobody knows is the way around any such protocol (Boenisch et al. 2023,
-arXiv:2112.02918).
+A release leaves under masks that cancel in the sum over at least `threshold` of the named hospitals and in nothing less
+(Bonawitz et al. 2017, doi:10.1145/3133956.3133982, in the version for a coordinator that lies). The roster stands in
+the request, so it is what owners approve: a hospital that nobody knows is the way around any such protocol (Boenisch et
+al. 2023, arXiv:2112.02918).
+
+* Mode `"masks"`: each hospital keeps its whole noise, so ε is what it is without, and nobody is trusted for it.
+* Mode `"shared-noise"`: hospitals add parts of one noise, so that a sum is sharper at the same ε. That ε then holds
+  while no more than `may_collude` of them work together with the researcher (`shared_sums`).
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import check_range
 from policies.text import visible
 
-MODES = ("masks",)
+MASKS, SHARED_NOISE = "masks", "shared-noise"
+MODES = (MASKS, SHARED_NOISE)
 MOST_HOSPITALS = 100
 LONGEST_NAME = 200
 WORD = 32  # bits of each masked number
@@ -59,17 +63,20 @@ class SecureAggregation:
     Args:
       threshold: hospitals that a sum needs, more than half of them; fewer can open nothing.
       hospitals: 2 to 100, each with a key of its own.
-      mode: one of `MODES`; `"masks"` leaves every hospital its whole noise.
+      mode: one of `MODES`; `"masks"` leaves every hospital its whole noise, `"shared-noise"` a part of one.
       reach: largest change of one number in a round that is carried, in (0, 2^20]; what goes further is held to it.
       scale: hex digest of what the numbers of an analysis without a model mean, which every hospital compares with its
         own columns; "" where they follow from the plan, as a model's do.
+      may_collude: k, hospitals that shared noise assumes may work together with the researcher and know their own
+        parts, from 0 to `colluding`; 0 under masks, which trust nobody for ε.
     """
 
     threshold: int
     hospitals: tuple[Party, ...]
-    mode: str = "masks"
+    mode: str = MASKS
     reach: float = 16.0
     scale: str = ""
+    may_collude: int = 0
 
     def __post_init__(self) -> None:
         count = len(self.hospitals)
@@ -86,11 +93,36 @@ class SecureAggregation:
             raise UnsupportedMechanism(f"secure_aggregation has mode={self.mode!r:.40}. Use {', '.join(MODES)}.")
         check_range("threshold", self.threshold, count // 2 + 1, count, whole=True)
         check_range("reach", self.reach, 0, 2.0**20, open_low=True)
+        self._check_may_collude()
         if not isinstance(self.scale, str) or not (self.scale == "" or _KEY.fullmatch(self.scale)):
             raise UnsupportedMechanism(
                 f"secure_aggregation has scale={str(self.scale)[:20]!r}. It is 64 digits of 0-9 and a-f, as"
                 " cohort.statistics(..., secure_aggregation=True) writes it, or left out."
             )
+
+    def _check_may_collude(self) -> None:
+        check_range("may_collude", self.may_collude, 0, 2**31, whole=True)
+        if self.may_collude and not self.shares_noise:
+            raise UnsupportedMechanism(
+                f"may_collude={self.may_collude} is for mode={SHARED_NOISE!r}: under {self.mode!r} each hospital adds"
+                " all of its own noise, and ε trusts nobody. Leave it out."
+            )
+        if self.may_collude > self.colluding:
+            raise UnsupportedMechanism(
+                f"may_collude={self.may_collude} is above {self.colluding}: with a threshold of {self.threshold} of"
+                f" {len(self.hospitals)} hospitals the masks hide a hospital from the researcher and up to"
+                f" {self.colluding} others. Assume fewer, or raise the threshold."
+            )
+
+    @property
+    def shares_noise(self) -> bool:
+        """Whether hospitals add parts of one noise, and not each all of its own."""
+        return self.mode == SHARED_NOISE
+
+    @property
+    def parts(self) -> int:
+        """How many parts make the whole noise: those of a smallest sum that nobody else knows; 1 under masks."""
+        return self.threshold - self.may_collude if self.shares_noise else 1
 
     @property
     def largest(self) -> int:
@@ -130,6 +162,7 @@ class SecureAggregation:
             "reach": self.reach,
             "hospitals": [[party.name, party.key, party.patients] for party in self.hospitals],
             **({"scale": self.scale} if self.scale else {}),
+            **({"may_collude": self.may_collude} if self.shares_noise else {}),
         }
 
 
@@ -137,7 +170,7 @@ def secure_aggregation_from(data: object) -> SecureAggregation | None:
     """The declaration that `as_dict` wrote, or None of None. Raises `UnsupportedMechanism`."""
     if data is None or isinstance(data, SecureAggregation):
         return data
-    known = {"mode", "threshold", "reach", "hospitals", "scale"}
+    known = {"mode", "threshold", "reach", "hospitals", "scale", "may_collude"}
     if not isinstance(data, Mapping) or not {"threshold", "hospitals"} <= set(data) <= known:
         raise UnsupportedMechanism(
             "secure_aggregation is not written as {'threshold': 2, 'hospitals': [['NAME', 'KEY', PATIENTS], ...]}."

@@ -9,7 +9,7 @@ together, one hospital's numbers may be read under its own part alone: *ε if no
 carried as S steps, and parts of discrete Laplace noise of rate w = -ln(1 - 2^-m) are added (`shared_noise`), exactly,
 with wS ≤ ε of the draw; m is the least with S ≥ 64, so that less than a 64th of ε is left unused. A draw's ε if not is
 `laplace_loss` of one part. Draws are independent, so ε add up, and so do divergences, each the largest that its pure ε
-admits (`pure_divergence`).
+admits (`accountant.pure_divergence`).
 
 **One step of training**: d whole numbers of Poisson-sampled patients, each of whom moves them by an integer vector of
 length at most Δ, under discrete Gaussian parts, whose sum is within a factor of e^±τ of a discrete Gaussian Q of
@@ -22,7 +22,8 @@ proposition 5). The other direction, D(P0, mixture), is no larger (Mironov et al
 x ↦ shift - x turns one into the other, and maps whole numbers onto whole numbers). Of more than one step a round no
 such sum exists: every step reads weights that the steps before moved, at each hospital its own.
 
-Nothing here is asked by a datasite yet: `docs/decisions/0040-shared-noise-of-hospitals.md` says what is missing.
+Which mechanisms are such counts is in `shared_mechanisms`. One step of training is not asked by a datasite yet:
+`docs/decisions/0040-shared-noise-of-hospitals.md` says what is missing.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ from functools import cached_property
 
 from policies.canonical import canonical
 from policies.errors import UnsupportedMechanism
-from policies.privacy.accountant import Charge, pure_divergence
-from policies.privacy.checks import Patients, check_range
-from policies.privacy.nano import epsilon_up, nano_up
+from policies.privacy.checks import check_range
+from policies.privacy.nano import epsilon_up, exact
 from policies.privacy.secure_aggregation import WORD, SecureAggregation
 from policies.privacy.shared_noise import divisibility_error, laplace_loss, laplace_variance, rate_above
 
 LEAST_STEPS = 64  # S: less than a 64th of a draw's ε is lost to the grid
 LEAST_EPSILON, MOST_EPSILON = 0.001, 100.0  # of a draw: below, a hundred hospitals' noise would leave 32-bit words
 MOST_DRAWS = 1000
+MOST_NUMBERS = 50_000  # of a release: their parts take ten seconds
 _SPARE = 64  # widths of noise that none is ever beyond: e^-64
 
 
@@ -52,24 +53,21 @@ class SharedCounts:
     """Counts that hospitals add up under one noise.
 
     Args:
-      roster: the named hospitals, their keys and the threshold t.
-      colluding: k in [0, roster.colluding], hospitals that may work together with the researcher.
-      draws: ε of each independent table or count, one patient moving one number of each by 1; each in [0.001, 100].
+      roster: the named hospitals, their keys, the threshold t and k, those that may work together with the researcher;
+        of mode `"shared-noise"`.
+      draws: ε of each independent table or count of a release, one patient moving one number of each by 1; each in
+        [0.001, 100].
+      rounds: releases that are asked for.
     """
 
     roster: SecureAggregation
-    colluding: int
     draws: tuple[float, ...]
+    rounds: int = 1
 
     def __post_init__(self) -> None:
-        most = self.roster.colluding
-        check_range("colluding", self.colluding, 0, 2**31, whole=True)
-        if self.colluding > most:
-            raise UnsupportedMechanism(
-                f"colluding={self.colluding} is above {most}: with a threshold of {self.roster.threshold} of"
-                f" {len(self.roster.hospitals)} hospitals the masks hide a hospital from the researcher and up to"
-                f" {most} others. Assume fewer, or raise the threshold."
-            )
+        if not self.roster.shares_noise:
+            raise UnsupportedMechanism(f"mode={self.roster.mode!r} shares no noise. Each hospital adds all of its own.")
+        check_range("rounds", self.rounds, 1, 1000, whole=True)
         check_range("draws", len(self.draws), 1, MOST_DRAWS, whole=True)
         for epsilon in self.draws:
             check_range("epsilon of a draw", epsilon, LEAST_EPSILON, MOST_EPSILON)
@@ -77,31 +75,37 @@ class SharedCounts:
     @property
     def parts(self) -> int:
         """How many parts make the whole noise: those of a smallest sum that nobody else knows."""
-        return self.roster.threshold - self.colluding
+        return self.roster.parts
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of roster, keys, threshold, k and every ε: what an owner's acceptance is bound to."""
-        asked = {"roster": self.roster.as_dict(), "colluding": self.colluding, "draws": list(self.draws)}
+        """SHA-256 of roster, keys, threshold, k, every ε and how often: what an owner's acceptance is bound to."""
+        asked = {"roster": self.roster.as_dict(), "draws": list(self.draws), "rounds": self.rounds}
         return hashlib.sha256(canonical(asked)).hexdigest()
 
     @property
     def epsilon(self) -> float:
-        """ε as assumed: pure, of all draws together, rounded up."""
+        """ε of a release as assumed: pure, of all draws together, rounded up."""
         return epsilon_up(math.fsum(self.draws))
 
     @cached_property
     def epsilon_if_not(self) -> float:
-        """ε of one hospital's numbers under its own part alone: pure, of all draws together, rounded up."""
-        return epsilon_up(math.fsum(self._alone))
+        """ε of one hospital's numbers under its own part alone, of a release: pure, of all draws, rounded up."""
+        return epsilon_up(math.fsum(self.draws_if_not))
 
-    def charge_as_assumed(self, order: int, *, reads: Patients = Patients.ALL) -> Charge:
-        """What a release costs a population whose filter has `order`, while no more than k work together."""
-        return _charge(self.draws, self.epsilon, order, reads)
+    @property
+    def epsilons_in_all(self) -> tuple[float, float]:
+        """ε of all releases together, as assumed and if not."""
+        return float(exact(self.epsilon) * self.rounds), float(exact(self.epsilon_if_not) * self.rounds)
 
-    def charge_if_not(self, order: int, *, reads: Patients = Patients.ALL) -> Charge:
-        """What it costs whoever trusts nobody."""
-        return _charge(self._alone, self.epsilon_if_not, order, reads)
+    @cached_property
+    def draws_if_not(self) -> tuple[float, ...]:
+        """ε of each draw under one part alone."""
+        grids = map(grid_of, self.draws)
+        return tuple(
+            max(epsilon, laplace_loss(halvings, honest=1, parties=self.parts, distance=steps))
+            for epsilon, (halvings, steps) in zip(self.draws, grids, strict=True)
+        )
 
     def most_patients(self) -> int:
         """Of one hospital, so that the sum of all of them fits a word under noise that none is ever beyond."""
@@ -123,19 +127,24 @@ class SharedCounts:
     def sentence(self) -> str:
         """What an owner accepts, in so many words, before a request is charged as assumed."""
         names = ", ".join(party.name for party in self.roster.hospitals)
+        assumed, if_not = map(shown, self.epsilons_in_all)
         return (
-            f"I rely on these hospitals: {names}. While {_others(self.colluding)} with the researcher, this release"
-            f" shows at most ε = {_shown(self.epsilon)} of any patient. If more do, it may show up to"
-            f" ε = {_shown(self.epsilon_if_not)}, and the ledger will have charged only {_shown(self.epsilon)}."
+            f"I rely on these hospitals: {names}. While {self.assumption()} with the researcher, this request"
+            f" shows at most ε = {assumed} of any patient. If more do, it may show up to"
+            f" ε = {if_not}, and the ledger will have charged only {assumed}."
         )
 
-    @cached_property
-    def _alone(self) -> tuple[float, ...]:
-        grids = map(grid_of, self.draws)
-        return tuple(
-            max(epsilon, laplace_loss(halvings, honest=1, parties=self.parts, distance=steps))
-            for epsilon, (halvings, steps) in zip(self.draws, grids, strict=True)
-        )
+    def assumption(self) -> str:
+        """What ε as assumed rests on, as the beginning of a sentence: "none of them works together"."""
+        colluding = self.roster.may_collude
+        if colluding == 0:
+            return "none of them works together"
+        return f"no more than {colluding} of them {'works' if colluding == 1 else 'work'} together"
+
+    def acceptance(self, *, request: str, plan_digest: str) -> str:
+        """Hex digest that an owner gives back to accept this sentence, for one request and its plan alone."""
+        facts = {"request": request, "plan": plan_digest, "shared": self.digest, "sentence": self.sentence()}
+        return hashlib.sha256(canonical(facts)).hexdigest()
 
     def _check_sum(self, hospitals: int) -> None:
         check_range("hospitals of a sum", hospitals, self.roster.threshold, len(self.roster.hospitals), whole=True)
@@ -149,52 +158,23 @@ def grid_of(epsilon: float) -> tuple[int, int]:
     return halvings, steps
 
 
-# -- what is charged -----------------------------------------------------------------------------------------------
+def check_fits(counts: SharedCounts, numbers: int) -> None:
+    """Raise `UnsupportedMechanism` where a release has too many numbers, or a sum of it might leave its 32-bit words.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Acceptance:
-    """An owner's word for one request: that its roster is relied upon.
-
-    Args:
-      digest: of the `SharedCounts` whose sentence the owner accepted.
-      sentence: the words themselves, for the audit log.
+    A hospital has about as many patients as the roster says of those it trains on, which are half of them or more.
     """
-
-    digest: str
-    sentence: str
-
-
-def charged(
-    counts: SharedCounts, order: int, *, accepted: Acceptance | None, cap: float = 0.0, reads: Patients = Patients.ALL
-) -> Charge:
-    """What the ledger charges for a release: what it costs whoever trusts nobody, unless the owner accepted otherwise.
-
-    Args:
-      order: of the population's filter.
-      accepted: the owner's word for this request, or None.
-      cap: the policy's: the largest ε if not that an owner may leave uncharged. 0, the default, allows none.
-      reads: the patients that it concerns.
-
-    Raises:
-      UnsupportedMechanism: the acceptance is of another roster, threshold, k, ε or of other words; or the policy
-        does not allow it.
-    """
-    if accepted is None:
-        return counts.charge_if_not(order, reads=reads)
-    if accepted.digest != counts.digest or accepted.sentence != counts.sentence():
+    if numbers > MOST_NUMBERS:
         raise UnsupportedMechanism(
-            f"The acceptance is of shared noise {accepted.digest[:12]!r}, and this request's is {counts.digest[:12]!r}:"
-            " its hospitals, keys, threshold or ε are others. Read this request's sentence and accept that one."
+            f"{numbers:,} numbers are above {MOST_NUMBERS:,}, the most that share one noise: each is drawn exactly,"
+            " which takes a fifth of a millisecond. Use fewer groups or bins, or masks: secure_aggregation=True."
         )
-    check_range("the policy's cap on shared noise", cap, 0, 1e6)
-    if counts.epsilon_if_not > cap:
+    most = counts.most_patients()
+    if 2 * counts.roster.most_patients > most:
         raise UnsupportedMechanism(
-            f"If the roster does not keep its word this release shows ε = {_shown(counts.epsilon_if_not)}, above the"
-            f" policy's cap of {cap:g}. Approve it without the acceptance, which charges"
-            f" ε = {_shown(counts.epsilon_if_not)}, or have the policy allow more."
+            f"A sum over {len(counts.roster.hospitals)} hospitals under shared noise at ε ="
+            f" {min(counts.draws):.3g} a draw holds {most:,} patients of each, and the largest may have"
+            f" {2 * counts.roster.most_patients:,}. Ask with masks: secure_aggregation=True."
         )
-    return counts.charge_as_assumed(order, reads=reads)
 
 
 # -- one step of training ------------------------------------------------------------------------------------------
@@ -251,17 +231,6 @@ def step_divergence(
     return max(0.0, moment) / (order - 1) + error + 1e-9  # of floats: far more than logarithms are off by
 
 
-def _charge(epsilons: tuple[float, ...], total: float, order: int, reads: Patients) -> Charge:
-    divergence = min(total, math.fsum(pure_divergence(epsilon, order) for epsilon in epsilons))
-    return Charge(divergence_nano=max(1, nano_up(divergence)), pure_epsilon_nano=nano_up(total), reads=reads)
-
-
-def _others(colluding: int) -> str:
-    if colluding == 0:
-        return "none of them works together"
-    return f"no more than {colluding} of them {'works' if colluding == 1 else 'work'} together"
-
-
-def _shown(epsilon: float) -> str:
+def shown(epsilon: float) -> str:
     """To two digits behind the point, rounded up."""
     return f"{math.ceil(round(epsilon * 100, 6)) / 100:.2f}"

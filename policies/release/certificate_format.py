@@ -51,6 +51,7 @@ FIELDS: dict[str, Any] = {
         "order": int,
         "divergence_nano": int,
         "pure_epsilon_nano": (int, None),
+        "shared_noise": {"epsilon": float, "epsilon_if_not": float, "accepted": bool},
     },
     "budget": {"epsilon": float, "delta": float, "spent": (float, None)},
     "release": {"digest": _HEX64, "tensors": list},
@@ -60,6 +61,8 @@ FIELDS: dict[str, Any] = {
     "issued_at": str,
     "signature": _HEX128,
 }
+_WHERE_THERE = {"privacy.shared_noise"}
+"""Fields that certificates have only where there is something to say."""
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -90,10 +93,12 @@ def _check_schema(value: Any, wanted: Any, path: str) -> None:
             return
         wanted = wanted[0]
     if isinstance(wanted, dict):
-        if not isinstance(value, dict) or set(value) != set(wanted):
-            raise CertificateRefused(f"{path or 'It'} does not have exactly the fields {', '.join(sorted(wanted))}.")
-        for name, each in wanted.items():
-            _check_schema(value[name], each, f"{path}.{name}" if path else name)
+        may_lack = {name for name in wanted if f"{path}.{name}" in _WHERE_THERE}
+        if not isinstance(value, dict) or not set(wanted) - may_lack <= set(value) <= set(wanted):
+            exactly = ", ".join(sorted(set(wanted) - may_lack))
+            raise CertificateRefused(f"{path or 'It'} does not have exactly the fields {exactly}.")
+        for name in value:
+            _check_schema(value[name], wanted[name], f"{path}.{name}" if path else name)
     elif isinstance(wanted, re.Pattern):
         if not isinstance(value, str) or not wanted.fullmatch(value):
             raise CertificateRefused(f"{path} is not of the form {wanted.pattern}.")

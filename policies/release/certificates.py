@@ -26,6 +26,8 @@ from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, 
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
+from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_sums import SharedCounts, shown
 from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
@@ -58,6 +60,7 @@ def make_certificate(
     protections: Mapping[str, bool],
     issued_at: str,
     spent: float | None = None,
+    accepted: bool = False,
 ) -> dict[str, Any]:
     """The content of a certificate, to be signed. Everything that it says of privacy is computed from `plan`.
 
@@ -69,6 +72,7 @@ def make_certificate(
       protections: which protections held in the process that read private rows.
       issued_at: ISO 8601 with its zone, UTC.
       spent: the population's ε after this release, where it is known.
+      accepted: whether the owner accepted the request's shared noise, by which the lesser of its two ε is charged.
 
     Raises:
       UnsupportedMechanism: the plan's mechanism is not resolved.
@@ -93,7 +97,7 @@ def make_certificate(
         "declared": as_dict(plan.declared),
         "unit_of_privacy": UnitOfPrivacy.PATIENT.value,
         "neighboring_relation": NeighboringRelation.ADD_OR_REMOVE_ONE.value,
-        "privacy": _privacy(plan.mechanism, order, budget),
+        "privacy": _privacy(plan.mechanism, order, budget, accepted=accepted),
         "budget": {
             "epsilon": float(budget.epsilon),
             "delta": float(budget.delta),
@@ -164,6 +168,7 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         *_outcome_words(mechanism_from(certificate["mechanism"])),
         *_scope(certificate["mechanism"]),
         f"{counted(certificate['rounds'], 'round')} in all, by themselves, cost a patient ε = {cost}.",
+        *_shared_words(certificate),
         *risk_sentences(
             loss_of(mechanism_from(certificate["mechanism"]), budget["delta"]),
             total=loss_in_filter(budget["epsilon"], budget["delta"], privacy["order"]),
@@ -172,6 +177,23 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         *CAVEATS,
         f"The job ran without: {', '.join(missing)}." if missing else "Every protection of the job's process held.",
         f"Entry {certificate['ledger']['entry']} of its ledger, issued at {certificate['issued_at']}.",
+    )
+
+
+def _shared_words(certificate: Mapping[str, Any]) -> tuple[str, ...]:
+    """Both ε of shared noise, on whom the lesser one rests, and which of them was charged."""
+    shared = shared_counts(mechanism_from(certificate["mechanism"]))
+    if shared is None:
+        return ()
+    said = certificate["privacy"]["shared_noise"]
+    names = ", ".join(party.name for party in shared.roster.hospitals)
+    charged = (
+        "the first, as its owner accepted for this request" if said["accepted"] else "the second, which trusts nobody"
+    )
+    return (
+        f"Hospitals add parts of one noise: {names}.",
+        f"While {shared.assumption()} with the researcher, all rounds cost a patient ε = {shown(said['epsilon'])}.",
+        f"If more do, they cost ε = {shown(said['epsilon_if_not'])}. Charged was {charged}.",
     )
 
 
@@ -260,16 +282,16 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     try:
         mechanism, declared = mechanism_from(certificate["mechanism"]), mechanism_from(certificate["declared"])
         promised = PrivacyBudget(budget["epsilon"], budget["delta"])
-        recomputed = _privacy(mechanism, stated["order"], promised, version=certificate["schema_version"])
+        accepted = stated.get("shared_noise", {}).get("accepted", False)
+        version = certificate["schema_version"]
+        recomputed = _privacy(mechanism, stated["order"], promised, version=version, accepted=accepted)
     except (InvalidRequest, KeyError, TypeError, ValueError) as error:
         raise CertificateRefused(f"Its mechanism or budget cannot be accounted for: {error}") from None
     if mechanism.rounds != certificate["rounds"] or (
         isinstance(mechanism, DPSGD | Evaluation) == (certificate["graph_digest"] is None)  # these run a model
     ):
         raise CertificateRefused("Its mechanism has another number of rounds, or a graph is missing.")
-    for name, value in recomputed.items():
-        if not _near(stated[name], value):
-            raise CertificateRefused(f"It states {name} = {stated[name]}, and its mechanism comes to {value}.")
+    _check_figures(stated, recomputed)
     first = mechanism.initial if isinstance(mechanism, DPSGD) and certificate["round"] == 1 else ""
     if first and first != certificate["weights_digest"]:
         raise CertificateRefused("Its first round did not begin with the weights that its request names as initial.")
@@ -279,23 +301,44 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
         raise CertificateRefused(f"It states {budget['spent']} spent of ε = {budget['epsilon']}.")
 
 
+def _check_figures(stated: Mapping[str, Any], recomputed: Mapping[str, Any]) -> None:
+    if set(stated) != set(recomputed):
+        raise CertificateRefused(
+            "It says of shared noise what its mechanism does not, or nothing where noise is shared."
+        )
+    for name, value in recomputed.items():
+        if isinstance(value, dict):
+            _check_figures(stated[name], value)
+        elif not _near(stated[name], value):
+            raise CertificateRefused(f"It states {name} = {stated[name]}, and its mechanism comes to {value}.")
+
+
 def _privacy(
-    mechanism: Mechanism, order: int, budget: PrivacyBudget, *, version: int = SCHEMA_VERSION
+    mechanism: Mechanism, order: int, budget: PrivacyBudget, *, version: int = SCHEMA_VERSION, accepted: bool = False
 ) -> dict[str, Any]:
-    """What the mechanism costs: of all rounds by themselves, and of this release in the population's filter."""
+    """What the mechanism costs: of all rounds by themselves, and of this release in the population's filter.
+
+    Of shared noise both ε are said, and whether the owner accepted the lesser one, which is then charged.
+    """
     if version == 1 and isinstance(mechanism, Statistics):
         charge = accountant.charge_by_epsilon(mechanism, order)
     else:
-        charge = accountant.charge_for(mechanism, order)
+        charge = accountant.charge_for(mechanism, order, accepted=accepted)
+    shared = shared_counts(mechanism)
+    delta = mechanism.delta if isinstance(mechanism, Gaussian) else budget.delta
     return {
-        "epsilon": accountant.epsilon_of(
-            mechanism, mechanism.delta if isinstance(mechanism, Gaussian) else budget.delta
-        ),
+        "epsilon": accountant.epsilon_of(mechanism, delta, accepted=accepted),
         "delta": float(mechanism.delta) if isinstance(mechanism, Gaussian) else 0.0,
         "order": order,
         "divergence_nano": charge.divergence_nano,
         "pure_epsilon_nano": charge.pure_epsilon_nano,
+        **({"shared_noise": _shared(shared, accepted)} if shared is not None else {}),
     }
+
+
+def _shared(shared: SharedCounts, accepted: bool) -> dict[str, Any]:
+    assumed, if_not = shared.epsilons_in_all
+    return {"epsilon": assumed, "epsilon_if_not": if_not, "accepted": accepted}
 
 
 def _near(stated: Any, recomputed: Any) -> bool:

@@ -19,6 +19,9 @@ import numpy.typing as npt
 from policies.errors import UnsupportedMechanism
 from policies.privacy.mechanisms import Evaluation
 from policies.privacy.outcomes import Outcome
+from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_noise import laplace_variance
+from policies.privacy.shared_sums import check_fits, grid_of
 from policies.privacy.subgroups import Subgroup, column_of, cuts_of
 from policies.schema.columns import Column, FloatArray, IntArray
 from policies.schema.schemas import Schema
@@ -41,7 +44,8 @@ class EvaluationTable:
       epsilon: every cell has discrete Laplace noise of this ε in steps of `step`.
       step: 1 where patients are counted, a part of a squared error where errors are added up.
       groups: labels of the first axis.
-      hospitals: that are added up in each cell, each with its own noise.
+      hospitals: that are added up in each cell, each with its own noise, or with its part of one.
+      parts: of which the whole noise is made, where hospitals share one; 0 where each has its own.
     """
 
     name: str
@@ -52,6 +56,12 @@ class EvaluationTable:
     subgroup: Subgroup | None = None
     groups: tuple[str, ...] = ()
     hospitals: int = 1
+    parts: int = 0
+
+    @property
+    def grid(self) -> float:
+        """What one unit of a cell stands for as it leaves: a step, or under shared noise a step of the noise's grid."""
+        return self.step / grid_of(self.epsilon)[1] if self.parts else self.step
 
     @property
     def size(self) -> int:
@@ -60,13 +70,16 @@ class EvaluationTable:
 
     @property
     def noise_variance(self) -> float:
-        """Of each cell: 2p / (1-p)² steps² with p = exp(-ε), from each hospital in it."""
+        """Of each cell: 2p / (1-p)² steps² with p = exp(-ε), from each hospital in it; of shared noise, all parts'."""
+        if self.parts:
+            halvings, _ = grid_of(self.epsilon)
+            return self.grid**2 * laplace_variance(halvings, self.hospitals / self.parts)
         return self.hospitals * self.step**2 * 2 * math.exp(-self.epsilon) / math.expm1(-self.epsilon) ** 2
 
 
 def steps_of(mechanism: Evaluation, schema: Schema, intervals: int) -> dict[str, float]:
     """What one unit of each table's cells stands for, by name: cells are whole multiples of it, noise included."""
-    return {table.name: table.step for table in evaluation_tables(mechanism, schema, intervals)}
+    return {table.name: table.grid for table in evaluation_tables(mechanism, schema, intervals)}
 
 
 def evaluation_tables(mechanism: Evaluation, schema: Schema, intervals: int) -> tuple[EvaluationTable, ...]:
@@ -81,9 +94,12 @@ def evaluation_tables(mechanism: Evaluation, schema: Schema, intervals: int) -> 
       intervals: of time, as many as the model has outputs; of no meaning for other targets.
 
     Raises:
-      UnsupportedMechanism: a subgroup does not fit the schema, or a table has more than a million cells.
+      UnsupportedMechanism: a subgroup does not fit the schema, or a table has more than a million cells; or hospitals
+        that share one noise are too large for it, or ask for too many cells.
     """
     cells, draws = _cells(mechanism, schema, intervals), list(mechanism.draws)
+    shared = shared_counts(mechanism)
+    parts = 0 if shared is None else shared.parts
     tables = []
     for subgroup in (None, *mechanism.subgroups):
         groups = () if subgroup is None else group_labels(subgroup, schema)
@@ -95,7 +111,9 @@ def evaluation_tables(mechanism: Evaluation, schema: Schema, intervals: int) -> 
                 share = math.nextafter(share / cells[0], 0.0)
             else:
                 del draws[: cells[0] - 1]
-        tables.append(EvaluationTable(f"{SCORES}{behind}", SCORES, (*lead, *cells), share, 1.0, subgroup, groups))
+        tables.append(
+            EvaluationTable(f"{SCORES}{behind}", SCORES, (*lead, *cells), share, 1.0, subgroup, groups, parts=parts)
+        )
         if mechanism.outcome is Outcome.TIME:
             per_step, shape = draws.pop(0) / (ERROR_UNITS * intervals), (*lead, 2, intervals)
             step = 1 / ERROR_UNITS
@@ -105,6 +123,8 @@ def evaluation_tables(mechanism: Evaluation, schema: Schema, intervals: int) -> 
             raise UnsupportedMechanism(
                 f"{table.name} has {table.size} cells, above {MOST_TABLE_CELLS}. Use fewer bins."
             )
+    if shared is not None:
+        check_fits(shared, sum(table.size for table in tables))
     return tuple(tables)
 
 

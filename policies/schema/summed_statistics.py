@@ -7,7 +7,8 @@ are then read from the sums, as if their records lay in one table.
 
 Every number is rounded, after its noise, to a multiple of a step that follows from the plan alone: the smallest power
 of two, and of counts no less than 1, with which what a hospital may have fits into its part of a word. Sums are in
-halves of the column's range about its middle, or over the larger bound, as the mechanism draws them.
+halves of the column's range about its middle, or over the larger bound, as the mechanism draws them. Under shared noise
+there are counts alone, and each lies on the grid of its noise, of which a patient is a whole number of steps.
 
 Hospitals add up only where these numbers mean the same: a digest of all that is public about them stands in the
 request (`grid_digest`), and a datasite whose own columns give another one refuses it before anything is charged.
@@ -28,6 +29,8 @@ from policies.errors import UnsupportedMechanism
 from policies.privacy.draws import PARTS, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.privacy.secure_aggregation import SecureAggregation
+from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_sums import check_fits, grid_of
 from policies.schema.columns import Column
 from policies.schema.filters import condition_sentences
 from policies.schema.noise_scales import half_range
@@ -58,9 +61,12 @@ def summed_numbers(mechanism: Statistics, schema: Schema) -> dict[str, SummedNum
     """Every tensor of a release in sums, by name.
 
     Raises:
-      UnsupportedMechanism: a query does not fit the schema, or has more than a million numbers.
+      UnsupportedMechanism: a query does not fit the schema, or has more than a million numbers; or hospitals that share
+        one noise are too large for it, or ask for too many numbers.
     """
     declared = _declared(mechanism)
+    if declared.shares_noise:
+        return _sharing_noise(mechanism, schema)
     numbers: dict[str, SummedNumbers] = {}
     for query in mechanism.queries:
         whole, fine = (_step(query, mechanism, declared, least) for least in (1.0, _FINEST))
@@ -74,6 +80,19 @@ def summed_numbers(mechanism: Statistics, schema: Schema) -> dict[str, SummedNum
                 f"{name} has {math.prod(part.shape)} numbers in a sum over hospitals, above {MOST_CELLS}. Use fewer"
                 " groups or fewer bins, or ask without secure_aggregation."
             )
+    return numbers
+
+
+def _sharing_noise(mechanism: Statistics, schema: Schema) -> dict[str, SummedNumbers]:
+    shared = shared_counts(mechanism)
+    assert shared is not None
+    numbers: dict[str, SummedNumbers] = {}
+    for query in mechanism.queries:
+        _, steps = grid_of(epsilon_per_query(mechanism) / PARTS[query.name])
+        numbers |= {
+            name: SummedNumbers(shape, 1 / steps) for name, (shape, _) in _shapes(query, mechanism, schema).items()
+        }
+    check_fits(shared, sum(math.prod(part.shape) for part in numbers.values()))
     return numbers
 
 
@@ -106,7 +125,12 @@ def answers_from(
 
 
 def rounding_of(mechanism: Statistics, schema: Schema) -> float:
-    """How much larger rounding makes the deviation of a hospital's noise: at least 1, by the coarsest number of all."""
+    """How much larger rounding makes the deviation of a hospital's noise: at least 1, by the coarsest number of all.
+
+    Shared noise lies on its grid by itself, and nothing is rounded.
+    """
+    if _declared(mechanism).shares_noise:
+        return 1.0
     scale = mechanism.records_per_patient / epsilon_per_query(mechanism)  # no draw has a smaller one but a count's
     coarse = max((part.step for part in summed_numbers(mechanism, schema).values() if part.step != 1.0), default=0.0)
     return math.sqrt(1 + (coarse / scale) ** 2 / 24)  # step² / 12 beside 2 scale²

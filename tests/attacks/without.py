@@ -55,6 +55,7 @@ SIGNALS = "tests/datasites/vault/test_signals.py"
 VOLUMES = "tests/datasites/vault/test_volumes.py"
 TENSORS = "tests/datasites/vault/test_tensor_sources.py"
 SECURE_ROUNDS = "tests/datasites/review/test_secure_rounds.py"
+SHARED_NOISE = "tests/datasites/review/test_shared_noise.py"
 OPENED = "tests/researcher/test_opened_sums.py"
 SUMS = "tests/attacks/test_secure_sums.py"
 WORKBOOKS = "tests/datasites/vault/test_workbooks.py"
@@ -1214,6 +1215,21 @@ DEFENCES: dict[str, Defence] = {
         "finite inputs whatever is stored",
         instead("policies.schema.tensors:Tensor.scaled", _scaled_anyhow),
         ("tests/policies/schema/test_tensors.py", "-k", "inside_public_bounds"),
+    ),
+    "shared_noise_bound": Defence(
+        "an owner's word for shared noise that is of one request alone",
+        nothing("datasites.review.decisions:check_acceptance"),
+        (SHARED_NOISE, "-k", "counts_for_no_other"),
+    ),
+    "shared_noise_cap": Defence(
+        "the policy's bound on what such a word may leave uncharged",
+        instead("datasites.review.decisions:shared_outcome", lambda *_, **__: None),
+        (SHARED_NOISE, "-k", "allows_no_word"),
+    ),
+    "shared_noise_part": Defence(
+        "a hospital's part of the noise that hospitals share",
+        instead("datasites.engine.shared_parts:laplace_part", lambda *_: 0),
+        ("tests/datasites/engine/test_shared_parts.py",),
     ),
     "sum_answered_once": Defence(
         "one answer to each step of a secure sum",

@@ -29,6 +29,7 @@ from policies.canonical import canonical
 from policies.privacy import accountant
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics
+from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.plans import Plan
 from policies.release.tensors import to_bytes
 from policies.schema.schemas import Schema
@@ -141,9 +142,10 @@ class Desk:
         function: str = "flu_counts",
         researcher: str = RESEARCHER,
         queries: tuple[Query, ...] = (Query("count"),),
+        secure_aggregation: SecureAggregation | None = None,
     ) -> str:
         """A statistics request that waits for a decision."""
-        mechanism = Statistics(queries=queries, epsilon=epsilon)
+        mechanism = Statistics(queries=queries, epsilon=epsilon, secure_aggregation=secure_aggregation)
         plan = Plan(
             function=function, mechanism=mechanism, model=None, graph=None, source_sha256="0" * 64, dataset="flu",
             version=VERSION, declared=mechanism,

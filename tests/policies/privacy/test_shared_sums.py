@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +16,26 @@ import pytest
 from scipy import stats
 
 from policies.errors import UnsupportedMechanism
-from policies.privacy.accountant import ORDERS, conversion, renyi_divergence
+from policies.privacy.accountant import (
+    ORDERS,
+    charge_for,
+    conversion,
+    epsilon_of,
+    pld_epsilon,
+    renyi_divergence,
+    resolve,
+)
 from policies.privacy.checks import Patients
-from policies.privacy.mechanisms import DPSGD
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Statistics
 from policies.privacy.nano import nano_up
-from policies.privacy.secure_aggregation import Party, SecureAggregation
+from policies.privacy.secure_aggregation import Party, SecureAggregation, secure_aggregation_from
+from policies.privacy.shared_mechanisms import shared_counts
 from policies.privacy.shared_noise import laplace_loss
 from policies.privacy.shared_sums import (
     LEAST_EPSILON,
-    Acceptance,
+    MOST_NUMBERS,
     SharedCounts,
-    charged,
+    check_fits,
     check_one_step,
     grid_of,
     rounded_sensitivity,
@@ -37,17 +48,18 @@ ORDER = 24
 FloatArray = npt.NDArray[np.float64]
 
 
-def roster(hospitals: int, threshold: int, first: int = 0) -> SecureAggregation:
+def roster(hospitals: int, threshold: int, colluding: int, first: int = 0) -> SecureAggregation:
     parties = tuple(Party(f"Hospital {number}", f"{first + number:064x}", 900) for number in range(hospitals))
-    return SecureAggregation(threshold=threshold, hospitals=parties)
+    return SecureAggregation(threshold=threshold, hospitals=parties, mode="shared-noise", may_collude=colluding)
 
 
 def counts(hospitals: int = 10, threshold: int = 7, colluding: int = 3, *draws: float) -> SharedCounts:
-    return SharedCounts(roster=roster(hospitals, threshold), colluding=colluding, draws=draws or (1.0,))
+    return SharedCounts(roster=roster(hospitals, threshold, colluding), draws=draws or (1.0,))
 
 
-def accepted(shared: SharedCounts) -> Acceptance:
-    return Acceptance(digest=shared.digest, sentence=shared.sentence())
+def asked(*names: str, epsilon: float = 0.75, **settings: Any) -> Statistics:
+    queries = tuple(Query(name, () if name == "count" else ("age",)) for name in names)
+    return Statistics(queries=queries, epsilon=epsilon, secure_aggregation=roster(10, 7, 3), **settings)
 
 
 def seen(epsilon: float, honest: int, parts: int) -> float:
@@ -83,14 +95,26 @@ def test_parts_of_which_t_make_the_whole_would_be_too_small_beside_hospitals_tha
 @pytest.mark.parametrize(("threshold", "most"), [(6, 1), (7, 3), (10, 8)])
 def test_no_more_are_assumed_to_collude_than_the_masks_hold_against(threshold: int, most: int) -> None:
     assert counts(10, threshold, most).parts == threshold - most >= 2
-    with pytest.raises(UnsupportedMechanism, match=f"colluding={most + 1} is above {most}: .*threshold of {threshold}"):
+    with pytest.raises(UnsupportedMechanism, match=f"collude={most + 1} is above {most}: .*threshold of {threshold}"):
         counts(10, threshold, most + 1)
 
 
 @pytest.mark.parametrize("colluding", [-1, 1.0, True])
 def test_a_k_that_is_no_count_is_refused(colluding: int) -> None:
-    with pytest.raises(UnsupportedMechanism, match="colluding="):
+    with pytest.raises(UnsupportedMechanism, match="may_collude="):
         counts(10, 7, colluding)
+
+
+def test_masks_assume_nothing_of_anybody_and_are_written_as_before() -> None:
+    masks = dataclasses.replace(roster(3, 2, 0), mode="masks")
+    assert list(masks.as_dict()) == ["mode", "threshold", "reach", "hospitals"]  # digests of old plans stay
+    assert (masks.parts, roster(3, 2, 0).parts) == (1, 2)
+    with pytest.raises(UnsupportedMechanism, match=r"may_collude=1 is for mode='shared-noise'"):
+        dataclasses.replace(masks, may_collude=1)
+    with pytest.raises(UnsupportedMechanism, match="mode='masks' shares no noise"):
+        SharedCounts(roster=masks, draws=(1.0,))
+    shared = roster(10, 7, 3)
+    assert secure_aggregation_from(shared.as_dict()) == shared
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, 1e-4, 101.0, math.nan])
@@ -145,50 +169,101 @@ def test_standard_errors_are_those_of_the_distributions() -> None:
 
 
 def test_the_ledger_charges_what_holds_without_trust_unless_the_owner_accepted() -> None:
-    shared = counts(10, 7, 3, 0.5, 0.25)
-    assert charged(shared, ORDER, accepted=None) == shared.charge_if_not(ORDER)
-    assert charged(shared, ORDER, accepted=None, cap=100.0) == shared.charge_if_not(ORDER)  # a cap accepts nothing
-    less = charged(shared, ORDER, accepted=accepted(shared), cap=shared.epsilon_if_not, reads=Patients.HELD_OUT)
-    assert less == shared.charge_as_assumed(ORDER, reads=Patients.HELD_OUT)
+    mechanism = asked("count", "histogram", "missing")
+    shared = shared_counts(mechanism)
+    assert shared is not None
+    assert shared.draws == (0.25, 0.25, 0.25)
+    less, more = charge_for(mechanism, ORDER, accepted=True), charge_for(mechanism, ORDER)
     assert less.pure_epsilon_nano == nano_up(0.75)
-    more = shared.charge_if_not(ORDER)
     assert more.pure_epsilon_nano == nano_up(shared.epsilon_if_not) > 4 * nano_up(0.75)
     assert more.divergence_nano > less.divergence_nano
-    assert (more.reads, less.reads, more.delta) == (Patients.ALL, Patients.HELD_OUT, 0.0)
+    assert (more.reads, more.delta) == (Patients.ALL, 0.0)
+    several = asked("count", rounds=3)
+    for function in (epsilon_of, pld_epsilon):  # whoever asks without a word of acceptance is told the larger one
+        assert function(several, 1e-5) > 3 * function(several, 1e-5, accepted=True) > 0
+    assert epsilon_of(several, 1e-5, accepted=True) == 2.25
 
 
-def test_a_policy_that_says_nothing_allows_no_acceptance() -> None:
-    shared = counts()
+def test_each_draw_is_charged_as_what_its_own_epsilon_admits() -> None:
+    queries = (Query("quantiles", ("age",), (0.5,)), Query("count"))
+    tree = shared_counts(dataclasses.replace(asked("count"), queries=queries))
+    assert tree is not None
+    assert tree.draws == (0.09375,) * 4 + (0.375,)  # a level of the tree each, and the count
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "variance"])
+def test_what_is_no_count_is_refused_in_words(name: str) -> None:
     with pytest.raises(
-        UnsupportedMechanism, match=r"shows ε = 5\.09, above the policy's cap of 0\. Approve it without"
+        UnsupportedMechanism, match=rf"{name}/age cannot share one noise.*Ask without it, or with masks"
     ):
-        charged(shared, ORDER, accepted=accepted(shared))
-    with pytest.raises(UnsupportedMechanism, match="above the policy's cap of 5"):
-        charged(shared, ORDER, accepted=accepted(shared), cap=5.0)
+        resolve(asked("count", name))
+
+
+def test_more_records_of_a_patient_and_other_kinds_are_refused_in_words() -> None:
+    with pytest.raises(UnsupportedMechanism, match="records_per_patient=2 cannot share one noise"):
+        resolve(asked("count", records_per_patient=2))
+    shared = roster(3, 2, 0)
+    for loss in ("discrete_hazards", "multilabel_binary_cross_entropy_with_logits"):
+        with pytest.raises(UnsupportedMechanism, match=f"loss='{loss}' cannot share one noise"):
+            resolve(Evaluation(loss=loss, epsilon=1.0, secure_aggregation=shared))
+    with pytest.raises(UnsupportedMechanism, match=r'Training under mode="shared-noise" is not offered.*with masks'):
+        DPSGD(
+            loss="cross_entropy", rounds=1, steps=1, sampling_rate=0.5, clipping_norm=1.0, learning_rate=0.1,
+            epsilon=1.0, secure_aggregation=shared,
+        )  # fmt: skip
+
+    class Later:  # a mechanism that nobody has thought of here
+        kind, rounds, secure_aggregation = "later", 1, shared
+
+    with pytest.raises(UnsupportedMechanism, match="later cannot share one noise: its numbers are no counts"):
+        shared_counts(Later())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        KaplanMeier(time="stay", event="died", epsilon=0.5, secure_aggregation=roster(3, 2, 0)),
+        Evaluation(loss="cross_entropy", epsilon=0.5, secure_aggregation=roster(3, 2, 0)),
+        Evaluation(loss="huber", epsilon=0.5, subgroups=("sex",), secure_aggregation=roster(3, 2, 0)),
+    ],
+)
+def test_tables_of_patients_are_counts(mechanism: Mechanism) -> None:
+    shared = shared_counts(mechanism)
+    assert shared is not None
+    assert shared.epsilon == pytest.approx(0.5)
+    assert charge_for(mechanism, 8, accepted=True).pure_epsilon_nano == nano_up(shared.epsilon)
+
+
+def test_numbers_and_patients_that_no_word_holds_are_refused() -> None:
+    shared = counts(10, 7, 3)
+    check_fits(shared, MOST_NUMBERS)
+    with pytest.raises(UnsupportedMechanism, match="50,001 numbers are above 50,000"):
+        check_fits(shared, MOST_NUMBERS + 1)
+    large = tuple(dataclasses.replace(party, patients=10**7) for party in shared.roster.hospitals)
+    with pytest.raises(UnsupportedMechanism, match="the largest may have 20,000,000"):
+        check_fits(SharedCounts(roster=dataclasses.replace(shared.roster, hospitals=large), draws=(1.0,)), 1)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        SharedCounts(roster=roster(10, 7, first=50), colluding=3, draws=(1.0,)),  # the same names, other keys
-        SharedCounts(roster=roster(10, 8), colluding=3, draws=(1.0,)),
-        SharedCounts(roster=roster(11, 7), colluding=2, draws=(1.0,)),
-        SharedCounts(roster=roster(10, 7), colluding=2, draws=(1.0,)),
-        SharedCounts(roster=roster(10, 7), colluding=3, draws=(1.001,)),
-        SharedCounts(roster=roster(10, 7), colluding=3, draws=(0.5, 0.5)),
+        SharedCounts(roster=roster(10, 7, 3, first=50), draws=(1.0,)),  # the same names, other keys
+        SharedCounts(roster=roster(10, 8, 3), draws=(1.0,)),
+        SharedCounts(roster=roster(11, 7, 2), draws=(1.0,)),
+        SharedCounts(roster=roster(10, 7, 2), draws=(1.0,)),
+        SharedCounts(roster=roster(10, 7, 3), draws=(1.001,)),
+        SharedCounts(roster=roster(10, 7, 3), draws=(0.5, 0.5)),
+        SharedCounts(roster=roster(10, 7, 3), draws=(1.0,), rounds=2),
     ],
-    ids=["keys", "threshold", "hospitals", "colluding", "epsilon", "draws"],
+    ids=["keys", "threshold", "hospitals", "k", "epsilon", "draws", "rounds"],
 )
 def test_an_acceptance_counts_for_no_other_roster_and_no_other_epsilon(other: SharedCounts) -> None:
-    with pytest.raises(UnsupportedMechanism, match="Read this request's sentence"):
-        charged(other, ORDER, accepted=accepted(counts()), cap=100.0)
-
-
-def test_an_acceptance_of_other_words_counts_for_nothing() -> None:
-    shared = counts()
-    softer = dataclasses.replace(accepted(shared), sentence="I accept.")
-    with pytest.raises(UnsupportedMechanism, match="Read this request's sentence"):
-        charged(shared, ORDER, accepted=softer, cap=100.0)
+    bound: dict[str, Any] = {"request": "a" * 32, "plan_digest": "b" * 64}
+    word = counts().acceptance(**bound)
+    assert word == counts().acceptance(**bound)
+    assert word != other.acceptance(**bound)
+    assert word != counts().acceptance(**{**bound, "request": "c" * 32})  # nor for another request
+    assert word != counts().acceptance(**{**bound, "plan_digest": "c" * 64})  # nor for another plan
 
 
 @pytest.mark.parametrize(("colluding", "words"), [(0, "none of them works"), (1, "more than 1 of them works"),
@@ -319,6 +394,17 @@ def row(hospitals: int, threshold: int, colluding: int) -> str:
         f"{shared.epsilon_if_not:.1f}", f"{gaussian_if_not(shared.parts):.1f}",
     )  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def test_the_researchers_table_is_what_the_code_computes() -> None:
+    text = DECISION.parents[1].joinpath("researchers.md").read_text(encoding="utf-8")
+    rows = [
+        line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| \d+ \| \d+ \| \d+ \| \d+\.", line)
+    ]
+    assert len(rows) == 5
+    for written in rows:
+        computed = row(*map(int, written[:3])).strip("| ").split(" | ")
+        assert written == [*computed[:3], *computed[4:6], computed[7]]
 
 
 @pytest.mark.parametrize(("hospitals", "threshold", "colluding"), TABLE)

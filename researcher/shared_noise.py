@@ -1,0 +1,104 @@
+"""Shared noise, as a researcher asks for it and reads what it costs: two ε, and how much sharper sums are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from policies.errors import InvalidRequest
+from policies.numbers import written
+from policies.privacy.mechanisms import KaplanMeier, Mechanism, Statistics
+from policies.privacy.secure_aggregation import SHARED_NOISE, SecureAggregation
+from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_sums import shown
+from researcher.state import Release
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedNoise:
+    """Ask for sums under one noise that hospitals make together: `secure_aggregation=researcher.SharedNoise()`.
+
+    A sum is up to five times as sharp at the same ε as under masks alone. That ε then holds while no more than
+    `may_collude` of the hospitals work together with you; if more do, it is several times as much. A hospital's budget
+    pays the second, unless its owner accepts the first in words. For counts: see `policies.privacy.shared_mechanisms`.
+
+    Args:
+      threshold: the fewest hospitals that a sum may be of; None for just more than half.
+      may_collude: hospitals that may work together with you, from 0 to min(2 threshold - hospitals - 1, threshold - 2).
+    """
+
+    threshold: int | None = None
+    may_collude: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("threshold", 2), ("may_collude", 0)):
+            value = getattr(self, name)
+            if value is None and name == "threshold":
+                continue
+            if type(value) is not int or value < least:
+                raise InvalidRequest(f"{name}={value!r} is not a whole number from {least}.")
+
+    @property
+    def label(self) -> str:
+        """For a study's name."""
+        return f"shared-{self.threshold or 0}-{self.may_collude}"
+
+    def matches(self, roster: SecureAggregation) -> bool:
+        """Whether a roster is what is asked for here."""
+        same = roster.mode == SHARED_NOISE and roster.may_collude == self.may_collude
+        return same and self.threshold in (None, roster.threshold)
+
+
+def deviation_of(mechanism: Mechanism, draw: int, *, hospitals: int) -> float | None:
+    """Standard error of a count in a sum over so many hospitals under shared noise; None where none is shared."""
+    shared = shared_counts(mechanism)
+    return None if shared is None else shared.standard_error(draw, hospitals=hospitals)
+
+
+def laplace_epsilon(deviation: float) -> float:
+    """ε of one discrete Laplace noise of this deviation, whose tails are no shorter than a sum's of the same."""
+    return math.acosh(1 + 1 / deviation**2)  # its variance is 1 / (cosh ε - 1)
+
+
+def expected(function: str, mechanism: Mechanism) -> tuple[str, ...]:
+    """Sentences on what shared noise is worth and on what its ε rests, before anything is asked; none without it."""
+    shared = shared_counts(mechanism)
+    if shared is None:
+        return ()
+    assumed, if_not = shared.epsilons_in_all
+    count = len(shared.roster.hospitals)
+    one = shared.standard_error(0, hospitals=count)
+    own = shared.standard_error_of_whole_noises(0, hospitals=count)
+    return (
+        (
+            f"{function}: hospitals share one noise. ε = {shown(assumed)} holds while {shared.assumption()} with you;"
+            f" if more do, ε = {shown(if_not)}. Each hospital charges ε = {shown(if_not)}, unless its owner accepts the"
+            " other, in words, and its policy allows that."
+        ),
+        (
+            f"{function}: a count over all {count} hospitals has a standard error of {written(one, digits=3)} patients"
+            f" from noise; with masks alone it would be {written(own, digits=3)}."
+        ),
+    )
+
+
+def charged_lead(mechanism: Statistics | KaplanMeier, releases: Iterable[Release]) -> str:
+    """The same as a report begins."""
+    if shared_counts(mechanism) is not None:
+        return f"{charged_words(mechanism, releases)} No record left any of them."
+    return (
+        f"Each charged a pure ε = {written(mechanism.epsilon)} to its patients' budget, and no record left any of them."
+    )
+
+
+def charged_words(mechanism: Mechanism, releases: Iterable[Release]) -> str:
+    """What each hospital charged, in a sentence, as its certificates say."""
+    shared = shared_counts(mechanism)
+    if shared is None:
+        return f"ε={getattr(mechanism, 'epsilon', 0.0):g} was charged at each hospital."
+    charges = {one.hospital: json.loads(one.certificate)["privacy"]["epsilon"] for one in releases}
+    each = ", ".join(f"{shown(epsilon)} at {name}" for name, epsilon in sorted(charges.items()))
+    assumed, if_not = map(shown, shared.epsilons_in_all)
+    return f"Charged was ε = {each}. ε = {assumed} holds while {shared.assumption()} with you; if more do, {if_not}."
