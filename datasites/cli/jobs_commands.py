@@ -54,7 +54,7 @@ def make(directory: Place) -> None:
 
 
 def trust(directory: Place, certificate: Certificate, words: Words) -> None:
-    """On the machine of the jobs: run those of a datasite, by its certificate, as long as the file stays that it names."""
+    """On the machine of the jobs: run those of a datasite from now on, until the file is deleted that this names."""
     from datasites.jobs.machine import TRUSTED
     from datasites.jobs.pinned import keep
     from policies.wire.key_words import fingerprint_in, words_of
