@@ -126,7 +126,7 @@ class Wire:
     """A relay between two machines that keeps what passes, and may change it.
 
     Args:
-      change: of a piece on its way to the machine, given how many bytes passed before; "" ends both connections.
+      change: of a piece on its way to the machine, and how many bytes passed before; a shorter one ends it.
     """
 
     def __init__(self, port: int, change: Callable[[bytes, int], bytes] = lambda piece, _: piece) -> None:
@@ -154,9 +154,9 @@ class Wire:
             while piece := source.recv(1 << 16):
                 changed = self._change(piece, len(kept)) if kept is self.there else piece
                 kept += piece
-                if not changed:
-                    break
                 target.sendall(changed)
+                if len(changed) < len(piece):
+                    break
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -177,7 +177,7 @@ class JobMachine:
                     " runner_records in settings.toml, or start it with a larger --rows-mib"
                 )
             send_frame(connection, asked)
-            if (answer := _frame(connection, deadline)) != {"ready": True}:
+            if (answer := _frame(connection, deadline)).get("ready") is not True:
                 said = str(answer.get("refused", ""))[:200]
                 raise Unavailable(f"it says {''.join(part for part in said if part.isprintable())!r}")
             held.pop_all()

@@ -223,7 +223,10 @@ def _check_silent(connection: ssl.SSLSocket) -> None:
 
 
 def _copy_frame(source: socket.socket, target: socket.socket, largest_json: int, largest_payload: int) -> None:
-    """Pass one frame on, piece by piece. Raises `HungUp` where it is longer than it may be, or ends early."""
+    """Pass one frame on, in pieces of one length, which show on the wire.
+
+    Raises `HungUp` where it is longer than it may be, or ends early.
+    """
     header = _exactly(source, HEADER.size)
     length, size = HEADER.unpack(header)
     if length > largest_json or size > largest_payload:
@@ -231,21 +234,18 @@ def _copy_frame(source: socket.socket, target: socket.socket, largest_json: int,
     target.sendall(header)
     left = length + size
     while left:
-        part = source.recv(min(left, CHUNK))
-        if not part:
-            raise HungUp
-        target.sendall(part)
-        left -= len(part)
+        target.sendall(_exactly(source, min(left, CHUNK)))
+        left -= min(left, CHUNK)
 
 
 def _exactly(source: socket.socket, count: int) -> bytes:
-    parts = b""
+    parts = bytearray()
     while len(parts) < count:
         part = source.recv(count - len(parts))
         if not part:
             raise HungUp
         parts += part
-    return parts
+    return bytes(parts)
 
 
 def _shut(connection: socket.socket) -> None:

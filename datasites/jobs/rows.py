@@ -171,14 +171,13 @@ def send_stream(
       Unavailable: there are more rows than `records`, or their file is shorter than they are; what `check` raises.
       OSError: the other side has ended.
     """
-    left = layout.size(records)
+    stream = _Steady(connection, layout.size(records), check)
     if rows is not None:
         if rows.shape[0] > records:
             raise Unavailable("There are more records than are sent to a runner elsewhere. Raise runner_records.")
         patients = rows.patients
         assert bool(patients) == layout.grouped
-        connection.sendall(COUNTS.pack(rows.shape[0], *(patients or (0, 0))))
-        left -= COUNTS.size
+        stream.write(COUNTS.pack(rows.shape[0], *(patients or (0, 0))))
         files = {tensor.name: tensor for tensor in rows.tensors}
         matrix, sizes = _sizes(layout, rows.shape[0], patients)
         parts = [(rows.descriptor, 0, matrix)]
@@ -186,15 +185,34 @@ def send_stream(
             parts.append((files[entries.name].descriptor, files[entries.name].begin, size))
         for part in parts:
             for chunk in _chunks(*part):
-                check()
-                connection.sendall(chunk)
-                left -= len(chunk)
-    zeros = memoryview(bytes(min(left, CHUNK)))
-    while left:
-        check()
-        count = min(left, CHUNK)
-        connection.sendall(zeros[:count])
-        left -= count
+                stream.write(chunk)
+    stream.fill_up()
+
+
+class _Steady:
+    """Sends `size` bytes in pieces of one length, however they come: TLS shows on the wire where a piece ends."""
+
+    def __init__(self, connection: socket.socket, size: int, check: Callable[[], None]) -> None:
+        self._connection, self._left, self._check = connection, size, check
+        self._held = bytearray()
+
+    def write(self, content: bytes) -> None:
+        self._held += content
+        while len(self._held) >= CHUNK:
+            self._send(bytes(self._held[:CHUNK]))
+            del self._held[:CHUNK]
+
+    def fill_up(self) -> None:
+        """Send what is left, and zeros after it."""
+        while self._left:
+            size = min(CHUNK, self._left)
+            self._send(bytes(self._held).ljust(size, b"\0"))
+            self._held.clear()
+
+    def _send(self, piece: bytes) -> None:
+        self._check()
+        self._connection.sendall(piece)
+        self._left -= len(piece)
 
 
 def _chunks(descriptor: int, begin: int, size: int) -> Iterator[bytes]:

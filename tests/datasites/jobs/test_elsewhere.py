@@ -103,6 +103,7 @@ def test_a_job_elsewhere_is_sent_what_a_job_here_is_sent(begin: Begin, tmp_path:
     bounds = [asked[0].pop("files") for asked in (asked_here, asked_there)]
     assert asked_here == asked_there
     assert bounds[0] < bounds[1]  # of what this table has; of what is sent, which tells nothing of it
+    there.close()
     assert tables_open() == 0
 
 
