@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ class Wire:
     def __init__(self, port: int, change: Callable[[bytes, int], bytes] = lambda piece, _: piece) -> None:
         self._to, self._change = port, change
         self.there, self.back = bytearray(), bytearray()
+        self.came_back: list[float] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._threads = [threading.Thread(target=self._serve, daemon=True)]
@@ -150,13 +152,17 @@ class Wire:
                 thread.start()
 
     def _pass(self, source: socket.socket, target: socket.socket, kept: bytearray) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # and when something came back, an end included
             while piece := source.recv(1 << 16):
                 changed = self._change(piece, len(kept)) if kept is self.there else piece
                 kept += piece
+                if kept is self.back:
+                    self.came_back.append(time.monotonic())
                 target.sendall(changed)
                 if len(changed) < len(piece):
                     break
+        if kept is self.back:
+            self.came_back.append(time.monotonic())
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

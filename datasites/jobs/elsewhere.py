@@ -19,7 +19,7 @@ from typing import Any
 
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.pinned import check_other_side, client_context, der_of, read_certificate
-from datasites.jobs.rows import Layout
+from datasites.jobs.rows import Layout, PublicTime
 from policies.errors import DatasiteError, Unavailable
 
 PROTOCOL = b"1"  # the first byte that the machine sends
@@ -114,6 +114,7 @@ class JobMachine:
         *,
         records: int = 0,
         zeros: bool = False,
+        shown: PublicTime | None = None,
         tries: Sequence[float] = TRIES,
     ) -> tuple[ssl.SSLSocket, Greeting]:
         """A connection on which a job's frames may go, and what the machine said of itself.
@@ -121,6 +122,7 @@ class JobMachine:
         Args:
           layout: of the rows that will follow.
           records: of how many the stream is.
+          shown: when the answer may leave the machine; at once where there is none.
           tries: seconds to wait before each.
           zeros: the stream stands for rows, comes before the job, and is thrown away.
 
@@ -136,7 +138,7 @@ class JobMachine:
         for wait in tries:
             time.sleep(wait)
             try:
-                return self._connected(context, pinned, asked, layout.size(records) if layout else 0)
+                return self._connected(context, pinned, asked, layout.size(records) if layout else 0, shown)
             except ssl.SSLError as error:
                 kind, reason = Unavailable, _reason(error)
                 break
@@ -152,7 +154,7 @@ class JobMachine:
         raise kind(f"The {self.kind} at {self.address} cannot be used: {reason}.")
 
     def _connected(
-        self, context: ssl.SSLContext, pinned: bytes, asked: dict[str, Any], size: int
+        self, context: ssl.SSLContext, pinned: bytes, asked: dict[str, Any], size: int, shown: PublicTime | None
     ) -> tuple[ssl.SSLSocket, Greeting]:
         raw = socket.create_connection(host_and_port(self.address), timeout=CONNECT_SECONDS)
         with contextlib.ExitStack() as held:
@@ -176,6 +178,9 @@ class JobMachine:
                     f"a round's rows are sent as {size:,} bytes and it takes {greeting.rows_bytes:,}. Lower"
                     " runner_records in settings.toml, or start it with a larger --rows-mib"
                 )
+            if shown is not None:
+                times = {"first": max(0.0, shown.first - time.monotonic()), "every": shown.every}
+                asked = {**asked, **{name: f"{seconds:018.6f}" for name, seconds in times.items()}}  # of one length
             send_frame(connection, asked)
             if (answer := _frame(connection, deadline)).get("ready") is not True:
                 said = str(answer.get("refused", ""))[:200]

@@ -13,6 +13,7 @@ Parents, confinement and what a job computes are those of the datasite's own mac
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -26,7 +27,7 @@ from pathlib import Path
 from datasites.jobs.elsewhere import LARGEST_GREETING, PROTOCOL, keep_watch, software
 from datasites.jobs.frames import HEADER, LARGEST_ANSWER, LARGEST_JSON, receive_frame, send_frame
 from datasites.jobs.pinned import check_other_side, der_of, read_certificate, server_context
-from datasites.jobs.rows import MOST_RECORDS, Layout, discard_stream, hand_over, received_stream
+from datasites.jobs.rows import MOST_RECORDS, Layout, PublicTime, discard_stream, hand_over, received_stream
 from policies.errors import DatasiteError, Unavailable
 
 TRUSTED = "trusted"
@@ -37,7 +38,9 @@ HANDSHAKE_SECONDS = 10.0
 IDLE_SECONDS = 600.0  # that a datasite may take from one part of a job to the next
 MOST_STRANGERS = 32  # connections that have not shown a certificate; the oldest makes room
 MOST_OF_ONE = 32  # of one datasite
+LONGEST_SECONDS = 1e7
 CHUNK = 64 << 10
+PADDED_TO = 128 << 10  # more than a job prints
 MOST_TOLD = 1000
 
 Connect = Callable[[str], socket.socket]
@@ -157,6 +160,7 @@ class Machine:
         asked, _, _ = receive_frame(connection, largest_payload=0, largest_json=LARGEST_GREETING, deadline=deadline)
         try:
             kind, layout, records = self._checked(asked)
+            shown = _shown(asked)
             job = self.connect(kind)
         except Unavailable as error:
             send_frame(connection, {"refused": str(error)})
@@ -168,7 +172,7 @@ class Machine:
             if asked.get("zeros") is True and layout is not None:
                 discard_stream(connection, layout, records)
                 layout = None
-            _relay(connection, job, layout, records)
+            _relay(connection, job, layout, records, shown)
 
     def _checked(self, asked: dict[str, object]) -> tuple[str, Layout | None, int]:
         kind, records = asked.get("kind"), asked.get("records")
@@ -180,7 +184,22 @@ class Machine:
         return str(kind), layout, records
 
 
-def _relay(connection: ssl.SSLSocket, job: socket.socket, layout: Layout | None, records: int) -> None:
+def _shown(asked: dict[str, object]) -> PublicTime | None:
+    """When an answer may leave, on this machine's clock. Raises `Unavailable` for what is no time."""
+    if "first" not in asked:
+        return None
+    try:
+        first, every = (float(str(asked.get(name))) for name in ("first", "every"))
+    except ValueError:
+        first, every = -1.0, 0.0
+    if not (0 <= first <= LONGEST_SECONDS and 0 < every <= LONGEST_SECONDS):
+        raise Unavailable("An answer cannot leave at such a time.")
+    return PublicTime(time.monotonic() + first, every)
+
+
+def _relay(
+    connection: ssl.SSLSocket, job: socket.socket, layout: Layout | None, records: int, shown: PublicTime | None
+) -> None:
     """One job, part after part: what is asked, what protections hold, the rows, the answer."""
     _copy_frame(connection, job, LARGEST_JSON, LARGEST_WEIGHTS)
     _await(job, connection)
@@ -189,7 +208,20 @@ def _relay(connection: ssl.SSLSocket, job: socket.socket, layout: Layout | None,
         with received_stream(connection, layout, records) as rows:
             hand_over(job, rows)
     _await(job, connection)
-    _copy_frame(job, connection, LARGEST_ANSWER, LARGEST_RELEASE)
+    if shown is not None:
+        _hold(connection, shown)
+    _copy_frame(job, connection, LARGEST_ANSWER, LARGEST_RELEASE, padded=layout is not None)
+
+
+def _hold(connection: ssl.SSLSocket, shown: PublicTime) -> None:
+    """Return at the next public time: whoever watches the wire does not see when a job was done, or that it died."""
+    late = max(0.0, time.monotonic() - shown.first)
+    until = shown.first + math.ceil(late / shown.every) * shown.every
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    while (left := until - time.monotonic()) > 0:
+        if poll.poll(max(1, int(1000 * left))):
+            _check_silent(connection)
 
 
 def _await(job: socket.socket, connection: ssl.SSLSocket) -> None:
@@ -222,16 +254,27 @@ def _check_silent(connection: ssl.SSLSocket) -> None:
     raise HungUp
 
 
-def _copy_frame(source: socket.socket, target: socket.socket, largest_json: int, largest_payload: int) -> None:
+def _copy_frame(
+    source: socket.socket, target: socket.socket, largest_json: int, largest_payload: int, *, padded: bool = False
+) -> None:
     """Pass one frame on, in pieces of one length, which show on the wire.
 
     Raises `HungUp` where it is longer than it may be, or ends early.
+
+    Args:
+      padded: fill its JSON up with spaces, so that what a job printed does not show by its length.
     """
     header = _exactly(source, HEADER.size)
     length, size = HEADER.unpack(header)
     if length > largest_json or size > largest_payload:
         raise HungUp
-    target.sendall(header)
+    if padded:
+        body = _exactly(source, length)
+        body = body.ljust(min(largest_json, math.ceil(length / PADDED_TO) * PADDED_TO))
+        target.sendall(HEADER.pack(len(body), size) + body)
+        length = 0
+    else:
+        target.sendall(header)
     left = length + size
     while left:
         target.sendall(_exactly(source, min(left, CHUNK)))

@@ -22,7 +22,7 @@ from typing import Any
 from datasites.jobs.elsewhere import JobMachine, Unanswered
 from datasites.jobs.frames import LARGEST_ANSWER, receive_frame, send_frame
 from datasites.jobs.isolation import PROTECTIONS
-from datasites.jobs.rows import Layout, SealedRows, hand_over, send_stream
+from datasites.jobs.rows import Layout, PublicTime, SealedRows, hand_over, send_stream
 from datasites.logs import Shown
 from policies.errors import DatasiteError, IsolationMissing, Unavailable
 
@@ -148,6 +148,7 @@ class JobPool:
         largest: int = 1 << 20,
         rows: SealedRows | None = None,
         layout: Layout | None = None,
+        shown: PublicTime | None = None,
         before_rows: Callable[[dict[str, bool]], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Answer:
@@ -159,6 +160,7 @@ class JobPool:
           rows: handed over only after `before_rows` returned.
           layout: of the rows that the job reads, by public facts; of a job without rows, of those that it stands for: a
             runner elsewhere is sent as many zeros, so that both take as long. All that `rows` have, if left out.
+          shown: when an answer may be seen on the wire to a runner elsewhere.
           before_rows: told which protections hold; what it raises ends the job before a row is read.
           stop: asked while the job works; True ends it.
 
@@ -179,7 +181,7 @@ class JobPool:
             if time.monotonic() > deadline:
                 raise Unavailable("The job took longer than its deadline and was ended.")
 
-        connection, shares_user = self._connected(kind, layout, zeros=rows is None)
+        connection, shares_user = self._connected(kind, layout, shown, zeros=rows is None)
         with connection:
             connection.settimeout(seconds + 5)
             threads = self.training_threads if job["job"] in THREADED else 1
@@ -237,12 +239,14 @@ class JobPool:
                 return
         raise Unavailable("The job was stopped by the owner.")
 
-    def _connected(self, kind: str, layout: Layout | None, *, zeros: bool) -> tuple[socket.socket, bool]:
+    def _connected(
+        self, kind: str, layout: Layout | None, shown: PublicTime | None, *, zeros: bool
+    ) -> tuple[socket.socket, bool]:
         """A connection for one job, and whether it will share its parent's user with who hands it over."""
         if (machine := self.elsewhere.get(kind)) is None:
             return self.connect(kind), os.geteuid() != 0
         try:
-            connection, greeting = machine.connect(layout, records=self.records, zeros=zeros)
+            connection, greeting = machine.connect(layout, records=self.records, zeros=zeros, shown=shown)
         except DatasiteError as error:  # a researcher may read what is raised; addresses are for the log
             logger.error("The %s elsewhere: %s", Shown(kind), error)
             raise Unavailable(NOT_RUNNING.format(kind=kind)) from None

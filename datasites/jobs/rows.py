@@ -75,6 +75,14 @@ def hand_over(connection: socket.socket, rows: SealedRows) -> None:
         send_frame(connection, {}, descriptor=tensor.descriptor)
 
 
+@dataclass(frozen=True)
+class PublicTime:
+    """When what comes of rows may be seen: `first` on this machine's steady clock, then every so many seconds."""
+
+    first: float
+    every: float
+
+
 # -- as a stream -----------------------------------------------------------------------------------------------------
 
 

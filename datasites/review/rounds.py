@@ -24,7 +24,7 @@ from datasites.directory import signing_key
 from datasites.engine.matrix import GroupedRows, in_groups
 from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool
-from datasites.jobs.rows import Entries, Layout
+from datasites.jobs.rows import Entries, Layout, PublicTime
 from datasites.ledger.entries import Entry
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, Run
@@ -53,6 +53,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 DEADLINE_MARGIN = 10.0  # deadline over the dry run's time
 LEAST_DEADLINE = 60.0
 SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
+SENT_AT = 0.9  # of the time at which a release is shown: when a runner elsewhere sends it
 SHOWN_BESIDES = 0.04  # seconds of the ledger's durable entry, and of what else such a machine does
 REHEARSED_WITHIN = 600.0
 MOST_JOBS = 2
@@ -274,16 +275,20 @@ class Rounds:
         if plan.graph is not None:
             shapes = {**shapes, **local_shapes(plan.graph)}
         largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
+        deadline = self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds
+        every = self._grid(SHOWN_MARGIN * seconds)
+        shown = PublicTime(time.monotonic() + SENT_AT * min(every, deadline), every) if every > 0 else None
         with self._at_work(run), self.tables.lend(record.version) as rows:
             return self.pool.run(
                 "runner",
                 {**self._job(plan, published), "round": run.round},
                 payload,
-                seconds=self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds,
+                seconds=deadline,
                 memory=JOB_MEMORY,
                 largest=largest,
                 rows=rows,
                 layout=_layout(plan, published.schema),
+                shown=shown,
                 before_rows=before_rows,
                 stop=lambda: self._is_to_end(run),
             )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from torch import nn
@@ -103,7 +104,7 @@ def files_of(process: int) -> set[str]:
     found: set[str] = set()
     for each in (psutil.Process(process), *psutil.Process(process).children(recursive=True)):
         found |= {file.path for file in each.open_files()} | {each.cwd()}
-        found |= {address.laddr for address in each.net_connections("unix") if address.laddr}
+        found |= {str(address.laddr) for address in each.net_connections("unix") if address.laddr}
     return found
 
 
@@ -253,7 +254,7 @@ def test_a_release_from_elsewhere_is_that_from_here_to_the_bit(what: str, fixed:
         mechanism = Evaluation(loss="binary_cross_entropy", epsilon=1.0)
     plan = plan_of(mechanism, graph=graph)
     job = {"job": what, "plan": plan.as_dict(), "schema": SCHEMA.as_dict(), "training_patients": 800}
-    weights = child._release({each.name: child.np.full(each.shape, 0.01, "f4") for each in graph.parameters})
+    weights = child._release({each.name: np.full(each.shape, 0.01, np.float32) for each in graph.parameters})
     pair = Pair(tmp_path)
     pair.parent.path = fixed
     answers = []

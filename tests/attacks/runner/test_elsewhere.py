@@ -23,7 +23,7 @@ from datasites.jobs.elsewhere import PROTOCOL, Greeting, software
 from datasites.jobs.frames import HEADER, LARGEST_JSON, receive_frame, send_frame
 from datasites.jobs.machine import MOST_OF_ONE, MOST_STRANGERS
 from datasites.jobs.pinned import CERTIFICATE, KEY, client_context, der_of, read_certificate, server_context
-from datasites.jobs.rows import COUNTS, Layout
+from datasites.jobs.rows import COUNTS, Layout, PublicTime
 from datasites.vault.private_rows import PrivateRows
 from policies.errors import Unavailable
 from tests.machines import HELD, Pair, Wire, another, ready
@@ -35,12 +35,16 @@ RECORDS = 500
 
 def taking_rows(connection: socket.socket) -> None:
     """A job that takes its rows and answers with something of a public size."""
+    taking_rows_in(connection)
+    send_frame(connection, {"event": "done"}, b"tensors")
+
+
+def taking_rows_in(connection: socket.socket) -> None:
     ready(connection)
     message, _, descriptor = receive_frame(connection, largest_payload=0, with_descriptor=True)
     assert descriptor is not None
     os.close(descriptor)
     taken.append(message["shape"][0])
-    send_frame(connection, {"event": "done"}, b"tensors")
 
 
 taken: list[int] = []
@@ -226,7 +230,7 @@ def test_one_datasite_holds_a_bounded_number_of_connections(pair: Pair) -> None:
         with pytest.raises(Unavailable):
             pair.reached().connect(tries=(0.0,))
     deadline = time.monotonic() + 10
-    while pair.machine._known and max(pair.machine._known.values()) and time.monotonic() < deadline:
+    while pair.machine._known.total() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert a_round(pair).done
 
@@ -319,6 +323,47 @@ def test_no_session_is_resumed(pair: Pair) -> None:
         assert connection.session is None or not connection.session.has_ticket
 
 
+@pytest.mark.parametrize(
+    ("takes", "dies"), [(0.0, False), (0.5, False), (0.5, True), (1.3, False)], ids=["at-once", "later", "dies", "late"]
+)
+def test_a_wire_tells_of_a_jobs_end_at_public_times_alone(
+    pair: Pair, wire: Callable[..., Wire], takes: float, dies: bool
+) -> None:
+    def play(connection: socket.socket) -> None:
+        taking_rows_in(connection)
+        time.sleep(takes)
+        if dies:
+            connection.shutdown(socket.SHUT_RDWR)
+        else:
+            send_frame(connection, {"event": "done"})
+
+    pair.parent.play = play
+    between = wire()
+    began = time.monotonic()
+    with contextlib.suppress(Unavailable):
+        a_round(pair, between.port, shown=PublicTime(began + 1.0, 1.0))
+    between.close()
+    last = between.came_back[-1] - began
+    due = 2.0 if takes > 1 else 1.0
+    assert due - 0.01 <= last < due + 0.5
+
+
+def test_what_a_job_printed_does_not_show_by_its_length(pair: Pair, wire: Callable[..., Wire]) -> None:
+    lengths = set()
+    for output in ("", "x", "row 17 is 1234.5678 " * 1000):
+
+        def play(connection: socket.socket, output: str = output) -> None:
+            taking_rows_in(connection)
+            send_frame(connection, {"event": "failed", "output": output})
+
+        pair.parent.play = play
+        between = wire()
+        assert a_round(pair, between.port).output == output
+        between.close()
+        lengths.add(len(between.back))
+    assert len(lengths) == 1
+
+
 # -- a trusted datasite that was taken over: bounded, and never another's memory ---------------------------------------
 
 
@@ -351,6 +396,10 @@ ASKED = {"kind": "runner", "rows": Layout(5).as_dict(), "records": 10, "zeros": 
         {"records": "10"},
         {"rows": {"columns": 10**5, "grouped": True, "tensors": [["t", "<f8", [10**5] * 9]]}},
         {"rows": 7},
+        {"first": "nan", "every": "1"},
+        {"first": "1", "every": "0"},
+        {"first": "1e9", "every": "1"},
+        {"first": [], "every": "1"},
     ],
 )
 def test_what_is_asked_for_outside_the_bounds_is_refused_and_nothing_is_begun(pair: Pair, change: Any) -> None:
@@ -422,7 +471,9 @@ def lying(tmp_path: Path) -> Iterator[Callable[[bytes], Pair]]:
     listeners: list[socket.socket] = []
 
     def begin(said: bytes) -> Any:
-        pair = Pair(tmp_path / str(len(listeners)) if (tmp_path / str(len(listeners))).mkdir() is None else tmp_path)
+        folder = tmp_path / str(len(listeners))
+        folder.mkdir()
+        pair = Pair(folder)
         pair.close()
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)

@@ -336,6 +336,7 @@ def test_announced_layouts_that_no_table_has_are_refused() -> None:
     ):
         with pytest.raises(Unavailable):
             Layout.from_dict({**sound, **change})
-    for value in (None, [], "rows", 7):
+    nothing: tuple[Any, ...] = (None, [], "rows", 7)
+    for value in nothing:
         with pytest.raises(Unavailable):
             Layout.from_dict(value)
