@@ -248,7 +248,8 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.process
 @pytest.mark.parametrize("what", ["train", "evaluate"])
 def test_a_release_from_elsewhere_is_that_from_here_to_the_bit(what: str, fixed: Path, tmp_path: Path) -> None:
-    graph = export_model(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid()), (3,))
+    last = (nn.Linear(8, 2),) if what == "train" else (nn.Linear(8, 1), nn.Sigmoid())
+    graph = export_model(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), *last), (3,))
     mechanism: Any = training(steps=20, sampling_rate=0.2)
     if what == "evaluate":
         mechanism = Evaluation(loss="binary_cross_entropy", epsilon=1.0)
