@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 
 from datasites.directory import signing_key
 from datasites.files import write_private
+from datasites.jobs.elsewhere import JobMachine
 from datasites.jobs.pool import KINDS, JobPool
 from datasites.ledger.audit_log import AuditLog, os_user
 from datasites.ledger.database import ledger_place
@@ -39,6 +40,7 @@ from datasites.review.submissions import SubmissionQuotas, Submissions
 from datasites.review.two_people import TwoPeople
 from datasites.settings import Settings
 from datasites.vault.tensor_files import forget_tensors
+from policies.errors import DatasiteError
 from policies.source.statuses import STATUS_TEXT, RequestStatus
 
 logger = logging.getLogger(__name__)
@@ -195,6 +197,7 @@ class Datasite:
         with ThreadPoolExecutor(1) as warming:  # both import for seconds, on processors of their own
             started = warming.submit(self.pool.start)
             syft = self.syft
+            self._check_tables_fit()
             started.result()
         protections = self.pool.protections()
         self.decisions.host_checks.append(lambda: isolation_outcome(self.settings.isolation, protections))
@@ -207,6 +210,21 @@ class Datasite:
             if record.status is RequestStatus.CHECKED and self.mock_runs.of(record.id) is None:
                 self.mock_runs.start(record)
         return protections
+
+    def _check_tables_fit(self) -> None:
+        """Raise `DatasiteError` where a table has more records than are sent to a runner elsewhere.
+
+        Found out now and at publication, and not by a round, whose researcher would learn it.
+        """
+        if not self.settings.runner_address:
+            return
+        most = self.settings.runner_records
+        for record in self.ledger.datasets.list():
+            if len(self.syft.records(record.assets["records"])) > most:
+                raise DatasiteError(
+                    f"The table {record.name!r} has more records than runner_records={most}: as many as each round"
+                    f" sends to the runner at {self.settings.runner_address}. Raise it in settings.toml."
+                )
 
     def forget_tables(self) -> None:
         """Close and delete the private rows of versions that are not published (any more).
@@ -250,4 +268,14 @@ def _pool(settings: Settings) -> JobPool:
         start_parents=here,
         start_seconds=settings.start_seconds,
         training_threads=settings.training_threads,
+        elsewhere=machines(settings),
+        records=settings.runner_records,
     )
+
+
+def machines(settings: Settings) -> dict[str, JobMachine]:
+    """The machines elsewhere that run jobs, by kind."""
+    return {
+        kind: JobMachine(kind, address, settings.elsewhere, settings.job_certificate(kind))
+        for kind, address in settings.job_addresses.items()
+    }

@@ -251,6 +251,7 @@ def _say(settings: Settings, protections: dict[str, bool], engine: str, ledger: 
     lines = [f"{settings.name} at {settings.url}"]
     lines += [f"  {'holds  ' if holds else 'MISSING'} {name}" for name, holds in protections.items()]
     lines.append(f"  trains  with {engine}.")
+    lines += [f"  The {kind} runs at {address}." for kind, address in settings.job_addresses.items()]
     if missing and settings.isolation != "required":
         lines.append(f'  isolation = "{settings.isolation}": work runs without {", ".join(missing)}.')
     elif missing == ["own_user"]:

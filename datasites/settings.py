@@ -21,8 +21,8 @@ from msgspec import Meta
 from datasites.files import replace_private
 from datasites.shapes import checked, described, shapes
 from datasites.toml_editing import Value, with_values
-from policies.addresses import is_loopback
-from policies.errors import DatasiteError
+from policies.addresses import check_host_and_port, is_loopback
+from policies.errors import DatasiteError, InvalidRequest
 
 Isolation = Literal["required", "reported"]
 LogFormat = Literal["text", "json"]
@@ -38,6 +38,7 @@ Many = Annotated[int, Meta(ge=1, le=1_000_000)]
 Threads = Annotated[int, Meta(ge=1, le=16)]
 PerHour = Annotated[float, Meta(ge=1, le=1_000_000)]
 Kibibytes = Annotated[int, Meta(ge=1, le=1 << 20)]
+Records = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 LARGEST_FILE = 1 << 20
 
 SETTINGS_TEMPLATE = """\
@@ -68,6 +69,9 @@ exporter_seconds_per_hour = 1800    # that one researcher's models may keep the 
 attachment_mib = 10                 # largest PDF that is attached to a request or a project
 most_attachments = 20               # of one request or project
 jobs_directory = ""                 # exporter/exporter.sock and runner/runner.sock are in it; "" starts them here
+exporter_address = ""               # host:port of `datasite jobs serve` on another machine, by `datasite jobs use`
+runner_address = ""                 # likewise; private rows go there, over TLS, with each round
+runner_records = 100000             # a runner elsewhere is sent as many records, padded; larger tables are refused
 release_grid_seconds = 0.05         # rounds show at a multiple of this that a dry run tells, not when they end
 dial_out_state = "dial-out"         # directory where `datasite dial-out` writes how its connection stands
 console_idle_minutes = 30           # a console session without a request for so long is signed out
@@ -111,6 +115,9 @@ class Settings:
       exporter_seconds_per_hour: that one researcher's quotes and submissions may keep the exporter busy.
       attachment_mib, most_attachments: of PDF files attached to a request or a project.
       jobs_directory: where exporter and runner listen if something else runs them, or "".
+      exporter_address, runner_address: "host:port" of the machine elsewhere that runs these jobs, or "".
+      runner_records: as many records are sent to a runner elsewhere with each round, whatever a table holds; no larger
+        table is published.
       release_grid_seconds: finished rounds become visible at a public multiple of it, which a dry run tells.
       dial_out_state: where dial-outs write how their connections stand, relative to the directory.
       console_idle_minutes: after which a session of the console that asks for nothing ends.
@@ -150,6 +157,9 @@ class Settings:
     attachment_mib: Mebibytes = 10
     most_attachments: Attachments = 20
     jobs_directory: str = ""
+    exporter_address: str = ""
+    runner_address: str = ""
+    runner_records: Records = 100_000
     release_grid_seconds: Seconds = 0.05
     dial_out_state: str = "dial-out"
     console_idle_minutes: Minutes = 30.0
@@ -197,6 +207,12 @@ class Settings:
                 " copy would bring its own witness along; name a file on another volume."
             )
         self._check_ledger(path)
+        for name in ("exporter_address", "runner_address"):
+            try:
+                if value := getattr(self, name):
+                    check_host_and_port(value, name)
+            except InvalidRequest:
+                raise DatasiteError(f"{name}={value[:200]!r} in {path} is no host and port. Write jobs:9500.") from None
         if self.uploads_mib < self.largest_body_mib:
             raise DatasiteError(
                 f"uploads_mib={self.uploads_mib} in {path} is less than one body, largest_body_mib="
@@ -294,6 +310,21 @@ class Settings:
     @property
     def control_socket(self) -> Path:
         return self.directory / "control.sock"
+
+    @property
+    def elsewhere(self) -> Path:
+        """The folder with this datasite's key and certificate for jobs elsewhere, and the machines' certificates."""
+        return self.directory / "elsewhere"
+
+    @property
+    def job_addresses(self) -> dict[str, str]:
+        """Where jobs run on a machine elsewhere, by kind; a kind that is not there runs here."""
+        places = {"exporter": self.exporter_address, "runner": self.runner_address}
+        return {kind: address for kind, address in places.items() if address}
+
+    def job_certificate(self, kind: str) -> Path:
+        """The pinned certificate of that machine."""
+        return self.elsewhere / f"{kind}.pem"
 
     def job_socket(self, kind: str) -> Path:
         """Where the warm parent of `kind` (`"exporter"` or `"runner"`) listens.

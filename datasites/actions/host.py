@@ -90,7 +90,7 @@ def accept_restored(
 
 @action(OWNER)
 def status(datasite: Datasite, actor: Actor) -> dict[str, Any]:
-    """Whether it serves and admits work, the words of its key, and how its dial-outs stand."""
+    """Whether it serves and admits work, the words of its key, how its dial-outs stand, and machines of its jobs."""
     directory = datasite.settings.directory
     key = identity_key(directory).public_key().public_bytes_raw()
     return {
@@ -101,6 +101,7 @@ def status(datasite: Datasite, actor: Actor) -> dict[str, Any]:
         "restored": datasite.ledger.recovery.is_restored,
         "words": words_of(fingerprint(key)),
         "dial_out": read_states(datasite.settings.dial_out_states),
+        "jobs": [machine.look() for machine in datasite.pool.elsewhere.values()],
     }
 
 

@@ -22,7 +22,7 @@ from datasites.vault.identifiers import Concern, identifier_concerns
 from datasites.vault.patient_marks import Marks, forget_unknown, keep_marks, thin_marks
 from datasites.vault.private_rows import PrivateRows
 from datasites.vault.tensor_files import tensors_to_write
-from policies.errors import InvalidRequest, WrongStatus
+from policies.errors import DataRefused, InvalidRequest, WrongStatus
 from policies.numbers import counted, written
 from policies.privacy.budget import PrivacyBudget
 from policies.privacy.mechanisms import Query, Statistics
@@ -240,6 +240,7 @@ def _read(
     secret = population_secret(directory)
     orders: list[IntArray] = []
     matrix = encode(frame, declared, population_secret=secret, taken_apart=True, look_at=look, ordered=orders.append)
+    _check_can_be_sent(datasite, len(matrix))
     with_tensors = frame if declared.tensors else None
     del frame  # the owner's table as it was read: the matrix is all else that is needed of it
     (marks,) = of_patients
@@ -271,6 +272,15 @@ def _read(
                 with tensors_to_write(directory, version, declared, len(matrix)) as files:
                     sources.write(orders[0], files)
     return _Read(declared, matrix, marks, notes, concerns)
+
+
+def _check_can_be_sent(datasite: Datasite, records: int) -> None:
+    most = datasite.settings.runner_records
+    if datasite.settings.runner_address and records > most:
+        raise DataRefused(
+            f"The table has {records} records, and the runner elsewhere is sent runner_records={most} with each round."
+            " You alone are told. Raise it in settings.toml and start the datasite again."
+        )
 
 
 def _check_tensors_named(schema: Schema, tensors: str | None) -> None:

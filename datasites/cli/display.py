@@ -327,6 +327,17 @@ def status(out: Console, value: dict[str, Any]) -> None:
             f"Coordinator {connection['coordinator']}: {connection['state']} since {connection['since']}{reason}."
             f" {counted(connection['calls'], 'call')}, {counted(connection['losses'], 'connection')} lost."
         )
+    jobs_elsewhere(out, value["jobs"])
+
+
+def jobs_elsewhere(out: Console, value: list[dict[str, Any]]) -> None:
+    """Machines elsewhere that run jobs, and whether they can be used."""
+    for each in value:
+        told = each["reason"] or (
+            f"The {each['kind']} at {each['address']} answers in {1000 * each['seconds']:.1f} ms (version"
+            f" {each['version']})."
+        )
+        out.print(told)
 
 
 def key(out: Console, value: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from datasites.cli import (
     dial_out_commands,
     display,
     export_commands,
+    jobs_commands,
     policy_commands,
     privacy_audit,
     project_commands,
@@ -426,6 +427,7 @@ for noun in (
     thread_commands,
     project_commands,
     dial_out_commands,
+    jobs_commands,
 ):
     noun.add_to(app)
 

@@ -1,4 +1,4 @@
-"""Length-prefixed frames over a Unix socket: JSON, an optional payload of bytes, at most one file descriptor.
+"""Length-prefixed frames over a socket: JSON, an optional payload of bytes, and over a Unix socket one open file.
 
 Nothing is pickled. Every length is bounded by whoever reads, so neither side can make the other hold more than it said.
 """

@@ -7,60 +7,31 @@ import logging
 import os
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
+from datasites.jobs.elsewhere import JobMachine, Unanswered
 from datasites.jobs.frames import LARGEST_ANSWER, receive_frame, send_frame
 from datasites.jobs.isolation import PROTECTIONS
+from datasites.jobs.rows import Layout, PublicTime, SealedRows, hand_over, send_stream
 from datasites.logs import Shown
-from policies.errors import IsolationMissing, Unavailable
+from policies.errors import DatasiteError, IsolationMissing, Unavailable
 
 logger = logging.getLogger(__name__)
 KINDS = ("exporter", "runner")
 THREADED = ("train", "rehearse", "try", "probe")  # jobs with several threads; what is probed is what training has
 LONGEST_PUBLIC = 1_000  # characters of what a job says for the researcher
 LONGEST_OUTPUT = 100_000  # characters of what it says for the owner
-
-
-class SealedRows(Protocol):
-    """What is handed to a job of private rows: an open, sealed file, float64 of `shape`, little-endian, by rows.
-
-    After them, where `patients` has two numbers, stands where each patient's rows begin (`engine.matrix.GroupedRows`).
-    """
-
-    @property
-    def descriptor(self) -> int: ...
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
-    def patients(self) -> tuple[int, ...]: ...
-    @property
-    def tensors(self) -> Sequence[TensorFile]: ...
-
-
-class TensorFile(Protocol):
-    """A tensor of those rows: an open file that holds it from `begin` on, entry i of row i."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def descriptor(self) -> int: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def begin(self) -> int: ...
-    @property
-    def size(self) -> int: ...
+NOT_RUNNING = "The {kind} of this datasite is not running. Ask its operator to look at the log."
 
 
 @dataclass(frozen=True)
@@ -81,24 +52,12 @@ class Answer:
         return str(self.message.get("output", ""))
 
 
-def _send(
-    connection: socket.socket, message: dict[str, Any], payload: bytes = b"", *, descriptor: int | None = None
-) -> None:
+@contextlib.contextmanager
+def _taking_input() -> Iterator[None]:
     try:
-        send_frame(connection, message, payload, descriptor=descriptor)
+        yield
     except OSError:  # a job that ended, or that does not read
         raise Unavailable("The job ended or took no input.") from None
-
-
-def _send_rows(connection: socket.socket, rows: SealedRows) -> None:
-    tensors = [
-        {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape), "begin": tensor.begin}
-        for tensor in rows.tensors
-    ]
-    message = {"shape": list(rows.shape), "patients": list(rows.patients), "tensors": tensors}
-    _send(connection, message, descriptor=rows.descriptor)
-    for tensor in rows.tensors:
-        _send(connection, {}, descriptor=tensor.descriptor)
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
@@ -118,6 +77,8 @@ class JobPool:
       start_parents: False where the parents run elsewhere, as containers on a shared volume.
       start_seconds: what a parent may take to come up.
       training_threads: of a job that trains.
+      elsewhere: kinds whose jobs run on another machine; no parent of theirs is started or waited for here.
+      records: as many are sent to a runner elsewhere with each job of rows, whatever a table holds.
     """
 
     def __init__(
@@ -128,8 +89,12 @@ class JobPool:
         start_parents: bool = True,
         start_seconds: float = 300.0,
         training_threads: int = 1,
+        elsewhere: Mapping[str, JobMachine] = MappingProxyType({}),
+        records: int = 0,
     ) -> None:
         self.sockets = dict(sockets)
+        self.elsewhere, self.records = dict(elsewhere), records
+        self.kinds_here = tuple(kind for kind in KINDS if kind not in self.elsewhere)
         self.required = required
         self.start_parents = start_parents
         self.start_seconds = start_seconds
@@ -142,14 +107,18 @@ class JobPool:
     def start(self) -> None:
         """Start both parents at once, or wait for those that something else starts, until they are warm.
 
+        A machine elsewhere has to answer.
+
         Raises `Unavailable`, naming parent and setting, where one ended or took longer than `start_seconds`.
         """
         with self._lock:
-            if self.start_parents:
-                self._start_parents(KINDS)
-                return
-            for kind in KINDS:
-                self._wait_until_listening(kind)
+            if self.start_parents and self.kinds_here:
+                self._start_parents(self.kinds_here)
+            elif not self.start_parents:
+                for kind in self.kinds_here:
+                    self._wait_until_listening(kind)
+            for machine in self.elsewhere.values():
+                self._wait_for(machine)
 
     def stop(self) -> None:
         """End the parents, and with them every job."""
@@ -178,6 +147,8 @@ class JobPool:
         memory: int = 4 << 30,
         largest: int = 1 << 20,
         rows: SealedRows | None = None,
+        layout: Layout | None = None,
+        shown: PublicTime | None = None,
         before_rows: Callable[[dict[str, bool]], None] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Answer:
@@ -187,6 +158,9 @@ class JobPool:
           seconds: wall time, and CPU time of each thread; together with memory the bounds of the job.
           largest: most bytes of payload in its answer.
           rows: handed over only after `before_rows` returned.
+          layout: of the rows that the job reads, by public facts; of a job without rows, of those that it stands for: a
+            runner elsewhere is sent as many zeros, so that both take as long. All that `rows` have, if left out.
+          shown: when an answer may be seen on the wire to a runner elsewhere.
           before_rows: told which protections hold; what it raises ends the job before a row is read.
           stop: asked while the job works; True ends it.
 
@@ -195,34 +169,56 @@ class JobPool:
           Unavailable: the job ended early, took too long or was stopped.
         """
         deadline = time.monotonic() + seconds
-        with self._connect(kind) as connection:
+        machine = self.elsewhere.get(kind)
+        if machine is not None and rows is not None:
+            layout = replace(layout or Layout.of(rows), grouped=bool(rows.patients))
+            if rows.shape[0] > self.records:
+                raise Unavailable(f"The table has more than runner_records={self.records}, in settings.toml. Raise it.")
+
+        def check_goes_on() -> None:
+            if stop():
+                raise Unavailable("The job was stopped by the owner.")
+            if time.monotonic() > deadline:
+                raise Unavailable("The job took longer than its deadline and was ended.")
+
+        connection, shares_user = self._connected(kind, layout, shown, zeros=rows is None)
+        with connection:
             connection.settimeout(seconds + 5)
             threads = self.training_threads if job["job"] in THREADED else 1
             bounds = {"memory": memory, "cpu_seconds": int(seconds * threads) + 5, "threads": threads}
-            if tensors := () if rows is None else rows.tensors:
+            if machine is not None and layout is not None:  # a public number: how long it is can be seen on the wire
+                bounds["files"] = layout.size(self.records)
+            elif tensors := () if rows is None else rows.tensors:
                 bounds["files"] = sum(tensor.size for tensor in tensors)
-            _send(connection, {**job, **bounds}, payload)
+            with _taking_input():
+                if machine is not None and layout is not None and rows is None:
+                    send_stream(connection, layout, self.records, None, check_goes_on)
+                send_frame(connection, {**job, **bounds}, payload)
             self._wait(connection, deadline, stop)
             ready, _, _ = receive_frame(connection, largest_payload=0, largest_json=LARGEST_ANSWER, deadline=deadline)
             reported = ready.get("protections")
             protections = {name: isinstance(reported, dict) and reported.get(name) is True for name in PROTECTIONS}
-            self._check(protections)
+            self._check(protections, shares_user)
             if before_rows is not None:
                 before_rows(protections)
             if rows is not None:
-                _send_rows(connection, rows)
+                with _taking_input():
+                    if machine is None or layout is None:
+                        hand_over(connection, rows)
+                    else:
+                        send_stream(connection, layout, self.records, rows, check_goes_on)
             self._wait(connection, deadline, stop)
             message, result, _ = receive_frame(
                 connection, largest_payload=largest, largest_json=LARGEST_ANSWER, deadline=deadline
             )
             return Answer(_plain(message), result, protections)
 
-    def _check(self, protections: dict[str, bool]) -> None:
+    def _check(self, protections: dict[str, bool], shares_user: bool) -> None:
         missing = [name for name, holds in protections.items() if not holds]
         if not any(protections.values()):
             raise Unavailable("The job ended before it was confined.")
-        # Where the datasite is not root it shares the parent's user with the job: the other layers stand alone.
-        if os.geteuid() != 0 and missing == ["own_user"]:
+        # Whoever is not root shares the parent's user with the job: the other layers stand alone.
+        if shares_user and missing == ["own_user"]:
             missing = []
         if missing and self.required:
             raise IsolationMissing(
@@ -234,6 +230,8 @@ class JobPool:
     @staticmethod
     def _wait(connection: socket.socket, deadline: float, stop: Callable[[], bool]) -> None:
         while not stop():
+            if isinstance(connection, ssl.SSLSocket) and connection.pending():
+                return
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Unavailable("The job took longer than its deadline and was ended.")
@@ -241,7 +239,24 @@ class JobPool:
                 return
         raise Unavailable("The job was stopped by the owner.")
 
-    def _connect(self, kind: str) -> socket.socket:
+    def _connected(
+        self, kind: str, layout: Layout | None, shown: PublicTime | None, *, zeros: bool
+    ) -> tuple[socket.socket, bool]:
+        """A connection for one job, and whether it will share its parent's user with who hands it over."""
+        if (machine := self.elsewhere.get(kind)) is None:
+            return self.connect(kind), os.geteuid() != 0
+        try:
+            connection, greeting = machine.connect(layout, records=self.records, zeros=zeros, shown=shown)
+        except DatasiteError as error:  # a researcher may read what is raised; addresses are for the log
+            logger.error("The %s elsewhere: %s", Shown(kind), error)
+            raise Unavailable(NOT_RUNNING.format(kind=kind)) from None
+        return connection, greeting.shares_user
+
+    def connect(self, kind: str) -> socket.socket:
+        """A connection to the warm parent of a kind on this machine, which is started again where it has ended.
+
+        Raises `Unavailable`.
+        """
         for attempt in (0, 1):
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -256,7 +271,7 @@ class JobPool:
                 except Unavailable as error:  # a researcher may read what is raised; paths are for the log
                     logger.error("The %s could not be started again: %s", Shown(kind), error)
                     break
-        raise Unavailable(f"The {kind} of this datasite is not running. Ask its operator to look at the log.")
+        raise Unavailable(NOT_RUNNING.format(kind=kind))
 
     def _restart(self, kind: str) -> None:
         with self._lock:
@@ -279,7 +294,7 @@ class JobPool:
             said = self._said(zygote, deadline)
             where = f"datasite.out in {self.sockets[waiting[0]].parent} says what it printed"
             if said is None:
-                if waiting == list(KINDS):  # it has no job yet, and would be waited for
+                if waiting == list(self.kinds_here):  # it has no job yet, and would be waited for
                     zygote.kill()
                 raise Unavailable(
                     f"The {waiting[0]} did not come up within start_seconds={self.start_seconds:g}. Raise start_seconds"
@@ -324,7 +339,7 @@ class JobPool:
         for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # some processors need them to compute rightly
             if name in os.environ:
                 environment[name] = os.environ[name]
-        places = [f"{kind}={self.sockets[kind]}" for kind in KINDS]
+        places = [f"{kind}={self.sockets[kind]}" for kind in self.kinds_here]
         return subprocess.Popen(
             [sys.executable, "-m", "datasites.jobs.zygote", *places],
             stdin=subprocess.PIPE,
@@ -353,7 +368,7 @@ class JobPool:
         deadline = time.monotonic() + self.start_seconds
         while True:
             try:
-                self._connect(kind).close()
+                self.connect(kind).close()
                 return
             except Unavailable:
                 if time.monotonic() > deadline:
@@ -362,3 +377,14 @@ class JobPool:
                         " it, mend jobs_directory, or raise start_seconds in settings.toml."
                     ) from None
                 time.sleep(0.2)
+
+    def _wait_for(self, machine: JobMachine) -> None:
+        deadline = time.monotonic() + self.start_seconds
+        while True:
+            try:
+                machine.connect()[0].close()
+                return
+            except Unanswered:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)

@@ -24,6 +24,7 @@ from datasites.directory import signing_key
 from datasites.engine.matrix import GroupedRows, in_groups
 from datasites.files import write_private
 from datasites.jobs.pool import Answer, JobPool
+from datasites.jobs.rows import Entries, Layout, PublicTime
 from datasites.ledger.entries import Entry
 from datasites.ledger.ledger import Ledger
 from datasites.ledger.records import CodeRequestRecord, Run
@@ -37,13 +38,14 @@ from datasites.review.timing import slowest
 from datasites.settings import Settings
 from datasites.vault.local_heads import local_shapes
 from datasites.vault.private_rows import PublishedRows
-from datasites.vault.tensor_files import OpenTensor, open_tensors
+from datasites.vault.tensor_files import OpenTensor, open_tensors, stored_dtype
 from policies.errors import DatasiteError, Unavailable, WeightsRefused, WrongStatus
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
 from policies.release.certificates import make_certificate, sign
 from policies.release.plans import Plan, Published, answer_shapes, release_shapes
 from policies.release.tensors import check_tensors, digest, from_bytes, to_bytes
+from policies.schema.schemas import FIRST_COLUMN, Schema
 from policies.source.statuses import RequestStatus, RunStatus
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 DEADLINE_MARGIN = 10.0  # deadline over the dry run's time
 LEAST_DEADLINE = 60.0
 SHOWN_MARGIN = 1.5  # when a release is shown, over the dry run's time
+SENT_AT = 0.9  # of the time at which a release is shown: when a runner elsewhere sends it
 SHOWN_BESIDES = 0.04  # seconds of the ledger's durable entry, and of what else such a machine does
 REHEARSED_WITHIN = 600.0
 MOST_JOBS = 2
@@ -276,15 +279,20 @@ class Rounds:
         if plan.graph is not None:
             shapes = {**shapes, **local_shapes(plan.graph)}
         largest = sum(8 * math.prod(shape) + 512 for shape, _ in shapes.values()) + (1 << 16)
+        deadline = self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds
+        every = self._grid(SHOWN_MARGIN * seconds)
+        shown = PublicTime(time.monotonic() + SENT_AT * min(every, deadline), every) if every > 0 else None
         with self._at_work(run), self.tables.lend(record.version) as rows:
             return self.pool.run(
                 "runner",
                 {**self._job(plan, published), "round": run.round},
                 payload,
-                seconds=self.settings.round_seconds or LEAST_DEADLINE + DEADLINE_MARGIN * seconds,
+                seconds=deadline,
                 memory=JOB_MEMORY,
                 largest=largest,
                 rows=rows,
+                layout=_layout(plan, published.schema),
+                shown=shown,
                 before_rows=before_rows,
                 stop=lambda: self._is_to_end(run),
             )
@@ -326,7 +334,8 @@ class Rounds:
         """
         if plan.digest not in self._rehearsed:
             job, begin = {**self._job(plan, published), "job": "rehearse"}, time.monotonic()
-            answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN, stop=stop)
+            layout = _layout(plan, published.schema)
+            answer = self.pool.run("runner", job, payload, seconds=REHEARSED_WITHIN, layout=layout, stop=stop)
             if not answer.done:
                 raise Unavailable(f"The dry run failed:\n{answer.output}")
             told = answer.message
@@ -473,6 +482,13 @@ class Rounds:
         """Let rounds start again."""
         self._stop_file.unlink(missing_ok=True)
         self.stopped.clear()
+
+
+def _layout(plan: Plan, schema: Schema) -> Layout:
+    """What a plan's job reads of a table, by public facts."""
+    tensor = schema.tensor_of(plan.mechanism.inputs) if isinstance(plan.mechanism, DPSGD | Evaluation) else None
+    entries = [] if tensor is None else [Entries(tensor.name, stored_dtype(tensor), tensor.shape)]
+    return Layout(FIRST_COLUMN + len(schema.columns), grouped=True, tensors=tuple(entries))
 
 
 def _without_release(run: Run) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class OpenTensor:
 
     def __init__(self, tensor: Tensor, descriptor: int, records: int, begin: int) -> None:
         self.name, self.descriptor, self.begin = tensor.name, descriptor, begin
-        self.dtype = np.dtype(tensor.dtype).newbyteorder("<").str
+        self.dtype = stored_dtype(tensor)
         self.shape = (records, *tensor.shape)
         self.size = begin + records * tensor.record_bytes
 
@@ -50,6 +50,11 @@ class OpenTensor:
 
     def __repr__(self) -> str:
         return "OpenTensor(…)"
+
+
+def stored_dtype(tensor: Tensor) -> str:
+    """What numbers of a tensor are kept as, in numpy's words: little-endian."""
+    return np.dtype(tensor.dtype).newbyteorder("<").str
 
 
 def open_tensors(directory: Path, version: str, schema: Schema) -> tuple[OpenTensor, ...]:

@@ -63,6 +63,7 @@ PUBLIC_WEIGHTS = "tests/datasites/vault/test_public_weights.py"
 MODEL_PARTS = "tests/datasites/review/test_model_parts.py"
 DEVICES = "tests/researcher/devices/test_{}.py"
 RELAYS = "tests/attacks/relays/test_{}.py"
+ELSEWHERE = "tests/attacks/runner/test_elsewhere.py"
 FLOWER_APP = "tests/researcher/test_flower_app.py"
 FLOWER = "tests/attacks/test_flower_servers.py"
 ENOUGH = "3"  # failures, and the rest need not be run
@@ -115,6 +116,24 @@ def nothing(*places: str) -> Callable[[], None]:
 def instead(where: str, value: Any) -> Callable[[], None]:
     """Something else in the place of a function or a list."""
     return lambda: put(where, value)
+
+
+def _any_certificate() -> None:
+    """Neither a datasite nor the machine of its jobs looks at the other's certificate."""
+    import ssl
+
+    from datasites.jobs import pinned
+
+    strict = pinned._context
+
+    def lenient(*arguments: Any) -> ssl.SSLContext:
+        context = strict(*arguments)
+        context.verify_mode = ssl.CERT_NONE
+        return context
+
+    put("datasites.jobs.pinned:_context", lenient)
+    for side in ("elsewhere", "machine"):
+        put(f"datasites.jobs.{side}:check_other_side", lambda *_: b"anybody")
 
 
 def _kept_nowhere(book: Any, kind: str, name: str, content: str, *, charge: int = 0) -> None:
@@ -682,6 +701,22 @@ DEFENCES: dict[str, Defence] = {
         "no rows where a protection is missing",
         nothing("datasites.jobs.pool:JobPool._check"),
         (JOBS, "-k", "missing or table"),
+    ),
+    "pinned-certificates": Defence(
+        "certificates of both sides of jobs elsewhere", _any_certificate, (ELSEWHERE, "-k", "heard or between")
+    ),
+    "steady-stream": Defence(
+        "rows sent elsewhere in pieces of one length",
+        instead("datasites.jobs.rows:_Steady.write", lambda self, content: self._send(content) if content else None),
+        (ELSEWHERE, "-k", "as_many_bytes"),
+    ),
+    "held-answers": Defence(
+        "answers from elsewhere at public times", nothing("datasites.jobs.machine:_hold"), (ELSEWHERE, "-k", "times")
+    ),
+    "padded-answers": Defence(
+        "answers from elsewhere of one length",
+        instead("datasites.jobs.machine:PADDED_TO", 1),
+        (ELSEWHERE, "-k", "printed"),
     ),
     "conditions": Defence(
         "conditions in a bounded language of our own",

@@ -27,6 +27,7 @@ from tests.benchmarks import (
     compression,
     datasites,
     dial_out,
+    elsewhere,
     fine_tuning,
     frozen,
     ledger,
@@ -134,6 +135,20 @@ def show_rounds(quick: bool) -> None:
     made.add_row("what the round takes beyond its training", f"{(found['ours'] - found['training']) * 1e3:.0f}")
     made.add_row("a later round of a stock PySyft client", f"{found['stock'] * 1e3:.0f}")
     made.add_row("asking again for a stored release, as a stock client", f"{found['stored'] * 1e3:.0f}")
+    console.print(made)
+
+
+def show_elsewhere(quick: bool) -> None:
+    """What a job takes longer on another machine."""
+    turns = 5 if quick else 25
+    made = table(
+        "A job on another machine",
+        f"Wall time of a job that answers at once, medians of {turns} interleaved turns, loopback in the place of a "
+        f"network. Rows are of {elsewhere.COLUMNS} columns and as many as runner_records says.",
+        *("records", "here, ms", "elsewhere, ms", "on the wire, MB"),
+    )
+    for records, here, there, size in elsewhere.overhead(turns):
+        made.add_row(f"{records:,}", f"{here:.1f}", f"{there:.1f}", f"{size / 1e6:.1f}")
     console.print(made)
 
 
@@ -379,6 +394,7 @@ SECTIONS: dict[str, Callable[..., None]] = {
     "noise": show_noise,
     "threads": show_threads,
     "rounds": show_rounds,
+    "elsewhere": show_elsewhere,
     "ledger": show_ledger,
     "memory": show_memory,
     "start": show_start,
