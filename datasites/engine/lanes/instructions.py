@@ -118,6 +118,21 @@ def _correlate(fields: Fields, terms: Terms) -> list[Access]:
     return [left, over, _written(_lane_of(fields["y"], (fields["M"], fields["yM"]), (math.prod(kernel), LANES)))]
 
 
+def _windows(fields: Fields, address: str) -> Access:
+    sizes = _several(fields, "q0", "q1", "q2", "k0", "k1")
+    return Access(fields[address], sizes, _several(fields, "p0", "p1", "p2", "x0", "x1"))
+
+
+def _largest(fields: Fields, terms: Terms) -> list[Access]:
+    target = Access(fields["y"], (math.prod(_several(fields, "q0", "q1", "q2")),), (LANES,), writes=True)
+    return [_windows(fields, "x"), target]
+
+
+def _to_largest(fields: Fields, terms: Terms) -> list[Access]:
+    given = Access(fields["z"], (math.prod(_several(fields, "q0", "q1", "q2")),), (LANES,))
+    return [_windows(fields, "x"), _windows(fields, "y"), given, _written(_windows(fields, "y"))]
+
+
 def _lane_of(start: int, *runs: tuple[int, int]) -> Access:
     return Access(start, tuple(count for count, _ in runs), tuple(stride for _, stride in runs))
 
@@ -205,6 +220,9 @@ _OTHERS: list[tuple[str, str, Accesses]] = [
     ("add_to", "y d0 d1 d2 d3 t0 t1 t2 t3 x s0 s1 s2 s3", lambda fields, _: _placed(fields, adds=True)),
     ("sum", "y n x k inner outer", _over),  # y[i] = Σ x[i, k]
     ("maximum", "y n x k inner outer", _over),
+    # y[q] = largest over k of x[q · p + k · x]; and y[q · p + k · x] += z[q] for the first k where that is it
+    ("largest", "y q0 q1 q2 p0 p1 p2 x k0 k1 x0 x1", _largest),
+    ("to_largest", "y q0 q1 q2 p0 p1 p2 x k0 k1 x0 x1 z", _to_largest),
     ("gather", "y n x sx z", _gather),  # y = x[z], z a whole number in [0, n)
     ("scatter", "y n x z", _scatter),  # y[z] += x
     ("fill", "y n k", _fill),

@@ -238,13 +238,16 @@ class _Convolution:
         inner, places = _filled(inner, 4, 2), _filled(places, 3, 3)
         self._e.emit(
             "correlate",
-            **{"y": target, "M": self.narrow, "yM": target.strides[0] * LANES},
+            y=target,
+            M=self.narrow,
+            yM=target.strides[0] * LANES,
             **_numbered("k", [size for size, _ in inner], 1),
             **_numbered("x", [step for _, step in inner]),
             **_numbered("q", [size for size, _, _ in places], 1),
-            **{"z": narrow, "zM": narrow.strides[0] * LANES},
+            z=narrow,
+            zM=narrow.strides[0] * LANES,
             **_numbered("z", [step for _, step, _ in places]),
-            **{"x": spread},
+            x=spread,
             **_numbered("p", [step for _, _, step in places]),
         )
 
@@ -294,24 +297,24 @@ def _convolve(e: Emitter, y: View, w: View, x: View, *, turned: bool = False, bi
     count = len(y.shape) - 1
     inner = list(zip(w.shape[1:], x.strides[: 1 + count], w.strides[1:], strict=True))
     turned = turned and any(size > 1 for size in w.shape[2:])
-    if turned:
-        inner = [inner[0], *_filled(inner[1:], 3, 3)]
-    else:
-        inner = _filled(_joined(inner), 4, 3)
+    inner = [inner[0], *_filled(inner[1:], 3, 3)] if turned else _filled(_joined(inner), 4, 3)
     places = _filled(_joined(list(zip(y.shape[1:], y.strides[1:], x.strides[1 + count :], strict=True))), 3, 3)
     given: dict[str, View | int] = {"b": -1, "bO": 0} if bias is None else {"b": bias, "bO": bias.strides[0]}
     e.emit(
         "convolve",
-        **{"y": y, "O": y.shape[0], "yO": y.strides[0] * LANES},
+        y=y,
+        O=y.shape[0],
+        yO=y.strides[0] * LANES,
         **_numbered("q", [size for size, _, _ in places], 1),
         **_numbered("y", [step for _, step, _ in places]),
         **_numbered("p", [step for _, _, step in places]),
-        **{"x": x},
+        x=x,
         **_numbered("k", [size for size, _, _ in inner], 1),
         **_numbered("x", [step for _, step, _ in inner]),
-        **{"w": w, "wO": w.strides[0]},
+        w=w,
+        wO=w.strides[0],
         **_numbered("w", [step for _, _, step in inner], 1),
-        **{"turned": int(turned)},
+        turned=int(turned),
         **given,
     )
 
@@ -321,7 +324,7 @@ def _numbered(name: str, values: Sequence[int], scale: int = LANES) -> dict[str,
 
 
 def _joined(dimensions: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Sizes and strides of each dimension, outermost first, with those that follow on each other everywhere made one."""
+    """Sizes and strides, outermost first, with dimensions that follow on each other everywhere made one."""
     joined: list[tuple[int, ...]] = []
     for size, *steps in dimensions:
         if size == 1:
@@ -415,21 +418,24 @@ def _pool(lowering: Lowering, call: Call, index: int, arguments: Sequence[Any]) 
     return windows, x
 
 
+def _of_windows(windows: _Windows, spread: View) -> dict[str, View | int]:
+    """Windows over [channels, height, width] as the fields of an instruction."""
+    return {
+        **_numbered("q", [spread.shape[0], *windows.places], 1),
+        **_numbered("p", [spread.strides[0], *spread.strides[3:]]),
+        "x": spread,
+        **_numbered("k", windows.kernel, 1),
+        **_numbered("x", spread.strides[1:3]),
+    }
+
+
 @rule("aten.max_pool2d_with_indices.default")
 def _max_pool(lowering: Lowering, call: Call) -> None:
     e = lowering.emitter
     windows, x = _pool(lowering, call, 0, defaults(call.arguments[1:], (), (), (0,), (1,), False))
-    lowering.give(call, _largest(e, windows, windows.spread(windows.padded(x, -math.inf))), None)
-
-
-def _largest(e: Emitter, windows: _Windows, spread: View) -> View:
-    """The largest number of each window: [channels, *places]."""
-    count = len(windows.kernel)
-    order = [0, *range(1 + count, 1 + 2 * count), *range(1, 1 + count)]
-    rows = pieces(e, spread.ordered(order))
-    size = math.prod(windows.kernel)
-    shape = (spread.shape[0], *windows.places, size)
-    return e.over("maximum", rows.as_(shape, contiguous(shape))).as_(shape[:-1], contiguous(shape[:-1]))
+    y = e.fresh((x.shape[0], *windows.places))
+    e.emit("largest", y=y, **_of_windows(windows, windows.spread(windows.padded(x, -math.inf))))
+    lowering.give(call, y, None)
 
 
 @rule("aten.max_pool2d_with_indices_backward.default")
@@ -437,16 +443,11 @@ def _max_pool_backward(lowering: Lowering, call: Call) -> None:
     """To the first of the largest numbers of each window, as torch has it."""
     e = lowering.emitter
     windows, x = _pool(lowering, call, 1, call.arguments[2:7])
-    spread = windows.spread(windows.padded(x, -math.inf))
-    largest = _largest(e, windows, spread)
-    gradient = e.shaped(lowering.argument(call, 0), largest.shape)
-    total, left = windows.empty(0.0), e.unary("copy", e.number(1.0), e.fresh(largest.shape))
-    for offset in windows.offsets():
-        number = pieces(e, windows.one(spread, offset))
-        chosen = e.binary("multiply", e.binary("equal", number, largest), left)
-        left = e.binary("subtract", left, chosen)
-        part = e.where(chosen, gradient, e.number(0.0))
-        e.add_to(windows.one(windows.spread(total), offset), part)
+    padded, total = windows.padded(x, -math.inf), windows.empty(0.0)
+    gradient = e.shaped(lowering.argument(call, 0), (x.shape[0], *windows.places))
+    if padded.strides != total.strides:
+        raise NotLowered("a pooling of numbers that are not in one piece.")
+    e.emit("to_largest", y=total, z=gradient, **_of_windows(windows, windows.spread(padded)))
     lowering.give(call, windows.core(total))
 
 

@@ -85,6 +85,7 @@ LESS, AT_MOST, EQUAL, UNEQUAL = CODES["less"], CODES["at_most"], CODES["equal"],
 THRESHOLD_BACKWARD, CLAMP, WHERE = CODES["threshold_backward"], CODES["clamp"], CODES["where"]
 LINEAR, PRODUCT, MOVE, LIFT = CODES["linear"], CODES["product"], CODES["move"], CODES["lift"]
 CONVOLVE, CORRELATE = CODES["convolve"], CODES["correlate"]
+LARGEST, TO_LARGEST = CODES["largest"], CODES["to_largest"]
 PLACE, ADD_TO = CODES["place"], CODES["add_to"]
 SUM, MAXIMUM, GATHER, SCATTER, FILL = (
     CODES["sum"], CODES["maximum"], CODES["gather"], CODES["scatter"], CODES["fill"],
@@ -292,6 +293,45 @@ def maximum_over(memory, y, n, x, k, inner, outer):
             largest = choose(more(value, largest), value, largest)
             largest = choose(same(value, value), largest, value)
         store(memory, y + i * LANES, largest)
+
+
+@njit(inline="always")
+def _largest_of(memory, x, k0, k1, x0, x1):
+    largest = load(memory, x)
+    for i0 in range(k0):
+        for i1 in range(k1):
+            value = load(memory, x + i0 * x0 + i1 * x1)
+            largest = choose(more(value, largest), value, largest)
+            largest = choose(same(value, value), largest, value)
+    return largest
+
+
+@compiled
+def largest(memory, y, q0, q1, q2, p0, p1, p2, x, k0, k1, x0, x1):
+    """The largest number of each window; NaN where any is NaN."""
+    for i0 in range(q0):
+        for i1 in range(q1):
+            for i2 in range(q2):
+                store(memory, y, _largest_of(memory, x + i0 * p0 + i1 * p1 + i2 * p2, k0, k1, x0, x1))
+                y += LANES
+
+
+@compiled
+def to_largest(memory, y, q0, q1, q2, p0, p1, p2, x, k0, k1, x0, x1, z):
+    """A number of z for each window, added in y to where the first of the window's largest numbers lies in x."""
+    for i0 in range(q0):
+        for i1 in range(q1):
+            for i2 in range(q2):
+                at = i0 * p0 + i1 * p1 + i2 * p2
+                value, left, given = _largest_of(memory, x + at, k0, k1, x0, x1), splat(ONE), load(memory, z)
+                for j0 in range(k0):
+                    for j1 in range(k1):
+                        place = at + j0 * x0 + j1 * x1
+                        here = choose(same(load(memory, x + place), value), left, splat(ZERO))
+                        left = subtract(left, here)
+                        part = choose(same(here, splat(ONE)), given, splat(ZERO))
+                        store(memory, y + place, add(load(memory, y + place), part))
+                z += LANES
 
 
 @compiled
@@ -600,6 +640,13 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
         sum_over(memory, y, f2, x, f4, f5, f6)
     elif op == MAXIMUM:
         maximum_over(memory, y, f2, x, f4, f5, f6)
+    elif op == LARGEST:  # y q0 q1 q2 p0 p1 p2 x k0 k1 x0 x1
+        source = f8 + (near if f8 < scratch else shift)
+        largest(memory, y, f2, f3, f4, f5, f6, f7, source, f9, f10, code[at + 11], code[at + 12])
+    elif op == TO_LARGEST:  # y q0 q1 q2 p0 p1 p2 x k0 k1 x0 x1 z
+        source = f8 + (near if f8 < scratch else shift)
+        given = code[at + 13] + (near if code[at + 13] < scratch else shift)
+        to_largest(memory, y, f2, f3, f4, f5, f6, f7, source, f9, f10, code[at + 11], code[at + 12], given)
     elif op == GATHER:  # y n x sx z
         gather(memory, y, f2, x, f4, z)
     elif op == SCATTER:  # y n x z
@@ -637,17 +684,19 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
 def run(code, instructions, terms, memory, uniform, scratch, own, second, blocks, norms, sound):
     """The program on `blocks` blocks: each record's squared norm in `norms`, and -1 in `sound` where all is finite.
 
-    Blocks are taken by twos. The second one's scratch is at `second`, after the memory of all blocks.
+    With wide registers blocks are taken by twos, and the second one's scratch is at `second`, after the memory of all
+    blocks. Else one after the other: they would share nothing, and one's scratch is nearer.
     """
+    together = 2 if WIDE else 1
     for block in range(blocks):
         store_wide(norms, block * LANES, splat_wide(0.0))
         store_whole(sound, block * LANES, splat_whole(np.int32(-1)))
-    for block in range(0, blocks, 2):
-        two = block + 2 <= blocks
+    for block in range(0, blocks, together):
+        two = WIDE and block + 2 <= blocks
         shift = block * own
         for number in range(instructions):
             at = number * WORDS
-            if WIDE and two and code[at] == LINEAR:  # y O K Q x yO yQ xK xQ w wO wK b bO
+            if two and code[at] == LINEAR:  # y O K Q x yO yQ xK xQ w wO wK b bO
                 y, x = code[at + 1], code[at + 5]
                 far_y, far_x = second if y < scratch else own, second if x < scratch else own
                 y += 0 if y < scratch else shift

@@ -215,7 +215,7 @@ def convolve(
         w1, w2, w3 = -w1, -w2, -w3
     for i0 in range(q0):
         for i1 in range(q1):
-            t, p = y + i0 * y0 + i1 * y1, x + i0 * p0 + i1 * p1
+            t, p, o = y + i0 * y0 + i1 * y1, x + i0 * p0 + i1 * p1, 0
             for _ in range(q2):
                 o = 0
                 while o + 4 <= O:
@@ -230,12 +230,17 @@ def convolve(
                             memory, uniform, u, yO, p, k0, k1, k2, k3, x0, x1, x2, x3, q, wO, w0, w1, w2, w3, c, bO
                         )
                         o += 4
-                while o < O:
-                    q, c = w + o * wO, b if b < 0 else b + o * bO
-                    _one_of_window(memory, uniform, t + o * yO, p, k0, k1, k2, k3, x0, x1, x2, x3, q, w0, w1, w2, w3, c)
-                    o += 1
                 t += y2
                 p += p2
+            t, p = y + i0 * y0 + i1 * y1, x + i0 * p0 + i1 * p1
+            while o < O:
+                q, c = w + o * wO, b if b < 0 else b + o * bO
+                for i2 in range(0, q2, 4):
+                    _four_windows(
+                        memory, uniform, t + o * yO + i2 * y2, y2, q2 - i2, p + i2 * p2, p2, k0, k1, k2, k3, x0, x1, x2,
+                        x3, q, w0, w1, w2, w3, c,
+                    )  # fmt: skip
+                o += 1
 
 
 @compiled
@@ -286,19 +291,30 @@ def _four_of_window(memory, uniform, y, yO, x, k0, k1, k2, k3, x0, x1, x2, x3, w
 
 
 @compiled
-def _one_of_window(memory, uniform, y, x, k0, k1, k2, k3, x0, x1, x2, x3, w, w0, w1, w2, w3, b):
+def _four_windows(memory, uniform, y, yQ, left, x, xQ, k0, k1, k2, k3, x0, x1, x2, x3, w, w0, w1, w2, w3, b):
+    """One output at four places, or at as many as are left: beyond the last one it is made again and not kept."""
+    j1, j2, j3 = min(1, left - 1) * xQ, min(2, left - 1) * xQ, min(3, left - 1) * xQ
     a0 = splat(ZERO)
     if b >= 0:
         a0 = every(uniform, b)
+    a1, a2, a3 = a0, a0, a0
     for i0 in range(k0):
         for i1 in range(k1):
             for i2 in range(k2):
                 p, q = x + i0 * x0 + i1 * x1 + i2 * x2, w + i0 * w0 + i1 * w1 + i2 * w2
                 for _ in range(k3):
-                    a0 = fma(every(uniform, q), load(memory, p), a0)
+                    e = every(uniform, q)
+                    a0, a1 = fma(e, load(memory, p), a0), fma(e, load(memory, p + j1), a1)
+                    a2, a3 = fma(e, load(memory, p + j2), a2), fma(e, load(memory, p + j3), a3)
                     p += x3
                     q += w3
     store(memory, y, a0)
+    if left > 1:
+        store(memory, y + yQ, a1)
+    if left > 2:
+        store(memory, y + 2 * yQ, a2)
+    if left > 3:
+        store(memory, y + 3 * yQ, a3)
 
 
 # -- of a record's numbers with each other
