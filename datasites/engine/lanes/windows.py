@@ -297,7 +297,8 @@ def _convolve(e: Emitter, y: View, w: View, x: View, *, turned: bool = False, bi
     count = len(y.shape) - 1
     inner = list(zip(w.shape[1:], x.strides[: 1 + count], w.strides[1:], strict=True))
     turned = turned and any(size > 1 for size in w.shape[2:])
-    inner = [inner[0], *_filled(inner[1:], 3, 3)] if turned else _filled(_joined(inner), 4, 3)
+    inner = inner if turned else _joined(inner)
+    inner = [inner[0], *_filled(inner[1:], 3, 3)] if len(inner) > 1 else _filled(inner, 4, 3)  # channels first
     places = _filled(_joined(list(zip(y.shape[1:], y.strides[1:], x.strides[1 + count :], strict=True))), 3, 3)
     given: dict[str, View | int] = {"b": -1, "bO": 0} if bias is None else {"b": bias, "bO": bias.strides[0]}
     e.emit(

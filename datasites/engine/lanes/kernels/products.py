@@ -27,7 +27,9 @@ compiled = njit(error_model="numpy")
 
 WIDE = config.CPU_NAME == "x86-64-v4"  # sixteen lanes are one register
 PART = LANES if WIDE else LANES // 2  # lanes of a register
-NEAR_PLACES = 96  # of a picture whose products are added up before the next tile: what they read stays near
+NEAR_NUMBERS = 400  # of a window that all parameters are multiplied by before the next: 25 KiB of sixteen lanes
+NEAR_PLACES = 72  # of a picture whose products are added up before the next, of five rows of numbers: about as much
+MORE = -2  # in place of where a bias is: sums go on from what is there
 
 load_part, store_part, splat_part = (load, store, splat) if WIDE else (load_half, store_half, splat_half)
 
@@ -207,49 +209,104 @@ def convolve(
 ):  # fmt: skip
     """y[o, q] = b[o] + Σ w[o, k] x[k, q] over k of four dimensions, for places q of three.
 
-    Where `turned`, the last three dimensions of the parameters run from their end. All parameters are read for a place
-    before the next, since a window's numbers are many times theirs.
+    Where `turned`, the last three dimensions of the parameters run from their end. Of the first dimension of k as much
+    is taken at a time as stays near while all parameters of a place are read; the rest is added to what y then has.
     """
     if turned:
         w += (k1 - 1) * w1 + (k2 - 1) * w2 + (k3 - 1) * w3
         w1, w2, w3 = -w1, -w2, -w3
-    for i0 in range(q0):
-        for i1 in range(q1):
-            t, p, o = y + i0 * y0 + i1 * y1, x + i0 * p0 + i1 * p1, 0
-            for _ in range(q2):
-                o = 0
-                while o + 4 <= O:
-                    u, q, c = t + o * yO, w + o * wO, b if b < 0 else b + o * bO
-                    if _six_next(O - o):
-                        _six_of_window(
-                            memory, uniform, u, yO, p, k0, k1, k2, k3, x0, x1, x2, x3, q, wO, w0, w1, w2, w3, c, bO
-                        )
-                        o += 6
-                    else:
-                        _four_of_window(
-                            memory, uniform, u, yO, p, k0, k1, k2, k3, x0, x1, x2, x3, q, wO, w0, w1, w2, w3, c, bO
-                        )
-                        o += 4
-                t += y2
-                p += p2
-            t, p = y + i0 * y0 + i1 * y1, x + i0 * p0 + i1 * p1
-            while o < O:
-                q, c = w + o * wO, b if b < 0 else b + o * bO
-                for i2 in range(0, q2, 4):
-                    _four_windows(
-                        memory, uniform, t + o * yO + i2 * y2, y2, q2 - i2, p + i2 * p2, p2, k0, k1, k2, k3, x0, x1, x2,
-                        x3, q, w0, w1, w2, w3, c,
-                    )  # fmt: skip
-                o += 1
+    near = max(1, NEAR_NUMBERS // (k1 * k2 * k3))
+    for begin in range(0, k0, near):
+        count = min(near, k0 - begin)
+        for i0 in range(q0):
+            for i1 in range(q1):
+                _row(
+                    memory, uniform, y + i0 * y0 + i1 * y1, O, yO, q2, y2, p2, x + i0 * p0 + i1 * p1 + begin * x0,
+                    count, k1, k2, k3, x0, x1, x2, x3, w + begin * w0, wO, w0, w1, w2, w3, b if begin == 0 else MORE,
+                    bO,
+                )  # fmt: skip
+
+
+@compiled
+def _row(
+    memory, uniform, y, O, yO, Q, yQ, xQ, x, k0, k1, k2, k3, x0, x1, x2, x3, w, wO, w0, w1, w2, w3, b, bO
+):  # fmt: skip
+    """One row of places; `b` is where the bias is, or -1, or `MORE` to add to y."""
+    t, p, o = y, x, 0
+    for _ in range(Q):
+        o = 0
+        while o + 4 <= O:
+            left = O - o
+            u, q, c = t + o * yO, w + o * wO, b if b < 0 else b + o * bO
+            if WIDE and left >= 8:
+                _eight_of_window(
+                    memory, uniform, u, yO, p, k0, k1, k2, k3, x0, x1, x2, x3, q, wO, w0, w1, w2, w3, c, bO
+                )
+                o += 8
+            elif not WIDE and _six_next(left):
+                _six_of_window(memory, uniform, u, yO, p, k0, k1, k2, k3, x0, x1, x2, x3, q, wO, w0, w1, w2, w3, c, bO)
+                o += 6
+            else:
+                _four_of_window(memory, uniform, u, yO, p, k0, k1, k2, k3, x0, x1, x2, x3, q, wO, w0, w1, w2, w3, c, bO)
+                o += 4
+        t += yQ
+        p += xQ
+    while o < O:
+        q, c = w + o * wO, b if b < 0 else b + o * bO
+        for i in range(0, Q, 4):
+            _four_windows(
+                memory, uniform, y + o * yO + i * yQ, yQ, Q - i, x + i * xQ, xQ, k0, k1, k2, k3, x0, x1, x2, x3, q, w0,
+                w1, w2, w3, c,
+            )  # fmt: skip
+        o += 1
+
+
+@njit(inline="always")
+def _four_begun(memory, uniform, y, yO, b, bO):
+    """Where four sums begin: at zero, at their bias, or at what y has."""
+    a0 = splat(ZERO)
+    a1, a2, a3 = a0, a0, a0
+    if b >= 0:
+        a0, a1, a2, a3 = four_of(uniform, b, bO)
+    elif b == MORE:
+        a0, a1 = load(memory, y), load(memory, y + yO)
+        a2, a3 = load(memory, y + 2 * yO), load(memory, y + 3 * yO)
+    return a0, a1, a2, a3
+
+
+@compiled
+def _eight_of_window(memory, uniform, y, yO, x, k0, k1, k2, k3, x0, x1, x2, x3, w, wO, w0, w1, w2, w3, b, bO):
+    a0, a1, a2, a3 = _four_begun(memory, uniform, y, yO, b, bO)
+    a4, a5, a6, a7 = _four_begun(memory, uniform, y + 4 * yO, yO, b if b < 0 else b + 4 * bO, bO)
+    for i0 in range(k0):
+        for i1 in range(k1):
+            for i2 in range(k2):
+                p, q = x + i0 * x0 + i1 * x1 + i2 * x2, w + i0 * w0 + i1 * w1 + i2 * w2
+                for _ in range(k3):
+                    v = load(memory, p)
+                    a0 = fma(every(uniform, q), v, a0)
+                    a1 = fma(every(uniform, q + wO), v, a1)
+                    a2 = fma(every(uniform, q + 2 * wO), v, a2)
+                    a3 = fma(every(uniform, q + 3 * wO), v, a3)
+                    a4 = fma(every(uniform, q + 4 * wO), v, a4)
+                    a5 = fma(every(uniform, q + 5 * wO), v, a5)
+                    a6 = fma(every(uniform, q + 6 * wO), v, a6)
+                    a7 = fma(every(uniform, q + 7 * wO), v, a7)
+                    p += x3
+                    q += w3
+    store_four(memory, y, yO, a0, a1, a2, a3)
+    store_four(memory, y + 4 * yO, yO, a4, a5, a6, a7)
 
 
 @compiled
 def _six_of_window(memory, uniform, y, yO, x, k0, k1, k2, k3, x0, x1, x2, x3, w, wO, w0, w1, w2, w3, b, bO):
-    a0 = splat(ZERO)
-    a1, a2, a3, a4, a5 = a0, a0, a0, a0, a0
+    a0, a1, a2, a3 = _four_begun(memory, uniform, y, yO, b, bO)
+    a4 = splat(ZERO)
+    a5 = a4
     if b >= 0:
-        a0, a1, a2, a3 = four_of(uniform, b, bO)
         a4, a5 = every(uniform, b + 4 * bO), every(uniform, b + 5 * bO)
+    elif b == MORE:
+        a4, a5 = load(memory, y + 4 * yO), load(memory, y + 5 * yO)
     for i0 in range(k0):
         for i1 in range(k1):
             for i2 in range(k2):
@@ -271,10 +328,7 @@ def _six_of_window(memory, uniform, y, yO, x, k0, k1, k2, k3, x0, x1, x2, x3, w,
 
 @compiled
 def _four_of_window(memory, uniform, y, yO, x, k0, k1, k2, k3, x0, x1, x2, x3, w, wO, w0, w1, w2, w3, b, bO):
-    a0 = splat(ZERO)
-    a1, a2, a3 = a0, a0, a0
-    if b >= 0:
-        a0, a1, a2, a3 = four_of(uniform, b, bO)
+    a0, a1, a2, a3 = _four_begun(memory, uniform, y, yO, b, bO)
     for i0 in range(k0):
         for i1 in range(k1):
             for i2 in range(k2):
@@ -298,6 +352,9 @@ def _four_windows(memory, uniform, y, yQ, left, x, xQ, k0, k1, k2, k3, x0, x1, x
     if b >= 0:
         a0 = every(uniform, b)
     a1, a2, a3 = a0, a0, a0
+    if b == MORE:
+        a0, a1 = load(memory, y), load(memory, y + min(1, left - 1) * yQ)
+        a2, a3 = load(memory, y + min(2, left - 1) * yQ), load(memory, y + min(3, left - 1) * yQ)
     for i0 in range(k0):
         for i1 in range(k1):
             for i2 in range(k2):
