@@ -291,7 +291,9 @@ def _deep(values: list[int] | None, kernel: list[int]) -> list[int]:
     return given if len(given) == 3 else given * 3
 
 
-def _in_depth(pool: Callable[[Tensor, list[int], list[int], list[int], list[int]], Tensor], x: Tensor, *args: Any) -> Any:
+def _in_depth(
+    pool: Callable[[Tensor, list[int], list[int], list[int], list[int]], Tensor], x: Tensor, *args: Any
+) -> Any:
     """A pooling over three dimensions as one over the last two and then one over the first."""
     kernel, stride, padding, dilation = args
     batch, channels, depth, height, width = x.shape
