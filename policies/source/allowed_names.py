@@ -25,13 +25,12 @@ INITIALISERS = frozenset(
     trunc_normal_ uniform_ xavier_normal_ xavier_uniform_ zeros_
     """.split()
 )
-_SHARED = """celu conv1d conv2d conv3d hardshrink layer_norm group_norm log_softmax prelu relu selu sigmoid softmax tanh
-"""
+_SHARED = """celu conv1d conv2d hardshrink layer_norm group_norm log_softmax prelu relu selu sigmoid softmax tanh"""
 FUNCTIONS = frozenset(
     f"""
     {_SHARED} adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d alpha_dropout avg_pool1d avg_pool2d avg_pool3d
-    bilinear cosine_similarity dropout dropout1d dropout2d elu elu_ embedding embedding_bag feature_alpha_dropout gelu
-    glu hardsigmoid hardswish hardtanh hardtanh_ instance_norm interpolate leaky_relu leaky_relu_ linear logsigmoid
+    bilinear conv3d cosine_similarity dropout dropout1d dropout2d elu elu_ embedding embedding_bag feature_alpha_dropout
+    gelu glu hardsigmoid hardswish hardtanh hardtanh_ instance_norm interpolate leaky_relu leaky_relu_ linear logsigmoid
     max_pool1d max_pool2d max_pool3d mish normalize one_hot pad pairwise_distance relu6 relu_ rms_norm
     scaled_dot_product_attention sigmoid silu softmin softplus softsign tanh tanhshrink threshold threshold_ upsample
     """.split()
