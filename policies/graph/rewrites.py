@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MOST_STEPS = 64  # of what is made one after the other
 
@@ -247,6 +247,103 @@ def _distances(one: Tensor, other: Tensor, p: float, compute_mode: int | None) -
     return torch.linalg.vector_norm(one.unsqueeze(-2) - other.unsqueeze(-3), p, -1)
 
 
+def _enlarged(x: Tensor, output_size: list[int] | None, factors: list[float] | None) -> list[int]:
+    """Sizes of the dimensions after batch and channels."""
+    if output_size is not None:
+        return list(output_size)
+    assert factors is not None
+    return [int(have * factor) for have, factor in zip(x.shape[2:], factors, strict=True)]
+
+
+def _nearest(x: Tensor, output_size: list[int] | None, factors: list[float] | None) -> Any:
+    """Each number as many times as its dimension grows, a whole number of times."""
+    sizes = _enlarged(x, output_size, factors)
+    if any(size % have for size, have in zip(sizes, x.shape[2:], strict=True)):
+        return NotImplemented
+    for axis, size in enumerate(sizes, start=2):
+        have = x.shape[axis]
+        lines = x.unsqueeze(axis + 1).expand([*x.shape[: axis + 1], size // have, *x.shape[axis + 1 :]])
+        x = lines.reshape([*x.shape[:axis], size, *x.shape[axis + 1 :]])
+    return x
+
+
+def _bilinear(x: Tensor, output_size: list[int] | None, align_corners: bool, factors: list[float] | None) -> Any:
+    """Between the two nearest numbers along one dimension, then along the other."""
+    for number, size in enumerate(_enlarged(x, output_size, factors)):
+        axis, have = number + 2, x.shape[number + 2]
+        step = 1 / factors[number] if factors is not None else have / size
+        places = torch.arange(size, dtype=torch.float32)
+        if align_corners:
+            places = places * ((have - 1) / max(1, size - 1))
+        else:
+            places = ((places + 0.5) * step - 0.5).clamp(min=0)
+        low = places.to(torch.int64).clamp(max=have - 1)
+        share = (places - low).reshape([size, *[1] * (x.dim() - 1 - axis)])
+        before = torch.index_select(x, axis, low)
+        after = torch.index_select(x, axis, (low + 1).clamp(max=have - 1))
+        x = before + (after - before) * share
+    return x
+
+
+def _deep(values: list[int] | None, kernel: list[int]) -> list[int]:
+    """One number for each of three dimensions."""
+    given = list(values) if values else list(kernel)
+    return given if len(given) == 3 else given * 3
+
+
+def _in_depth(
+    pool: Callable[[Tensor, list[int], list[int], list[int], list[int]], Tensor], x: Tensor, *args: Any
+) -> Any:
+    """A pooling over three dimensions as one over the last two and then one over the first."""
+    kernel, stride, padding, dilation = args
+    batch, channels, depth, height, width = x.shape
+    flat = pool(x.reshape([batch, channels * depth, height, width]), *(part[1:] for part in args))
+    lines = flat.reshape([batch, channels, depth, flat.shape[2] * flat.shape[3]])
+    ones = [[part[0], one] for part, one in ((kernel, 1), (stride, 1), (padding, 0), (dilation, 1))]
+    found = pool(lines, *ones)
+    return found.reshape([batch, channels, found.shape[2], *flat.shape[2:]])
+
+
+def _largest_in_depth(
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int] | None = None,
+    padding: Any = (0,),
+    dilation: Any = (1,),
+    ceil_mode: bool = False,
+) -> Any:
+    """Of the largest numbers the first is the first of both poolings, so a gradient goes where torch's goes."""
+    if x.dim() != 5 or ceil_mode:
+        return NotImplemented
+    kernel = _deep(kernel, kernel)
+
+    def pool(x: Tensor, size: list[int], step: list[int], before: list[int], apart: list[int]) -> Tensor:
+        return torch.max_pool2d(x, size, step, before, apart)
+
+    found = _in_depth(pool, x, kernel, _deep(stride, kernel), _deep(padding, kernel), _deep(dilation, kernel))
+    return found, torch.zeros_like(found, dtype=torch.int64)
+
+
+def _mean_in_depth(
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int] | None = None,
+    padding: Any = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """A mean of means of as many numbers each."""
+    if x.dim() != 5 or ceil_mode or not count_include_pad or divisor_override is not None:
+        return NotImplemented
+    kernel = _deep(kernel, kernel)
+
+    def pool(x: Tensor, size: list[int], step: list[int], before: list[int], _: list[int]) -> Tensor:
+        return nn.functional.avg_pool2d(x, size, step, before)
+
+    return _in_depth(pool, x, kernel, _deep(stride, kernel), _deep(padding, kernel), [1, 1, 1])
+
+
 def _finite(x: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Any:
     if not x.is_floating_point():
         return NotImplemented
@@ -268,6 +365,7 @@ REWRITES: dict[Any, Callable[..., Any]] = {
     aten._embedding_bag_forward_only.default: _embedding_bag,
     aten._native_batch_norm_legit.no_stats: _normalised,
     aten._trilinear.default: _trilinear,
+    aten.avg_pool3d.default: _mean_in_depth,
     aten.cummax.default: _running_extreme(torch.ge),
     aten.cummin.default: _running_extreme(torch.le),
     aten.cumprod.default: _running(torch.mul),
@@ -283,10 +381,13 @@ REWRITES: dict[Any, Callable[..., Any]] = {
     aten.index_put.default: _index_put,
     aten.kthvalue.default: _kth_value,
     aten.logcumsumexp.default: _running(torch.logaddexp),
+    aten.max_pool3d_with_indices.default: _largest_in_depth,
     aten.median.dim: _median,
     aten.rsub.Scalar: _from_number,
     aten.scatter.src: _scatter_one,
     aten.scatter.value: _scatter_one,
     aten.unfold.default: _unfold,
+    aten.upsample_bilinear2d.vec: _bilinear,
+    aten.upsample_nearest2d.vec: _nearest,
     aten.var_mean.correction: _variance_and_mean,
 }

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 LAYERS = frozenset(
     """
-    AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AlphaDropout AvgPool1d AvgPool2d Bilinear
-    CELU ConstantPad1d ConstantPad2d Conv1d Conv2d ConvTranspose1d ConvTranspose2d CosineSimilarity Dropout Dropout1d
-    Dropout2d ELU Embedding EmbeddingBag FeatureAlphaDropout Flatten GELU GLU GroupNorm GRU GRUCell Hardshrink
-    Hardsigmoid Hardswish Hardtanh Identity InstanceNorm1d InstanceNorm2d LayerNorm LeakyReLU Linear LogSigmoid
-    LogSoftmax LSTM LSTMCell MaxPool1d MaxPool2d Mish Module ModuleDict ModuleList MultiheadAttention PairwiseDistance
-    Parameter ParameterDict ParameterList PReLU ReLU ReLU6 RMSNorm RNN RNNCell SELU Sequential Sigmoid SiLU Softmax
-    Softmax2d Softmin Softplus Softshrink Softsign Tanh Tanhshrink Threshold TransformerEncoder
-    TransformerEncoderLayer Unflatten Upsample UpsamplingNearest2d ZeroPad1d ZeroPad2d
+    AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AlphaDropout AvgPool1d AvgPool2d AvgPool3d
+    Bilinear CELU ConstantPad1d ConstantPad2d Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d
+    CosineSimilarity Dropout Dropout1d Dropout2d ELU Embedding EmbeddingBag FeatureAlphaDropout Flatten GELU GLU
+    GroupNorm GRU GRUCell Hardshrink Hardsigmoid Hardswish Hardtanh Identity InstanceNorm1d InstanceNorm2d LayerNorm
+    LeakyReLU Linear LogSigmoid LogSoftmax LSTM LSTMCell MaxPool1d MaxPool2d MaxPool3d Mish Module ModuleDict ModuleList
+    MultiheadAttention PairwiseDistance Parameter ParameterDict ParameterList PReLU ReLU ReLU6 RMSNorm RNN RNNCell SELU
+    Sequential Sigmoid SiLU Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh Tanhshrink Threshold
+    TransformerEncoder TransformerEncoderLayer Unflatten Upsample UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d
+    ZeroPad2d
     """.split()
 )
 INITIALISERS = frozenset(
@@ -27,10 +28,10 @@ INITIALISERS = frozenset(
 _SHARED = """celu conv1d conv2d hardshrink layer_norm group_norm log_softmax prelu relu selu sigmoid softmax tanh"""
 FUNCTIONS = frozenset(
     f"""
-    {_SHARED} adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d alpha_dropout avg_pool1d avg_pool2d bilinear
-    cosine_similarity dropout dropout1d dropout2d elu elu_ embedding embedding_bag feature_alpha_dropout gelu glu
-    hardsigmoid hardswish hardtanh hardtanh_ instance_norm interpolate leaky_relu leaky_relu_ linear logsigmoid
-    max_pool1d max_pool2d mish normalize one_hot pad pairwise_distance relu6 relu_ rms_norm
+    {_SHARED} adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d alpha_dropout avg_pool1d avg_pool2d avg_pool3d
+    bilinear conv3d cosine_similarity dropout dropout1d dropout2d elu elu_ embedding embedding_bag feature_alpha_dropout
+    gelu glu hardsigmoid hardswish hardtanh hardtanh_ instance_norm interpolate leaky_relu leaky_relu_ linear logsigmoid
+    max_pool1d max_pool2d max_pool3d mish normalize one_hot pad pairwise_distance relu6 relu_ rms_norm
     scaled_dot_product_attention sigmoid silu softmin softplus softsign tanh tanhshrink threshold threshold_ upsample
     """.split()
 )

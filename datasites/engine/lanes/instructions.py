@@ -1,6 +1,6 @@
 """The instructions of a record's program, and for each one which memory it reads and writes.
 
-A program is a list of instructions of sixteen whole numbers: a code, then its fields in the order given here. All
+A program is a list of instructions of thirty-two whole numbers: a code, then its fields in the order given here. All
 sixteen records of a block run it together, one in each lane, so one *slot* of lane memory is sixteen floats and
 addresses count floats. Three memories exist: `scratch`, which every block of records uses again; `own`, of one block
 alone; `uniform`, the model's parameters and the program's constants, one float each and the same for all records.
@@ -9,11 +9,12 @@ Addresses below the scratch's size are scratch, all others are the block's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 LANES = 16
-WORDS = 16  # of an instruction
+WORDS = 32  # of an instruction
 
 Fields = Mapping[str, int]
 Terms = Sequence[Sequence[int]]
@@ -97,6 +98,45 @@ def _product(fields: Fields, terms: Terms) -> list[Access]:
     return [left, right, _written(target)]
 
 
+def _several(fields: Fields, *names: str) -> tuple[int, ...]:
+    return tuple(fields[name] for name in names)
+
+
+def _convolve(fields: Fields, terms: Terms) -> list[Access]:
+    kernel, places = _several(fields, "k0", "k1", "k2", "k3"), _several(fields, "q0", "q1", "q2")
+    weights = Access(fields["w"], (fields["O"], *kernel), _several(fields, "wO", "w0", "w1", "w2", "w3"), uniform=True)
+    bias = Access(fields["b"], (fields["O"],), (fields["bO"],), uniform=True)
+    over = Access(fields["x"], (*kernel, *places), _several(fields, "x0", "x1", "x2", "x3", "p0", "p1", "p2"))
+    target = Access(fields["y"], (fields["O"], *places), _several(fields, "yO", "y0", "y1", "y2"), writes=True)
+    return [weights, *([] if fields["b"] == -1 else [bias]), over, target]
+
+
+def _correlate(fields: Fields, terms: Terms) -> list[Access]:
+    kernel, places = _several(fields, "k0", "k1", "k2", "k3"), _several(fields, "q0", "q1", "q2")
+    left = Access(fields["z"], (fields["M"], *places), _several(fields, "zM", "z0", "z1", "z2"))
+    over = Access(fields["x"], (*kernel, *places), _several(fields, "x0", "x1", "x2", "x3", "p0", "p1", "p2"))
+    return [left, over, _written(_lane_of(fields["y"], (fields["M"], fields["yM"]), (math.prod(kernel), LANES)))]
+
+
+def _windows(fields: Fields, address: str) -> Access:
+    sizes = _several(fields, "q0", "q1", "q2", "k0", "k1")
+    return Access(fields[address], sizes, _several(fields, "p0", "p1", "p2", "x0", "x1"))
+
+
+def _largest(fields: Fields, terms: Terms) -> list[Access]:
+    target = Access(fields["y"], (math.prod(_several(fields, "q0", "q1", "q2")),), (LANES,), writes=True)
+    return [_windows(fields, "x"), target]
+
+
+def _to_largest(fields: Fields, terms: Terms) -> list[Access]:
+    given = Access(fields["z"], (math.prod(_several(fields, "q0", "q1", "q2")),), (LANES,))
+    return [_windows(fields, "x"), _windows(fields, "y"), given, _written(_windows(fields, "y"))]
+
+
+def _lane_of(start: int, *runs: tuple[int, int]) -> Access:
+    return Access(start, tuple(count for count, _ in runs), tuple(stride for _, stride in runs))
+
+
 def _four(fields: Fields, *, uniform: bool) -> list[Access]:
     sizes, strides = (tuple(fields[f"{name}{i}"] for i in range(4)) for name in "ds")
     size = sizes[0] * sizes[1] * sizes[2] * sizes[3]
@@ -156,12 +196,23 @@ BINARY = (
     "add subtract multiply divide sigmoid_backward tanh_backward less at_most equal unequal".split()
 )  # y[i] = f(x[i], z[i])
 
+OF_PARAMETERS = ("linear", "convolve")  # whose w are uniforms
+
 _OTHERS: list[tuple[str, str, Accesses]] = [
     ("threshold_backward", "y n x sx z sz k", _threshold),  # z[i] > k ? x[i] : 0
     ("clamp", "y n x sx low high", _clamp),
     ("where", "y n x sx z sz w sw", _where),  # w[i] != 0 ? x[i] : z[i]
     ("linear", "y O K Q x yO yQ xK xQ w wO wK b bO", _linear),  # y[o, q] = b[o] + Σ w[o, k] x[k, q]
     ("product", "y M K J x yM yJ xM xK z zK zJ", _product),  # y[m, j] = Σ x[m, k] z[k, j]
+    # y[o · yO + q · y] = b[o] + Σ over k of w[o · wO + k · w] x[k · x + q · p], k and q of several dimensions; where
+    # `turned`, the last three of k run from the end of the parameters
+    (
+        "convolve",
+        "y O yO q0 q1 q2 y0 y1 y2 p0 p1 p2 x k0 k1 k2 k3 x0 x1 x2 x3 w wO w0 w1 w2 w3 turned b bO",
+        _convolve,
+    ),
+    # y[m · yM + k] = Σ over q of z[m · zM + q · z] x[k · x + q · p]
+    ("correlate", "y M yM k0 k1 k2 k3 x0 x1 x2 x3 q0 q1 q2 z zM z0 z1 z2 x p0 p1 p2", _correlate),
     ("move", "y d0 d1 d2 d3 x s0 s1 s2 s3", lambda fields, _: _four(fields, uniform=False)),
     ("lift", "y d0 d1 d2 d3 x s0 s1 s2 s3", lambda fields, _: _four(fields, uniform=True)),  # uniforms into lanes
     # y[t · i] = x[s · i] for every index i below d, and the same with +=
@@ -169,6 +220,9 @@ _OTHERS: list[tuple[str, str, Accesses]] = [
     ("add_to", "y d0 d1 d2 d3 t0 t1 t2 t3 x s0 s1 s2 s3", lambda fields, _: _placed(fields, adds=True)),
     ("sum", "y n x k inner outer", _over),  # y[i] = Σ x[i, k]
     ("maximum", "y n x k inner outer", _over),
+    # y[q] = largest over k of x[q · p + k · x]; and y[q · p + k · x] += z[q] for the first k where that is it
+    ("largest", "y q0 q1 q2 p0 p1 p2 x k0 k1 x0 x1", _largest),
+    ("to_largest", "y q0 q1 q2 p0 p1 p2 x k0 k1 x0 x1 z", _to_largest),
     ("gather", "y n x sx z", _gather),  # y = x[z], z a whole number in [0, n)
     ("scatter", "y n x z", _scatter),  # y[z] += x
     ("fill", "y n k", _fill),
@@ -185,7 +239,9 @@ def _instructions() -> list[Instruction]:
     made = []
     for name, fields, accesses in every + _OTHERS:
         names = tuple(fields.split())
-        lanes = {"y", "x", "z", "w"} - ({"x"} if name == "lift" else set()) - ({"w"} if name == "linear" else set())
+        lanes = (
+            {"y", "x", "z", "w"} - ({"x"} if name == "lift" else set()) - ({"w"} if name in OF_PARAMETERS else set())
+        )
         made.append(Instruction(name, names, accesses, frozenset(lanes.intersection(names))))
     return made
 
@@ -195,7 +251,7 @@ CODES = {instruction.name: code for code, instruction in enumerate(INSTRUCTIONS)
 
 
 def encoded(name: str, fields: Mapping[str, int]) -> list[int]:
-    """An instruction as its sixteen numbers. All fields must be given, and no other."""
+    """An instruction as its numbers. All fields must be given, and no other."""
     instruction = INSTRUCTIONS[CODES[name]]
     if set(fields) != set(instruction.fields):
         raise KeyError(f"{name} has the fields {', '.join(instruction.fields)}, not {', '.join(fields)}.")

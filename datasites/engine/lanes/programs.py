@@ -18,6 +18,7 @@ from datasites.engine.lanes.instructions import INSTRUCTIONS
 Words = npt.NDArray[np.int64]
 
 DIRECT, OUTER = 0, 1
+_TIMES = {"linear": "Q", "product": "J", "convolve": "O", "correlate": "M"}  # how often what it reads is multiplied
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,7 @@ class Program:
     """What the interpreter runs. Public: made from the graph and the loss alone.
 
     Args:
-      code: int64 [instructions, 16].
+      code: int64 [instructions, 32].
       terms: int64 [terms, 4]: address and stride of the left and of the right factor; of a direct gradient its address
         and stride, twice.
       groups: int64 [parameters, 6]: kind, place among the flat parameters, rows, columns, first term, terms.
@@ -65,7 +66,7 @@ class Program:
             instruction = INSTRUCTIONS[words[0]]
             fields: dict[str, int] = dict(zip(instruction.fields, words[1:], strict=False))
             sizes = [math.prod(access.counts) for access in instruction.accesses(fields, terms)]
-            work += max(sizes, default=0) * fields.get("Q", fields.get("J", 1))
+            work += max(sizes, default=0) * fields.get(_TIMES.get(instruction.name, ""), 1)
         return work
 
     def widest(self) -> tuple[int, int]:

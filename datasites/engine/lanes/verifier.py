@@ -17,7 +17,7 @@ from policies.errors import DatasiteError
 
 LARGEST_MEMORY = 2**27  # floats of scratch, of a block's own memory, and of the uniforms
 LARGEST_FIELD = 2**31  # so that no sum of products of two fields leaves 64 bits
-LARGEST_ACCESS = 2**22  # slots that one operand of an instruction reads or writes; uniforms may be more
+LARGEST_ACCESS = 2**22  # different slots that one operand of an instruction reads or writes; uniforms may be more
 
 
 class ProgramRefused(DatasiteError):
@@ -126,19 +126,29 @@ class _Slots:
 
 def _longest_run(access: Access) -> tuple[int, int, list[tuple[int, int]]]:
     """Count and stride in slots of the longest run that an access is made of, and of the others."""
-    runs: list[tuple[int, int]] = []
-    for stride, count in sorted(zip(access.strides, access.counts, strict=True)):
-        if count == 1 or stride == 0:
-            continue
-        if runs and runs[-1][0] * runs[-1][1] == stride // LANES:
-            runs[-1] = (runs[-1][0] * count, runs[-1][1])
-        else:
-            runs.append((count, stride // LANES))
+    runs = _runs(access)
     if not runs:
         return 1, 1, []
     longest = max(runs)
     runs.remove(longest)
-    return *longest, runs
+    return longest[0], longest[1] // LANES, [(count, stride // LANES) for count, stride in runs]
+
+
+def _runs(access: Access) -> list[tuple[int, int]]:
+    """Counts and strides of the same addresses, in as few dimensions as are found.
+
+    A run of n at stride s, taken several times at a stride of m s, is one run if m is n at most: it leaves no gap. So
+    windows that overlap are what they stand over.
+    """
+    runs: list[tuple[int, int]] = []
+    for stride, count in sorted(zip(access.strides, access.counts, strict=True)):
+        if count == 1 or stride == 0:
+            continue
+        if runs and stride % runs[-1][1] == 0 and stride // runs[-1][1] <= runs[-1][0]:
+            runs[-1] = (runs[-1][0] + (count - 1) * (stride // runs[-1][1]), runs[-1][1])
+        else:
+            runs.append((count, stride))
+    return runs
 
 
 def _check_runs(access: Access, most: int) -> None:
@@ -147,7 +157,7 @@ def _check_runs(access: Access, most: int) -> None:
     if any(stride < 0 for stride in access.strides):
         raise ProgramRefused(f"strides {access.strides} are below zero.")
     size = 1
-    for count in access.counts:
+    for count, _ in _runs(access):
         size *= count
     if size > most:
         raise ProgramRefused(f"{size} numbers are more than {most}.")

@@ -5,22 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from datasites.engine.gradient_recorder import Call
 from datasites.engine.lanes.emitter import Emitter, NotLowered
+from datasites.engine.lanes.instructions import LANES
 from datasites.engine.lanes.memory import Shape, View, contiguous
 from datasites.engine.lanes.rules import Lowering, by_channel, defaults, pieces, rule
 
 MOST_WINDOWS = 1024  # of an adaptive pooling, each of a size of its own
-NEAR_SLOTS = 2**13  # of copied windows that are made at a time: half a MiB, so that a product finds them nearby
+FAR_APART = 64  # slots: channels that many from each other are in each other's way in a processor's nearest memory
 
 
 class _Windows:
     """Where a kernel of size `kernel` stands over [channels, *size], with padding.
 
-    `padded` is new memory [channels, *size with padding]; `spread` shows it as [channels, *kernel, *places]. With
-    `ceil` a last window may reach beyond the padding.
+    `padded` is memory [channels, *size with padding]; `spread` shows it as [channels, *kernel, *places]. With `ceil` a
+    last window may reach beyond the padding.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class _Windows:
         count = len(size)
         stride, padding, dilation = (_each(values, count) for values in (stride, padding, dilation))
         self._e, self._channels, self.size, self.kernel = e, channels, size, kernel
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding, self.dilation = stride, padding, dilation
         reach = [dilation[i] * (kernel[i] - 1) + 1 for i in range(count)]
         self.places = tuple(_places_along(size[i], reach[i], stride[i], padding[i], ceil=ceil) for i in range(count))
         if any(places < 1 for places in self.places):
@@ -48,7 +50,7 @@ class _Windows:
             padding[i] + max(size[i] + padding[i], (self.places[i] - 1) * stride[i] + reach[i] - padding[i])
             for i in range(count)
         )
-        self._whole = (channels, *room)
+        self._whole = (channels, *(room if room == size else _apart(room)))
         strides = contiguous(self._whole)
         self._inner = sum(padding[i] * strides[1 + i] for i in range(count))
         self._strides = (
@@ -68,8 +70,10 @@ class _Windows:
         return padded
 
     def padded(self, x: View, value: float = 0.0) -> View:
-        """A copy of x [channels, *size] with `value` as padding."""
+        """x [channels, *size] with `value` as padding; to be read, since without padding it may be x itself."""
         full = self._whole == (self._channels, *self.size)
+        if full and x.strides == contiguous(x.shape):
+            return x
         padded = self._e.fresh(self._whole) if full else self.empty(value)
         self._e.copy(self.core(padded), x)
         return padded
@@ -89,31 +93,6 @@ class _Windows:
     def offsets(self) -> list[tuple[int, ...]]:
         """Every place in a window, in order."""
         return list(itertools.product(*(range(length) for length in self.kernel)))
-
-    def rows(self) -> list[tuple[int, int]]:
-        """Where to begin and how many rows of places to take at a time, so that what is copied of them stays near."""
-        row = self._channels * math.prod(self.kernel) * math.prod(self.places[1:])
-        count = max(1, NEAR_SLOTS // row)
-        return [(begin, min(count, self.places[0] - begin)) for begin in range(0, self.places[0], count)]
-
-    def of_rows(self, spread: View, begin: int, count: int) -> View:
-        """The windows of some rows of places, as they overlap."""
-        shape = (self._channels, *self.kernel, count, *self.places[1:])
-        return spread.as_(shape, spread.strides, begin * spread.strides[1 + len(self.kernel)])
-
-    def unfolded(self, spread: View) -> View:
-        """A copy of windows as [channels times kernel, places]: what a convolution multiplies its weights by."""
-        inside = 1 + len(self.kernel)
-        shape = (math.prod(spread.shape[:inside]), math.prod(spread.shape[inside:]))
-        return pieces(self._e, spread).as_(shape, contiguous(shape))
-
-    def fold(self, total: View, columns: View, begin: int, count: int) -> None:
-        """Add what lies in windows of some rows of places, [channels times kernel, places], to padded memory."""
-        layout = (self._channels, *self.kernel, count, *self.places[1:])
-        columns = columns.as_(layout, contiguous(layout))
-        spread = self.of_rows(self.spread(total), begin, count)
-        for offset in self.offsets():
-            self._e.add_to(self.one(spread, offset), self.one(columns, offset))
 
 
 def _places_along(size: int, reach: int, stride: int, padding: int, *, ceil: bool) -> int:
@@ -176,64 +155,212 @@ class _Convolution:
         self.k, self.n = self.wide * math.prod(kernel), math.prod(self.windows.places)
 
     def weights(self, group: int) -> View:
-        """A group's parameters: [narrow, channels of a window times kernel]."""
-        return self.weight.as_((self.narrow, self.k), (self.k, 1), group * self.narrow * self.k)
+        """A group's parameters: [narrow, channels of a window, *kernel]."""
+        shape = (self.narrow, self.wide, *self.windows.kernel)
+        return self.weight.as_(shape, contiguous(shape), group * self.narrow * self.k)
 
     def part(self, view: View, group: int, channels: int, size: Shape) -> View:
         """A group's channels of what is in one piece, as [channels, *size]."""
         return view.as_((channels, *size), contiguous((channels, *size)), group * channels * math.prod(size))
 
     def flat(self, view: View, group: int) -> View:
-        """The same of the side that windows are multiplied into: [narrow, places]."""
-        return view.as_((self.narrow, self.n), (self.n, 1), group * self.narrow * self.n)
+        """The same of the side that windows are multiplied into: [narrow, *places]."""
+        return self.part(view, group, self.narrow, self.windows.places)
 
-    def gather(self, narrow: View, group: int, wide: View) -> None:
-        """narrow [narrow, places] = weights times the windows of wide [channels, *size]."""
+    def gather(self, narrow: View, group: int, wide: View, bias: View | None = None) -> None:
+        """narrow [narrow, *places] = weights times the windows of wide [channels, *size] + bias [narrow]."""
         spread = self.windows.spread(self.windows.padded(wide))
-        for begin, count in self.windows.rows():
-            columns = self.windows.unfolded(self.windows.of_rows(spread, begin, count))
-            self._e.matmul(self._columns(narrow, begin, count), self.weights(group), columns)
+        _convolve(self._e, narrow, self.weights(group), spread, bias=bias)
 
     def scatter(self, group: int, narrow: View) -> View:
-        """The other way: windows of weights times narrow, added up where they overlap, as [channels, *size]."""
-        total = self.windows.empty(0.0)
-        for begin, count in self.windows.rows():
-            part = self._columns(narrow, begin, count)
-            columns = self._e.fresh((self.k, part.shape[1]))
-            self._e.matmul(columns, self.weights(group).ordered((1, 0)), part)
-            self.windows.fold(total, columns, begin, count)
-        return self.windows.core(total)
+        """The other way: windows of weights times narrow, added up where they overlap, as [channels, *size].
+
+        A number of the result is a sum over the windows that it lies in. Numbers whose places differ by whole strides
+        lie at the same places of their windows: those are a convolution of `narrow`, which the places of a window
+        that they lie at run over from the last to the first.
+        """
+        e, windows, count = self._e, self.windows, len(self.windows.size)
+        axes = [
+            _phases(windows.size[i], windows.kernel[i], windows.stride[i], windows.padding[i], windows.dilation[i])
+            for i in range(count)
+        ]
+        before = [max(0, -min(phase.first for phase in axis)) for axis in axes]
+        after = [
+            max(0, max(phase.first + phase.reach for phase in axis) - places)
+            for axis, places in zip(axes, windows.places, strict=True)
+        ]
+        room = tuple(sum(parts) for parts in zip(before, windows.places, after, strict=True))
+        padded = narrow
+        if room != windows.places:
+            padded = e.fresh((self.narrow, *_apart(room)))
+            e.fill(padded, 0.0)
+            begin = sum(size * stride for size, stride in zip(before, padded.strides[1:], strict=True))
+            e.copy(padded.as_(narrow.shape, padded.strides, begin), narrow)
+        total, weights = e.fresh((self.wide, *windows.size)), self.weights(group)
+        whole = [[phase for phase in axis if phase.taps] for axis in axes]
+        if whole != axes:
+            e.fill(total, 0.0)
+        for phases in itertools.product(*whole):
+            taps, counts = [phase.taps for phase in phases], [phase.count for phase in phases]
+            at = [phase.first + size for phase, size in zip(phases, before, strict=True)]
+            steps = padded.strides[1:]
+            by = [phase.by * step for phase, step in zip(phases, steps, strict=True)]
+            x = padded.as_(
+                (self.narrow, *taps, *counts),
+                (padded.strides[0], *by, *steps),
+                sum(place * step for place, step in zip(at, steps, strict=True)),
+            )
+            w = weights.as_(
+                (self.wide, self.narrow, *taps),
+                (
+                    *(weights.strides[1], weights.strides[0]),
+                    *(phase.every * step for phase, step in zip(phases, weights.strides[2:], strict=True)),
+                ),
+                sum(phase.tap * step for phase, step in zip(phases, weights.strides[2:], strict=True)),
+            )
+            y = total.as_(
+                (self.wide, *counts),
+                (
+                    total.strides[0],
+                    *(stride * step for stride, step in zip(windows.stride, total.strides[1:], strict=True)),
+                ),
+                sum(phase.begin * step for phase, step in zip(phases, total.strides[1:], strict=True)),
+            )
+            _convolve(e, y, w, x, turned=True)
+        return total
 
     def of_weights(self, target: View, narrow: View, wide: View) -> None:
-        """The gradient of a group's weights, narrow times windows of wide, a few channels at a time."""
+        """The gradient of a group's weights, narrow times windows of wide."""
         spread = self.windows.spread(self.windows.padded(wide))
-        inside = self.k // self.wide
-        most = max(4, NEAR_SLOTS // (inside * self.n) // 4 * 4)  # of four the columns are whole tiles of a product
-        for begin in range(0, self.wide, most):
-            count = min(most, self.wide - begin)
-            channels = spread.as_((count, *spread.shape[1:]), spread.strides, begin * spread.strides[0])
-            columns = self.windows.unfolded(channels).ordered((1, 0))
-            part = target.as_((self.narrow, count * inside), target.strides, begin * inside)
-            self._e.matmul(part, narrow, columns)
+        count = len(self.windows.kernel)
+        inner = _joined([(size, step) for size, step in zip(spread.shape, spread.strides, strict=True)][: 1 + count])
+        places = _joined(list(zip(self.windows.places, narrow.strides[1:], spread.strides[1 + count :], strict=True)))
+        inner, places = _filled(inner, 4, 2), _filled(places, 3, 3)
+        self._e.emit(
+            "correlate",
+            y=target,
+            M=self.narrow,
+            yM=target.strides[0] * LANES,
+            **_numbered("k", [size for size, _ in inner], 1),
+            **_numbered("x", [step for _, step in inner]),
+            **_numbered("q", [size for size, _, _ in places], 1),
+            z=narrow,
+            zM=narrow.strides[0] * LANES,
+            **_numbered("z", [step for _, step, _ in places]),
+            x=spread,
+            **_numbered("p", [step for _, _, step in places]),
+        )
 
-    def _columns(self, narrow: View, begin: int, count: int) -> View:
-        """Some rows of places of [narrow, places]."""
-        row = math.prod(self.windows.places[1:])
-        return narrow.as_((self.narrow, count * row), narrow.strides, begin * row)
+
+@dataclass(frozen=True)
+class _Phase:
+    """Along one dimension, the numbers `begin`, `begin` + stride, ... of what windows stand over, `count` of them.
+
+    Each lies in windows at `taps` of their places, `tap` and every `every`th from there. Of the one that is taken last
+    the first number's window is `first`, which may be before the first there is; the others are `by` apart, and
+    `reach` from `first` on no window is asked for.
+    """
+
+    begin: int
+    count: int
+    tap: int
+    every: int
+    taps: int
+    first: int
+    by: int
+
+    @property
+    def reach(self) -> int:
+        return self.count + max(0, self.taps - 1) * self.by
+
+
+def _phases(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[_Phase]:
+    """All numbers of one dimension by their places in windows: number i is in window a at t if i + p = s a + d t."""
+    common = math.gcd(dilation, stride)
+    every, by, found = stride // common, dilation // common, []
+    for rest in range(stride):
+        begin = (rest - padding) % stride
+        if begin >= size:
+            continue
+        tap = next((t for t in range(min(every, kernel)) if (t * dilation - rest) % stride == 0), None)
+        taps = 0 if tap is None else -(-(kernel - tap) // every)
+        first = 0 if tap is None else (begin + padding - tap * dilation) // stride - (taps - 1) * by
+        found.append(_Phase(begin, -(-(size - begin) // stride) if taps else 0, tap or 0, every, taps, first, by))
+    return found
+
+
+def _convolve(e: Emitter, y: View, w: View, x: View, *, turned: bool = False, bias: View | None = None) -> None:
+    """y [outputs, *places] = parameters w [outputs, channels, *kernel] times windows x [channels, *kernel, *places].
+
+    Where `turned`, the windows' places run from the kernel's end.
+    """
+    count = len(y.shape) - 1
+    inner = list(zip(w.shape[1:], x.strides[: 1 + count], w.strides[1:], strict=True))
+    turned = turned and any(size > 1 for size in w.shape[2:])
+    inner = inner if turned else _joined(inner)
+    inner = [inner[0], *_filled(inner[1:], 3, 3)] if len(inner) > 1 else _filled(inner, 4, 3)  # channels first
+    places = _filled(_joined(list(zip(y.shape[1:], y.strides[1:], x.strides[1 + count :], strict=True))), 3, 3)
+    given: dict[str, View | int] = {"b": -1, "bO": 0} if bias is None else {"b": bias, "bO": bias.strides[0]}
+    e.emit(
+        "convolve",
+        y=y,
+        O=y.shape[0],
+        yO=y.strides[0] * LANES,
+        **_numbered("q", [size for size, _, _ in places], 1),
+        **_numbered("y", [step for _, step, _ in places]),
+        **_numbered("p", [step for _, _, step in places]),
+        x=x,
+        **_numbered("k", [size for size, _, _ in inner], 1),
+        **_numbered("x", [step for _, step, _ in inner]),
+        w=w,
+        wO=w.strides[0],
+        **_numbered("w", [step for _, _, step in inner], 1),
+        turned=int(turned),
+        **given,
+    )
+
+
+def _numbered(name: str, values: Sequence[int], scale: int = LANES) -> dict[str, View | int]:
+    return {f"{name}{number}": value * scale for number, value in enumerate(values)}
+
+
+def _joined(dimensions: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Sizes and strides, outermost first, with dimensions that follow on each other everywhere made one."""
+    joined: list[tuple[int, ...]] = []
+    for size, *steps in dimensions:
+        if size == 1:
+            continue
+        if joined and all(have == step * size for have, step in zip(joined[-1][1:], steps, strict=True)):
+            size *= joined.pop()[0]
+        joined.append((size, *steps))
+    return joined
+
+
+def _filled(dimensions: Sequence[tuple[int, ...]], count: int, width: int) -> list[tuple[int, ...]]:
+    """The same as `count` dimensions, with some of one number before them."""
+    return [(1, *[0] * (width - 1))] * (count - len(dimensions)) + list(dimensions)
+
+
+def _apart(room: Sequence[int]) -> Shape:
+    """Room for a channel, or a little more where channels would be `FAR_APART` from each other."""
+    return (*room[:-1], room[-1] + (math.prod(room) % FAR_APART == 0))
 
 
 def _forward(lowering: Lowering, call: Call, c: _Convolution, *, transposed: bool) -> None:
     e, y = lowering.emitter, lowering.result(call)
     x = e.dense(lowering.argument(call, 0))
+    bias = None if call.arguments[2] is None else lowering.argument(call, 2)
+    with_it = bias is not None and not bias.buffer.lanes and not transposed
     for group in range(c.groups):
         if transposed:
             e.copy(c.part(y, group, c.wide, c.output_size), c.scatter(group, c.flat(x, group)))
         else:
-            c.gather(c.flat(y, group), group, c.part(x, group, c.wide, c.size))
-    if call.arguments[2] is not None:
+            own = bias.as_((c.narrow,), bias.strides, group * c.narrow * bias.strides[0]) if bias and with_it else None
+            c.gather(c.flat(y, group), group, c.part(x, group, c.wide, c.size), own)
+    if bias is not None and not with_it:
         n = math.prod(c.output_size)
         whole = y.as_((c.outputs, n), (n, 1))
-        e.binary("add", whole, by_channel(lowering.argument(call, 2)), whole)
+        e.binary("add", whole, by_channel(bias), whole)
 
 
 def _backward(lowering: Lowering, call: Call, c: _Convolution, *, transposed: bool) -> None:
@@ -292,21 +419,24 @@ def _pool(lowering: Lowering, call: Call, index: int, arguments: Sequence[Any]) 
     return windows, x
 
 
+def _of_windows(windows: _Windows, spread: View) -> dict[str, View | int]:
+    """Windows over [channels, height, width] as the fields of an instruction."""
+    return {
+        **_numbered("q", [spread.shape[0], *windows.places], 1),
+        **_numbered("p", [spread.strides[0], *spread.strides[3:]]),
+        "x": spread,
+        **_numbered("k", windows.kernel, 1),
+        **_numbered("x", spread.strides[1:3]),
+    }
+
+
 @rule("aten.max_pool2d_with_indices.default")
 def _max_pool(lowering: Lowering, call: Call) -> None:
     e = lowering.emitter
     windows, x = _pool(lowering, call, 0, defaults(call.arguments[1:], (), (), (0,), (1,), False))
-    lowering.give(call, _largest(e, windows, windows.spread(windows.padded(x, -math.inf))), None)
-
-
-def _largest(e: Emitter, windows: _Windows, spread: View) -> View:
-    """The largest number of each window: [channels, *places]."""
-    count = len(windows.kernel)
-    order = [0, *range(1 + count, 1 + 2 * count), *range(1, 1 + count)]
-    rows = pieces(e, spread.ordered(order))
-    size = math.prod(windows.kernel)
-    shape = (spread.shape[0], *windows.places, size)
-    return e.over("maximum", rows.as_(shape, contiguous(shape))).as_(shape[:-1], contiguous(shape[:-1]))
+    y = e.fresh((x.shape[0], *windows.places))
+    e.emit("largest", y=y, **_of_windows(windows, windows.spread(windows.padded(x, -math.inf))))
+    lowering.give(call, y, None)
 
 
 @rule("aten.max_pool2d_with_indices_backward.default")
@@ -314,16 +444,11 @@ def _max_pool_backward(lowering: Lowering, call: Call) -> None:
     """To the first of the largest numbers of each window, as torch has it."""
     e = lowering.emitter
     windows, x = _pool(lowering, call, 1, call.arguments[2:7])
-    spread = windows.spread(windows.padded(x, -math.inf))
-    largest = _largest(e, windows, spread)
-    gradient = e.shaped(lowering.argument(call, 0), largest.shape)
-    total, left = windows.empty(0.0), e.unary("copy", e.number(1.0), e.fresh(largest.shape))
-    for offset in windows.offsets():
-        number = pieces(e, windows.one(spread, offset))
-        chosen = e.binary("multiply", e.binary("equal", number, largest), left)
-        left = e.binary("subtract", left, chosen)
-        part = e.where(chosen, gradient, e.number(0.0))
-        e.add_to(windows.one(windows.spread(total), offset), part)
+    padded, total = windows.padded(x, -math.inf), windows.empty(0.0)
+    gradient = e.shaped(lowering.argument(call, 0), (x.shape[0], *windows.places))
+    if padded.strides != total.strides:
+        raise NotLowered("a pooling of numbers that are not in one piece.")
+    e.emit("to_largest", y=total, z=gradient, **_of_windows(windows, windows.spread(padded)))
     lowering.give(call, windows.core(total))
 
 

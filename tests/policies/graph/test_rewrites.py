@@ -42,6 +42,10 @@ def code(x: Tensor) -> Tensor:
     return (x.abs() * 4).long().clamp(0, 4)
 
 
+def volume(x: Tensor) -> Tensor:
+    return x.reshape(-1, 1, 5, 2, 2)
+
+
 TABLE = torch.linspace(-1, 1, 15).reshape(5, 3)
 PADDED = nn.Embedding(5, 3, padding_idx=1)
 # By operator, what a model may write. A name in brackets is a case of its own.
@@ -62,6 +66,7 @@ CASES: dict[str, Function] = {
     ),
     "_native_batch_norm_legit.no_stats": lambda x: nn.functional.instance_norm(x),
     "_trilinear": lambda x: nn.functional.bilinear(x[:, 0], x[:, 1], torch.linspace(-1, 1, 32).reshape(2, 4, 4)),
+    "avg_pool3d": lambda x: nn.functional.avg_pool3d(volume(x), (2, 2, 1), stride=(1, 2, 1), padding=(1, 0, 0)),
     "cummax": lambda x: torch.cummax(x, 1).values,
     "cummax (places)": lambda x: x + torch.cummax(x, 1).indices,
     "cummin": lambda x: x.cummin(dim=-1).values,
@@ -82,6 +87,8 @@ CASES: dict[str, Function] = {
     "index_put": put,
     "kthvalue": lambda x: torch.kthvalue(x, 2, dim=1).values,
     "logcumsumexp": lambda x: torch.logcumsumexp(x, 1),
+    "max_pool3d_with_indices": lambda x: nn.functional.max_pool3d(volume(x), 2, stride=1),
+    "max_pool3d_with_indices (ties)": lambda x: nn.functional.max_pool3d(volume(x.relu()), 2, stride=1, padding=1),
     "median.dim": lambda x: x.median(1, keepdim=True).values,
     "median.dim (even)": lambda x: x.median(2).values,
     "nan_to_num": lambda x: torch.nan_to_num(x / (x > 0), nan=0.5, posinf=2.0, neginf=-3.0),
@@ -91,6 +98,15 @@ CASES: dict[str, Function] = {
     "scatter.value": lambda x: x.scatter(1, code(x)[:, :2], 0.25),
     "unfold": lambda x: x.unfold(1, 3, 2),
     "unfold (last)": lambda x: x.unfold(-1, 2, 1),
+    "upsample_bilinear2d.vec": lambda x: nn.functional.interpolate(x.unsqueeze(1), scale_factor=2, mode="bilinear"),
+    "upsample_bilinear2d.vec (corners)": lambda x: nn.functional.interpolate(
+        x.unsqueeze(1), size=(7, 3), mode="bilinear", align_corners=True
+    ),
+    "upsample_bilinear2d.vec (smaller)": lambda x: nn.functional.interpolate(
+        x.unsqueeze(1), size=(3, 9), mode="bilinear"
+    ),
+    "upsample_nearest2d.vec": lambda x: nn.functional.interpolate(x.unsqueeze(1), scale_factor=(3, 2)),
+    "upsample_nearest2d.vec (size)": lambda x: nn.Upsample(size=(5, 12))(x.unsqueeze(1)),
     "var_mean.correction": lambda x: torch.cat(torch.var_mean(x, dim=1), 1),
     "var_mean.correction (biased)": lambda x: torch.stack(torch.var_mean(x, dim=(1, 2), unbiased=False), 1),
 }
@@ -154,6 +170,7 @@ def test_no_value_of_a_record_makes_it_fail_or_reaches_another(name: str) -> Non
             "F.embedding has a padding_idx.*Use nn.Embedding",
         ),
         (lambda x: torch.cdist(x, x, p=3.0), "_cdist_forward is not allowed"),
+        (lambda x: nn.functional.interpolate(x.unsqueeze(1), size=(7, 4)), "upsample_nearest2d.vec is not allowed"),
     ],
 )
 def test_what_has_no_other_words_is_refused_with_what_to_write(function: Function, words: str) -> None:

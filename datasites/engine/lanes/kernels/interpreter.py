@@ -7,7 +7,7 @@ on no record. Of the fields see `datasites.engine.lanes.instructions`.
 from __future__ import annotations
 
 import numpy as np
-from numba import config, njit
+from numba import njit
 
 from datasites.engine.lanes.instructions import CODES, LANES, WORDS
 from datasites.engine.lanes.kernels.elementary import (
@@ -24,6 +24,15 @@ from datasites.engine.lanes.kernels.elementary import (
     logarithm_of_one_and,
     sigmoid,
     sine,
+)
+from datasites.engine.lanes.kernels.products import (
+    WIDE,
+    convolve,
+    correlate,
+    linear,
+    linear_of_two,
+    product,
+    store_four,
 )
 from datasites.engine.lanes.kernels.vectors import (
     add,
@@ -64,7 +73,6 @@ compiled = njit(error_model="numpy")
 
 LARGEST_LEFT = 2.0**60  # norm of a left factor: times a factor of at most 2^60 (1 / grid) it stays in float32
 LARGEST_SIZE = 2.0**120  # of the sizes of products added up: every partial sum stays in float32
-TWO_AT_ONCE = config.CPU_NAME == "x86-64-v4"  # sixteen sums fit into its registers, and into no other's
 
 # Instructions by name, as the numbers that the compiler wants.
 COPY, RELU, SIGMOID, TANH = CODES["copy"], CODES["relu"], CODES["sigmoid"], CODES["tanh"]
@@ -76,6 +84,8 @@ SIGMOID_BACKWARD, TANH_BACKWARD = CODES["sigmoid_backward"], CODES["tanh_backwar
 LESS, AT_MOST, EQUAL, UNEQUAL = CODES["less"], CODES["at_most"], CODES["equal"], CODES["unequal"]
 THRESHOLD_BACKWARD, CLAMP, WHERE = CODES["threshold_backward"], CODES["clamp"], CODES["where"]
 LINEAR, PRODUCT, MOVE, LIFT = CODES["linear"], CODES["product"], CODES["move"], CODES["lift"]
+CONVOLVE, CORRELATE = CODES["convolve"], CODES["correlate"]
+LARGEST, TO_LARGEST = CODES["largest"], CODES["to_largest"]
 PLACE, ADD_TO = CODES["place"], CODES["add_to"]
 SUM, MAXIMUM, GATHER, SCATTER, FILL = (
     CODES["sum"], CODES["maximum"], CODES["gather"], CODES["scatter"], CODES["fill"],
@@ -197,163 +207,6 @@ def where_along(memory, y, n, x, sx, z, sz, w, sw):
         store(memory, y + i * LANES, choose(neither, load(memory, z + i * sz), load(memory, x + i * sx)))
 
 
-# -- products
-
-
-@njit(inline="always")
-def _four_of(uniform, place, apart):
-    return (
-        every(uniform, place),
-        every(uniform, place + apart),
-        every(uniform, place + 2 * apart),
-        every(uniform, place + 3 * apart),
-    )
-
-
-@njit(inline="always")
-def _store_four(memory, place, apart, a0, a1, a2, a3):
-    store(memory, place, a0)
-    store(memory, place + apart, a1)
-    store(memory, place + 2 * apart, a2)
-    store(memory, place + 3 * apart, a3)
-
-
-@compiled
-def linear(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO):
-    """y[o] = b[o] + Σ w[o, k] x[k], each sum by multiply-adds in the order of k, eight of them beside each other."""
-    o = 0
-    while o + 8 <= O:
-        q = w + o * wO
-        a0 = splat(ZERO)
-        a1, a2, a3, a4, a5, a6, a7 = a0, a0, a0, a0, a0, a0, a0
-        if b >= 0:
-            c = b + o * bO
-            a0, a1, a2, a3 = _four_of(uniform, c, bO)
-            a4, a5, a6, a7 = _four_of(uniform, c + 4 * bO, bO)
-        p = x
-        for _ in range(K):
-            v = load(memory, p)
-            a0 = fma(every(uniform, q), v, a0)
-            a1 = fma(every(uniform, q + wO), v, a1)
-            a2 = fma(every(uniform, q + 2 * wO), v, a2)
-            a3 = fma(every(uniform, q + 3 * wO), v, a3)
-            a4 = fma(every(uniform, q + 4 * wO), v, a4)
-            a5 = fma(every(uniform, q + 5 * wO), v, a5)
-            a6 = fma(every(uniform, q + 6 * wO), v, a6)
-            a7 = fma(every(uniform, q + 7 * wO), v, a7)
-            p += xK
-            q += wK
-        _store_four(memory, y + o * yO, yO, a0, a1, a2, a3)
-        _store_four(memory, y + (o + 4) * yO, yO, a4, a5, a6, a7)
-        o += 8
-    while o < O:
-        q = w + o * wO
-        a0 = splat(ZERO)
-        if b >= 0:
-            a0 = every(uniform, b + o * bO)
-        p = x
-        for _ in range(K):
-            a0 = fma(every(uniform, q), load(memory, p), a0)
-            p += xK
-            q += wK
-        store(memory, y + o * yO, a0)
-        o += 1
-
-
-@compiled
-def linear_of_two(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO, far_y, far_x):
-    """The same of two blocks, which share what they read of the parameters. The second is `far` from the first."""
-    o = 0
-    while o + 8 <= O:
-        q = w + o * wO
-        a0 = splat(ZERO)
-        a1, a2, a3, a4, a5, a6, a7 = a0, a0, a0, a0, a0, a0, a0
-        if b >= 0:
-            c = b + o * bO
-            a0, a1, a2, a3 = _four_of(uniform, c, bO)
-            a4, a5, a6, a7 = _four_of(uniform, c + 4 * bO, bO)
-        b0, b1, b2, b3, b4, b5, b6, b7 = a0, a1, a2, a3, a4, a5, a6, a7
-        p = x
-        for _ in range(K):
-            v, u = load(memory, p), load(memory, p + far_x)
-            e = every(uniform, q)
-            a0, b0 = fma(e, v, a0), fma(e, u, b0)
-            e = every(uniform, q + wO)
-            a1, b1 = fma(e, v, a1), fma(e, u, b1)
-            e = every(uniform, q + 2 * wO)
-            a2, b2 = fma(e, v, a2), fma(e, u, b2)
-            e = every(uniform, q + 3 * wO)
-            a3, b3 = fma(e, v, a3), fma(e, u, b3)
-            e = every(uniform, q + 4 * wO)
-            a4, b4 = fma(e, v, a4), fma(e, u, b4)
-            e = every(uniform, q + 5 * wO)
-            a5, b5 = fma(e, v, a5), fma(e, u, b5)
-            e = every(uniform, q + 6 * wO)
-            a6, b6 = fma(e, v, a6), fma(e, u, b6)
-            e = every(uniform, q + 7 * wO)
-            a7, b7 = fma(e, v, a7), fma(e, u, b7)
-            p += xK
-            q += wK
-        t = y + o * yO
-        _store_four(memory, t, yO, a0, a1, a2, a3)
-        _store_four(memory, t + 4 * yO, yO, a4, a5, a6, a7)
-        _store_four(memory, t + far_y, yO, b0, b1, b2, b3)
-        _store_four(memory, t + far_y + 4 * yO, yO, b4, b5, b6, b7)
-        o += 8
-    if o < O:
-        rest = b if b < 0 else b + o * bO
-        linear(memory, uniform, y + o * yO, yO, O - o, x, xK, K, w + o * wO, wO, wK, rest, bO)
-        linear(memory, uniform, y + far_y + o * yO, yO, O - o, x + far_x, xK, K, w + o * wO, wO, wK, rest, bO)
-
-
-@compiled
-def product(memory, y, M, K, J, x, yM, yJ, xM, xK, z, zK, zJ):
-    """y[m, j] = Σ x[m, k] z[k, j], each sum in the order of k; by tiles of four rows and four columns."""
-    m = 0
-    while m + 4 <= M:
-        j = 0
-        while j + 4 <= J:
-            product_of_four(memory, y + m * yM + j * yJ, K, x + m * xM, yM, yJ, xM, xK, z + j * zJ, zK, zJ)
-            j += 4
-        product_of_one(memory, y + m * yM + j * yJ, 4, K, J - j, x + m * xM, yM, yJ, xM, xK, z + j * zJ, zK, zJ)
-        m += 4
-    product_of_one(memory, y + m * yM, M - m, K, J, x + m * xM, yM, yJ, xM, xK, z, zK, zJ)
-
-
-@compiled
-def product_of_four(memory, y, K, x, yM, yJ, xM, xK, z, zK, zJ):
-    g00 = splat(ZERO)
-    g01, g02, g03, g10, g11, g12, g13 = g00, g00, g00, g00, g00, g00, g00
-    g20, g21, g22, g23, g30, g31, g32, g33 = g00, g00, g00, g00, g00, g00, g00, g00
-    for _ in range(K):
-        a0, a1 = load(memory, x), load(memory, x + xM)
-        a2, a3 = load(memory, x + 2 * xM), load(memory, x + 3 * xM)
-        b = load(memory, z)
-        g00, g10, g20, g30 = fma(a0, b, g00), fma(a1, b, g10), fma(a2, b, g20), fma(a3, b, g30)
-        b = load(memory, z + zJ)
-        g01, g11, g21, g31 = fma(a0, b, g01), fma(a1, b, g11), fma(a2, b, g21), fma(a3, b, g31)
-        b = load(memory, z + 2 * zJ)
-        g02, g12, g22, g32 = fma(a0, b, g02), fma(a1, b, g12), fma(a2, b, g22), fma(a3, b, g32)
-        b = load(memory, z + 3 * zJ)
-        g03, g13, g23, g33 = fma(a0, b, g03), fma(a1, b, g13), fma(a2, b, g23), fma(a3, b, g33)
-        x += xK
-        z += zK
-    _store_four(memory, y, yJ, g00, g01, g02, g03)
-    _store_four(memory, y + yM, yJ, g10, g11, g12, g13)
-    _store_four(memory, y + 2 * yM, yJ, g20, g21, g22, g23)
-    _store_four(memory, y + 3 * yM, yJ, g30, g31, g32, g33)
-
-
-@compiled
-def product_of_one(memory, y, M, K, J, x, yM, yJ, xM, xK, z, zK, zJ):
-    for m in range(M):
-        for j in range(J):
-            total = splat(ZERO)
-            for k in range(K):
-                total = fma(load(memory, x + m * xM + k * xK), load(memory, z + k * zK + j * zJ), total)
-            store(memory, y + m * yM + j * yJ, total)
-
-
 # -- moving
 
 
@@ -420,7 +273,7 @@ def sum_over(memory, y, n, x, k, inner, outer):
             p += inner
             a0, a1 = add(a0, load(memory, p)), add(a1, load(memory, p + outer))
             a2, a3 = add(a2, load(memory, p + 2 * outer)), add(a3, load(memory, p + 3 * outer))
-        _store_four(memory, y + i * LANES, LANES, a0, a1, a2, a3)
+        store_four(memory, y + i * LANES, LANES, a0, a1, a2, a3)
         i += 4
     while i < n:
         total = load(memory, x + i * outer)
@@ -440,6 +293,45 @@ def maximum_over(memory, y, n, x, k, inner, outer):
             largest = choose(more(value, largest), value, largest)
             largest = choose(same(value, value), largest, value)
         store(memory, y + i * LANES, largest)
+
+
+@njit(inline="always")
+def _largest_of(memory, x, k0, k1, x0, x1):
+    largest = load(memory, x)
+    for i0 in range(k0):
+        for i1 in range(k1):
+            value = load(memory, x + i0 * x0 + i1 * x1)
+            largest = choose(more(value, largest), value, largest)
+            largest = choose(same(value, value), largest, value)
+    return largest
+
+
+@compiled
+def largest(memory, y, q0, q1, q2, p0, p1, p2, x, k0, k1, x0, x1):
+    """The largest number of each window; NaN where any is NaN."""
+    for i0 in range(q0):
+        for i1 in range(q1):
+            for i2 in range(q2):
+                store(memory, y, _largest_of(memory, x + i0 * p0 + i1 * p1 + i2 * p2, k0, k1, x0, x1))
+                y += LANES
+
+
+@compiled
+def to_largest(memory, y, q0, q1, q2, p0, p1, p2, x, k0, k1, x0, x1, z):
+    """A number of z for each window, added in y to where the first of the window's largest numbers lies in x."""
+    for i0 in range(q0):
+        for i1 in range(q1):
+            for i2 in range(q2):
+                at = i0 * p0 + i1 * p1 + i2 * p2
+                value, left, given = _largest_of(memory, x + at, k0, k1, x0, x1), splat(ONE), load(memory, z)
+                for j0 in range(k0):
+                    for j1 in range(k1):
+                        place = at + j0 * x0 + j1 * x1
+                        here = choose(same(load(memory, x + place), value), left, splat(ZERO))
+                        left = subtract(left, here)
+                        part = choose(same(here, splat(ONE)), given, splat(ZERO))
+                        store(memory, y + place, add(load(memory, y + place), part))
+                z += LANES
 
 
 @compiled
@@ -653,6 +545,22 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
     elif op == PRODUCT:  # y M K J x yM yJ xM xK z zK zJ
         right = f10 + (near if f10 < scratch else shift)
         product(memory, y, f2, f3, f4, z, f6, f7, f8, f9, right, code[at + 11], code[at + 12])
+    elif op == CONVOLVE:  # y O yO q0 q1 q2 y0 y1 y2 p0 p1 p2 x k0 k1 k2 k3 x0 x1 x2 x3 w wO w0 w1 w2 w3 turned b bO
+        source = code[at + 13] + (near if code[at + 13] < scratch else shift)
+        convolve(
+            memory, uniform, y, f2, f3, f4, f5, f6, f7, f8, f9, f10, code[at + 11], code[at + 12], source,
+            code[at + 14], code[at + 15], code[at + 16], code[at + 17], code[at + 18], code[at + 19], code[at + 20],
+            code[at + 21], code[at + 22], code[at + 23], code[at + 24], code[at + 25], code[at + 26], code[at + 27],
+            code[at + 28], code[at + 29], code[at + 30],
+        )  # fmt: skip
+    elif op == CORRELATE:  # y M yM k0 k1 k2 k3 x0 x1 x2 x3 q0 q1 q2 z zM z0 z1 z2 x p0 p1 p2
+        left = code[at + 15] + (near if code[at + 15] < scratch else shift)
+        source = code[at + 20] + (near if code[at + 20] < scratch else shift)
+        correlate(
+            memory, y, f2, f3, f4, f5, f6, f7, f8, f9, f10, code[at + 11], code[at + 12], code[at + 13], code[at + 14],
+            left, code[at + 16], code[at + 17], code[at + 18], code[at + 19], source, code[at + 21], code[at + 22],
+            code[at + 23],
+        )  # fmt: skip
     elif op == MOVE:  # y d0 d1 d2 d3 x s0 s1 s2 s3
         source = f6 + (near if f6 < scratch else shift)
         move(memory, y, f2, f3, f4, f5, source, f7, f8, f9, f10)
@@ -732,6 +640,13 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
         sum_over(memory, y, f2, x, f4, f5, f6)
     elif op == MAXIMUM:
         maximum_over(memory, y, f2, x, f4, f5, f6)
+    elif op == LARGEST:  # y q0 q1 q2 p0 p1 p2 x k0 k1 x0 x1
+        source = f8 + (near if f8 < scratch else shift)
+        largest(memory, y, f2, f3, f4, f5, f6, f7, source, f9, f10, code[at + 11], code[at + 12])
+    elif op == TO_LARGEST:  # y q0 q1 q2 p0 p1 p2 x k0 k1 x0 x1 z
+        source = f8 + (near if f8 < scratch else shift)
+        given = code[at + 13] + (near if code[at + 13] < scratch else shift)
+        to_largest(memory, y, f2, f3, f4, f5, f6, f7, source, f9, f10, code[at + 11], code[at + 12], given)
     elif op == GATHER:  # y n x sx z
         gather(memory, y, f2, x, f4, z)
     elif op == SCATTER:  # y n x z
@@ -769,17 +684,19 @@ def one(code, at, terms, memory, uniform, scratch, near, shift, norms, sound, at
 def run(code, instructions, terms, memory, uniform, scratch, own, second, blocks, norms, sound):
     """The program on `blocks` blocks: each record's squared norm in `norms`, and -1 in `sound` where all is finite.
 
-    Blocks are taken by twos. The second one's scratch is at `second`, after the memory of all blocks.
+    With wide registers blocks are taken by twos, and the second one's scratch is at `second`, after the memory of all
+    blocks. Else one after the other: they would share nothing, and one's scratch is nearer.
     """
+    together = 2 if WIDE else 1
     for block in range(blocks):
         store_wide(norms, block * LANES, splat_wide(0.0))
         store_whole(sound, block * LANES, splat_whole(np.int32(-1)))
-    for block in range(0, blocks, 2):
-        two = block + 2 <= blocks
+    for block in range(0, blocks, together):
+        two = WIDE and block + 2 <= blocks
         shift = block * own
         for number in range(instructions):
             at = number * WORDS
-            if TWO_AT_ONCE and two and code[at] == LINEAR:  # y O K Q x yO yQ xK xQ w wO wK b bO
+            if two and code[at] == LINEAR:  # y O K Q x yO yQ xK xQ w wO wK b bO
                 y, x = code[at + 1], code[at + 5]
                 far_y, far_x = second if y < scratch else own, second if x < scratch else own
                 y += 0 if y < scratch else shift

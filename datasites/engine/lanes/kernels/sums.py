@@ -12,7 +12,7 @@ from numba import njit
 
 from datasites.engine.lanes.instructions import LANES
 from datasites.engine.lanes.kernels.elementary import ONE, ZERO
-from datasites.engine.lanes.kernels.interpreter import TWO_AT_ONCE
+from datasites.engine.lanes.kernels.products import WIDE
 from datasites.engine.lanes.kernels.vectors import (
     add,
     bits,
@@ -120,7 +120,7 @@ def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, dR, aR, wide,
     for r in range(R):
         factor = every(scales, r)
         left, row = r * dR, 0
-        while TWO_AT_ONCE and row + 4 < O:
+        while WIDE and row + 4 < O:
             panel = 0
             while panel + 2 <= panels:
                 _eight_rows(
@@ -135,14 +135,15 @@ def outer_of_terms(total, place, d, a, scales, R, O, K, T, dT, aT, dR, aR, wide,
             row += 8
         while row < O:
             panel = 0
-            while panel + 2 <= panels:
+            while WIDE and panel + 2 <= panels:
                 _four_rows_of_two(
                     wide, row * width + panel * LANES, width, d, left, a, r * aR + panel * LANES, T, dT, aT, factor
                 )
                 panel += 2
-            if panel < panels:
+            while panel < panels:
                 right = r * aR + panel * LANES
                 _four_rows(wide, row * width + panel * LANES, width, d, left, a, right, T, dT, aT, factor)
+                panel += 1
             left += 4
             row += 4
     for i in range(O):
@@ -319,11 +320,12 @@ def rank_one_panels(total, begin, width, d, a, S, R, O, panel, more):
 def rank_one(total, place, d, a, S, R, O, K, tail, more):
     """The sum of a parameter with one term by panels of sixteen columns; columns that are left by themselves."""
     whole, panel = K // LANES, 0
-    while panel + 2 <= whole:
+    while WIDE and panel + 2 <= whole:
         rank_one_panels(total, place + panel * LANES, K, d, a, S, R, O, panel, more)
         panel += 2
-    if panel < whole:
+    while panel < whole:
         rank_one_panel(total, place + panel * LANES, K, d, a, S, R, O, panel, more)
+        panel += 1
     if K % LANES:
         rank_one_panel(tail, 0, LANES, d, a, S, R, O, whole, 0)
         for i in range(O):

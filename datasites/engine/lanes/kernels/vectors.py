@@ -75,7 +75,7 @@ load, store = _loader(F, 4), _storer(F, 4)
 load_whole, store_whole = _loader(I, 4), _storer(I, 4)
 load_wide, store_wide = _loader(D, 8), _storer(D, 8)
 load_words, load_doubles, store_doubles = _loader(W8, 8), _loader(D8, 8), _storer(D8, 8)
-load_half = _loader(F8, 4)  # of a slot
+load_half, store_half = _loader(F8, 4), _storer(F8, 4)  # of a slot
 
 
 # -- one number in all lanes
@@ -100,6 +100,7 @@ def _splatter(vector, scalar):
 
 splat, splat_whole, splat_wide = _splatter(F, types.float32), _splatter(I, types.int32), _splatter(D, types.float64)
 splat_double, splat_word = _splatter(D8, types.float64), _splatter(W8, types.int64)
+splat_half = _splatter(F8, types.float32)
 
 
 @intrinsic
