@@ -31,7 +31,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from policies.canonical import canonical
@@ -115,22 +115,15 @@ class DeviceQuestion:
         if self.shared is not None and self.team is not None:
             raise UnsupportedMechanism("A question shares its noise in a circle or in a team. Give one of both.")
 
-    @cached_property
+    @property
     def halvings(self) -> int:
         """m of the noise."""
-        halvings = 1
-        while self._steps(halvings) < LEAST_STEPS:
-            halvings += 1
-        return halvings
+        return _grid(self.epsilon, len(self.columns))[0]
 
-    @cached_property
+    @property
     def steps(self) -> int:
         """K: whole numbers from the middle of a column's bounds to either end."""
-        return self._steps(self.halvings)
-
-    def _steps(self, halvings: int) -> int:
-        each = Fraction(self.epsilon) / len(self.columns)
-        return math.floor((each / rate_above(halvings) - 1) * Fraction(4, 9))
+        return _grid(self.epsilon, len(self.columns))[1]
 
     @property
     def largest(self) -> int:
@@ -196,6 +189,16 @@ class DeviceQuestion:
         if self.team:
             data["team"] = self.team.as_dict()
         return data
+
+
+@lru_cache(maxsize=256)
+def _grid(epsilon: float, columns: int) -> tuple[int, int]:
+    """m and K of a column's share of ε."""
+    each, halvings, steps = Fraction(epsilon) / columns, 0, 0
+    while steps < LEAST_STEPS:
+        halvings += 1
+        steps = math.floor((each / rate_above(halvings) - 1) * Fraction(4, 9))
+    return halvings, steps
 
 
 def question_from(data: object) -> DeviceQuestion:

@@ -93,7 +93,7 @@ def committee_for(devices: int, colluding: int) -> Committee:
     """The smallest committee of which fewer than 2 needed - size work together, but with a chance of 2^-80.
 
     >>> committee_for(10_000, 2_000)
-    Committee(size=93, needed=80)
+    Committee(size=85, needed=73)
     """
     for size in range(3, devices + 1):
         needed = size - math.floor(LOST * size)
@@ -114,4 +114,4 @@ def chance_of_more(devices: int, marked: int, drawn: int, least: int) -> float:
         return 0.0
     all_ways = math.comb(devices, drawn)
     spare = max(0, all_ways.bit_length() - ways.bit_length()) + 60
-    return math.ldexp(float((ways << spare) // all_ways + 1), -spare)
+    return min(1.0, math.nextafter(math.ldexp(float((ways << spare) // all_ways + 1), -spare), math.inf))

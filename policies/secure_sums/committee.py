@@ -91,12 +91,12 @@ def committee_places(team: TeamSum, context: str) -> tuple[int, ...]:
 
 def join_text(context: str, round_key: str) -> bytes:
     """What a member signs of its round key."""
-    return _SIGNED + canonical({"what": "join", "context": context, "key": round_key})
+    return _SIGNED + f"join {context} {round_key}".encode()
 
 
 def numbers_text(context: str, round_key: str) -> bytes:
     """What a device signs as it sends its numbers."""
-    return _SIGNED + canonical({"what": "numbers", "context": context, "key": round_key})
+    return _SIGNED + f"numbers {context} {round_key}".encode()
 
 
 def new_round_key() -> tuple[X25519PrivateKey, str]:
@@ -161,7 +161,9 @@ def shared_out(
         try:
             secret = work.secret(private, round_key, member.round_key)
         except ValueError:
-            raise WrongStatus("No secret can be agreed on with a member of the committee. Nothing was shared.") from None
+            raise WrongStatus(
+                "No secret can be agreed on with a member of the committee. Nothing was shared."
+            ) from None
         pads = _pads(secret, context, (own, round_key), (member.key, member.round_key), len(numbers))
         place = order[member.place]
         hidden[str(member.place)] = [(one[place] + pad) % PRIME for one, pad in zip(shares, pads, strict=True)]

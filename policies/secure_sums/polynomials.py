@@ -49,9 +49,7 @@ def opened(shares: Mapping[int, int], *, needed: int) -> int:
 @lru_cache(maxsize=64)
 def _others(needed: int, size: int) -> tuple[tuple[int, ...], ...]:
     """What the values at 0 to needed - 1 weigh in the value at each place from `needed` to `size`."""
-    below = [
-        (-1) ** (needed - 1 - j) * math.factorial(j) * math.factorial(needed - 1 - j) for j in range(needed)
-    ]
+    below = [(-1) ** (needed - 1 - j) * math.factorial(j) * math.factorial(needed - 1 - j) for j in range(needed)]
     return tuple(
         tuple(
             math.perm(place, needed) * pow((place - j) * part, -1, PRIME) % PRIME for j, part in enumerate(below)

@@ -202,7 +202,9 @@ class Device:
         kept, asked = self._joined(book, question), hashlib.sha256(canonical(message)).hexdigest()
         if "asked" in kept:
             if kept["asked"] != asked:
-                raise WrongStatus("This device gave its sum of this question for other devices, and gives one. It is kept.")
+                raise WrongStatus(
+                    "This device gave its sum of this question for other devices, and gives one. It is kept."
+                )
             return {"sums": kept["sums"]}
         sums = committee.summed(
             question.team, context_of(question), message,

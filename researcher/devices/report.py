@@ -306,4 +306,3 @@ def _columns(columns: Sequence[str], bounds: Any) -> tuple[Column, ...]:
             f" {{{names[0] if names else 'heart_rate'!r}: (40, 200)}}."
         )
     return tuple(Column(name=name, low=low, high=high) for name, (low, high) in zip(names, pairs, strict=True))
-

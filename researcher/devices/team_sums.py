@@ -36,7 +36,12 @@ AT_ONCE = 16  # members that are sent what all devices signed, some megabytes fo
 
 
 def team_sum(
-    devices: Devices, question: DeviceQuestion, members: Mapping[int, str], keys: Sequence[str], *, work: Work | None = None
+    devices: Devices,
+    question: DeviceQuestion,
+    members: Mapping[int, str],
+    keys: Sequence[str],
+    *,
+    work: Work | None = None,
 ) -> Answers:
     """The sum of a team's numbers.
 
@@ -72,7 +77,8 @@ class _Relay:
         rows = [[place, self.keys[place], *row] for place, row in sorted(joined.items())]
         proof = proof_of([bytes.fromhex(key) for key in self.keys], joined)
         numbers = self._told(
-            self._asking(NUMBERS, {"members": rows, "proof": proof}, self.names), lambda p, t: self._numbers(p, t, joined)
+            self._asking(NUMBERS, {"members": rows, "proof": proof}, self.names),
+            lambda p, t: self._numbers(p, t, joined),
         )
         paid = "Who answered has paid."
         self._enough(len(numbers), self.team.threshold, "of the team answered", paid)
@@ -130,7 +136,9 @@ class _Relay:
             raise InvalidRequest("its signature is not of the key that it gave first.")
         return [key, signature]
 
-    def _numbers(self, place: int, told: Mapping[str, Any], joined: Mapping[int, Any]) -> tuple[str, str, dict[int, Any]]:
+    def _numbers(
+        self, place: int, told: Mapping[str, Any], joined: Mapping[int, Any]
+    ) -> tuple[str, str, dict[int, Any]]:
         key, signature = _signed_key(told)
         shares = told.get("shares")
         if not isinstance(shares, dict) or set(shares) != {str(member) for member in joined}:
@@ -139,7 +147,9 @@ class _Relay:
             raise InvalidRequest("its signature is not of the key that it gave first.")
         return key, signature, {member: shares_in(shares[str(member)], self._count) for member in joined}
 
-    def _sums(self, drawn: Sequence[int], joined: Mapping[int, Any], numbers: Mapping[int, Any]) -> dict[int, list[int]]:
+    def _sums(
+        self, drawn: Sequence[int], joined: Mapping[int, Any], numbers: Mapping[int, Any]
+    ) -> dict[int, list[int]]:
         """The sums of the committee's members, by the number of their shares."""
         order = {place: number for number, place in enumerate(drawn, 1)}
         left, sums = iter(joined), {}
@@ -147,7 +157,8 @@ class _Relay:
             texts = {}
             for member in some:
                 rows = [
-                    [place, key, signature, shares[member]] for place, (key, signature, shares) in sorted(numbers.items())
+                    [place, key, signature, shares[member]]
+                    for place, (key, signature, shares) in sorted(numbers.items())
                 ]
                 texts[self.names[member]] = self._text(SUM, {"keys": self.keys, "answers": rows})
             told = self._told(texts, lambda _, answer: shares_in(answer.get("sums"), self._count))

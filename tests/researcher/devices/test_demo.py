@@ -25,7 +25,7 @@ def test_alice_bob_and_the_others_answer_and_each_pays_once(tmp_path: Path, shar
     for name in ("Alice", "Bob"):
         assert (tmp_path / name / LEDGER).exists()
         assert device_in(tmp_path / name).remaining() == 1.0
-    assert told.result.circles == (2 if shared_noise else 0)
+    assert told.result.circles == (1 if shared_noise else 0)
 
 
 @pytest.mark.process

@@ -55,7 +55,7 @@ def ask(message, context):
     place = Path(str(message.content["device"]["text"]).partition(" ")[0])
     return Message(RecordDict({"device": ConfigRecord({"text": (place / "readings.json").read_text()})}), reply_to=message)
 '''
-ASKING = '''
+ASKING = """
 import time
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import ServerApp
@@ -76,7 +76,7 @@ def main(grid, context):
         for reply in grid.send_and_receive(messages, timeout=20):
             told = reply.error.reason if reply.has_error() else dict(reply.content["device"])
             print("TOLD", kind, told, flush=True)
-'''
+"""
 
 
 def evil_app(place: Path, directories: list[Path]) -> Path:
