@@ -16,8 +16,8 @@ at u = 3K/2. So a column's answer is pure ε with ε ≤ w (9K/4 + 1), and K is 
 holds at the column's share of ε: the mean's noise is 2.25 h/ε wide instead of the 4 h/ε of two answers at ε/2 each,
 since who moves the mean most, from one bound to the other, does not move the square. m is the least with K ≥ 2048.
 
-With `shared` or `team`, devices add parts of that noise, and only a sum over `threshold` of them or more is opened: of a
-circle of up to 100 under masks (`secure_aggregation`), of a team of thousands by a committee (`team_sums`). Of those,
+With `shared` or `team`, devices add parts of that noise, and a sum is opened over `threshold` of them or more alone: of
+a circle of up to 100 under masks (`secure_aggregation`), of a team by a committee (`team_sums`). Of those,
 `colluding` = k may work together with a researcher who drops whom they like, and threshold - k of the sum's parts are
 still secret. So threshold - k parts make the whole, and ε holds while no more than k work together. If more do, one
 device's number may be read under its own part alone: `epsilon_if(1)`.

@@ -1,18 +1,18 @@
 """One sum over thousands of devices, declared: the team, how many a sum needs, and the committee that opens it.
 
-Each device splits its numbers among a committee of the team, drawn by chance (`policies.secure_sums.committee`). What is
-promised holds while no more than `colluding` of the team's devices work together with whoever relays:
+Each device splits its numbers among a committee of the team, drawn by chance (`policies.secure_sums.committee`).
+What is promised holds while no more than `colluding` of the team's devices work together with whoever relays:
 
-* *Shares.* A device's numbers take `needed` of the committee's `size` shares; with fewer they say nothing (Shamir 1979).
+* *Shares.* A device's numbers take `needed` of the committee's `size` shares; fewer say nothing of them (Shamir 1979).
 * *One sum.* An honest member gives the sum of its shares once, over devices that it is named. With a members that work
   together, sums over two different sets take 2 `needed` answers, and there are at most (size - a) + 2a of them: none
   are opened but one while a < 2 needed - size.
 * *Its noise.* A sum is over `threshold` devices or more, of whom `colluding` know their own parts: the others'
   `threshold - colluding` parts are the whole noise.
 
-Of a committee drawn by chance, a is hypergeometric. `committee_for` is the smallest with P[a ≥ 2 needed - size] ≤ 2^-80,
-counted in whole numbers. Who relays may try committees by naming another question, at 2^18 hashes each: 2^40 tries,
-some 2^58 hashes, leave a chance of 2^-40.
+Of a committee drawn by chance, a is hypergeometric. `committee_for` is the smallest with P[a ≥ 2 needed - size] of at
+most 2^-80, counted in whole numbers. Who relays may try committees by naming another question, at 2^18 hashes each:
+2^40 tries, some 2^58 hashes, leave a chance of 2^-40.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TeamSum:
       root: hex of the Merkle tree over the keys of its devices in their order (`policies.secure_sums.merkle`).
       devices: in the team, 3 to 20,000.
       threshold: devices that a sum needs, more than half of them; fewer can open nothing.
-      colluding: devices that may work together with the researcher and still learn nothing of one other; at most a third.
+      colluding: devices that may work together with the researcher and still learn nothing of one other; up to a third.
     """
 
     root: str

@@ -3,11 +3,11 @@
     join      a member of the committee makes a round key, and signs it for this question
     numbers   every device sees that the committee is the one that chance drew from the team, and that enough of it
               joined; it shares its numbers among them, each share under a pad that it and the member alone can make
-    sum       a member sees which devices are in the sum, by a signature of each; it gives the sum of its shares, once
+    sum       a member sees which devices are in the sum, by a signature of each; it gives its shares' sum, once
 
-The committee's places follow from the team's root and the question by a hash that is slow on purpose, and each member's
-key is proved to lie at its place. A device is in a sum by its signature alone, so none can be counted that sent nothing,
-and pads bind its shares to what it sent: who relays can move a share by what it knows, and read none.
+The committee's places follow from the team's root and the question by a hash that is slow on purpose, and each
+member's key is proved to lie at its place. A device is in a sum by its signature alone, so none can be counted that
+sent nothing, and pads bind its shares to what it sent: who relays can move a share by what it knows, and read none.
 """
 
 from __future__ import annotations
@@ -161,9 +161,7 @@ def shared_out(
         try:
             secret = work.secret(private, round_key, member.round_key)
         except ValueError:
-            raise WrongStatus(
-                "No secret can be agreed on with a member of the committee. Nothing was shared."
-            ) from None
+            raise WrongStatus("No secret can be agreed on with a member of the committee. None was shared.") from None
         pads = _pads(secret, context, (own, round_key), (member.key, member.round_key), len(numbers))
         place = order[member.place]
         hidden[str(member.place)] = [(one[place] + pad) % PRIME for one, pad in zip(shares, pads, strict=True)]
@@ -171,7 +169,7 @@ def shared_out(
 
 
 def checked_keys(team: TeamSum, keys: object) -> list[str]:
-    """All keys of a team in their order. Raises `WrongStatus` where they are not those of its root, or not different."""
+    """All keys of a team in their order. Raises `WrongStatus` where they are not those of its root, or one is twice."""
     if not isinstance(keys, list) or len(keys) != team.devices:
         raise unreadable("it does not hold the keys of the whole team")
     texts = [hex_of(key, "a key", KEY_BYTES) for key in keys]
@@ -232,7 +230,7 @@ def summed(
 
 
 def _pads(secret: bytes, context: str, device: Iterable[str], member: Iterable[str], count: int) -> list[int]:
-    """What hides one device's shares for one member: SHAKE256 (FIPS 202) of their secret and of all they agree about."""
+    """What hides one device's shares for one member: SHAKE256 (FIPS 202) of their secret and what they agree about."""
     text = b"".join((_SIGNED, secret, *map(bytes.fromhex, (context, *device, *member))))
     return evenly(hashlib.shake_256(text).digest(WIDE * count))
 
@@ -256,7 +254,7 @@ def shares_in(data: object, count: int) -> list[int]:
     sound = isinstance(data, list) and len(data) == count and all(type(one) is int and 0 <= one < PRIME for one in data)
     if not sound:
         raise unreadable(f"shares are not {count} whole numbers of the field")
-    return list(data)  # type: ignore[call-overload]
+    return list(data)  # type: ignore[call-overload, no-any-return]
 
 
 def signed(key: Ed25519PrivateKey, text: bytes) -> str:

@@ -63,7 +63,7 @@ def _at(points: Mapping[int, int], place: int) -> int:
     if place in points:
         return points[place]
     weights = _lagrange(tuple(points), place)
-    return sum(map(mul, weights, points.values())) % PRIME
+    return int(sum(map(mul, weights, points.values())) % PRIME)
 
 
 @lru_cache(maxsize=256)
@@ -78,7 +78,7 @@ def _lagrange(points: tuple[int, ...], place: int) -> tuple[int, ...]:
     return tuple(weights)
 
 
-# -- leaving out wrong shares: polynomials are lists of coefficients, the lowest first -----------------------------------
+# -- leaving out wrong shares: polynomials are lists of coefficients, the lowest first ---------------------------------
 
 
 def _decoded(places: Sequence[int], values: Sequence[int], needed: int) -> int:

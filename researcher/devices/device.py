@@ -256,9 +256,9 @@ def in_words(question: DeviceQuestion) -> str:
     roster, count = question.roster, question.sharing
     assert roster is not None
     return (
-        f"{count:,} devices add parts of one noise, and any {question.parts:,} parts are the whole. That your answer costs"
-        f" ε={written(float(question.epsilon))} holds while no more than {roster.colluding:,} of the other {count - 1:,}"
-        " devices work together with the researcher. If more do, it can be as much as"
+        f"{count:,} devices add parts of one noise, and any {question.parts:,} parts are the whole. That your answer"
+        f" costs ε={written(float(question.epsilon))} holds while no more than {roster.colluding:,} of the other"
+        f" {count - 1:,} devices work together with the researcher. If more do, it can be as much as"
         f" ε={written(math.ceil(question.epsilon_if(1) * 100) / 100)}."
     )
 

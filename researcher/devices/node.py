@@ -1,9 +1,9 @@
-"""A device as a node of Flower's: `python -m researcher.devices.node SUPERLINK DIRECTORY` answers what a SuperLink passes on.
+"""A device as a node of Flower's: `python -m researcher.devices.node SUPERLINK DIRECTORY` answers for one person.
 
 Flower's own `flower-supernode` fetches an app from the SuperLink and runs it, with all that lies on the machine in its
 reach: whoever may submit an app could read `readings.json`. This node speaks the same protocol with Flower's own code,
-never asks for an app, and gives each message to the `ClientApp` of `researcher.devices.flower` and to no other. It opens
-no port. So nothing of a person leaves but what `Device.answer` says.
+never asks for an app, and gives each message to the `ClientApp` of `researcher.devices.flower` and to no other. It
+opens no port. So nothing of a person leaves but what `Device.answer` says.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _answered(link: Link, app: Any, head: Message, tree: Any, directory: Path) -
         message = inflate_object_from_contents(head.metadata.message_id, contents)
         message.metadata.__dict__["_message_id"] = head.metadata.message_id  # which its reply names
         context = Context(run, link.node, {DIRECTORY: str(directory)}, RecordDict(), {}, 0)
-        return app(message=message, context=context)  # type: ignore[no-any-return]
+        reply: Message = app(message=message, context=context)
+        return reply
     except Exception:  # a text of an error could name what lies here
         return Message(_FAILED, reply_to=head)
 

@@ -16,7 +16,7 @@ from policies.secure_sums.committee import Member, Work
 
 
 class SharedWork(Work):
-    """Of the devices of one process, and of one report after the other. Secrets of pairs are kept until both had them."""
+    """Of the devices of one process, for one report after the other. A pair's secret is kept until both had it."""
 
     def __init__(self) -> None:
         self._secrets: dict[str, dict[str, bytes]] = {}

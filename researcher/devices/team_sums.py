@@ -90,7 +90,7 @@ class _Relay:
         ]
         if any(abs(number) > len(numbers) * self.question.largest for number in total):
             raise CertificateRefused(
-                f"The sum of {len(numbers)} devices is beyond what honest ones can come to: at least one sent what is no"
+                f"The sum of {len(numbers)} devices is beyond what honest ones can come to: one or more sent what is no"
                 f" answer. {paid} Ask again under another name, and of other devices."
             )
         names = [self.names[place] for place in sorted(numbers)]
@@ -152,7 +152,8 @@ class _Relay:
     ) -> dict[int, list[int]]:
         """The sums of the committee's members, by the number of their shares."""
         order = {place: number for number, place in enumerate(drawn, 1)}
-        left, sums = iter(joined), {}
+        left = iter(joined)
+        sums: dict[int, list[int]] = {}
         while some := list(islice(left, AT_ONCE)):
             texts = {}
             for member in some:

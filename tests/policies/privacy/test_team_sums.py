@@ -77,8 +77,8 @@ def neighbours_of_bell(devices: int, colluding: float, lost: float) -> int | Non
     """Neighbours that each device needs with masks between pairs of neighbours, against a relay that lies.
 
     Bell et al. 2020 (doi:10.1145/3372297.3417885), σ = 40, η = 30: with k neighbours a threshold t such that no
-    device's both secrets are opened, 2t > k + a for its a neighbours that work together, but with a chance of 2^-41 / n,
-    and such that t of its neighbours stay, but with a chance of 2^-30 / n.
+    device's both secrets are opened, 2t > k + a for its a neighbours that work together, but with a chance of
+    2^-41 / n, and such that t of its neighbours stay, but with a chance of 2^-30 / n.
     """
     bad, gone = round(colluding * devices), round(lost * devices)
     for k in range(10, MOST_NEIGHBOURS + 1, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections import Counter
@@ -72,10 +73,8 @@ def test_a_proof_proves_its_keys_at_its_places_alone(count: int) -> None:
     if count > 5:
         moved = {place for place in range(count) if place not in places}
         other = {**{place: keys[place] for place in places[1:]}, min(moved): keys[places[0]]}
-        try:
+        with contextlib.suppress(InvalidRequest):  # it takes a proof of another length
             assert proved_root(count, other, proof) != root_of(keys)
-        except InvalidRequest:
-            pass  # it takes a proof of another length
         with pytest.raises(InvalidRequest, match="too short"):
             proved_root(count, proved, proof[:-1])
     with pytest.raises(InvalidRequest, match="too long"):

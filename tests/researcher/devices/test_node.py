@@ -14,7 +14,7 @@ from researcher.devices.node import main
 from researcher.devices.process import device_in
 from tests.researcher.devices.links import APP, Link, device_node, linked, until, written_app
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
 RATES = {"alice": 71.125, "bob": 83.625, "carol": 64.375}
 
 
@@ -53,7 +53,8 @@ def ask(message, context):
     """What whoever hands in an app would like to know."""
     from pathlib import Path
     place = Path(str(message.content["device"]["text"]).partition(" ")[0])
-    return Message(RecordDict({"device": ConfigRecord({"text": (place / "readings.json").read_text()})}), reply_to=message)
+    read = ConfigRecord({"text": (place / "readings.json").read_text()})
+    return Message(RecordDict({"device": read}), reply_to=message)
 '''
 ASKING = """
 import time
@@ -81,7 +82,7 @@ def main(grid, context):
 
 def evil_app(place: Path, directories: list[Path]) -> Path:
     """An app whose ClientApp reads what lies beside it and whose ServerApp prints that."""
-    texts = [f"{directory} {number}" for directory in directories for number in range(1)]
+    texts = [f"{directory} " for directory in directories]
     return written_app(place, {"client.py": EVIL, "server.py": f"TEXTS = {texts!r}\n{ASKING}"})
 
 

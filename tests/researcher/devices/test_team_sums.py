@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from scipy import stats
 
 from policies.errors import CertificateRefused, Unavailable
 from policies.privacy import device_reports
@@ -24,11 +26,15 @@ from policies.secure_sums.committee import committee_places
 from policies.secure_sums.merkle import proof_of
 from policies.secure_sums.polynomials import PRIME, opened
 from researcher.devices import report as reports
+from researcher.devices.demo import simulated
 from researcher.devices.device import Device, context_of
 from researcher.devices.ledger import ROUND
 from researcher.devices.report import Answering, question_text
+from researcher.devices.simulated import SharedWork
+from researcher.devices.team_sums import team_sum
 from tests.researcher.devices.teams import COLUMN, Relay, accept, answering, device, report, team
 
+CACHED = committee_places
 RATES = [60.0 + 5 * place for place in range(12)]  # mean 87.5
 
 
@@ -37,9 +43,9 @@ def teams_are_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every team is asked as one of thousands is, and draws its committee fast."""
     monkeypatch.setattr(reports, "LARGEST_CIRCLE", 2)
     monkeypatch.setattr(committee, "SLOW", 1)
-    committee_places.cache_clear()
+    CACHED.cache_clear()
     yield
-    committee_places.cache_clear()
+    CACHED.cache_clear()
 
 
 @pytest.fixture
@@ -325,7 +331,7 @@ def read_by(
 
 
 def living_dead(lying: Lying) -> float | None:
-    """Devices that sent nothing are named in the sum with keys and shares of the relay's own: one honest device is left."""
+    """Devices that sent nothing are named in the sum with keys and shares of the relay's own, beside one that did."""
     message = lying.joined()
     numbers = {0: lying.ask(0, "numbers", message)}
     members = committee.checked_members(lying.team, lying.context, message, committee.Work())
@@ -464,6 +470,63 @@ def test_a_committee_of_the_relays_own_reads_a_victim_that_does_not_draw_it(
     monkeypatch.setitem(globals(), "committee_places", lambda team, context: tuple(mine))
     read = read_by(lying, told, victim, [Mine(lying, place) for place in mine])
     assert read == pytest.approx(RATES[victim], abs=0.05)
+
+
+# -- its noise ---------------------------------------------------------------------------------------------------------
+
+
+def noise_of_sums(times: int, *, forgetful: int = 0) -> list[int]:
+    """y of sums over twelve devices whose numbers are 0: noise alone. The first so many devices forget their parts."""
+    part, asked, work = device_reports.laplace_part, report(epsilon=20.0, shared_noise=True), SharedWork()
+    middle, drawn = [120.0] * 12, []
+    for _ in range(times):
+        made = {f"d{place}": simulated(rate, budget=20, work=work) for place, rate in enumerate(middle)}
+        accept(asked, made)
+        forget = iter([True] * 2 * forgetful)
+        with mock.patch.object(
+            device_reports, "laplace_part", lambda *arguments, f=forget: 0 if next(f, False) else part(*arguments)
+        ):
+            ((question, members, keys),), _ = asked._rosters(Answering(answering(made)))
+            drawn.append(team_sum(Answering(answering(made)), question, members, keys).sums[0])
+    return drawn
+
+
+def evenness(drawn: list[int]) -> float:
+    """p that numbers are of the noise of 12/7 wholes, by its exact chances in eight cells (its characteristic function)."""
+    halvings, size = report(epsilon=20.0).question.halvings, 1 << 16
+    a = 1 - 2.0**-halvings
+    phases = 2 * np.pi * np.arange(size) / size
+    chances = np.fft.fftshift(np.fft.ifft((np.abs((1 - a) / (1 - a * np.exp(1j * phases))) ** 2) ** (12 / 7)).real)
+    below = np.cumsum(chances)
+    edges = [int(np.searchsorted(below, share)) for share in np.arange(1, 8) / 8]
+    cells = np.bincount(np.searchsorted(edges, np.array(drawn) + size // 2), minlength=8)
+    expected = np.diff([0.0, *below[edges], 1.0]) * len(drawn)
+    return float(stats.chisquare(cells, expected).pvalue)
+
+
+def test_the_noise_of_a_sum_is_that_of_its_parts_exactly() -> None:
+    assert evenness(noise_of_sums(300)) > 1e-4
+
+
+def test_a_part_of_the_noise_that_is_forgotten_is_seen() -> None:
+    """The fault that the test above is for: eight of twelve devices add nothing, and 4/7 of a whole are left."""
+    assert evenness(noise_of_sums(300, forgetful=8)) < 1e-6
+
+
+def differences(lying: Lying) -> int:
+    """y - s of one device, as a pad that is used for both of its numbers would give it to anybody."""
+    told = lying.ask(0, "numbers", lying.joined())["shares"]
+    gaps = {turn: (told[str(place)][0] - told[str(place)][1]) % PRIME for turn, place in enumerate(lying.drawn, 1)}
+    return opened(gaps, needed=lying.team.committee.needed)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_pad_that_is_used_twice_is_seen(devices: dict[str, Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    y, s = report().question.exact({COLUMN: RATES[0]})
+    assert abs(differences(Lying(devices))) > 2**40
+    once = committee._pads
+    monkeypatch.setattr(committee, "_pads", lambda *arguments: once(*arguments)[:1] * arguments[-1])
+    assert differences(Lying(accepted(RATES))) == y - s
 
 
 # -- what a device keeps -----------------------------------------------------------------------------------------------
