@@ -492,7 +492,7 @@ def noise_of_sums(times: int, *, forgetful: int = 0) -> list[int]:
 
 
 def evenness(drawn: list[int]) -> float:
-    """p that numbers are of the noise of 12/7 wholes, by its exact chances in eight cells (its characteristic function)."""
+    """p that numbers are of the noise of 12/7 wholes, by its exact chances in eight cells."""
     halvings, size = report(epsilon=20.0).question.halvings, 1 << 16
     a = 1 - 2.0**-halvings
     phases = 2 * np.pi * np.arange(size) / size
@@ -504,10 +504,12 @@ def evenness(drawn: list[int]) -> float:
     return float(stats.chisquare(cells, expected).pvalue)
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_sum_is_that_of_its_parts_exactly() -> None:
     assert evenness(noise_of_sums(300)) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_part_of_the_noise_that_is_forgotten_is_seen() -> None:
     """The fault that the test above is for: eight of twelve devices add nothing, and 4/7 of a whole are left."""
     assert evenness(noise_of_sums(300, forgetful=8)) < 1e-6
