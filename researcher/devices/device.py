@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from policies.secure_sums.committee import Work
 
-LONGEST_TEXT = 1 << 23  # characters: a member of a committee is sent what thousands of devices signed
+LONGEST_TEXT = 1 << 25  # characters: a member of a committee is sent what thousands of devices signed
 ABOUT = {"what": "about"}
 NUMBERS = "numbers"  # the step in which the masked numbers leave
 JOIN, SUM = "join", "sum"  # of a committee

@@ -4,8 +4,9 @@
     result = report.run(FlowerDevices(grid))                                             # in the team's ServerApp
 
 `client_app` is what that node runs. In an app of one's own a stock SuperNode runs it as well, and with it whatever else
-the app holds: for simulations, and not where a person's readings lie. A message holds one text and its reply another: Flower carries them, and need not be trusted with more, since a number
-leaves a device with its noise, or under masks.
+the app holds: for simulations, and not where a person's readings lie. A message holds one text and its reply another:
+Flower carries them, and need not be trusted with more, since a number leaves a device with its noise, or in shares or
+under masks.
 """
 
 from __future__ import annotations

@@ -13,8 +13,10 @@ from researcher.devices.demo import write_reading
 from researcher.devices.node import main
 from researcher.devices.process import device_in
 from tests.researcher.devices.links import APP, Link, device_node, linked, until, written_app
+from tests.researcher.devices.teams import report
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
+BUDGET = 20.0
 RATES = {"alice": 71.125, "bob": 83.625, "carol": 64.375}
 
 
@@ -25,7 +27,7 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
     with linked(place) as superlink, ExitStack() as nodes:
         for name, rate in RATES.items():
             write_reading(place / name, rate)
-            nodes.enter_context(device_node(superlink, place / name))
+            nodes.enter_context(device_node(superlink, place / name, budget=BUDGET))
         yield superlink
 
 
@@ -34,11 +36,20 @@ def test_three_devices_answer_a_report_that_flwr_run_hands_in(link: Link) -> Non
     assert "3 devices at ε = 1, means in 95 of 100 reports" in said, said
     assert "week 12: 3 of 3 devices" in said
     left = {name: device_in(link.place / name).remaining() for name in RATES}
-    assert left == dict.fromkeys(RATES, 1.0)
+    assert left == dict.fromkeys(RATES, BUDGET - 1)
     again = link.run(APP, name='"week 12"')
     figures = re.compile(r"heart_rate: mean .*")
     assert figures.findall(again) == figures.findall(said)  # kept, and not paid again
     assert {name: device_in(link.place / name).remaining() for name in RATES} == left
+
+
+def test_shared_noise_goes_through_a_superlink_and_costs_what_nobody_accepted(link: Link) -> None:
+    before = {name: device_in(link.place / name).remaining() for name in RATES}
+    said = link.run(APP, name='"week 13"', shared_noise="true")
+    assert "week 13: 3 of 3 devices" in said, said
+    alone = report().check(3).epsilon_alone
+    for name, left in before.items():
+        assert device_in(link.place / name).remaining() == pytest.approx(left - alone, abs=1e-5)
 
 
 EVIL = '''

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -26,9 +27,10 @@ from policies.secure_sums.committee import committee_places
 from policies.secure_sums.merkle import proof_of
 from policies.secure_sums.polynomials import PRIME, opened
 from researcher.devices import report as reports
-from researcher.devices.demo import simulated
+from researcher.devices.demo import simulated, write_reading
 from researcher.devices.device import Device, context_of
 from researcher.devices.ledger import ROUND
+from researcher.devices.process import device_in
 from researcher.devices.report import Answering, question_text
 from researcher.devices.simulated import SharedWork
 from researcher.devices.team_sums import team_sum
@@ -559,6 +561,24 @@ def test_a_members_round_key_is_gone_once_it_gave_its_sum(devices: dict[str, Dev
         "gives one"
         in lying.ask(member.place, "sum", lying.asked_for(member.place, numbers, list(lying.names)[1:]))["refused"]
     )
+
+
+def test_what_a_device_answered_outlives_its_process(tmp_path: Path) -> None:
+    devices = team(RATES)
+    write_reading(tmp_path, 71.0)
+    devices["d00000"] = device_in(tmp_path, budget=2)
+    accept(report(shared_noise=True), devices)
+    lying = Lying(devices)
+    message = lying.joined()
+    numbers = lying.numbers(message)
+    member = lying.drawn[0]
+    asked = lying.asked_for(member, numbers, lying.names)
+    kept = lying.ask(0, "join", {})
+    devices["d00000"] = device_in(tmp_path)
+    assert lying.ask(0, "numbers", message) == numbers[0]
+    assert lying.ask(0, "join", {}) == kept
+    assert devices["d00000"].remaining() == 1.0
+    assert len(lying.ask(member, "sum", asked)["sums"]) == 2
 
 
 @pytest.mark.parametrize(
