@@ -11,8 +11,8 @@ What is promised holds while no more than `colluding` of the team's devices work
   `threshold - colluding` parts are the whole noise.
 
 Of a committee drawn by chance, a is hypergeometric. `committee_for` is the smallest with P[a ≥ 2 needed - size] of at
-most 2^-80, counted in whole numbers. Who relays may try committees by naming another question, at 2^18 hashes each:
-2^40 tries, some 2^58 hashes, leave a chance of 2^-40.
+most 2^-80, counted in whole numbers. Who relays may try committees by naming another question, at 2^19 hashes each:
+2^40 tries, some 2^59 hashes, leave a chance of 2^-40.
 """
 
 from __future__ import annotations

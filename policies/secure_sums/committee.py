@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _SIGNED = b"private-datasites team sum 1\n"
 SLOW = 2**18
-"""Hashes that one draw of a committee takes: who looks for a committee of its own pays them for each try."""
+"""Rounds of PBKDF2 that one draw of a committee takes: who looks for a committee of its own pays them for each try."""
 KEY_BYTES, SIGNATURE_BYTES = 32, 64
 
 
