@@ -16,10 +16,11 @@ at u = 3K/2. So a column's answer is pure ε with ε ≤ w (9K/4 + 1), and K is 
 holds at the column's share of ε: the mean's noise is 2.25 h/ε wide instead of the 4 h/ε of two answers at ε/2 each,
 since who moves the mean most, from one bound to the other, does not move the square. m is the least with K ≥ 2048.
 
-With `shared`, devices add parts of that noise under masks, and a sum over `threshold` of the roster or more is opened.
-Of those, `colluding` = k may work together with a researcher who drops whom they like: the masks hold while k < 2t - n
-(`secure_aggregation`), and t - k of the sum's parts are still secret. So t - k parts make the whole, and ε holds while
-no more than k work together. If more do, one device's number may be read under its own part alone: `epsilon_if(1)`.
+With `shared` or `team`, devices add parts of that noise, and a sum is opened over `threshold` of them or more alone: of
+a circle of up to 100 under masks (`secure_aggregation`), of a team by a committee (`team_sums`). Of those,
+`colluding` = k may work together with a researcher who drops whom they like, and threshold - k of the sum's parts are
+still secret. So threshold - k parts make the whole, and ε holds while no more than k work together. If more do, one
+device's number may be read under its own part alone: `epsilon_if(1)`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from policies.canonical import canonical
@@ -38,6 +39,7 @@ from policies.errors import InvalidRequest, UnsupportedMechanism
 from policies.privacy.checks import check_column, check_range
 from policies.privacy.secure_aggregation import SecureAggregation, secure_aggregation_from
 from policies.privacy.shared_noise import laplace_loss, laplace_part, rate_above
+from policies.privacy.team_sums import TeamSum, team_sum_from
 from policies.text import visible
 
 NUMBERS = 2  # that leave of each column: of a mean, and of a mean square
@@ -90,13 +92,15 @@ class DeviceQuestion:
       name: says what is asked and when, as "heart rates, week 12": the same question again is the same answer again.
       columns: 1 to 20, which share ε equally.
       epsilon: of a device's whole answer, pure (δ = 0).
-      shared: the roster that shares one noise, or None where every device adds all of its own.
+      shared: the circle that shares one noise, or None.
+      team: the team that does, or None. Without either every device adds all of its own.
     """
 
     name: str
     columns: tuple[Column, ...]
     epsilon: float
     shared: SecureAggregation | None = None
+    team: TeamSum | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 0 < len(self.name.strip()) <= LONGEST_NAME:
@@ -108,23 +112,18 @@ class DeviceQuestion:
             raise UnsupportedMechanism("columns name one column twice. Name each once.")
         count = len(self.columns)
         check_range("epsilon", self.epsilon, LEAST_EPSILON * count, MOST_EPSILON * count)
+        if self.shared is not None and self.team is not None:
+            raise UnsupportedMechanism("A question shares its noise in a circle or in a team. Give one of both.")
 
-    @cached_property
+    @property
     def halvings(self) -> int:
         """m of the noise."""
-        halvings = 1
-        while self._steps(halvings) < LEAST_STEPS:
-            halvings += 1
-        return halvings
+        return _grid(self.epsilon, len(self.columns))[0]
 
-    @cached_property
+    @property
     def steps(self) -> int:
         """K: whole numbers from the middle of a column's bounds to either end."""
-        return self._steps(self.halvings)
-
-    def _steps(self, halvings: int) -> int:
-        each = Fraction(self.epsilon) / len(self.columns)
-        return math.floor((each / rate_above(halvings) - 1) * Fraction(4, 9))
+        return _grid(self.epsilon, len(self.columns))[1]
 
     @property
     def largest(self) -> int:
@@ -134,7 +133,17 @@ class DeviceQuestion:
     @property
     def parts(self) -> int:
         """How many parts make the whole noise: of a roster, those of a sum that nobody else knows; or 1."""
-        return self.shared.threshold - self.shared.colluding if self.shared else 1
+        return self.roster.threshold - self.roster.colluding if self.roster else 1
+
+    @property
+    def roster(self) -> SecureAggregation | TeamSum | None:
+        """Who shares one noise: a circle or a team, or nobody."""
+        return self.shared or self.team
+
+    @property
+    def sharing(self) -> int:
+        """How many devices share one noise, or 1."""
+        return len(self.shared.hospitals) if self.shared else self.team.devices if self.team else 1
 
     @cached_property
     def digest(self) -> str:
@@ -146,7 +155,7 @@ class DeviceQuestion:
 
         Without a roster it is the question's own, whoever works together.
         """
-        if self.shared is None or honest >= self.parts:
+        if self.roster is None or honest >= self.parts:
             return float(self.epsilon)
         losses = (
             laplace_loss(self.halvings, honest=honest, parties=self.parts, distance=distance)
@@ -175,12 +184,26 @@ class DeviceQuestion:
             "columns": [[column.name, column.low, column.high] for column in self.columns],
             "epsilon": self.epsilon,
         }
-        return data | ({"shared": self.shared.as_dict()} if self.shared else {})
+        if self.shared:
+            data["shared"] = self.shared.as_dict()
+        if self.team:
+            data["team"] = self.team.as_dict()
+        return data
+
+
+@lru_cache(maxsize=256)
+def _grid(epsilon: float, columns: int) -> tuple[int, int]:
+    """m and K of a column's share of ε."""
+    each, halvings, steps = Fraction(epsilon) / columns, 0, 0
+    while steps < LEAST_STEPS:
+        halvings += 1
+        steps = math.floor((each / rate_above(halvings) - 1) * Fraction(4, 9))
+    return halvings, steps
 
 
 def question_from(data: object) -> DeviceQuestion:
     """The question that `as_dict` wrote. Raises `InvalidRequest` where it is none."""
-    if not isinstance(data, Mapping) or data.get("kind") != _KIND or set(data) - {"shared"} != {
+    if not isinstance(data, Mapping) or data.get("kind") != _KIND or set(data) - {"shared", "team"} != {
         "kind", "name", "columns", "epsilon",
     }:  # fmt: skip
         raise InvalidRequest("This is no question to a device. Use the researcher package's own.")
@@ -192,10 +215,11 @@ def question_from(data: object) -> DeviceQuestion:
         columns=tuple(Column(name=name, low=low, high=high) for name, low, high in rows),
         epsilon=data["epsilon"],
         shared=secure_aggregation_from(data.get("shared")),
+        team=team_sum_from(data.get("team")),
     )
 
 
-def roster_digest(roster: SecureAggregation) -> str:
+def roster_digest(roster: SecureAggregation | TeamSum) -> str:
     """By which a person accepts a roster and its threshold."""
     return hashlib.sha256(canonical(roster.as_dict())).hexdigest()
 

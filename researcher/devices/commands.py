@@ -36,7 +36,8 @@ def demo(
     devices: Annotated[int, typer.Option(help="In the team, Alice's and Bob's among them; 2 to 20,000.")] = 1000,
     epsilon: Epsilon = 1.0,
     shared_noise: Annotated[
-        bool, typer.Option("--shared-noise", help="Devices add parts of one noise under masks, in circles of 25.")
+        bool,
+        typer.Option("--shared-noise", help="Devices add parts of one noise, in one sum that nobody opens one by one."),
     ] = False,
     output: Annotated[Path, typer.Option(help="Write the page here.")] = Path("report.html"),
 ) -> None:

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.errors import InvalidRequest
+from policies.secure_sums.committee import Work
 from researcher.devices.device import Device
 from researcher.devices.ledger import SimulatedLedger
 from researcher.devices.process import READINGS
 from researcher.devices.report import Answering, DeviceReport, DeviceResult, question_text
+from researcher.devices.simulated import SharedWork
 from researcher.state import replace_file
 
 COLUMN, BOUNDS = "heart_rate", (40, 200)
@@ -44,9 +46,7 @@ def report_of(devices: int, *, epsilon: float, shared_noise: bool) -> DeviceRepo
     """The question of a team of so many. Raises `InvalidRequest` outside [2, 20,000]."""
     if not FEWEST <= devices <= MOST:
         raise InvalidRequest(f"devices={devices:,} is outside [{FEWEST}, {MOST:,}]. Choose 1,000.")
-    return DeviceReport(
-        [COLUMN], {COLUMN: BOUNDS}, epsilon, name="A team's heart rates", shared_noise=shared_noise, circle=25
-    )
+    return DeviceReport([COLUMN], {COLUMN: BOUNDS}, epsilon, name="A team's heart rates", shared_noise=shared_noise)
 
 
 def demonstrate(report: DeviceReport, devices: int, directory: Path) -> Told:
@@ -55,6 +55,7 @@ def demonstrate(report: DeviceReport, devices: int, directory: Path) -> Told:
     team = random.Random(len(REAL) * devices)  # who they are; the noise is the operating system's
     rates = [round(min(max(team.gauss(74, 11), 45), 180), 1) for _ in range(devices)]
     names = [*REAL, *(f"device {number:05d}" for number in range(3, devices + 1))]
+    work = SharedWork() if report.shared_noise else None
     with ExitStack() as running:
         answering: dict[str, Callable[[str], str]] = {}
         for name, rate in zip(names, rates, strict=True):
@@ -63,16 +64,16 @@ def demonstrate(report: DeviceReport, devices: int, directory: Path) -> Told:
                 write_reading(place, rate)
                 answering[name] = running.enter_context(process_of(place, budget=BUDGET))
             else:
-                answering[name] = simulated(rate).answer
+                answering[name] = simulated(rate, work=work).answer
         if report.shared_noise:
             _accept(report, answering, directory)
         result = report.run(answering)
     return Told(result, statistics.fmean(rates), statistics.pvariance(rates), time.monotonic() - began)
 
 
-def simulated(rate: float, *, budget: float = BUDGET) -> Device:
-    """A device in this process that has one heart rate."""
-    return Device(lambda: {COLUMN: rate}, SimulatedLedger(budget=budget))
+def simulated(rate: float, *, budget: float = BUDGET, work: Work | None = None) -> Device:
+    """A device in this process that has one heart rate; `work` where it shares with others what is the same for all."""
+    return Device(lambda: {COLUMN: rate}, SimulatedLedger(budget=budget), work=work)
 
 
 def write_reading(place: Path, rate: float) -> None:
@@ -106,7 +107,7 @@ def process_of(place: Path, *, budget: float) -> Iterator[Callable[[str], str]]:
 
 
 def _accept(report: DeviceReport, answering: Mapping[str, Callable[[str], str]], directory: Path) -> None:
-    """Each person accepts the roster of the circle that their device is in."""
+    """Each person accepts the roster of the sum that their device is in."""
     for question, members in report.circles(Answering(answering)):
         text = question_text(question)
         for name in members.values():

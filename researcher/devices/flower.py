@@ -1,10 +1,12 @@
 """Devices behind Flower: a `ClientApp` that answers as a device, and a team's devices behind a `Grid`.
 
-    app = client_app(lambda context: device_in(str(context.node_config["device"])))      # on each device
+    python -m researcher.devices.node SUPERLINK DIRECTORY                                # on each device
     result = report.run(FlowerDevices(grid))                                             # in the team's ServerApp
 
-A message holds one text and its reply another: Flower carries them, and need not be trusted with more, since a number
-leaves a device with its noise, or under masks.
+`client_app` is what that node runs. In an app of one's own a stock SuperNode runs it as well, and with it whatever else
+the app holds: for simulations, and not where a person's readings lie. A message holds one text and its reply another:
+Flower carries them, and need not be trusted with more, since a number leaves a device with its noise, or in shares or
+under masks.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from researcher.devices.process import device_in
 RECORD, TEXT = "device", "text"
 QUERY = "query"
 TIMEOUT = 60.0
-DIRECTORY = "device"  # of a node's configuration: flower-supernode --node-config 'device="/var/lib/watch"'
+DIRECTORY = "device"  # of a node's configuration, as 'device="/var/lib/watch"'
 
 
 def client_app(device_for: Callable[[Context], Device] | None = None) -> Any:

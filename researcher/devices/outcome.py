@@ -20,9 +20,10 @@ class Prospect:
       devices: that would answer.
       epsilon: that each of them pays.
       own: by column, how far the mean is from the truth at most, in 95 of 100 reports, with every device's own noise.
-      shared: the same with shared noise, in circles; None for fewer than two.
-      epsilon_alone: with shared noise, if more than `colluding` others of a device's circle work together with the
+      shared: the same with shared noise; None for fewer than two.
+      epsilon_alone: with shared noise, if more than `colluding` others of a device's sum work together with the
         researcher; `epsilon` holds while no more do.
+      in_circles: whether devices share noise in circles of up to 100, or in one sum of up to 20,000.
     """
 
     devices: int
@@ -31,6 +32,7 @@ class Prospect:
     shared: Mapping[str, float] | None
     epsilon_alone: float
     colluding: int
+    in_circles: bool = True
 
     def __str__(self) -> str:
         each = ", ".join(f"{name} ± {short(value)}" for name, value in self.own.items())
@@ -38,8 +40,10 @@ class Prospect:
         lines.append(f"  each device's own noise, nobody trusted: {each}")
         if self.shared:
             each = ", ".join(f"{name} ± {short(value)}" for name, value in self.shared.items())
+            where = "circles" if self.in_circles else "one sum"
+            of_whom = "others of a circle" if self.in_circles else "others"
             lines.append(
-                f"  shared noise in circles, up to {self.colluding} others of a circle working together: {each}"
+                f"  shared noise in {where}, up to {self.colluding:,} {of_whom} working together: {each}"
                 f" (ε = {short(self.epsilon_alone)} if more do)"
             )
         return "\n".join(lines)
@@ -50,7 +54,7 @@ class Outcome:
     """What a team learned: figures by column, who is in them, and who is not and why.
 
     Args:
-      question: as declared (with shared noise, of the first circle).
+      question: as declared.
       figures: one for each column.
       devices: names of those that answered.
       missing: why each other did not.

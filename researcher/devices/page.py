@@ -77,8 +77,9 @@ def _before(result: Outcome, column: str) -> str:
     prospect = result.prospect
     rows = [["each device's own", f"±\N{NO-BREAK SPACE}{short(prospect.own[column])}", "nobody"]]
     if prospect.shared:
-        trusted = f"that no more than {prospect.colluding} others of a circle work together"
-        rows.append(["shared in circles", f"±\N{NO-BREAK SPACE}{short(prospect.shared[column])}", text(trusted)])
+        of_whom, where = ("others of a circle", "circles") if prospect.in_circles else ("others", "one sum")
+        trusted = f"that no more than {prospect.colluding:,} {of_whom} work together"
+        rows.append([f"shared in {where}", f"±\N{NO-BREAK SPACE}{short(prospect.shared[column])}", text(trusted)])
     return section(
         "What it could be, said beforehand",
         table(["noise", "mean", "whom a person trusts"], rows),
@@ -92,11 +93,17 @@ def _promised(result: Outcome) -> str:
     epsilon = written(float(question.epsilon))
     if result.circles:
         prospect = result.prospect
-        circles, alone = counted(result.circles, "circle"), short(prospect.epsilon_alone)
+        alone = short(prospect.epsilon_alone)
+        if prospect.in_circles:
+            how = f"{counted(result.circles, 'circle')} of devices: each adds a part of one noise under masks"
+            whom, others = "a circle's sum", f"{prospect.colluding:,} others of a person's circle"
+        else:
+            how = "Each device adds a part of one noise, and shares its numbers among a committee that chance drew"
+            whom, others = "the sum of all of them", f"{prospect.colluding:,} others"
         said = [
-            f"{circles} of devices: each adds a part of one noise under masks, and a circle's sum alone can be opened.",
-            f"ε = {epsilon} while no more than {prospect.colluding} others of a person's circle work together.",
-            f"ε = {alone} at most if more do. Who did not accept the circle paid that, or did not answer.",
+            f"{how}, and {whom} alone can be opened.",
+            f"ε = {epsilon} while no more than {others} work together.",
+            f"ε = {alone} at most if more do. Who did not accept that paid it, or did not answer.",
         ]
     else:
         said = [

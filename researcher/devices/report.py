@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,19 @@ from policies.numbers import written
 from policies.privacy.checks import check_range
 from policies.privacy.device_reports import Column, DeviceQuestion
 from policies.privacy.secure_aggregation import MOST_HOSPITALS, Party, SecureAggregation
+from policies.privacy.team_sums import MOST_COLLUDING, MOST_DEVICES, TeamSum
+from policies.secure_sums.merkle import root_of
 from policies.secure_sums.messages import hex_of
 from researcher.devices.device import ABOUT
 from researcher.devices.estimates import figures, margin
 from researcher.devices.outcome import Outcome, Prospect
 from researcher.devices.page import written_page
 from researcher.devices.sums import Answers, Devices, asked, circle_sum, own_noise
+from researcher.devices.team_sums import team_sum
 
 LARGEST_CIRCLE = MOST_HOSPITALS
+COLLUDING = 0.2
+"""Of a team of more than a circle may work together with the researcher, unless another share is named."""
 _LARGEST_TEAM = 10_000_000
 
 
@@ -47,11 +53,14 @@ class DeviceReport:
         the numbers. A number beyond counts as the bound.
       epsilon: that each device pays for its answer, pure (δ = 0), shared by the columns.
       name: what is asked and when. A device that was asked the same before gives the same answer, at no charge.
-      shared_noise: whether devices add parts of one noise under masks, in circles.
-      threshold: with shared noise, the share of a circle's devices without which its sum is not opened, above one half;
-        more than two thirds where it is left out. With a higher one more devices may work together unharmed, and noise
-        is wider.
-      circle: devices that add up together at most, 2 to 100. Larger ones need less noise and more of each device.
+      shared_noise: whether devices add parts of one noise: up to 100 of them under masks, more by a committee that is
+        drawn from them, in one sum of up to 20,000.
+      threshold: with shared noise, the share of devices without which a sum is not opened, above one half; more than
+        two thirds where it is left out. With a higher one a circle's devices may work together unharmed in larger
+        numbers, and more of them have to answer.
+      colluding: the share of more than 100 devices that may work together with the researcher unharmed, up to a third;
+        a fifth where it is left out. Of a circle it follows from the threshold.
+      circle: devices that add up together at most, 2 to 100, for circles and no committee whatever the team's size.
 
     Raises:
       UnsupportedMechanism: an argument is outside its range; says which, and the range.
@@ -72,7 +81,8 @@ class DeviceReport:
         name: str = "device report",
         shared_noise: bool = False,
         threshold: float | None = None,
-        circle: int = LARGEST_CIRCLE,
+        colluding: float | None = None,
+        circle: int | None = None,
     ) -> None:
         self.question = DeviceQuestion(name=name, columns=_columns(columns, bounds), epsilon=epsilon)
         self.question.halvings  # noqa: B018 - refuses what cannot be answered before anybody is asked
@@ -80,8 +90,13 @@ class DeviceReport:
             raise InvalidRequest(
                 f"threshold={threshold} is outside (0.5, 1]. Leave it out for just more than two thirds."
             )
-        check_range("circle", circle, 2, LARGEST_CIRCLE, whole=True)
-        self.shared_noise, self.threshold, self.circle = shared_noise, threshold, circle
+        if circle is not None:
+            check_range("circle", circle, 2, LARGEST_CIRCLE, whole=True)
+            if colluding is not None:
+                raise InvalidRequest("colluding follows from the threshold in a circle. Leave out one of both.")
+        if colluding is not None:
+            check_range("colluding", colluding, 0, MOST_COLLUDING)
+        self.shared_noise, self.threshold, self.colluding, self.circle = shared_noise, threshold, colluding, circle
 
     def check(self, devices: int) -> Prospect:
         """What an answer of so many devices can be. Nothing is asked, and nothing spent."""
@@ -89,16 +104,17 @@ class DeviceReport:
             raise InvalidRequest(f"devices={devices!r} is outside [1, {_LARGEST_TEAM:,}]. Say how many would answer.")
         sizes = self._sizes(devices)
         together = devices >= 2
-        circles = [self._with(_unmet(size, self._threshold(size))) for size in sizes] if together else []
-        shares = math.fsum(size / circle.parts for size, circle in zip(sizes, circles, strict=bool(circles)))
-        roster = circles[0].shared if circles else None
+        sums = [self._unmet(size) for size in sizes] if together else []
+        shares = math.fsum(size / question.parts for size, question in zip(sizes, sums, strict=bool(sums)))
+        roster = sums[0].roster if sums else None
         return Prospect(
             devices,
             float(self.question.epsilon),
             self._margins(devices, devices),
             self._margins(devices, shares) if together else None,
-            circles[0].epsilon_if(1) if circles else math.inf,
+            sums[0].epsilon_if(1) if sums else math.inf,
             roster.colluding if roster else 0,
+            in_circles=not sums or sums[0].team is None,
         )
 
     def devices_for(self, margin_wanted: float, *, column: str | None = None) -> int:
@@ -123,22 +139,31 @@ class DeviceReport:
         return high if self._margin(chosen, low) > margin_wanted else low
 
     def circles(self, devices: Devices) -> list[tuple[DeviceQuestion, dict[int, str]]]:
-        """Each circle's question, whose roster people may accept, and its devices by their numbers in the roster.
+        """The question of each sum, whose roster people may accept, and its devices by their numbers in the roster.
 
-        Asks every device for its key, which costs nothing. Who gives none is in no circle.
+        Asks every device for its key, which costs nothing. Who gives none is in no sum.
         """
-        keys = self._keys(devices)[0]
+        return [(question, members) for question, members, _ in self._rosters(devices)[0]]
+
+    def _rosters(
+        self, devices: Devices
+    ) -> tuple[list[tuple[DeviceQuestion, dict[int, str], list[str]]], dict[str, str]]:
+        """Of each sum its question, its devices' names and their keys; and why other devices are in none."""
+        keys, missing = self._keys(devices)
         names, begin, listed = sorted(keys), 0, []
         if len(names) < 2:
             raise Unavailable(f"{len(names)} devices gave a key, and a sum is over 2 or more. Ask when more answer.")
         for size in self._sizes(len(names)):
             members = names[begin : begin + size]
             begin += size
-            roster = SecureAggregation(
-                threshold=self._threshold(size), hospitals=tuple(Party(name, keys[name], 1) for name in members)
+            listed.append(
+                (
+                    self._shared_by({name: keys[name] for name in members}),
+                    dict(enumerate(members, 1)),
+                    [keys[name] for name in members],
+                )
             )
-            listed.append((self._with(roster), dict(enumerate(members, 1))))
-        return listed
+        return listed, missing
 
     def run(self, devices: Devices | Mapping[str, Callable[[str], str]]) -> DeviceResult:
         """Ask every device, and report on those that answered.
@@ -151,7 +176,7 @@ class DeviceReport:
           Unavailable: no device answered, or too few of every circle.
         """
         reached: Any = Answering(devices) if isinstance(devices, Mapping) else devices
-        answers, opened = self._in_circles(reached) if self.shared_noise else (own_noise(reached, self.question), 0)
+        answers, opened = self._in_sums(reached) if self.shared_noise else (own_noise(reached, self.question), 0)
         if not answers.devices:
             reasons = " ".join(sorted(set(answers.missing.values()))[:3])
             raise Unavailable(f"No device answered. {reasons or 'There was none to ask.'}")
@@ -166,13 +191,16 @@ class DeviceReport:
             self.check(count),
         )
 
-    def _in_circles(self, devices: Devices) -> tuple[Answers, int]:
-        _, missing = self._keys(devices)
+    def _in_sums(self, devices: Devices) -> tuple[Answers, int]:
+        rosters, missing = self._rosters(devices)
         total = Answers([], missing=dict(missing))
         opened = 0
-        for question, members in self.circles(devices):
+        for question, members, keys in rosters:
             try:
-                answers = circle_sum(devices, question, members)
+                if question.team is None:
+                    answers = circle_sum(devices, question, members)
+                else:
+                    answers = team_sum(devices, question, members, keys)
             except (Unavailable, CertificateRefused) as error:
                 total.missing |= dict.fromkeys(members.values(), str(error))
                 continue
@@ -197,9 +225,27 @@ class DeviceReport:
             raise InvalidRequest(f"{', '.join(twice[:5])} have one key. Leave out all but one of them.")
         return keys, missing
 
-    def _with(self, roster: SecureAggregation | None) -> DeviceQuestion:
-        question = self.question
-        return DeviceQuestion(name=question.name, columns=question.columns, epsilon=question.epsilon, shared=roster)
+    def _shared_by(self, keys: Mapping[str, str]) -> DeviceQuestion:
+        """The question to devices that share one noise: a circle, or a team."""
+        threshold = self._threshold(len(keys))
+        if not self._is_team(len(keys)):
+            parties = tuple(Party(name, key, 1) for name, key in keys.items())
+            return replace(self.question, shared=SecureAggregation(threshold=threshold, hospitals=parties))
+        return replace(self.question, team=self._team(len(keys), root_of([*map(bytes.fromhex, keys.values())])))
+
+    def _unmet(self, size: int) -> DeviceQuestion:
+        """The same of devices that nobody has met, to say beforehand what it would be."""
+        if self._is_team(size):
+            return replace(self.question, team=self._team(size, "0" * 64))
+        return self._shared_by({f"device {place}": f"{place:064x}" for place in range(size)})
+
+    def _team(self, size: int, root: str) -> TeamSum:
+        threshold = self._threshold(size)
+        colluding = math.floor((COLLUDING if self.colluding is None else self.colluding) * size)
+        return TeamSum(root=root, devices=size, threshold=threshold, colluding=min(colluding, threshold - 2))
+
+    def _is_team(self, size: int) -> bool:
+        return self.circle is None and size > LARGEST_CIRCLE
 
     def _threshold(self, size: int) -> int:
         if self.threshold is None:
@@ -207,8 +253,9 @@ class DeviceReport:
         return max(size // 2 + 1, math.ceil(self.threshold * size))
 
     def _sizes(self, devices: int) -> list[int]:
-        """Circles of nearly equal size."""
-        circles = max(1, math.ceil(devices / self.circle))
+        """Of sums, nearly equal."""
+        circle = self.circle or (MOST_DEVICES if devices > LARGEST_CIRCLE else LARGEST_CIRCLE)
+        circles = max(1, math.ceil(devices / circle))
         if devices // circles < 2 <= devices:  # of circles of two, one takes the odd device
             circles = devices // 2
         return [devices // circles + (place < devices % circles) for place in range(circles)]
@@ -259,9 +306,3 @@ def _columns(columns: Sequence[str], bounds: Any) -> tuple[Column, ...]:
             f" {{{names[0] if names else 'heart_rate'!r}: (40, 200)}}."
         )
     return tuple(Column(name=name, low=low, high=high) for name, (low, high) in zip(names, pairs, strict=True))
-
-
-def _unmet(count: int, threshold: int) -> SecureAggregation:
-    """Of devices that nobody has met, to say beforehand what a roster of so many would be."""
-    parties = tuple(Party(f"device {place}", f"{place:064x}", 1) for place in range(count))
-    return SecureAggregation(threshold=threshold, hospitals=parties)

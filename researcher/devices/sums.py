@@ -21,6 +21,7 @@ from researcher.devices.device import NUMBERS as STEP
 from researcher.devices.device import context_of
 
 MOST_SHOWN = 300  # characters of a device's refusal
+LONGEST_ANSWER = 1 << 20  # characters
 
 
 class Devices(Protocol):
@@ -206,7 +207,7 @@ def _read(text: object) -> dict[str, Any]:
     if text is None:
         raise Unavailable("It did not answer.")
     try:
-        data = json.loads(text) if isinstance(text, str) and len(text) <= 1 << 18 else None
+        data = json.loads(text) if isinstance(text, str) and len(text) <= LONGEST_ANSWER else None
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):

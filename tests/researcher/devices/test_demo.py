@@ -25,7 +25,25 @@ def test_alice_bob_and_the_others_answer_and_each_pays_once(tmp_path: Path, shar
     for name in ("Alice", "Bob"):
         assert (tmp_path / name / LEDGER).exists()
         assert device_in(tmp_path / name).remaining() == 1.0
-    assert told.result.circles == (2 if shared_noise else 0)
+    assert told.result.circles == (1 if shared_noise else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_team_of_more_than_a_circle_shares_one_noise(tmp_path: Path) -> None:
+    """Alice's and Bob's devices are processes that do all of their work; the others share what is the same for all."""
+    asked = report_of(120, epsilon=1.0, shared_noise=True)
+    told = demonstrate(asked, 120, tmp_path)
+    assert len(told.result.devices) == 120
+    assert told.result.circles == 1
+    assert told.result.shares == pytest.approx(120 / (81 - 24))
+    figure = told.result[COLUMN]
+    assert figure.mean_high - figure.mean_low < asked.check(120).own[COLUMN] / 2
+    assert figure.mean_low - 8 < told.mean < figure.mean_high + 8
+    assert [device_in(tmp_path / name).remaining() for name in ("Alice", "Bob")] == [1.0, 1.0]
+    content = told.result.report(tmp_path / "report.html").read_text()
+    for said in ("a committee that chance drew", "no more than 24 others work together", "shared in one sum"):
+        assert said in content, said
 
 
 @pytest.mark.process

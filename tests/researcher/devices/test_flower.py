@@ -10,6 +10,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid
 
+from researcher.devices import report as reports
 from researcher.devices.demo import write_reading
 from researcher.devices.device import Device
 from researcher.devices.flower import RECORD, TEXT, FlowerDevices, client_app
@@ -111,3 +112,15 @@ def test_shared_noise_goes_over_flower_and_nothing_but_texts_do() -> None:
     assert result[COLUMN].devices == 3
     assert all(list(message.content) == [RECORD] for message in grid.sent)
     assert [one.remaining() for one in devices.values()] == [1.0] * 3
+
+
+def test_one_sum_over_a_team_goes_over_flower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "LARGEST_CIRCLE", 2)  # so that twelve are a team
+    devices = {str(node): one for node, one in enumerate(team([60.0 + node for node in range(12)]).values(), 1)}
+    accept(report(shared_noise=True), devices)
+    grid = grid_of(devices)
+    result = report(shared_noise=True).run(FlowerDevices(grid))
+    assert result[COLUMN].devices == 12
+    assert not result.prospect.in_circles
+    assert all(list(message.content) == [RECORD] for message in grid.sent)
+    assert [one.remaining() for one in devices.values()] == [1.0] * 12

@@ -1,0 +1,1 @@
+"""Ask a team's devices through Flower."""
