@@ -76,3 +76,16 @@ def test_ten_thousand_devices_answer_in_a_minute(tmp_path: Path) -> None:
     told = demonstrate(report_of(10_000, epsilon=1.0, shared_noise=False), 10_000, tmp_path)
     assert len(told.result.devices) == 10_000
     assert told.seconds < 60
+
+
+@pytest.mark.nightly
+@pytest.mark.process
+@pytest.mark.timeout(1200)
+def test_ten_thousand_devices_share_one_noise_in_one_sum(tmp_path: Path) -> None:
+    asked = report_of(10_000, epsilon=1.0, shared_noise=True)
+    expected = asked.check(10_000).shared
+    assert expected is not None
+    assert expected[COLUMN] < 0.12
+    told = demonstrate(asked, 10_000, tmp_path)
+    assert (len(told.result.devices), told.result.circles) == (10_000, 1)
+    assert abs(told.result[COLUMN].mean - told.mean) < 5 * expected[COLUMN]  # by chance never
