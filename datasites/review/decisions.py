@@ -69,6 +69,7 @@ class Case:
 
     @property
     def _weighed(self) -> float | None:
+        """ε by which it is judged who must agree: no word of anybody's makes it less."""
         return self.epsilon if self.epsilon_if_not is None else self.epsilon_if_not
 
     @property

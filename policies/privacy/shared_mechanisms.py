@@ -24,7 +24,6 @@ INSTEAD = (
 )
 
 
-@lru_cache(maxsize=1024)
 def shared_counts(mechanism: Mechanism) -> SharedCounts | None:
     """The counts that a mechanism adds up under one noise; None of one whose hospitals add all of their own.
 
@@ -49,7 +48,13 @@ def shared_counts(mechanism: Mechanism) -> SharedCounts | None:
             draws = mechanism.draws
         case _:
             raise UnsupportedMechanism(f"{mechanism.kind} cannot share one noise: its numbers are no counts. {INSTEAD}")
-    return SharedCounts(roster=declared, draws=draws, rounds=mechanism.rounds)
+    return _counts(declared, draws, mechanism.rounds)
+
+
+@lru_cache(maxsize=1024)
+def _counts(roster: SecureAggregation, draws: tuple[float, ...], rounds: int) -> SharedCounts:
+    """Made once: what each draw costs under one part alone is computed by sums of many terms."""
+    return SharedCounts(roster=roster, draws=draws, rounds=rounds)
 
 
 def _check_counted(mechanism: Statistics) -> None:
