@@ -385,6 +385,7 @@ def show_supernodes(quick: bool) -> None:
     for way in supernodes.compare(hospitals):
         figures = f"{way.first:.2f}", f"{way.round:.2f}", f"{way.kilobytes:.0f}", f"{way.megabytes:.0f}"
         made.add_row(way.name, *figures)
+        console.print(f"{way.name}: {', '.join(figures)}", highlight=False)
     console.print(made)
 
 

@@ -87,12 +87,13 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
 
-def compare(hospitals: int) -> list[Way]:
-    """All ways, one after another."""
-    flowers = _supernodes(hospitals)
+def compare(hospitals: int) -> Iterator[Way]:
+    """All ways, one after another, each as soon as it is measured."""
     with machine(shared=False) as made:
         made.stand_up(hospitals)
-        return [_direct(made), _dialled(made), flowers]
+        yield _direct(made)
+        yield _dialled(made)
+    yield _supernodes(hospitals)
 
 
 # -- Flower's own ----------------------------------------------------------------------------------------------------

@@ -164,9 +164,10 @@ def test_a_release_of_a_hospital_that_was_held_up_enters_the_next_round(
 @pytest.mark.slow
 @pytest.mark.process
 def test_a_hospital_that_is_killed_in_a_round_comes_back_and_its_release_enters_once(
-    study: Any, datasites: Datasites, monkeypatch: pytest.MonkeyPatch
+    study: Any, datasites: Datasites, jobs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rural = datasites["Rural"]
+    rural.set(jobs_directory=str(jobs))  # when it is back, which then takes less time
     hold_up(rural)  # so that it has taken its first round, and not released it, when it is killed
     acts = {
         2: rural.kill,
