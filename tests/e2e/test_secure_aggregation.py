@@ -128,6 +128,8 @@ def test_only_the_mean_is_read_and_a_killed_hospital_drops_out(
     assert str(result.evaluate(grace=1.0)) == str(scores)  # the same again, at no cost
     loaded = researcher.load(result.save(tmp_path / "saved"))
     np.testing.assert_array_equal(loaded.evaluation.combined.counts, counts)
+    assert digest(loaded.weights) == digest(result.weights)
+    assert loaded.begun  # so the weights were held against the mean that the masked releases come to
     assert loaded.evaluation.subgroup_table.rows == scores.subgroup_table.rows
     shown = datasites["Rural"].cli("show", study.requests.codes("evaluation")["rural"][:8]).stdout
     assert "Only sums over at least 2 of these 3 hospitals" in " ".join(shown.split())
