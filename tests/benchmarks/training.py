@@ -146,6 +146,51 @@ class Residual(nn.Module):
         return torch.sigmoid(self.out(x.mean((2, 3))))
 
 
+class UNet(nn.Module):
+    """A small U-Net with GroupNorm: down, up again beside what was seen on the way, and the mean of what it marks."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.first = self._layer(1, channels)
+        self.deep = nn.Sequential(nn.MaxPool2d(2), *self._layer(channels, 2 * channels))
+        self.up = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(2 * channels, channels, 3, padding=1))
+        self.joined, self.out = self._layer(2 * channels, channels), nn.Conv2d(channels, 1, 1)
+
+    @staticmethod
+    def _layer(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(4, outputs), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.first(x)
+        joined = torch.cat([seen, self.up(self.deep(seen))], dim=1)
+        return torch.sigmoid(self.out(self.joined(joined)).mean((2, 3)))
+
+
+class Volume(nn.Module):
+    """Two convolutions over a volume of 4 by 14 by 14, which is what a picture has, with GroupNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv3d(1, 8, 3, padding=1), nn.GroupNorm(4, 8), nn.Conv3d(8, 16, 3, 2, 1)
+        self.out = nn.Linear(16 * 2 * 7 * 7, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.relu(self.norm(self.a(x.reshape(-1, 1, 4, 14, 14))))
+        return torch.sigmoid(self.out(torch.relu(self.b(seen)).flatten(1)))
+
+
+class Codes(nn.Module):
+    """A table of a hundred codes, looked up at each place of a series, a layer, and the mean over the series."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.layer, self.out = nn.Embedding(100, 16), nn.Linear(16, 32), nn.Linear(32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = ((x[:, :, 0] + 1) * 50).long().clamp(0, 99)
+        return torch.sigmoid(self.out(torch.relu(self.layer(self.table(codes))).mean(1)))
+
+
 class TransformerLayer(nn.Module):
     """Attention and two layers over a series, of layers that stock Opacus knows."""
 
@@ -179,9 +224,12 @@ MODELS: dict[str, Model] = {
     "LSTM, 64 hidden, 24 steps": Model(lambda layer: FluSequence(layer, 64), "long", 60),
     "GroupNorm": Model(lambda _: Normed(), "features", 300),
     "Conv1d": Model(lambda _: Convolved(), "features", 200),
-    "CNN of 100,000, 28 × 28, strides": Model(lambda _: Pictures(dense=False), "picture", 40),
-    "CNN of 100,000, 28 × 28, 5 × 5 kernels": Model(lambda _: Pictures(dense=True), "picture", 20),
-    "small ResNet, 28 × 28": Model(lambda _: Residual(), "picture", 20),
+    "CNN of 100,000, 28 × 28, strides": Model(lambda _: Pictures(dense=False), "picture", 100),
+    "CNN of 100,000, 28 × 28, 5 × 5 kernels": Model(lambda _: Pictures(dense=True), "picture", 60),
+    "small ResNet, 28 × 28": Model(lambda _: Residual(), "picture", 40),
+    "small U-Net, 28 × 28": Model(lambda _: UNet(), "picture", 40),
+    "Conv3d, 4 × 14 × 14": Model(lambda _: Volume(), "picture", 40),
+    "series of 24 codes, embedded": Model(lambda _: Codes(), "long", 100),
     "Transformer layer": Model(lambda _: TransformerLayer(), "series", 150),
     "MLP of 100,000": Model(lambda _: FluPredictor(310, 310), "features", 100),
     "MLP of 1,000,000": Model(lambda _: FluPredictor(990, 990), "features", 20),

@@ -185,7 +185,7 @@ class _Part:
         each = program.own + (left + right + 8) * LANES
         blocks = max(1, min(blocks, (MOST_FLOATS - 2 * program.scratch) // each))
         self.most = records = blocks * LANES
-        # Blocks run by twos: the second one's scratch lies after the memory of all blocks.
+        # Where blocks run by twos, the second one's scratch lies after the memory of all blocks.
         second = program.scratch + blocks * program.own
         columns = max(program.groups[:, 3].tolist())
         self.memory = _aligned(second + program.scratch, np.float32)

@@ -1,4 +1,4 @@
-"""Rules of convolution and pooling, over windows that show one copy of the input as they overlap."""
+"""Rules of convolution and pooling, over windows that overlap where the input lies: none of them is copied."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def _convolve(e: Emitter, y: View, w: View, x: View, *, turned: bool = False, bi
     Where `turned`, the windows' places run from the kernel's end.
     """
     count = len(y.shape) - 1
-    inner = list(zip(w.shape[1:], x.strides[: 1 + count], w.strides[1:], strict=True))
+    inner: list[tuple[int, ...]] = list(zip(w.shape[1:], x.strides[: 1 + count], w.strides[1:], strict=True))
     turned = turned and any(size > 1 for size in w.shape[2:])
     inner = inner if turned else _joined(inner)
     inner = [inner[0], *_filled(inner[1:], 3, 3)] if len(inner) > 1 else _filled(inner, 4, 3)  # channels first
