@@ -8,6 +8,7 @@ started again is simply reached again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import ssl
 import time
@@ -39,6 +40,7 @@ class Unanswered(Unavailable):
     """Nobody answers at an address: the one reason for which waiting helps."""
 
 
+@functools.cache
 def software() -> str:
     """The version that both sides must have."""
     return metadata.version("private-datasites")

@@ -145,10 +145,11 @@ def show_elsewhere(quick: bool) -> None:
         "A job on another machine",
         f"Wall time of a job that answers at once, medians of {turns} interleaved turns, loopback in the place of a "
         f"network. Rows are of {elsewhere.COLUMNS} columns and as many as runner_records says.",
-        *("records", "here, ms", "elsewhere, ms", "on the wire, MB"),
+        *("records", "here, ms", "elsewhere, ms", "more processor time of both, ms", "on the wire, MB"),
     )
-    for records, here, there, size in elsewhere.overhead(turns):
-        made.add_row(f"{records:,}", f"{here:.1f}", f"{there:.1f}", f"{size / 1e6:.1f}")
+    for each in elsewhere.overhead(turns):
+        times = (f"{number:.1f}" for number in (each.here, each.elsewhere, each.processor, each.size / 1e6))
+        made.add_row(f"{each.records:,}", *times)
     console.print(made)
 
 

@@ -11,12 +11,15 @@ import socket
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from datasites.engine.matrix import in_groups
+from datasites.jobs.elsewhere import JobMachine
 from datasites.jobs.frames import receive_frame, send_frame
 from datasites.jobs.pool import JobPool
 from datasites.jobs.rows import Layout
@@ -50,8 +53,19 @@ def _serve(directory: Path, said: Any, with_rows: bool) -> None:
     os._exit(0)
 
 
-def overhead(turns: int) -> list[tuple[int, float, float, int]]:
-    """Of each number of records (0: a job without rows): ms here, ms elsewhere, bytes of its rows on the wire."""
+@dataclass(frozen=True)
+class Found:
+    """Of so many records (0: a job without rows): medians in ms, more processor ms of both sides, bytes on the wire."""
+
+    records: int
+    here: float
+    elsewhere: float
+    processor: float
+    size: int
+
+
+def overhead(turns: int) -> list[Found]:
+    """What jobs take, by size."""
     found = []
     for records in SIZES:
         with tempfile.TemporaryDirectory() as folder:
@@ -61,15 +75,13 @@ def overhead(turns: int) -> list[tuple[int, float, float, int]]:
             )
             machine.start()
             port = mine.recv()
-            found.append(_compared(Path(folder), port, records, turns))
+            found.append(_compared(Path(folder), port, psutil.Process(machine.pid), records, turns))
             mine.send("end")
             machine.join()
     return found
 
 
-def _compared(folder: Path, port: int, records: int, turns: int) -> tuple[int, float, float, int]:
-    from datasites.jobs.elsewhere import JobMachine
-
+def _compared(folder: Path, port: int, machine: psutil.Process, records: int, turns: int) -> Found:
     there = JobMachine("runner", f"127.0.0.1:{port}", folder / "datasite", folder / "datasite" / "runner.pem")
     pools = (
         JobPool({"runner": folder / "p.sock"}, start_parents=False),
@@ -78,11 +90,20 @@ def _compared(folder: Path, port: int, records: int, turns: int) -> tuple[int, f
     matrix = np.ones((records, COLUMNS))
     matrix[:, 0] = np.arange(records)
     times: tuple[list[float], list[float]] = ([], [])
+    processor = [0.0, 0.0]
     with PrivateRows(in_groups(matrix, 1)) as rows:
         for _ in range(turns):
-            for pool, taken in zip(pools, times, strict=True):
-                began = time.perf_counter()
+            for way, (pool, taken) in enumerate(zip(pools, times, strict=True)):
+                began, used = time.perf_counter(), _used(machine)
                 pool.run("runner", {"job": "train"}, b"w", seconds=60, largest=100, rows=rows if records else None)
                 taken.append(time.perf_counter() - began)
+                processor[way] += _used(machine) - used
     here, elsewhere = (1000 * statistics.median(taken) for taken in times)
-    return records, here, elsewhere, Layout(COLUMNS).size(records) if records else 0
+    size = Layout(COLUMNS).size(records) if records else 0
+    return Found(records, here, elsewhere, 1000 * (processor[1] - processor[0]) / turns, size)
+
+
+def _used(machine: psutil.Process) -> float:
+    """Processor seconds of this process and the machine's so far."""
+    there = machine.cpu_times()
+    return time.process_time() + there.user + there.system

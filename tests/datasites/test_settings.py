@@ -264,3 +264,16 @@ def test_the_largest_body_always_has_room(tmp_path: Path) -> None:
     directory = tmp_path / "datasite"
     create_directory(directory, name="General", host="127.0.0.1", port=9400, owner_email="owner@general.example")
     assert change_settings(directory, {"largest_body_mib": "512"}).memory_bytes == 16 * 512 << 20
+
+
+def test_addresses_of_jobs_elsewhere_are_read_by_kind_and_written_into_files_of_older_versions(tmp_path: Path) -> None:
+    older = 'name = "A"\nhost = "127.0.0.1"\nport = 9400\nowner_email = "o@h.example"\n'
+    (tmp_path / "settings.toml").write_text(older)
+    assert Settings.load(tmp_path).job_addresses == {}
+    change_settings(tmp_path, {"runner_address": "[::1]:9500", "runner_records": "50"})
+    settings = Settings.load(tmp_path)
+    assert (settings.job_addresses, settings.runner_records) == ({"runner": "[::1]:9500"}, 50)
+    for wrong in ("jobs", "jobs:0", "jobs:port", ":9500", "http://jobs:9500/x"):
+        with pytest.raises(DatasiteError, match=r"exporter_address=.* is no host and port\. Write jobs:9500\."):
+            change_settings(tmp_path, {"exporter_address": wrong})
+    assert Settings.load(tmp_path) == settings

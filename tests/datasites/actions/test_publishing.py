@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +235,24 @@ def test_with_one_bad_tensor_nothing_is_published_and_no_file_stays(desk: Desk, 
 def test_tensors_that_no_schema_declares_are_refused(desk: Desk) -> None:
     with pytest.raises(InvalidRequest, match="declares no tensor"):
         publish(desk, tensors="images")
+
+
+@pytest.mark.parametrize(
+    ("address", "most", "refused"), [("", 34, False), ("jobs:9500", 35, False), ("jobs:9500", 34, True)]
+)
+def test_a_table_with_more_records_than_are_sent_to_a_runner_elsewhere_is_refused(
+    desk: Desk, tmp_path: Path, stored: list[Any], address: str, most: int, refused: bool
+) -> None:
+    """When it is published, and to its owner: a round that refused it would tell a researcher."""
+    desk.datasite.settings = replace(desk.datasite.settings, runner_address=address, runner_records=most)
+    path = table(tmp_path / "t.csv", *TWICE)
+    if refused:
+        for refusing in (check, publish):
+            with pytest.raises(
+                DataRefused, match=r"has 35 records, and the runner elsewhere is sent runner_records=34"
+            ):
+                refusing(desk, table=path)
+        assert not stored
+    else:
+        publish(desk, table=path)
+        assert len(stored) == 1

@@ -14,6 +14,7 @@ import pytest
 
 from datasites.jobs.isolation import PROTECTIONS
 from datasites.jobs.pool import Answer
+from datasites.jobs.rows import Layout
 from datasites.review.rounds import Rounds, Stopped
 from datasites.vault.private_rows import PublishedRows
 from policies.errors import Unavailable, WrongStatus
@@ -164,9 +165,17 @@ class Rehearsing:
         self.told, self.asked = told, 0
 
     def run(
-        self, kind: str, job: dict[str, Any], payload: bytes, *, seconds: float, stop: Callable[[], bool]
+        self,
+        kind: str,
+        job: dict[str, Any],
+        payload: bytes,
+        *,
+        seconds: float,
+        layout: Layout,
+        stop: Callable[[], bool],
     ) -> Answer:
         assert (kind, job["job"]) == ("runner", "rehearse")
+        assert layout == Layout(2 + len(job["schema"]["columns"]))  # as long as a round's rows, by public facts
         assert {"training_patients", "patients"} <= set(job)
         self.asked += 1
         time.sleep(0.1)
