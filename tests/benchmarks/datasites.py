@@ -46,6 +46,9 @@ START_SECONDS = 240.0
 STUDY_SECONDS = 1800.0
 
 
+_warming = threading.Lock()
+
+
 @dataclass(frozen=True)
 class Standing:
     """What so many datasites on one machine take; memory in MB, processor time in seconds.
@@ -236,7 +239,9 @@ def make_directory(directory: Path, name: str) -> None:
     """`datasite init`, from libraries that are imported already: how long that takes is not measured."""
     with (directory.parent / "init.out").open("ab") as log:
         command = ["-m", "datasites", "init", "--name", name, "--dir", str(directory)]
-        code = warm().start(command, stdout=log.fileno(), stderr=log.fileno()).wait(timeout=START_SECONDS)
+        with _warming:  # its parent is started by one thread, and asked by one at a time
+            made = warm().start(command, stdout=log.fileno(), stderr=log.fileno())
+        code = made.wait(timeout=START_SECONDS)
     if code:
         raise AssertionError(f"datasite init ended with {code}: {(directory.parent / 'init.out').read_text()[-500:]}")
 
