@@ -186,7 +186,7 @@ class RegressionResult:
             {hospital: self.coefficients(hospital) for hospital in [*self.sums, COMBINED]},
             self.schema,
             self.mechanism,
-            hidden=self.hidden,
+            hidden_in_sum=self.hidden if self.mechanism.secure_aggregation else "",
             releases=self.releases,
             missing=self.missing,
         )

@@ -115,24 +115,25 @@ def regression_page(
     schema: Schema,
     mechanism: Regression,
     *,
-    hidden: str = "",
+    hidden_in_sum: str = "",
     releases: Sequence[Release],
     missing: Mapping[str, str],
 ) -> str:
     """A study of a regression: coefficients by hospital, the combined ones last.
 
     Args:
-      hidden: of whom noise hides every coefficient, in words.
+      hidden_in_sum: of how many hospitals in the sum noise hides every coefficient, in words.
     """
     asked = len(releases) if mechanism.secure_aggregation else len(fits) - 1
     lead = (
         f"{counted(asked, 'hospital')} of {schema.name} answered a {KINDS[mechanism.family]} regression of"
         f" {mechanism.outcome} on {counted(len(mechanism.terms), 'term')}, and no record left any of them."
     )
+    hidden = [who for who, fit in fits.items() if not math.isfinite(fit[INTERCEPT].value)]
     notes = [
         f"{mechanism.outcome} ~ {' + '.join(mechanism.terms)}",
         *condition_sentences(mechanism.where, schema),
-        *([f"Of {hidden} noise hides every coefficient."] if hidden else []),
+        *(f"Of {who} noise hides every coefficient." for who in [*([hidden_in_sum] if hidden_in_sum else []), *hidden]),
         *(
             ["Only the hospitals together can be read: each added its own under masks."]
             if mechanism.secure_aggregation

@@ -43,6 +43,10 @@ def test_all_hospitals_together_are_read_and_nobody_else(tmp_path: Path) -> None
     assert result.coefficients("3 hospitals in a sum") == result.coefficients()
     with pytest.raises(Exception, match="No hospital 'rural' answered"):
         result.fit("rural")
+    page = result.report(tmp_path / "page.html").read_text()
+    assert "3 hospitals of t answered a logistic regression" in page
+    assert "Of 2 of 3 hospitals in the sum noise hides every coefficient." in page
+    assert "Of combined noise" not in page
     frame = result.to_frame()
     assert set(frame["hospital"]) == {"3 hospitals in a sum", "combined"}
 
