@@ -204,8 +204,8 @@ _OTHERS: list[tuple[str, str, Accesses]] = [
     ("where", "y n x sx z sz w sw", _where),  # w[i] != 0 ? x[i] : z[i]
     ("linear", "y O K Q x yO yQ xK xQ w wO wK b bO", _linear),  # y[o, q] = b[o] + Σ w[o, k] x[k, q]
     ("product", "y M K J x yM yJ xM xK z zK zJ", _product),  # y[m, j] = Σ x[m, k] z[k, j]
-    # y[o · yO + q · y] = b[o] + Σ over k of w[o · wO + k · w] x[k · x + q · p], k and q of several dimensions; where
-    # `turned`, the last three of k run from the end of the parameters
+    # y[o · yO + q · y] = b[o] + Σ over k of w[o · wO + k · w] x[k · x + q · p], k and q of several dimensions; bits of
+    # `turned` say which of k run from the end of the parameters
     (
         "convolve",
         "y O yO q0 q1 q2 y0 y1 y2 p0 p1 p2 x k0 k1 k2 k3 x0 x1 x2 x3 w wO w0 w1 w2 w3 turned b bO",

@@ -15,6 +15,7 @@ from datasites.engine.lanes.memory import Shape, View, contiguous
 from datasites.engine.lanes.rules import Lowering, by_channel, defaults, pieces, rule
 
 MOST_WINDOWS = 1024  # of an adaptive pooling, each of a size of its own
+MOST_CHANNELS = 32  # that are run along before the next place of a window: as many pages of memory
 FAR_APART = 64  # slots: channels that many from each other are in each other's way in a processor's nearest memory
 
 
@@ -295,10 +296,13 @@ def _convolve(e: Emitter, y: View, w: View, x: View, *, turned: bool = False, bi
     Where `turned`, the windows' places run from the kernel's end.
     """
     count = len(y.shape) - 1
-    inner: list[tuple[int, ...]] = list(zip(w.shape[1:], x.strides[: 1 + count], w.strides[1:], strict=True))
-    turned = turned and any(size > 1 for size in w.shape[2:])
-    inner = inner if turned else _joined(inner)
-    inner = [inner[0], *_filled(inner[1:], 3, 3)] if len(inner) > 1 else _filled(inner, 4, 3)  # channels first
+    inner = [(*each, 0) for each in zip(w.shape[1:], x.strides[: 1 + count], w.strides[1:], strict=True)]
+    if turned:
+        inner = [inner[0], *((size, by, step, int(size > 1)) for size, by, step, _ in inner[1:])]
+    # The longest is run along last, unless it is of so many channels that their pages are not found at once.
+    head, rest = inner[:1], inner[1:]
+    inside = 1 < head[0][0] <= MOST_CHANNELS and head[0][0] > rest[-1][0]
+    ordered = _filled(_kept(rest + head if inside else head + rest), 4, 4)
     places = _filled(_joined(list(zip(y.shape[1:], y.strides[1:], x.strides[1 + count :], strict=True))), 3, 3)
     given: dict[str, View | int] = {"b": -1, "bO": 0} if bias is None else {"b": bias, "bO": bias.strides[0]}
     e.emit(
@@ -310,12 +314,12 @@ def _convolve(e: Emitter, y: View, w: View, x: View, *, turned: bool = False, bi
         **_numbered("y", [step for _, step, _ in places]),
         **_numbered("p", [step for _, _, step in places]),
         x=x,
-        **_numbered("k", [size for size, _, _ in inner], 1),
-        **_numbered("x", [step for _, step, _ in inner]),
+        **_numbered("k", [size for size, *_ in ordered], 1),
+        **_numbered("x", [by for _, by, _, _ in ordered]),
         w=w,
         wO=w.strides[0],
-        **_numbered("w", [step for _, _, step in inner], 1),
-        turned=int(turned),
+        **_numbered("w", [step for _, _, step, _ in ordered], 1),
+        turned=sum(flag << number for number, (*_, flag) in enumerate(ordered)),
         **given,
     )
 
@@ -334,6 +338,18 @@ def _joined(dimensions: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
             size *= joined.pop()[0]
         joined.append((size, *steps))
     return joined
+
+
+def _kept(dimensions: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, ...]]:
+    """Those of more than one number: sizes, strides, flags. Unturned ones that follow on each other are made one."""
+    kept: list[tuple[int, ...]] = []
+    for size, by, step, flag in dimensions:
+        if size == 1:
+            continue
+        if kept and not flag and kept[-1][1:] == (by * size, step * size, 0):
+            size *= kept.pop()[0]
+        kept.append((size, by, step, flag))
+    return kept
 
 
 def _filled(dimensions: Sequence[tuple[int, ...]], count: int, width: int) -> list[tuple[int, ...]]:

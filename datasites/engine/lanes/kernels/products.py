@@ -29,6 +29,8 @@ WIDE = config.CPU_NAME == "x86-64-v4"  # sixteen lanes are one register
 PART = LANES if WIDE else LANES // 2  # lanes of a register
 NEAR_NUMBERS = 400  # of a window that all parameters are multiplied by before the next: 25 KiB of sixteen lanes
 NEAR_PLACES = 72  # of a picture whose products are added up before the next, of five rows of numbers: about as much
+FAR_PARAMETERS = 512  # apart from each other, those of one sum are in almost as many pages of memory
+NEAR_PAGES = 48  # that a processor finds at once
 MORE = -2  # in place of where a bias is: sums go on from what is there
 
 load_part, store_part, splat_part = (load, store, splat) if WIDE else (load_half, store_half, splat_half)
@@ -52,12 +54,36 @@ def store_four(memory, place, apart, a0, a1, a2, a3):
     store(memory, place + 3 * apart, a3)
 
 
+@njit(inline="always")
+def _four_begun(memory, uniform, y, yO, b, bO):
+    """Where four sums begin: at zero, at their bias, or at what y has."""
+    a0 = splat(ZERO)
+    a1, a2, a3 = a0, a0, a0
+    if b >= 0:
+        a0, a1, a2, a3 = four_of(uniform, b, bO)
+    elif b == MORE:
+        a0, a1 = load(memory, y), load(memory, y + yO)
+        a2, a3 = load(memory, y + 2 * yO), load(memory, y + 3 * yO)
+    return a0, a1, a2, a3
+
+
 # -- of parameters with what lies at one stride
 
 
 @compiled
 def linear(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO):
-    """y[o] = b[o] + Σ w[o, k] x[k], each sum in the order of k."""
+    """y[o] = b[o] + Σ w[o, k] x[k], each sum in the order of k, of which as much is taken at a time as stays near."""
+    near = NEAR_NUMBERS if wK < FAR_PARAMETERS else NEAR_PAGES
+    for begin in range(0, K, near):
+        _linear(
+            memory, uniform, y, yO, O, x + begin * xK, xK, min(near, K - begin), w + begin * wK, wO, wK,
+            b if begin == 0 else MORE, bO,
+        )  # fmt: skip
+
+
+@compiled
+def _linear(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO):
+    """The same of a part of k; `b` is where the bias is, or -1, or `MORE` to add to y."""
     o = 0
     while o + 4 <= O:
         left = O - o
@@ -76,6 +102,8 @@ def linear(memory, uniform, y, yO, O, x, xK, K, w, wO, wK, b, bO):
         a0 = splat(ZERO)
         if b >= 0:
             a0 = every(uniform, b + o * bO)
+        elif b == MORE:
+            a0 = load(memory, y + o * yO)
         p = x
         for _ in range(K):
             a0 = fma(every(uniform, q), load(memory, p), a0)
@@ -93,10 +121,7 @@ def _six_next(left):
 
 @compiled
 def _four(memory, uniform, y, yO, x, xK, K, w, wO, wK, b, bO):
-    a0 = splat(ZERO)
-    a1, a2, a3 = a0, a0, a0
-    if b >= 0:
-        a0, a1, a2, a3 = four_of(uniform, b, bO)
+    a0, a1, a2, a3 = _four_begun(memory, uniform, y, yO, b, bO)
     for _ in range(K):
         v = load(memory, x)
         a0 = fma(every(uniform, w), v, a0)
@@ -110,11 +135,13 @@ def _four(memory, uniform, y, yO, x, xK, K, w, wO, wK, b, bO):
 
 @compiled
 def _six(memory, uniform, y, yO, x, xK, K, w, wO, wK, b, bO):
-    a0 = splat(ZERO)
-    a1, a2, a3, a4, a5 = a0, a0, a0, a0, a0
+    a0, a1, a2, a3 = _four_begun(memory, uniform, y, yO, b, bO)
+    a4 = splat(ZERO)
+    a5 = a4
     if b >= 0:
-        a0, a1, a2, a3 = four_of(uniform, b, bO)
         a4, a5 = every(uniform, b + 4 * bO), every(uniform, b + 5 * bO)
+    elif b == MORE:
+        a4, a5 = load(memory, y + 4 * yO), load(memory, y + 5 * yO)
     for _ in range(K):
         v = load(memory, x)
         a0 = fma(every(uniform, w), v, a0)
@@ -132,11 +159,8 @@ def _six(memory, uniform, y, yO, x, xK, K, w, wO, wK, b, bO):
 
 @compiled
 def _eight(memory, uniform, y, yO, x, xK, K, w, wO, wK, b, bO):
-    a0 = splat(ZERO)
-    a1, a2, a3, a4, a5, a6, a7 = a0, a0, a0, a0, a0, a0, a0
-    if b >= 0:
-        a0, a1, a2, a3 = four_of(uniform, b, bO)
-        a4, a5, a6, a7 = four_of(uniform, b + 4 * bO, bO)
+    a0, a1, a2, a3 = _four_begun(memory, uniform, y, yO, b, bO)
+    a4, a5, a6, a7 = _four_begun(memory, uniform, y + 4 * yO, yO, b if b < 0 else b + 4 * bO, bO)
     for _ in range(K):
         v = load(memory, x)
         a0 = fma(every(uniform, w), v, a0)
@@ -209,12 +233,17 @@ def convolve(
 ):  # fmt: skip
     """y[o, q] = b[o] + Σ w[o, k] x[k, q] over k of four dimensions, for places q of three.
 
-    Where `turned`, the last three dimensions of the parameters run from their end. Of the first dimension of k as much
-    is taken at a time as stays near while all parameters of a place are read; the rest is added to what y then has.
+    Bits of `turned` say which dimensions of the parameters run from their end. Of the first dimension of k as much is
+    taken at a time as stays near while all parameters of a place are read; the rest is added to what y then has.
     """
-    if turned:
-        w += (k1 - 1) * w1 + (k2 - 1) * w2 + (k3 - 1) * w3
-        w1, w2, w3 = -w1, -w2, -w3
+    if turned & 1:
+        w, w0 = w + (k0 - 1) * w0, -w0
+    if turned & 2:
+        w, w1 = w + (k1 - 1) * w1, -w1
+    if turned & 4:
+        w, w2 = w + (k2 - 1) * w2, -w2
+    if turned & 8:
+        w, w3 = w + (k3 - 1) * w3, -w3
     near = max(1, NEAR_NUMBERS // (k1 * k2 * k3))
     for begin in range(0, k0, near):
         count = min(near, k0 - begin)
@@ -259,19 +288,6 @@ def _row(
                 w1, w2, w3, c,
             )  # fmt: skip
         o += 1
-
-
-@njit(inline="always")
-def _four_begun(memory, uniform, y, yO, b, bO):
-    """Where four sums begin: at zero, at their bias, or at what y has."""
-    a0 = splat(ZERO)
-    a1, a2, a3 = a0, a0, a0
-    if b >= 0:
-        a0, a1, a2, a3 = four_of(uniform, b, bO)
-    elif b == MORE:
-        a0, a1 = load(memory, y), load(memory, y + yO)
-        a2, a3 = load(memory, y + 2 * yO), load(memory, y + 3 * yO)
-    return a0, a1, a2, a3
 
 
 @compiled

@@ -28,9 +28,9 @@ def compiler() -> Any:
     import numba
 
     numba.config.CPU_NAME, numba.config.CPU_FEATURES = "x86-64-v4", ""
-    from datasites.engine.lanes.kernels import compiler, interpreter
+    from datasites.engine.lanes.kernels import compiler, products
 
-    assert interpreter.TWO_AT_ONCE
+    assert products.WIDE
     return compiler
 
 
