@@ -704,7 +704,7 @@ def test_what_is_added_up_over_hospitals_is_what_answers_are_made_of(groups: tup
     whole = answer(mechanism, np.concatenate(tables))
     for query in mechanism.queries:
         # Seven statistics share ε = 100: a count has noise of scale 0.07, a sum of 42 times that, a rank less than 1 %.
-        far = {"sum": 42 * 3.0, "quantiles": 4.0, "mean": 0.1, "variance": 0.2}.get(query.name, 3.0)
+        far = {"sum": 42 * 3.0, "quantiles": 8.0, "mean": 0.1, "variance": 0.2}.get(query.name, 3.0)
         ours, theirs = (np.atleast_2d(each[query.key]) for each in (found, whole))
         if query.name in ("mean", "variance"):  # the number of records comes last
             np.testing.assert_allclose(ours[:, -1], theirs[:, -1], rtol=0, atol=3.0, err_msg=query.key)
