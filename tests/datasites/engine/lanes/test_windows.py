@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "means in depth": ((2, 4, 6, 6), lambda: nn.AvgPool3d(2, stride=1, padding=1)),
     "nearest": ((3, 4, 5), lambda: nn.Upsample(scale_factor=2)),
     "bilinear": ((3, 4, 5), lambda: nn.Upsample(scale_factor=2, mode="bilinear")),
-    **{f"{outputs} outputs": ((3, 6, 6), lambda outputs=outputs: nn.Conv2d(3, outputs, 3)) for outputs in range(1, 18)},
+    **{f"{outputs} outputs": ((3, 6, 6), partial(nn.Conv2d, 3, outputs, 3)) for outputs in range(1, 18)},
 }
 
 
