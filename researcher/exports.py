@@ -19,7 +19,7 @@ from policies.errors import InvalidRequest, WrongStatus
 from policies.privacy.mechanisms import DPSGD, Evaluation, mechanism_from
 from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.sharing import shared_of
 from policies.release.tensors import to_bytes
 from policies.text import visible
 from researcher.shared_noise import charged_words
@@ -169,7 +169,7 @@ def _evaluation(result: Result) -> str:
         f"On held-out patients, by noisy tables at ε = {mechanism.epsilon:g} a hospital; intervals are of 95 % and hold"
         " the noise."
     )
-    if shared_counts(mechanism) is not None:
+    if shared_of(mechanism) is not None:
         words += f" {charged_words(mechanism, scored.releases)}"
     tables = [_table(scored.table.rows)]
     if scored.subgroups:

@@ -30,6 +30,7 @@ from flwr.serverapp.grid import Grid
 from flwr.serverapp.strategy import Strategy
 
 from policies.errors import DatasiteError, InvalidRequest, Unavailable, WrongStatus
+from policies.privacy.mechanisms import DPSGD
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.tensors import digest
 from researcher.checks import named, sha256
@@ -280,8 +281,11 @@ class DatasiteGrid(HospitalGrid):
         """The round's, where hospitals release in sums alone."""
         if self._declared is None:
             return None
-        source = sha256(self._request.source)
-        return SecureSum(self._declared, source, "training", number, weights, self.requests.state)
+        source, training = sha256(self._request.source), self._request.mechanism
+        assert isinstance(training, DPSGD)
+        return SecureSum(
+            self._declared, source, "training", number, weights, self.requests.state, training=training
+        )
 
     def _check_asked_before(self, number: int, sent: str) -> None:
         """Raise `WrongStatus` where a hospital has released this round already, for other weights."""

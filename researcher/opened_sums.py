@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from policies.errors import CertificateRefused, DatasiteError, InvalidRequest
-from policies.privacy.mechanisms import Evaluation, mechanism_from
+from policies.privacy.mechanisms import DPSGD, Evaluation, mechanism_from
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release import certificates
 from policies.release.summed import step_of_patients, steps_of
+from policies.release.summed_step import stepped
 from policies.release.tensors import digest, to_bytes
 from policies.schema.schemas import Schema
 from policies.secure_sums import messages
@@ -157,10 +158,15 @@ def aggregate_of(opening: Opening, releases: Sequence[Release], begun: Tensors) 
             f"What round {releases[0].round} began with is not what the certificates of {releases[0].hospital} and the"
             " others say that they were sent: it was changed. Save the result again: study.run() gives it at no cost."
         )
-    declared = mechanism_from(content[0]["mechanism"]).secure_aggregation
+    mechanism = mechanism_from(content[0]["mechanism"])
+    declared = mechanism.secure_aggregation
+    assert isinstance(mechanism, DPSGD)
     assert declared is not None
     survivors = [int(party) for party in opening["survivors"]]
-    mean = decoded(total, begun, declared, survivors)
+    if mechanism.step_grid is None:
+        mean = decoded(total, begun, declared, survivors)
+    else:
+        mean = stepped(total, begun, mechanism, round=releases[0].round, parties=survivors)
     named = sorted(
         (release.hospital, declared.party_of(one["public_key"])) for release, one in zip(releases, content, strict=True)
     )

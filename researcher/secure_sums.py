@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policies.errors import PermissionRefused, Unavailable
-from policies.privacy.mechanisms import Mechanism
+from policies.privacy.mechanisms import DPSGD, Mechanism
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.summed import steps_of
+from policies.release.summed_step import stepped
 from policies.release.tensors import digest
 from policies.schema.schemas import Schema
 from policies.secure_sums import messages
@@ -45,6 +46,7 @@ class SecureSum:
       source_sha256: of the request.
       weights: that everybody is sent; {} for an analysis without a model.
       read: what an opened sum says; None for the mean of weights.
+      training: of weights, how they are trained: under shared noise the sum is of gradients, and a step is taken here.
       told: what was decided and answered, as plain data; kept in the study's directory after each step.
     """
 
@@ -55,6 +57,7 @@ class SecureSum:
     weights: Tensors
     state: StudyState
     read: ReadSum | None = None
+    training: DPSGD | None = None
     told: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -135,6 +138,8 @@ class SecureSum:
         )
         if self.read is not None:
             return self.read(total, next(iter(releases.values())).tensors)
+        if self.training is not None and self.training.step_grid is not None:
+            return stepped(total, self.weights, self.training, round=self.round, parties=list(masked))
         return decoded(total, self.weights, declared, list(masked))
 
     def party(self, asked: Asked) -> int:

@@ -23,7 +23,7 @@ from datasites.review.wording import summary
 from policies.errors import InvalidRequest, Unavailable, UnsupportedMechanism, WrongStatus
 from policies.privacy import accountant, risk
 from policies.privacy.nano import NANO
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.sharing import shared_of
 from policies.release.plans import Plan, Published
 from policies.source.statuses import RequestStatus
 
@@ -246,7 +246,7 @@ def _shared_noise(
     datasite: Datasite, record: CodeRequestRecord, actor: Actor, part: Part | None
 ) -> dict[str, Any] | None:
     """Both ε of a request's shared noise, and what it takes to accept the lesser one; None where none is shared."""
-    shared = shared_counts(record.plan.mechanism) if record.plan else None
+    shared = shared_of(record.plan.mechanism) if record.plan else None
     if shared is None or record.plan is None:
         return None
     acceptance = str(acceptance_of(record))

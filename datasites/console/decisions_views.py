@@ -19,7 +19,7 @@ from datasites.review.decisions import SIDES
 from policies.errors import DatasiteError, InvalidRequest, UnsupportedMechanism
 from policies.privacy import accountant, risk
 from policies.privacy.mechanisms import Gaussian
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.sharing import shared_of
 from policies.source.statuses import RequestStatus
 
 PAGE = 50
@@ -267,7 +267,7 @@ def _risks(record: CodeRequestRecord, balance: Balance, *, fits: bool) -> list[R
 def _trusting(record: CodeRequestRecord, delta: float) -> list[Risk]:
     """Of a request whose noise is shared, while the hospitals that it trusts keep their word."""
     assert record.plan is not None
-    if shared_counts(record.plan.mechanism) is None:
+    if shared_of(record.plan.mechanism) is None:
         return []
     assumed = risk.loss_of(record.plan.mechanism, delta, accepted=True)
     return [Risk("This request, with trust", assumed, "while its hospitals keep their word")]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 from datasites.engine.body_values import BodyValues, Leave
-from datasites.engine.clipping import LARGEST_BATCH, GridOptimizer
+from datasites.engine.clipping import LARGEST_BATCH, GridOptimizer, clipped_sum
 from datasites.engine.gradient_recorder import NotRecordable, recorded
 from datasites.engine.interpreter import Forward, forward
 from datasites.engine.lane_optimizer import LaneOptimizer
@@ -33,6 +33,7 @@ from datasites.engine.matrix import PATIENT, GroupedRows
 from datasites.engine.model_inputs import ModelInputs, TensorSums, tensors_of
 from datasites.engine.noise import NoiseSource
 from datasites.engine.sampling import PatientRows, Rows, by_place
+from datasites.engine.shared_step import with_part
 from datasites.engine.splitting import Split
 from policies.errors import DatasiteError, GraphRefused, UnsupportedMechanism, WeightsRefused
 from policies.graph.graphs import Graph
@@ -90,7 +91,8 @@ def train_round(
 
     Returns:
       float32 tensors with the names, order and shapes of `graph.trained`: what is local among them stays with the
-      hospital (`datasites.vault.local_heads`).
+      hospital (`datasites.vault.local_heads`). Under shared noise, int64 of the same: the sum of its one step's clipped
+      gradients in steps of `mechanism.step_grid`, with this hospital's part of the noise (`shared_step`).
 
     Raises:
       UnsupportedMechanism, WeightsRefused, GraphRefused: mechanism, model, schema or weights do not go together,
@@ -130,22 +132,19 @@ def train_round(
     of_rows = inputs if split is None else BodyValues(split, constants, inputs, matrix, patients, leave)
     if sums is not None:
         flat = _flat(sums, parameters)
+        summed = _sums_in_lanes(sums, of_rows, schema, mechanism, loss, matrix, samples)
+        if mechanism.step_grid is not None:
+            return _shared(next(summed), parameters, mechanism, noise, accountant)
         stepping = LaneOptimizer(_torch_optimizer(mechanism, [flat]), sums, **settings)
         stepping.attach_step_hook(counted)
-        summed: Iterator[Any]
-        if of_rows.are_tensors:
-            tensors = TensorSums(sums, of_rows, schema, matrix, loss)
-            summed = (tensors.sum(rows) for together in samples for rows in together)
-        elif schema.has_terms(mechanism.inputs):
-            in_advance = _in_advance(of_rows, schema, loss, matrix, samples)
-            summed = (sums.sum(inputs, labels, rows) for inputs, labels, rows in in_advance)
-        else:
-            placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels, loss.outcome)
-            summed = (sums.sum(placed, None, rows) for together in samples for rows in together)
         _steps_in_lanes(stepping, summed, rates)
         _check_steps(accountant, mechanism)
         return _by_name(flat, parameters)
     assert gradients is not None
+    if mechanism.step_grid is not None:
+        batches = next(_batches(of_rows, schema, loss, matrix, samples, size))
+        total = _sum_of(batches, gradients, parameters, mechanism)
+        return _shared(total, parameters, mechanism, noise, accountant)
     optimizer = GridOptimizer(
         _torch_optimizer(mechanism, list(parameters.values())), **settings, stability=mechanism.stability
     )
@@ -369,15 +368,68 @@ def _step(
         optimizer.zero_grad(set_to_none=True)
 
 
+def _sum_of(
+    batches: Collection[Batch], gradients: Gradients, parameters: Mapping[str, nn.Parameter], mechanism: DPSGD
+) -> npt.NDArray[np.int64]:
+    """The clipped sum over the physical batches of one sample, in grid units, without any noise."""
+    values = {name: parameter.detach() for name, parameter in parameters.items()}
+    total = torch.zeros(sum(parameter.numel() for parameter in parameters.values()), dtype=torch.float64)
+    for inputs, labels, present in batches:
+        by_name, (losses, outputs) = gradients(values, inputs, labels)
+        sound = torch.isfinite(losses) & torch.isfinite(outputs).reshape(len(losses), -1).all(1)
+        total += clipped_sum(
+            [by_name[name] for name in parameters],
+            present & sound,
+            clipping_norm=mechanism.clipping_norm,
+            stability=mechanism.stability,
+        )
+    return np.asarray(total.numpy().astype(np.int64))
+
+
+def _shared(
+    total: npt.NDArray[Any],
+    parameters: Mapping[str, nn.Parameter],
+    mechanism: DPSGD,
+    noise: NoiseSource,
+    accountant: RDPAccountant,
+) -> dict[str, Tensor]:
+    """A sum with this hospital's part of the noise, by the parameters' names and shapes: what masks hide."""
+    assert mechanism.noise_multiplier is not None
+    units = torch.from_numpy(with_part(total, mechanism, noise.child("discrete gaussian")))
+    accountant.step(noise_multiplier=mechanism.noise_multiplier, sample_rate=mechanism.sampling_rate)
+    _check_steps(accountant, mechanism)
+    return _by_name(units, parameters)
+
+
 def _flat(sums: LaneSums, parameters: Mapping[str, nn.Parameter]) -> nn.Parameter:
     """All parameters as one, in the memory that the lanes read weights from."""
     sums.put([parameter.detach().numpy() for parameter in parameters.values()])
     return nn.Parameter(torch.from_numpy(sums.weights))
 
 
-def _by_name(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+def _by_name(flat: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     parts = torch.split(flat.detach(), [parameter.numel() for parameter in parameters.values()])
     return {name: part.view(parameters[name].shape).clone() for name, part in zip(parameters, parts, strict=True)}
+
+
+def _sums_in_lanes(
+    sums: LaneSums,
+    of_rows: ModelInputs | BodyValues,
+    schema: Schema,
+    mechanism: DPSGD,
+    loss: Loss,
+    matrix: Records,
+    samples: Iterator[list[Rows]],
+) -> Iterator[Any]:
+    """Each step's clipped sum, in grid units, as the optimizer asks for it."""
+    if of_rows.are_tensors:
+        tensors = TensorSums(sums, of_rows, schema, matrix, loss)
+        return (tensors.sum(rows) for together in samples for rows in together)
+    if schema.has_terms(mechanism.inputs):
+        in_advance = _in_advance(of_rows, schema, loss, matrix, samples)
+        return (sums.sum(inputs, labels, rows) for inputs, labels, rows in in_advance)
+    placed = LaneRecords(schema, mechanism.inputs, matrix, sums.program, sums.kernels, loss.outcome)
+    return (sums.sum(placed, None, rows) for together in samples for rows in together)
 
 
 def _in_advance(

@@ -30,8 +30,10 @@ from datasites.jobs.isolation import Limits, Thread, close_descriptors, confine
 from policies.privacy.mechanisms import DPSGD, Evaluation, Mechanism, Statistics
 from policies.release.compression import compress, restore
 from policies.release.plans import Plan, plan_from
+from policies.release.summed_step import step_of
 from policies.release.tensors import from_bytes, to_bytes
 from policies.schema.schemas import FIRST_COLUMN, Schema
+from policies.secure_sums.encoding import flat
 
 if TYPE_CHECKING:
     from datasites.jobs.mock_run import StepClock
@@ -213,6 +215,10 @@ def _restored(plan: Plan, release: dict[str, Any], start: dict[str, Any], patien
     mechanism, graph = plan.mechanism, plan.graph
     assert isinstance(mechanism, DPSGD)
     assert graph is not None
+    if mechanism.step_grid is not None:
+        units, begun = flat(release), {name: np.asarray(start[name]) for name in release}
+        after = step_of(units, begun, mechanism, round=1, patients=patients)
+        return {name: torch.from_numpy(value) for name, value in after.items()}
     if mechanism.compression == "none":
         return release
     staying = {parameter.name: release[parameter.name] for parameter in graph.local}

@@ -25,7 +25,7 @@ from datasites.review.pricing import standalone_epsilon
 from datasites.review.shared_noise import check_acceptance, shared_outcome
 from policies.errors import DatasiteError, PermissionRefused, RuleBroken, WrongStatus
 from policies.privacy import accountant
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.sharing import shared_of
 from policies.release.plans import Plan, Published
 from policies.source.statuses import STATUS_TEXT, Party, RequestStatus, Side
 from policies.text import check_visible
@@ -279,7 +279,7 @@ class Decisions:
             return APPROVED  # both voted in the same moment, and the other's vote has reserved it
         votes = self._opened_votes(record.id)
         self.audit_log.record(actor.name, "approve", record.id, plan_digest=record.plan_digest, **votes)
-        if acceptance and (shared := shared_counts(record.plan.mechanism)) is not None:
+        if acceptance and (shared := shared_of(record.plan.mechanism)) is not None:
             self.audit_log.record(
                 actor.name, "accept shared noise", record.id, acceptance=acceptance, sentence=shared.sentence()
             )

@@ -51,6 +51,9 @@ def leaving_words(plan: Plan) -> str:
     assert plan.graph is not None
     assert isinstance(plan.mechanism, DPSGD)
     form = _FORMS[plan.mechanism.compression] if plan.mechanism.secure_aggregation is None else ", hidden under masks"
+    if plan.mechanism.step_grid is not None:
+        numbers = sum(parameter.elements for parameter in plan.graph.parameters)
+        return f"What leaves: a sum of gradients, {numbers:,} numbers, in each round{form}."
     if not plan.graph.constants:
         return f"What leaves: the model's numbers after each round{form}."
     released = sum(parameter.elements for parameter in plan.graph.parameters)

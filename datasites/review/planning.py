@@ -26,6 +26,7 @@ from policies.graph.graphs import Graph
 from policies.graph.parts import check_parted, check_public_weights
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Regression, Statistics, as_dict
+from policies.privacy.shared_steps import check_numbers
 from policies.release.model_outputs import check_last_layer, check_outputs
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
@@ -143,6 +144,8 @@ class Planner:
         else:
             graph = self._graph(inspection, schema, researcher)
             check_public_weights(graph, inspection.mechanism)
+            if isinstance(inspection.mechanism, DPSGD) and inspection.mechanism.step_grid is not None:
+                check_numbers(sum(parameter.elements for parameter in graph.trained))
             check_last_layer(graph, inspection.mechanism.loss, source, inspection.model or "")
         check_scale(inspection.mechanism, published)
         return Plan(

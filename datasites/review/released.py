@@ -19,7 +19,7 @@ from policies.numbers import counted, outward, places_for, to_places, written
 from policies.privacy.draws import epsilon_per_query
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Regression, Statistics
 from policies.privacy.outcomes import Outcome
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.sharing import shared_of
 from policies.privacy.subgroups import column_of
 from policies.release.evaluation_tables import ERRORS, EvaluationTable, evaluation_tables, target_column
 from policies.release.tensors import Array
@@ -135,15 +135,18 @@ def noise_sentences(mechanism: Mechanism) -> list[str]:
 
 
 def _noise_sentences(mechanism: Mechanism) -> list[str]:
-    if (shared := shared_counts(mechanism)) is not None:
+    shared = shared_of(mechanism)
+    if shared is not None and not isinstance(mechanism, DPSGD):
         return shared_sentences(shared)
     if isinstance(mechanism, DPSGD):
+        part = "" if shared is None else "a part of "
         return [
             (
                 f"{counted(mechanism.steps, 'step')} of training. In each, no record's gradient is longer than"
-                f" the clipping norm, {written(mechanism.clipping_norm)}, and noise of"
+                f" the clipping norm, {written(mechanism.clipping_norm)}, and {part}noise of"
                 f" {written(mechanism.noise_multiplier or 0)} times that length is added to their sum."
             ),
+            *(shared_sentences(shared) if shared else ()),
             *_form_sentences(mechanism),
         ]
     if isinstance(mechanism, Evaluation):

@@ -16,10 +16,11 @@ from datasites.ledger.records import CodeRequestRecord
 from datasites.settings import Settings
 from datasites.vault.round_secrets import RoundSecrets
 from policies.errors import InvalidRequest, UnsupportedMechanism, WrongStatus
-from policies.privacy.mechanisms import Mechanism
+from policies.privacy.mechanisms import DPSGD, Mechanism
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.plans import Plan, Published
 from policies.release.summed import scale_of, steps_of
+from policies.release.summed_step import whole_words
 from policies.release.tensors import Array
 from policies.schema.schemas import Schema
 from policies.secure_sums.encoding import counted, encoded, shaped
@@ -133,7 +134,9 @@ class SecureRounds:
         if declared is None:
             return dict(release)
         state = self._ready(request, plan, round_number, weights_digest)
-        if (steps := steps_of(plan.mechanism, schema, release)) is not None:
+        if isinstance(plan.mechanism, DPSGD) and declared.shares_noise:
+            words = whole_words(release)
+        elif (steps := steps_of(plan.mechanism, schema, release)) is not None:
             words = counted(release, steps, declared)
         else:
             words = encoded(release, weights, declared, state.party)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from policies.numbers import counted
 from policies.privacy.secure_aggregation import SecureAggregation
-from policies.privacy.shared_sums import SharedCounts, shown
+from policies.privacy.shared_sums import Sharing, shown
 
 
 def secure_sentences(
-    declared: SecureAggregation, *, counts: bool = False, shared: SharedCounts | None = None
+    declared: SecureAggregation, *, counts: bool = False, shared: Sharing | None = None
 ) -> list[str]:
     """Who adds up, what can be read, and whom that trusts; of tables of `counts`, else of a model's numbers.
 
@@ -41,9 +41,9 @@ def secure_sentences(
     ]
 
 
-def shared_sentences(shared: SharedCounts) -> list[str]:
+def shared_sentences(shared: Sharing) -> list[str]:
     """What shared noise is, both of its ε, and what they rest on."""
-    assumed, if_not = map(shown, shared.epsilons_in_all)
+    assumed, if_not = (f"{shown(epsilon)}{shared.at_delta}" for epsilon in shared.epsilons_in_all)
     return [
         (
             f"This hospital adds a part of one noise, of which {counted(shared.parts, 'hospital')} make the whole, and"

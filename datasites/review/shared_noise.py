@@ -17,15 +17,15 @@ from datasites.review.policy import Outcome, Rules
 from policies.errors import RuleBroken
 from policies.numbers import written
 from policies.privacy.mechanisms import Mechanism
-from policies.privacy.shared_mechanisms import shared_counts
-from policies.privacy.shared_sums import SharedCounts, shown
+from policies.privacy.sharing import shared_of
+from policies.privacy.shared_sums import Sharing, shown
 
 TITLE = "Shared noise"
 
 
 def acceptance_of(record: CodeRequestRecord) -> str | None:
     """What an owner gives back to accept the shared noise of a request; None where none is shared."""
-    shared = None if record.plan is None else shared_counts(record.plan.mechanism)
+    shared = None if record.plan is None else shared_of(record.plan.mechanism)
     if shared is None:
         return None
     return shared.acceptance(request=record.id, plan_digest=str(record.plan_digest))
@@ -54,7 +54,7 @@ def shared_outcome(rules: Rules, mechanism: Mechanism, *, accepted: bool) -> Out
 
     It fails where what was accepted is above the policy's cap.
     """
-    shared = shared_counts(mechanism)
+    shared = shared_of(mechanism)
     if shared is None:
         return None
     assumed, if_not = shared.epsilons_in_all
@@ -79,7 +79,7 @@ def shared_outcome(rules: Rules, mechanism: Mechanism, *, accepted: bool) -> Out
     )
 
 
-def said_of(shared: SharedCounts) -> Mapping[str, Any]:
+def said_of(shared: Sharing) -> Mapping[str, Any]:
     """Both ε of a request and what the lesser one rests on, as plain data."""
     assumed, if_not = shared.epsilons_in_all
     return {

@@ -17,7 +17,7 @@ from datasites.review.pricing import Cost, cost_of
 from datasites.review.quotas import DAY, Quota
 from policies.errors import GraphRefused, InspectionFailed, InvalidRequest, Unavailable, WrongStatus
 from policies.privacy import accountant
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.sharing import shared_of
 from policies.release.plans import Plan, Published
 from policies.source.findings import Finding
 from policies.source.statuses import RequestStatus
@@ -74,7 +74,7 @@ class Submissions:
         except InvalidRequest as error:
             return Quote(False, findings_of(error))
         failed, cost = self._judged(plan, published, researcher, accepted=False)
-        if shared_counts(plan.mechanism) is not None and (failed or not cost.fit.fits):
+        if shared_of(plan.mechanism) is not None and (failed or not cost.fit.fits):
             failed_so, cost_so = self._judged(plan, published, researcher, accepted=True)
             if not failed_so:  # so it could be approved, if its owner relies on the roster
                 failed, cost = failed_so, cost_so

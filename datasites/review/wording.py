@@ -8,6 +8,7 @@ from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression, Statistics
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.sharing import shared_of
 from policies.privacy.subgroups import column_of, cuts_of
 from policies.release.plans import Plan, Published
 from policies.schema.design import design_of
@@ -31,14 +32,14 @@ def summary(plan: Plan, published: Published) -> list[str]:
             ),
             (
                 f"Each step looks at each patient with chance {written(mechanism.sampling_rate)}, one record of theirs,"
-                f" and adds noise of {written(mechanism.noise_multiplier or 0)} times the largest part that one patient"
-                " can have."
+                f" and adds {_noise_words(mechanism)}noise of {written(mechanism.noise_multiplier or 0)} times the"
+                " largest part that one patient can have."
             ),
             *_made_inputs(mechanism, published),
             *_target_words(mechanism, published),
             leaving_words(plan),
             *part_words(plan),
-            *(secure_sentences(mechanism.secure_aggregation) if mechanism.secure_aggregation else ()),
+            *_training_sums(mechanism),
         ]
     if isinstance(mechanism, Evaluation):
         return [
@@ -77,6 +78,16 @@ def _sums(mechanism: Statistics | Evaluation | KaplanMeier) -> list[str]:
     """Who adds up, where a table leaves in a sum alone."""
     declared = mechanism.secure_aggregation
     return [] if declared is None else secure_sentences(declared, counts=True, shared=shared_counts(mechanism))
+
+
+def _training_sums(mechanism: DPSGD) -> list[str]:
+    """The same of training."""
+    declared = mechanism.secure_aggregation
+    return [] if declared is None else secure_sentences(declared, shared=shared_of(mechanism))
+
+
+def _noise_words(mechanism: DPSGD) -> str:
+    return "" if mechanism.step_grid is None else "this hospital's part of a "
 
 
 def _together(mechanism: Statistics) -> str:

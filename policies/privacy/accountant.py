@@ -31,6 +31,7 @@ from policies.privacy.mechanisms import (
 )
 from policies.privacy.nano import epsilon_up, exact, nano_up
 from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_steps import SharedStep, least_multiplier, shared_step
 
 ORDERS: tuple[int, ...] = (*range(2, 65), *range(68, 129, 4), 160, 192, 224, 256, 320, 384, 448, 512)
 """Rényi orders that ε is minimised over, and that a population's filter may choose from."""
@@ -72,7 +73,7 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     the largest divergence that a pure ε admits (Bun & Steinke 2016, arXiv:1605.02065, proposition 3.3). The
     tables of an `Evaluation` are independent parts, each with its own ε: their divergences add up (`Evaluation.draws`).
     Counts that hospitals add up under one noise cost what one hospital's part alone leaves of them, unless the owner
-    accepted that its roster keeps its word (`shared_sums`).
+    accepted that its roster keeps its word (`shared_sums`); and so does a step of training (`shared_steps`).
 
     Args:
       order: a whole number, 2 to 512.
@@ -91,7 +92,7 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
         return min(total, math.fsum(pure_divergence(epsilon, order) for epsilon in draws)) * releases
     match mechanism:
         case DPSGD() | Regression():
-            per_step = _gaussian(_noise_of(mechanism), mechanism.sampling_rate, order)
+            (per_step,) = _per_step(mechanism, (order,), accepted=accepted)
             return per_step * mechanism.steps * releases
         case Statistics():
             return min(mechanism.epsilon, divergence_of(mechanism, order) * (1 + _SLACK)) * releases
@@ -196,7 +197,8 @@ def epsilon_of(mechanism: Mechanism, delta: float, rounds: int | None = None, *,
     releases = mechanism.rounds if rounds is None else rounds
     check_range("rounds", releases, 1, 1000, whole=True)
     if isinstance(mechanism, Gaussian):
-        return _gaussian_epsilon(_noise_of(mechanism), mechanism.sampling_rate, mechanism.steps * releases, delta)
+        per_step = _per_step(mechanism, ORDERS, accepted=accepted)
+        return _epsilon_of_steps(per_step, mechanism.steps * releases, delta)
     return float(exact(_pure_epsilon(mechanism, accepted=accepted)) * releases)
 
 
@@ -222,7 +224,7 @@ def swapped(loss: float, order: int) -> float:
     return loss * (2 * order - 1) / (order - 1)
 
 
-def largest_losses(mechanism: Mechanism, delta: float) -> tuple[float, float]:
+def largest_losses(mechanism: Mechanism, delta: float, *, accepted: bool = False) -> tuple[float, float]:
     """What the privacy loss of all rounds exceeds with a chance of at most `delta`, rounded up to 1e-9.
 
     Returns:
@@ -230,29 +232,30 @@ def largest_losses(mechanism: Mechanism, delta: float) -> tuple[float, float]:
       its ε, and twice that.
     """
     if not isinstance(mechanism, Gaussian):
-        epsilon = epsilon_of(mechanism, delta)
+        epsilon = epsilon_of(mechanism, delta, accepted=accepted)
         return epsilon, 2 * epsilon
     steps = mechanism.steps * mechanism.rounds
-    per_step = _gaussian_step(_noise_of(mechanism), float(mechanism.sampling_rate))
+    per_step = _per_step(mechanism, ORDERS, accepted=accepted)
     losses = [
         step * steps + more + tail_gap(order)
         for order, step, more in zip(ORDERS, per_step, _conversions(delta), strict=True)
     ]
     swaps = [swapped(loss, order) for order, loss in zip(ORDERS, losses, strict=True)]
     least = min(losses)
-    if epsilon_of(mechanism, delta) <= _PLD_UP_TO:
+    if _step_shared_by(mechanism) is None and epsilon_of(mechanism, delta) <= _PLD_UP_TO:
         least = min(least, _largest_loss(_noise_of(mechanism), mechanism.sampling_rate, steps, delta))
     return epsilon_up(least), epsilon_up(min(swaps))
 
 
-def standalone_epsilon(mechanism: Mechanism, delta: float) -> float:
+def standalone_epsilon(mechanism: Mechanism, delta: float, *, accepted: bool = False) -> float:
     """What a request of this mechanism alone promises: the least ε at `delta` that is known, and a pure one's own.
 
     It is what people are told; a population is charged by divergence (`charge_for`), which adds up over requests.
     Noise is not found by it: at ε = 2 there would be some 7 % less of it and a charge that is 16 % higher, at small
     sampling rates up to several times as high, so that a hospital's budget would end earlier for the same words.
     """
-    return pld_epsilon(mechanism, delta) if isinstance(mechanism, Gaussian) else epsilon_of(mechanism, delta)
+    asked = pld_epsilon if isinstance(mechanism, Gaussian) else epsilon_of
+    return asked(mechanism, delta, accepted=accepted)
 
 
 def pld_epsilon(mechanism: Mechanism, delta: float, *, accepted: bool = False) -> float:
@@ -261,11 +264,12 @@ def pld_epsilon(mechanism: Mechanism, delta: float, *, accepted: bool = False) -
     Koskela et al. 2020, arXiv:1906.03049; discretised by Doroshenko et al. 2022, arXiv:2207.04380, whose distribution
     has a δ that is at every ε at least the mechanism's own, and so has a composition of them.
 
-    Never above `epsilon_of`, and equal to it where that exceeds 50.
+    Never above `epsilon_of`, and equal to it where that exceeds 50, and of a step of training under shared noise: of
+    discrete Gaussians no distribution of losses is computed here.
     """
     check_range("delta", delta, 0, 1, open_low=True)
     standalone = epsilon_of(mechanism, delta, accepted=accepted)
-    if standalone > _PLD_UP_TO:
+    if standalone > _PLD_UP_TO or _step_shared_by(mechanism) is not None:
         return standalone
     if isinstance(mechanism, Gaussian):
         steps = mechanism.steps * mechanism.rounds
@@ -323,11 +327,16 @@ def resolve(mechanism: Mechanism) -> Mechanism:
         return mechanism
     if mechanism.epsilon is None:
         _noise_of(mechanism)
+        _step_shared_by(mechanism)
         return mechanism
     budget = PrivacyBudget(mechanism.epsilon, mechanism.delta)
     steps = mechanism.steps * mechanism.rounds
     noise = noise_multiplier_for(budget, sampling_rate=mechanism.sampling_rate, steps=steps)
-    return replace(mechanism, noise_multiplier=noise, epsilon=None)
+    if isinstance(mechanism, DPSGD) and (where := mechanism.step_grid) is not None:
+        noise = least_multiplier(where, noise)
+    resolved = replace(mechanism, noise_multiplier=noise, epsilon=None)
+    _step_shared_by(resolved)
+    return resolved
 
 
 # -- one step, one release -----------------------------------------------------------------------------------------
@@ -343,11 +352,29 @@ def _noise_of(mechanism: Gaussian) -> float:
     return noise
 
 
-def _gaussian(noise_multiplier: float, sampling_rate: float, order: int) -> float:
-    """Divergence of one step."""
-    if order in ORDERS:
-        return _gaussian_step(float(noise_multiplier), float(sampling_rate))[ORDERS.index(order)]
-    return _gaussian_step(float(noise_multiplier), float(sampling_rate), (order,))[0]
+def _step_shared_by(mechanism: Mechanism) -> SharedStep | None:
+    """The noise of a training's step that hospitals share, or None."""
+    if not isinstance(mechanism, DPSGD) or (where := mechanism.step_grid) is None:
+        return None
+    return shared_step(where, _noise_of(mechanism))
+
+
+def _per_step(mechanism: Gaussian, orders: tuple[int, ...], *, accepted: bool) -> tuple[float, ...]:
+    """Divergence of one step at each of `orders`, under all parts of a shared noise where the owner `accepted`."""
+    rate, shared = float(mechanism.sampling_rate), _step_shared_by(mechanism)
+    if shared is None:
+        return _divergences(float(_noise_of(mechanism)), rate, orders)
+    honest = shared.parts if accepted else 1
+    under = _divergences(shared.multiplier(honest), rate, orders)
+    return tuple(one + shared.error(honest, order) for one, order in zip(under, orders, strict=True))
+
+
+def _divergences(noise_multiplier: float, sampling_rate: float, orders: tuple[int, ...]) -> tuple[float, ...]:
+    """Of one step at each of `orders`; those of `ORDERS` are found together, once."""
+    if not set(orders) <= set(ORDERS):
+        return _gaussian_step(noise_multiplier, sampling_rate, orders)
+    known = _gaussian_step(noise_multiplier, sampling_rate)
+    return known if orders == ORDERS else tuple(known[ORDERS.index(order)] for order in orders)
 
 
 @lru_cache(maxsize=4096)
@@ -373,7 +400,10 @@ def _import_library() -> None:
 
 
 def _gaussian_epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
-    per_step = _gaussian_step(float(noise_multiplier), float(sampling_rate))
+    return _epsilon_of_steps(_gaussian_step(float(noise_multiplier), float(sampling_rate)), steps, delta)
+
+
+def _epsilon_of_steps(per_step: tuple[float, ...], steps: int, delta: float) -> float:
     return epsilon_up(min(step * steps + more for step, more in zip(per_step, _conversions(delta), strict=True)))
 
 

@@ -30,6 +30,7 @@ from policies.privacy.outcomes import Outcome, Target, check_constants, check_lo
 from policies.privacy.parts import check_parts
 from policies.privacy.regression import Regression as Regression
 from policies.privacy.secure_aggregation import SecureAggregation, secure_aggregation_from
+from policies.privacy.shared_steps import SHAREABLE, StepGrid, check_shareable
 from policies.privacy.subgroups import Subgroup, check_subgroups, draw_epsilons
 from policies.privacy.survival import KaplanMeier as KaplanMeier
 
@@ -86,6 +87,7 @@ class DPSGD:
       public_weights: digest of what frozen parameters are and local ones begin with.
       initial: digest of the public weights that the first round begins with; "" where none were named.
       secure_aggregation: the hospitals whose sum alone can be read, and how many it needs; None to release by itself.
+        Under shared noise a round is one step of sgd, and `noise_multiplier` is of the whole noise (`shared_steps`).
       compression: one of `COMPRESSIONS`: in what form weights leave. `"int8"` and `"int4"` are whole numbers on a
         public grid of the round's noise (`policies.release.compression`), for a seventh or less of the bytes.
     """
@@ -131,11 +133,7 @@ class DPSGD:
                 ' sum that they hide. Leave one of them out; compression="none" is the default.'
             )
         if self.secure_aggregation is not None and self.secure_aggregation.shares_noise:
-            raise UnsupportedMechanism(
-                'Training under mode="shared-noise" is not offered: shared noise is for counts of statistics, survival'
-                ' tables and evaluations. Train with masks, mode="masks", under which each hospital adds all of its own'
-                " noise: secure_aggregation=True."
-            )
+            check_shareable({name: getattr(self, name) for name in SHAREABLE})
         check_target(self.loss, self.target, self.horizon)
         check_constants(self.loss, self.class_weights, self.huber_delta)
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "clipping": CLIPPINGS}
@@ -156,6 +154,14 @@ class DPSGD:
         check_noise(self.epsilon, self.noise_multiplier)
         _check_inputs(self.inputs)
         check_parts(frozen=self.frozen, local=self.local, public_weights=self.public_weights, initial=self.initial)
+
+    @property
+    def step_grid(self) -> StepGrid | None:
+        """Where the sums of its one step lie, if hospitals share its noise."""
+        declared = self.secure_aggregation
+        if declared is None or not declared.shares_noise:
+            return None
+        return StepGrid(roster=declared, clipping_norm=self.clipping_norm, sampling_rate=self.sampling_rate)
 
     @property
     def stability(self) -> float:

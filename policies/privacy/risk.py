@@ -61,8 +61,8 @@ def loss_of(mechanism: Mechanism, delta: float, *, accepted: bool = False) -> Pr
     """
     if isinstance(mechanism, Gaussian):
         delta = mechanism.delta
-        epsilon = accountant.standalone_epsilon(mechanism, delta)
-        return PrivacyLoss(epsilon, delta, *accountant.largest_losses(mechanism, delta))
+        epsilon = accountant.standalone_epsilon(mechanism, delta, accepted=accepted)
+        return PrivacyLoss(epsilon, delta, *accountant.largest_losses(mechanism, delta, accepted=accepted))
     return pure_loss(accountant.epsilon_of(mechanism, delta, accepted=accepted))
 
 

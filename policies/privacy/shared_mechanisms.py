@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from policies.errors import UnsupportedMechanism
 from policies.privacy.draws import parts_of
-from policies.privacy.mechanisms import Evaluation, KaplanMeier, Mechanism, Statistics
+from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Statistics
 from policies.privacy.outcomes import Outcome
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.privacy.shared_sums import SharedCounts
@@ -25,7 +25,9 @@ INSTEAD = (
 
 
 def shared_counts(mechanism: Mechanism) -> SharedCounts | None:
-    """The counts that a mechanism adds up under one noise; None of one whose hospitals add all of their own.
+    """The counts that a mechanism adds up under one noise; None where hospitals add all of their own, and of training.
+
+    A training has a grid of its own (`shared_steps`).
 
     Raises:
       UnsupportedMechanism: its numbers are no counts, or a draw's ε is outside [0.001, 100].
@@ -34,6 +36,8 @@ def shared_counts(mechanism: Mechanism) -> SharedCounts | None:
     if declared is None or not declared.shares_noise:
         return None
     match mechanism:
+        case DPSGD():
+            return None
         case Statistics():
             _check_counted(mechanism)
             draws = parts_of(mechanism)

@@ -22,8 +22,7 @@ proposition 5). The other direction, D(P0, mixture), is no larger (Mironov et al
 x ↦ shift - x turns one into the other, and maps whole numbers onto whole numbers). Of more than one step a round no
 such sum exists: every step reads weights that the steps before moved, at each hospital its own.
 
-Which mechanisms are such counts is in `shared_mechanisms`. One step of training is not asked by a datasite yet:
-`docs/decisions/0040-shared-noise-of-hospitals.md` says what is missing.
+Which mechanisms are such counts is in `shared_mechanisms`, and the grid of a step of training in `shared_steps`.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from functools import cached_property
 
 from policies.canonical import canonical
 from policies.errors import UnsupportedMechanism
+from policies.numbers import written
 from policies.privacy.checks import check_range
 from policies.privacy.nano import epsilon_up, exact
 from policies.privacy.secure_aggregation import WORD, SecureAggregation
@@ -48,8 +48,58 @@ MOST_NUMBERS = 50_000  # of a release: their parts take ten seconds
 _SPARE = 64  # widths of noise that none is ever beyond: e^-64
 
 
+class Sharing:
+    """What an owner reads and accepts of any noise that hospitals share: two ε of a request, and on whom they rest."""
+
+    roster: SecureAggregation
+    delta: float = 0.0
+    """δ at which both ε hold; 0 of pure ones."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of roster, keys, threshold, k and what is asked: what an owner's acceptance is bound to."""
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> int:
+        """How many parts make the whole noise: those of a smallest sum that nobody else knows."""
+        return self.roster.parts
+
+    @property
+    def epsilons_in_all(self) -> tuple[float, float]:
+        """ε of all releases together, as assumed and if not."""
+        raise NotImplementedError
+
+    @property
+    def at_delta(self) -> str:
+        """What follows an ε in a sentence: its δ, where there is one."""
+        return f" (δ = {written(self.delta)})" if self.delta else ""
+
+    def sentence(self) -> str:
+        """What an owner accepts, in so many words, before a request is charged as assumed."""
+        names = ", ".join(party.name for party in self.roster.hospitals)
+        assumed, if_not = (f"{shown(epsilon)}{self.at_delta}" for epsilon in self.epsilons_in_all)
+        return (
+            f"I rely on these hospitals: {names}. While {self.assumption()} with the researcher, this request"
+            f" shows at most ε = {assumed} of any patient. If more do, it may show up to"
+            f" ε = {if_not}, and the ledger will have charged only {assumed}."
+        )
+
+    def assumption(self) -> str:
+        """What ε as assumed rests on, as the beginning of a sentence: "none of them works together"."""
+        colluding = self.roster.may_collude
+        if colluding == 0:
+            return "none of them works together"
+        return f"no more than {colluding} of them {'works' if colluding == 1 else 'work'} together"
+
+    def acceptance(self, *, request: str, plan_digest: str) -> str:
+        """Hex digest that an owner gives back to accept this sentence, for one request and its plan alone."""
+        facts = {"request": request, "plan": plan_digest, "shared": self.digest, "sentence": self.sentence()}
+        return hashlib.sha256(canonical(facts)).hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True)
-class SharedCounts:
+class SharedCounts(Sharing):
     """Counts that hospitals add up under one noise.
 
     Args:
@@ -71,11 +121,6 @@ class SharedCounts:
         check_range("draws", len(self.draws), 1, MOST_DRAWS, whole=True)
         for epsilon in self.draws:
             check_range("epsilon of a draw", epsilon, LEAST_EPSILON, MOST_EPSILON)
-
-    @property
-    def parts(self) -> int:
-        """How many parts make the whole noise: those of a smallest sum that nobody else knows."""
-        return self.roster.parts
 
     @cached_property
     def digest(self) -> str:
@@ -123,28 +168,6 @@ class SharedCounts:
         self._check_sum(hospitals)
         ratio = math.exp(-self.draws[draw])
         return math.sqrt(2 * ratio * hospitals) / (1 - ratio)
-
-    def sentence(self) -> str:
-        """What an owner accepts, in so many words, before a request is charged as assumed."""
-        names = ", ".join(party.name for party in self.roster.hospitals)
-        assumed, if_not = map(shown, self.epsilons_in_all)
-        return (
-            f"I rely on these hospitals: {names}. While {self.assumption()} with the researcher, this request"
-            f" shows at most ε = {assumed} of any patient. If more do, it may show up to"
-            f" ε = {if_not}, and the ledger will have charged only {assumed}."
-        )
-
-    def assumption(self) -> str:
-        """What ε as assumed rests on, as the beginning of a sentence: "none of them works together"."""
-        colluding = self.roster.may_collude
-        if colluding == 0:
-            return "none of them works together"
-        return f"no more than {colluding} of them {'works' if colluding == 1 else 'work'} together"
-
-    def acceptance(self, *, request: str, plan_digest: str) -> str:
-        """Hex digest that an owner gives back to accept this sentence, for one request and its plan alone."""
-        facts = {"request": request, "plan": plan_digest, "shared": self.digest, "sentence": self.sentence()}
-        return hashlib.sha256(canonical(facts)).hexdigest()
 
     def _check_sum(self, hospitals: int) -> None:
         check_range("hospitals of a sum", hospitals, self.roster.threshold, len(self.roster.hospitals), whole=True)

@@ -26,8 +26,8 @@ from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, 
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
-from policies.privacy.shared_mechanisms import shared_counts
-from policies.privacy.shared_sums import SharedCounts, shown
+from policies.privacy.sharing import shared_of
+from policies.privacy.shared_sums import Sharing, shown
 from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
@@ -182,18 +182,18 @@ def explain(certificate: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _shared_words(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """Both ε of shared noise, on whom the lesser one rests, and which of them was charged."""
-    shared = shared_counts(mechanism_from(certificate["mechanism"]))
+    shared = shared_of(mechanism_from(certificate["mechanism"]))
     if shared is None:
         return ()
     said = certificate["privacy"]["shared_noise"]
-    names = ", ".join(party.name for party in shared.roster.hospitals)
+    names, at = ", ".join(party.name for party in shared.roster.hospitals), shared.at_delta
     charged = (
         "the first, as its owner accepted for this request" if said["accepted"] else "the second, which trusts nobody"
     )
     return (
         f"Hospitals add parts of one noise: {names}.",
-        f"While {shared.assumption()} with the researcher, all rounds cost a patient ε = {shown(said['epsilon'])}.",
-        f"If more do, they cost ε = {shown(said['epsilon_if_not'])}. Charged was {charged}.",
+        f"While {shared.assumption()} with the researcher, all rounds cost a patient ε = {shown(said['epsilon'])}{at}.",
+        f"If more do, they cost ε = {shown(said['epsilon_if_not'])}{at}. Charged was {charged}.",
     )
 
 
@@ -324,7 +324,7 @@ def _privacy(
         charge = accountant.charge_by_epsilon(mechanism, order)
     else:
         charge = accountant.charge_for(mechanism, order, accepted=accepted)
-    shared = shared_counts(mechanism)
+    shared = shared_of(mechanism)
     delta = mechanism.delta if isinstance(mechanism, Gaussian) else budget.delta
     return {
         "epsilon": accountant.epsilon_of(mechanism, delta, accepted=accepted),
@@ -336,7 +336,7 @@ def _privacy(
     }
 
 
-def _shared(shared: SharedCounts, accepted: bool) -> dict[str, Any]:
+def _shared(shared: Sharing, accepted: bool) -> dict[str, Any]:
     assumed, if_not = shared.epsilons_in_all
     return {"epsilon": assumed, "epsilon_if_not": if_not, "accepted": accepted}
 

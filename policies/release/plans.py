@@ -126,6 +126,8 @@ def answer_shapes(plan: Plan, schema: Schema) -> dict[str, tuple[tuple[int, ...]
         assert plan.graph is not None
         if plan.mechanism.compression != "none":
             return compressed_shapes((parameter.name, parameter.shape) for parameter in plan.graph.parameters)
+        if plan.mechanism.step_grid is not None:  # a sum of gradients, in steps of its grid
+            return {parameter.name: (parameter.shape, "int64") for parameter in plan.graph.parameters}
         return {parameter.name: (parameter.shape, parameter.dtype) for parameter in plan.graph.parameters}
     if isinstance(plan.mechanism, Evaluation):
         assert plan.graph is not None
