@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policies.errors import InvalidRequest
 from policies.numbers import written
-from policies.privacy.mechanisms import KaplanMeier, Mechanism, Statistics
+from policies.privacy.accountant import resolve
+from policies.privacy.mechanisms import DPSGD, KaplanMeier, Mechanism, Statistics
 from policies.privacy.secure_aggregation import SHARED_NOISE, SecureAggregation
 from policies.privacy.shared_mechanisms import shared_counts
-from policies.privacy.shared_sums import shown
+from policies.privacy.shared_sums import SharedCounts, Sharing, shown
+from policies.privacy.sharing import SharedTraining, shared_of
 from researcher.state import Release
 
 
@@ -22,7 +24,8 @@ class SharedNoise:
 
     A sum is up to five times as sharp at the same ε as under masks alone. That ε then holds while no more than
     `may_collude` of the hospitals work together with you; if more do, it is several times as much. A hospital's budget
-    pays the second, unless its owner accepts the first in words. For counts: see `policies.privacy.shared_mechanisms`.
+    pays the second, unless its owner accepts the first in words. For counts (`policies.privacy.shared_mechanisms`) and
+    for training with one step a round (`policies.privacy.shared_steps`).
 
     Args:
       threshold: the fewest hospitals that a sum may be of; None for just more than half.
@@ -64,23 +67,38 @@ def laplace_epsilon(deviation: float) -> float:
 
 def expected(function: str, mechanism: Mechanism) -> tuple[str, ...]:
     """Sentences on what shared noise is worth and on what its ε rests, before anything is asked; none without it."""
-    shared = shared_counts(mechanism)
+    shared = shared_of(mechanism)
     if shared is None:
         return ()
-    assumed, if_not = shared.epsilons_in_all
-    count = len(shared.roster.hospitals)
-    one = shared.standard_error(0, hospitals=count)
-    own = shared.standard_error_of_whole_noises(0, hospitals=count)
+    assumed, if_not = (f"{shown(epsilon)}{shared.at_delta}" for epsilon in shared.epsilons_in_all)
     return (
         (
-            f"{function}: hospitals share one noise. ε = {shown(assumed)} holds while {shared.assumption()} with you;"
-            f" if more do, ε = {shown(if_not)}. Each hospital charges ε = {shown(if_not)}, unless its owner accepts the"
+            f"{function}: hospitals share one noise. ε = {assumed} holds while {shared.assumption()} with you;"
+            f" if more do, ε = {if_not}. Each hospital charges ε = {if_not}, unless its owner accepts the"
             " other, in words, and its policy allows that."
         ),
-        (
-            f"{function}: a count over all {count} hospitals has a standard error of {written(one, digits=3)} patients"
-            f" from noise; with masks alone it would be {written(own, digits=3)}."
-        ),
+        f"{function}: {_worth(shared)}",
+    )
+
+
+def _worth(shared: Sharing) -> str:
+    """How much less noise there is than under masks alone."""
+    count = len(shared.roster.hospitals)
+    if isinstance(shared, SharedTraining):
+        own_noise = replace(shared.mechanism, secure_aggregation=None)
+        alone = resolve(replace(own_noise, noise_multiplier=None, epsilon=shared.epsilons_in_all[0]))
+        assert isinstance(alone, DPSGD)
+        one = shared.step.deviation(count) / shared.mechanism.clipping_norm
+        own = (alone.noise_multiplier or 0.0) * math.sqrt(count)
+        what, unit = "each step's sum of gradients", "clipping norms"
+    else:
+        assert isinstance(shared, SharedCounts)
+        one = shared.standard_error(0, hospitals=count)
+        own = shared.standard_error_of_whole_noises(0, hospitals=count)
+        what, unit = "a count", "patients"
+    return (
+        f"{what} over all {count} hospitals has a standard error of {written(one, digits=3)} {unit}"
+        f" from noise; with masks alone it would be {written(own, digits=3)}."
     )
 
 

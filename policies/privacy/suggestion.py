@@ -143,14 +143,16 @@ def noise_of(training: DPSGD, patients: Mapping[str, int]) -> float:
     """Standard deviation of all steps' noise together, in the mean gradient of all steps, over the clipping norm.
 
     A step's sum at hospital h has noise σ C in each number and is divided by q N_h; hospitals are averaged by their
-    patients, which leaves σ C √H / (q N), and over T steps the mean has a √T-th of that.
+    patients, which leaves σ C √H / (q N), and over T steps the mean has a √T-th of that. Where P parts of one noise
+    make the whole, H of them leave a √P-th.
     """
     resolved = resolve(training)
     assert isinstance(resolved, DPSGD)
     assert resolved.noise_multiplier is not None
-    together, hospitals = sum(patients.values()), len(patients)
+    declared, together = training.secure_aggregation, sum(patients.values())
+    whole = len(patients) / (1 if declared is None else declared.parts)
     steps = training.rounds * training.steps
-    return resolved.noise_multiplier * math.sqrt(hospitals / steps) / (training.sampling_rate * together)
+    return resolved.noise_multiplier * math.sqrt(whole / steps) / (training.sampling_rate * together)
 
 
 def _rounded(value: float) -> float:
