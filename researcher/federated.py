@@ -283,9 +283,7 @@ class DatasiteGrid(HospitalGrid):
             return None
         source, training = sha256(self._request.source), self._request.mechanism
         assert isinstance(training, DPSGD)
-        return SecureSum(
-            self._declared, source, "training", number, weights, self.requests.state, training=training
-        )
+        return SecureSum(self._declared, source, "training", number, weights, self.requests.state, training=training)
 
     def _check_asked_before(self, number: int, sent: str) -> None:
         """Raise `WrongStatus` where a hospital has released this round already, for other weights."""

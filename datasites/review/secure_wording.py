@@ -7,9 +7,7 @@ from policies.privacy.secure_aggregation import SecureAggregation
 from policies.privacy.shared_sums import Sharing, shown
 
 
-def secure_sentences(
-    declared: SecureAggregation, *, counts: bool = False, shared: Sharing | None = None
-) -> list[str]:
+def secure_sentences(declared: SecureAggregation, *, counts: bool = False, shared: Sharing | None = None) -> list[str]:
     """Who adds up, what can be read, and whom that trusts; of tables of `counts`, else of a model's numbers.
 
     Args:

@@ -19,8 +19,9 @@ from policies.privacy.accountant import charge_for
 from policies.privacy.mechanisms import mechanism_from
 from policies.privacy.shared_mechanisms import shared_counts
 from policies.privacy.shared_sums import shown
+from policies.privacy.sharing import SharedTraining, shared_of
 from policies.release.certificates import explain, verify
-from policies.release.tensors import to_bytes
+from policies.release.tensors import digest, to_bytes
 from researcher.estimates import Estimate
 from researcher.survival import SurvivalStudy
 from tests.e2e.test_secure_aggregation import NAMES, TRAINING
@@ -176,7 +177,7 @@ def test_scores_share_one_noise_beside_a_training_under_masks(
     cohort = researcher.connect(network_file).dataset("flu")
     options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test.", "seed": 5}
     training, sharing = replace(TRAINING, rounds=1, epsilon=0.3), researcher.SharedNoise()
-    with pytest.raises(UnsupportedMechanism, match='Training under mode="shared-noise" is not offered'):
+    with pytest.raises(UnsupportedMechanism, match="steps=5 a round cannot share one noise"):
         researcher.Study("flu-no", cohort, FourFeatures, training, secure_aggregation=sharing, **options)
     scoring = researcher.Evaluation(epsilon=0.1, bins=4, secure_aggregation=sharing)
     study = researcher.Study(
@@ -197,3 +198,43 @@ def test_scores_share_one_noise_beside_a_training_under_masks(
     assert charged["general"] == pytest.approx(shared.epsilon_if_not)
     loaded = researcher.load(result.save(tmp_path / "saved"))
     np.testing.assert_array_equal(loaded.evaluation.combined.counts, scores.combined.counts)  # opened again
+
+
+def test_one_step_a_round_shares_one_noise_and_is_averaged(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test.", "seed": 5}
+    training, sharing = replace(TRAINING, rounds=2, steps=1, epsilon=0.3), researcher.SharedNoise(threshold=2)
+    study = researcher.Study(
+        "flu-steps", cohort, FourFeatures, training, secure_aggregation=sharing, average_last=2, **options
+    )
+    told = str(study.check())
+    assert "hospitals share one noise" in told
+    assert "each step's sum of gradients over all 3 hospitals has a standard error of" in told
+    result = approved(study, datasites).run(grace=8.0)
+    assert [sorted(record.answered) for record in result.rounds] == [["general", "paediatric", "rural"]] * 2
+    words = " ".join(datasites[TRUSTING].cli("show", study.requests.codes("training")["rural"]).stdout.split())
+    assert "adds this hospital's part of a noise" in words
+    assert "What leaves: a sum of gradients" in words
+    charged = {}
+    for release in result.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+        content = verify(release.certificate, release=to_bytes(release.tensors))
+        shared = shared_of(mechanism_from(content["mechanism"]))
+        assert isinstance(shared, SharedTraining)
+        accepted = release.hospital == TRUSTING.lower()
+        assumed, if_not = shared.epsilons_in_all
+        assert content["privacy"]["shared_noise"] == {
+            "epsilon": assumed, "epsilon_if_not": if_not, "accepted": accepted
+        }  # fmt: skip
+        assert content["privacy"]["epsilon"] == (assumed if accepted else if_not)
+        assert f"If more do, they cost ε = {shown(if_not)}" in " ".join(explain(content))
+        charged[release.hospital] = content["privacy"]["divergence_nano"]
+    assert charged["general"] == charged["paediatric"] > charged["rural"]
+    moved = np.concatenate([value.ravel() for value in result.weights.values()])
+    assert np.isfinite(moved).all()
+    saved = result.save(tmp_path / "saved")
+    loaded = researcher.load(saved)  # the weights are opened again from masked releases
+    assert digest(loaded.weights) == digest(result.weights)
+    assert digest(study.resume().weights) == digest(result.weights)  # the same again, at no cost

@@ -206,11 +206,6 @@ def test_more_records_of_a_patient_and_other_kinds_are_refused_in_words() -> Non
     for loss in ("discrete_hazards", "multilabel_binary_cross_entropy_with_logits"):
         with pytest.raises(UnsupportedMechanism, match=f"loss='{loss}' cannot share one noise"):
             resolve(Evaluation(loss=loss, epsilon=1.0, secure_aggregation=shared))
-    with pytest.raises(UnsupportedMechanism, match=r'Training under mode="shared-noise" is not offered.*with masks'):
-        DPSGD(
-            loss="cross_entropy", rounds=1, steps=1, sampling_rate=0.5, clipping_norm=1.0, learning_rate=0.1,
-            epsilon=1.0, secure_aggregation=shared,
-        )  # fmt: skip
 
     class Later:  # a mechanism that nobody has thought of here
         kind, rounds, secure_aggregation = "later", 1, shared
