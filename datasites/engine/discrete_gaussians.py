@@ -1,14 +1,14 @@
 """Discrete Gaussians, exactly and many at a time: P[Z = z] ∝ e^(-z²/2v) over the whole numbers.
 
-Canonne, Kamath and Steinke 2020, arXiv:2004.00010, algorithm 3: a discrete Laplace Y with P[Y = y] ∝ e^(-|y|/t) is kept
-with the chance p = e^(-(|y| - v/t)²/2v). It is right for every t; here t is a power of two near √v, of which the Laplace
-sampler takes exactly the rate, and some three of five are kept.
+Canonne, Kamath and Steinke 2020, arXiv:2004.00010, algorithm 3: a discrete Laplace Y with P[Y = y] ∝ e^(-|y|/t) is
+kept with the chance p = e^(-(|y| - v/t)²/2v). It is right for every t; here t is a power of two near √v, of which the
+Laplace sampler takes exactly the rate, and some three of five are kept.
 
 Whether one is kept is exact as well. A word of 64 random bits is the beginning of a uniform U, and U < p is asked. In
 float64 p is off by less than 2^-39 of itself where it is not 0: the exponent is n²/(2vt²) with the whole number
-n = |y| t - v, below 2^63 and rounded by 2^-53, so the quotient is off by less than 2^-50 of itself, which an exponent up
-to 2^10 carries to 2^-40, and the exponential by 2^-52. Where that leaves it open, once in 2^38 draws, more bits of U are
-drawn, and p is computed to as many digits, until they decide.
+n = |y| t - v, below 2^63 and rounded by 2^-53, so the quotient is off by less than 2^-50 of itself, which an exponent
+up to 2^10 carries to 2^-40, and the exponential by 2^-52. Where that leaves it open, once in 2^38 draws, more bits of U
+are drawn, and p is computed to as many digits, until they decide.
 """
 
 from __future__ import annotations

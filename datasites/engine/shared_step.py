@@ -2,8 +2,8 @@
 
 Sensitivity: one patient moves the exact sum by an integer vector no longer than the clipping norm
 (`engine.clipping.clipped_sum`, `engine.lanes.sums`). Rounding it to the coarser grid and holding it to a public bound
-come before noise, and `policies.privacy.shared_steps` counts both. Nothing after noise depends on how large a number is:
-words go around at 2^32, which the sum over hospitals does as well.
+come before noise, and `policies.privacy.shared_steps` counts both. Nothing after noise depends on how large a number
+is: words go around at 2^32, which the sum over hospitals does as well.
 
 Nothing here may leave by itself. The sum does, under masks.
 """

@@ -17,8 +17,8 @@ from datasites.review.policy import Outcome, Rules
 from policies.errors import RuleBroken
 from policies.numbers import written
 from policies.privacy.mechanisms import Mechanism
-from policies.privacy.sharing import shared_of
 from policies.privacy.shared_sums import Sharing, shown
+from policies.privacy.sharing import shared_of
 
 TITLE = "Shared noise"
 

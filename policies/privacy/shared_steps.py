@@ -1,9 +1,9 @@
 """One step of training under one noise of several hospitals: its grid, its sensitivity and what its parts leave.
 
 Each hospital's sum of clipped gradients is a whole number of a fine grid (`engine.clipping`, `engine.lanes.sums`), and
-one patient moves it by no more than the clipping norm C. It is rounded to a grid of which C is at least 2^13 steps, held
-to a public bound, and a discrete Gaussian part is added, in whole numbers. Words of 32 bits hold the sum, and going
-around them is arithmetic on the sum alone.
+one patient moves it by no more than the clipping norm C. It is rounded to a grid of which C is at least 2^13 steps,
+held to a public bound, and a discrete Gaussian part is added, in whole numbers. Words of 32 bits hold the sum, and
+going around them is arithmetic on the sum alone.
 
 **Sensitivity.** Rounding moves each of two sums by half a step at most, so the two lie at most |g| + 1 apart at every
 number, C + √d steps over d of them; holding both to a bound brings no two numbers further apart. √d is taken at
@@ -96,7 +96,7 @@ class StepGrid:
             )
 
     def _fits(self, bits: int) -> bool:
-        return self.patients * 2 ** (bits + 1) <= self.largest
+        return self.patients << (bits + 1) <= self.largest
 
 
 @dataclass(frozen=True, kw_only=True)

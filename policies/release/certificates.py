@@ -26,8 +26,8 @@ from policies.privacy.mechanisms import DPSGD, Evaluation, Gaussian, Mechanism, 
 from policies.privacy.outcomes import Outcome, outcome_of
 from policies.privacy.parts import part_sentences
 from policies.privacy.risk import CAVEATS, loss_in_filter, loss_of, risk_sentences, rounded_up
-from policies.privacy.sharing import shared_of
 from policies.privacy.shared_sums import Sharing, shown
+from policies.privacy.sharing import shared_of
 from policies.privacy.subgroups import column_of
 from policies.release.certificate_format import SCHEMA_VERSION, parse
 from policies.release.tensors import Array, Shapes, check_tensors, digest, from_bytes
