@@ -56,7 +56,7 @@ def test_the_curve_of_a_noisy_count_is_that_of_two_laplaces() -> None:
 def test_the_curve_lies_within_the_epsilon_that_is_charged(name: str) -> None:
     case = cases()[name]
     if isinstance(case, DeviceCase):
-        curve, epsilon, delta = case.curve, case.epsilon, 0.0
+        curve, epsilon, delta = case.curve, case.epsilon, case.delta
     else:
         mechanism = accountant.resolve(case.declared)
         curve, (epsilon, delta) = curve_of(mechanism), stated(mechanism)

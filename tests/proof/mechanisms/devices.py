@@ -49,6 +49,7 @@ class DeviceCase(Case):
 
     loss: Callable[[], Any] = lambda: None
     epsilon: float = math.inf  # that is charged
+    delta: float = 0.0  # at which it is
 
     @cached_property
     def curve(self) -> Curve:
