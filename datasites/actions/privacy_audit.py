@@ -35,7 +35,7 @@ def audit(
     """A one-run audit of a request's training; see `datasites.engine.privacy_audit` for what it can and cannot show.
 
     Raises:
-      InvalidRequest: the request has no plan, does not train, or `canaries` is out of range.
+      InvalidRequest: the request has no plan, does not train, shares its noise, or `canaries` is out of range.
       Unavailable: the runner failed or took longer than an hour for a round.
     """
     from datasites.engine.privacy_audit import one_run_audit
@@ -47,6 +47,11 @@ def audit(
         raise InvalidRequest(f"Request {record.id[:8]} has no plan, so there is nothing to audit.")
     if not isinstance(plan.mechanism, DPSGD):
         raise InvalidRequest(f"Request {record.id[:8]} trains nothing. An audit hides patients in a training run.")
+    if plan.mechanism.step_grid is not None:
+        raise InvalidRequest(
+            f"Request {record.id[:8]} shares its noise: this hospital adds a part of it, and an audit sees one hospital"
+            " alone. Both of its ε stand on its page, and tests/proof tries them."
+        )
     published = datasite.planner.published(version=record.version)
     seed = secrets.randbits(63) if seed is None else seed
     found = one_run_audit(

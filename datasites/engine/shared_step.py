@@ -17,7 +17,7 @@ from datasites.engine.discrete_gaussians import Source, discrete_gaussians
 from datasites.engine.grid import grid_of
 from policies.errors import DatasiteError
 from policies.privacy.mechanisms import DPSGD
-from policies.privacy.shared_steps import SharedStep, check_numbers, shared_step
+from policies.privacy.shared_steps import SharedStep, check_numbers
 
 IntArray = npt.NDArray[np.int64]
 
@@ -43,8 +43,8 @@ def rounded(total: npt.NDArray[np.integer], step: SharedStep, clipping_norm: flo
 
 
 def step_noise(mechanism: DPSGD) -> SharedStep:
-    """What of a resolved training's step is shared."""
+    """What of a resolved training's step is shared; it was checked when its plan was made."""
     where, noise = mechanism.step_grid, mechanism.noise_multiplier
     if where is None or noise is None:
         raise DatasiteError("A step without shared noise has no part of one. Nothing is released; please report this.")
-    return shared_step(where, noise)
+    return SharedStep(where=where, noise_multiplier=noise)

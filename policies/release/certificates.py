@@ -295,7 +295,8 @@ def _check_privacy(certificate: dict[str, Any]) -> None:
     first = mechanism.initial if isinstance(mechanism, DPSGD) and certificate["round"] == 1 else ""
     if first and first != certificate["weights_digest"]:
         raise CertificateRefused("Its first round did not begin with the weights that its request names as initial.")
-    if not _is_resolved(declared, mechanism, recomputed["epsilon"]):
+    asked = recomputed.get("shared_noise", recomputed)["epsilon"]  # of shared noise, what was asked for is the lesser
+    if not _is_resolved(declared, mechanism, asked):
         raise CertificateRefused("Its mechanism is not the one that was declared.")
     if budget["spent"] is not None and not 0 < budget["spent"] <= budget["epsilon"] * (1 + 1e-9):
         raise CertificateRefused(f"It states {budget['spent']} spent of ε = {budget['epsilon']}.")

@@ -31,10 +31,12 @@ from policies.privacy.nano import NANO
 from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.privacy.shared_mechanisms import shared_counts
 from policies.privacy.shared_sums import shown
+from policies.privacy.sharing import shared_of
 from policies.release.certificates import explain, make_certificate, sign, verify
+from policies.release.plans import release_shapes
 from policies.source.statuses import RequestStatus
 from tests.browser.desk import Desk
-from tests.policies.plan_factories import evaluation, plan_of, published, statistics, survival
+from tests.policies.plan_factories import evaluation, plan_of, published, statistics, survival, training
 
 PARTIES = tuple(Party(f"Hospital {number}", f"{number:064x}", 800) for number in range(4))
 ROSTER = SecureAggregation(threshold=4, hospitals=PARTIES, mode="shared-noise", may_collude=2)
@@ -224,7 +226,12 @@ def test_every_page_says_both_epsilons_and_on_whom_they_rest(desk: Desk) -> None
     assert "The first was accepted" in browser.get(f"/requests/{FIRST}").text
 
 
-@pytest.mark.parametrize("made", [statistics(queries=COUNTS), survival(), evaluation()], ids=lambda made: made.kind)
+STEP = training(steps=1)
+
+
+@pytest.mark.parametrize(
+    "made", [statistics(queries=COUNTS), survival(), evaluation(), STEP], ids=lambda made: made.kind
+)
 def test_no_page_says_that_a_hospital_adds_all_of_its_own_noise(made: Any) -> None:
     plan = plan_of(replace(made, secure_aggregation=ROSTER))
     for said in (" ".join(summary(plan, published())), " ".join(noise_sentences(plan.mechanism))):
@@ -269,6 +276,41 @@ def test_a_certificate_states_both_and_neither_can_be_left_out(desk: Desk) -> No
     low["privacy"]["shared_noise"]["epsilon_if_not"] = 0.7
     with pytest.raises(CertificateRefused, match=r"epsilon_if_not = 0\.7"):
         verify(sign(low, key))
+
+
+def test_a_trainings_certificate_states_both_and_which_was_charged(desk: Desk) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    plan, key = plan_of(replace(STEP, secure_aggregation=ROSTER)), Ed25519PrivateKey.generate()
+    balance, shared = desk.datasite.ledger.budgets.balance(desk.schema.population), shared_of(plan.mechanism)
+    assert shared is not None
+    for accepted, charged in zip((True, False), shared.epsilons_in_all, strict=True):
+        made = make_certificate(
+            plan=plan, published=published(), datasite="Hospital", request=FIRST, researcher="ada@university.example",
+            round_number=1, tensors=release_shapes(plan, published().schema), release_digest="0" * 64,
+            weights_digest="0" * 64, order=balance.order, budget=balance.budget, entry=1, head="0" * 64,
+            protections={}, issued_at="2026-11-27T00:00:00+00:00", accepted=accepted,
+        )  # fmt: skip
+        assert {dtype for _, dtype, _ in made["release"]["tensors"]} == {"uint32"}
+        assert made["privacy"]["epsilon"] == charged
+        said = " ".join(explain(verify(sign(made, key))))
+        assert all(f"ε = {shown(epsilon)} (δ = 0.00001)" in said for epsilon in shared.epsilons_in_all)
+        assert ("as its owner accepted for this request" in said) == accepted
+        lying = {**made, "privacy": {**made["privacy"], "shared_noise": {**made["privacy"]["shared_noise"]}}}
+        lying["privacy"]["shared_noise"]["accepted"] = not accepted
+        with pytest.raises(CertificateRefused, match="its mechanism comes to"):
+            verify(sign(lying, key))
+
+
+def test_a_training_that_shares_its_noise_is_not_audited_alone(desk: Desk) -> None:
+    plan = plan_of(replace(STEP, secure_aggregation=ROSTER))
+    record = desk.datasite.ledger.requests.get(asked(desk)["id"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            type(desk.datasite.submissions), "find", lambda *_: replace(record, plan_json=json.dumps(plan.as_dict()))
+        )
+        with pytest.raises(DatasiteError, match="shares its noise: this hospital adds a part of it"):
+            desk.act("audit", {"request": FIRST})
 
 
 def test_a_number_that_is_no_count_is_refused_before_anything_is_priced() -> None:
