@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from policies.errors import InvalidRequest
+from policies.python_trees import parsed
 
 WIDEST = 100  # letters of a line
 _numbers = itertools.count()
@@ -65,8 +66,9 @@ def _arguments(layer: nn.Module) -> list[str]:
     """What a layer of torch says of itself is a call that makes it, where it has no layers inside."""
     kind, told = type(layer), repr(layer)
     try:
-        call = ast.parse(told, mode="eval").body
-    except SyntaxError:
+        (statement,) = parsed(told).body
+        call = statement.value if isinstance(statement, ast.Expr) else None
+    except (SyntaxError, ValueError):
         call = None
     plain = getattr(nn, kind.__name__, None) is kind and not any(True for _ in layer.children())
     if not plain or not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):

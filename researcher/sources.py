@@ -26,6 +26,7 @@ from policies.errors import InvalidRequest
 from policies.privacy.grouping import as_literal
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Regression, Statistics
 from policies.privacy.secure_aggregation import SecureAggregation
+from policies.python_trees import parsed
 from policies.text import check_visible
 
 WIDTH = 100
@@ -261,7 +262,7 @@ def _functions(model: type) -> Iterator[FunctionType]:
 
 def _class_nodes(text: str, name: str) -> list[ast.ClassDef]:
     try:
-        tree = ast.parse(text)
+        tree = parsed(text)
     except SyntaxError:  # a notebook cell with magics: the last resort finds it or says so
         return []
     return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name]

@@ -10,12 +10,12 @@ import ast
 import json
 import re
 import textwrap
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from policies.errors import InvalidRequest, UnsupportedMechanism
+from policies.python_trees import parsed
 from policies.source.inspection import list_findings
 from policies.source.opacus_scripts import Remark, Script, read_script
 from policies.source.pasted_loops import PATIENTS, dp_sgd_call
@@ -57,9 +57,7 @@ def translate(path: Path, *, dataset: str, network: str = "network.toml", name: 
     """
     text, places, dropped = _read(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes in the script's strings
-            tree = ast.parse(text)
+        tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 0
         reason = getattr(error, "msg", None) or "it is nested too deeply"
@@ -146,10 +144,10 @@ def _findings(script: Script) -> list[Remark]:
 
 def _imports(script: Script) -> list[str]:
     """The script's imports of torch that its model uses."""
-    used = {node.id for _, text in script.classes for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    used = {node.id for _, text in script.classes for node in ast.walk(parsed(text)) if isinstance(node, ast.Name)}
     kept = []
     for line in script.imports:
-        node = ast.parse(line).body[0]
+        node = parsed(line).body[0]
         assert isinstance(node, ast.Import | ast.ImportFrom)
         names = [alias for alias in node.names if (alias.asname or alias.name.partition(".")[0]) in used]
         if names:

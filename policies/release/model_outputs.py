@@ -16,6 +16,7 @@ from policies.errors import GraphRefused, InspectionFailed
 from policies.graph.graphs import Graph, Node
 from policies.privacy.mechanisms import DPSGD, Evaluation
 from policies.privacy.outcomes import MOST_INTERVALS, Outcome, outcome_of
+from policies.python_trees import parsed
 from policies.release.evaluation_tables import evaluation_tables
 from policies.schema.schemas import Schema
 from policies.source.findings import Findings
@@ -129,7 +130,7 @@ def mismatch_of(graph: Graph, loss: str) -> Mismatch | None:
 
 def _culprit(source: str, model: str, operator: str) -> ast.stmt | ast.expr | None:
     """Where the source names an operator last, in the model's class first; without one, forward's last return."""
-    classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in ast.walk(parsed(source)) if isinstance(node, ast.ClassDef)]
     found: list[ast.stmt | ast.expr] = []
     for node in sorted(classes, key=lambda node: node.name != model):
         if found:

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import ast
 import io
-import threading
 import tokenize
 import unicodedata
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from policies.errors import InspectionFailed
 from policies.privacy.mechanisms import Mechanism
+from policies.python_trees import parsed
 from policies.source.allowed_names import COLLECTIONS, INITIALISERS, LAYERS, MATH, TORCH, TYPING, WRAPPERS, instead_of
 from policies.source.allowed_names import FUNCTIONS as TORCH_FUNCTIONS
 from policies.source.findings import Finding, Findings
@@ -51,7 +50,6 @@ ALLOWED = frozenset(
 MODULES = {"torch": "torch", "math": "math", "torch.nn": "nn", "torch.nn.functional": "F"}  # and their short names
 PARAMETERS = ("records", "weights", "round")
 WITHOUT_WEIGHTS = (("records", "round"), ("records",))  # of statistics; without a round it is the first
-_parsing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,7 @@ def _check_text(source: str, findings: Findings) -> None:
 
 def _parse(source: str, findings: Findings) -> ast.Module | None:
     try:
-        with _parsing, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes in strings: filters differ between processes, results may not
-            tree = ast.parse(source)
+        tree = parsed(source)
     except SyntaxError as error:
         text = (error.text or "").strip()
         findings.at(
@@ -314,7 +310,7 @@ class _Reader:
             lines[node.lineno - 1 : node.end_lineno] = given[node.lineno - 1 : node.end_lineno]
         text = "\n".join(lines).rstrip("\n") + "\n"
         try:
-            branch = ast.parse(text).body[0]
+            branch = parsed(text).body[0]
         except (SyntaxError, IndexError):
             branch = None
         if not isinstance(branch, ast.If) or [ast.dump(statement) for statement in branch.body] != [

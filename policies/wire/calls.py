@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
+from policies.python_trees import parsed
 from policies.wire.capnp import write_named, write_pairs, write_values
 
 CODEC = "zstd"  # PySyft's, with which arrays travel
@@ -82,7 +83,7 @@ def submission(server: Server, source: str, asset: str) -> Object:
 
     Its other parameters are the researcher's to give at each call: `weights`, a dict, and `round`, an int.
     """
-    function = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    function = next(node for node in parsed(source).body if isinstance(node, ast.FunctionDef))
     parameters = [parameter.arg for parameter in function.args.args]
     rules = {
         "records": _kept(

@@ -175,6 +175,8 @@ BOUND = (
     "gateway_addresses",
     "ledger",
     "ledger_password_file",
+    "exporter_address",
+    "runner_address",
 )  # to more than being text
 FREE = tuple(name for name in TEXTS if name not in BOUND)
 ENDS = st.sampled_from(["\n", "\r\n"])

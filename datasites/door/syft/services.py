@@ -12,7 +12,6 @@ Annotations are real objects here, not strings: PySyft sends the signatures of s
 
 import ast
 import inspect
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,7 @@ from datasites.door.syft.ledger_views import job_of
 from datasites.door.syft.tensors import array_of, tensor_of
 from datasites.door.syft.uploads import PassingAnswers, Uploads
 from datasites.review.decisions import check_has_voice
+from policies.python_trees import parsed
 from policies.release.compression import DOUBLINGS, packed, widened
 from policies.source.statuses import RequestStatus
 
@@ -502,9 +502,7 @@ def _own_submission(code: SubmitUserCode, context: AuthedServiceContext, asset: 
 def _header(source: str) -> tuple[str | None, tuple[str, ...]]:
     """Name and parameters of the one function that a source defines; no name where inspection will refuse it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            functions = [each for each in ast.parse(source).body if isinstance(each, ast.FunctionDef)]
+        functions = [each for each in parsed(source).body if isinstance(each, ast.FunctionDef)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None, ()
     if len(functions) != 1:

@@ -59,6 +59,7 @@ def test_a_request_shows_what_a_researcher_wrote_as_text_and_in_its_own_line() -
         out,
         {
             **REQUEST, "purpose": words, "summary": [HOSTILE], "risk": [], "cost": None, "plan": None, "trial": None,
+            "shared_noise": None,
             "checks": [{"passed": False, "title": "a", "message": HOSTILE}], "source": f"def f():\n    # {HOSTILE}",
             "findings": [{"line": 1, "text": HOSTILE, "why": HOSTILE}], "difference": [HOSTILE],
             "comments": [{"at": "2026-11-23T15:18:01", "actor": HOSTILE, "text": words}],
