@@ -58,8 +58,11 @@ SOURCES = {
     "flu_counts": statistics_source(),
     "flu_alive": survival_source(),
     "flu_fitted": regression_source(),
+    "flu_step": training_source("flu_step", rounds=1, epsilon=1.0).replace("steps=5", "steps=1"),
+    "flu_shared": statistics_source("flu_shared", epsilon=0.05).replace("mean=", "missing="),
 }
-WITH_WEIGHTS = ("flu_round", "flu_scores")
+SHARED = ("flu_step", "flu_shared")  # under one noise, of which each hospital adds a part
+WITH_WEIGHTS = ("flu_round", "flu_scores", "flu_step")
 LONG_HEX = r"\b[0-9a-f]{65,}\b"  # shares, boxes and signatures
 OTHERS_KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)  # of the hospital that these tests are
 OTHERS_PATIENTS = 320
@@ -173,9 +176,9 @@ def in_sums(described: dict[str, Any]) -> dict[str, str]:
         Party(described["name"], described["public_key"], TRAINING_PATIENTS),
         Party("Other", OTHERS_KEY.public_key().public_bytes_raw().hex(), OTHERS_PATIENTS),
     )
-    roster = SecureAggregation(threshold=2, hospitals=parties)
     written = {}
     for name, source in SOURCES.items():
+        roster = SecureAggregation(threshold=2, hospitals=parties, mode="shared-noise" if name in SHARED else "masks")
         mechanism = inspect_source(source).mechanism
         scale = scale_of(replace(mechanism, secure_aggregation=roster), schema)
         literal = replace(roster, scale=scale).as_dict()
