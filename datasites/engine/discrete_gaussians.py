@@ -72,7 +72,7 @@ def _are_kept(drawn: IntArray, variance: int, width: int, source: Source) -> npt
     for place in np.flatnonzero(~flags & (begin <= chance * (1 + DOUBT) + 1)).tolist():
         away = abs(int(drawn[place])) * width - variance
         flags[place] = _is_below(int(uniform[place]), Fraction(away**2, 2 * variance * width**2), source)
-    return flags
+    return np.asarray(flags)
 
 
 def _is_below(begin: int, power: Fraction, source: Source) -> bool:

@@ -10,6 +10,8 @@ Nothing here may leave by itself. The sum does, under masks.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +24,7 @@ from policies.privacy.shared_steps import SharedStep, check_numbers
 IntArray = npt.NDArray[np.int64]
 
 
-def with_part(total: npt.NDArray[np.integer], mechanism: DPSGD, source: Source) -> IntArray:
+def with_part(total: npt.NDArray[np.integer[Any]], mechanism: DPSGD, source: Source) -> IntArray:
     """A step's numbers as they are masked: whole steps of `mechanism.step_grid`, this hospital's part included.
 
     Args:
@@ -35,7 +37,7 @@ def with_part(total: npt.NDArray[np.integer], mechanism: DPSGD, source: Source) 
     return rounded(total, step, mechanism.clipping_norm) + discrete_gaussians(total.size, step.variance, source)
 
 
-def rounded(total: npt.NDArray[np.integer], step: SharedStep, clipping_norm: float) -> IntArray:
+def rounded(total: npt.NDArray[np.integer[Any]], step: SharedStep, clipping_norm: float) -> IntArray:
     """The sum on the step's grid, the nearest whole number each (up from the middle), held to the public bound."""
     finer = round(step.where.grid / grid_of(clipping_norm))  # a power of two, 16 to 128
     largest = step.where.largest

@@ -1,7 +1,7 @@
 """Compile the kernels: `python -m datasites.engine.lanes [--again]`, at installation or when an image is built.
 
-Each level of processors is compiled by a process of its own, since numba takes its setting when it is imported. Kernels
-of former sources are removed.
+Each level of processors is compiled by a process of its own, beside the others, since numba takes its setting when it
+is imported. Kernels of former sources are removed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ def main(arguments: list[str]) -> None:
     for former in place.parent.glob("kernels-*"):
         if former != place:
             shutil.rmtree(former, ignore_errors=True)
-    for level in wanted:
-        environment = {**os.environ, "NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": "", "NUMBA_OPT": "3"}
-        subprocess.run([sys.executable, "-m", "datasites.engine.lanes", level], env=environment, check=True)
+    compiling = [(level, _compiling(level)) for level in wanted]
+    if failed := [level for level, process in compiling if process.wait()]:
+        sys.exit(f"The kernels for {' and '.join(failed)} could not be compiled; what is printed above says why.")
+
+
+def _compiling(level: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": "", "NUMBA_OPT": "3"}
+    return subprocess.Popen([sys.executable, "-m", "datasites.engine.lanes", level], env=environment)
 
 
 def compile_one(level: str) -> None:
