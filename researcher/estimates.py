@@ -27,7 +27,7 @@ import numpy.typing as npt
 from policies.errors import WeightsRefused
 from policies.privacy.draws import PARTS, TREE_BRANCHING, TREE_HEIGHT, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.schema.columns import TIMES, Column
 from policies.schema.noise_scales import (
     LAPLACE_95,
@@ -117,7 +117,7 @@ def read_sums(
 
 def shared_deviation(mechanism: Statistics, *, hospitals: int) -> float | None:
     """The deviation of shared noise over one hospital's own, of whichever draw has most; None where none is shared."""
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     if shared is None:
         return None
     errors = [shared.standard_error(draw, hospitals=hospitals) for draw in range(len(shared.draws))]

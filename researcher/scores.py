@@ -26,7 +26,7 @@ import numpy.typing as npt
 from policies.errors import WeightsRefused
 from policies.numbers import places_for, to_places, with_error
 from policies.privacy.mechanisms import Evaluation
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.schema.noise_scales import LAPLACE_95
 from researcher.figures import NORMAL_95, SHARE, Estimate, FloatArray, accepted, counted_patients
 
@@ -150,7 +150,7 @@ def read_scores(scores: npt.ArrayLike, mechanism: Evaluation, hospitals: int = 1
         raise WeightsRefused(
             f"Scores of shape {counts.shape} are not [2, {mechanism.bins}] or [classes, classes, {mechanism.bins}]."
         )
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     if shared is not None:
         return Scores(counts, shared.standard_error(0, hospitals=hospitals) ** 2)
     return Scores(counts, hospitals * geometric_variance(mechanism.draws[0]))  # subgroups have their share of ε

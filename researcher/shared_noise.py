@@ -12,8 +12,8 @@ from policies.numbers import written
 from policies.privacy.accountant import resolve
 from policies.privacy.mechanisms import DPSGD, KaplanMeier, Mechanism, Statistics
 from policies.privacy.secure_aggregation import SHARED_NOISE, SecureAggregation
-from policies.privacy.shared_mechanisms import shared_counts
-from policies.privacy.shared_sums import SharedCounts, Sharing, shown
+from policies.privacy.shared_mechanisms import shared_draws
+from policies.privacy.shared_sums import SharedDraws, Sharing, shown
 from policies.privacy.sharing import SharedTraining, shared_of
 from researcher.state import Release
 
@@ -56,7 +56,7 @@ class SharedNoise:
 
 def deviation_of(mechanism: Mechanism, draw: int, *, hospitals: int) -> float | None:
     """Standard error of a count in a sum over so many hospitals under shared noise; None where none is shared."""
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     return None if shared is None else shared.standard_error(draw, hospitals=hospitals)
 
 
@@ -92,7 +92,7 @@ def _worth(shared: Sharing) -> str:
         own = (alone.noise_multiplier or 0.0) * math.sqrt(count)
         what, unit = "each step's sum of gradients", "clipping norms"
     else:
-        assert isinstance(shared, SharedCounts)
+        assert isinstance(shared, SharedDraws)
         one = shared.standard_error(0, hospitals=count)
         own = shared.standard_error_of_whole_noises(0, hospitals=count)
         what, unit = "a count", "patients"
@@ -104,7 +104,7 @@ def _worth(shared: Sharing) -> str:
 
 def charged_lead(mechanism: Statistics | KaplanMeier, releases: Iterable[Release]) -> str:
     """The same as a report begins."""
-    if shared_counts(mechanism) is not None:
+    if shared_draws(mechanism) is not None:
         return f"{charged_words(mechanism, releases)} No record left any of them."
     return (
         f"Each charged a pure ε = {written(mechanism.epsilon)} to its patients' budget, and no record left any of them."
@@ -113,7 +113,7 @@ def charged_lead(mechanism: Statistics | KaplanMeier, releases: Iterable[Release
 
 def charged_words(mechanism: Mechanism, releases: Iterable[Release]) -> str:
     """What each hospital charged, in a sentence, as its certificates say."""
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     if shared is None:
         return f"ε={getattr(mechanism, 'epsilon', 0.0):g} was charged at each hospital."
     charges = {one.hospital: json.loads(one.certificate)["privacy"]["epsilon"] for one in releases}

@@ -7,7 +7,7 @@ from datasites.review.secure_wording import secure_sentences
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Query, Regression, Statistics
 from policies.privacy.outcomes import Outcome, outcome_of
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.sharing import shared_of
 from policies.privacy.subgroups import column_of, cuts_of
 from policies.release.plans import Plan, Published
@@ -77,7 +77,7 @@ def summary(plan: Plan, published: Published) -> list[str]:
 def _sums(mechanism: Statistics | Evaluation | KaplanMeier) -> list[str]:
     """Who adds up, where a table leaves in a sum alone."""
     declared = mechanism.secure_aggregation
-    return [] if declared is None else secure_sentences(declared, counts=True, shared=shared_counts(mechanism))
+    return [] if declared is None else secure_sentences(declared, counts=True, shared=shared_draws(mechanism))
 
 
 def _training_sums(mechanism: DPSGD) -> list[str]:
@@ -91,7 +91,7 @@ def _noise_words(mechanism: DPSGD) -> str:
 
 
 def _together(mechanism: Statistics) -> str:
-    return "" if shared_counts(mechanism) is None else ", in parts by all hospitals together"
+    return "" if shared_draws(mechanism) is None else ", in parts by all hospitals together"
 
 
 def _made_inputs(mechanism: DPSGD | Evaluation, published: Published) -> list[str]:

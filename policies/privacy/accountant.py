@@ -30,7 +30,7 @@ from policies.privacy.mechanisms import (
     check_range,
 )
 from policies.privacy.nano import epsilon_up, exact, nano_up
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_steps import SharedStep, least_multiplier, shared_step
 
 ORDERS: tuple[int, ...] = (*range(2, 65), *range(68, 129, 4), 160, 192, 224, 256, 320, 384, 448, 512)
@@ -86,7 +86,7 @@ def renyi_divergence(mechanism: Mechanism, order: int, *, rounds: int | None = N
     check_range("order", order, ORDERS[0], ORDERS[-1], whole=True)
     releases = 1 if rounds is None else rounds
     check_range("rounds", releases, 1, 1000, whole=True)
-    if (shared := shared_counts(mechanism)) is not None:
+    if (shared := shared_draws(mechanism)) is not None:
         draws = shared.draws if accepted else shared.draws_if_not
         total = shared.epsilon if accepted else shared.epsilon_if_not
         return min(total, math.fsum(pure_divergence(epsilon, order) for epsilon in draws)) * releases
@@ -181,7 +181,7 @@ def best_order(budget: PrivacyBudget) -> int:
 
 def _pure_epsilon(mechanism: Statistics | Evaluation | KaplanMeier, *, accepted: bool) -> float:
     """ε of one release of a pure mechanism."""
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     if shared is None:
         return mechanism.epsilon
     return shared.epsilon if accepted else shared.epsilon_if_not
@@ -320,7 +320,7 @@ def resolve(mechanism: Mechanism) -> Mechanism:
     Others are returned as they are. Raises `BudgetTooSmall` where no noise multiplier fits, and
     `UnsupportedMechanism` where a given one is below 0.05, or as `renyi_divergence` does.
     """
-    shared_counts(mechanism)
+    shared_draws(mechanism)
     if isinstance(mechanism, Statistics):
         parts_of(mechanism)
     if not isinstance(mechanism, Gaussian):

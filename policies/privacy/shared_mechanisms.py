@@ -1,7 +1,7 @@
 """Which mechanisms hospitals may add up under one noise, as the counts that they are made of.
 
 What one patient moves in a release is said here once: the charge, the parts that hospitals draw, the grid of the sum
-and its standard errors are all read from the same `SharedCounts`. Whatever is no count is refused, in words.
+and its standard errors are all read from the same `SharedDraws`. Whatever is no count is refused, in words.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from policies.privacy.draws import parts_of
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Statistics
 from policies.privacy.outcomes import Outcome
 from policies.privacy.secure_aggregation import SecureAggregation
-from policies.privacy.shared_sums import SharedCounts
+from policies.privacy.shared_sums import SharedDraws
 
 COUNTED = ("count", "histogram", "crosstab", "missing", "describe", "quantiles")
 """Statistics that are counts: one record of a patient's moves one number of each of their draws by 1."""
@@ -24,7 +24,7 @@ INSTEAD = (
 )
 
 
-def shared_counts(mechanism: Mechanism) -> SharedCounts | None:
+def shared_draws(mechanism: Mechanism) -> SharedDraws | None:
     """The counts that a mechanism adds up under one noise; None where hospitals add all of their own, and of training.
 
     A training has a grid of its own (`shared_steps`).
@@ -56,9 +56,9 @@ def shared_counts(mechanism: Mechanism) -> SharedCounts | None:
 
 
 @lru_cache(maxsize=1024)
-def _counts(roster: SecureAggregation, draws: tuple[float, ...], rounds: int) -> SharedCounts:
+def _counts(roster: SecureAggregation, draws: tuple[float, ...], rounds: int) -> SharedDraws:
     """Made once: what each draw costs under one part alone is computed by sums of many terms."""
-    return SharedCounts(roster=roster, draws=draws, rounds=rounds)
+    return SharedDraws(roster=roster, draws=draws, rounds=rounds)
 
 
 def _check_counted(mechanism: Statistics) -> None:

@@ -99,7 +99,7 @@ class Sharing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedCounts(Sharing):
+class SharedDraws(Sharing):
     """Counts that hospitals add up under one noise.
 
     Args:
@@ -181,7 +181,7 @@ def grid_of(epsilon: float) -> tuple[int, int]:
     return halvings, steps
 
 
-def check_fits(counts: SharedCounts, numbers: int) -> None:
+def check_fits(counts: SharedDraws, numbers: int) -> None:
     """Raise `UnsupportedMechanism` where a release has too many numbers, or a sum of it might leave its 32-bit words.
 
     A hospital has about as many patients as the roster says of those it trains on, which are half of them or more.

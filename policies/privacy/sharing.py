@@ -10,7 +10,7 @@ from policies.canonical import canonical
 from policies.privacy import accountant
 from policies.privacy.mechanisms import DPSGD, Mechanism, as_dict
 from policies.privacy.secure_aggregation import SecureAggregation
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_steps import SharedStep, shared_step
 from policies.privacy.shared_sums import Sharing
 
@@ -55,9 +55,9 @@ def shared_of(mechanism: Mechanism) -> Sharing | None:
     """What hospitals share of a resolved mechanism's noise; None where each adds all of its own.
 
     Raises:
-      UnsupportedMechanism: as `shared_counts`; or a training has no noise multiplier, or one that cannot be shared.
+      UnsupportedMechanism: as `shared_draws`; or a training has no noise multiplier, or one that cannot be shared.
     """
-    return shared_training(mechanism) if isinstance(mechanism, DPSGD) else shared_counts(mechanism)
+    return shared_training(mechanism) if isinstance(mechanism, DPSGD) else shared_draws(mechanism)
 
 
 @lru_cache(maxsize=1024)

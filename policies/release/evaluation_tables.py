@@ -19,7 +19,7 @@ import numpy.typing as npt
 from policies.errors import UnsupportedMechanism
 from policies.privacy.mechanisms import Evaluation
 from policies.privacy.outcomes import Outcome
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_noise import laplace_variance
 from policies.privacy.shared_sums import check_fits, grid_of
 from policies.privacy.subgroups import Subgroup, column_of, cuts_of
@@ -98,7 +98,7 @@ def evaluation_tables(mechanism: Evaluation, schema: Schema, intervals: int) -> 
         that share one noise are too large for it, or ask for too many cells.
     """
     cells, draws = _cells(mechanism, schema, intervals), list(mechanism.draws)
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     parts = 0 if shared is None else shared.parts
     tables = []
     for subgroup in (None, *mechanism.subgroups):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from policies.canonical import canonical
 from policies.privacy.mechanisms import Evaluation, KaplanMeier, Mechanism, Regression, Statistics
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_sums import check_fits, grid_of
 from policies.release import evaluation_tables
 from policies.release.tensors import Array
@@ -43,7 +43,7 @@ def steps_of(mechanism: Mechanism, schema: Schema, release: Mapping[str, Array])
 
 def step_of_patients(mechanism: Mechanism, epsilon: float) -> float:
     """What one unit of a table of patients at a draw's ε stands for: a patient, or a step of a shared noise's grid."""
-    return 1.0 if shared_counts(mechanism) is None else 1 / grid_of(epsilon)[1]
+    return 1.0 if shared_draws(mechanism) is None else 1 / grid_of(epsilon)[1]
 
 
 def scale_of(mechanism: Mechanism, schema: Schema) -> str:
@@ -54,7 +54,7 @@ def scale_of(mechanism: Mechanism, schema: Schema) -> str:
         return regression_digest(mechanism, schema)
     if isinstance(mechanism, KaplanMeier):
         grid = time_grid(mechanism, schema)
-        if (shared := shared_counts(mechanism)) is not None:
+        if (shared := shared_draws(mechanism)) is not None:
             check_fits(shared, math.prod(survival_shape(mechanism, schema)))
         facts = {
             "times": [grid.start, *grid.ends],

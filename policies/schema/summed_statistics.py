@@ -29,7 +29,7 @@ from policies.errors import UnsupportedMechanism
 from policies.privacy.draws import PARTS, epsilon_per_query
 from policies.privacy.mechanisms import Query, Statistics
 from policies.privacy.secure_aggregation import SecureAggregation
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_sums import check_fits, grid_of
 from policies.schema.columns import Column
 from policies.schema.filters import condition_sentences
@@ -84,7 +84,7 @@ def summed_numbers(mechanism: Statistics, schema: Schema) -> dict[str, SummedNum
 
 
 def _sharing_noise(mechanism: Statistics, schema: Schema) -> dict[str, SummedNumbers]:
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     assert shared is not None
     numbers: dict[str, SummedNumbers] = {}
     for query in mechanism.queries:

@@ -126,19 +126,19 @@ def test_two_people_must_agree_and_a_stock_approval_is_one_of_them(
     owner.get_by_label("Two people above ε").fill("0.05")
     owner.get_by_role("button", name="Save policy").click()
     expect(notice(owner)).to_contain_text("second_reviewer_epsilon")
-    request = ask(researcher, "shared_counts")
+    request = ask(researcher, "shared_draws")
     as_owner = stock.login(site.url, OWNER, PASSWORD)
     answer = next(each for each in as_owner.requests if each.id == request.id).approve()
     assert "sealed" in str(answer.message)
-    assert status(researcher, site, "shared_counts")["status"] == "checked"
+    assert status(researcher, site, "shared_draws")["status"] == "checked"
 
     reviewer = sign_in(REVIEWER)
-    open_request(reviewer, "shared_counts")
+    open_request(reviewer, "shared_draws")
     expect(reviewer.get_by_text("Two people must agree")).to_be_visible()
     expect(reviewer.get_by_text(OWNER)).to_have_count(0)
     reviewer.get_by_role("button", name="Vote to approve").click()
     expect(reviewer.get_by_text(f"Data owner {OWNER} agreed")).to_be_visible()
-    assert status(researcher, site, "shared_counts")["status"] == "approved"
+    assert status(researcher, site, "shared_draws")["status"] == "approved"
     owner.goto("/policy")
     owner.get_by_label("Two people above ε").fill("")
     owner.get_by_role("button", name="Save policy").click()

@@ -17,7 +17,7 @@ from datasites.directory import new_signing_key
 from policies.errors import Unavailable, UnsupportedMechanism
 from policies.privacy.accountant import charge_for
 from policies.privacy.mechanisms import mechanism_from
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_sums import shown
 from policies.privacy.sharing import SharedTraining, shared_of
 from policies.release.certificates import explain, verify
@@ -92,7 +92,7 @@ def test_a_count_is_sharper_and_each_hospital_charges_what_its_owner_accepted(
         cohort.statistics(mean="temperature", epsilon=0.6, secure_aggregation=researcher.SharedNoise())
     mechanism = cohort.statistics(epsilon=0.2, count=True).mechanism
     study = researcher.StatisticsStudy(cohort, mechanism, secure_aggregation=researcher.SharedNoise(), **options)
-    shared = shared_counts(study.mechanism)
+    shared = shared_draws(study.mechanism)
     assert shared is not None
     assert (shared.parts, shared.roster.threshold) == (2, 2)
     assumed, if_not = shared.epsilons_in_all
@@ -164,7 +164,7 @@ def test_a_survival_table_shares_one_noise_and_one_hospital_too_few_opens_nothin
     finally:
         datasites["General"].start()
     result = study.run(grace=8.0)  # all three, just enough
-    curve, shared = result.curve(), shared_counts(study.mechanism)
+    curve, shared = result.curve(), shared_draws(study.mechanism)
     assert shared is not None
     assert shared.parts == 2
     assert curve.noise_error == pytest.approx(shared.standard_error(0, hospitals=3), rel=1e-6)
@@ -186,7 +186,7 @@ def test_scores_share_one_noise_beside_a_training_under_masks(
     result = approved(study, datasites).run(grace=8.0)
     scores = result.evaluate(grace=8.0)
     (declared,) = (mechanism_from(verify(one.certificate)["mechanism"]) for one in scores.releases[:1])
-    shared = shared_counts(declared)
+    shared = shared_draws(declared)
     assert shared is not None
     assert list(scores.hospitals) == ["3 hospitals in a sum"]
     deviation = math.sqrt(scores.combined.noise_variance)

@@ -15,7 +15,7 @@ import pytest
 from policies.errors import InvalidRequest, UnsupportedMechanism
 from policies.privacy.mechanisms import KaplanMeier, Query, Statistics
 from policies.privacy.secure_aggregation import Party, SecureAggregation
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_noise import laplace_variance
 from policies.privacy.shared_sums import grid_of, shown
 from policies.release.evaluation_tables import EvaluationTable
@@ -86,7 +86,7 @@ def test_an_evaluation_takes_its_studys_roster() -> None:
 
 
 def test_both_epsilons_and_the_noise_are_said_before_anything_is_asked() -> None:
-    shared = shared_counts(COUNTS)
+    shared = shared_draws(COUNTS)
     assert shared is not None
     said = " ".join(expected("counts", COUNTS))
     assumed, if_not = map(shown, shared.epsilons_in_all)
@@ -102,7 +102,7 @@ def test_both_epsilons_and_the_noise_are_said_before_anything_is_asked() -> None
     assert charged_words(replace(COUNTS, secure_aggregation=None), releases) == "ε=1 was charged at each hospital."
 
 
-def test_intervals_of_shared_counts_hold_and_are_not_too_wide() -> None:
+def test_intervals_of_shared_draws_hold_and_are_not_too_wide() -> None:
     """Noise of 9 of 10 hospitals, of which 4 make the whole, drawn by numpy."""
     random, hospitals, trials = np.random.default_rng(11), 9, 800
     halvings, steps = grid_of(0.5)
@@ -123,7 +123,7 @@ def test_intervals_of_shared_counts_hold_and_are_not_too_wide() -> None:
 
 
 def test_tables_have_the_deviation_of_their_parts() -> None:
-    shared = shared_counts(replace(COUNTS, queries=COUNTS.queries[:1]))
+    shared = shared_draws(replace(COUNTS, queries=COUNTS.queries[:1]))
     assert shared is not None
     table = EvaluationTable("scores", "scores", (2, 4), 1.0, hospitals=8, parts=4)
     assert math.sqrt(table.noise_variance) == pytest.approx(shared.standard_error(0, hospitals=8))
@@ -131,4 +131,4 @@ def test_tables_have_the_deviation_of_their_parts() -> None:
     for deviation in (0.4, 3.0, 100.0):
         assert cell_variance(laplace_epsilon(deviation)) == pytest.approx(deviation**2)
     survival = KaplanMeier(time="stay", event="died", epsilon=1.0, secure_aggregation=ROSTER)
-    assert shared_counts(survival) == shared
+    assert shared_draws(survival) == shared

@@ -29,7 +29,7 @@ from policies.privacy.accountant import charge_for
 from policies.privacy.mechanisms import Query
 from policies.privacy.nano import NANO
 from policies.privacy.secure_aggregation import Party, SecureAggregation
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_sums import shown
 from policies.privacy.sharing import shared_of
 from policies.release.certificates import explain, make_certificate, sign, verify
@@ -210,7 +210,7 @@ def test_every_page_says_both_epsilons_and_on_whom_they_rest(desk: Desk) -> None
     both = [shown(seen["shared_noise"][name]) for name in ("epsilon", "epsilon_if_not")]
     browser = desk.browser(Role.OWNER)
     page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", browser.get(f"/requests/{FIRST}").text))
-    shared = shared_counts(desk.datasite.ledger.requests.get(FIRST).plan.mechanism)  # type: ignore[union-attr]
+    shared = shared_draws(desk.datasite.ledger.requests.get(FIRST).plan.mechanism)  # type: ignore[union-attr]
     assert shared is not None
     assert shared.sentence() in page
     assert "The ledger charges the second, unless you accept the first in words." in page
@@ -253,7 +253,7 @@ def test_a_certificate_states_both_and_neither_can_be_left_out(desk: Desk) -> No
             accepted=accepted,
         )  # fmt: skip
 
-    shared = shared_counts(plan.mechanism)
+    shared = shared_draws(plan.mechanism)
     assert shared is not None
     for accepted, charged in ((True, shared.epsilons_in_all[0]), (False, shared.epsilons_in_all[1])):
         made = certificate(accepted)
@@ -315,4 +315,4 @@ def test_a_training_that_shares_its_noise_is_not_audited_alone(desk: Desk) -> No
 
 def test_a_number_that_is_no_count_is_refused_before_anything_is_priced() -> None:
     with pytest.raises(UnsupportedMechanism, match="mean/temperature cannot share one noise"):
-        shared_counts(statistics(secure_aggregation=ROSTER))
+        shared_draws(statistics(secure_aggregation=ROSTER))

@@ -29,12 +29,12 @@ from policies.privacy.checks import Patients
 from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanism, Query, Statistics
 from policies.privacy.nano import nano_up
 from policies.privacy.secure_aggregation import Party, SecureAggregation, secure_aggregation_from
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_noise import laplace_loss
 from policies.privacy.shared_sums import (
     LEAST_EPSILON,
     MOST_NUMBERS,
-    SharedCounts,
+    SharedDraws,
     check_fits,
     check_one_step,
     grid_of,
@@ -53,8 +53,8 @@ def roster(hospitals: int, threshold: int, colluding: int, first: int = 0) -> Se
     return SecureAggregation(threshold=threshold, hospitals=parties, mode="shared-noise", may_collude=colluding)
 
 
-def counts(hospitals: int = 10, threshold: int = 7, colluding: int = 3, *draws: float) -> SharedCounts:
-    return SharedCounts(roster=roster(hospitals, threshold, colluding), draws=draws or (1.0,))
+def counts(hospitals: int = 10, threshold: int = 7, colluding: int = 3, *draws: float) -> SharedDraws:
+    return SharedDraws(roster=roster(hospitals, threshold, colluding), draws=draws or (1.0,))
 
 
 def asked(*names: str, epsilon: float = 0.75, **settings: Any) -> Statistics:
@@ -112,7 +112,7 @@ def test_masks_assume_nothing_of_anybody_and_are_written_as_before() -> None:
     with pytest.raises(UnsupportedMechanism, match=r"may_collude=1 is for mode='shared-noise'"):
         dataclasses.replace(masks, may_collude=1)
     with pytest.raises(UnsupportedMechanism, match="mode='masks' shares no noise"):
-        SharedCounts(roster=masks, draws=(1.0,))
+        SharedDraws(roster=masks, draws=(1.0,))
     shared = roster(10, 7, 3)
     assert secure_aggregation_from(shared.as_dict()) == shared
 
@@ -170,7 +170,7 @@ def test_standard_errors_are_those_of_the_distributions() -> None:
 
 def test_the_ledger_charges_what_holds_without_trust_unless_the_owner_accepted() -> None:
     mechanism = asked("count", "histogram", "missing")
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     assert shared is not None
     assert shared.draws == (0.25, 0.25, 0.25)
     less, more = charge_for(mechanism, ORDER, accepted=True), charge_for(mechanism, ORDER)
@@ -186,7 +186,7 @@ def test_the_ledger_charges_what_holds_without_trust_unless_the_owner_accepted()
 
 def test_each_draw_is_charged_as_what_its_own_epsilon_admits() -> None:
     queries = (Query("quantiles", ("age",), (0.5,)), Query("count"))
-    tree = shared_counts(dataclasses.replace(asked("count"), queries=queries))
+    tree = shared_draws(dataclasses.replace(asked("count"), queries=queries))
     assert tree is not None
     assert tree.draws == (0.09375,) * 4 + (0.375,)  # a level of the tree each, and the count
 
@@ -211,7 +211,7 @@ def test_more_records_of_a_patient_and_other_kinds_are_refused_in_words() -> Non
         kind, rounds, secure_aggregation = "later", 1, shared
 
     with pytest.raises(UnsupportedMechanism, match="later cannot share one noise: its numbers are no counts"):
-        shared_counts(Later())  # type: ignore[arg-type]
+        shared_draws(Later())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_more_records_of_a_patient_and_other_kinds_are_refused_in_words() -> Non
     ],
 )
 def test_tables_of_patients_are_counts(mechanism: Mechanism) -> None:
-    shared = shared_counts(mechanism)
+    shared = shared_draws(mechanism)
     assert shared is not None
     assert shared.epsilon == pytest.approx(0.5)
     assert charge_for(mechanism, 8, accepted=True).pure_epsilon_nano == nano_up(shared.epsilon)
@@ -236,23 +236,23 @@ def test_numbers_and_patients_that_no_word_holds_are_refused() -> None:
         check_fits(shared, MOST_NUMBERS + 1)
     large = tuple(dataclasses.replace(party, patients=10**7) for party in shared.roster.hospitals)
     with pytest.raises(UnsupportedMechanism, match="the largest may have 20,000,000"):
-        check_fits(SharedCounts(roster=dataclasses.replace(shared.roster, hospitals=large), draws=(1.0,)), 1)
+        check_fits(SharedDraws(roster=dataclasses.replace(shared.roster, hospitals=large), draws=(1.0,)), 1)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        SharedCounts(roster=roster(10, 7, 3, first=50), draws=(1.0,)),  # the same names, other keys
-        SharedCounts(roster=roster(10, 8, 3), draws=(1.0,)),
-        SharedCounts(roster=roster(11, 7, 2), draws=(1.0,)),
-        SharedCounts(roster=roster(10, 7, 2), draws=(1.0,)),
-        SharedCounts(roster=roster(10, 7, 3), draws=(1.001,)),
-        SharedCounts(roster=roster(10, 7, 3), draws=(0.5, 0.5)),
-        SharedCounts(roster=roster(10, 7, 3), draws=(1.0,), rounds=2),
+        SharedDraws(roster=roster(10, 7, 3, first=50), draws=(1.0,)),  # the same names, other keys
+        SharedDraws(roster=roster(10, 8, 3), draws=(1.0,)),
+        SharedDraws(roster=roster(11, 7, 2), draws=(1.0,)),
+        SharedDraws(roster=roster(10, 7, 2), draws=(1.0,)),
+        SharedDraws(roster=roster(10, 7, 3), draws=(1.001,)),
+        SharedDraws(roster=roster(10, 7, 3), draws=(0.5, 0.5)),
+        SharedDraws(roster=roster(10, 7, 3), draws=(1.0,), rounds=2),
     ],
     ids=["keys", "threshold", "hospitals", "k", "epsilon", "draws", "rounds"],
 )
-def test_an_acceptance_counts_for_no_other_roster_and_no_other_epsilon(other: SharedCounts) -> None:
+def test_an_acceptance_counts_for_no_other_roster_and_no_other_epsilon(other: SharedDraws) -> None:
     bound: dict[str, Any] = {"request": "a" * 32, "plan_digest": "b" * 64}
     word = counts().acceptance(**bound)
     assert word == counts().acceptance(**bound)

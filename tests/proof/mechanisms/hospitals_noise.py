@@ -24,9 +24,9 @@ from scipy import stats
 from datasites.engine import shared_parts
 from policies.privacy.mechanisms import KaplanMeier, Mechanism
 from policies.privacy.secure_aggregation import Party, SecureAggregation
-from policies.privacy.shared_mechanisms import shared_counts
+from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_noise import rate_of
-from policies.privacy.shared_sums import SharedCounts, grid_of
+from policies.privacy.shared_sums import SharedDraws, grid_of
 from policies.release.summed import steps_of
 from policies.schema.survival_cells import TENSOR
 from policies.secure_sums import encoding
@@ -49,9 +49,9 @@ PLACE = 1  # of the cell in which the one patient is, and nobody else: the event
 MET, SHORT = "hospitals' shared noise, just enough honest", "hospitals' shared noise, one too few honest"
 
 
-def counts() -> SharedCounts:
+def counts() -> SharedDraws:
     """What is asked, as it is charged."""
-    shared = shared_counts(ASKED)
+    shared = shared_draws(ASKED)
     assert shared is not None
     return shared
 
