@@ -22,8 +22,8 @@ from policies.privacy.shared_steps import (
     least_multiplier,
     shared_step,
 )
-from policies.privacy.shared_sums import rounded_sensitivity, step_divergence
 from policies.privacy.sharing import SharedTraining, shared_of
+from tests.policies.privacy.step_moments import rounded_sensitivity, step_divergence
 
 
 def roster(count: int = 10, threshold: int = 7, colluding: int = 3, patients: int = 1000) -> SecureAggregation:

@@ -38,9 +38,8 @@ from policies.privacy.shared_sums import (
     check_fits,
     check_one_step,
     grid_of,
-    rounded_sensitivity,
-    step_divergence,
 )
+from tests.policies.privacy.step_moments import rounded_sensitivity, step_divergence
 
 DECISION = Path(__file__).parents[3] / "docs" / "decisions" / "0040-shared-noise-of-hospitals.md"
 TABLE = [(3, 2, 0), (10, 6, 0), (10, 6, 1), (10, 7, 3), (50, 26, 0), (50, 26, 1), (50, 34, 17)]
