@@ -110,7 +110,8 @@ def read_sums(
     """
     noise = shared_deviation(mechanism, hospitals=len(sizes))
     if noise is None:
-        noise = math.sqrt(len(sizes)) * rounding_of(mechanism, schema)
+        noise = math.sqrt(len(sizes))
+    noise *= rounding_of(mechanism, schema)
     answers = answers_from(sums, mechanism, schema)
     return read_statistics(answers, mechanism, schema, patients=sum(sizes), noise=noise)
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from policies.errors import InvalidRequest
 from policies.numbers import written
 from policies.privacy.accountant import resolve
-from policies.privacy.mechanisms import DPSGD, KaplanMeier, Mechanism, Statistics
+from policies.privacy.mechanisms import DPSGD, KaplanMeier, Mechanism, Query, Statistics
 from policies.privacy.secure_aggregation import SHARED_NOISE, SecureAggregation
 from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_sums import SharedDraws, Sharing, shown
 from policies.privacy.sharing import SharedTraining, shared_of
+from policies.schema.summed_statistics import SUMMED
 from researcher.state import Release
 
 
@@ -24,8 +25,8 @@ class SharedNoise:
 
     A sum is up to five times as sharp at the same ε as under masks alone. That ε then holds while no more than
     `may_collude` of the hospitals work together with you; if more do, it is several times as much. A hospital's budget
-    pays the second, unless its owner accepts the first in words. For counts (`policies.privacy.shared_mechanisms`) and
-    for training with one step a round (`policies.privacy.shared_steps`).
+    pays the second, unless its owner accepts the first in words. For statistics, survival and scores
+    (`policies.privacy.shared_mechanisms`), and for training with one step a round (`policies.privacy.shared_steps`).
 
     Args:
       threshold: the fewest hospitals that a sum may be of; None for just more than half.
@@ -55,7 +56,7 @@ class SharedNoise:
 
 
 def deviation_of(mechanism: Mechanism, draw: int, *, hospitals: int) -> float | None:
-    """Standard error of a count in a sum over so many hospitals under shared noise; None where none is shared."""
+    """Standard error of a draw of counts over so many hospitals under shared noise; None where none is shared."""
     shared = shared_draws(mechanism)
     return None if shared is None else shared.standard_error(draw, hospitals=hospitals)
 
@@ -77,12 +78,12 @@ def expected(function: str, mechanism: Mechanism) -> tuple[str, ...]:
             f" if more do, ε = {if_not}. Each hospital charges ε = {if_not}, unless its owner accepts the"
             " other, in words, and its policy allows that."
         ),
-        f"{function}: {_worth(shared)}",
+        f"{function}: {_worth(shared, mechanism.queries[0] if isinstance(mechanism, Statistics) else None)}",
     )
 
 
-def _worth(shared: Sharing) -> str:
-    """How much less noise there is than under masks alone."""
+def _worth(shared: Sharing, first: Query | None) -> str:
+    """How much less noise there is than under masks alone; of statistics, in the `first` of them."""
     count = len(shared.roster.hospitals)
     if isinstance(shared, SharedTraining):
         own_noise = replace(shared.mechanism, secure_aggregation=None)
@@ -96,6 +97,8 @@ def _worth(shared: Sharing) -> str:
         one = shared.standard_error(0, hospitals=count)
         own = shared.standard_error_of_whole_noises(0, hospitals=count)
         what, unit = "a count", "patients"
+        if first is not None and first.name in SUMMED:
+            what, unit = f"{first.key}: its sum of values", "times what one patient can move it by"
     return (
         f"{what} over all {count} hospitals has a standard error of {written(one, digits=3)} {unit}"
         f" from noise; with masks alone it would be {written(own, digits=3)}."

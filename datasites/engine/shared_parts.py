@@ -1,6 +1,6 @@
-"""This hospital's part of a noise that several hospitals make together, added to whole counts.
+"""This hospital's part of a noise that several hospitals make together, added to counts and sums.
 
-A patient counts for `steps` of a grid, and to every count a part of discrete Laplace noise of the grid's rate is added
+A patient counts for `steps` of a grid, and to every number a part of discrete Laplace noise of the grid's rate is added
 (`policies.privacy.shared_noise`), exactly, in whole numbers. `parts` of them make the whole noise: what one part alone
 hides is less, and is what the ledger charges unless the owner accepted the roster (`policies.privacy.shared_sums`).
 
@@ -21,6 +21,7 @@ from policies.privacy.shared_sums import grid_of
 
 FloatArray = npt.NDArray[np.float64]
 _WORDS_AT_ONCE = 64
+_FINEST = 2**26  # of whose parts every sum is made (`engine.statistics`): squares lie on 2^-26, all others above
 
 
 @runtime_checkable
@@ -59,21 +60,32 @@ class Bits(random.Random):
 def with_part(
     exact: npt.NDArray[Any], *, epsilon: float, parts: int, source: Words, sensitivity: float = 1
 ) -> FloatArray:
-    """Counts with this hospital's part of their noise, in patients, each a multiple of 1 / `grid_of(epsilon)[1]`.
+    """Numbers with this hospital's part of their noise, each a multiple of `sensitivity` / `grid_of(epsilon)[1]`.
 
     Args:
-      exact: whole numbers, of which one patient moves one by 1.
+      exact: counts below 2^36, or multiples of 2^-26 below it.
       epsilon: of the whole noise, in [0.001, 100].
       parts: t - k, of which the whole is made.
       source: of this draw alone.
-      sensitivity: 1; others have no part here.
+      sensitivity: 1 or 1/2, by which one patient moves one of the numbers at the most; others have no part here.
 
     Raises:
-      UnsupportedMechanism: one patient moves more than one count by 1.
+      UnsupportedMechanism: the sensitivity is another.
     """
-    if sensitivity != 1:
-        raise UnsupportedMechanism(f"sensitivity={sensitivity} has no part of a shared noise; 1 has.")
+    if sensitivity not in (1, 0.5):
+        raise UnsupportedMechanism(f"sensitivity={sensitivity} has no part of a shared noise; 1 has, and 0.5.")
     halvings, steps = grid_of(epsilon)
     bits = Bits(source)
     drawn = np.array([laplace_part(halvings, parts, bits) for _ in range(exact.size)], dtype=np.int64)
-    return np.asarray((np.asarray(exact, dtype=np.int64) * steps + drawn.reshape(exact.shape)) / steps)
+    return np.asarray((on_steps(exact / sensitivity, steps) + drawn.reshape(exact.shape)) * sensitivity / steps)
+
+
+def on_steps(exact: FloatArray, steps: int) -> npt.NDArray[np.int64]:
+    """Whole numbers of 1 / `steps`, the nearest of each number, up from the middle.
+
+    Numbers that are 1 apart are `steps` apart after it, and none that are closer lie further apart. `exact` are
+    multiples of 2^-26 below 2^37, on which nothing here is rounded but once.
+    """
+    whole = np.asarray(exact * _FINEST, dtype=np.int64)
+    ones, rest = whole // _FINEST, whole % _FINEST
+    return np.asarray(ones * steps + (2 * rest * steps + _FINEST) // (2 * _FINEST))

@@ -207,7 +207,7 @@ def _subsets(sizes: npt.NDArray[np.intp], most: int, source: Uniforms) -> npt.ND
 
 
 def _noise_of(query: Query, mechanism: Statistics, source: Uniforms) -> Noise:
-    """What adds noise to the counts of a statistic: all of it, or this hospital's part of one that hospitals share."""
+    """What adds noise to the numbers of a statistic: all of it, or this hospital's part of one that hospitals share."""
     declared = mechanism.secure_aggregation
     if declared is None or not declared.shares_noise:
         return noisy
@@ -216,11 +216,7 @@ def _noise_of(query: Query, mechanism: Statistics, source: Uniforms) -> Noise:
 
 
 def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Chosen, noise: Noise) -> dict[str, Any]:
-    """A statistic's tensors, by name: one, or those of which it is made where they are added up over hospitals.
-
-    Args:
-      noise: for counts; other numbers have `noisy`, and share none (`shared_mechanisms`).
-    """
+    """A statistic's tensors, by name: one, or those of which it is made where they are added up over hospitals."""
     epsilon, most = epsilon_per_query(mechanism), mechanism.records_per_patient
     in_sums = mechanism.secure_aggregation is not None
     if query.name == "count":
@@ -237,7 +233,7 @@ def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Cho
         return {query.key: _described(query, mechanism, schema, chosen, present, noise)}
     values = schema.values(chosen.matrix, column.name)
     if query.name == "sum":
-        summed, largest = _sum(values, present, chosen, column, epsilon=epsilon, most=most)
+        summed, largest = _sum(values, present, chosen, column, noise, epsilon=epsilon, most=most)
         return {query.key: summed if in_sums else summed * largest}
     with_number = is_counted(query, mechanism, schema)
     if query.name == "quantiles":
@@ -247,7 +243,7 @@ def _answer_one(query: Query, mechanism: Statistics, schema: Schema, chosen: Cho
             query.key: _quantiles(values, present, chosen, column, query.ranks, with_number, epsilon=epsilon, most=most)
         }
     work = _mean if query.name == "mean" else _variance
-    *sums, number = work(values, present, chosen, column, epsilon=epsilon, most=most)
+    *sums, number = work(values, present, chosen, column, noise, epsilon=epsilon, most=most)
     number = number.astype(np.float64)
     if in_sums:
         names = (query.key, f"{query.key}/{SQUARES}")
@@ -324,33 +320,33 @@ def _described(
 
 
 def _sum(
-    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
+    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, noise: Noise, *, epsilon: float, most: int
 ) -> tuple[FloatArray, float]:
     """Divided by the larger of |low| and |high|, one value moves a sum by at most 1, k of them all by k: scale k/ε."""
     largest = max(abs(column.low), abs(column.high))
     summed = _added(_on_grid(values / largest, SUM_GRID), present, chosen)
-    return noisy(summed, epsilon=epsilon, sensitivity=most), largest
+    return noise(summed, epsilon=epsilon, sensitivity=most), largest
 
 
 def _mean(
-    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
+    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, noise: Noise, *, epsilon: float, most: int
 ) -> tuple[FloatArray, ...]:
     """Of each mean a sum, and the number of records that it is of: ε/2 on sums about the middle, which k values in
     [-1, 1] move by k, and ε/2 on counts of records, which they move by k."""
     summed = _added(_on_grid(_centred(values, column), SUM_GRID), present, chosen)
-    summed = noisy(summed, epsilon=epsilon / 2, sensitivity=most)
-    return summed, noisy(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=epsilon / 2, sensitivity=most)
+    summed = noise(summed, epsilon=epsilon / 2, sensitivity=most)
+    return summed, noise(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=epsilon / 2, sensitivity=most)
 
 
 def _variance(
-    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, *, epsilon: float, most: int
+    values: FloatArray, present: BoolArray, chosen: Chosen, column: Column, noise: Noise, *, epsilon: float, most: int
 ) -> tuple[FloatArray, ...]:
     """ε/3 each on a sum (moved by k), a sum of squares about ½ (by k/2) and a count of records (by k)."""
     on_grid = _on_grid(_centred(values, column), SQUARE_GRID)
     third = epsilon / 3
-    summed = noisy(_added(on_grid, present, chosen), epsilon=third, sensitivity=most)
-    squares = noisy(_added(on_grid**2 - 0.5, present, chosen), epsilon=third, sensitivity=most / 2)
-    return summed, squares, noisy(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=third, sensitivity=most)
+    summed = noise(_added(on_grid, present, chosen), epsilon=third, sensitivity=most)
+    squares = noise(_added(on_grid**2 - 0.5, present, chosen), epsilon=third, sensitivity=most / 2)
+    return summed, squares, noise(_counted(chosen, _zeros(chosen), 1, present)[:, 0], epsilon=third, sensitivity=most)
 
 
 def _trees(

@@ -23,6 +23,8 @@ from policies.errors import DatasiteError, RuleBroken
 from policies.numbers import counted, written
 from policies.privacy.mechanisms import DPSGD, Gaussian
 from policies.privacy.risk import rounded_up
+from policies.privacy.shared_sums import shown
+from policies.privacy.sharing import shared_of
 from policies.release.plans import Plan, Published
 
 Kind = Literal["dp_sgd", "evaluation", "statistics", "kaplan_meier", "regression"]
@@ -246,8 +248,15 @@ def check_mechanism(rules: Rules, case: Case) -> str:
 def check_epsilon(rules: Rules, case: Case) -> str:
     epsilon = case.standalone_epsilon
     if not epsilon <= rules.max_epsilon:
+        instead = "Ask for a smaller ε."
+        if (shared := shared_of(case.plan.mechanism)) is not None:
+            instead = (
+                "It is what one hospital's part of a shared noise leaves, and a smaller ε hardly lowers it. Ask for"
+                " fewer statistics, subgroups or rounds at once, or with secure_aggregation=True, which charges ε ="
+                f" {shown(shared.epsilons_in_all[0])}."
+            )
         raise RuleBroken(
-            f"ε={rounded_up(epsilon)} for all rounds is above {written(rules.max_epsilon)}. Ask for a smaller ε.",
+            f"ε={rounded_up(epsilon)} for all rounds is above {written(rules.max_epsilon)}. {instead}",
             value=epsilon,
             bound=rules.max_epsilon,
         )

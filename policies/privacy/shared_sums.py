@@ -5,11 +5,12 @@ them, k may work together with a researcher who drops whom they like, and know t
 so t - k parts make the whole, and k is at most what the masks hold against. That is *ε as assumed*. If more than k work
 together, one hospital's numbers may be read under its own part alone: *ε if not*, several times as much.
 
-**Counts** (tables of an evaluation, statistics that are counts): one patient moves one number of each draw by 1. It is
-carried as S steps, and parts of discrete Laplace noise of rate w = -ln(1 - 2^-m) are added (`shared_noise`), exactly,
-with wS ≤ ε of the draw; m is the least with S ≥ 64, so that less than a 64th of ε is left unused. A draw's ε if not is
-`laplace_loss` of one part. Draws are independent, so ε add up, and so do divergences, each the largest that its pure ε
-admits (`accountant.pure_divergence`).
+**Draws** (tables of an evaluation, statistics, survival): one patient moves one number of each by one unit at the most.
+A unit is carried as S steps, and parts of discrete Laplace noise of rate w = -ln(1 - 2^-m) are added (`shared_noise`),
+exactly, with wS ≤ ε of the draw; m is the least with S ≥ 64, so that less than a 64th of ε is left unused. Sums of
+values are rounded to the nearest step once, before noise: x ↦ ⌊x + ½⌋ never falls, and S more of x are S more of it, so
+that a patient still moves it by S at the most. A draw's ε if not is `laplace_loss` of one part. Draws are independent,
+so ε add up, and so do divergences, each the largest that its pure ε admits (`accountant.pure_divergence`).
 
 **One step of training**: d whole numbers of Poisson-sampled patients, each of whom moves them by an integer vector of
 length at most Δ, under discrete Gaussian parts, whose sum is within a factor of e^±τ of a discrete Gaussian Q of
@@ -22,7 +23,7 @@ proposition 5). The other direction, D(P0, mixture), is no larger (Mironov et al
 x ↦ shift - x turns one into the other, and maps whole numbers onto whole numbers). Of more than one step a round no
 such sum exists: every step reads weights that the steps before moved, at each hospital its own.
 
-Which mechanisms are such counts is in `shared_mechanisms`, and the grid of a step of training in `shared_steps`.
+Which mechanisms are made of such draws is in `shared_mechanisms`, and the grid of a step of training in `shared_steps`.
 """
 
 from __future__ import annotations
@@ -100,13 +101,13 @@ class Sharing:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedDraws(Sharing):
-    """Counts that hospitals add up under one noise.
+    """Independent draws that hospitals add up under one noise.
 
     Args:
       roster: the named hospitals, their keys, the threshold t and k, those that may work together with the researcher;
         of mode `"shared-noise"`.
-      draws: ε of each independent table or count of a release, one patient moving one number of each by 1; each in
-        [0.001, 100].
+      draws: ε of each independent table, count or sum of a release, one patient moving one number of each by one unit
+        at the most; each in [0.001, 100].
       rounds: releases that are asked for.
     """
 
@@ -158,10 +159,15 @@ class SharedDraws(Sharing):
         return min((each - (_SPARE << halvings)) // steps for halvings, steps in map(grid_of, self.draws))
 
     def standard_error(self, draw: int, *, hospitals: int) -> float:
-        """Of the total of a count over so many hospitals, from noise alone, in patients."""
+        """Of a draw's total over so many hospitals, from noise alone, in units: of a count in patients."""
         self._check_sum(hospitals)
         halvings, steps = grid_of(self.draws[draw])
         return math.sqrt(laplace_variance(halvings, Fraction(hospitals, self.parts))) / steps
+
+    def rounding(self, draw: int) -> float:
+        """How much larger the deviation of a sum is made by rounding at each hospital; at least 1."""
+        halvings, _ = grid_of(self.draws[draw])
+        return math.sqrt(1 + self.parts / (12 * laplace_variance(halvings, 1)))
 
     def standard_error_of_whole_noises(self, draw: int, *, hospitals: int) -> float:
         """The same where each hospital adds all of its own noise, P[Z = z] ∝ e^(-ε|z|), as under mode "masks"."""

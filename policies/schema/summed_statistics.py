@@ -8,7 +8,8 @@ are then read from the sums, as if their records lay in one table.
 Every number is rounded, after its noise, to a multiple of a step that follows from the plan alone: the smallest power
 of two, and of counts no less than 1, with which what a hospital may have fits into its part of a word. Sums are in
 halves of the column's range about its middle, or over the larger bound, as the mechanism draws them. Under shared noise
-there are counts alone, and each lies on the grid of its noise, of which a patient is a whole number of steps.
+each lies on the grid of its noise, of which what a patient moves is a whole number of steps; sums are rounded to it
+before the noise, each once.
 
 Hospitals add up only where these numbers mean the same: a digest of all that is public about them stands in the
 request (`grid_digest`), and a datasite whose own columns give another one refuses it before anything is charged.
@@ -40,6 +41,7 @@ from policies.schema.schemas import MOST_CELLS, Schema
 
 FloatArray = npt.NDArray[np.float64]
 RECORDS, SQUARES = "records", "squares"
+SUMMED = ("sum", "mean", "variance")  # of values; all others are counts
 _TAIL = 64.0  # scales of noise that fit beside what a hospital has: beyond it once in 10^27 draws
 _FINEST = 2.0**-20  # no step below it, on which the sums themselves lie
 
@@ -90,7 +92,8 @@ def _sharing_noise(mechanism: Statistics, schema: Schema) -> dict[str, SummedNum
     for query in mechanism.queries:
         _, steps = grid_of(epsilon_per_query(mechanism) / PARTS[query.name])
         numbers |= {
-            name: SummedNumbers(shape, 1 / steps) for name, (shape, _) in _shapes(query, mechanism, schema).items()
+            name: SummedNumbers(shape, (0.5 if name.endswith(f"/{SQUARES}") else 1.0) / steps)
+            for name, (shape, _) in _shapes(query, mechanism, schema).items()
         }
     check_fits(shared, sum(math.prod(part.shape) for part in numbers.values()))
     return numbers
@@ -125,12 +128,11 @@ def answers_from(
 
 
 def rounding_of(mechanism: Statistics, schema: Schema) -> float:
-    """How much larger rounding makes the deviation of a hospital's noise: at least 1, by the coarsest number of all.
-
-    Shared noise lies on its grid by itself, and nothing is rounded.
-    """
-    if _declared(mechanism).shares_noise:
-        return 1.0
+    """How much larger rounding makes the deviation of a hospital's noise: at least 1, by the coarsest number of all."""
+    if (shared := shared_draws(mechanism)) is not None:
+        summed = [query for query in mechanism.queries for _ in range(PARTS[query.name])]
+        named = zip(summed, range(len(shared.draws)), strict=True)
+        return max((shared.rounding(draw) for query, draw in named if query.name in SUMMED), default=1.0)
     scale = mechanism.records_per_patient / epsilon_per_query(mechanism)  # no draw has a smaller one but a count's
     coarse = max((part.step for part in summed_numbers(mechanism, schema).values() if part.step != 1.0), default=0.0)
     return math.sqrt(1 + (coarse / scale) ** 2 / 24)  # step² / 12 beside 2 scale²

@@ -59,7 +59,7 @@ SOURCES = {
     "flu_alive": survival_source(),
     "flu_fitted": regression_source(),
     "flu_step": training_source("flu_step", rounds=1, epsilon=1.0).replace("steps=5", "steps=1"),
-    "flu_shared": statistics_source("flu_shared", epsilon=0.05).replace("mean=", "missing="),
+    "flu_shared": statistics_source("flu_shared", epsilon=0.05).replace("count=True, ", ""),
 }
 SHARED = ("flu_step", "flu_shared")  # under one noise, of which each hospital adds a part
 WITH_WEIGHTS = ("flu_round", "flu_scores", "flu_step")

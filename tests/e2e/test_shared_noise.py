@@ -47,6 +47,8 @@ def datasites(
             policy.write_text(policy.read_text().replace("shared_noise_epsilon = 0.0", "shared_noise_epsilon = 5.0"))
             assert "shared_noise_epsilon = 5.0" in policy.read_text()
         started[name] = process.start()
+        (population,) = {dataset["population"] for dataset in process.json("datasets")["datasets"]}
+        process.cli("raise-budget", population, "--epsilon", "12", "--yes")  # all of these tests charge it
     yield started
     for process in started.values():
         process.stop()
@@ -76,7 +78,8 @@ def approved(study: Any, datasites: dict[str, DatasiteProcess]) -> Any:
     study.submit()
     for name, process in datasites.items():
         seen = shown_by(process, study, name)
-        accepting = ["--accept", seen["shared_noise"]["acceptance"]] if name == TRUSTING else []
+        shared = seen["shared_noise"]
+        accepting = ["--accept", shared["acceptance"]] if shared and name == TRUSTING else []
         process.cli("approve", seen["id"], "--yes", *accepting)
         process.approve_all()
     study.wait_for_approval(timeout=60)
@@ -88,8 +91,10 @@ def test_a_count_is_sharper_and_each_hospital_charges_what_its_owner_accepted(
 ) -> None:
     cohort = researcher.connect(network_file).dataset("flu")
     options: dict[str, Any] = {"state": tmp_path / "study", "progress": False, "purpose": "To test."}
-    with pytest.raises(UnsupportedMechanism, match=r"mean/temperature cannot share one noise.*or with masks"):
-        cohort.statistics(mean="temperature", epsilon=0.6, secure_aggregation=researcher.SharedNoise())
+    with pytest.raises(UnsupportedMechanism, match=r"records_per_patient=2 cannot share one noise.*or with masks"):
+        cohort.statistics(
+            mean="temperature", epsilon=0.6, records_per_patient=2, secure_aggregation=researcher.SharedNoise()
+        )
     mechanism = cohort.statistics(epsilon=0.2, count=True).mechanism
     study = researcher.StatisticsStudy(cohort, mechanism, secure_aggregation=researcher.SharedNoise(), **options)
     shared = shared_draws(study.mechanism)
@@ -169,6 +174,35 @@ def test_a_survival_table_shares_one_noise_and_one_hospital_too_few_opens_nothin
     assert shared.parts == 2
     assert curve.noise_error == pytest.approx(shared.standard_error(0, hospitals=3), rel=1e-6)
     assert curve.at_risk[0] == pytest.approx(1200, abs=8 * curve.at_risk_errors[0])
+
+
+def test_a_mean_shares_one_noise_and_is_that_of_all_records(
+    datasites: dict[str, DatasiteProcess], network_file: Path, tmp_path: Path
+) -> None:
+    cohort = researcher.connect(network_file).dataset("flu")
+    options: dict[str, Any] = {"progress": False, "purpose": "To test."}
+    asked = cohort.statistics(epsilon=0.2, mean="temperature").mechanism
+    alone = approved(
+        researcher.StatisticsStudy(cohort, asked, name="flu-alone", state=tmp_path / "alone", **options), datasites
+    ).run()
+    options |= {"name": "flu-one-noise", "state": tmp_path / "study"}
+    study = researcher.StatisticsStudy(cohort, asked, secure_aggregation=researcher.SharedNoise(), **options)
+    several = cohort.statistics(epsilon=0.2, count=True, mean="temperature", variance="age").mechanism
+    dear = researcher.StatisticsStudy(
+        cohort, several, secure_aggregation=researcher.SharedNoise(), **{**options, "state": tmp_path / "dear"}
+    )
+    assert "Ask for fewer statistics, subgroups or rounds at once" in str(dear.check())
+    told = str(study.check())
+    assert "mean/temperature: its sum of values over all 3 hospitals has a standard error of" in told
+    result = approved(study, datasites).run(grace=8.0)
+    one, each = result["mean/temperature"], alone["mean/temperature"]
+    assert isinstance(one, Estimate)
+    assert isinstance(each, Estimate)
+    assert one.noise_error < each.noise_error
+    assert abs(one.value - each.value) < 6 * (one.noise_error + each.noise_error)
+    for release in result.releases:
+        assert {value.dtype.name for value in release.tensors.values()} == {"uint32"}
+    assert str(study.resume()) == str(result)  # the same again, at no cost
 
 
 def test_scores_share_one_noise_beside_a_training_under_masks(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from datasites.engine import shared_parts
 from datasites.engine.noise import NoiseSource
-from datasites.engine.shared_parts import Bits, with_part
+from datasites.engine.shared_parts import Bits, on_steps, with_part
 from datasites.engine.statistics import answer
 from datasites.engine.survival import survival_table
 from policies.errors import UnsupportedMechanism
@@ -20,7 +24,7 @@ from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.privacy.shared_noise import laplace_variance
 from policies.privacy.shared_sums import grid_of
 from policies.release.summed import steps_of
-from policies.schema.summed_statistics import summed_numbers
+from policies.schema.summed_statistics import RECORDS, SQUARES, SUMMED, summed_numbers
 from policies.secure_sums.encoding import added, counted
 from tests.policies.plan_factories import published, survival
 from tests.proof.neighbours import SCHEMA, crowd, pair
@@ -38,6 +42,9 @@ EVERY = (
     Query("missing", ("x2",)),
     Query("describe", ("x2",)),
     Query("quantiles", ("x2",), (0.5,)),
+    Query("sum", ("x2",)),
+    Query("mean", ("x2",)),
+    Query("variance", ("x2",)),
 )
 
 
@@ -71,7 +78,34 @@ def test_so_many_parts_make_the_whole_noise(parts: int) -> None:
     assert abs((np.abs(noise) <= np.log(2) * 2**halvings).mean() - 0.5) < 0.06
 
 
-def test_what_moves_more_than_one_count_has_no_part() -> None:
+@given(
+    st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=9),
+    st.integers(0, 2**26),
+    st.integers(64, 133),
+)
+def test_a_sum_moves_by_as_many_steps_as_its_value_counts_for_at_the_most(
+    sums: list[int], more: int, steps: int
+) -> None:
+    """Whatever the others' values come to: in exact fractions, for a value of up to 1 and for a whole 1."""
+    others = np.array(sums) // 2**10 / 2**26  # multiples of 2^-26 with 53 bits
+    before, after, whole = (on_steps(others + value, steps) for value in (0, more / 2**26, 1))
+    exact = [math.floor(Fraction(value) * steps + Fraction(1, 2)) for value in others.tolist()]
+    assert before.tolist() == exact
+    assert ((after - before >= 0) & (after - before <= steps)).all()
+    assert (whole - before == steps).all()
+
+
+def test_numbers_that_move_by_half_have_half_the_noise() -> None:
+    exact = np.full(2000, -7.25)
+    halves, wholes = (
+        with_part(exact, epsilon=1.0, parts=1, source=source(3), sensitivity=unit) + 7.25 for unit in (0.5, 1)
+    )
+    assert halves.std() == pytest.approx(wholes.std() / 2, rel=1e-2)
+    units = (halves - 7.25) / 0.5 * grid_of(1.0)[1]
+    np.testing.assert_allclose(units, np.rint(units), atol=1e-6)
+
+
+def test_what_moves_more_than_one_number_by_one_has_no_part() -> None:
     with pytest.raises(UnsupportedMechanism, match="sensitivity=2"):
         with_part(np.zeros(3, int), epsilon=1.0, parts=2, source=source(), sensitivity=2)
 
@@ -126,7 +160,12 @@ def test_what_is_drawn_knows_nothing_of_the_rows() -> None:
     answers = [answer(asked, SCHEMA, table, source(7)) for table in (without, with_patient)]
     for name, part in summed_numbers(asked, SCHEMA).items():
         moved = (answers[1][name] - answers[0][name]).ravel()
+        if name.partition("/")[0] in SUMMED and not name.endswith(RECORDS):
+            most = 0.5 if name.endswith(SQUARES) else 1.0
+            assert 0 < np.abs(moved).max() <= most  # one sum, by no more than its value can be
+            np.testing.assert_allclose(moved / part.step, np.rint(moved / part.step), atol=1e-6)
+            continue
         np.testing.assert_allclose(moved, np.rint(moved), atol=1e-9)
         draws = 4 if name.startswith("quantiles") else 1  # a tree has a level for each
-        assert np.rint(moved).sum() == draws
+        assert np.rint(moved).sum() == draws, name
         assert np.count_nonzero(np.rint(moved)) == draws, (name, part)  # one patient: one number of each draw, by 1

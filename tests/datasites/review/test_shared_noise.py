@@ -313,6 +313,13 @@ def test_a_training_that_shares_its_noise_is_not_audited_alone(desk: Desk) -> No
             desk.act("audit", {"request": FIRST})
 
 
-def test_a_number_that_is_no_count_is_refused_before_anything_is_priced() -> None:
-    with pytest.raises(UnsupportedMechanism, match="mean/temperature cannot share one noise"):
-        shared_draws(statistics(secure_aggregation=ROSTER))
+def test_more_records_of_a_patient_are_refused_before_anything_is_priced() -> None:
+    with pytest.raises(UnsupportedMechanism, match="records_per_patient=2 cannot share one noise"):
+        shared_draws(statistics(records_per_patient=2, secure_aggregation=ROSTER))
+
+
+def test_too_large_a_second_epsilon_is_refused_with_what_lowers_it(desk: Desk) -> None:
+    with_policy(desk, max_epsilon=1.0)
+    (found,) = [one for one in asked(desk)["checks"] if not one["passed"]]
+    assert "a smaller ε hardly lowers it. Ask for fewer statistics" in found["message"]
+    assert "secure_aggregation=True, which charges ε = " in found["message"]

@@ -30,7 +30,7 @@ from policies.privacy.mechanisms import DPSGD, Evaluation, KaplanMeier, Mechanis
 from policies.privacy.nano import nano_up
 from policies.privacy.secure_aggregation import Party, SecureAggregation, secure_aggregation_from
 from policies.privacy.shared_mechanisms import shared_draws
-from policies.privacy.shared_noise import laplace_loss
+from policies.privacy.shared_noise import laplace_loss, laplace_variance
 from policies.privacy.shared_sums import (
     LEAST_EPSILON,
     MOST_NUMBERS,
@@ -190,12 +190,23 @@ def test_each_draw_is_charged_as_what_its_own_epsilon_admits() -> None:
     assert tree.draws == (0.09375,) * 4 + (0.375,)  # a level of the tree each, and the count
 
 
-@pytest.mark.parametrize("name", ["sum", "mean", "variance"])
-def test_what_is_no_count_is_refused_in_words(name: str) -> None:
-    with pytest.raises(
-        UnsupportedMechanism, match=rf"{name}/age cannot share one noise.*Ask without it, or with masks"
-    ):
-        resolve(asked("count", name))
+@pytest.mark.parametrize(("name", "draws"), [("sum", 1), ("mean", 2), ("variance", 3)])
+def test_sums_of_values_are_draws_like_counts(name: str, draws: int) -> None:
+    shared = shared_draws(asked("count", name))
+    assert shared is not None
+    assert shared.draws == pytest.approx((0.375, *[0.375 / draws] * draws))
+    counted = shared_draws(asked("count", "missing"))
+    assert counted is not None
+    assert shared.standard_error(0, hospitals=8) == counted.standard_error(0, hospitals=8)
+    assert shared.epsilon == pytest.approx(counted.epsilon, abs=1e-8)
+
+
+def test_rounding_a_sum_adds_a_twelfth_of_a_squared_step_at_each_hospital() -> None:
+    for epsilon in (1.0, 20.0):
+        shared = SharedDraws(roster=roster(10, 7, 3), draws=(epsilon,))
+        halvings, _ = grid_of(epsilon)
+        noise = 8 / shared.parts * laplace_variance(halvings, 1)
+        assert shared.rounding(0) == pytest.approx(math.sqrt((noise + 8 / 12) / noise))
 
 
 def test_more_records_of_a_patient_and_other_kinds_are_refused_in_words() -> None:
@@ -209,7 +220,7 @@ def test_more_records_of_a_patient_and_other_kinds_are_refused_in_words() -> Non
     class Later:  # a mechanism that nobody has thought of here
         kind, rounds, secure_aggregation = "later", 1, shared
 
-    with pytest.raises(UnsupportedMechanism, match="later cannot share one noise: its numbers are no counts"):
+    with pytest.raises(UnsupportedMechanism, match=r"later cannot share one noise\. Shared noise is for statistics"):
         shared_draws(Later())  # type: ignore[arg-type]
 
 

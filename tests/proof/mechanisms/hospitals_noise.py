@@ -1,4 +1,4 @@
-"""A table that hospitals add up under one noise, when just enough of them are honest, and when one too few are.
+"""A table and a sum of values that hospitals add up under one noise, when enough of them are honest, and one too few.
 
 The attacker knows every other hospital's numbers and works with all of them but those that the assumption leaves: of a
 sum over `threshold` hospitals two parts are secret, which make the whole, and the pair's curve is that of the whole
@@ -22,7 +22,7 @@ from dp_accounting.pld.common import DifferentialPrivacyParameters
 from scipy import stats
 
 from datasites.engine import shared_parts
-from policies.privacy.mechanisms import KaplanMeier, Mechanism
+from policies.privacy.mechanisms import KaplanMeier, Mechanism, Query, Statistics
 from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_noise import rate_of
@@ -30,12 +30,13 @@ from policies.privacy.shared_sums import SharedDraws, grid_of
 from policies.release.summed import steps_of
 from policies.schema.survival_cells import TENSOR
 from policies.secure_sums import encoding
+from tests.proof import neighbours
 from tests.proof.attacker import FloatArray
 from tests.proof.cases import release
 from tests.proof.curves import INTERVAL
 from tests.proof.mechanisms.devices import DeviceCase
 from tests.proof.mechanisms.kaplan_meier import FOLLOWED, pair
-from tests.proof.neighbours import PUBLISHED, Matrix
+from tests.proof.neighbours import PUBLISHED, SCHEMA, Matrix
 from tests.proof.registry import Case, Fault, Proof
 
 CROWD = 1007
@@ -47,6 +48,8 @@ ROSTER = SecureAggregation(
 ASKED = KaplanMeier(time="week", event="relapse", epsilon=1.0, bins=2, secure_aggregation=ROSTER)
 PLACE = 1  # of the cell in which the one patient is, and nobody else: the event in the second interval
 MET, SHORT = "hospitals' shared noise, just enough honest", "hospitals' shared noise, one too few honest"
+OF_VALUES = Statistics(queries=(Query("sum", ("x2",)),), epsilon=1.0, secure_aggregation=ROSTER)
+SUMMED = "hospitals' shared noise on a sum of values, just enough honest"
 
 
 def counts() -> SharedDraws:
@@ -79,8 +82,18 @@ def watching(*, told: bool) -> Callable[[Mechanism, Matrix], FloatArray]:
     return watch
 
 
+def watching_values(declared: Mechanism, table: Matrix) -> FloatArray:
+    """Whether a sum of values, of which all others' are 1 and known, is nearer to that with the patient's -1."""
+    first, second = (release(declared, rows, None, None, PUBLISHED) for rows in (table, table[:0]))
+    steps = steps_of(declared, SCHEMA, first)
+    assert steps is not None
+    words = encoding.counted(first, steps, ROSTER) + encoding.counted(second, steps, ROSTER)
+    (summed,) = encoding.added(words, first, steps).values()
+    return np.array([float(summed.ravel()[0] - CROWD < -0.5)])
+
+
 def loss_of_the_whole() -> Any:
-    """Of one draw of discrete Laplace noise that a cell moves in by `STEPS`."""
+    """Of one draw of discrete Laplace noise that a cell, or a sum of values, moves in by `STEPS`."""
     return distributions.from_discrete_laplace_mechanism(
         rate_of(HALVINGS), sensitivity=STEPS, value_discretization_interval=INTERVAL / 20
     )
@@ -99,9 +112,22 @@ def pairs() -> list[Case]:
         MET: (False, loss_of_the_whole, counts().epsilon),
         SHORT: (True, loss_of_one_part, counts().epsilon_if_not),
     }
+    of_values = shared_draws(OF_VALUES)
+    assert of_values is not None
+    assert of_values.draws == counts().draws  # of the same noise
     return [
-        DeviceCase(name, ASKED, lambda: pair(CROWD), watching(told=told), loss=loss, epsilon=epsilon)
-        for name, (told, loss, epsilon) in listed.items()
+        *(
+            DeviceCase(name, ASKED, lambda: pair(CROWD), watching(told=told), loss=loss, epsilon=epsilon)
+            for name, (told, loss, epsilon) in listed.items()
+        ),
+        DeviceCase(
+            SUMMED,
+            OF_VALUES,
+            lambda: neighbours.pair(CROWD),
+            watching_values,
+            loss=loss_of_the_whole,
+            epsilon=of_values.epsilon,
+        ),
     ]
 
 
@@ -131,6 +157,9 @@ def half_way() -> tuple[float, float]:
 
 
 FAULTS = (Fault("a hospital's part of shared noise forgotten", part_forgotten, MET, chances=half_way),)
-CONTROLS = (Fault("too few honest hospitals and no part", no_part, SHORT),)
+CONTROLS = (
+    Fault("too few honest hospitals and no part", no_part, SHORT),
+    Fault("no part on a sum of values", no_part, SUMMED),
+)
 
 PROOF = Proof(cases=pairs, faults=FAULTS, controls=CONTROLS)

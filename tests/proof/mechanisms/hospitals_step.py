@@ -1,8 +1,8 @@
 """A step of training that hospitals take under one noise, when just enough of them are honest, and one too few.
 
 As `hospitals_noise` has it of counts: the attacker knows all but the first hospital's one patient and, of a sum over
-`threshold` hospitals, all parts but those that the assumption leaves. Two secret parts make the whole noise; where the
-second hospital tells its own, what is left is what the ledger charges unless an owner accepts the other.
+`threshold` hospitals, all parts but those that the assumption leaves. Four secret parts make the whole noise; where all
+others tell theirs, what is left is what the ledger charges unless an owner accepts the other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from scipy.stats import norm
 
 from datasites.engine import shared_step
 from datasites.engine.discrete_gaussians import IntArray, discrete_gaussians
+from datasites.engine.noise import NoiseSource
 from policies.privacy.mechanisms import DPSGD, Mechanism
+from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.privacy.shared_steps import SharedStep
 from policies.privacy.sharing import SharedTraining, shared_training
 from policies.release.summed_step import whole_words
@@ -27,11 +29,15 @@ from tests.proof.cases import release
 from tests.proof.curves import INTERVAL
 from tests.proof.mechanisms.devices import DeviceCase
 from tests.proof.mechanisms.dp_sgd import NARROW, sgd
-from tests.proof.mechanisms.hospitals_noise import ROSTER
 from tests.proof.neighbours import PUBLISHED, Matrix, direction, loud, pair
 from tests.proof.registry import Case, Fault, Proof
 
 NOISE = 0.6
+ROSTER = SecureAggregation(
+    threshold=4,
+    hospitals=tuple(Party(f"hospital {number}", f"{number:064x}", PUBLISHED) for number in range(5)),
+    mode="shared-noise",
+)
 ASKED = sgd(noise_multiplier=NOISE, secure_aggregation=ROSTER)
 MET, SHORT = "hospitals' shared step, just enough honest", "hospitals' shared step, one too few honest"
 
@@ -52,14 +58,15 @@ def watching(*, told: bool) -> Callable[[Mechanism, Matrix], FloatArray]:
     """How far the sum goes along the patient's gradient, in clipping norms, and at all.
 
     Args:
-      told: whether the second hospital tells the attacker its part.
+      told: whether the other hospitals tell the attacker their parts.
     """
 
     def watch(declared: Mechanism, table: Matrix) -> FloatArray:
         assert isinstance(declared, DPSGD)
-        first = release(declared, table, loud(NARROW), NARROW, PUBLISHED)
-        second = release(declared, table[:0], loud(NARROW), NARROW, PUBLISHED)  # of nobody: its part alone
-        words = whole_words(first) + (0 if told else 1) * whole_words(second)
+        words = whole_words(release(declared, table, loud(NARROW), NARROW, PUBLISHED))
+        nobodys = np.zeros(len(words), dtype=np.int64)
+        for _ in range(0 if told else ROSTER.parts - 1):  # the other hospitals are of nobody: their parts alone
+            words += shared_step.with_part(nobodys, declared, NoiseSource.from_os()).astype(np.uint32)
         total = words.astype(np.int32).astype(np.float64) / float(step().where.units)
         along = float(total @ direction(NARROW))
         return np.array([along, np.log(float(total @ total) - along**2 + 1e-12)])
@@ -77,7 +84,7 @@ def loss_of(honest: int) -> Callable[[], Any]:
 def pairs() -> list[Case]:
     """Of hospitals that share one noise."""
     assumed, if_not = shared().epsilons_in_all
-    listed = {MET: (False, 2, assumed), SHORT: (True, 1, if_not)}
+    listed = {MET: (False, ROSTER.parts, assumed), SHORT: (True, 1, if_not)}
     return [
         DeviceCase(
             name,
@@ -97,24 +104,24 @@ def no_part() -> AbstractContextManager[Any]:
     return mock.patch.object(shared_step, "discrete_gaussians", lambda count, *_: np.zeros(count, dtype=np.int64))
 
 
-def part_forgotten() -> AbstractContextManager[Any]:
-    """The second hospital of a sum adds nothing, so that half of the noise is missing."""
+def parts_forgotten() -> AbstractContextManager[Any]:
+    """All hospitals of a sum but the first add nothing, so that half of the noise's deviation is missing."""
     calls = iter(range(10**9))
 
     def forgetful(count: int, variance: int, source: Any) -> IntArray:
         drawn = discrete_gaussians(count, variance, source)
-        return drawn * (next(calls) % 2 == 0)
+        return drawn * (next(calls) % ROSTER.parts == 0)
 
     return mock.patch.object(shared_step, "discrete_gaussians", forgetful)
 
 
 def half_way() -> tuple[float, float]:
     """The chances to be past half a clipping norm, without the patient and with, under one part alone."""
-    deviation = NOISE / np.sqrt(2)
+    deviation = NOISE / np.sqrt(ROSTER.parts)
     return float(norm.sf(0.5 / deviation)), float(norm.sf(-0.5 / deviation))
 
 
-FAULTS = (Fault("a hospital's part of a shared step forgotten", part_forgotten, MET, chances=half_way),)
+FAULTS = (Fault("hospitals' parts of a shared step forgotten", parts_forgotten, MET, chances=half_way),)
 CONTROLS = (Fault("too few honest hospitals and no part of a step", no_part, SHORT),)
 
 PROOF = Proof(cases=pairs, faults=FAULTS, controls=CONTROLS)
