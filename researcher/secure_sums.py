@@ -23,8 +23,7 @@ from policies.release.summed_step import stepped
 from policies.release.tensors import digest
 from policies.schema.schemas import Schema
 from policies.secure_sums import messages
-from policies.secure_sums.encoding import added, decoded, words_of
-from policies.secure_sums.masks import Words
+from policies.secure_sums.encoding import Words, added, decoded, words_of
 from policies.secure_sums.opening import open_sum, read_revealed
 from policies.secure_sums.party import BOX_BYTES
 from researcher.connections import Connection, ask_all

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.privacy.mechanisms import DPSGD
-from policies.secure_sums.encoding import Tensors, flat, shaped
-from policies.secure_sums.masks import Words
+from policies.secure_sums.encoding import Tensors, Words, flat, shaped
 
 
 def whole_words(release: Tensors) -> Words:

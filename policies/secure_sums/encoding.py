@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.privacy.secure_aggregation import SecureAggregation
-from policies.secure_sums.masks import Words
 
+Words = npt.NDArray[np.uint32]
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from policies.secure_sums.agreement import key_stream
-
-Words = npt.NDArray[np.uint32]
+from policies.secure_sums.encoding import Words
 
 
 def expanded(key: bytes, count: int) -> Words:

@@ -17,7 +17,8 @@ from policies.errors import CertificateRefused, InvalidRequest
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.secure_sums import messages
 from policies.secure_sums.agreement import mask_seed
-from policies.secure_sums.masks import Words, add_mask
+from policies.secure_sums.encoding import Words
+from policies.secure_sums.masks import add_mask
 from policies.secure_sums.party import seed_digest
 from policies.secure_sums.sharing import PRIME, SHARE_BYTES, combine
 

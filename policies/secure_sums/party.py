@@ -35,7 +35,7 @@ from policies.secure_sums.sharing import SHARE_BYTES, split
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from policies.secure_sums.masks import Words
+    from policies.secure_sums.encoding import Words
 
 BOX_BYTES = 2 * SHARE_BYTES + 16
 SECRETS = ("mask_private", "box_private", "seed")

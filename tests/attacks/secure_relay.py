@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from policies.privacy.secure_aggregation import Party, SecureAggregation
 from policies.secure_sums import party as steps
-from policies.secure_sums.masks import Words, add_mask
+from policies.secure_sums.encoding import Words
+from policies.secure_sums.masks import add_mask
 from policies.secure_sums.messages import context_of
 from policies.secure_sums.opening import open_sum, read_revealed
 from policies.secure_sums.sharing import combine

@@ -11,7 +11,7 @@ import pytest
 from policies.errors import CertificateRefused, InvalidRequest, WrongStatus
 from policies.secure_sums import masks
 from policies.secure_sums import party as steps
-from policies.secure_sums.masks import Words
+from policies.secure_sums.encoding import Words
 from tests.attacks.secure_relay import NUMBERS, WEIGHTS, Hospital, Relay, network, read_one
 
 

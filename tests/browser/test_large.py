@@ -71,11 +71,14 @@ def test_charges_that_take_long_are_worked_out_a_page_at_a_time(desk: Desk, monk
 
 def test_which_of_many_waiting_requests_fit_is_shown_quickly(desk: Desk) -> None:
     """Of two thousand the oldest are looked at, each with an ε of its own, and the page says that others are not."""
-    for number in range(2000):
-        desk.ask(f"{number:032x}", epsilon=0.05 + number / 10_000, researcher=f"r{number % 50}@uni.example")
+    taken = []
+    for first, end in ((0, MOST_WAITING), (MOST_WAITING, 2000)):
+        for number in range(first, end):
+            desk.ask(f"{number:032x}", epsilon=0.05 + number / 10_000, researcher=f"r{number % 50}@uni.example")
+        taken.append(quickest(desk, "/requests/fit"))
     page = desk.browser(Role.OWNER).get("/requests/fit").text
     assert f"Looked at were the oldest {MOST_WAITING} of 2,000" in page
-    assert quickest(desk, "/requests/fit") < FIRST_BYTE
+    assert taken[1] < 2 * taken[0]
 
 
 @pytest.mark.parametrize("entries", [3_000, pytest.param(100_000, marks=pytest.mark.nightly)])

@@ -20,8 +20,7 @@ from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.certificates import make_certificate, sign
 from policies.release.plans import release_shapes
 from policies.release.tensors import digest, from_bytes, to_bytes
-from policies.secure_sums.encoding import added, decoded, encoded, flat, shaped
-from policies.secure_sums.masks import Words
+from policies.secure_sums.encoding import Words, added, decoded, encoded, flat, shaped
 from policies.secure_sums.messages import context_of
 from researcher.__main__ import app
 from researcher.federated import RoundRecord

@@ -60,7 +60,7 @@ def test_a_round_takes_its_time_on_the_slowest_values() -> None:
     assert slowest(export_model(LooksUp(100_000), (3,))) == 10
 
 
-def too_slow(way: str, *names: str, most: float, times: int = 6) -> dict[str, float]:
+def too_slow(way: str, *names: str, most: float, times: int = 3) -> dict[str, float]:
     """Operators whose time on the slowest values is more than `most` times what their public figure says.
 
     Each of `times` measurements has to say so: what depends on values does so always, and a busy machine does not.
