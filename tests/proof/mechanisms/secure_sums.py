@@ -96,19 +96,19 @@ def pairs() -> list[Case]:
 
 
 def noise_left_to_the_masks() -> AbstractContextManager[Any]:
-    """Counts and sums have an eighth of their noise, as if masks hid the rest."""
+    """Counts and sums have a hundredth of their noise, as if masks hid the rest."""
     real = statistics_engine.noisy
     return mock.patch.object(
         statistics_engine,
         "noisy",
-        lambda exact, *, epsilon, sensitivity: real(exact, epsilon=8 * epsilon, sensitivity=sensitivity),
+        lambda exact, *, epsilon, sensitivity: real(exact, epsilon=100 * epsilon, sensitivity=sensitivity),
     )
 
 
 FAULTS = (Fault("no noise, as masks hide it", _optimizer(NoNoise), OPENED, chances=lambda: (0.0, 1.0)),)
 CONTROLS = (
-    Fault("an eighth of a tree's noise, as masks hide it", noise_left_to_the_masks, TREE),
-    Fault("an eighth of the noise, as masks hide counts", noise_left_to_the_masks, COUNTED),
+    Fault("a hundredth of a tree's noise, as masks hide it", noise_left_to_the_masks, TREE),
+    Fault("a hundredth of the noise, as masks hide counts", noise_left_to_the_masks, COUNTED),
 )
 
 PROOF = Proof(cases=pairs, faults=FAULTS, controls=CONTROLS)
