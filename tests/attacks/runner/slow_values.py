@@ -3,19 +3,15 @@
     python -m tests.attacks.runner.slow_values {places|lanes} NAME ...
 
 Prints a JSON object: by name, processor time of a batch's gradients on the slowest records over that on the fastest,
-and the public figure of its graph, which in lanes is 1. Each time is held against ordinary records' just before and
-after, and the median of many turns is taken: other work on the machine slows down all three. Turns go on, up to a
-bound, while one kind of record seems slower. A process of its own, as a runner's kernels stay in the process that has
-them.
+and the public figure of its graph, which in lanes is 1. A process of its own, as a runner's kernels stay in the process
+that has them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -29,9 +25,10 @@ from datasites.engine.training import record_gradients
 from datasites.review.timing import slowest
 from policies.graph.exporter import export_model
 from policies.graph.graphs import Graph
+from tests import timing
 
-TIMES, WIDTH, BATCH, TURNS = 40, 64, 64, 9
-MOST_TURNS, EVEN = 45, 1.12
+TIMES, WIDTH, BATCH = 40, 64, 64
+EVEN = 1.12
 
 OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "atan": torch.atan, "exp": torch.exp, "tanh": torch.tanh, "log1p": torch.log1p, "asin": torch.asin,
@@ -71,24 +68,8 @@ def unevenness(name: str, way: str) -> tuple[float, float]:
     graph = export_model(model, (WIDTH,))
     run = (in_lanes if way == "lanes" else in_places)(graph)
     given = records()
-    taken: dict[str, list[float]] = {kind: [] for kind in given}
-    figure, ratio = 1.0 if way == "lanes" else slowest(graph), math.inf
-    while len(taken["ordinary"]) < MOST_TURNS and ratio > EVEN * figure:
-        for _ in range(TURNS):
-            before = _time(run, given["ordinary"])
-            for kind, batch in given.items():
-                it, after = _time(run, batch), _time(run, given["ordinary"])
-                taken[kind].append(2 * it / (before + after))
-                before = after
-        medians = [statistics.median(times) for times in taken.values()]
-        ratio = max(medians) / min(medians)
-    return ratio, figure
-
-
-def _time(run: Callable[[Tensor], object], batch: Tensor) -> float:
-    begin = time.process_time()
-    run(batch)
-    return time.process_time() - begin
+    figure = 1.0 if way == "lanes" else slowest(graph)
+    return timing.unevenness(run, given, even=EVEN * figure), figure
 
 
 def in_places(graph: Graph) -> Callable[[Tensor], object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -32,6 +31,7 @@ from tests.datasites.engine.lanes.models import HOSTILE, LOGITS, MODELS, graph_o
 from tests.datasites.engine.lanes.test_hold import SIZES, hostile_records, hostile_weights
 from tests.datasites.engine.training_factories import Plain, Sigmoid, exported, matrix, schema, source
 from tests.datasites.engine.training_factories import evaluation as asked
+from tests.timing import unevenness
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,15 +92,11 @@ def test_no_value_moves_the_time_of_a_score(name: str, kernels: Kernels) -> None
     """Nor that of a lookup or an order, which torch takes 2 to 10 times as long for on some values."""
     lanes = LaneScores(checked(name), kernels, weights_of(name))
     inputs = np.random.default_rng(3).uniform(-1, 1, (512, checked(name).program.features)).astype(np.float32)
-    given = [inputs, inputs * 0, np.sort(inputs, axis=1), inputs * np.float32(1e30), np.full_like(inputs, np.nan)]
-    taken: list[list[int]] = [[] for _ in given]
-    for _ in range(60):  # in turns, so that what else the machine does falls on all
-        for values, times in zip(given, taken, strict=True):
-            begin = time.process_time_ns()
-            lanes.of(values)
-            times.append(time.process_time_ns() - begin)
-    quartiles = [sorted(times)[len(times) // 4] for times in taken]
-    assert max(quartiles) < 1.2 * min(quartiles)
+    given = {
+        "any": inputs, "zeros": inputs * 0, "sorted": np.sort(inputs, axis=1), "huge": inputs * np.float32(1e30),
+        "NaN": np.full_like(inputs, np.nan),
+    }  # fmt: skip
+    assert unevenness(lanes.of, given, even=1.1, most_turns=90) < 1.2
 
 
 # -- functions of one number and of two, where they have no ordinary value
