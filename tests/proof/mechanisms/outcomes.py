@@ -77,7 +77,7 @@ def timed(weights: Callable[[int], Weights]) -> Callable[[Mechanism, Matrix], Fl
 def pairs() -> list[Case]:
     """Of evaluations of numbers and times."""
     return [
-        Case(NUMBERS, NUMBER, tables, counted(loud), HIDDEN, SCHEMA),
+        Case(NUMBERS, NUMBER, tables, counted(loud), HIDDEN, SCHEMA, each_night=True),
         Case(RECORDS, NUMBER, lambda: tables(records=20), counted(loud), HIDDEN, SCHEMA),
         Case("predictions of a number, not finite", NUMBER, tables, counted(overflowing), HIDDEN, SCHEMA),
         Case(TIMES, TIME, tables, timed(loud), HIDDEN, SCHEMA),

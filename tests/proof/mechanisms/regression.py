@@ -119,6 +119,7 @@ def pairs() -> list[Case]:
             LINEAR,
             lambda: pair(1007, value=AT_THE_EDGE, spread=WIDE),
             fitting(1007, value=AT_THE_EDGE, spread=WIDE),
+            each_night=True,
         ),
         Case("a logistic regression", LOGISTIC, lambda: pair(1007), fitting(1007)),
     ]
