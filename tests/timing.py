@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import time
@@ -12,26 +13,22 @@ T = TypeVar("T")
 TURNS = 9
 
 
-def unevenness(
-    work: Callable[[T], object], given: Mapping[str, T], *, even: float, most_turns: int = 45, unseen: float = 0.0
-) -> float:
+def unevenness(work: Callable[[T], object], given: Mapping[str, T], *, even: float, most_turns: int = 45) -> float:
     """Processor time on the slowest values over that on the fastest.
 
     Each time is held against the first values' just before and just after, and the median of many turns is taken: what
     else the machine does slows down all three. Turns go on, up to `most_turns`, while the ratio is above `even`.
-
-    Args:
-      unseen: seconds added to each time, of work so short that where its values lie in memory shows in it.
     """
     taken: dict[str, list[float]] = {name: [] for name in given}
-    usual, ratio = next(iter(given.values())), math.inf
+    usual = copy.deepcopy(next(iter(given.values())))  # as warm in caches beside these values as beside all others
+    ratio = math.inf
     done = 0
     while done < most_turns and ratio > even:
         for _ in range(TURNS):
             before = _seconds(work, usual)
             for name, values in given.items():
                 it, after = _seconds(work, values), _seconds(work, usual)
-                taken[name].append((it + unseen) / max((before + after) / 2 + unseen, 1e-9))
+                taken[name].append(2 * it / max(before + after, 1e-9))
                 before = after
         done += TURNS
         medians = [statistics.median(times) for times in taken.values()]

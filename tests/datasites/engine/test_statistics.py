@@ -33,7 +33,6 @@ from policies.schema.quantile_trees import NODES
 from policies.schema.questions import answer_shape
 from policies.schema.schemas import Schema
 from policies.schema.summed_statistics import answers_from, summed_numbers
-from tests.timing import unevenness
 
 SCHEMA = Schema(
     name="visits",
@@ -434,8 +433,14 @@ def test_how_long_a_cohort_takes_does_not_tell_whether_it_is_anybody() -> None:
     tables = {name: in_groups(records(patients, age=age), 4) for name, age in ages.items()}
     queries = Query("count"), Query("mean", ("age",)), Query("variance", ("age",)), Query("histogram", ("ward",))
     mechanism = asked(*queries, where="age >= 65", records_per_patient=2)
-    # 1.02 on a quiet machine; 5 where rows that fail are dropped.
-    assert unevenness(lambda table: answer(mechanism, table), tables, even=1.15) < 1.25
+    spent: dict[str, list[float]] = {name: [] for name in tables}
+    for _ in range(9):
+        for name, table in tables.items():
+            begin = time.process_time()
+            answer(mechanism, table)
+            spent[name].append(time.process_time() - begin)
+    least = [min(turns) for turns in spent.values()]
+    assert max(least) < 1.25 * min(least), spent  # 1.02 on a quiet machine; 5 where rows that fail are dropped
 
 
 @pytest.mark.nightly
