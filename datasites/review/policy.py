@@ -249,11 +249,14 @@ def check_epsilon(rules: Rules, case: Case) -> str:
     epsilon = case.standalone_epsilon
     if not epsilon <= rules.max_epsilon:
         instead = "Ask for a smaller ε."
-        if (shared := shared_of(case.plan.mechanism)) is not None:
+        shared = shared_of(case.plan.mechanism)
+        if shared is not None and shared.epsilons_in_all[0] <= rules.max_epsilon:
+            less = ", and a smaller ε hardly lowers it. Ask for fewer statistics, subgroups or rounds at once"
+            if isinstance(case.plan.mechanism, DPSGD):
+                less = ". Ask for a smaller ε or fewer rounds"
             instead = (
-                "It is what one hospital's part of a shared noise leaves, and a smaller ε hardly lowers it. Ask for"
-                " fewer statistics, subgroups or rounds at once, or with secure_aggregation=True, which charges ε ="
-                f" {shown(shared.epsilons_in_all[0])}."
+                f"It is what one hospital's part of a shared noise leaves{less}, or with secure_aggregation=True, which"
+                f" charges ε = {shown(shared.epsilons_in_all[0])}."
             )
         raise RuleBroken(
             f"ε={rounded_up(epsilon)} for all rounds is above {written(rules.max_epsilon)}. {instead}",

@@ -14,6 +14,7 @@ import pytest
 from datasites.cli.display import shared_lines
 from datasites.people.roles import Actor, Role
 from datasites.review.decisions import BY_POLICY
+from datasites.review.policy import Rules, outcomes
 from datasites.review.released import noise_sentences
 from datasites.review.shared_noise import is_accepted
 from datasites.review.wording import summary
@@ -239,6 +240,14 @@ def test_no_page_says_that_a_hospital_adds_all_of_its_own_noise(made: Any) -> No
         assert "all of its own noise" not in said
 
 
+def check_word_cannot_be_turned(made: dict[str, Any], key: Any) -> None:
+    """A certificate that says the other thing of what its owner accepted is refused."""
+    said = made["privacy"]["shared_noise"]
+    lying = {**made, "privacy": {**made["privacy"], "shared_noise": {**said, "accepted": not said["accepted"]}}}
+    with pytest.raises(CertificateRefused, match="its mechanism comes to"):
+        verify(sign(lying, key))
+
+
 def test_a_certificate_states_both_and_neither_can_be_left_out(desk: Desk) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -262,10 +271,7 @@ def test_a_certificate_states_both_and_neither_can_be_left_out(desk: Desk) -> No
         said = " ".join(explain(verify(sign(made, key))))
         assert all(f"ε = {shown(epsilon)}" in said for epsilon in shared.epsilons_in_all)
         assert ("as its owner accepted for this request" in said) == accepted
-        lying = {**made, "privacy": {**made["privacy"], "shared_noise": {**made["privacy"]["shared_noise"]}}}
-        lying["privacy"]["shared_noise"]["accepted"] = not accepted
-        with pytest.raises(CertificateRefused, match="its mechanism comes to"):
-            verify(sign(lying, key))
+        check_word_cannot_be_turned(made, key)
         silent = {
             **made,
             "privacy": {name: made["privacy"][name] for name in made["privacy"] if name != "shared_noise"},
@@ -296,10 +302,7 @@ def test_a_trainings_certificate_states_both_and_which_was_charged(desk: Desk) -
         said = " ".join(explain(verify(sign(made, key))))
         assert all(f"ε = {shown(epsilon)} (δ = 0.00001)" in said for epsilon in shared.epsilons_in_all)
         assert ("as its owner accepted for this request" in said) == accepted
-        lying = {**made, "privacy": {**made["privacy"], "shared_noise": {**made["privacy"]["shared_noise"]}}}
-        lying["privacy"]["shared_noise"]["accepted"] = not accepted
-        with pytest.raises(CertificateRefused, match="its mechanism comes to"):
-            verify(sign(lying, key))
+        check_word_cannot_be_turned(made, key)
 
 
 def test_a_training_that_shares_its_noise_is_not_audited_alone(desk: Desk) -> None:
@@ -323,3 +326,19 @@ def test_too_large_a_second_epsilon_is_refused_with_what_lowers_it(desk: Desk) -
     (found,) = [one for one in asked(desk)["checks"] if not one["passed"]]
     assert "a smaller ε hardly lowers it. Ask for fewer statistics" in found["message"]
     assert "secure_aggregation=True, which charges ε = " in found["message"]
+
+
+def test_what_lowers_a_second_epsilon_is_said_as_it_is_of_the_mechanism() -> None:
+    def said(mechanism: Any, most: float, epsilon: float) -> str:
+        made = plan_of(replace(mechanism, secure_aggregation=ROSTER))
+        found = outcomes(Rules(max_epsilon=most), made, published(), epsilon, "ada@university.example")
+        return next(one.message for one in found if one.title == "Privacy loss of the request")
+
+    for mechanism, words in ((STEP, "Ask for a smaller ε or fewer rounds"), (statistics(queries=COUNTS), "fewer stat")):
+        shared = shared_of(plan_of(replace(mechanism, secure_aggregation=ROSTER)).mechanism)
+        assert shared is not None
+        assumed, if_not = shared.epsilons_in_all
+        assert words in said(mechanism, assumed, if_not)
+        alone = said(mechanism, assumed / 2, if_not)  # with masks it is too large as well
+        assert "Ask for a smaller ε." in alone
+        assert "secure_aggregation" not in alone
