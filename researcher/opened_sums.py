@@ -23,11 +23,11 @@ from policies.privacy.mechanisms import DPSGD, Evaluation, mechanism_from
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release import certificates
 from policies.release.summed import step_of_patients, steps_of
-from policies.release.summed_step import stepped
+from policies.release.summed_step import after_round
 from policies.release.tensors import digest, to_bytes
 from policies.schema.schemas import Schema
 from policies.secure_sums import messages
-from policies.secure_sums.encoding import Words, added, decoded, words_of
+from policies.secure_sums.encoding import Words, added, words_of
 from policies.secure_sums.opening import open_sum, read_revealed
 from researcher.state import Release, StudyState, Tensors
 
@@ -162,10 +162,7 @@ def aggregate_of(opening: Opening, releases: Sequence[Release], begun: Tensors) 
     assert isinstance(mechanism, DPSGD)
     assert declared is not None
     survivors = [int(party) for party in opening["survivors"]]
-    if mechanism.step_grid is None:
-        mean = decoded(total, begun, declared, survivors)
-    else:
-        mean = stepped(total, begun, mechanism, round=releases[0].round, parties=survivors)
+    mean = after_round(total, begun, mechanism, round=releases[0].round, parties=survivors)
     named = sorted(
         (release.hospital, declared.party_of(one["public_key"])) for release, one in zip(releases, content, strict=True)
     )

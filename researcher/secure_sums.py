@@ -19,11 +19,11 @@ from policies.errors import PermissionRefused, Unavailable
 from policies.privacy.mechanisms import DPSGD, Mechanism
 from policies.privacy.secure_aggregation import SecureAggregation
 from policies.release.summed import steps_of
-from policies.release.summed_step import stepped
+from policies.release.summed_step import after_round
 from policies.release.tensors import digest
 from policies.schema.schemas import Schema
 from policies.secure_sums import messages
-from policies.secure_sums.encoding import Words, added, decoded, words_of
+from policies.secure_sums.encoding import Words, added, words_of
 from policies.secure_sums.opening import open_sum, read_revealed
 from policies.secure_sums.party import BOX_BYTES
 from researcher.connections import Connection, ask_all
@@ -44,8 +44,8 @@ class SecureSum:
       declared: who takes part, as owners approved it.
       source_sha256: of the request.
       weights: that everybody is sent; {} for an analysis without a model.
-      read: what an opened sum says; None for the mean of weights.
-      training: of weights, how they are trained: under shared noise the sum is of gradients, and a step is taken here.
+      read: what an opened sum says; None of a training, which is given instead.
+      training: how weights are trained: under shared noise the sum is of gradients, and a step is taken here.
       told: what was decided and answered, as plain data; kept in the study's directory after each step.
     """
 
@@ -137,9 +137,8 @@ class SecureSum:
         )
         if self.read is not None:
             return self.read(total, next(iter(releases.values())).tensors)
-        if self.training is not None and self.training.step_grid is not None:
-            return stepped(total, self.weights, self.training, round=self.round, parties=list(masked))
-        return decoded(total, self.weights, declared, list(masked))
+        assert self.training is not None
+        return after_round(total, self.weights, self.training, round=self.round, parties=list(masked))
 
     def party(self, asked: Asked) -> int:
         """A hospital's number in the roster."""

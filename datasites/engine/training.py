@@ -358,14 +358,22 @@ def _step(
     """One optimizer step over the physical batches of one sample; an empty sample steps on noise alone."""
     values = {name: parameter.detach() for name, parameter in parameters.items()}
     for number, (inputs, labels, present) in enumerate(batches, start=1):
-        by_name, (losses, outputs) = gradients(values, inputs, labels)
-        sound = torch.isfinite(losses) & torch.isfinite(outputs).reshape(len(losses), -1).all(1)
+        by_name, counting = _of_batch(gradients, values, inputs, labels, present)
         for name, parameter in parameters.items():
             parameter.grad_sample = by_name[name]  # type: ignore[attr-defined]
-        optimizer.present = present & sound
+        optimizer.present = counting
         optimizer.signal_skip_step(do_skip=number < len(batches))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+
+def _of_batch(
+    gradients: Gradients, values: Mapping[str, Tensor], inputs: Tensor, labels: Tensor, present: Tensor
+) -> tuple[Mapping[str, Tensor], Tensor]:
+    """Each record's gradients by name, and who counts: those who are present and whose loss and output are finite."""
+    by_name, (losses, outputs) = gradients(values, inputs, labels)
+    sound = torch.isfinite(losses) & torch.isfinite(outputs).reshape(len(losses), -1).all(1)
+    return by_name, present & sound
 
 
 def _sum_of(
@@ -375,11 +383,10 @@ def _sum_of(
     values = {name: parameter.detach() for name, parameter in parameters.items()}
     total = torch.zeros(sum(parameter.numel() for parameter in parameters.values()), dtype=torch.float64)
     for inputs, labels, present in batches:
-        by_name, (losses, outputs) = gradients(values, inputs, labels)
-        sound = torch.isfinite(losses) & torch.isfinite(outputs).reshape(len(losses), -1).all(1)
+        by_name, counting = _of_batch(gradients, values, inputs, labels, present)
         total += clipped_sum(
             [by_name[name] for name in parameters],
-            present & sound,
+            counting,
             clipping_norm=mechanism.clipping_norm,
             stability=mechanism.stability,
         )

@@ -134,7 +134,7 @@ class SecureRounds:
         if declared is None:
             return dict(release)
         state = self._ready(request, plan, round_number, weights_digest)
-        if isinstance(plan.mechanism, DPSGD) and declared.shares_noise:
+        if isinstance(plan.mechanism, DPSGD) and plan.mechanism.step_grid is not None:
             words = whole_words(release)
         elif (steps := steps_of(plan.mechanism, schema, release)) is not None:
             words = counted(release, steps, declared)

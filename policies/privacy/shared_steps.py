@@ -9,9 +9,20 @@ going around them is arithmetic on the sum alone.
 number, C + √d steps over d of them; holding both to a bound brings no two numbers further apart. √d is taken at
 `MOST_NUMBERS`, so that a price needs no model: below 2 % more noise on the finest grid.
 
-**Parts.** V = v (t - k) for a whole number v, so that every part has exactly the variance v; `shared_sums` has the
-divergence. That of Poisson-sampled Gaussians at the multiplier √(vh) / Δ, h being the honest hospitals, is its first
-term, and d τ (2α-1) / (α-1) its second.
+**Parts.** V = v (t - k) for a whole number v, so that every part has exactly the variance v. The divergence of
+Poisson-sampled Gaussians at the multiplier √(vh) / Δ, h being the honest hospitals, is the first term of what is below,
+and d τ (2α-1) / (α-1) its second.
+
+**One step of training**: d whole numbers of Poisson-sampled patients, each of whom moves them by an integer vector of
+length at most Δ, under discrete Gaussian parts, whose sum is within a factor of e^±τ of a discrete Gaussian Q of
+variance V at every number. With P0 the noise and P1 the same moved, and α a whole number above 1,
+
+    Σ ((1-q) P0 + q P1)^α P0^(1-α) ≤ e^(dτ(2α-1)) Σ_j C(α, j) (1-q)^(α-j) q^j exp((j² - j) Δ² / 2V),
+
+for Q's own moments are no larger than a continuous Gaussian's (Canonne, Kamath and Steinke 2020, arXiv:2004.00010,
+proposition 5). The other direction, D(P0, mixture), is no larger (Mironov et al. 2019, arXiv:1908.10530, theorem 5:
+x ↦ shift - x turns one into the other, and maps whole numbers onto whole numbers). Of more than one step a round no
+such sum exists: every step reads weights that the steps before moved, at each hospital its own.
 """
 
 from __future__ import annotations
@@ -27,7 +38,6 @@ from policies.errors import UnsupportedMechanism
 from policies.privacy.checks import check_range
 from policies.privacy.secure_aggregation import WORD, SecureAggregation
 from policies.privacy.shared_noise import divisibility_error
-from policies.privacy.shared_sums import check_one_step
 
 MOST_NUMBERS = 2**20  # that one step trains
 FINEST, COARSEST = 16, 13  # the clipping norm is 2^bits to 2^(bits+1) steps
@@ -171,6 +181,16 @@ def check_numbers(numbers: int) -> None:
         raise UnsupportedMechanism(
             f"The model trains {numbers:,} numbers, above {MOST_NUMBERS:,}, the most that share one noise. Freeze some"
             " of them, or train with masks: secure_aggregation=True."
+        )
+
+
+def check_one_step(steps: int) -> None:
+    """Raise `UnsupportedMechanism` where a round has more steps than one: their noise cannot be shared."""
+    check_range("steps", steps, 1, 2**53, whole=True)
+    if steps > 1:
+        raise UnsupportedMechanism(
+            f"steps={steps} a round cannot share one noise: each step reads weights that this hospital's own steps"
+            ' moved, so each needs a whole noise. Use steps=1, or mode="masks", under which each adds all of its own.'
         )
 
 

@@ -12,17 +12,6 @@ values are rounded to the nearest step once, before noise: x ↦ ⌊x + ½⌋ ne
 that a patient still moves it by S at the most. A draw's ε if not is `laplace_loss` of one part. Draws are independent,
 so ε add up, and so do divergences, each the largest that its pure ε admits (`accountant.pure_divergence`).
 
-**One step of training**: d whole numbers of Poisson-sampled patients, each of whom moves them by an integer vector of
-length at most Δ, under discrete Gaussian parts, whose sum is within a factor of e^±τ of a discrete Gaussian Q of
-variance V at every number. With P0 the noise and P1 the same moved, and α a whole number above 1,
-
-    Σ ((1-q) P0 + q P1)^α P0^(1-α) ≤ e^(dτ(2α-1)) Σ_j C(α, j) (1-q)^(α-j) q^j exp((j² - j) Δ² / 2V),
-
-for Q's own moments are no larger than a continuous Gaussian's (Canonne, Kamath and Steinke 2020, arXiv:2004.00010,
-proposition 5). The other direction, D(P0, mixture), is no larger (Mironov et al. 2019, arXiv:1908.10530, theorem 5:
-x ↦ shift - x turns one into the other, and maps whole numbers onto whole numbers). Of more than one step a round no
-such sum exists: every step reads weights that the steps before moved, at each hospital its own.
-
 Which mechanisms are made of such draws is in `shared_mechanisms`, and the grid of a step of training in `shared_steps`.
 """
 
@@ -203,19 +192,6 @@ def check_fits(counts: SharedDraws, numbers: int) -> None:
             f"A sum over {len(counts.roster.hospitals)} hospitals under shared noise at ε ="
             f" {min(counts.draws):.3g} a draw holds {most:,} patients of each, and the largest may have"
             f" {2 * counts.roster.most_patients:,}. Ask with masks: secure_aggregation=True."
-        )
-
-
-# -- one step of training ------------------------------------------------------------------------------------------
-
-
-def check_one_step(steps: int) -> None:
-    """Raise `UnsupportedMechanism` where a round has more steps than one: their noise cannot be shared."""
-    check_range("steps", steps, 1, 2**53, whole=True)
-    if steps > 1:
-        raise UnsupportedMechanism(
-            f"steps={steps} a round cannot share one noise: each step reads weights that this hospital's own steps"
-            ' moved, so each needs a whole noise. Use steps=1, or mode="masks", under which each adds all of its own.'
         )
 
 

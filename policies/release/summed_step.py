@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.privacy.mechanisms import DPSGD
-from policies.secure_sums.encoding import Tensors, Words, flat, shaped
+from policies.secure_sums.encoding import Tensors, Words, decoded, flat, shaped
 
 
 def whole_words(release: Tensors) -> Words:
@@ -22,6 +22,17 @@ def whole_words(release: Tensors) -> Words:
     whole = np.concatenate([np.asarray(release[name], dtype=np.int64).reshape(-1) for name in sorted(release)])
     words: Words = whole.astype(np.uint32)
     return words
+
+
+def after_round(
+    total: Words, start: Tensors, mechanism: DPSGD, *, round: int, parties: Collection[int]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The weights after a round, from the opened sum of it: a step of gradients' mean, or the mean of weights."""
+    declared = mechanism.secure_aggregation
+    assert declared is not None
+    if mechanism.step_grid is None:
+        return decoded(total, start, declared, parties)
+    return stepped(total, start, mechanism, round=round, parties=parties)
 
 
 def stepped(

@@ -31,12 +31,12 @@ from policies.privacy.nano import nano_up
 from policies.privacy.secure_aggregation import Party, SecureAggregation, secure_aggregation_from
 from policies.privacy.shared_mechanisms import shared_draws
 from policies.privacy.shared_noise import laplace_loss, laplace_variance
+from policies.privacy.shared_steps import check_one_step
 from policies.privacy.shared_sums import (
     LEAST_EPSILON,
     MOST_NUMBERS,
     SharedDraws,
     check_fits,
-    check_one_step,
     grid_of,
 )
 from tests.policies.privacy.step_moments import rounded_sensitivity, step_divergence
