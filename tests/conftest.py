@@ -40,11 +40,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A quick test that starts a program fails, so that `make quick` stays quick."""
-    if item.get_closest_marker("quick") is None:
-        return (yield)
-    with starting_nothing():
-        return (yield)
+    """A quick test that starts a program fails, so that `make quick` stays quick. Each leaves the umask as it was."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    try:
+        if item.get_closest_marker("quick") is None:
+            return (yield)
+        with starting_nothing():
+            return (yield)
+    finally:
+        os.umask(umask)
 
 
 @pytest.fixture(scope="session")

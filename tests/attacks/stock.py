@@ -68,6 +68,7 @@ class StockServer:
                 cwd=folder,
                 env=environment,
                 preexec_fn=_limits,
+                umask=0o022,  # as a shell has it
             )
         self.site = Site("stock", f"http://127.0.0.1:{port}", folder)
         deadline = time.monotonic() + 120

@@ -6,8 +6,6 @@ show a multiple later, and so did not even need to be sampled to be seen.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from policies.privacy.mechanisms import as_dict
 from tests.browser.desk import Desk
 from tests.factories import SCHEMA as DECLARED
 from tests.policies.plan_factories import SCHEMA, plan_of, statistics, training
+from tests.timing import unevenness
 
 PATIENTS, HEAVY = 2000, 300_000
 SECRET = b"of both hospitals"
@@ -74,17 +73,6 @@ def test_statistics_draw_for_a_bounded_number_of_rows_more(hospitals: tuple[np.n
     assert drawn[1] - drawn[0] <= SCHEMA.most_records_per_patient
 
 
-def least_processor_time(runs: list[Callable[[], object]], turns: int = 7) -> list[float]:
-    """Of runs that take turns, so that what else a machine does meets all of them."""
-    taken: list[list[float]] = [[] for _ in runs]
-    for _ in range(turns):
-        for run, times in zip(runs, taken, strict=True):
-            begin = time.process_time()
-            run()
-            times.append(time.process_time() - begin)
-    return [min(times) for times in taken]
-
-
 @pytest.mark.parametrize("declared", [training(steps=10), statistics()], ids=["training", "statistics"])
 def test_a_job_takes_as_long_with_a_heavy_patient(hospitals: tuple[np.ndarray, np.ndarray], declared: Any) -> None:
     """Well within what lies between a round's own time and its public one, which is half as long again."""
@@ -99,10 +87,10 @@ def test_a_job_takes_as_long_with_a_heavy_patient(hospitals: tuple[np.ndarray, n
     }
     parameters = plan.graph.parameters if plan.graph is not None else ()
     weights = child._release({each.name: np.zeros(each.shape, np.float32) for each in parameters})
-    read = [in_groups(matrix, HEAVY) for matrix in hospitals]  # as they lie, however many there are
-    runs = [lambda rows=rows: work(job, weights, rows) for rows in read]
-    without, with_heavy = least_processor_time(runs)  # type: ignore[arg-type]
-    assert with_heavy < 1.25 * without
+    without, with_heavy = hospitals
+    read = {name: in_groups(matrix, HEAVY) for name, matrix in (("without", without), ("with", with_heavy))}
+    ratio = unevenness(lambda rows: work(job, weights, rows), read, even=1.1, usual=in_groups(without, HEAVY))
+    assert ratio < 1.25
 
 
 def test_the_owner_alone_is_told_how_many_were_left_out(tmp_path: Path) -> None:
