@@ -145,7 +145,7 @@ class NoiseSource:
 
     def integers(self, count: int, high: int | IntArray) -> IntArray:
         """`count` integers, exactly uniform in [0, high); `high` in [1, 2^63), one for all or one for each."""
-        bounds = np.broadcast_to(np.asarray(high, dtype=np.int64), (count,))
+        bounds = np.asarray(high, dtype=np.int64)
         if count and bounds.min() < 1:
             raise UnsupportedMechanism("Integers are drawn below a bound of at least 1.")
         bounds = bounds.astype(np.uint64)
@@ -153,7 +153,7 @@ class NoiseSource:
         last = np.uint64(_LARGEST_WORD)
         accepted = last - (last % bounds + np.uint64(1)) % bounds
         drawn = self.words(count)
-        while len(again := np.flatnonzero(drawn > accepted)):
+        while len(again := (drawn > accepted).nonzero()[0]):
             drawn[again] = self.words(len(again))
         return (drawn % bounds).astype(np.int64)
 
