@@ -15,7 +15,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -31,13 +31,14 @@ from policies.wire.relayed import (
     FINGERPRINT,
     KEEPALIVE,
     MOST_CALLS,
+    SILENCE,
     Frame,
     Kind,
     pieces,
 )
 from policies.wire.sealing import NONCE, NotOpened, Statement, check_statement
-from researcher.sealed_calls import ABSENT, BUSY, GONE, Gathering, NotCarried
-from researcher.transport import silence_left
+from researcher.sealed_calls import ABSENT, BUSY, GONE, SILENT, Gathering, NotCarried
+from researcher.transport import ANSWER_SECONDS, LEAST_SECONDS, silence_left
 
 PROOF_SECONDS = 10.0  # that a stream has to show whose it is
 WAIT_SECONDS = 20.0  # for a hospital to dial in again, after a start or a loss
@@ -61,14 +62,28 @@ class _Carried:
         self.hospital, self.number = hospital, number
         self.answer: asyncio.Queue[Frame] = asyncio.Queue(WAITING_FRAMES)
         self.gone, self.ended = asyncio.Event(), False
+        self._moved = time.monotonic()
 
     async def send(self, frame: Frame) -> None:
         """Hand a frame on to the hospital, as this call's. Raises `NotCarried` once the stream is lost."""
         await self._unless_gone(self.hospital.outgoing.put(Frame(frame.kind, self.number, frame.content)))
+        self._moved = time.monotonic()
 
-    async def receive(self) -> Frame:
-        """The next frame of the answer. Raises `NotCarried` once the stream is lost."""
-        frame = await self._unless_gone(self.answer.get())
+    async def receive(self, silence: float) -> Frame:
+        """The next frame of the answer.
+
+        Raises `NotCarried` once the stream is lost, or no frame went either way for `silence` seconds.
+        """
+        receiving = asyncio.ensure_future(self._unless_gone(self.answer.get()))
+        self._moved = time.monotonic()
+        try:
+            while not receiving.done():
+                if (left := self._moved + silence - time.monotonic()) <= 0:
+                    raise NotCarried(SILENT)
+                await asyncio.wait((receiving,), timeout=left)
+            frame = receiving.result()
+        finally:
+            receiving.cancel()
         self.ended = frame.kind in (Kind.LAST, Kind.FAILED)
         return frame
 
@@ -287,26 +302,27 @@ class Coordinator:
 
     async def _exchange(self, to: bytes, kind: Kind, content: bytes, largest: int, silence: float) -> bytes:
         async with (await self._attached(to)).call() as carried:
+            frames = [Frame(kind, 0, content)] if kind is Kind.ASK else pieces(content)
+            sending = asyncio.ensure_future(_send_all(frames, carried))
             try:
-                for frame in [Frame(kind, 0, content)] if kind is Kind.ASK else pieces(content):
-                    await asyncio.wait_for(carried.send(frame), silence)
                 gathering = Gathering(largest)
-                while not gathering.takes(await asyncio.wait_for(carried.receive(), silence)):
+                while not gathering.takes(await carried.receive(silence)):
                     pass
-            except TimeoutError:
-                raise Unavailable(f"The hospital was silent for {silence:.0f} s behind the coordinator.") from None
+            finally:
+                sending.cancel()
             return gathering.content
 
     async def _carry(self, _: Any, context: Any) -> None:
         """One call of a researcher elsewhere."""
         await self._check_token(context)
         try:
-            to = bytes.fromhex(_metadata(context).get(FINGERPRINT, ""))
+            told = _metadata(context)
+            to, silence = bytes.fromhex(told.get(FINGERPRINT, "")), _silence_in(told)
             async with (await self._attached(to)).call() as carried:
                 sending = asyncio.ensure_future(_forward(context, carried))
                 try:
                     while not carried.ended:
-                        await context.write((await carried.receive()).to_bytes())
+                        await context.write((await carried.receive(silence)).to_bytes())
                 finally:
                     sending.cancel()
         except (ValueError, NotCarried) as error:
@@ -323,6 +339,13 @@ class Coordinator:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "Show the coordinator's token.")
 
 
+async def _send_all(frames: list[Frame], carried: _Carried) -> None:
+    """Frames to the hospital; that the stream is lost is told by what waits for the answer."""
+    with suppress(NotCarried):
+        for frame in frames:
+            await carried.send(frame)
+
+
 async def _forward(context: Any, carried: _Carried) -> None:
     """A researcher's frames to the hospital, as they come."""
     with suppress(ValueError, NotCarried):
@@ -334,6 +357,15 @@ async def _forward(context: Any, carried: _Carried) -> None:
 
 def _metadata(context: Any) -> dict[str, str]:
     return {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+
+
+def _silence_in(metadata: Mapping[str, str]) -> float:
+    """Seconds that a call may go without a frame: what a researcher asks for, where it is within bounds."""
+    try:
+        seconds = float(metadata.get(SILENCE, ""))
+    except ValueError:
+        return ANSWER_SECONDS
+    return seconds if LEAST_SECONDS <= seconds <= ANSWER_SECONDS else ANSWER_SECONDS
 
 
 def _names_in(certificate: bytes) -> frozenset[str]:

@@ -32,7 +32,8 @@ from policies.wire.sealing import (
 from researcher.transport import LARGEST_ANSWER, seconds_left
 
 SCHEME = "sealed://"
-ABSENT, GONE, BUSY, ANOTHER_KEY = "absent", "gone", "busy", "409"  # why a call was not carried; else a status of HTTP
+# Why a call was not carried; else a status of HTTP.
+ABSENT, GONE, BUSY, SILENT, ANOTHER_KEY = "absent", "gone", "busy", "silent", "409"
 
 
 class NotCarried(Exception):
@@ -173,5 +174,6 @@ class SealedSession:
             ABSENT: "has not dialled in to the coordinator. Does `datasite dial-out` run there, and to this address?",
             GONE: "was cut off from the coordinator while it was asked. Try again; nothing is paid for twice.",
             BUSY: "answers as many calls through the coordinator as it takes at once. Try again.",
+            SILENT: "has dialled in to the coordinator, and took and sent nothing for as long as a round waits for it.",
         }
         return f"{self._name} {known.get(why, f'was reached, and its datasite answered with status {why}. Try again.')}"

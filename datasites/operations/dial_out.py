@@ -37,6 +37,7 @@ STEADY_SECONDS = 30.0  # after which a stream counts as one that stood
 ANSWER_SECONDS = 150.0  # that the datasite may take, longer than a researcher waits
 PROOF_SECONDS = 30.0  # that a coordinator may take to let a stream in
 PIECE_SECONDS = 20.0  # that a piece of a call may take
+LOOK_SECONDS = 0.2  # between two looks whether anybody waits for a call
 WAITING_PIECES = 4  # of one call
 UNREACHED = b"503"
 
@@ -104,10 +105,15 @@ class _Call:
 
     def add(self, frame: Frame) -> None:
         """A piece came. A call that takes none for too long is given up, since others wait behind it."""
-        try:
-            self._pieces.put(frame, timeout=PIECE_SECONDS)
-        except queue.Full:
-            self.cancelled.set()
+        until = time.monotonic() + PIECE_SECONDS
+        while not self.cancelled.is_set():
+            try:
+                self._pieces.put(frame, timeout=LOOK_SECONDS)
+            except queue.Full:
+                if time.monotonic() >= until:
+                    self.cancelled.set()
+            else:
+                return
 
     def content(self) -> Iterator[bytes]:
         """The pieces, until the last. Raises `_Cancelled`."""
@@ -148,6 +154,7 @@ class DialOut:
         self._state, self._tell = State(address, state), tell
         self._stopped = threading.Event()
         self._stream: Any = None
+        self._calls: _Calls | None = None
 
     def run(self) -> None:
         """Dial, and dial again, until `stop`."""
@@ -169,9 +176,11 @@ class DialOut:
     def stop(self) -> None:
         """End the stream and `run`."""
         self._stopped.set()
-        stream = self._stream
+        stream, calls = self._stream, self._calls
         if stream is not None:
             stream.cancel()
+        if calls is not None:
+            calls.end()
 
     def _beat(self) -> None:
         while not self._stopped.wait(TELL_SECONDS):
@@ -180,10 +189,12 @@ class DialOut:
     def _once(self) -> str:
         """One stream, from its first frame to its last; why it ended."""
         with grpc.secure_channel(self.address, self._credentials, options=KEEPALIVE) as channel:
-            calls = _Calls(self.local, self._state)
+            calls = self._calls = _Calls(self.local, self._state)
             stream = self._stream = channel.stream_stream(ATTACH)(
                 (frame.to_bytes() for frame in calls.frames()), metadata=((ADDRESS, self.address),)
             )
+            if self._stopped.is_set():  # in between: `stop` did not find this stream
+                stream.cancel()
             try:
                 self._prove(stream, calls)
                 for data in stream:

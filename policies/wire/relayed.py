@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 ATTACH = "/private.datasites.Coordinator/Attach"  # of a hospital's dial-out
-CARRY = "/private.datasites.Coordinator/Carry"  # of a researcher; the metadata have FINGERPRINT and AUTHORIZATION
+CARRY = "/private.datasites.Coordinator/Carry"  # of a researcher; the metadata have FINGERPRINT, AUTHORIZATION, SILENCE
 HOSPITALS = "/private.datasites.Coordinator/Hospitals"  # of a researcher: who has dialled in
 FINGERPRINT, AUTHORIZATION, ADDRESS = "datasite", "authorization", "address"
+SILENCE = "silence"  # seconds that a call may go without a frame, as text; left out, as long as it may take
 PIECE_BYTES = 256 << 10
 LARGEST_FRAME = PIECE_BYTES + 1024
 MOST_CALLS = 16  # at once over one stream

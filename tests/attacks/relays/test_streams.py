@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
@@ -15,16 +16,19 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from datasites.operations import dial_out
 from datasites.operations.dial_out import DialOut
 from datasites.operations.dial_out_state import read_states
 from policies.errors import PermissionRefused, Unavailable
 from policies.wire.key_words import words_of
-from policies.wire.relayed import ADDRESS, ATTACH, Frame, Kind
-from policies.wire.sealing import state
+from policies.wire.relayed import ADDRESS, ATTACH, SILENCE, Frame, Kind
+from policies.wire.sealing import Statement, state
 from researcher import coordinator as coordinators
 from researcher.coordinator import Coordinator
-from researcher.sealed_calls import SealedSession
+from researcher.sealed_calls import SILENT, NotCarried, SealedSession
 from researcher.standing_coordinator import StandingCoordinator
+from researcher.transport import ANSWER_SECONDS, within
+from tests import loops
 from tests.attacks.relays.test_relays import ANSWERED, SECRET, Hospital, send
 from tests.factories import free_port
 from tests.relays.connections import TOKEN, make_certificates, start_coordinator, wait_until
@@ -95,7 +99,7 @@ def dialled(
         yield near, said
     finally:
         out.stop()
-        running.join(20)
+        running.join(10)  # half of what a call may be held up for
         assert not running.is_alive()
 
 
@@ -256,6 +260,61 @@ def test_a_researcher_elsewhere_sends_calls_with_the_token(certificates: Path, h
         assert way.hospitals()  # and others are still served
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in this process", "elsewhere"])
+def test_a_hospital_that_stands_still_is_away_after_the_silence_that_it_may_keep(
+    certificates: Path, hospital: Hospital, elsewhere: bool
+) -> None:
+    authority = (certificates / "ca.pem").read_bytes()
+    with (
+        coordinating(certificates, token=TOKEN) as (made, address),
+        dialled(hospital, address, certificates) as (near, _),
+    ):
+        way = StandingCoordinator(address, authority=authority, token=TOKEN) if elsewhere else made
+        on = SealedSession(way, hospital.print, "Rural")
+        send(on)
+        near.hold.clear()
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="took and sent nothing"), within(60, silence=1.0):
+            send(on)
+        assert 0.9 < time.monotonic() - began < 10
+        near.hold.set()
+        assert send(on).startswith(ANSWERED)
+
+
+def test_a_call_whose_frames_come_slowly_is_not_silent() -> None:
+    """A second of frames to a hospital, and an answer in frames, with less than the silence between any two."""
+
+    async def answered() -> list[Frame]:
+        hospital = coordinators._Hospital(Statement(bytes(32), bytes(32), "Rural Hospital"))
+        async with hospital.call() as carried:
+
+            async def go_on() -> None:
+                for _ in range(8):
+                    await asyncio.sleep(0.15)
+                    await carried.send(Frame(Kind.PIECE, 0, b"a"))
+                for kind in (Kind.PIECE, Kind.PIECE, Kind.LAST):
+                    await asyncio.sleep(0.3)
+                    await carried.answer.put(Frame(kind, 1, b"b"))
+
+            going = asyncio.ensure_future(go_on())
+            frames = []
+            while not carried.ended:
+                frames.append(await carried.receive(0.6))
+            await going
+            with pytest.raises(NotCarried) as silent:
+                await carried.receive(0.2)
+            assert silent.value.why == SILENT
+            return frames
+
+    assert len(loops.run(answered())) == 3
+
+
+@pytest.mark.parametrize("asked", ["", "soon", "nan", "inf", "-1", "0", "1e9"])
+def test_a_silence_that_is_none_ends_no_call_early(asked: str) -> None:
+    assert coordinators._silence_in({SILENCE: asked}) == coordinators._silence_in({}) == ANSWER_SECONDS
+    assert coordinators._silence_in({SILENCE: "20.0"}) == 20
+
+
 def test_a_dial_out_believes_the_named_authority_alone(certificates: Path, hospital: Hospital, tmp_path: Path) -> None:
     other = make_certificates(tmp_path / "other")
     with coordinating(certificates) as (made, address), dialled(hospital, address, other) as (near, said):
@@ -385,6 +444,25 @@ def test_a_call_that_is_still_being_sent_on_a_stream_that_is_lost_ends_at_once(
         asking.join(10)
         near.read.set()
         assert "was cut off from the coordinator" in str(caught[0])
+
+
+def test_a_dial_out_that_is_stopped_as_it_dials_does_not_stay(
+    certificates: Path, hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with coordinating(certificates) as (_, address):
+        authority = (certificates / "ca.pem").read_bytes()
+        out = DialOut(address, authority=authority, local=NearHospital(hospital))  # type: ignore[arg-type]
+
+        class Stopping(dial_out._Calls):
+            def __init__(self, *about: Any) -> None:
+                super().__init__(*about)
+                out.stop()
+
+        monkeypatch.setattr(dial_out, "_Calls", Stopping)
+        running = threading.Thread(target=out.run, daemon=True)
+        running.start()
+        running.join(10)
+        assert not running.is_alive()
 
 
 def test_a_hospital_that_dials_again_is_reached_by_its_newest_stream(certificates: Path, hospital: Hospital) -> None:
