@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import stat
 import time
@@ -120,11 +121,12 @@ def test_stock_login_tells_which_accounts_exist(stock: Site) -> None:
 
 
 def test_unknown_account_takes_as_long_as_a_wrong_password(ours: Site) -> None:
-    took = {}
-    for email in ("unknown@university.example", OTHER):
-        began = time.monotonic()
-        ours.http("POST", "/login", json={"email": email, "password": "no"})
-        took[email] = time.monotonic() - began
+    took = dict.fromkeys(("unknown@university.example", OTHER), math.inf)
+    for _ in range(3):  # the least of them: other work on the machine makes some of them slow
+        for email in took:
+            began = time.monotonic()
+            ours.http("POST", "/login", json={"email": email, "password": "no"})
+            took[email] = min(took[email], time.monotonic() - began)
     assert min(took.values()) > 0.5 * max(took.values())
 
 
