@@ -223,7 +223,8 @@ def engine_words_of(request: Request, quote: Mapping[str, Any]) -> str:
     if engine is None or not isinstance(request.mechanism, DPSGD | Evaluation):
         return ""
     trains = isinstance(request.mechanism, DPSGD)
-    words = engine_words(lanes=engine["lanes"], why=engine["why"][:LONGEST_REASON], trains=trains)
+    once = trains and engine.get("once") is True  # a hospital of an earlier version does not say
+    words = engine_words(lanes=engine["lanes"], why=engine["why"][:LONGEST_REASON], trains=trains, once=once)
     return f"{request.function} {words[0].lower()}{words[1:]}"
 
 

@@ -46,10 +46,14 @@ KEPT_PLANS = KEPT_GRAPHS = 64
 
 @dataclass(frozen=True)
 class Engine:
-    """Which engine of this datasite will run a plan's model: in lanes, or record by record because of `why`."""
+    """Which engine of this datasite will run a plan's model: in lanes, or record by record because of `why`.
+
+    `once` where a frozen body runs once a round.
+    """
 
     lanes: bool
     why: str
+    once: bool = False
 
 
 class Planner:
@@ -125,7 +129,7 @@ class Planner:
         lanes, why = said.get("lanes"), said.get("slower")
         if not isinstance(lanes, bool) or not isinstance(why, str):
             return None
-        engine = Engine(lanes, visible(why[:LONGEST_REASON]))
+        engine = Engine(lanes, visible(why[:LONGEST_REASON]), said.get("once") is True)
         with self._lock:
             _keep(self._engines, plan.digest, engine, most=KEPT_PLANS)
         return engine

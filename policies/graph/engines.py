@@ -28,14 +28,19 @@ LIMITS: dict[str, str] = {
 """Operators that run in lanes under a condition; every other one that a graph may have does as it is."""
 
 
-def engine_words(*, lanes: bool, why: str, trains: bool) -> str:
-    """Which engine runs a model, in one or two sentences.
+ONCE = "What its frozen body computes of a record is computed once a round, and not at each step."
+
+
+def engine_words(*, lanes: bool, why: str, trains: bool, once: bool = False) -> str:
+    """Which engine runs a model, in one to three sentences.
 
     Args:
       why: what keeps it from lanes, in whole sentences that name the operator.
       trains: whether it trains there or is scored.
+      once: whether a frozen body runs once a round, over all records, and its head alone at each step.
     """
     verb = "Trains" if trains else "Scores"
+    words = f"{verb} record by record, which is slower. {why}".rstrip()
     if lanes:
-        return f"{verb} in lanes: one record in each lane of the processor's vectors."
-    return f"{verb} record by record, which is slower. {why}".rstrip()
+        words = f"{verb} in lanes: one record in each lane of the processor's vectors."
+    return f"{words} {ONCE}" if once else words

@@ -118,7 +118,7 @@ def test_a_quote_says_which_engine_runs_a_model(researcher: Any, answer: str, wh
     try:
         compiled._index(compiled.directory(), compiled.level_of_this_processor())
     except KernelsMissing:
-        assert engine == {"lanes": False, "why": NO_KERNELS}
+        assert engine == {"lanes": False, "why": NO_KERNELS, "once": False}
     else:
         assert engine["lanes"] == (not why)
         assert engine["why"].startswith(why)

@@ -43,6 +43,11 @@ def test_a_check_says_which_engine_runs_the_model_where(make_study, hospitals):
         ": flu_2026 trains in lanes: one record in each lane of the processor's vectors."
     )
     assert "It uses &lt;b&gt;sort" in check._repr_html_()
+    for said, once in ((True, True), ("yes", False), (None, False)):
+        for hospital in hospitals.values():
+            hospital.engine = {"lanes": True, "why": "", "once": said}
+        (line,) = make_study(submit=False).check().engines
+        assert line.endswith("is computed once a round, and not at each step.") == once
 
 
 def test_a_check_says_what_is_nothing_at_hospitals(make_study, network):

@@ -181,6 +181,8 @@ class Lowers(Exporter):
     ("said", "engine"),
     [
         ({"lanes": True, "slower": ""}, Engine(True, "")),
+        ({"lanes": True, "slower": "", "once": True}, Engine(True, "", once=True)),
+        ({"lanes": True, "slower": "", "once": "yes"}, Engine(True, "")),
         ({"lanes": False, "slower": "It uses sort.\x1b[2J"}, Engine(False, "It uses sort.<U+001B>[2J")),
         ({"lanes": False, "slower": "x" * 900}, Engine(False, "x" * LONGEST_REASON)),
         ({"lanes": "yes", "slower": ""}, None),
