@@ -2,7 +2,8 @@
 
 Under a sum that nobody can open, each of n parties need not add all of the noise. It adds a part, and as long as t of
 them add theirs and keep it to themselves, their parts alone are the whole; more parts only add independent noise, which
-is post-processing. Every function here draws from a source of bits and compares whole numbers: no float is involved.
+is post-processing. What is drawn here comes from a source of bits and comparisons of whole numbers: no float is
+involved.
 
 **Discrete Laplace in Pólya parts, exactly.** Z with P[Z = z] ∝ a^|z| is G - H of independent geometric variables, and a
 geometric variable is the sum of t independent negative binomial (Pólya) ones, NB(1/t, a), since the generating function
@@ -148,19 +149,6 @@ def _loss(halvings: int, honest: int, parties: int, distance: int) -> float:
 # -- discrete Gaussian -------------------------------------------------------------------------------------------------
 
 
-def gaussian_part(variance: Fraction, parties: int, source: random.Random) -> int:
-    """One party's part of noise of `variance`, which `parties` of them make: a discrete Gaussian of variance / parties.
-
-    Raises `UnsupportedMechanism` where a part's variance is below 1/4: use a finer grid, on which it is larger.
-    """
-    part = _part_of(variance, parties)
-    width = math.isqrt(int(part)) + 1  # floor(σ) + 1
-    while True:
-        drawn = _discrete_laplace(width, source)
-        if _exponential(_parabola(abs(drawn), part, width), source):
-            return drawn
-
-
 def divisibility_error(variance: Fraction, parties: int) -> float:
     """τ: no chance of the parts' sum is off the discrete Gaussian's by more than a factor of e^τ."""
     part = float(_part_of(variance, parties))
@@ -192,34 +180,3 @@ def _part_of(variance: Fraction, parties: int) -> Fraction:
     part = Fraction(variance) / parties
     check_range("variance / parties", float(part), float(LEAST_VARIANCE), 2.0**80)
     return part
-
-
-def _parabola(size: int, variance: Fraction, width: int) -> Fraction:
-    """(|y| - σ²/t)² / 2σ²."""
-    return (size - variance / width) ** 2 / (2 * variance)
-
-
-def _discrete_laplace(width: int, source: random.Random) -> int:
-    """P[Z = z] ∝ e^(-|z| / width) (algorithm 2)."""
-    while True:
-        part = source.randrange(width)
-        if not _exponential(Fraction(part, width), source):
-            continue
-        whole = 0
-        while _exponential(Fraction(1), source):
-            whole += 1
-        size, negative = part + width * whole, source.getrandbits(1)
-        if size or not negative:  # 0 must not count twice
-            return -size if negative else size
-
-
-def _exponential(power: Fraction, source: random.Random) -> bool:
-    """True with the chance e^-power exactly, power ≥ 0 (algorithm 1)."""
-    while power > 1:
-        if not _exponential(Fraction(1), source):
-            return False
-        power -= 1
-    turn = 1
-    while source.randrange(power.denominator * turn) < power.numerator:
-        turn += 1
-    return turn % 2 == 1

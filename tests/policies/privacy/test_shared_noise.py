@@ -18,7 +18,6 @@ from policies.privacy import shared_noise
 from policies.privacy.shared_noise import (
     divisibility_error,
     gaussian_divergence,
-    gaussian_part,
     laplace_loss,
     laplace_part,
     laplace_variance,
@@ -98,15 +97,6 @@ def test_the_whole_noise_loses_its_rate_times_the_distance_and_rates_are_rounded
     assert laplace_loss(6, honest=0, parties=3, distance=0) == 0
 
 
-@pytest.mark.parametrize(("variance", "parties"), [(Fraction(12), 3), (Fraction(5, 2), 1), (Fraction(1, 2), 2)])
-def test_a_gaussian_part_is_a_discrete_gaussian(variance: Fraction, parties: int) -> None:
-    source, part = random.Random(parties), float(variance / parties)
-    weights = np.exp(-(np.arange(-200.0, 201) ** 2) / (2 * part))
-    chances = weights / weights.sum()
-    drawn = [gaussian_part(variance, parties, source) for _ in range(DRAWS // 2)]
-    assert fits(drawn, lambda value: float(chances[value + 200])) > FITS
-
-
 @pytest.mark.parametrize(("part", "parties"), [(0.25, 2), (0.25, 5), (0.5, 3), (1.0, 2)])
 def test_the_sum_of_parts_is_no_further_from_a_gaussian_than_is_said(part: float, parties: int) -> None:
     reach = 60
@@ -158,9 +148,9 @@ def test_parts_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(UnsupportedMechanism, match="halvings=41"):
         laplace_part(41, 1, source)
     with pytest.raises(UnsupportedMechanism, match="variance / parties"):
-        gaussian_part(Fraction(1, 2), 3, source)
+        divisibility_error(Fraction(1, 2), 3)
 
 
 def test_no_float_takes_part_in_a_draw() -> None:
-    code = (shared_noise._polya, shared_noise._failures, shared_noise._polya_of_a_coin, shared_noise._exponential)
+    code = (shared_noise._polya, shared_noise._failures, shared_noise._polya_of_a_coin)
     assert not [name for function in code for name in function.__code__.co_names if name in ("random", "float", "math")]
