@@ -34,7 +34,7 @@ from policies.wire.relayed import (
     SILENCE,
     Frame,
     Kind,
-    pieces,
+    question,
 )
 from policies.wire.sealing import NONCE, NotOpened, Statement, check_statement
 from researcher.sealed_calls import ABSENT, BUSY, GONE, SILENT, Gathering, NotCarried
@@ -302,8 +302,7 @@ class Coordinator:
 
     async def _exchange(self, to: bytes, kind: Kind, content: bytes, largest: int, silence: float) -> bytes:
         async with (await self._attached(to)).call() as carried:
-            frames = [Frame(kind, 0, content)] if kind is Kind.ASK else pieces(content)
-            sending = asyncio.ensure_future(_send_all(frames, carried))
+            sending = asyncio.ensure_future(_send_all(question(kind, content), carried))
             try:
                 gathering = Gathering(largest)
                 while not gathering.takes(await carried.receive(silence)):

@@ -9,7 +9,17 @@ from contextlib import contextmanager
 import grpc
 
 from policies.errors import PermissionRefused, Unavailable
-from policies.wire.relayed import AUTHORIZATION, CARRY, FINGERPRINT, HOSPITALS, KEEPALIVE, SILENCE, Frame, Kind, pieces
+from policies.wire.relayed import (
+    AUTHORIZATION,
+    CARRY,
+    FINGERPRINT,
+    HOSPITALS,
+    KEEPALIVE,
+    SILENCE,
+    Frame,
+    Kind,
+    question,
+)
 from researcher.sealed_calls import GONE, Gathering, NotCarried
 from researcher.transport import silence_left
 
@@ -33,10 +43,11 @@ class StandingCoordinator:
 
     def exchange(self, to: bytes, kind: Kind, content: bytes, *, seconds: float, largest: int) -> bytes:
         """As `researcher.sealed_calls.Way` says."""
-        frames = [Frame(kind, 0, content)] if kind is Kind.ASK else pieces(content)
         metadata = (*self._shown(), (FINGERPRINT, to.hex()), (SILENCE, f"{silence_left():.1f}"))
         with self._errors(seconds):
-            call = self._carry((frame.to_bytes() for frame in frames), timeout=seconds, metadata=metadata)
+            call = self._carry(
+                (frame.to_bytes() for frame in question(kind, content)), timeout=seconds, metadata=metadata
+            )
             try:
                 return _gathered(map(Frame.from_bytes, call), largest)
             finally:

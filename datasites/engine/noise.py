@@ -146,6 +146,8 @@ class NoiseSource:
     def integers(self, count: int, high: int | IntArray) -> IntArray:
         """`count` integers, exactly uniform in [0, high); `high` in [1, 2^63), one for all or one for each."""
         bounds = np.asarray(high, dtype=np.int64)
+        if bounds.shape not in ((), (count,)):
+            raise UnsupportedMechanism(f"Bounds of shape {bounds.shape} are not one for each of {count} integers.")
         if count and bounds.min() < 1:
             raise UnsupportedMechanism("Integers are drawn below a bound of at least 1.")
         bounds = bounds.astype(np.uint64)

@@ -168,8 +168,8 @@ def sentences(kept: dict[str, Any]) -> list[str]:
     finite = "all of them are finite" if facts["finite"] else "some of them are not finite"
     lines.append(f"The model's {facts['parameters']:,} numbers {changed}, and {finite}.")
     if facts.get("lanes") is not None:  # unknown of runs from before there were lanes
-        once = bool(facts.get("once"))
-        lines.append(engine_words(lanes=facts["lanes"], why=facts.get("slower") or "", trains=True, once=once))
+        why, once = facts.get("slower") or "", bool(facts.get("once"))
+        lines.append(engine_words(lanes=facts["lanes"], why=why, trains=True, once=once))
     if facts["loss_before"] is not None and facts["loss_after"] is not None:
         lines.append(
             f"Mean loss on mock rows: {facts['loss_before']:.3f} before, {facts['loss_after']:.3f} after. The mock's"

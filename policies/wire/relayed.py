@@ -67,7 +67,12 @@ class Frame:
         return cls(Kind(data[0]), int.from_bytes(data[1:9], "big"), data[9:])
 
 
-def pieces(content: bytes, call: int = 0) -> list[Frame]:
+def question(kind: Kind, content: bytes) -> list[Frame]:
+    """The frames of a nonce (`ASK`), which is one, or of a sealed call (`PIECE`)."""
+    return [Frame(kind, 0, content)] if kind is Kind.ASK else pieces(content)
+
+
+def pieces(content: bytes) -> list[Frame]:
     """Content in frames of bounded size, the last one marked."""
     parts = [content[at : at + PIECE_BYTES] for at in range(0, len(content) or 1, PIECE_BYTES)]
-    return [Frame(Kind.PIECE, call, part) for part in parts[:-1]] + [Frame(Kind.LAST, call, parts[-1])]
+    return [Frame(Kind.PIECE, 0, part) for part in parts[:-1]] + [Frame(Kind.LAST, 0, parts[-1])]

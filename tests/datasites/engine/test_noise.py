@@ -131,6 +131,9 @@ def test_integers_are_not_biased_towards_small_ones() -> None:
 def test_a_bound_below_one_is_refused() -> None:
     with pytest.raises(UnsupportedMechanism, match="at least 1"):
         source().integers(2, np.array([3, 0]))
+    for count, high in ((1, [3, 4]), (3, [3, 4]), (2, [[3, 4]])):
+        with pytest.raises(UnsupportedMechanism, match="not one for each"):
+            source().integers(count, np.array(high))
 
 
 @pytest.mark.parametrize(("std", "grid"), [(1.0, 2.0**-20), (3.0, 1.0), (2.0**20, 1.0), (0.05, 2.0**-6)])
